@@ -1,0 +1,1 @@
+"""Audio generation with diffusion models in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""The demonstration: render music, train on it, sample from prompts and score what comes out."""

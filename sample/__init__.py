@@ -1,0 +1,1 @@
+"""The sampling programs: ``python -m sample VERB --model DIR ...``."""
