@@ -1,1 +1,65 @@
-"""Audio generation with diffusion models in JAX and Flax."""
+"""Audio generation with diffusion models in JAX and Flax: U-Nets, diffusion, sampling, audio transforms.
+
+Arrays are channels last: sound is float32 [batch, time, channels] in [-1, 1].
+"""
+
+from .attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from .conditioning import (
+    AppendChannels,
+    ClassEmbedder,
+    ClassifierFreeGuidance,
+    NumberEmbedder,
+    TextConditioning,
+    TimeConditioning,
+)
+from .errors import InputError
+from .initialize import initialize
+from .layers import (
+    ConvNeXtV2,
+    Downsample,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+    UpsampleNearest,
+    UpsampleTranspose,
+)
+from .t5 import T5Config, T5Encoder
+from .transforms import LearnedTransform, Patching
+from .unet import Block, Context, UNet, UNetV0
+
+__all__ = [
+    "AppendChannels",
+    "Attention",
+    "Block",
+    "ClassEmbedder",
+    "ClassifierFreeGuidance",
+    "Context",
+    "ConvNeXtV2",
+    "CrossAttention",
+    "Downsample",
+    "FeedForward",
+    "InjectChannels",
+    "InputError",
+    "LearnedTransform",
+    "LinearAttention",
+    "LinearCrossAttention",
+    "Modulation",
+    "NumberEmbedder",
+    "Patching",
+    "Resnet",
+    "SkipAdd",
+    "SkipConcat",
+    "SkipModulate",
+    "T5Config",
+    "T5Encoder",
+    "TextConditioning",
+    "TimeConditioning",
+    "UNet",
+    "UNetV0",
+    "UpsampleNearest",
+    "UpsampleTranspose",
+    "initialize",
+]

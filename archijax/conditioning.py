@@ -1,0 +1,182 @@
+"""Wrappers that give a net more to look at: time, guidance, text, numbers, classes and appended channels.
+
+A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning it knows, turns it into features
+[b, f] or an embedding [b, n, e], and passes the rest on; wrapping order is reading order.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from .errors import InputError
+from .layers import Linear
+
+
+class NumberEmbedder(nn.Module):
+    """Numbers of any shape [...] as vectors [..., features], by learned Fourier frequencies.
+
+    Time, a duration in seconds, a tempo: whatever is a number. Computed in float32, since the frequencies make it
+    sensitive to rounding. Fields: frequencies, how many sines and as many cosines.
+    """
+
+    features: int
+    frequencies: int = 128
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        frequencies = self.param("frequencies", nn.initializers.normal(1.0), (self.frequencies,))
+        x = jnp.asarray(x, jnp.float32)[..., None]
+        angles = x * frequencies * (2 * jnp.pi)
+        fourier = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        flat = fourier.reshape(-1, fourier.shape[-1])
+        return Linear(self.features, name="to_out")(flat).reshape(*x.shape[:-1], self.features)
+
+
+class ClassEmbedder(nn.Module):
+    """Class numbers of any shape [...] as learned vectors [..., features]; num_classes ids, from 0."""
+
+    num_classes: int
+    features: int
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.features))
+        return table[ids]
+
+
+class TimeConditioning(nn.Module):
+    """Turns the diffusion time into features: ``net(x, time)``.
+
+    Fields: features, the width of the features, which must be what the net's modulation is used with.
+    """
+
+    net: nn.Module
+    features: int = 1024
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        time: jax.Array | None = None,
+        *,
+        features: jax.Array | None = None,
+        **conditioning,
+    ) -> jax.Array:
+        """Args: time [b], or [b, n] for several times per item, whose features are summed; features [b, f], added."""
+        if time is None or time.ndim not in (1, 2) or time.shape[0] != x.shape[0]:
+            found = "none" if time is None else f"shape {time.shape}"
+            raise InputError(f"the net needs time of shape [{x.shape[0]}] (one per item), found {found}")
+        h = nn.gelu(NumberEmbedder(self.features, name="embedder")(time), approximate=False)
+        # One layer applied twice: the original repeats the same module.
+        layer = Linear(self.features, name="layer")
+        for _ in range(2):
+            h = nn.gelu(layer(h), approximate=False)
+        if h.ndim == 3:
+            h = h.sum(1)
+        if features is not None:
+            if features.shape != h.shape:
+                raise InputError(f"features have shape {features.shape}: {h.shape} (the time features') is needed")
+            h = h + features
+        return self.net(x, features=h, **conditioning)
+
+
+class ClassifierFreeGuidance(nn.Module):
+    """Trains with, and guides by, a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
+
+    Fields: max_length, tokens of the longest embedding; features, of an embedding's token.
+    """
+
+    net: nn.Module
+    max_length: int
+    features: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        embedding: jax.Array,
+        embedding_mask: jax.Array | None = None,
+        embedding_scale: float | jax.Array = 1.0,
+        **conditioning,
+    ) -> jax.Array:
+        """Maps as the net does.
+
+        Args:
+            embedding: [b, n, features], n at most max_length.
+            embedding_mask: bool [b]; True replaces an item's embedding by the fixed one (training drops it with
+                probability 0.1).
+            embedding_scale: guidance, a number or one per item [b]; masked + (conditional - masked) * scale. At the
+                number 1 the net is called once, else once with a batch of 2b. Do not give embedding_mask with it.
+        """
+        _, tokens, features = embedding.shape
+        if tokens > self.max_length or features != self.features:
+            raise InputError(
+                f"the embedding has {tokens} tokens of {features} features: at most {self.max_length} tokens of "
+                f"{self.features} are possible"
+            )
+        table = self.param("fixed_embedding", nn.initializers.normal(1.0), (self.max_length, self.features))
+        fixed = jnp.broadcast_to(table[:tokens].astype(embedding.dtype), embedding.shape)
+        if embedding_mask is not None:
+            embedding = jnp.where(embedding_mask[:, None, None], fixed, embedding)
+        if isinstance(embedding_scale, int | float) and embedding_scale == 1:
+            return self.net(x, embedding=embedding, **conditioning)
+        # Only arrays and lists of arrays are doubled; settings such as out_channels pass as they are.
+        twice = jax.tree.map(
+            lambda v: jnp.concatenate([v, v]) if isinstance(v, jax.Array) else v, {"x": x, **conditioning}
+        )
+        both = self.net(embedding=jnp.concatenate([embedding, fixed]), **twice)
+        conditional, masked = jnp.split(both, 2)
+        scale = jnp.asarray(embedding_scale, jnp.float32)
+        scale = scale.reshape(-1, *(1,) * (x.ndim - 1)) if scale.ndim else scale
+        return masked + (conditional - masked) * scale
+
+
+class TextConditioning(nn.Module):
+    """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
+
+    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]`` such as :class:`archijax.T5Encoder`.
+    """
+
+    net: nn.Module
+    embedder: nn.Module
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *args,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        embedding: jax.Array | None = None,
+        **conditioning,
+    ) -> jax.Array:
+        """Args: tokens int32 [b, n], token_mask bool [b, n]; embedding [b, m, e] is joined behind the text's."""
+        text = self.embedder(tokens, token_mask)
+        if embedding is not None:
+            text = jnp.concatenate([text, embedding.astype(text.dtype)], axis=1)
+        return self.net(x, *args, embedding=text, **conditioning)
+
+
+class AppendChannels(nn.Module):
+    """Channels beside x at full length: ``net(x, append_channels=[b, *positions, c])``; the result has those of x."""
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *args,
+        append_channels: jax.Array,
+        out_channels: int | None = None,
+        **conditioning,
+    ) -> jax.Array:
+        if append_channels.shape[:-1] != x.shape[:-1]:
+            raise InputError(
+                f"appended channels have shape {append_channels.shape}: {(*x.shape[:-1], 'any')} is needed"
+            )
+        joined = jnp.concatenate([x, append_channels.astype(x.dtype)], axis=-1)
+        return self.net(joined, *args, out_channels=out_channels or x.shape[-1], **conditioning)

@@ -1,0 +1,215 @@
+"""Names and layouts of the PyTorch originals' weights, and the conversion both ways.
+
+:func:`entries` walks a net and says, for every parameter, where it stands in the state_dict of the same net built with
+a-unet or audio-diffusion-pytorch. Both directions read that one table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from . import attention, conditioning, layers, transforms, unet
+from .errors import InputError
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One parameter: its path in Flax, its names in PyTorch (several where it is listed again), and its layout.
+
+    Layouts: "same"; "kernel", [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed", [in, out, *sizes]
+    in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    layout: str = "same"
+    dims: int = 1
+    shape: tuple[int, ...] = ()
+
+    def to_flax(self, array: np.ndarray) -> np.ndarray:
+        if self.layout == "kernel":
+            array = array.transpose(*range(2, array.ndim), 1, 0)
+        elif self.layout == "transposed":
+            array = array.transpose(*range(2, array.ndim), 0, 1)
+        elif self.layout == "channel":
+            array = array.reshape(-1)
+        return np.ascontiguousarray(array)
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        if self.layout == "kernel":
+            array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
+        elif self.layout == "transposed":
+            array = array.transpose(array.ndim - 2, array.ndim - 1, *range(array.ndim - 2))
+        elif self.layout == "channel":
+            array = array.reshape(1, -1, *(1,) * self.dims)
+        return np.ascontiguousarray(array)
+
+
+def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A PyTorch state_dict as Flax parameters.
+
+    Args:
+        table: from :func:`entries`.
+        state: the state_dict, numpy arrays by name.
+
+    Raises:
+        InputError: tensors are missing, left over or of another shape, named.
+    """
+    wanted = {name for entry in table for name in entry.names}
+    missing, extra = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    if missing or extra:
+        parts = [f"{what} {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                 for what, names in (("missing", missing), ("not part of this net", extra)) if names]  # fmt: skip
+        raise InputError(f"the weights do not fit the net: {'; '.join(parts)}")
+    params = {}
+    for entry in table:
+        theirs = np.asarray(state[entry.names[0]])
+        params[entry.path] = entry.to_flax(theirs)
+        if params[entry.path].shape != entry.shape:
+            raise InputError(
+                f"{entry.names[0]} of shape {theirs.shape} becomes {params[entry.path].shape} here, "
+                f"and the net's {'/'.join(entry.path)} has shape {entry.shape}"
+            )
+    return unflatten_dict(params)
+
+
+def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Flax parameters as a PyTorch state_dict, parameters that it lists more than once written again."""
+    flat = flatten_dict(params)
+    return {name: entry.to_torch(np.asarray(flat[entry.path])) for entry in table for name in entry.names}
+
+
+def entries(module: nn.Module, params: Mapping[str, Any]) -> list[Entry]:
+    """The table of a net: a U-Net and the wrappers around it.
+
+    Args:
+        module: the net.
+        params: its parameters, or their shapes from ``jax.eval_shape``.
+
+    Raises:
+        InputError: the net holds a module that the originals do not have.
+    """
+    flat = flatten_dict(params)
+    # Some parameters exist only where channels change, which the module alone does not know.
+    table = [entry for entry in _walk(module, (), "") if entry.path in flat]
+    dims = max((flat[entry.path].ndim - 2 for entry in table if entry.layout == "kernel"), default=1)
+    return [dataclasses.replace(entry, dims=dims, shape=flat[entry.path].shape) for entry in table]
+
+
+def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
+    """Entries of a module at a path, its names beginning with ``name`` (which ends in a dot, or is empty)."""
+    names = _NAMES.get(type(module))
+    if names is None:
+        raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")
+    yield from names(module, path, name)
+
+
+def _affine(path: Path, *names: str, layout: str = "kernel", bias: bool = True) -> Iterator[Entry]:
+    """A linear map or convolution."""
+    yield Entry((*path, "kernel"), tuple(f"{n}weight" for n in names), layout)
+    if bias:
+        yield Entry((*path, "bias"), tuple(f"{n}bias" for n in names))
+
+
+def _norm(path: Path, name: str) -> Iterator[Entry]:
+    yield Entry((*path, "scale"), (f"{name}weight",))
+    yield Entry((*path, "bias"), (f"{name}bias",))
+
+
+def _resnet(module: layers.Resnet, path: Path, name: str) -> Iterator[Entry]:
+    for i in range(2):
+        yield from _norm((*path, f"block_{i}", "norm"), f"{name}block.blocks.0.blocks.{i}.0.")
+        yield from _affine((*path, f"block_{i}", "conv"), f"{name}block.blocks.0.blocks.{i}.2.")
+
+
+def _attention(module: attention.Attention, path: Path, name: str) -> Iterator[Entry]:
+    name += "blocks.0.block."
+    yield from _norm((*path, "norm"), f"{name}norm.")
+    yield from _norm((*path, "norm_context"), f"{name}norm_context.")
+    for ours, theirs in (("to_q", "to_q."), ("to_kv", "to_kv."), ("to_out", "attention.blocks.0.")):
+        yield from _affine((*path, ours), name + theirs, bias=False)
+
+
+def _feed_forward(module: attention.FeedForward, path: Path, name: str) -> Iterator[Entry]:
+    yield from _affine((*path, "expand"), f"{name}blocks.0.block.blocks.0.")
+    yield from _affine((*path, "contract"), f"{name}blocks.0.block.blocks.2.")
+
+
+def _convnext(module: layers.ConvNeXtV2, path: Path, name: str) -> Iterator[Entry]:
+    name += "block.blocks.0."
+    yield from _affine((*path, "depthwise"), f"{name}0.")
+    yield from _norm((*path, "norm"), f"{name}1.")
+    yield from _affine((*path, "expand"), f"{name}2.")
+    for parameter in ("gamma", "beta"):
+        yield Entry((*path, "response_norm", parameter), (f"{name}4.{parameter}",), "channel")
+    yield from _affine((*path, "contract"), f"{name}5.")
+
+
+def _unet(module: unet.UNet, path: Path, name: str) -> Iterator[Entry]:
+    name += "net."
+    for depth, block in enumerate(module.blocks):
+        up = block.items if block.items_up is None else block.items_up
+        yield from _walk(block.downsample or module.downsample, (*path, f"down_{depth}", "downsample"),
+                         f"{name}block.blocks.0.")  # fmt: skip
+        for i, item in enumerate(block.items):
+            yield from _walk(item, (*path, f"down_{depth}", f"items_{i}"), f"{name}block.blocks.{1 + i}.")
+        inner = 1 + len(block.items)
+        first_up = inner + (depth + 1 < len(module.blocks))
+        for i, item in enumerate(up):
+            yield from _walk(item, (*path, f"up_{depth}", f"items_{i}"), f"{name}block.blocks.{first_up + i}.")
+        yield from _walk(block.upsample or module.upsample, (*path, f"up_{depth}", "upsample"),
+                         f"{name}block.blocks.{first_up + len(up)}.")  # fmt: skip
+        yield from _affine((*path, f"up_{depth}", "skip_adapter"), f"{name}skip_adapter.block.")
+        yield from _walk(block.skip or module.skip, (*path, f"up_{depth}", "skip"), f"{name}skip.")
+        name += f"block.blocks.{inner}."
+
+
+def _time(module: conditioning.TimeConditioning, path: Path, name: str) -> Iterator[Entry]:
+    yield Entry((*path, "embedder", "frequencies"), (f"{name}blocks.0.weights",))
+    yield from _affine((*path, "embedder", "to_out"), f"{name}blocks.0.to_out.")
+    yield from _affine((*path, "layer"), f"{name}blocks.1.blocks.0.0.", f"{name}blocks.1.blocks.1.0.")
+    yield from _walk(module.net, (*path, "net"), f"{name}blocks.2.")
+
+
+def _guidance(module: conditioning.ClassifierFreeGuidance, path: Path, name: str) -> Iterator[Entry]:
+    yield Entry((*path, "fixed_embedding"), (f"{name}blocks.0.blocks.0.weight",))
+    yield from _walk(module.net, (*path, "net"), f"{name}blocks.1.")
+
+
+def _append(module: conditioning.AppendChannels, path: Path, name: str) -> Iterator[Entry]:
+    yield from _walk(module.net, (*path, "net"), f"{name}blocks.0.")
+
+
+def _learned_transform(module: transforms.LearnedTransform, path: Path, name: str) -> Iterator[Entry]:
+    yield Entry((*path, "encode"), (f"{name}blocks.0.weight",), "kernel")
+    yield Entry((*path, "decode"), (f"{name}blocks.1.weight",), "transposed")
+    yield from _walk(module.net, (*path, "net"), f"{name}blocks.2.")
+
+
+_NAMES = {
+    layers.Resnet: _resnet,
+    layers.ConvNeXtV2: _convnext,
+    layers.Modulation: lambda m, path, name: _affine((*path, "to_scale_shift"), f"{name}blocks.0.block.blocks.0.1."),
+    layers.InjectChannels: lambda m, path, name: _affine((*path, "conv"), f"{name}block.blocks.0."),
+    layers.Downsample: lambda m, path, name: _affine(path, f"{name}block."),
+    layers.UpsampleNearest: lambda m, path, name: _affine((*path, "conv"), f"{name}block.1."),
+    layers.UpsampleTranspose: lambda m, path, name: _affine(path, f"{name}block.", layout="transposed"),
+    layers.SkipAdd: lambda m, path, name: iter(()),
+    layers.SkipConcat: lambda m, path, name: _affine((*path, "conv"), f"{name}blocks.0."),
+    layers.SkipModulate: lambda m, path, name: _affine((*path, "to_scale"), f"{name}blocks.0.1."),
+    attention.Attention: _attention,
+    attention.FeedForward: _feed_forward,
+    unet.UNet: _unet,
+    conditioning.TimeConditioning: _time,
+    conditioning.ClassifierFreeGuidance: _guidance,
+    conditioning.AppendChannels: _append,
+    transforms.LearnedTransform: _learned_transform,
+}

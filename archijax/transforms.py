@@ -1,0 +1,82 @@
+"""Wrappers that let a net work on a shorter signal with more channels: learned transform, patching."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from .errors import InputError
+from .layers import (
+    fold,
+    pad_positions,
+    strided_conv,
+    transposed_conv,
+    unfold,
+    uniform_init,
+)
+
+
+def _check_length(x: jax.Array, multiple: int, what: str) -> None:
+    if x.shape[1] == 0 or x.shape[1] % multiple:
+        raise InputError(
+            f"length {x.shape[1]} is not a multiple of {multiple} ({what}): "
+            f"pad to {multiple * max(1, -(-x.shape[1] // multiple))}"
+        )
+
+
+class LearnedTransform(nn.Module):
+    """A learned filter bank around a net (ArchiSound, section 2.4): a strided convolution, the net, its transpose.
+
+    Fields:
+        num_filters: per channel of the sound.
+        window_length, stride: of the filters, in samples; the window a multiple of the stride, both odd or both even.
+    """
+
+    net: nn.Module
+    num_filters: int
+    window_length: int
+    stride: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
+        """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of the stride."""
+        window, stride = self.window_length, self.stride
+        if window % stride or (window - stride) % 2:
+            raise InputError(
+                f"window_length {window} with stride {stride}: the window must be a multiple of the stride and differ "
+                "from it by an even number"
+            )
+        _check_length(x, stride, "the stride of the learned transform")
+        padding = window // 2 - stride // 2
+        if x.shape[1] <= padding:
+            raise InputError(
+                f"length {x.shape[1]} is too short for a window of {window}: more than {padding} samples needed"
+            )
+        c_in, c_out = x.shape[-1], out_channels or x.shape[-1]
+        encode = self.param("encode", uniform_init(window * c_in), (window, c_in, c_in * self.num_filters))
+        decode = self.param("decode", uniform_init(window * c_out), (window, c_out * self.num_filters, c_out))
+        x = pad_positions(x.astype(self.dtype), padding, mode="reflect")
+        z = strided_conv(x, encode.astype(self.dtype), stride)
+        z = self.net(z, *args, out_channels=c_out * self.num_filters, **conditioning)
+        return transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding).astype(jnp.float32)
+
+
+class Patching(nn.Module):
+    """Patches of consecutive samples as channels around a net (ArchiSound, section 2.4).
+
+    Fields: patch_size, samples (in each dimension) that become one position.
+    """
+
+    net: nn.Module
+    patch_size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
+        """Maps x [b, *positions, c] to [b, *positions, out_channels or c]; positions multiples of patch_size."""
+        _check_length(x, self.patch_size, "the patch size")
+        c_out = out_channels or x.shape[-1]
+        patches = fold(x, self.patch_size)
+        widened = c_out * self.patch_size ** (x.ndim - 2)
+        return unfold(self.net(patches, *args, out_channels=widened, **conditioning), self.patch_size)

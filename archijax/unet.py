@@ -1,0 +1,288 @@
+"""The U-Net: blocks of items around an inner U-Net, with a skip connection at every depth.
+
+A net is described by templates. ``Block(channels=256, factor=2, items=[R, A] * 2)`` says what stands at one depth; an
+item is a Flax module (or any function) that maps ``(x, context) -> x``, and the U-Net makes a fresh copy of it at every
+position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from .attention import Attention, CrossAttention
+from .conditioning import ClassifierFreeGuidance, TextConditioning, TimeConditioning
+from .errors import InputError
+from .layers import (
+    Conv,
+    Downsample,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+    UpsampleNearest,
+)
+
+
+@flax.struct.dataclass
+class Context:
+    """What items may look at beside x.
+
+    Fields:
+        features: [b, f], one vector per sound (time and whatever is added to it), or None.
+        embedding: [b, n, e], a sequence such as encoded text, or None.
+        channels: one entry per depth, [b, *positions at that depth, c] or None.
+        depth: the depth of the item that looks.
+    """
+
+    features: jax.Array | None = None
+    embedding: jax.Array | None = None
+    channels: tuple[jax.Array | None, ...] = ()
+    depth: int = flax.struct.field(pytree_node=False, default=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One depth of a U-Net.
+
+    Fields:
+        channels, factor: channels at this depth, and how many times shorter it is than the one above.
+        items: templates ``(x, context) -> x`` on the way down; on the way up too unless ``items_up`` is given.
+        downsample, upsample: templates ``(x, channels, factor) -> x``; skip: ``(skip, x, context) -> x``. None takes
+            the U-Net's.
+    """
+
+    channels: int
+    factor: int = 2
+    items: Sequence[Callable] = ()
+    items_up: Sequence[Callable] | None = None
+    downsample: Callable | None = None
+    upsample: Callable | None = None
+    skip: Callable | None = None
+
+
+def _place(template: Callable, parent: nn.Module, name: str) -> Callable:
+    """A copy of a module template with its own name and parameters; plain functions as they are."""
+    return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
+
+
+class _Down(nn.Module):
+    """Downsampling and the items on the way down."""
+
+    block: Block
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
+        block = self.block
+        x = _place(block.downsample, self, "downsample")(x, block.channels, block.factor)
+        for i, item in enumerate(block.items):
+            x = _place(item, self, f"items_{i}")(x, context)
+        return x
+
+
+class _Up(nn.Module):
+    """The items on the way up, upsampling, and the merge with the skip."""
+
+    block: Block
+    out_channels: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, skip: jax.Array, context: Context) -> jax.Array:
+        block = self.block
+        for i, item in enumerate(block.items if block.items_up is None else block.items_up):
+            x = _place(item, self, f"items_{i}")(x, context)
+        x = _place(block.upsample, self, "upsample")(x, self.out_channels, block.factor)
+        if skip.shape[-1] != self.out_channels:
+            skip = Conv(self.out_channels, dtype=self.dtype, name="skip_adapter")(skip)
+        return _place(block.skip, self, "skip")(skip.astype(x.dtype), x, context)
+
+
+class UNet(nn.Module):
+    """A U-Net of any depth, in one, two or three dimensions.
+
+    Fields:
+        blocks: one per depth, outermost first.
+        out_channels: of the result; None: as many as x has.
+        downsample, upsample, skip: for the blocks that name none of their own.
+        remat: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    blocks: Sequence[Block]
+    out_channels: int | None = None
+    downsample: Callable = dataclasses.field(default_factory=Downsample)
+    upsample: Callable = dataclasses.field(default_factory=UpsampleNearest)
+    skip: Callable = dataclasses.field(default_factory=SkipAdd)
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        features: jax.Array | None = None,
+        embedding: jax.Array | None = None,
+        channels: Sequence[jax.Array | None] = (),
+        out_channels: int | None = None,
+    ) -> jax.Array:
+        """Maps x [b, *positions, c] to [b, *positions, out_channels], float32.
+
+        Args:
+            features, embedding, channels: see :class:`Context`.
+            out_channels: takes the place of the field (wrappers that widen x use it).
+
+        Raises:
+            InputError: a length that is not a multiple of the product of the factors, or context of another shape.
+        """
+        blocks = [self._with_defaults(block) for block in self.blocks]
+        multiple = math.prod(block.factor for block in blocks)
+        for length in x.shape[1:-1]:
+            if length == 0 or length % multiple:
+                raise InputError(
+                    f"length {length} is not a multiple of {multiple} (the product of the factors): "
+                    f"pad to {multiple * max(1, math.ceil(length / multiple))}"
+                )
+        for name, value in (("features", features), ("embedding", embedding)):
+            ndim = 2 if name == "features" else 3
+            if value is not None and (value.ndim != ndim or value.shape[0] != x.shape[0]):
+                wanted = ("batch", "features") if ndim == 2 else ("batch", "tokens", "features")
+                raise InputError(
+                    f"{name} have shape {value.shape}: [{', '.join(wanted)}] with batch {x.shape[0]} is needed"
+                )
+        context = Context(features=features, embedding=embedding, channels=tuple(channels))
+        down, up = (nn.remat(_Down), nn.remat(_Up)) if self.remat else (_Down, _Up)
+        outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
+
+        skips = []
+        for depth, block in enumerate(blocks):
+            skips.append(x)
+            x = down(block, name=f"down_{depth}")(x, context.replace(depth=depth))
+        for depth, block in reversed(list(enumerate(blocks))):
+            x = up(block, outs[depth], self.dtype, name=f"up_{depth}")(x, skips[depth], context.replace(depth=depth))
+        return x.astype(jnp.float32)
+
+    def _with_defaults(self, block: Block) -> Block:
+        return dataclasses.replace(
+            block,
+            downsample=block.downsample or self.downsample,
+            upsample=block.upsample or self.upsample,
+            skip=block.skip or self.skip,
+        )
+
+
+def UNetV0(
+    *,
+    channels: Sequence[int],
+    factors: Sequence[int],
+    items: Sequence[int],
+    attentions: Sequence[int] | None = None,
+    cross_attentions: Sequence[int] | None = None,
+    context_channels: Sequence[int] | None = None,
+    attention_features: int | None = None,
+    attention_heads: int | None = None,
+    embedding_features: int | None = None,
+    resnet_groups: int = 8,
+    use_modulation: bool = True,
+    modulation_features: int = 1024,
+    embedding_max_length: int | None = None,
+    use_time_conditioning: bool = True,
+    use_embedding_cfg: bool = False,
+    text_embedder: nn.Module | None = None,
+    out_channels: int | None = None,
+    attention_implementation: str | None = None,
+    remat: bool = False,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``; input channels and dimensions follow x.
+
+    Args:
+        channels, factors, items: per depth, outermost first: channels, downsampling, and how often the group of items
+            (resnet, modulation, injected channels, attention, cross-attention) is repeated.
+        attentions, cross_attentions: per depth, how many of each stand in a group; 0 by default.
+        context_channels: per depth, channels injected from ``channels=``; 0 by default.
+        attention_features, attention_heads: features of a head, and heads.
+        embedding_features: features of the embedding that cross-attention reads; checked at the first call.
+        use_modulation: features modulate items and skips; else skips are concatenated.
+        modulation_features: width of the features.
+        use_time_conditioning: features are made from ``time``.
+        use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
+        text_embedder: a module ``(tokens, mask) -> [b, n, embedding_features]``; then the net takes ``tokens=``.
+        out_channels: of the result; None: as many as x has.
+        attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
+
+    Raises:
+        InputError: lists of different lengths, groups that do not divide channels, or settings that lack another.
+    """
+    depths = len(channels)
+    per_depth = {
+        "channels": channels,
+        "factors": factors,
+        "items": items,
+        "attentions": attentions or (0,) * depths,
+        "cross_attentions": cross_attentions or (0,) * depths,
+        "context_channels": context_channels or (0,) * depths,
+    }
+    for name, values in per_depth.items():
+        if len(values) != depths:
+            raise InputError(f"{name} has {len(values)} entries and channels has {depths}: both need one per depth")
+        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
+            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
+    for width in channels:
+        if width % resnet_groups:
+            raise InputError(
+                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
+            )
+    if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
+        for name, value in (
+            ("attention_features", attention_features),
+            ("attention_heads", attention_heads),
+        ):
+            if not value:
+                raise InputError(f"attention needs {name}, found {value}: give a positive number")
+    if any(per_depth["cross_attentions"]) and not embedding_features:
+        raise InputError(f"cross-attention needs embedding_features, found {embedding_features}")
+    if use_time_conditioning and not use_modulation:
+        raise InputError("use_time_conditioning needs use_modulation=True, found False: time enters by modulation")
+    if use_embedding_cfg and not embedding_max_length:
+        raise InputError(f"use_embedding_cfg needs embedding_max_length, found {embedding_max_length}")
+
+    attention = dict(
+        head_features=attention_features,
+        num_heads=attention_heads,
+        implementation=attention_implementation,
+        dtype=dtype,
+    )
+    blocks = []
+    for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
+        group = [Resnet(resnet_groups, dtype=dtype)]
+        group += [Modulation(dtype=dtype)] * use_modulation
+        group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
+        group += [Attention(**attention)] * selfs if selfs else []
+        group += [CrossAttention(**attention)] * crosses if crosses else []
+        blocks.append(Block(width, factor, items=tuple(group * repeats)))
+    net: nn.Module = UNet(
+        blocks=tuple(blocks),
+        out_channels=out_channels,
+        downsample=Downsample(dtype=dtype),
+        upsample=UpsampleNearest(dtype=dtype),
+        skip=SkipModulate(dtype=dtype) if use_modulation else SkipConcat(dtype=dtype),
+        remat=remat,
+        dtype=dtype,
+    )
+    if use_embedding_cfg:
+        net = ClassifierFreeGuidance(net, max_length=embedding_max_length, features=embedding_features)
+    if text_embedder is not None:
+        net = TextConditioning(net, embedder=text_embedder)
+    if use_time_conditioning:
+        net = TimeConditioning(net, features=modulation_features)
+    return net

@@ -1,0 +1,171 @@
+"""Builders of the golden cases: what a case.json names, built here from its arguments alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file
+
+import archijax as aj
+from archijax import convert
+from archijax.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.layers import (
+    ConvNeXtV2,
+    Downsample,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+    UpsampleNearest,
+    UpsampleTranspose,
+)
+from archijax.t5 import T5Config, T5Encoder
+from archijax.t5 import from_torch as t5_from_torch
+from archijax.t5 import to_torch as t5_to_torch
+
+# Inputs and outputs that hold [batch, channels, *positions] in PyTorch and [batch, *positions, channels] here.
+SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "waveform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout."""
+
+    params: Any
+    to_torch: Callable[[Any], dict[str, np.ndarray]]
+    calls: dict[str, Callable]
+
+
+def first(array: np.ndarray) -> jax.Array:
+    """Channels first to channels last."""
+    return jnp.asarray(np.moveaxis(array, 1, -1))
+
+
+def last(array: jax.Array) -> np.ndarray:
+    """Channels last to channels first."""
+    return np.moveaxis(np.asarray(array), -1, 1)
+
+
+UNET_V0_OWN = {  # what the original's constructors take and ours infer from x
+    "dim", "in_channels", "append_channels", "transform", "use_text_conditioning",
+}  # fmt: skip
+
+
+def unet_v0(args: dict) -> Any:
+    return aj.UNetV0(**{name: value for name, value in args.items() if name not in UNET_V0_OWN})
+
+
+def xunet(args: dict) -> Any:
+    attention = {"head_features": args["attention_features"], "num_heads": args["attention_heads"]}
+    items = {
+        "R": lambda block: Resnet(args["resnet_groups"], args["resnet_kernel_size"]),
+        "M": lambda block: Modulation(),
+        "A": lambda block: Attention(**attention),
+        "C": lambda block: CrossAttention(**attention),
+        "F": lambda block: FeedForward(args["attention_multiplier"]),
+        "I": lambda block: InjectChannels(block["context_channels"]),
+        "ConvNeXtV2": lambda block: ConvNeXtV2(),
+        "LinearAttention": lambda block: LinearAttention(**attention),
+        "LinearCrossAttention": lambda block: LinearCrossAttention(**attention),
+    }
+    return aj.TimeConditioning(
+        aj.UNet(
+            blocks=[
+                aj.Block(block["channels"], block["factor"], items=[items[name](block) for name in block["items"]])
+                for block in args["blocks"]
+            ],
+            out_channels=args.get("out_channels"),
+            downsample=Downsample(args["downsample_width"]),
+            upsample=UpsampleTranspose(args["upsample_width"])
+            if args["upsample_mode"] == "transpose"
+            else UpsampleNearest(args["upsample_kernel_size"]),
+            skip={"add": SkipAdd, "cat": SkipConcat, "modulate": SkipModulate}[args["skip"]](),
+        ),
+        features=args["modulation_features"],
+    )
+
+
+def net_case(net: Any, state: dict, example: dict) -> Built:
+    inputs = net_inputs(example)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), **inputs))["params"]
+    table = convert.entries(net, shapes)
+    params = convert.from_torch(table, state)
+
+    def call(tensors, kwargs, draws):
+        kwargs = dict(kwargs)
+        inputs = net_inputs(tensors)
+        if (probability := kwargs.pop("embedding_mask_proba", 0.0)) > 0:
+            assert probability == 1.0, "a probability between 0 and 1 would need the draws"
+            kwargs["embedding_mask"] = jnp.ones(len(inputs["x"]), bool)
+        return [last(net.apply({"params": params}, **inputs, **kwargs))]
+
+    return Built(params, lambda p: convert.to_torch(table, p), {"__call__": call})
+
+
+def net_inputs(tensors: dict) -> dict:
+    """Named tensors of a call in our layout; lists (channels per depth) element by element."""
+
+    def convert_one(name, value):
+        if isinstance(value, list):
+            return [convert_one(name, item) for item in value]
+        if value is None:
+            return None
+        return first(value) if name in SIGNALS else jnp.asarray(value)
+
+    return {name: convert_one(name, value) for name, value in tensors.items()}
+
+
+def t5_case(args: dict, state: dict) -> Built:
+    config = T5Config.from_hf(args)
+    params = t5_from_torch(state, config)
+
+    def call(tensors, kwargs, draws):
+        tokens = jnp.asarray(tensors["input_ids"], jnp.int32)
+        mask = jnp.asarray(tensors["attention_mask"]).astype(bool)
+        return [np.asarray(T5Encoder(config).apply({"params": params}, tokens, mask))]
+
+    return Built(params, lambda p: t5_to_torch(p, config), {"__call__": call})
+
+
+NETS = {
+    "UNetV0": unet_v0,
+    "LTPlugin(UNetV0)": lambda args: aj.LearnedTransform(unet_v0(args), **args["transform"]),
+    "AppendChannelsPlugin(UNetV0)": lambda args: aj.AppendChannels(unet_v0(args)),
+    "TimeConditioningPlugin(XUNet)": xunet,
+}
+
+
+def build(folder: Path) -> tuple[dict, dict, Built | None]:
+    """Reads a case: (case.json, tensors, what was built, or None where the builder is not part of the library yet)."""
+    case = json.loads((folder / "case.json").read_text())
+    tensors = load_file(folder / "io.safetensors")
+    weights = folder / "weights.safetensors"
+    state = load_file(weights) if weights.exists() else {}
+    builder, args = case["builder"], case["args"]
+    if builder in NETS:
+        built = net_case(NETS[builder](args), state, resolve(case["calls"][0]["inputs"], tensors))
+    elif builder == "T5EncoderModel":
+        built = t5_case(args, state)
+    else:
+        built = None
+    return case, tensors, built
+
+
+def resolve(inputs: dict, tensors: dict) -> dict:
+    """Tensor names of a call replaced by the tensors."""
+
+    def look_up(value):
+        if isinstance(value, list):
+            return [look_up(item) for item in value]
+        return None if value is None else tensors[value]
+
+    return {name: look_up(value) for name, value in inputs.items()}
