@@ -12,6 +12,8 @@ from .conditioning import (
     TextConditioning,
     TimeConditioning,
 )
+from .config import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig
+from .diffusion import GaussianProcess, v_diffusion
 from .errors import InputError
 from .initialize import initialize
 from .layers import (
@@ -26,6 +28,7 @@ from .layers import (
     UpsampleNearest,
     UpsampleTranspose,
 )
+from .models import DiffusionModel
 from .t5 import T5Config, T5Encoder
 from .transforms import LearnedTransform, Patching
 from .unet import Block, Context, UNet, UNetV0
@@ -39,11 +42,15 @@ __all__ = [
     "Context",
     "ConvNeXtV2",
     "CrossAttention",
+    "DiffusionConfig",
+    "DiffusionModel",
     "Downsample",
     "FeedForward",
+    "GaussianProcess",
     "InjectChannels",
     "InputError",
     "LearnedTransform",
+    "LearnedTransformConfig",
     "LinearAttention",
     "LinearCrossAttention",
     "Modulation",
@@ -56,10 +63,13 @@ __all__ = [
     "T5Config",
     "T5Encoder",
     "TextConditioning",
+    "TextConfig",
     "TimeConditioning",
     "UNet",
+    "UNetConfig",
     "UNetV0",
     "UpsampleNearest",
     "UpsampleTranspose",
     "initialize",
+    "v_diffusion",
 ]

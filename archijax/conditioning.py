@@ -14,6 +14,17 @@ from .errors import InputError
 from .layers import Linear
 
 
+class Wrapper(nn.Module):
+    """A module around a net."""
+
+    net: nn.Module
+
+    @property
+    def length_multiple(self) -> int:
+        """Lengths must be multiples of this; 1 for a net that does not say."""
+        return getattr(self.net, "length_multiple", 1)
+
+
 class NumberEmbedder(nn.Module):
     """Numbers of any shape [...] as vectors [..., features], by learned Fourier frequencies.
 
@@ -46,13 +57,12 @@ class ClassEmbedder(nn.Module):
         return table[ids]
 
 
-class TimeConditioning(nn.Module):
+class TimeConditioning(Wrapper):
     """Turns the diffusion time into features: ``net(x, time)``.
 
     Fields: features, the width of the features, which must be what the net's modulation is used with.
     """
 
-    net: nn.Module
     features: int = 1024
 
     @nn.compact
@@ -82,13 +92,12 @@ class TimeConditioning(nn.Module):
         return self.net(x, features=h, **conditioning)
 
 
-class ClassifierFreeGuidance(nn.Module):
+class ClassifierFreeGuidance(Wrapper):
     """Trains with, and guides by, a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
 
     Fields: max_length, tokens of the longest embedding; features, of an embedding's token.
     """
 
-    net: nn.Module
     max_length: int
     features: int
 
@@ -134,13 +143,12 @@ class ClassifierFreeGuidance(nn.Module):
         return masked + (conditional - masked) * scale
 
 
-class TextConditioning(nn.Module):
+class TextConditioning(Wrapper):
     """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
 
     Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]`` such as :class:`archijax.T5Encoder`.
     """
 
-    net: nn.Module
     embedder: nn.Module
 
     @nn.compact
@@ -160,10 +168,8 @@ class TextConditioning(nn.Module):
         return self.net(x, *args, embedding=text, **conditioning)
 
 
-class AppendChannels(nn.Module):
+class AppendChannels(Wrapper):
     """Channels beside x at full length: ``net(x, append_channels=[b, *positions, c])``; the result has those of x."""
-
-    net: nn.Module
 
     @nn.compact
     def __call__(

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from .conditioning import Wrapper
 from .errors import InputError
 from .layers import (
     fold,
@@ -25,7 +26,7 @@ def _check_length(x: jax.Array, multiple: int, what: str) -> None:
         )
 
 
-class LearnedTransform(nn.Module):
+class LearnedTransform(Wrapper):
     """A learned filter bank around a net (ArchiSound, section 2.4): a strided convolution, the net, its transpose.
 
     Fields:
@@ -33,11 +34,14 @@ class LearnedTransform(nn.Module):
         window_length, stride: of the filters, in samples; the window a multiple of the stride, both odd or both even.
     """
 
-    net: nn.Module
     num_filters: int
     window_length: int
     stride: int
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def length_multiple(self) -> int:
+        return self.stride * super().length_multiple
 
     @nn.compact
     def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
@@ -63,14 +67,17 @@ class LearnedTransform(nn.Module):
         return transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding).astype(jnp.float32)
 
 
-class Patching(nn.Module):
+class Patching(Wrapper):
     """Patches of consecutive samples as channels around a net (ArchiSound, section 2.4).
 
     Fields: patch_size, samples (in each dimension) that become one position.
     """
 
-    net: nn.Module
     patch_size: int
+
+    @property
+    def length_multiple(self) -> int:
+        return self.patch_size * super().length_multiple
 
     @nn.compact
     def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:

@@ -125,6 +125,11 @@ class UNet(nn.Module):
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
 
+    @property
+    def length_multiple(self) -> int:
+        """Lengths must be multiples of this, the product of the factors."""
+        return math.prod(block.factor for block in self.blocks)
+
     @nn.compact
     def __call__(
         self,
@@ -145,7 +150,7 @@ class UNet(nn.Module):
             InputError: a length that is not a multiple of the product of the factors, or context of another shape.
         """
         blocks = [self._with_defaults(block) for block in self.blocks]
-        multiple = math.prod(block.factor for block in blocks)
+        multiple = self.length_multiple
         for length in x.shape[1:-1]:
             if length == 0 or length % multiple:
                 raise InputError(

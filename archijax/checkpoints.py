@@ -1,0 +1,262 @@
+"""Checkpoints of a run: arrays and a JSON record, written asynchronously and atomically by Orbax.
+
+A folder holds one folder per step, named by the step. Each part of the saved tree (its first level: `params`,
+`ema`, `opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the optimizer. The
+record lists every array's shape, dtype and checksum: what does not fit is refused before anything is read, what
+was damaged on disk is noticed after.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
+
+from archijax.errors import InputError
+
+RECORD = "record"
+
+# Orbax reports ordinary work as warnings, and every error it also raises with a page of traceback.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+class Checkpoints:
+    """The checkpoints under `folder`, of which the newest `keep` stay.
+
+    Args:
+        folder: made when missing.
+        keep: how many complete checkpoints to retain.
+        say: called with one sentence when a damaged checkpoint is passed over.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 3, say: Callable[[str], None] = print):
+        self.folder = Path(folder).absolute()
+        self.say = say
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        with _disk_errors():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, tree: Any, record: Mapping[str, Any]) -> None:
+        """Starts to write `tree` (any pytree that flax can serialise) and the JSON-able `record` as `step`.
+
+        Returns once the arrays are copied; they may be donated from then on. The folder appears under its name
+        only when it is complete. Raises OSError if this or the previous write fails.
+        """
+        arrays = {name: np.asarray(leaf) if np.isscalar(leaf) else leaf for name, leaf in _flatten(tree).items()}
+        described = {name: [*_shape_and_dtype(leaf), _checksum(leaf)] for name, leaf in arrays.items()}
+        items = {part: ocp.args.StandardSave(value) for part, value in _parts(arrays).items()}
+        items[RECORD] = ocp.args.JsonSave({"arrays": described, **record})
+        with _disk_errors():
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk. Raises OSError if it failed."""
+        with _disk_errors():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def restore(self, target: Any) -> tuple[Any, dict] | None:
+        """Reads the newest checkpoint that is complete and undamaged into the structure of `target`.
+
+        Args:
+            target: a tree like the one saved; its leaves give shape and dtype. A `jax.ShapeDtypeStruct` with
+                a sharding is restored so sharded, any other leaf as a numpy array.
+
+        Returns:
+            (tree, record), or None where there is no usable checkpoint. A damaged one is renamed `damaged_STEP`.
+
+        Raises:
+            InputError: names or shapes differ from the saved ones.
+        """
+        wanted = _flatten(target)
+        for step in sorted(steps(self.folder), reverse=True):
+            path = self.folder / str(step)
+            try:
+                record = _read_record(path)
+                _compare(wanted, record["arrays"], path)
+                restored = _read_arrays(path, record, wanted)
+            except (InputError, PermissionError, MemoryError):
+                raise
+            except Exception as error:
+                self.say(f"Checkpoint {path} is damaged: going back to the one before ({_reason(error)}).")
+                _set_aside(path)
+                self._manager.reload()
+                continue
+            full = flatten_dict(flax.serialization.to_state_dict(target), keep_empty_nodes=True, sep="/")
+            tree = unflatten_dict({**full, **restored}, sep="/")
+            return flax.serialization.from_state_dict(target, tree), record
+        return None
+
+    def close(self) -> None:
+        """Waits for the last save and stops the threads that write."""
+        with _disk_errors():
+            self._manager.close()
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps of the complete checkpoints under `folder`, ascending; none where it does not exist."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def restore_weights(
+    folder: str | Path,
+    *,
+    step: int | None = None,
+    parts: Iterable[str] = ("params", "ema", "frozen", "state"),
+) -> tuple[dict, dict[str, Any]]:
+    """Reads parts of a run's newest checkpoint as numpy arrays; reads nothing else and changes nothing.
+
+    Args:
+        folder: a run's folder (which holds `checkpoints/`) or the folder of its checkpoints.
+        step: the checkpoint to read; the newest by default.
+        parts: the first-level names to read.
+
+    Returns:
+        (record, trees): what was saved with the checkpoint, and one nested dict per part, empty without arrays.
+
+    Raises:
+        InputError: the folder holds no checkpoint, not this step, or the checkpoint is damaged.
+    """
+    folder = Path(folder).absolute()
+    inner = folder / "checkpoints"
+    inner = inner if inner.is_dir() else folder
+    found = steps(inner)
+    if not found:
+        raise InputError(f"{folder} is not a model folder: it holds no checkpoints of a training run.")
+    if step is not None and step not in found:
+        raise InputError(f"{folder} has no checkpoint of step {step}: it has {', '.join(map(str, found))}.")
+    path = inner / str(found[-1] if step is None else step)
+    try:
+        record = _read_record(path)
+        parts = tuple(parts)
+        wanted = {
+            name: np.empty((), jax.numpy.dtype(dtype))
+            for name, (_, dtype, _) in record["arrays"].items()
+            if name.split("/")[0] in parts
+        }
+        restored = unflatten_dict(_read_arrays(path, record, wanted), sep="/")
+    except Exception as error:
+        raise InputError(f"Checkpoint {path} cannot be read ({_reason(error)}): try another step.") from error
+    return record, {part: restored.get(part, {}) for part in parts}
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    """Any tree as {"part/name/name": leaf}, without empty branches."""
+    flat = flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
+    return {name: leaf for name, leaf in flat.items() if leaf is not None and leaf is not empty_node}
+
+
+def _parts(flat: Mapping[str, Any]) -> dict[str, dict]:
+    """One nested dict per first name of a flat one, each still headed by that name."""
+    nested = unflatten_dict(dict(flat), sep="/")
+    return {part: {part: value} for part, value in nested.items()}
+
+
+def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
+    return list(leaf.shape), str(leaf.dtype)
+
+
+def _checksum(leaf: Any) -> int:
+    """The sum of an array's bytes taken as 32-bit words, mod 2^32: the same however it is sharded."""
+    data = np.ascontiguousarray(np.asarray(leaf)).reshape(-1).view(np.uint8)
+    data = np.pad(data, (0, -data.size % 4)) if data.size % 4 else data
+    return int(data.view(np.uint32).sum(dtype=np.uint32))
+
+
+def _compare(wanted: Mapping[str, Any], saved: Mapping[str, list], path: Path) -> None:
+    differences = []
+    for name in sorted(wanted.keys() | saved.keys()):
+        if name not in saved:
+            differences.append(f"{name} is not in it")
+        elif name not in wanted:
+            differences.append(f"{name} is only in it")
+        elif tuple(saved[name][0]) != tuple(wanted[name].shape):
+            differences.append(f"{name} is {tuple(saved[name][0])} in it, {tuple(wanted[name].shape)} here")
+        elif saved[name][1] != str(wanted[name].dtype):
+            differences.append(f"{name} is {saved[name][1]} in it, {wanted[name].dtype} here")
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise InputError(
+            f"Checkpoint {path} belongs to another model or optimizer: {'; '.join(differences[:3])}{more}."
+        )
+
+
+def _read_record(path: Path) -> dict:
+    # A restored tree must be asked for part by part; a reader of its own leaves the writer's files in peace.
+    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
+        return reader.restore(path, args=ocp.args.Composite(**{RECORD: ocp.args.JsonRestore()}))[RECORD]
+
+
+def _read_arrays(path: Path, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the arrays named in `wanted`, flat, and checks them against the record's checksums."""
+    abstract = {}
+    for name, leaf in wanted.items():
+        shape = tuple(record["arrays"][name][0])
+        sharding = leaf.sharding if isinstance(leaf, jax.ShapeDtypeStruct) else None
+        abstract[name] = (
+            np.empty(shape, leaf.dtype)
+            if sharding is None
+            else jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+        )
+    if not abstract:
+        return {}
+    items = {part: ocp.args.StandardRestore(value) for part, value in _parts(abstract).items()}
+    reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    with _quiet_stragglers(), contextlib.closing(reader):
+        restored = reader.restore(path, args=ocp.args.Composite(**items))
+    flat = {}
+    for part in items:
+        flat |= flatten_dict(restored[part], sep="/")
+    for name, leaf in flat.items():
+        if _checksum(leaf) != record["arrays"][name][2]:
+            raise ValueError(f"{name} differs from what was written")
+    return flat
+
+
+@contextlib.contextmanager
+def _quiet_stragglers():
+    """After one array fails to load, those still under way report to an event loop that is gone: not news."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda event: None if "loop is closed" in str(event.exc_value) else before(event)
+    yield
+    sys.unraisablehook = before  # Not after a failure: the reports come later.
+
+
+def _set_aside(path: Path) -> None:
+    number = 0
+    while (aside := path.with_name(f"damaged_{path.name}" + (f"_{number}" if number else ""))).exists():
+        number += 1
+    path.rename(aside)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+@contextlib.contextmanager
+def _disk_errors():
+    """Errors of the file system leave Orbax and TensorStore as other types: raises them as OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        seen, cause = set(), error
+        while cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            text = str(cause)
+            for sign in ("No space left", "File too large", "Read-only", "Permission denied", "Disk quota"):
+                if sign in text:
+                    raise OSError(f"the checkpoint could not be written: {sign.lower()}") from error
+            cause = cause.__cause__ or cause.__context__
+        raise

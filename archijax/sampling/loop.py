@@ -1,0 +1,45 @@
+"""The loop that samples: one scan of steps over a list of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ..diffusion import GaussianProcess
+from ..errors import InputError
+from .steps import ddim
+
+
+def linear_times(num_steps: int) -> jax.Array:
+    """num_steps + 1 times from 1 (noise) to 0 (sound), evenly spaced."""
+    if num_steps < 1:
+        raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
+    return jnp.linspace(1.0, 0.0, num_steps + 1)
+
+
+def sample(
+    denoise: Callable[[jax.Array, jax.Array], jax.Array],
+    process: GaussianProcess,
+    noise: jax.Array,
+    times: jax.Array,
+) -> jax.Array:
+    """Sound from noise. Pure: jit, vmap, pmap and differentiate it.
+
+    Args:
+        denoise: (x [b, ...], t [b]) -> the prediction that the process names; wrap it for guidance.
+        noise: standard normal, [b, ...].
+        times: from noise to sound, [steps + 1].
+
+    Returns:
+        x at the last time, [b, ...].
+    """
+
+    def step(x, t):
+        each = jnp.broadcast_to(t[0], x.shape[:1])
+        return ddim(process, denoise(x, each), x, t[0], t[1]), None
+
+    _, sigma = process.alpha_sigma(times[0], noise)
+    x, _ = jax.lax.scan(step, sigma * noise, jnp.stack([times[:-1], times[1:]], axis=1))
+    return x

@@ -1,0 +1,403 @@
+"""The T5 encoder: the text half of a text-conditional model, in Flax, with weights from Hugging Face safetensors.
+
+Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+(https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer; 1.1, Flan and ByT5 a gated GELU one.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from archijax.errors import InputError
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """Sizes of a T5 encoder, named as in Hugging Face's config.json.
+
+    Args:
+        vocab_size: Number of token ids; at least `len(tokenizer)`, which is 259 for the tokenizer "bytes".
+        d_model: Features of the residual stream and of the output.
+        d_kv: Features of one attention head (`num_heads * d_kv` need not be `d_model`).
+        d_ff: Hidden features of the feed-forward layer.
+        num_layers: Number of layers.
+        num_heads: Number of attention heads.
+        relative_attention_num_buckets: Buckets of relative positions, an even number of at least 4.
+        relative_attention_max_distance: Distance in tokens from which on all positions share the last bucket.
+        layer_norm_epsilon: Added to the mean square in every norm.
+        gated: False for the ReLU layer of T5 1.0, True for the gated tanh-GELU layer of 1.1, Flan and ByT5.
+
+    Raises:
+        InputError: a size is not a positive integer, or the buckets do not fit.
+    """
+
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_heads: int
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    gated: bool = False
+
+    def __post_init__(self):
+        for field in fields(self):
+            size = getattr(self, field.name)
+            if field.type is int and (type(size) is not int or size < 1):
+                raise InputError(f"T5's {field.name} is {size!r}, it should be a positive integer")
+        buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if buckets % 2 or buckets < 4 or distance <= buckets // 4:
+            fitting = "an even number of at least 4 buckets, and a distance above a quarter of it, would"
+            raise InputError(f"T5's {buckets} buckets for relative positions up to {distance} do not fit: {fitting}")
+        if type(self.layer_norm_epsilon) is not float or not 0 < self.layer_norm_epsilon < 1:
+            raise InputError(f"T5's layer_norm_epsilon is {self.layer_norm_epsilon!r}, it should be between 0 and 1")
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """The configuration in the contents of a Hugging Face config.json; what is not the encoder's is ignored.
+
+        Raises:
+            InputError: not a T5 model, a field is missing, or a value is none that this encoder can have.
+        """
+        kind = config.get("model_type", "t5")
+        if kind not in ("t5", "mt5"):
+            raise InputError(f"model_type in the T5 model's config.json is {kind!r}, it should be 't5' or 'mt5'")
+        activation = config.get("feed_forward_proj", "relu")
+        if activation not in ("relu", "gated-gelu"):
+            raise InputError(f"T5's feed_forward_proj is {activation!r}, it should be 'relu' or 'gated-gelu'")
+        sizes = {f.name: config[f.name] for f in fields(cls) if f.name != "gated" and f.name in config}
+        if missing := [f.name for f in fields(cls) if f.default is MISSING and f.name not in sizes]:
+            raise InputError(f"the T5 model's config.json lacks {', '.join(missing)}")
+        return cls(**sizes, gated=activation == "gated-gelu")
+
+
+def relative_buckets(distance: np.ndarray, num_buckets: int, max_distance: int) -> np.ndarray:
+    """Bucket of each signed distance (key position minus query position), in both directions.
+
+    Half of the buckets are for keys after the query. Within a half, the first half is one bucket per token, the rest
+    grows with the logarithm up to `max_distance` (section 2.1 of the paper).
+
+    Args:
+        distance: Integers of any shape, in tokens.
+
+    Returns:
+        int32 of the same shape, in [0, num_buckets).
+    """
+    # In numpy, not jnp: logarithms of accelerators differ in the last bit, which would move whole numbers to the
+    # bucket below. Single precision is what the pretrained models were made with.
+    half, exact = num_buckets // 2, num_buckets // 2 // 2
+    size = np.abs(distance)
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
+    coarse = exact + (ratio / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)).astype(int)
+    bucket = np.where(size < exact, size, np.minimum(coarse, half - 1))
+    return (bucket + half * (distance > 0)).astype(np.int32)
+
+
+def _dense(features: int, spread: int, dtype: jnp.dtype, name: str) -> nn.Dense:
+    # T5 scales the initial weights of `q`, not the attention scores: `spread` is more than the fan-in there.
+    init = nn.initializers.normal(spread**-0.5)
+    return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=init, name=name)
+
+
+class Attention(nn.Module):
+    """Self-attention over [b, n, d_model]; `bias` [1 or b, h, n, n] is float32 and added to the scores."""
+
+    config: T5Config
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, bias: jax.Array) -> jax.Array:
+        c = self.config
+        inner = c.num_heads * c.d_kv
+        heads = (*x.shape[:2], c.num_heads, c.d_kv)
+        spreads = {"q": c.d_model * c.d_kv, "k": c.d_model, "v": c.d_model}
+        q, k, v = (_dense(inner, spreads[name], self.dtype, name)(x).reshape(heads) for name in "qkv")
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores + bias, axis=-1).astype(self.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(*x.shape[:2], inner)
+        return _dense(c.d_model, inner, self.dtype, "o")(mixed)
+
+
+class FeedForward(nn.Module):
+    """The two or, gated, three matrices of a layer, over [b, n, d_model]."""
+
+    config: T5Config
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        if c.gated:
+            gate = nn.gelu(_dense(c.d_ff, c.d_model, self.dtype, "wi_0")(x), approximate=True)
+            hidden = gate * _dense(c.d_ff, c.d_model, self.dtype, "wi_1")(x)
+        else:
+            hidden = nn.relu(_dense(c.d_ff, c.d_model, self.dtype, "wi")(x))
+        return _dense(c.d_model, c.d_ff, self.dtype, "wo")(hidden)
+
+
+class Layer(nn.Module):
+    """One layer on the float32 residual stream [b, n, d_model]."""
+
+    config: T5Config
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, bias: jax.Array) -> jax.Array:
+        # The stream itself stays float32: it grows to thousands in trained models, where bfloat16 has no digits left.
+        y = _norm(self.config, "attention_norm")(x)
+        x = x + Attention(self.config, self.dtype, name="attention")(y, bias).astype(jnp.float32)
+        y = _norm(self.config, "feed_forward_norm")(x)
+        return x + FeedForward(self.config, self.dtype, name="feed_forward")(y).astype(jnp.float32)
+
+
+def _norm(config: T5Config, name: str) -> nn.RMSNorm:
+    return nn.RMSNorm(epsilon=config.layer_norm_epsilon, dtype=jnp.float32, name=name)
+
+
+class T5Encoder(nn.Module):
+    """The encoder of a T5 model. It has no dropout: the same call serves training and use.
+
+    Args:
+        config: The sizes.
+        dtype: Type of the matrix products and of the output; parameters, norms, softmax and residuals are float32.
+    """
+
+    config: T5Config
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        """Encodes a batch of texts.
+
+        Args:
+            tokens: int32 [b, n], ids below `config.vocab_size` (an id from there on makes NaN).
+            mask: bool [b, n], False where a token is padding: nothing attends to it.
+
+        Returns:
+            `dtype` [b, n, d_model]; positions of padding hold values too, as in the original.
+
+        Raises:
+            InputError: tokens and mask are not integers and booleans of one shape [b, n].
+        """
+        c = self.config
+        if tokens.ndim != 2 or tokens.shape != mask.shape:
+            shapes = f"tokens {list(tokens.shape)} and mask {list(mask.shape)}"
+            raise InputError(f"T5 got {shapes}: both should be [batch, length]")
+        if not jnp.issubdtype(tokens.dtype, jnp.integer) or mask.dtype != bool:
+            raise InputError(f"T5 got {tokens.dtype} tokens and a {mask.dtype} mask: they should be int32 and bool")
+        normal = nn.initializers.normal
+        x = nn.Embed(c.vocab_size, c.d_model, embedding_init=normal(1.0), name="embed")(tokens)
+        # One bias for each distance, then spread over [query, key]; the layers share it.
+        n, num_buckets = tokens.shape[1], c.relative_attention_num_buckets
+        buckets = relative_buckets(np.arange(1 - n, n), num_buckets, c.relative_attention_max_distance)
+        table = nn.Embed(num_buckets, c.num_heads, embedding_init=normal(c.d_model**-0.5), name="relative_bias")
+        position = jnp.arange(n)
+        bias = table(jnp.asarray(buckets))[position[None, :] - position[:, None] + n - 1].transpose(2, 0, 1)
+        # The lowest number, not -inf: a text of padding alone attends evenly instead of making NaN.
+        bias = jnp.where(mask[:, None, None, :], bias[None], jnp.finfo(jnp.float32).min)
+        for i in range(c.num_layers):
+            x = Layer(c, self.dtype, name=f"layers_{i}")(x, bias)
+        return _norm(c, "norm")(x).astype(self.dtype)
+
+
+# --- Weights: PyTorch names to Flax names and back ---
+
+_DECODER = ("decoder.", "lm_head.")
+
+
+def _names(config: T5Config) -> dict[tuple[str, ...], list[str]]:
+    """The table: for every Flax path all its names in a PyTorch state_dict. Kernels are transposed there."""
+    first = "encoder.block.0.layer.0.SelfAttention"
+    names = {
+        ("embed", "embedding"): ["shared.weight", "encoder.embed_tokens.weight"],
+        ("relative_bias", "embedding"): [f"{first}.relative_attention_bias.weight"],
+        ("norm", "scale"): ["encoder.final_layer_norm.weight"],
+    }
+    for i in range(config.num_layers):
+        layer, block = f"layers_{i}", f"encoder.block.{i}.layer"
+        names[layer, "attention_norm", "scale"] = [f"{block}.0.layer_norm.weight"]
+        names[layer, "feed_forward_norm", "scale"] = [f"{block}.1.layer_norm.weight"]
+        for matrix in "qkvo":
+            names[layer, "attention", matrix, "kernel"] = [f"{block}.0.SelfAttention.{matrix}.weight"]
+        for matrix in ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo"):
+            names[layer, "feed_forward", matrix, "kernel"] = [f"{block}.1.DenseReluDense.{matrix}.weight"]
+    return names
+
+
+def _layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    return array.T if path[-1] == "kernel" else array  # its own inverse
+
+
+def _shapes(config: T5Config) -> dict[tuple[str, ...], tuple[int, ...]]:
+    tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+    variables = jax.eval_shape(lambda: T5Encoder(config).init(jax.random.key(0), tokens, mask))
+    return {path: leaf.shape for path, leaf in flatten_dict(variables["params"]).items()}
+
+
+def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
+    """Flax parameters from the state_dict of a Hugging Face T5EncoderModel or of a whole T5 (its decoder is ignored).
+
+    Args:
+        state: Arrays of float64, float32, float16 or bfloat16 by PyTorch name. The embedding may be there under either
+            of its two names or both.
+
+    Returns:
+        Nested dict of float32 numpy arrays: `T5Encoder(config).apply({"params": ...}, tokens, mask)`.
+
+    Raises:
+        InputError: tensors are missing, unexpected, of another shape or not floating point; all are named.
+    """
+    shapes, table = _shapes(config), _names(config)
+    params, wrong = {}, []
+    for path, names in table.items():
+        found = [name for name in names if name in state]
+        wrong += [] if found else [f"{names[0]} is missing"]
+        shape = shapes[path][::-1] if path[-1] == "kernel" else shapes[path]
+        for name in found:
+            tensor = state[name]
+            if tensor.shape != shape:
+                wrong.append(f"{name} is {list(tensor.shape)} instead of {list(shape)}")
+            elif tensor.dtype.name not in ("float64", "float32", "float16", "bfloat16"):
+                wrong.append(f"{name} holds {tensor.dtype} instead of floating point numbers")
+            elif not np.array_equal(tensor, state[found[0]]):
+                wrong.append(f"{name} differs from {found[0]}")
+            else:
+                params[path] = np.ascontiguousarray(_layout(path, tensor), np.float32)
+    known = {name for names in table.values() for name in names}
+    wrong += [f"{name} is unexpected" for name in state if name not in known and not name.startswith(_DECODER)]
+    if wrong:
+        raise InputError(f"these weights do not fit the T5 config: {_listed(wrong)}")
+    return unflatten_dict(params)
+
+
+def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarray]:
+    """The state_dict of a Hugging Face T5EncoderModel, float32; the embedding is there twice. Inverts `from_torch`.
+
+    Raises:
+        InputError: the parameters are not those of this config.
+    """
+    flat, shapes = flatten_dict(params), _shapes(config)
+    if odd := [path for path in {**shapes, **flat} if path not in flat or flat[path].shape != shapes.get(path)]:
+        raise InputError(f"these parameters do not fit the T5 config: {_listed(['/'.join(path) for path in odd])}")
+    state = {}
+    for path, names in _names(config).items():
+        state |= dict.fromkeys(names, np.ascontiguousarray(_layout(path, np.asarray(flat[path])), np.float32))
+    return state
+
+
+# --- Weights: folders and the hub ---
+
+_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+
+
+def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Config, dict[str, Any]]:
+    """Configuration and encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors alone.
+
+    Args:
+        name_or_dir: A folder with config.json and model.safetensors (or its shards and their index), or a hub id.
+        revision: Branch, tag or commit on the hub.
+
+    Returns:
+        The configuration and nested float32 numpy arrays, as from `from_torch`.
+
+    Raises:
+        InputError: the model is not there, damaged, or not a T5.
+    """
+    folder = pretrained_folder(name_or_dir, revision, _FILES)
+    if not (folder / "config.json").is_file():
+        raise InputError(absent(name_or_dir, folder, _FILES))
+    config = T5Config.from_hf(_read_json(folder / "config.json"))
+    tensors = (_read_safetensors(path).items() for path in _weight_files(name_or_dir, folder))
+    return config, from_torch(dict(chain.from_iterable(tensors)), config)
+
+
+def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
+    """The folder of a pretrained model: `name` itself if it is a folder, else its snapshot from the Hugging Face hub.
+
+    Args:
+        name: A folder, or a hub id such as "google/flan-t5-base"; without a network the hub's local cache is enough.
+        revision: Branch, tag or commit on the hub.
+        files: Names of the files that are needed, with wildcards.
+
+    Raises:
+        InputError: neither a folder nor a hub id, or the model can be had neither from the cache nor from the hub.
+    """
+    if str(name) and Path(name).is_dir():
+        return Path(name)
+    part = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
+    if not re.fullmatch(f"{part}(/{part})?", str(name)):
+        raise InputError(f"model {str(name)!r} is neither an existing folder nor a name on the Hugging Face hub")
+    if revision is not None and not re.fullmatch(f"{part}(/{part})*", revision):
+        raise InputError(f"revision {revision!r} is not the name of a branch, tag or commit")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
+    except Exception as error:  # errors of the hub's HTTP library come through as they are
+        reason = re.split(r"\.\s|\n", str(error).strip())[0]
+        raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
+
+
+def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
+    """The sentence for a model whose files are not in `place`: what to download, and where to put it."""
+    source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
+    advice = f"get {', '.join(files)} from {source} into one folder and give that folder as the model"
+    return f"model {str(name)!r} is not complete in {place}: {advice}"
+
+
+def _weight_files(name: str | Path, folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        hint = "pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors"
+        raise InputError(f"{absent(name, folder, _FILES)} ({hint})")
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
+    for shard in shards.values():
+        # The index comes from strangers: it must not lead out of the folder.
+        if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors", shard):
+            raise InputError(f"{index} names the file {shard!r}, it should be a .safetensors file beside it")
+    paths = [folder / shard for shard in sorted(set(shards.values()))]
+    if lacking := [path.name for path in paths if not path.is_file()]:
+        raise InputError(absent(name, folder, lacking))
+    return paths
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, it should be a JSON object")
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if not name.startswith(_DECODER)]  # noqa: SIM118  it is no dict
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+
+
+def _listed(names: list[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

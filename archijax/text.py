@@ -1,0 +1,86 @@
+"""The host side of text: strings to token ids. Nothing here may run inside a jitted function."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from archijax.errors import InputError
+from archijax.t5 import absent, pretrained_folder
+
+# Importing transformers without PyTorch logs that models won't be available: only its tokenizers are used here.
+logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
+
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase  # noqa: E402
+
+_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model", "config.json"]
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a T5 model.
+
+    Args:
+        name: "bytes", which needs no download, or a folder, or a hub id such as "t5-base". With "bytes" an id is a
+            byte of UTF-8 plus 3, with 0 for padding and 1 for the end: ByT5's ids without its 125 unused sentinels.
+            A model trained from scratch on it takes `vocab_size=len(tokenizer)`, which is 259; ByT5's own weights
+            (vocab_size 384) take it as well.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        InputError: the tokenizer is not there or damaged.
+    """
+    if name == "bytes":
+        return ByT5Tokenizer(extra_ids=0)
+    folder = pretrained_folder(name, revision, _FILES)
+    quick, slow = (folder / "tokenizer.json").is_file(), (folder / "spiece.model").is_file()
+    if slow and not quick and find_spec("sentencepiece") is None:
+        raise InputError(f"{folder} has spiece.model but no tokenizer.json: pip install sentencepiece to read it")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers package raises bare Exceptions
+        if quick or slow:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"the tokenizer in {folder} cannot be read ({reason})") from error
+        tokenizer = None
+    # Without a vocabulary transformers makes an empty T5 tokenizer and says nothing; only bytes need none.
+    if not (quick or slow or isinstance(tokenizer, ByT5Tokenizer)):
+        raise InputError(absent(name, folder, _FILES[:-1]))
+    return tokenizer
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of a batch of texts, every row padded or cut to `max_length` and ending in the end token.
+
+    Texts are plain: one that spells a special token ("</s>") gets the ids of those characters.
+
+    Args:
+        tokenizer: From `load_tokenizer`.
+        texts: At least one text; an empty one is the end token alone.
+        max_length: Tokens per row, the end token included.
+
+    Returns:
+        tokens: int32 [b, max_length].
+        mask: bool [b, max_length], False where padded.
+
+    Raises:
+        InputError: a text is not a string of valid Unicode, there is none, or `max_length` is below 1.
+    """
+    if isinstance(texts, str) or not texts:
+        raise InputError(f"texts is {texts!r}, it should be a list of at least one string")
+    if max_length < 1:
+        raise InputError(f"max_length is {max_length}, it should be at least 1")
+    for text in texts:
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise InputError(f"text {text!r} is not a string of valid Unicode") from None
+    encoded = tokenizer(
+        list(texts),
+        max_length=max_length,
+        padding="max_length",
+        truncation=True,
+        split_special_tokens=True,
+        return_tensors="np",
+    )
+    return encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool)
