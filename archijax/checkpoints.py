@@ -25,6 +25,9 @@ RECORD = "record"
 
 # Orbax reports ordinary work as warnings, and every error it also raises with a page of traceback.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+# After one array fails, the reads or writes still under way report to an event loop that is gone.
+_unraisable = sys.unraisablehook
+sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else _unraisable(event)
 
 
 class Checkpoints:
@@ -211,8 +214,7 @@ def _read_arrays(path: Path, record: Mapping[str, Any], wanted: Mapping[str, Any
     if not abstract:
         return {}
     items = {part: ocp.args.StandardRestore(value) for part, value in _parts(abstract).items()}
-    reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-    with _quiet_stragglers(), contextlib.closing(reader):
+    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
         restored = reader.restore(path, args=ocp.args.Composite(**items))
     flat = {}
     for part in items:
@@ -221,15 +223,6 @@ def _read_arrays(path: Path, record: Mapping[str, Any], wanted: Mapping[str, Any
         if _checksum(leaf) != record["arrays"][name][2]:
             raise ValueError(f"{name} differs from what was written")
     return flat
-
-
-@contextlib.contextmanager
-def _quiet_stragglers():
-    """After one array fails to load, those still under way report to an event loop that is gone: not news."""
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda event: None if "loop is closed" in str(event.exc_value) else before(event)
-    yield
-    sys.unraisablehook = before  # Not after a failure: the reports come later.
 
 
 def _set_aside(path: Path) -> None:

@@ -1,0 +1,115 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from test_files import bad_files
+
+from archijax.audio import files
+from archijax.errors import InputError
+from train import manifest
+from train.manifest import index
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "music"
+    (root / "b" / "deep").mkdir(parents=True)
+    (root / ".hidden").mkdir()
+    tone = np.full((4_000, 1), 0.1)
+    files.write(root / "z.wav", tone, 8_000, {"title": "Last"})
+    (root / "z.wav").rename(root / "z.WAV")
+    files.write(root / "b" / "deep" / "ä.flac", tone, 16_000)
+    files.write(root / "b" / "c.ogg", tone, 8_000)
+    soundfile.write(root / "b" / "a.mp3", tone, 8_000)
+    files.write(root / ".hidden" / "no.wav", tone, 8_000)
+    files.write(root / "b" / "._z.wav", tone, 8_000)
+    (root / "cover.jpg").write_bytes(b"jpg")
+    return root
+
+
+def test_index_lists_nested_files_in_order(folder, tmp_path):
+    found = index(folder, tmp_path / "run" / "manifest.json")
+    assert [entry.path for entry in found.entries] == ["b/a.mp3", "b/c.ogg", "b/deep/ä.flac", "z.WAV"]
+    assert found.skipped == ()
+    last = found.entries[-1]
+    assert (last.frames, last.sample_rate, last.channels, last.tags) == (4_000, 8_000, 1, {"title": "Last"})
+    assert found.seconds == pytest.approx(1.75)
+
+
+def test_index_survives_links(folder, tmp_path):
+    (folder / "b" / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "broken.wav").symlink_to(folder / "absent.wav")
+    os.mkfifo(folder / "pipe.wav")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    files.write(outside / "x.wav", np.full((400, 1), 0.1), 8_000)
+    (folder / "out").symlink_to(outside, target_is_directory=True)
+    found = index(folder, tmp_path / "manifest.json")
+    assert [entry.path for entry in found.entries] == ["b/a.mp3", "b/c.ogg", "b/deep/ä.flac", "out/x.wav", "z.WAV"]
+    assert [path for path, _ in found.skipped] == ["broken.wav"]
+
+
+def test_bad_files_are_named_once_and_counted(folder, tmp_path, capfd):
+    bad = bad_files(folder)
+    found = index(folder, tmp_path / "manifest.json")
+    assert len(found.entries) == 4
+    assert sorted(path for path, _ in found.skipped) == sorted(name for name, _ in bad)
+    lines = capfd.readouterr().err.splitlines()
+    for name, _ in bad:
+        assert sum(line.startswith(f"skipping {name}: ") for line in lines) == 1
+    assert any("4 files" in line and "11 files skipped" in line for line in lines)
+
+
+def test_only_changes_are_read_again(folder, tmp_path, monkeypatch):
+    path, verify, opened = tmp_path / "manifest.json", files.verify, []
+    monkeypatch.setattr(manifest.files, "verify", lambda p: opened.append(p.name) or verify(p))
+    first = index(folder, path)
+    assert len(opened) == 4
+    written = path.stat().st_mtime_ns
+    assert index(folder, path) == first
+    assert len(opened) == 4
+    assert path.stat().st_mtime_ns == written
+
+    files.write(folder / "b" / "c.ogg", np.full((6_000, 1), 0.1), 8_000)
+    files.write(folder / "new.wav", np.full((500, 1), 0.1), 8_000)
+    (folder / "z.WAV").unlink()
+    opened.clear()
+    changed = index(folder, path)
+    assert sorted(opened) == ["c.ogg", "new.wav"]
+    assert [entry.path for entry in changed.entries] == ["b/a.mp3", "b/c.ogg", "b/deep/ä.flac", "new.wav"]
+    assert changed.entries[1].frames == 6_000
+    assert len(json.loads(path.read_text())["entries"]) == 4
+    opened.clear()
+    assert index(folder, path) == changed
+    assert opened == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"root": "x", "entries": [{"path": 1}], "skipped": []}'])
+def test_damaged_manifest_is_made_again(folder, tmp_path, content):
+    path = tmp_path / "manifest.json"
+    path.write_text(content)
+    assert len(index(folder, path).entries) == 4
+    assert len(json.loads(path.read_text())["entries"]) == 4
+
+
+def test_no_usable_audio(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"holds no usable sound file \(0 skipped\)"):
+        index(empty, tmp_path / "manifest.json")
+    (empty / "text.wav").write_text("text")
+    with pytest.raises(InputError, match=r"\(1 skipped\)"):
+        index(empty, tmp_path / "manifest.json")
+    with pytest.raises(InputError, match="does not exist"):
+        index(tmp_path / "absent", tmp_path / "manifest.json")
+    with pytest.raises(InputError, match="is a file"):
+        index(empty / "text.wav", tmp_path / "manifest.json")
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_unwritable_manifest(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        index(folder, tmp_path / "file" / "manifest.json")

@@ -1,0 +1,42 @@
+import numpy as np
+
+from train.prompts import FIELDS, describe, prompt
+
+TAGS = {"title": "One Two", "artist": "Three", "album": "Four", "genre": "Five", "year": "1966", "comment": "Six"}
+
+
+def test_prompt_statistics():
+    rng = np.random.default_rng(0)
+    drawn = [prompt(TAGS, rng) for _ in range(4_000)]
+    for name in FIELDS:
+        assert abs(np.mean([TAGS[name] in text for text in drawn]) - 0.9) < 0.02
+    assert abs(np.mean(["," in text for text in drawn]) - 0.5) < 0.03
+    first = [text.startswith(TAGS["genre"]) for text in drawn]
+    assert abs(np.mean(first) - 0.2) < 0.03
+    assert not any("Six" in text for text in drawn)
+
+
+def test_prompt_of_all_tags_is_a_permutation():
+    rng = np.random.default_rng(0)
+    texts = {prompt({"title": "a", "artist": "b"}, rng, drop=0.0) for _ in range(100)}
+    assert texts == {"a b", "b a", "a, b", "b, a"}
+
+
+def test_prompt_may_be_empty_and_ends_with_the_position():
+    rng = np.random.default_rng(0)
+    assert prompt(TAGS, rng, drop=1.0) == ""
+    assert prompt({}, rng) == ""
+    assert prompt({}, rng, position=(3, 4)) == "3 of 4"
+    texts = {prompt({"title": "a"}, rng, drop=0.0, position=(1, 4)) for _ in range(100)}
+    assert texts == {"a 1 of 4", "a, 1 of 4"}
+
+
+def test_prompt_is_the_generators():
+    draw = [[prompt(TAGS, np.random.default_rng(seed)) for seed in range(20)] for _ in range(2)]
+    assert draw[0] == draw[1]
+    assert len(set(draw[0])) > 10
+
+
+def test_describe_falls_back_to_the_name():
+    assert describe({"genre": "Jazz", "tracknumber": "3", "title": ""}, "x/a_b.wav") == {"genre": "Jazz"}
+    assert describe({"comment": "ripped"}, "x/slow_warm__pad.take.wav") == {"title": "slow warm pad.take"}

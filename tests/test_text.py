@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from archijax.errors import InputError
+from archijax.text import load_tokenizer, tokenize
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer():
+    return load_tokenizer("bytes")
+
+
+@pytest.fixture
+def words(tmp_path):
+    """A folder with a tokenizer of four words."""
+    vocab = {"<pad>": 0, "</s>": 1, "<unk>": 2, "warm": 3, "organ": 4}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_bytes_are_utf8_plus_three_then_the_end_then_padding(byte_tokenizer):
+    tokens, mask = tokenize(byte_tokenizer, ["hé", ""], max_length=5)
+    assert tokens.dtype == np.int32
+    assert mask.dtype == bool
+    assert tokens.tolist() == [[ord("h") + 3, 0xC3 + 3, 0xA9 + 3, 1, 0], [1, 0, 0, 0, 0]]
+    assert mask.sum(axis=1).tolist() == [4, 1]
+
+
+def test_the_byte_vocabulary_covers_every_text(byte_tokenizer):
+    text = "".join(map(chr, [*range(1, 0xD800), 0x10FFFF])) + "<extra_id_7> </s> <pad>"
+    tokens, mask = tokenize(byte_tokenizer, [text], max_length=200_000)
+    assert len(byte_tokenizer) == 259
+    assert tokens.max() < 259
+    assert bytes((tokens[mask][:-1] - 3).astype(np.uint8)) == text.encode()
+
+
+@pytest.mark.parametrize("max_length", [1, 3, 12])
+def test_truncation_keeps_the_end(byte_tokenizer, max_length):
+    tokens, mask = tokenize(byte_tokenizer, ["a" * 20], max_length)
+    assert tokens.tolist() == [[ord("a") + 3] * (max_length - 1) + [1]]
+    assert mask.all()
+
+
+def test_a_folder_is_enough(words):
+    tokens, mask = tokenize(load_tokenizer(words), ["warm organ", "organ " * 9, "warm </s> organ"], max_length=5)
+    assert tokens[:2].tolist() == [[3, 4, 1, 0, 0], [4, 4, 4, 4, 1]]
+    assert mask[:2].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert np.argmax(tokens[2] == 1) == 4, "an end token spelled in the text is not one"
+
+
+def test_byt5_needs_no_vocabulary_file(tmp_path, byte_tokenizer):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    ours, theirs = (tokenize(t, ["hé!"], 6)[0] for t in (byte_tokenizer, load_tokenizer(tmp_path)))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"get tokenizer\.json"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(InputError, match=r"get tokenizer\.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_damaged_tokenizer_is_refused(words):
+    (words / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read") as error:
+        load_tokenizer(words)
+    assert "\n" not in str(error.value)
+
+
+def test_code_in_a_folder_is_not_run(words):
+    (words / "evil.py").write_text("raise SystemExit")
+    config = json.loads((words / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (words / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_tokenizer(words)
+
+
+def test_a_missing_tokenizer_says_what_to_download(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"get tokenizer\.json.*https://huggingface\.co/t5-none"):
+        load_tokenizer("t5-none")
+
+
+@pytest.mark.parametrize("texts", [[], "a text", [3], ["fine", "bad \ud800"]])
+def test_refuses_what_is_no_list_of_texts(byte_tokenizer, texts):
+    with pytest.raises(InputError, match="string"):
+        tokenize(byte_tokenizer, texts, 8)
+
+
+def test_refuses_no_length(byte_tokenizer):
+    with pytest.raises(InputError, match="max_length is 0"):
+        tokenize(byte_tokenizer, ["a"], 0)
+
+
+def test_importing_it_is_quiet():
+    command = [sys.executable, "-W", "error", "-c", "import archijax.text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

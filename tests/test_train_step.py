@@ -1,0 +1,161 @@
+"""The training step, its optimizer, its average and the devices it is spread over."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from archijax.errors import InputError
+from train.config import EmaConfig, OptimizerConfig
+from train.optimizer import average, direction, schedule
+from train.parallel import Pmap
+from train.state import TrainState
+from train.step import item_keys, make_train_step
+
+
+class Toy:
+    """Denoises by one matrix; counts its steps and sees every item's key, so that wrong keys change the loss."""
+
+    def init(self, key, batch):
+        kernel = jax.random.normal(key, (batch["audio"].shape[-1], 3))
+        return {
+            "params": {"kernel": kernel, "out": kernel.T},
+            "frozen": {"scale": jnp.full((), 2.0)},
+            "state": {"mean": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)},
+        }
+
+    def loss(self, variables, keys, batch):
+        audio = batch["audio"] * variables["frozen"]["scale"]
+        noise = jax.vmap(lambda key: jax.random.normal(key, audio.shape[1:]))(keys)
+        guess = jnp.tanh((audio + noise) @ variables["params"]["kernel"]) @ variables["params"]["out"]
+        loss = jnp.mean((guess - noise) ** 2)
+        state = {"mean": jnp.mean(noise), "count": variables["state"]["count"] + 1}
+        return loss, ({"noise": jnp.mean(noise**2)}, state)
+
+
+def make_batch(size=8, seed=0):
+    return {"audio": np.random.default_rng(seed).standard_normal((size, 16, 2)).astype(np.float32)}
+
+
+def start(config=None, ema=None, axis=None, steps=100):
+    config, ema = config or OptimizerConfig(learning_rate=1e-2), ema or EmaConfig(start=0, every=1)
+    model, optimizer = Toy(), direction(config)
+    state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer)
+    return state, make_train_step(model, optimizer, schedule(config, steps), ema, axis)
+
+
+def close(one, two, tolerance=1e-5):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, two)
+
+
+def test_eight_devices_equal_one():
+    assert jax.device_count() == 8
+    root = jax.random.key(7)
+    state, step = start()
+    single = jax.jit(step)
+    _, mapped = start(axis=Pmap.axis)
+    devices = Pmap(batch_size=16)
+    mapped = devices.compile(mapped)
+    spread = devices.put_state(state)
+    for index in range(20):
+        batch = make_batch(16, index)
+        state, metrics = single(state, batch, root)
+        spread, spread_metrics = mapped(spread, devices.put_batch(batch), root)
+        close(metrics, devices.get(spread_metrics))
+    close(state, devices.get(spread))
+    assert state.state["count"] == 20
+    assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(spread))
+
+
+def test_jit_agrees_with_the_plain_call():
+    state, step = start()
+    close(step(state, make_batch(), jax.random.key(0)), jax.jit(step)(state, make_batch(), jax.random.key(0)))
+
+
+def test_the_batch_must_divide_over_the_devices():
+    with pytest.raises(InputError, match="multiple of the 8 devices, not 12: 8 would do"):
+        Pmap(batch_size=12)
+
+
+def test_item_keys_do_not_depend_on_the_split():
+    root, step = jax.random.key(3), jnp.int32(5)
+    whole = jax.random.key_data(item_keys(root, step, 0, 8))
+    halves = [jax.random.key_data(item_keys(root, step, first, 4)) for first in (0, 4)]
+    np.testing.assert_array_equal(whole, np.concatenate(halves))
+    third = jax.random.fold_in(jax.random.fold_in(root, 5), 3)
+    np.testing.assert_array_equal(whole[3], jax.random.key_data(third))
+    assert len(np.unique(whole, axis=0)) == 8
+
+
+def test_the_update_is_adamw():
+    config = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5, warmup_steps=3)
+    state, step = start(config)
+    step = jax.jit(step)
+    params = state.params
+    start_state, model = state, Toy()
+    reference = optax.chain(
+        optax.clip_by_global_norm(0.5),
+        optax.adamw(schedule(config, 100), b1=0.95, b2=0.999, eps=1e-6, weight_decay=0.1),
+    )
+    gradient = jax.jit(jax.grad(lambda params, *rest: model.loss(start_state.variables(params), *rest)[0]))
+    reference_state, root, seen = reference.init(params), jax.random.key(0), []
+    for index in range(6):
+        batch = make_batch(8, index)
+        grads = gradient(params, item_keys(root, jnp.int32(index), 0, 8), batch)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, reference_state = reference.update(grads, reference_state, params)
+        params = optax.apply_updates(params, updates)
+        state, metrics = step(state, batch, root)
+        close(state.params, params)
+        np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(grads), rtol=1e-5)
+        seen.append(float(metrics["learning_rate"]))
+    np.testing.assert_allclose(seen, [0, 1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2], rtol=1e-5)
+
+
+def test_the_cosine_ends_at_zero():
+    rate = schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10, schedule="cosine"), 110)
+    np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(60), rate(110)], [0, 0.5, 1, 0.5, 0], atol=1e-6)
+
+
+def test_the_average_follows_its_formula():
+    config = EmaConfig(decay=0.6, power=0.7, start=4, every=3)
+    ema, expected, taken = {"w": jnp.float32(0.0)}, 0.0, 0
+    for steps in range(1, 30):
+        value = float(steps) ** 2
+        ema = average(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps))
+        if steps <= 4:
+            expected = value
+        elif (steps - 4) % 3 == 0:
+            decay = min(0.6, 1 - (1 + taken) ** -0.7)
+            expected, taken = decay * expected + (1 - decay) * value, taken + 1
+        np.testing.assert_allclose(ema["w"], expected, rtol=1e-5)
+    assert 1 - taken**-0.7 > 0.6  # The formula's cap was reached.
+
+
+# An infinite sample saturates the tanh: the loss stays finite, the gradient does not.
+@pytest.mark.parametrize(("bad", "broken_metric"), [(np.nan, "loss"), (np.inf, "grad_norm")])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(bad, broken_metric):
+    state, step = start()
+    step = jax.jit(step)
+    state, _ = step(state, make_batch(), jax.random.key(0))
+    broken = make_batch()
+    broken["audio"][3, 2, 1] = bad
+    after, metrics = step(state, broken, jax.random.key(0))
+    assert not np.isfinite(metrics[broken_metric])
+    assert (int(after.step), int(after.skipped), int(metrics["skipped"])) == (2, 1, 1)
+    jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state)
+    after, metrics = step(after, make_batch(), jax.random.key(0))
+    assert (int(after.skipped), bool(np.isfinite(metrics["loss"]))) == (1, True)
+    assert not np.array_equal(after.params["kernel"], state.params["kernel"])
+
+
+def test_the_state_is_donated():
+    state, step = start(axis=Pmap.axis)
+    devices = Pmap(batch_size=8)
+    before = devices.put_state(state)
+    after, _ = devices.compile(step)(before, devices.put_batch(make_batch()), jax.random.key(0))
+    assert before.params["kernel"].is_deleted()
+    assert before.ema["kernel"].is_deleted()
+    assert after.params["kernel"].shape == (8, 2, 3)

@@ -1,0 +1,152 @@
+"""The settings of a training run: frozen dataclasses. The text under a field is its help on the command line."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from archijax.config import to_dict
+from archijax.errors import InputError
+from train.dataset import DataConfig
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with global-norm clipping and a schedule."""
+
+    learning_rate: float = 1e-4
+    """Learning rate after the warm-up."""
+    b1: float = 0.95
+    """Decay of the gradient's running mean."""
+    b2: float = 0.999
+    """Decay of the squared gradient's running mean."""
+    eps: float = 1e-6
+    """Added to the root of the squared gradient's mean."""
+    weight_decay: float = 1e-3
+    """Decoupled weight decay."""
+    clip_norm: float = 1.0
+    """Gradients of a larger global norm are scaled down to it."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from zero."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: constant, or down to zero at the last step along half a cosine."""
+
+    def __post_init__(self):
+        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "more than 0")
+        _require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "more than 0")
+        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """Exponential moving average of the parameters, the weights that sampling uses."""
+
+    decay: float = 0.995
+    """Largest decay; it warms up as 1 - (1 + n)^-power, n = averages taken so far."""
+    power: float = 0.7
+    """Speed of that warm-up."""
+    start: int = 100
+    """Steps before averaging starts; until then the average equals the parameters."""
+    every: int = 10
+    """Steps from one averaging to the next."""
+
+    def __post_init__(self):
+        _require(0 <= self.decay < 1, "ema.decay", self.decay, "at least 0 and below 1")
+        _require(self.start >= 0, "ema.start", self.start, "0 or more")
+        _require(self.every >= 1, "ema.every", self.every, "1 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, but for where its data lies and where it is written."""
+
+    model: Any
+    """The model: a configuration whose `build()` makes it."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """How audio files become clips and prompts."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How gradients become updates."""
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    """How parameters are averaged."""
+    batch_size: int = 32
+    """Clips per step, over all devices."""
+    steps: int = 1_000_000
+    """Steps after which the run is finished."""
+    seed: int = 0
+    """Root of all randomness: initial parameters, order of the data, crops, noise."""
+    max_skipped: int = 20
+    """The run stops after so many steps in a row whose loss or gradient is not finite (such updates are skipped)."""
+    log_every: int = 50
+    """Steps from one line of metrics.jsonl to the next; a line holds the means since the one before."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard, to OUT/tensorboard."""
+    checkpoint_every: int = 2_000
+    """Steps from one checkpoint, and its samples, to the next."""
+    keep_checkpoints: int = 3
+    """How many of the last checkpoints stay on disk."""
+    sample_prompts: tuple[str, ...] = ("",)
+    """One sample per prompt is written at each checkpoint; an unconditional model takes only empty prompts."""
+    sample_steps: int = 50
+    """Denoising steps of these samples."""
+    sample_guidance: float = 1.0
+    """Their classifier-free guidance scale (1: none)."""
+    sample_seconds: float = 0.0
+    """Their length in seconds; 0 is the length of the training clips."""
+
+    def __post_init__(self):
+        for name in (
+            "batch_size", "steps", "max_skipped", "log_every", "checkpoint_every", "keep_checkpoints", "sample_steps",
+        ):  # fmt: skip
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
+        for name in ("sample_rate", "channels", "length"):
+            ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
+            if theirs is not None and ours != theirs:
+                raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
+        if getattr(self.model, "text", None) is None and any(self.sample_prompts):
+            raise InputError(
+                f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
+            )
+
+
+# A run may be continued with other values of these: they change neither the updates nor the data.
+FREE = {
+    "steps", "max_skipped", "log_every", "tensorboard", "checkpoint_every", "keep_checkpoints",
+    "sample_prompts", "sample_steps", "sample_guidance", "sample_seconds", "data.workers", "data.prefetch",
+}  # fmt: skip
+
+
+def as_json(config: TrainConfig) -> dict:
+    """The configuration as JSON-able nested dicts; `model` is read back by `archijax.config.from_dict`."""
+    settings = {
+        field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        for field in dataclasses.fields(config)
+        if (value := getattr(config, field.name)) is not config.model
+    }
+    # Through JSON and back, so that tuples are lists here as in the file.
+    return json.loads(json.dumps({"model": to_dict(config.model), **settings}))
+
+
+def differences(ours: dict, theirs: dict) -> list[str]:
+    """Sentences about the settings in which two `as_json` dicts differ, those in FREE aside."""
+    ours, theirs = _dotted(ours), _dotted(theirs)
+    return [
+        f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
+        for name in sorted(ours.keys() | theirs.keys())
+        if name not in FREE and ours.get(name, ...) != theirs.get(name, ...)
+    ]
+
+
+def _dotted(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    flat = {}
+    for key, inner in value.items():
+        flat |= _dotted(inner, f"{name}.{key}" if name else key)
+    return flat
+
+
+def _require(true: bool, name: str, value: Any, right: str) -> None:
+    if not true:
+        raise InputError(f"{name} must be {right}, not {value}.")

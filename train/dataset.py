@@ -1,0 +1,226 @@
+"""Batches of crops and prompts from a manifest: sharded, seeded, resumable."""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import grain
+import numpy as np
+
+from archijax.audio import files
+from archijax.errors import InputError
+from train.manifest import Manifest
+from train.prompts import describe, prompt
+
+Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How sound files become training crops."""
+
+    sample_rate: int = 48_000
+    """Sample rate in Hz; files of other rates are resampled."""
+    channels: int = 2
+    """Channels; mono is repeated, other counts are averaged to mono first."""
+    length: int = 2**18
+    """Frames per crop; shorter files are followed by silence."""
+    crop: Literal["random", "fixed"] = "random"
+    """random: crops start anywhere. fixed: the file is cut into n crops, and prompts end with "i of n"."""
+    normalize: float | None = None
+    """Root mean square in dBFS that each crop is brought to, as far as its peak stays within 1; None leaves it."""
+    workers: int = 4
+    """Threads that read files."""
+    prefetch: int = 4
+    """Batches read ahead, held in memory."""
+
+    def __post_init__(self):
+        for name in ("sample_rate", "channels", "length", "workers", "prefetch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"data.{name} is {getattr(self, name)}, but must be at least 1.")
+        if self.crop not in ("random", "fixed"):
+            raise InputError(f'data.crop is "{self.crop}", but must be "random" or "fixed".')
+        if self.normalize is not None and self.normalize > 0:
+            raise InputError(f"data.normalize is {self.normalize} dBFS, but loudness must be at most 0 (full scale).")
+
+
+class Crops:
+    """Every crop of an epoch, in the order of the manifest: item k is (file, i, n), the i-th of n, from 0, of a file.
+
+    A file gives as many crops as fit, rounded to the nearest and at least one: long files count by their length.
+    With fixed crops, a remainder of half a crop or more is thus a crop of its own, ending in silence, and a shorter
+    one is never heard.
+    """
+
+    def __init__(self, manifest: Manifest, config: DataConfig):
+        seconds = np.array([entry.seconds for entry in manifest.entries])
+        self.counts = np.maximum(1, np.floor(seconds * config.sample_rate / config.length + 0.5)).astype(np.int64)
+        self._ends = np.cumsum(self.counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, k: int) -> tuple[int, int, int]:
+        file = int(np.searchsorted(self._ends, k, side="right"))
+        count = int(self.counts[file])
+        return file, int(k - self._ends[file]) + count, count
+
+
+def batches(
+    manifest: Manifest,
+    config: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    tokenize: Tokenize | None = None,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.DatasetIterator:
+    """An endless iterator of batches, every epoch in another order, which the seed alone decides.
+
+    There is one order of crops for all processes. Step k of process i of n holds the crops at places
+    (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
+    are the batch that a single process would have with batch_size * n. Epochs follow without a gap, inside a batch
+    too. How many threads read makes no difference.
+
+    ``get_state()`` of the iterator is a JSON-able dict that counts steps; ``set_state()`` continues there, also with
+    another number of processes, if batch_size * n stays. ``close()`` ends its threads.
+
+    A file that fails now, having been well when it was indexed, is replaced by a crop drawn from the others, and
+    named on stderr once.
+
+    Args:
+      manifest: the files.
+      config: how to crop them.
+      batch_size: crops in the batch of this process.
+      seed: from 0 to 2**32 - 1.
+      tokenize: from prompts to tokens [b, n] and mask [b, n], the same n every time. It runs in the caller's thread.
+      shard_index: the number of this process, from 0.
+      shard_count: the number of processes.
+
+    Yields:
+      {"audio": float32 [b, t, c] in [-1, 1]}, and with ``tokenize`` also "tokens": int32 [b, n] and "token_mask":
+      bool [b, n].
+
+    Raises:
+      InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
+    """
+    if not manifest.entries:
+        raise InputError(f"The manifest of {manifest.root} lists no usable file; at least one is needed.")
+    if batch_size < 1:
+        raise InputError(f"The batch size is {batch_size}, but must be at least 1.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"The data seed is {seed}, but must lie between 0 and 2**32 - 1.")
+    if not 0 <= shard_index < shard_count:
+        raise InputError(f"Process {shard_index} of {shard_count} does not exist; they are counted from 0.")
+
+    def collate(items):
+        return {"audio": np.stack([audio for audio, _ in items]), "prompts": [text for _, text in items]}
+
+    def finish(batch):
+        if tokenize is None:
+            return {"audio": batch["audio"]}
+        tokens, mask = tokenize(batch["prompts"])
+        return {"audio": batch["audio"], "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
+
+    crops = Crops(manifest, config)
+    return iter(
+        grain.MapDataset.source(crops)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(_Loader(manifest, config, crops))
+        .batch(batch_size, batch_fn=collate)
+        .slice(slice(shard_index, None, shard_count))
+        .to_iter_dataset(grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.prefetch))
+        # Tokenizers are seldom safe to share between threads, and cheap beside the decoding of sound.
+        .map(finish)
+    )
+
+
+def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
+    """Parts a manifest into (training, validation), about ``fraction`` of the files in the second.
+
+    A hash of the path decides, so that a file stays on its side when others come and go. Of two or more files both
+    sides get one at least; fraction 0 leaves validation empty.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
+
+    def place(entry):
+        digest = hashlib.blake2b(f"{seed}/{entry.path}".encode(errors="surrogateescape"), digest_size=8).digest()
+        return int.from_bytes(digest) / 2**64
+
+    ordered = sorted(manifest.entries, key=lambda entry: (place(entry), entry.path))
+    count = sum(place(entry) < fraction for entry in ordered)
+    if fraction and len(ordered) > 1:
+        count = min(max(count, 1), len(ordered) - 1)
+    held = {entry.path for entry in ordered[:count]} if len(ordered) > 1 else set()
+    return (
+        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path not in held)),
+        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path in held)),
+    )
+
+
+def normalize(audio: np.ndarray, level: float) -> np.ndarray:
+    """Scales [time, channels] to a root mean square of ``level`` dBFS, or less where the peak would pass 1.
+
+    What is silent (below -80 dBFS, the noise of 14 bits) stays so.
+    """
+    loudness, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
+    if loudness < 1e-4:
+        return audio
+    return audio * np.float32(min(10 ** (level / 20) / loudness, 1 / peak))
+
+
+class _Loader:
+    """Reads a crop and draws its prompt; called from several threads."""
+
+    def __init__(self, manifest, config, crops):
+        self.manifest, self.config, self.crops = manifest, config, crops
+        self.failed, self.lock = set(), threading.Lock()
+
+    def __call__(self, crop, rng):
+        try:
+            return self._read(*crop, rng)
+        except InputError as error:
+            self._report(crop[0], error)
+        # The draws depend on the place of the crop alone, and so does what comes in its stead.
+        for file in rng.permutation(len(self.crops.counts)):
+            try:
+                count = int(self.crops.counts[file])
+                return self._read(int(file), int(rng.integers(count)), count, rng)
+            except InputError as error:
+                self._report(int(file), error)
+        raise InputError(
+            f"None of the {len(self.crops.counts)} sound files in {self.manifest.root} can be read any more."
+        )
+
+    def _read(self, file, i, count, rng):
+        entry, config = self.manifest.entries[file], self.config
+        frames = -(-entry.frames * config.sample_rate // entry.sample_rate)
+        if config.crop == "random":
+            start, position = int(rng.integers(max(1, frames - config.length + 1))), None
+        else:
+            start, position = i * config.length, (i + 1, count)
+        text = prompt(describe(entry.tags, entry.path), rng, position=position)
+        audio = files.read(
+            Path(self.manifest.root) / entry.path,
+            sample_rate=config.sample_rate,
+            channels=config.channels,
+            start=start,
+            frames=config.length,
+        )
+        if config.normalize is not None:
+            audio = normalize(audio, config.normalize)
+        return np.clip(audio, -1.0, 1.0), text
+
+    def _report(self, file, error):
+        with self.lock:
+            if file not in self.failed:
+                self.failed.add(file)
+                print(f"replacing: {error} ({len(self.failed)} files have failed)", file=sys.stderr)

@@ -1,0 +1,97 @@
+"""Metrics of a run: means over some steps, as lines of JSON and for TensorBoard."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from archijax.errors import InputError
+
+# Of these the last value says more than the mean.
+LAST = {"learning_rate", "skipped"}
+
+
+class MetricsLog:
+    """Writes `metrics.jsonl`: every `every` steps one line with the means since the line before.
+
+    The lines hold nothing that depends on the machine's speed, so that a resumed run writes the very file that an
+    uninterrupted one does.
+
+    Args:
+        path: the file; lines after step `resumed` are dropped, they will be written again.
+        every: steps per line.
+        resumed: the step that the run continues from, and `window` what `window` was then.
+        tensorboard: a folder to write for TensorBoard too, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every: int,
+        resumed: int = 0,
+        window: Mapping | None = None,
+        tensorboard: Path | None = None,
+    ):
+        self.every = every
+        self.window = {name: list(values) for name, values in (window or {}).items()}
+        self._board = _board(tensorboard, resumed) if tensorboard else None
+        _truncate(path, resumed)
+        # Each line goes to the system at once: a killed run loses none.
+        self._file = path.open("a", buffering=1)
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds one step's metrics. Values that are not finite are left out of the means."""
+        # The loss first, for the eye.
+        for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):
+            total = self.window.setdefault(name, [0.0, 0])
+            if name in LAST:
+                total[:] = [value, 1]
+            elif math.isfinite(value):
+                total[0] += value
+                total[1] += 1
+        if step % self.every == 0:
+            means = {name: total / count if count else None for name, (total, count) in self.window.items()}
+            self.window = {}
+            self._file.write(json.dumps({"step": step, **means}) + "\n")
+            self.show(step, means)
+
+    def show(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes values for TensorBoard alone, such as speeds."""
+        if self._board:
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def _truncate(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            # A line cut short by a kill was to be written after the checkpoint that the run continues from.
+            if json.loads(line)["step"] > step:
+                break
+        except ValueError:
+            break
+        kept.append(line)
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)
+
+
+def _board(folder: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "tensorboard is on, but tensorboardX is not installed: pip install 'archijax[tensorboard]'."
+        ) from None
+    return SummaryWriter(str(folder), purge_step=step + 1)
