@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import InputError
-from .layers import LayerNorm, Linear
+from .layers import LayerNorm, Linear, full
 
 
 class Attention(nn.Module):
@@ -61,8 +61,8 @@ class Attention(nn.Module):
 
 def _linear_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """[b, n, h, d] each; the softmaxes in float32."""
-    q_rows = jax.nn.softmax(q.astype(jnp.float32), axis=-1) * q.shape[-1] ** -0.5
-    k_columns = jax.nn.softmax(k.astype(jnp.float32), axis=1)
+    q_rows = jax.nn.softmax(full(q), axis=-1) * q.shape[-1] ** -0.5
+    k_columns = jax.nn.softmax(full(k), axis=1)
     summary = jnp.einsum("bnhd,bnhe->bhde", k_columns.astype(v.dtype), v)
     return jnp.einsum("bnhd,bhde->bnhe", q_rows.astype(v.dtype), summary)
 

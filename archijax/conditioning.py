@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import InputError
-from .layers import Linear
+from .layers import Linear, full
 
 
 class Wrapper(nn.Module):
@@ -38,7 +38,7 @@ class NumberEmbedder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         frequencies = self.param("frequencies", nn.initializers.normal(1.0), (self.frequencies,))
-        x = jnp.asarray(x, jnp.float32)[..., None]
+        x = full(jnp.asarray(x))[..., None]
         angles = x * frequencies * (2 * jnp.pi)
         fourier = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1)
         flat = fourier.reshape(-1, fourier.shape[-1])
@@ -138,7 +138,7 @@ class ClassifierFreeGuidance(Wrapper):
         )
         both = self.net(embedding=jnp.concatenate([embedding, fixed]), **twice)
         conditional, masked = jnp.split(both, 2)
-        scale = jnp.asarray(embedding_scale, jnp.float32)
+        scale = jnp.asarray(embedding_scale, both.dtype)
         scale = scale.reshape(-1, *(1,) * (x.ndim - 1)) if scale.ndim else scale
         return masked + (conditional - masked) * scale
 

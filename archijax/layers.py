@@ -2,7 +2,7 @@
 
 Arrays are channels last, ``[batch, *positions, channels]``: one position axis for sound, two or three work by the same
 code. Parameters are float32 and start as PyTorch starts them, so that recipes of the originals carry over; ``dtype`` is
-the type of the computation, and statistics of norms are always float32.
+the type of the computation, and statistics of norms are at least float32.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def uniform_init(fan_in: int):
         return _scaled(_uniform(key, count), jnp.float32(fan_in**-0.5), tuple(shape))
 
     return init
+
+
+def full(x: jax.Array) -> jax.Array:
+    """x in at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 # --- a vector for every position ---
@@ -283,18 +288,18 @@ class GroupNorm(nn.Module):
             )
         scale = self.param("scale", nn.initializers.ones, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
-        flat = x.astype(jnp.float32).reshape(x.shape[0], -1, self.groups, c // self.groups)
+        flat = full(x).reshape(x.shape[0], -1, self.groups, c // self.groups)
         per_channel = partial(jnp.repeat, repeats=c // self.groups, axis=-1)
         mean = flat.mean((1, 3))
-        centred = x.astype(jnp.float32) - spread(per_channel(mean), x)
+        centred = full(x) - spread(per_channel(mean), x)
         variance = jnp.square(centred.reshape(flat.shape)).mean((1, 3))
         gain = per_channel(lax.rsqrt(variance + self.epsilon)) * scale
         return (centred * spread(gain, x) + spread(bias[None], x)).astype(x.dtype)
 
 
 def normalize(x: jax.Array, epsilon: float) -> jax.Array:
-    """Zero mean and unit variance over the last axis; statistics in float32, the result too."""
-    x = x.astype(jnp.float32)
+    """Zero mean and unit variance over the last axis; in at least float32."""
+    x = full(x)
     centred = x - x.mean(-1, keepdims=True)
     return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
 
@@ -354,12 +359,12 @@ class GlobalResponseNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         gamma = self.param("gamma", nn.initializers.zeros, (x.shape[-1],))
         beta = self.param("beta", nn.initializers.zeros, (x.shape[-1],))
-        full = x.astype(jnp.float32)
-        power = jnp.square(full).sum(tuple(range(1, x.ndim - 1)))
+        y = full(x)
+        power = jnp.square(y).sum(tuple(range(1, x.ndim - 1)))
         # The norm of an all-zero channel is zero; its gradient is taken as zero, not as 0 / 0.
         norm = jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
         response = norm / (norm.mean(-1, keepdims=True) + 1e-6)
-        y = spread(gamma[None], x) * (full * spread(response, x)) + spread(beta[None], x) + full
+        y = spread(gamma[None], x) * (y * spread(response, x)) + spread(beta[None], x) + y
         return y.astype(x.dtype)
 
 
@@ -388,7 +393,7 @@ class Modulation(nn.Module):
         if context.features is None:
             raise InputError("modulation needs features [batch, features] and found none: pass time= or features=")
         scale_shift = Linear(2 * x.shape[-1], dtype=self.dtype, name="to_scale_shift")
-        scale, shift = jnp.split(scale_shift(nn.silu(context.features)).astype(jnp.float32), 2, axis=-1)
+        scale, shift = jnp.split(full(scale_shift(nn.silu(context.features))), 2, axis=-1)
         y = normalize(x, 1e-6) * spread(1 + scale, x) + spread(shift, x)
         return y.astype(self.dtype)
 

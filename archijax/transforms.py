@@ -10,6 +10,7 @@ from .conditioning import Wrapper
 from .errors import InputError
 from .layers import (
     fold,
+    full,
     pad_positions,
     strided_conv,
     transposed_conv,
@@ -64,7 +65,7 @@ class LearnedTransform(Wrapper):
         x = pad_positions(x.astype(self.dtype), padding, mode="reflect")
         z = strided_conv(x, encode.astype(self.dtype), stride)
         z = self.net(z, *args, out_channels=c_out * self.num_filters, **conditioning)
-        return transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding).astype(jnp.float32)
+        return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
 
 class Patching(Wrapper):

@@ -30,6 +30,7 @@ from .layers import (
     SkipConcat,
     SkipModulate,
     UpsampleNearest,
+    full,
 )
 
 
@@ -140,7 +141,7 @@ class UNet(nn.Module):
         channels: Sequence[jax.Array | None] = (),
         out_channels: int | None = None,
     ) -> jax.Array:
-        """Maps x [b, *positions, c] to [b, *positions, out_channels], float32.
+        """Maps x [b, *positions, c] to [b, *positions, out_channels], at least float32.
 
         Args:
             features, embedding, channels: see :class:`Context`.
@@ -174,7 +175,7 @@ class UNet(nn.Module):
             x = down(block, name=f"down_{depth}")(x, context.replace(depth=depth))
         for depth, block in reversed(list(enumerate(blocks))):
             x = up(block, outs[depth], self.dtype, name=f"up_{depth}")(x, skips[depth], context.replace(depth=depth))
-        return x.astype(jnp.float32)
+        return full(x)
 
     def _with_defaults(self, block: Block) -> Block:
         return dataclasses.replace(

@@ -2,9 +2,9 @@
 
     python -m demo.music OUT_DIR [--tracks N] [--seed S]
 
-writes `OUT_DIR/train` and `OUT_DIR/heldout`, each with one album folder per instrument of stereo FLAC files that carry
-title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are the held-out ones. The same
-seed gives the same bytes. All pitched notes lie between 110 and 440 Hz, so instruments differ by timbre alone.
+writes `OUT_DIR/train` and `OUT_DIR/heldout`, each with one album folder per instrument of stereo FLAC files that
+carry title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are the held-out ones.
+The same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz, so timbre tells instruments apart.
 """
 
 import argparse
@@ -167,27 +167,30 @@ def _pan(rng, mono: np.ndarray) -> np.ndarray:
     return mono[:, None] * np.array([1 - side, 1 + side])
 
 
-def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """A plucked string (Karplus and Strong, Digital Synthesis of Plucked-String and Drum Timbres, 1983).
-
-    The loop runs a whole period at a time on a string of 64 points, whatever the pitch; reading that string at the
-    speed of the pitch then tunes it exactly.
-    """
-    points, blend = 64, 0.3
-    t = _time(note.duration + 0.35)
-    periods = int(np.ceil(note.pitch * t[-1])) + 2
-    pluck = rng.uniform(-1, 1, points)
-    pluck = pluck - np.roll(pluck, points // 5)  # plucked at a fifth of its length
-    string = np.zeros((periods, points))
-    string[0] = pluck - pluck.mean()
+def _string(pluck: np.ndarray, periods: int, blend: float) -> np.ndarray:
+    """The Karplus-Strong loop y[n] = (1 - blend) y[n - N] + blend y[n - N - 1], a period of N points at a time."""
+    string = np.zeros((periods, len(pluck)))
+    string[0] = pluck
     last = 0.0
     for period in range(1, periods):
         before = string[period - 1]
         string[period] = (1 - blend) * before + blend * np.concatenate(([last], before[:-1]))
         last = before[-1]
-    samples = string.reshape(-1)
+    return string.reshape(-1)
+
+
+def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
+    """A plucked string (Karplus and Strong, Digital Synthesis of Plucked-String and Drum Timbres, 1983).
+
+    The string has 64 points whatever the pitch; reading it at the speed of the pitch tunes it exactly.
+    """
+    points, blend = 64, 0.3
+    t = _time(note.duration + 0.35)
+    pluck = rng.uniform(-1, 1, points)
+    pluck = pluck - np.roll(pluck, points // 5)  # plucked at a fifth of its length
+    string = _string(pluck - pluck.mean(), int(np.ceil(note.pitch * t[-1])) + 2, blend)
     position = t * note.pitch * (points + blend)  # averaging two neighbours delays by `blend` points
-    mono = np.interp(position, np.arange(len(samples)), samples)
+    mono = np.interp(position, np.arange(len(string)), string)
     return _pan(rng, 1.6 * mono * np.exp(-t / 0.3) * _envelope(t, 0.001, note.duration + 0.25, 0.1))
 
 
@@ -276,11 +279,13 @@ def _master(mix: np.ndarray) -> np.ndarray:
     return (0.85 * mix / np.abs(mix).max()).astype(np.float32)
 
 
-def track(instrument: str, number: int, seed: int = 0, seconds: tuple[float, float] = (15.0, 25.0)):
+def track(
+    instrument: str, number: int, seed: int = 0, seconds: tuple[float, float] = (15.0, 25.0)
+) -> tuple[np.ndarray, dict[str, str]]:
     """Renders one piece: (audio float32 [time, 2] at RATE, tags as a dict of strings).
 
-    `number` counts from 1 and chooses form, mode and pace in turn; `seconds` are the shortest and longest length to choose from. Raises
-    InputError for an instrument that is not in INSTRUMENTS.
+    `number` counts from 1 and chooses form, mode and pace in turn; `seconds` are the shortest and longest length to
+    choose from. Raises InputError for an instrument that is not in INSTRUMENTS.
     """
     if instrument not in INSTRUMENTS:
         raise InputError(f"There is no instrument {instrument!r}; choose one of {', '.join(INSTRUMENTS)}.")

@@ -1,7 +1,7 @@
 """Does a generated clip sound like its prompt? A small classifier of real clips, and the tables made with it.
 
-Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. They are mixed to mono and
-set to one loudness first, so neither level nor stereo says anything about the instrument.
+Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. They are mixed to mono
+and set to one loudness first, so neither level nor stereo says anything about the instrument.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,12 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
 
 
 def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mel power [n, frames, BANDS] of clips that have been mixed to mono and scaled to unit RMS. Silence gives zeros."""
+    """Mel power [n, frames, BANDS] of clips, mixed to mono and scaled to unit RMS first. Silence gives zeros."""
     clips = np.asarray(clips, np.float64)
     if clips.ndim not in (2, 3) or clips.shape[0] == 0 or clips.shape[1] == 0:
         raise InputError(f"Clips have shape {clips.shape}, but [n, time, channels] or [n, time] is needed, not empty.")
+    if not np.isfinite(clips).all():
+        raise InputError("A clip holds values that are not finite; only finite samples can be heard.")
     if sample_rate <= 0:
         raise InputError(f"The sample rate is {sample_rate}, but it must be above 0 Hz.")
     mono = clips if clips.ndim == 2 else clips.mean(axis=-1)
@@ -48,14 +50,14 @@ def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
-    """dB relative to the loudest value of each item, levelling off softly FLOOR below it; silence is -FLOOR all over."""
+    """dB relative to the loudest value of each item, levelling off softly FLOOR below it; silence is -FLOOR."""
     axes = tuple(range(1, power.ndim))
     loudest = np.maximum(power.max(axis=axes, keepdims=True), 1e-20)
     return 10 * np.log10(power / loudest + 10 ** (-FLOOR / 10))
 
 
 def _cosines(values: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` cosine coefficients over the bands of [n, BANDS]: its coarse shape, which little depends on pitch."""
+    """The first `count` cosine coefficients of [n, BANDS]: the coarse shape, which hardly depends on pitch."""
     bands = values.shape[-1]
     return values @ np.cos(np.pi * np.outer(np.arange(bands) + 0.5, np.arange(count)) / bands)
 
@@ -140,8 +142,8 @@ def log_spectral_distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate:
     """How far, in dB, the clips of `a` are on average from the clip of `b` nearest to each.
 
     A clip's spectrum is its mel power averaged over time, at unit RMS, in dB below its loudest band with a floor at
-    -FLOOR; the distance of two is the root mean square of their difference over the bands. Give the same `b` and as many
-    clips in each `a` when comparing values: the nearest of many is nearer than the nearest of few.
+    -FLOOR; the distance of two is the root mean square of their difference over the bands. Compare only values with the
+    same `b`: the nearest of many is nearer than the nearest of few.
     """
     a, b = (_decibels(_mel_power(clips, sample_rate).mean(axis=1)) for clips in (a_clips, b_clips))
     return float(np.sqrt(np.mean((a[:, None] - b) ** 2, axis=-1)).min(axis=1).mean())

@@ -47,10 +47,14 @@ def _levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
     size = 2 * window  # finer bins, so that low notes are drawn smooth
     power = np.mean(np.abs(np.fft.rfft(cut * hann, size)) ** 2, axis=1) / (hann.sum() / 2) ** 2
     level = 10 * np.log10(power + 1e-12)
-    bins = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS) * size / sample_rate
-    low = np.minimum(bins.astype(int), level.shape[1] - 2)
-    part = bins - low
-    return (level[:, low] * (1 - part) + level[:, low + 1] * part).T
+    edges = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS + 1) * size / sample_rate
+    middle = np.sqrt(edges[:-1] * edges[1:])
+    low = np.minimum(middle.astype(int), level.shape[1] - 2)
+    between = level[:, low] + (level[:, low + 1] - level[:, low]) * (middle - low)
+    # High rows cover several bins, and a tone in any of them must show; low rows lie between two bins.
+    first, last = np.ceil(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
+    highest = np.maximum.reduceat(level, np.minimum(first, level.shape[1] - 1), axis=1)
+    return np.where(last > first, np.maximum(highest, between), between).T
 
 
 def _loudest(level: np.ndarray) -> float:

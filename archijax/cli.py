@@ -1,0 +1,112 @@
+"""What the command line programs share: options from a dataclass, and whatever goes wrong told in one sentence."""
+
+import contextlib
+import difflib
+import io
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import jax
+import tyro
+from tqdm import tqdm
+
+from archijax.errors import InputError
+
+Command = TypeVar("Command")
+
+
+def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
+    """Calls a program and returns its exit status; one that is wrong input's or the disk's fault is 2, Ctrl-C's 130.
+
+    Args:
+        program: takes nothing, returns the exit status.
+        interrupted: said on Ctrl-C.
+    """
+    try:
+        return program()
+    except InputError as error:
+        say(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"{where}{error.strerror or error}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        say("The memory does not suffice: make the batch size or the length smaller.")
+    except KeyboardInterrupt:
+        say(interrupted)
+        return 130
+    return 2
+
+
+def parse(command: type[Command], arguments: list[str], *, prog: str, default: Command | None = None) -> Command:
+    """A dataclass from the options of a command line. Prints the help and exits if it is asked for.
+
+    Args:
+        command: the dataclass; the texts under its fields are their help.
+        arguments: without the name of the program.
+        prog: the name of the program, for its help.
+        default: values of what is not given; `tyro.MISSING` where it must be. Without it the dataclass's own.
+
+    Raises:
+        InputError: an argument is unknown, missing or of the wrong type.
+    """
+
+    def parsed(arguments: list[str]) -> tuple[Command, list[str]]:
+        return tyro.cli(
+            command,
+            prog=prog,
+            args=arguments,
+            default=default,
+            return_unknown_args=True,
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            result, unknown = parsed(arguments)
+    except SystemExit as error:
+        if error.code:
+            raise InputError(_sentence(errors.getvalue(), prog)) from None
+        raise
+    if unknown:
+        name = unknown[0].split("=")[0]
+        if not name.startswith("--"):
+            dash = "; a value that starts with a dash is given as --name=value" if name.startswith("-") else ""
+            raise InputError(f'Unexpected argument "{unknown[0]}": settings are given as --name value{dash}.')
+        listing = io.StringIO()
+        with contextlib.redirect_stdout(listing), contextlib.suppress(SystemExit):
+            parsed(["--help"])
+        options = re.findall(r"^\W*(--[\w.-]+)", listing.getvalue(), re.MULTILINE)
+        raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options)}")
+    return result
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a word that is not among the known ones."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else "--help lists them all."
+
+
+def say(sentence: str) -> None:
+    """Prints a line on stderr, above the progress bar if there is one."""
+    tqdm.write(sentence, file=sys.stderr)
+
+
+def bar(total: int, what: str, unit: str) -> tqdm:
+    """A progress bar on stderr; in a log file a line now and then, not a moving bar."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=what, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+def _sentence(box: str, prog: str) -> str:
+    """The message of one of tyro's framed errors: what stands between its title and the first rule."""
+    title, *lines = [line.strip("│ ") for line in box.splitlines()]
+    if "Required options" in title:
+        return f"{prog} also needs {' and '.join(line for line in lines if line.startswith('--'))}; see --help."
+    message = itertools.takewhile(lambda line: not line.startswith(("─", "╰", "Got errors:")), lines)
+    return " ".join(" ".join(message).split())

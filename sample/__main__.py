@@ -1,0 +1,41 @@
+"""python -m sample VERB --model DIR ..."""
+
+import sys
+
+from archijax import cli
+from archijax.errors import InputError
+from sample.generate import Generate
+
+USAGE = """\
+usage: python -m sample VERB --model DIR [options]
+
+Uses the model that a training run left in DIR. The verbs:
+
+    generate    sounds from noise, following prompts if the model reads text
+
+python -m sample VERB --help lists the options of a verb.
+
+exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
+
+VERBS = {"generate": Generate}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def program() -> int:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE)
+            return 0 if arguments else 2
+        verb, *options = arguments
+        if verb not in VERBS:
+            raise InputError(f"There is no verb {verb!r}: {cli.suggestion(verb, VERBS)}")
+        cli.parse(VERBS[verb], options, prog=f"python -m sample {verb}").run()
+        return 0
+
+    return cli.run(program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

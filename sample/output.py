@@ -1,0 +1,66 @@
+"""Where the sampling programs put sounds: a folder of WAV files, each with a picture."""
+
+import itertools
+import os
+import re
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from archijax import cli
+from archijax.audio import files, plots
+from archijax.errors import InputError
+
+MUCH = 1e-3  # of the samples beyond full scale can be heard
+
+
+class Output:
+    """A folder for sounds of one sample rate (Hz), made when missing.
+
+    Raises:
+        OSError, InputError: it cannot be made, or not be written to.
+    """
+
+    def __init__(self, folder: Path, sample_rate: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{folder} cannot be written to: it is read-only for this user.")
+        self.folder, self.sample_rate = folder, sample_rate
+        self.written, self.clipped, self.worst = 0, 0, 0.0
+
+    def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str]) -> None:
+        """Writes `sound` [time, channels] as NAME.wav and its picture as NAME.png; prints the path of the first."""
+        path = self.folder / f"{name}.wav"
+        files.write(path, sound, self.sample_rate, tags)
+        title = textwrap.shorten(title, 90, placeholder=" …").replace("$", r"\$")  # $ would start a formula
+        with warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            plots.spectrogram(path.with_suffix(".png"), np.clip(sound, -1, 1), self.sample_rate, title)
+        beyond = float(np.mean(np.abs(sound) > 1))
+        self.written += 1
+        self.clipped += beyond > MUCH
+        self.worst = max(self.worst, beyond)
+        tqdm.write(str(path))
+
+    def tell_clipped(self) -> None:
+        """Says so if sounds went beyond full scale for long enough to be heard."""
+        if self.clipped:
+            cli.say(
+                f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
+                f"{self.worst:.1%} of their samples; a lower guidance makes them softer."
+            )
+
+
+def slugs(texts: Sequence[str]) -> list[str]:
+    """Texts as parts of files' names, no two alike: letters and digits, small, with dashes between; about 40."""
+    found = []
+    for text in texts:
+        word = re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound"
+        same = (f"{word}-{number}" for number in itertools.count(2))
+        found.append(next(name for name in itertools.chain([word], same) if name not in found))
+    return found

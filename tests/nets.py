@@ -1,0 +1,30 @@
+"""Tiny nets and models that several tests share."""
+
+import jax
+import jax.numpy as jnp
+
+import archijax as aj
+
+UNET = aj.UNetConfig(
+    channels=(8, 16), factors=(1, 2), items=(1, 1), attentions=(0, 1), cross_attentions=(0, 1),
+    attention_heads=2, attention_features=4, resnet_groups=4, modulation_features=16,
+)  # fmt: skip
+
+TEXT_MODEL = aj.DiffusionConfig(
+    unet=UNET,
+    sample_rate=8000,
+    channels=2,
+    length=64,
+    transform=aj.LearnedTransformConfig(num_filters=4, window_length=8, stride=4),
+    text=aj.TextConfig(max_length=6, features=8, num_layers=1, num_heads=2, mask_proba=0.5),
+)
+
+
+def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
+    """A batch for TEXT_MODEL, different in every item."""
+    tokens = jax.random.randint(jax.random.key(1), (count, 6), 3, 259)
+    return {
+        "audio": 0.3 * jax.random.normal(jax.random.key(0), (count, length, 2)),
+        "tokens": tokens,
+        "token_mask": jnp.arange(6) < 2 + jnp.arange(count)[:, None] % 4,
+    }

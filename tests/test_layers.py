@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import archijax as aj
+from archijax import layers
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_unfold_inverts_fold_and_fold_gathers_neighbours(dims):
+    x = jax.random.normal(jax.random.key(0), (2, *(6,) * dims, 3))
+    folded = layers.fold(x, 2)
+    assert folded.shape == (2, *(3,) * dims, 3 * 2**dims)
+    np.testing.assert_array_equal(layers.unfold(folded, 2), x)
+    corner = np.asarray(x)[(0, *(slice(0, 2),) * dims)].reshape(-1)
+    np.testing.assert_array_equal(folded[(0, *(0,) * dims)], corner)
+
+
+@pytest.mark.parametrize(("dims", "size", "stride"), [(1, 8, 4), (1, 6, 3), (2, 4, 2), (3, 2, 2)])
+def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, stride):
+    letters = "WHD"[:dims][::-1]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+    x = jax.random.normal(jax.random.key(0), (2, *(4 * size,) * dims, 3))
+    kernel = jax.random.normal(jax.random.key(1), (*(size,) * dims, 3, 5))
+    plain = lax.conv_general_dilated(x, kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
+    np.testing.assert_allclose(layers.strided_conv(x, kernel, stride), plain, rtol=1e-4, atol=1e-4)
+
+    # A transposed convolution is the gradient of a convolution, with the roles of the channels exchanged.
+    y, padding = plain[..., :3], (size - stride) // 2
+    length = (y.shape[1] - 1) * stride + size - 2 * padding
+    forward_kernel = jnp.swapaxes(kernel, -1, -2)
+
+    def forward(z):
+        z = layers.pad_positions(z, padding)
+        return lax.conv_general_dilated(z, forward_kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
+
+    z = jnp.zeros((2, *(length,) * dims, 5))
+    expected = jax.vjp(forward, z)[1](y)[0]
+    ours = layers.transposed_conv(y, kernel, stride, padding)
+    assert ours.shape == expected.shape
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [100, 512])
+def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
+    x = jax.random.normal(jax.random.key(0), (2, length, 3))
+    v = jax.random.normal(jax.random.key(1), (2, 3))
+
+    def plain(v):
+        return jnp.broadcast_to(v[:, None], x.shape)
+
+    np.testing.assert_array_equal(layers.spread(v, x), plain(v))
+    ours, theirs = (jax.grad(lambda v: jnp.sum(x * f(v) ** 2))(v) for f in (lambda v: layers.spread(v, x), plain))  # noqa: B023
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    ours, theirs = (jax.jvp(f, (v,), (v,))[1] for f in (lambda v: layers.spread(v, x), plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    batched = jax.vmap(lambda v: layers.spread(v, x))(jnp.stack([v, 2 * v]))
+    np.testing.assert_array_equal(batched[1], 2 * plain(v))
+
+
+def test_group_norm_normalises_each_group_of_each_item():
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 10, 4, 8))
+    variables = {"params": {"scale": jnp.arange(8.0), "bias": jnp.ones(8)}}
+    ours = layers.GroupNorm(groups=2).apply(variables, x)
+    groups = np.asarray(x).reshape(2, 40, 2, 4)
+    mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
+    normalised = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+    np.testing.assert_allclose(ours, normalised * np.arange(8.0) + 1, rtol=1e-4, atol=1e-4)
+    with pytest.raises(aj.InputError, match="8 channels do not divide into 3 groups"):
+        layers.GroupNorm(groups=3).apply(variables, x)
+
+
+def test_silence_gives_finite_gradients():
+    silence = jnp.zeros((1, 16, 8))
+    for module in (aj.ConvNeXtV2(), aj.Resnet(groups=4), aj.LinearAttention(head_features=4, num_heads=2)):
+        variables = module.init(jax.random.key(0), silence)
+
+        def total(variables, x, module=module):
+            return jnp.sum(jnp.square(module.apply(variables, x)))
+
+        gradients = jax.grad(total, argnums=(0, 1))(variables, silence)
+        assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients)), type(module).__name__
+
+
+def test_initial_weights_fill_the_range_of_pytorch_and_differ():
+    module = layers.Conv(features=64, kernel_size=3)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 32)))["params"]
+    bound = (3 * 32) ** -0.5
+    for leaf in params.values():
+        assert 0.9 * bound < np.abs(leaf).max() <= bound
+        assert abs(float(leaf.mean())) < 0.2 * bound
+    assert len(np.unique(params["kernel"])) > 0.99 * params["kernel"].size
+    other = module.init(jax.random.key(1), jnp.zeros((1, 8, 32)))["params"]
+    assert not np.array_equal(other["kernel"], params["kernel"])
+
+
+def test_kernels_that_cannot_be_centred_are_refused():
+    x = jnp.zeros((1, 12, 4))
+    with pytest.raises(aj.InputError, match="kernel size 4 is even"):
+        layers.Conv(4, kernel_size=4).init(jax.random.key(0), x)
+    with pytest.raises(aj.InputError, match=r"downsampling width 2 .* factor 3"):
+        aj.Downsample(width=2).init(jax.random.key(0), x, 4, 3)
+    with pytest.raises(aj.InputError, match=r"upsampling width 2 .* factor 3"):
+        aj.UpsampleTranspose(width=2).init(jax.random.key(0), x, 4, 3)

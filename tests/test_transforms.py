@@ -1,0 +1,62 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import archijax as aj
+
+
+class Echo(nn.Module):
+    """A net that gives its input back and notes its shape."""
+
+    shapes: list
+
+    def __call__(self, x, time=None, *, out_channels=None):
+        self.shapes.append(x.shape)
+        return x
+
+
+@pytest.mark.parametrize("patch_size", [2, 64])
+def test_patching_around_an_identity_is_the_identity(patch_size):
+    shapes = []
+    net = aj.Patching(Echo(shapes), patch_size=patch_size)
+    x = jax.random.normal(jax.random.key(0), (2, 128, 3))
+    np.testing.assert_array_equal(net.apply({}, x, jnp.zeros(2)), x)
+    assert shapes == [(2, 128 // patch_size, 3 * patch_size)]
+    with pytest.raises(aj.InputError, match="length 130 is not a multiple of"):
+        aj.Patching(Echo([]), patch_size=4).apply({}, jnp.zeros((1, 130, 1)))
+
+
+def test_learned_transform_can_represent_the_identity():
+    # An orthogonal lapped basis: with window = stride, filters that are unit vectors give back what they take.
+    stride = 8
+    net = aj.LearnedTransform(Echo([]), num_filters=stride, window_length=stride, stride=stride)
+    eye = jnp.eye(stride)[:, None, :]
+    x = jax.random.normal(jax.random.key(0), (2, 64, 1))
+    out = net.apply({"params": {"encode": eye, "decode": jnp.eye(stride)[:, :, None]}}, x, jnp.zeros(2))
+    np.testing.assert_allclose(out, x, atol=1e-6)
+
+
+def test_learned_transform_shortens_by_the_stride_and_keeps_the_length():
+    shapes = []
+    net = aj.LearnedTransform(Echo(shapes), num_filters=6, window_length=16, stride=8)
+    x = jnp.zeros((2, 64, 3))
+    variables = net.init(jax.random.key(0), x, jnp.zeros(2))
+    assert net.apply(variables, x, jnp.zeros(2)).shape == x.shape
+    assert shapes[-1] == (2, 8, 18)
+    assert net.length_multiple == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "length", "message"),
+    [
+        ((4, 12, 8), 64, "window_length 12 with stride 8"),
+        ((4, 15, 5), 64, "length 64 is not a multiple of 5 .*: pad to 65"),
+        ((4, 64, 4), 28, "length 28 is too short for a window of 64: more than 30"),
+    ],
+)
+def test_settings_and_lengths_that_do_not_fit_are_named(settings, length, message):
+    net = aj.LearnedTransform(Echo([]), *settings)
+    with pytest.raises(aj.InputError, match=message):
+        net.init(jax.random.key(0), jnp.zeros((1, length, 1)), jnp.zeros(1))

@@ -1,0 +1,200 @@
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nets import UNET
+
+import archijax as aj
+
+
+def size(tree) -> float:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
+
+
+def shapes(net, x: tuple, **conditioning: tuple):
+    def init():
+        arrays = {name: jnp.zeros(shape) for name, shape in conditioning.items()}
+        return net.init(jax.random.key(0), jnp.zeros(x), jnp.zeros(x[0]), **arrays)
+
+    return jax.eval_shape(init)["params"]
+
+
+README_NET = dict(
+    channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
+    factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
+    items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
+    attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
+    attention_features=64,
+)
+TEXT = dict(
+    cross_attentions=(1,) * 6, attention_heads=12, attention_features=64, embedding_features=768,
+    use_embedding_cfg=True, embedding_max_length=64,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "conditioning", "millions"),
+    [
+        pytest.param(
+            lambda: aj.UNetV0(
+                channels=(128, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2), items=(2, 2, 2, 4, 8, 8),
+                attentions=(0, 0, 1, 1, 1, 1), **TEXT,
+            ),
+            (1, 2048, 32), {"embedding": (1, 64, 768)}, 562.6, id="long",
+        ),
+        pytest.param(
+            lambda: aj.LearnedTransform(
+                aj.UNetV0(
+                    channels=(256, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2), items=(2, 2, 2, 2, 4, 4),
+                    attentions=(0, 0, 0, 0, 1, 1), **TEXT,
+                ),
+                num_filters=128, window_length=128, stride=64,
+            ),
+            (1, 2**21, 2), {"embedding": (1, 64, 768)}, 300.4, id="crisp",
+        ),
+        pytest.param(
+            lambda: aj.AppendChannels(aj.UNetV0(**README_NET, attention_heads=12)),
+            (1, 2**18, 2), {"append_channels": (1, 2**18, 2)}, 238.4, id="upsampler",
+        ),
+        pytest.param(
+            lambda: aj.LearnedTransform(
+                aj.UNetV0(
+                    channels=(256, 512, 512, 512, 1024, 1024, 1024), factors=(1, 2, 2, 2, 2, 2, 2),
+                    items=(1, 2, 2, 2, 2, 2, 2), context_channels=(0, 0, 0, 0, 32, 0, 0),
+                ),
+                num_filters=128, window_length=128, stride=64,
+            ),
+            (1, 2**18, 2), {"injected": (1, 2**8, 32)}, 160.7, id="autoencoder",
+        ),
+        pytest.param(
+            lambda: aj.UNetV0(**README_NET, attention_heads=8), (1, 2**18, 2), {}, 217.4, id="readme",
+        ),
+    ],
+)  # fmt: skip
+def test_full_sizes_have_the_original_counts(net, x, conditioning, millions):
+    net = net()
+    if (injected := conditioning.pop("injected", None)) is not None:
+        init = lambda: net.init(  # noqa: E731
+            jax.random.key(0), jnp.zeros(x), jnp.zeros(x[0]), channels=[None] * 4 + [jnp.zeros(injected)]
+        )
+        params = jax.eval_shape(init)["params"]
+    else:
+        params = shapes(net, x, **conditioning)
+    assert size(params) == pytest.approx(millions, rel=0.001)
+
+
+class Gain(nn.Module):
+    """A user's own item."""
+
+    @nn.compact
+    def __call__(self, x, context):
+        return x * self.param("gain", nn.initializers.normal(1.0), (x.shape[-1],))
+
+
+def test_items_of_ones_own_get_parameters_at_every_position():
+    seen = []
+
+    def look(x, context):
+        seen.append((context.depth, x.shape[1]))
+        return x
+
+    net = aj.UNet(blocks=[aj.Block(4, 2, items=[Gain(), look] * 2), aj.Block(8, 3, items=[Gain()], items_up=[])])
+    x = jnp.ones((1, 12, 2))
+    params = net.init(jax.random.key(0), x)["params"]
+    assert seen == [(0, 6)] * 4
+    gains = [
+        params["down_0"]["items_0"]["gain"],
+        params["down_0"]["items_2"]["gain"],
+        params["up_0"]["items_0"]["gain"],
+    ]
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(gains))
+    assert "items_0" in params["down_1"]
+    assert "items_0" not in params["up_1"]
+    assert net.apply({"params": params}, x).shape == x.shape
+    assert net.apply({"params": params}, jnp.ones((1, 18, 2))).shape == (1, 18, 2)
+
+
+def test_remat_changes_no_value_and_no_gradient():
+    nets = [aj.UNetV0(**vars(UNET), embedding_features=8, remat=remat) for remat in (False, True)]
+    x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
+    embedding = jax.random.normal(jax.random.key(1), (2, 3, 8))
+    params = nets[0].init(jax.random.key(2), x, t, embedding=embedding)
+
+    def gradients(net):
+        def energy(params, x):
+            return jnp.sum(net.apply(params, x, t, embedding=embedding) ** 2)
+
+        return jax.jit(jax.grad(energy, argnums=(0, 1)))(params, x)
+
+    for plain, remat in zip(*map(jax.tree.leaves, map(gradients, nets)), strict=True):
+        np.testing.assert_allclose(plain, remat, rtol=1e-4, atol=1e-5 * float(jnp.abs(plain).max() + 1e-6))
+
+
+def test_gradients_agree_with_finite_differences_in_float64():
+    with jax.enable_x64(True):
+        dtype = jnp.float64
+        net = aj.UNetV0(**vars(UNET), embedding_features=6, use_time_conditioning=False, dtype=dtype)
+        normal = lambda i, *shape: jax.random.normal(jax.random.key(i), shape, dtype)  # noqa: E731
+        x, inputs = normal(0, 1, 8, 2), {"features": normal(1, 1, 16), "embedding": normal(2, 1, 3, 6)}
+        params = jax.tree.map(lambda p: p.astype(dtype), net.init(jax.random.key(3), x, **inputs))
+        energy = jax.jit(lambda params, x: jnp.sum(net.apply(params, x, **inputs) ** 2))
+        value_gradient = jax.grad(energy, argnums=(0, 1))(params, x)
+        direction = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape, dtype), (params, x))
+        step = 1e-5
+        moved = [jax.tree.map(lambda p, d, s=s: p + s * step * d, (params, x), direction) for s in (1, -1)]
+        numeric = (energy(*moved[0]) - energy(*moved[1])) / (2 * step)
+        exact = sum(jnp.sum(g * d) for g, d in zip(*map(jax.tree.leaves, (value_gradient, direction)), strict=True))
+        assert float(exact) == pytest.approx(float(numeric), rel=1e-6)
+        # The input alone as well: among the parameters its share would be too small to see.
+        numeric = (energy(params, x + step * direction[1]) - energy(params, x - step * direction[1])) / (2 * step)
+        assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
+
+
+def test_bfloat16_keeps_float32_parameters_and_stays_close():
+    net, half = (aj.UNetV0(**vars(UNET), embedding_features=8, dtype=d) for d in (jnp.float32, jnp.bfloat16))
+    x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
+    inputs = {"embedding": jax.random.normal(jax.random.key(1), (2, 3, 8))}
+    params = half.init(jax.random.key(2), x, t, **inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    full, rough = net.apply(params, x, t, **inputs), half.apply(params, x, t, **inputs)
+    assert rough.dtype == jnp.float32
+    assert 0 < float(jnp.linalg.norm(full - rough) / jnp.linalg.norm(full)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"factors": (1,)}, "factors has 1 entries and channels has 2"),
+        ({"channels": (8, 18)}, "channels 18 do not divide into resnet_groups 4"),
+        ({"factors": (1, 0)}, r"factors is \(1, 0\)"),
+        ({"attention_heads": None}, "needs attention_heads, found None"),
+        ({"use_modulation": False}, "use_time_conditioning needs use_modulation"),
+        ({"use_embedding_cfg": True}, "use_embedding_cfg needs embedding_max_length"),
+        ({"embedding_features": None}, "needs embedding_features"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named_when_the_net_is_built(changes, message):
+    with pytest.raises(aj.InputError, match=message):
+        aj.UNetV0(**{**vars(UNET), "embedding_features": 8, **changes})
+
+
+def test_inputs_that_do_not_fit_are_named_before_compilation():
+    net = aj.UNetV0(**vars(UNET), embedding_features=8, context_channels=(0, 3))
+    embedding, channels = jnp.zeros((2, 3, 8)), [None, jnp.zeros((2, 4, 3))]
+    good = dict(x=jnp.zeros((2, 8, 2)), time=jnp.zeros(2), embedding=embedding, channels=channels)
+    key = jax.random.key(0)
+    net.init(key, **good)
+    for change, message in [
+        ({"x": jnp.zeros((2, 7, 2))}, r"length 7 is not a multiple of 2 \(the product of the factors\): pad to 8"),
+        ({"time": jnp.zeros(3)}, r"time of shape \[2\] .* found shape \(3,\)"),
+        ({"time": None}, "found none"),
+        ({"embedding": jnp.zeros((3, 3, 8))}, r"embedding have shape \(3, 3, 8\)"),
+        ({"features": jnp.zeros((2, 5))}, r"features have shape \(2, 5\): \(2, 16\)"),
+        ({"channels": []}, r"shape \(2, 4, 3\) are missing at depth 1"),
+        ({"channels": [None, jnp.zeros((2, 8, 3))]}, r"depth 1 have shape \(2, 8, 3\): \(2, 4, 3\) is needed"),
+    ]:
+        with pytest.raises(aj.InputError, match=message):
+            net.init(key, **{**good, **change})
