@@ -143,6 +143,23 @@ class ClassifierFreeGuidance(Wrapper):
         return masked + (conditional - masked) * scale
 
 
+class EmbeddingFeatures(Wrapper):
+    """Adds the mean of the embedding, through a linear map, to the features: what holds for the whole sound.
+
+    Modulation by it is learned many times faster than cross-attention, which the originals have alone. Inside
+    :class:`ClassifierFreeGuidance` it follows the masked embedding.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, embedding: jax.Array, features: jax.Array | None = None, **conditioning
+    ) -> jax.Array:
+        if features is None:
+            raise InputError("embedding features are added to features [batch, features], found none: pass time=")
+        pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
+        return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
+
+
 class TextConditioning(Wrapper):
     """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
 

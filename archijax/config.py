@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from .diffusion import v_diffusion
 from .errors import InputError
 from .models import DiffusionModel
 from .t5 import T5Config, T5Encoder, load_t5
@@ -64,6 +65,8 @@ class TextConfig:
     """Tokens per prompt; longer ones are cut."""
     mask_proba: float = 0.1
     """How often training drops the prompt, so that sampling can be guided."""
+    pooled: bool = False
+    """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
     features: int = 128
     """Width of the trained encoder; a pretrained one has its own."""
     num_layers: int = 2
@@ -111,6 +114,8 @@ class DiffusionConfig:
     """Filter bank around the net, or None: the net works on samples."""
     text: TextConfig | None = None
     """Text conditioning, or None."""
+    schedule_shift: float = 1.0
+    """Below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32."""
     remat: bool = False
@@ -134,6 +139,7 @@ class DiffusionConfig:
                 "embedding_features": t5.d_model,
                 "use_embedding_cfg": True,
                 "embedding_max_length": self.text.max_length,
+                "use_embedding_features": self.text.pooled,
             }
         net = UNetV0(**settings, remat=self.remat, dtype=dtype)
         if self.transform is not None:
@@ -145,6 +151,7 @@ class DiffusionConfig:
             )
         return DiffusionModel(
             net,
+            process=v_diffusion(self.schedule_shift),
             embedder=embedder,
             pretrained=pretrained,
             embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,

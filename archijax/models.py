@@ -127,17 +127,20 @@ class DiffusionModel:
             noise: what to start from [b, time, c] instead of drawing it.
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
-        x = self.start(keys, shape) if noise is None else self._pad(noise)
+        if noise is not None and noise.shape != shape:
+            raise InputError(f"the noise has shape {noise.shape}: {shape} is needed")
+        times = linear_times(num_steps)
+        x = self.start(keys, shape, times[0]) if noise is None else self._first(noise, times[0])
         denoise = self.denoiser(variables, guidance=guidance, **self.conditioning(variables, batch))
-        return sample(denoise, self.process, x, linear_times(num_steps))[:, : shape[1]]
+        return sample(denoise, self.process, x, times)[:, : shape[1]]
 
-    def start(self, keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-        """Standard normal noise to sample from, [b, time rounded up to what the net divides, c]."""
+    def start(self, keys: jax.Array, shape: tuple[int, int, int], t: float | jax.Array = 1.0) -> jax.Array:
+        """What sampling starts from at time t: sigma(t) * noise, [b, time rounded up to what the net divides, c]."""
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:
             raise InputError(f"the shape to sample is {shape}: batch, time and channels must be at least 1")
         noise = jax.vmap(lambda key: jax.random.normal(key, (length, channels)))(per_item(keys, count))
-        return self._pad(noise)
+        return self._first(noise, t)
 
     def denoiser(
         self, variables: dict[str, Any], *, guidance: float | jax.Array = 1.0, **conditioning: jax.Array
@@ -173,7 +176,9 @@ class DiffusionModel:
             raise InputError("this model reads text, but tokens and token_mask are missing: tokenize the prompts")
         return batch["tokens"], batch["token_mask"]
 
-    def _pad(self, noise: jax.Array) -> jax.Array:
+    def _first(self, noise: jax.Array, t: float | jax.Array) -> jax.Array:
+        _, sigma = self.process.alpha_sigma(t, noise)
+        noise = sigma * noise
         multiple = getattr(self.net, "length_multiple", 1)
         extra = -noise.shape[1] % multiple
         # The extra samples are noise as well, the beginning again: zeros would be no sample of the prior.

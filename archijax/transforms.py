@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .conditioning import Wrapper
 from .errors import InputError
@@ -15,7 +16,6 @@ from .layers import (
     strided_conv,
     transposed_conv,
     unfold,
-    uniform_init,
 )
 
 
@@ -27,8 +27,25 @@ def _check_length(x: jax.Array, multiple: int, what: str) -> None:
         )
 
 
+def _windowed_sinusoids(window: int, stride: int, count: int) -> np.ndarray:
+    """``count`` filters [window, count]: sines and cosines of evenly spaced frequencies under a sine window.
+
+    With as many filters as the window has samples, analysis and synthesis by them is the identity (a tight frame: a
+    modulated complex lapped transform, Malvar 1999).
+    """
+    time, frequency = np.arange(window)[:, None] + 0.5, np.arange((count + 1) // 2) + 0.5
+    phase = 2 * np.pi / count * frequency * (time + stride / 2)
+    shape = np.sin(np.pi * time / window) if window > stride else np.ones_like(time)
+    overlap = window / (2 * stride) if window > stride else 1.0
+    waves = np.concatenate([shape * np.cos(phase), shape * np.sin(phase)], axis=1)[:, :count]
+    return waves / np.sqrt(overlap * count / 2)
+
+
 class LearnedTransform(Wrapper):
     """A learned filter bank around a net (ArchiSound, section 2.4): a strided convolution, the net, its transpose.
+
+    The filters start as windowed sines and cosines, with which the transform is invertible: from random ones, as in the
+    original, learning takes longer.
 
     Fields:
         num_filters: per channel of the sound.
@@ -60,12 +77,17 @@ class LearnedTransform(Wrapper):
                 f"length {x.shape[1]} is too short for a window of {window}: more than {padding} samples needed"
             )
         c_in, c_out = x.shape[-1], out_channels or x.shape[-1]
-        encode = self.param("encode", uniform_init(window * c_in), (window, c_in, c_in * self.num_filters))
-        decode = self.param("decode", uniform_init(window * c_out), (window, c_out * self.num_filters, c_out))
+        encode = self.param("encode", lambda _: self._filters(c_in))
+        decode = self.param("decode", lambda _: jnp.swapaxes(self._filters(c_out), 1, 2))
         x = pad_positions(x.astype(self.dtype), padding, mode="reflect")
         z = strided_conv(x, encode.astype(self.dtype), stride)
         z = self.net(z, *args, out_channels=c_out * self.num_filters, **conditioning)
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
+
+    def _filters(self, channels: int) -> jax.Array:
+        """The filters to start from, [window, channels, channels * num_filters], each on one channel."""
+        waves = _windowed_sinusoids(self.window_length, self.stride, self.num_filters)
+        return jnp.asarray(np.kron(np.eye(channels), waves[:, None, :]), jnp.float32)
 
 
 class Patching(Wrapper):

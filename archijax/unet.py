@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from .attention import Attention, CrossAttention
-from .conditioning import ClassifierFreeGuidance, TextConditioning, TimeConditioning
+from .conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TextConditioning, TimeConditioning
 from .errors import InputError
 from .layers import (
     Conv,
@@ -203,6 +203,7 @@ def UNetV0(
     embedding_max_length: int | None = None,
     use_time_conditioning: bool = True,
     use_embedding_cfg: bool = False,
+    use_embedding_features: bool = False,
     text_embedder: nn.Module | None = None,
     out_channels: int | None = None,
     attention_implementation: str | None = None,
@@ -222,6 +223,7 @@ def UNetV0(
         modulation_features: width of the features.
         use_time_conditioning: features are made from ``time``.
         use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
+        use_embedding_features: the mean of the embedding is added to the features.
         text_embedder: a module ``(tokens, mask) -> [b, n, embedding_features]``; then the net takes ``tokens=``.
         out_channels: of the result; None: as many as x has.
         attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
@@ -285,6 +287,8 @@ def UNetV0(
         remat=remat,
         dtype=dtype,
     )
+    if use_embedding_features:
+        net = EmbeddingFeatures(net)
     if use_embedding_cfg:
         net = ClassifierFreeGuidance(net, max_length=embedding_max_length, features=embedding_features)
     if text_embedder is not None:

@@ -35,7 +35,8 @@ class Generation:
 
     Args:
         loaded: the model.
-        prompts: for a model with text conditioning; an empty one describes nothing, as where training left it out.
+        prompts: one or several, for a model with text conditioning; an empty one describes nothing, as where training
+            left the prompt out.
         count: items for each prompt.
         first: number of the first item.
         seed: root of the noise.
@@ -51,7 +52,7 @@ class Generation:
     def __init__(
         self,
         loaded: Loaded,
-        prompts: Sequence[str] = (),
+        prompts: str | Sequence[str] = (),
         *,
         count: int = 1,
         first: int = 0,
@@ -62,18 +63,20 @@ class Generation:
         batch_size: int = 16,
     ):
         config, guidable = loaded.config, loaded.tokenizer is not None and loaded.model.embedding_mask_proba > 0
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         for name, value in {"count": count, "num_steps": num_steps, "batch_size": batch_size}.items():
             _require(value >= 1, name, value, "at least 1")
         _require(0 <= seed < 2**32, "seed", seed, "between 0 and 4294967295")
         _require(0 <= first <= 2**32 - count, "first", first, "at least 0 and below 4294967296 with count")
         if loaded.tokenizer is None and any(prompts):
-            raise InputError(f"the model was trained without text, so that the prompt {prompts[0]!r} means nothing.")
+            prompt = next(filter(None, prompts))
+            raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
         if loaded.tokenizer is not None and not prompts:
-            raise InputError("the model follows prompts, but there is none: an empty one gives sounds of any kind.")
+            raise InputError("The model follows prompts, but none is given: an empty one makes sounds of any kind.")
         self.guidance = (3.0 if guidable else 1.0) if guidance is None else guidance
         _require(math.isfinite(self.guidance), "guidance", self.guidance, "finite")
         if self.guidance != 1 and not guidable:
-            raise InputError(f"guidance is {guidance}, but the model was not trained to be guided: leave it at 1.")
+            raise InputError(f"guidance is {guidance}, but this model was not trained to be guided: leave it at 1.")
         self.length = config.length
         if length_seconds is not None:
             # Arrays of more samples than that have no index.
@@ -81,7 +84,7 @@ class Generation:
             _require(0 < length_seconds <= longest, "length_seconds", length_seconds, f"above 0 and at most {longest}")
             self.length = max(1, round(length_seconds * config.sample_rate))
         self.loaded, self.guidable, self.seed = loaded, guidable, seed
-        self.prompts = list(prompts) or [""]
+        self.prompts = prompts or [""]
         self.items = [(number, item) for number in range(len(self.prompts)) for item in range(first, first + count)]
         self.times = np.asarray(linear_times(num_steps))
         # Batches as even as can be, so that little is made only to fill the last.
@@ -145,9 +148,7 @@ class Generation:
 @partial(jax.jit, static_argnums=(0, 1))
 def _begin(model: DiffusionModel, shape, variables, root, items, t, text):
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
-    noise = model.start(keys, shape)
-    _, sigma = model.process.alpha_sigma(t, noise)
-    return sigma * noise, model.conditioning(variables, text)
+    return model.start(keys, shape, t), model.conditioning(variables, text)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -158,7 +159,7 @@ def _step(model: DiffusionModel, variables, x, t, t_next, conditioning):
 
 
 def generate(
-    loaded: Loaded, prompts: Sequence[str] = (), *, progress: Callable[[], Any] = lambda: None, **settings: Any
+    loaded: Loaded, prompts: str | Sequence[str] = (), *, progress: Callable[[], Any] = lambda: None, **settings: Any
 ) -> np.ndarray:
     """Sounds [len(prompts) * count, time, channels], float32 and not clipped; one compilation per shape.
 
@@ -225,7 +226,7 @@ class Generate:
         seconds = len(generation.items) * generation.length / loaded.config.sample_rate
         output.tell_clipped()
         cli.say(
-            f"made {seconds:.1f} s of sound in {took:.1f} s, {seconds / took:.2f} times as fast as real time, after "
+            f"made {seconds:.1f} s of sound in {took:.1f} s, {seconds / took:.3g} times as fast as real time, after "
             f"{compiled:.1f} s of compilation; writing the files took {writing:.1f} s."
         )
 

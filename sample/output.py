@@ -1,8 +1,8 @@
 """Where the sampling programs put sounds: a folder of WAV files, each with a picture."""
 
 import itertools
-import os
 import re
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -22,13 +22,17 @@ class Output:
     """A folder for sounds of one sample rate (Hz), made when missing.
 
     Raises:
-        OSError, InputError: it cannot be made, or not be written to.
+        InputError: it cannot be made, or not be written to.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"{folder} cannot be written to: it is read-only for this user.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # To know before hours of sampling; what permissions say is not all that can be wrong.
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written to: {error.strerror}.") from error
         self.folder, self.sample_rate = folder, sample_rate
         self.written, self.clipped, self.worst = 0, 0, 0.0
 
@@ -52,7 +56,7 @@ class Output:
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
-                f"{self.worst:.1%} of their samples; a lower guidance makes them softer."
+                f"{self.worst:.1%} of their samples."
             )
 
 

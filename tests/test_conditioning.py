@@ -111,3 +111,19 @@ def test_appended_channels_reach_the_result_but_do_not_widen_it():
     assert net.length_multiple == 2
     with pytest.raises(aj.InputError, match=r"appended channels have shape \(3, 4, 5\)"):
         net.apply(variables, X, T, append_channels=extra[:, :4])
+
+
+def test_the_mean_of_the_embedding_joins_the_features_and_follows_the_mask():
+    net = aj.UNetV0(
+        channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16,
+        embedding_features=6, use_embedding_cfg=True, embedding_max_length=5, use_embedding_features=True,
+    )  # fmt: skip
+    variables = net.init(jax.random.key(2), X, T, embedding=EMBEDDING)
+    out = net.apply(variables, X, T, embedding=EMBEDDING)
+    # Without cross-attention the mean is all that is heard: the order of tokens is not.
+    np.testing.assert_allclose(net.apply(variables, X, T, embedding=EMBEDDING[:, ::-1]), out, atol=1e-5)
+    assert not np.allclose(net.apply(variables, X, T, embedding=2 * EMBEDDING), out, atol=1e-3)
+    masked = [
+        net.apply(variables, X, T, embedding=e, embedding_mask=jnp.ones(3, bool)) for e in (EMBEDDING, -EMBEDDING)
+    ]
+    np.testing.assert_array_equal(*masked)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import archijax as aj
 from archijax.diffusion import CosineSchedule, GaussianProcess, v_diffusion
 
 X0, EPS = (jax.random.normal(jax.random.key(i), (5, 16, 2)) for i in (0, 1))
@@ -38,3 +39,13 @@ def test_v_diffusion_turns_from_sound_to_noise_on_a_circle():
     # v is the derivative of x along the circle, per quarter turn.
     derivative = jax.jvp(lambda t: process.noised(X0, EPS, t), (T,), (jnp.ones(5),))[1] / (jnp.pi / 2)
     np.testing.assert_allclose(process.target(X0, EPS, T), derivative, atol=1e-5)
+
+
+def test_a_shifted_schedule_is_at_equal_strength_where_the_shift_says():
+    alpha, sigma = CosineSchedule(shift=0.2).alpha_sigma(jnp.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(alpha, [1, 1 / np.hypot(1, 0.2), 0], atol=1e-6)
+    np.testing.assert_allclose(sigma / np.maximum(alpha, 1e-6), [0, 0.2, sigma[2] / 1e-6], rtol=1e-5)
+    np.testing.assert_allclose(CosineSchedule(1.0).alpha_sigma(T)[0], CosineSchedule().alpha_sigma(T)[0])
+    for shift in (0.0, -1.0, float("nan")):
+        with pytest.raises(aj.InputError, match="shift of the schedule"):
+            CosineSchedule(shift)

@@ -1,7 +1,6 @@
 """The sampling programs, on tiny models with random weights."""
 
 import re
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from archijax.checkpoints import Checkpoints
 from archijax.config import to_dict
 from archijax.text import tokenize
 from sample.__main__ import main
-from sample.generate import Generation, generate, load
+from sample.generate import _begin, _step, generate, load
 from sample.output import Output, slugs
 
 LENGTH, RATE = 256, 4000
@@ -24,10 +23,10 @@ def save(folder, text):
     """A run's folder as training leaves it, with random weights; the trained ones differ from their average."""
     config = DiffusionConfig(
         UNetConfig(
-            channels=(8, 8),
-            factors=(1, 2),
-            items=(1, 1),
-            cross_attentions=(0, 1) if text else (),
+            channels=(8,),
+            factors=(2,),
+            items=(1,),
+            cross_attentions=(1,) if text else (),
             attention_heads=2,
             attention_features=4,
             resnet_groups=4,
@@ -99,35 +98,44 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
 def test_generate_equals_the_models_own_sampling(loaded):
     steps = []
     ours = generate(
-        loaded, ["bell"], count=3, seed=5, num_steps=4, guidance=2.0, batch_size=2, progress=lambda: steps.append(1)
-    )
-    tokens, mask = tokenize(loaded.tokenizer, ["bell"] * 3, 8)
-    theirs = loaded.model.sample(
-        loaded.variables,
-        jax.random.key(5),
-        shape=(3, LENGTH, 2),
+        loaded,
+        ["bell", " "],
+        count=3,
+        seed=5,
         num_steps=4,
         guidance=2.0,
-        tokens=tokens,
-        token_mask=mask,
+        batch_size=4,
+        progress=lambda: steps.append(1),
     )
+    # An empty prompt is what training put for a dropped one, which guidance by 0 leaves alone.
+    tokens, mask = tokenize(loaded.tokenizer, ["bell"] * 3 + ["anything"] * 3, 8)
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(5), i), (LENGTH, 2)))(np.arange(3))
+
+    @jax.jit
+    def sample(variables):
+        return loaded.model.sample(
+            variables,
+            jax.random.key(0),
+            shape=(6, LENGTH, 2),
+            num_steps=4,
+            guidance=np.repeat(np.float32([2, 0]), 3),
+            noise=jax.numpy.concatenate([noise, noise]),
+            tokens=tokens,
+            token_mask=mask,
+        )
+
     assert len(steps) == 2 * 4
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(ours, sample(loaded.variables), atol=1e-5)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_an_empty_prompt_is_what_training_put_for_a_dropped_one(loaded, guidance):
-    empty, bell = generate(loaded, ["", "bell"], num_steps=1, guidance=guidance)
-    tokens, mask = tokenize(loaded.tokenizer, ["anything"], 8)
-    model, key = loaded.model, jax.random.key(0)
-    dropped = model.sample(
-        loaded.variables, key, shape=(1, LENGTH, 2), num_steps=1, guidance=0.0, tokens=tokens, token_mask=mask
-    )
-    np.testing.assert_allclose(empty, dropped[0], atol=1e-5)
+def test_an_empty_prompt_without_guidance_is_one_that_training_dropped(loaded):
+    empty, bell = np.split(generate(loaded, ["", "bell"], count=3, num_steps=1, guidance=1.0, batch_size=3), 2)
+    dropped = generate(loaded, "anything", count=3, num_steps=1, guidance=0.0)
+    np.testing.assert_allclose(empty, dropped, atol=1e-5)
     assert np.abs(bell - empty).max() > 1e-3
 
 
-@pytest.mark.parametrize("seconds", [1 / RATE, 0.03175, 0.1])
+@pytest.mark.parametrize("seconds", [1 / RATE, 0.03175])
 def test_any_length_and_no_prompt(plain, tmp_path, seconds):
     assert run(plain, tmp_path, "--length-seconds", str(seconds)) == 0
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["sound_seed0_000.png", "sound_seed0_000.wav"]
@@ -135,15 +143,9 @@ def test_any_length_and_no_prompt(plain, tmp_path, seconds):
 
 
 def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(loaded):
-    from sample.generate import _begin, _step
-
     generate(loaded, ["a", "b", ""], count=2, num_steps=1, batch_size=4)
     compiled = _begin._cache_size(), _step._cache_size()
     generate(loaded, ["c"], count=7, first=2, seed=9, num_steps=3, guidance=5.0, batch_size=3)
-    assert (_begin._cache_size(), _step._cache_size()) == compiled
-    job = Generation(loaded, ["d"], count=3, num_steps=2)
-    job.compile()
-    next(job.run())
     assert (_begin._cache_size(), _step._cache_size()) == compiled
 
 
@@ -161,9 +163,10 @@ def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(loaded):
         (["--batch-size", "0"], "batch_size is 0"),
         (["--guidance", "inf"], "guidance is inf"),
         (["--guidance", "3"], "not trained to be guided"),
-        (["--prompt", "warm pad"], "the prompt 'warm pad' means nothing"),
+        (["--prompt", "warm pad"], "The prompt 'warm pad' means nothing"),
         (["--num-stepz", "5"], "did you mean --num-steps?"),
         (["--out", "/dev/null/sounds"], "/dev/null"),
+        (["--out", "/proc/sounds"], "/proc/sounds cannot be written to"),
         (["--model", "no/such"], "is not a model folder"),
         (["--model", __file__], "is not a model folder"),
     ],
@@ -178,7 +181,7 @@ def test_wrong_input_is_one_sentence(plain, tmp_path, capsys, options, words):
 
 def test_a_model_with_text_needs_a_prompt(text, tmp_path, capsys):
     assert run(text, tmp_path) == 2
-    assert "there is none" in capsys.readouterr().err
+    assert "none is given" in capsys.readouterr().err
 
 
 def test_checkpoints_that_are_of_no_model_are_refused(tmp_path):
@@ -217,8 +220,3 @@ def test_slugs_are_distinct_names():
     assert found[:6] == ["warm-pad-80s", "warm-pad-80s-2", "etc", "sound", "sound-2", "音楽"]
     assert len(set(found)) == len(texts)
     assert max(map(len, found)) <= 43
-
-
-def test_what_is_loaded_is_the_average(loaded, text):
-    assert SimpleNamespace(**vars(loaded)).config.length == LENGTH
-    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(loaded.variables["params"]))

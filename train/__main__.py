@@ -1,17 +1,14 @@
 """python -m train CONFIG.py --data DIR --out DIR [overrides]"""
 
-import contextlib
 import dataclasses
-import difflib
 import importlib.util
-import io
-import itertools
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from archijax import cli
 from archijax.errors import InputError
 from train.config import TrainConfig
 
@@ -42,32 +39,26 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the program with the given arguments (without its name) and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
+
+    def program() -> int:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE)
             return 0 if arguments else 2
-        config, data, out = parse(arguments)
+        command = parse(arguments)
         # Orbax, matplotlib and the rest are imported once it is clear that there is something to do.
         from train.loop import Diverged, train
 
         try:
-            return train(config, data, out)
+            return train(command.config, command.data, command.out)
         except Diverged as error:
-            print(error, file=sys.stderr)
+            cli.say(str(error))
             return 3
-    except InputError as error:
-        print(error, file=sys.stderr)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}{error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-        return 130
-    return 2
+
+    return cli.run(program, interrupted="interrupted; the same command continues from the last checkpoint.")
 
 
-def parse(arguments: list[str]) -> tuple[TrainConfig, Path, Path]:
-    """(config, data folder, output folder) from CONFIG.py and what follows it.
+def parse(arguments: list[str]) -> Command:
+    """What CONFIG.py and the arguments after it say.
 
     Raises InputError for a file without a config, and for arguments that are unknown, missing or of the wrong type.
     Prints the help and exits if it is asked for.
@@ -75,48 +66,8 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, Path, Path]:
     path, *rest = arguments
     if path.startswith("-"):
         raise InputError(f"The first argument must be a config file such as configs/quickstart.py, not {path}.")
-    default = load_config(Path(path))
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            command, unknown = tyro.cli(
-                Command,
-                prog=f"python -m train {path}",
-                args=rest,
-                default=Command(default, tyro.MISSING, tyro.MISSING),
-                return_unknown_args=True,
-                config=(tyro.conf.AvoidSubcommands,),
-            )
-    except SystemExit as error:
-        if error.code:
-            raise InputError(_sentence(errors.getvalue())) from None
-        raise
-    if unknown:
-        raise InputError(_suggestion(unknown[0], default))
-    return command.config, command.data, command.out
-
-
-def _sentence(box: str) -> str:
-    """The message of one of tyro's framed errors: what stands between its title and the first rule."""
-    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
-    message = itertools.takewhile(lambda line: not line.startswith(("─", "╰")), lines)
-    return " ".join(" ".join(message).split())
-
-
-def _suggestion(argument: str, config: TrainConfig) -> str:
-    if not argument.startswith("--"):
-        return f'Unexpected argument "{argument}": settings are given as --name value.'
-    name = argument.split("=")[0].replace("_", "-")
-    close = difflib.get_close_matches(name, ["--data", "--out", *_options(config)], n=1)
-    return f"There is no setting {name}" + (f": did you mean {close[0]}?" if close else "; --help lists them all.")
-
-
-def _options(config: Any, prefix: str = "--") -> list[str]:
-    names = []
-    for field in dataclasses.fields(config):
-        name, value = prefix + field.name.replace("_", "-"), getattr(config, field.name)
-        names += _options(value, name + ".") if dataclasses.is_dataclass(value) else [name]
-    return names
+    default = Command(load_config(Path(path)), tyro.MISSING, tyro.MISSING)
+    return cli.parse(Command, rest, prog=f"python -m train {path}", default=default)
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from archijax.checkpoints import Checkpoints, steps
+from archijax.cli import say
 from archijax.errors import InputError
 from train.config import TrainConfig, as_json, differences
 from train.dataset import batches
@@ -18,7 +19,7 @@ from train.logs import MetricsLog
 from train.manifest import index
 from train.optimizer import direction, schedule
 from train.parallel import Pmap
-from train.progress import Progress, Signals, say
+from train.progress import Progress, Signals
 from train.samples import Samples
 from train.state import TrainState
 from train.step import make_train_step

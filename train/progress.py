@@ -7,10 +7,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-
-def say(sentence: str) -> None:
-    """Prints a line on stderr, above the progress bar if there is one."""
-    tqdm.write(sentence, file=sys.stderr)
+from archijax.cli import say
 
 
 class Progress:

@@ -22,15 +22,15 @@ def linear_times(num_steps: int) -> jax.Array:
 def sample(
     denoise: Callable[[jax.Array, jax.Array], jax.Array],
     process: GaussianProcess,
-    noise: jax.Array,
+    x: jax.Array,
     times: jax.Array,
 ) -> jax.Array:
     """Sound from noise. Pure: jit, vmap, pmap and differentiate it.
 
     Args:
         denoise: (x [b, ...], t [b]) -> the prediction that the process names; wrap it for guidance.
-        noise: standard normal, [b, ...].
-        times: from noise to sound, [steps + 1].
+        x: the state at the first time, [b, ...]; at the beginning sigma * noise.
+        times: descending, [steps + 1]; a run may be cut into chunks that share a time.
 
     Returns:
         x at the last time, [b, ...].
@@ -40,6 +40,5 @@ def sample(
         each = jnp.broadcast_to(t[0], x.shape[:1])
         return ddim(process, denoise(x, each), x, t[0], t[1]), None
 
-    _, sigma = process.alpha_sigma(times[0], noise)
-    x, _ = jax.lax.scan(step, sigma * noise, jnp.stack([times[:-1], times[1:]], axis=1))
+    x, _ = jax.lax.scan(step, x, jnp.stack([times[:-1], times[1:]], axis=1))
     return x

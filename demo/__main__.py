@@ -1,0 +1,178 @@
+"""python -m demo: music from code, a model trained on it, sounds from prompts, and a table that judges them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from archijax import cli
+from archijax.audio import files, plots
+from demo import music, table
+from sample.generate import Generation
+from sample.model import Loaded, load
+from train.__main__ import main as train
+from train.dataset import normalize
+
+CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.py"
+SEEDS = 4
+FITTED = 60  # real clips per instrument that the classifier is fitted on
+PROMISED = 20  # hits of 24
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Renders music, trains the quickstart model on it, makes sounds from prompts and judges them."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the music, the run, the sounds and the tables. The same command continues where it was stopped."""
+    num_steps: int = 50
+    """Denoising steps."""
+    guidance: float = 3.0
+    """How strictly the prompt is followed."""
+
+    def run(self) -> int:
+        """The whole demonstration; the exit status, 1 where fewer prompts are followed than promised."""
+        cli.say("1. Rendering an album of music for each instrument")
+        songs = self._render()
+        cli.say(f"2. Training {CONFIG.name} on {songs / 'train'}")
+        if status := train([str(CONFIG), "--data", str(songs / "train"), "--out", str(self.out / "run")]):
+            return status
+        cli.say("3. Making sounds from prompts and judging them")
+        return self._judge(load(self.out / "run"), songs)
+
+    def _render(self) -> Path:
+        songs, unfinished = self.out / "music", self.out / "music.part"
+        if not songs.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            music.render(unfinished)
+            os.replace(unfinished, songs)
+        return songs
+
+    def _judge(self, loaded: Loaded, songs: Path) -> int:
+        config, rng = loaded.config, np.random.default_rng(0)
+        clips, labels = _clips(songs / "train", config, FITTED, rng)
+        classifier = table.fit(clips, labels, config.sample_rate)
+        held_out, real_labels = _clips(songs / "heldout", config, SEEDS, rng)
+        prompts = [name for name in music.INSTRUMENTS for _ in range(SEEDS)]
+
+        sounds = self._sample(loaded)
+        untrained = loaded.model.init(jax.random.key(0), _example(loaded))
+        noise = self._sample(Loaded(config, loaded.model, untrained, loaded.tokenizer))
+        tables = {
+            "Generated sounds by prompt": table.score(classifier, sounds, prompts),
+            "Held-out real clips by instrument": table.score(classifier, held_out, real_labels),
+            "Generated sounds, prompts shuffled": table.score(classifier, sounds, list(rng.permutation(prompts))),
+            "The untrained net by prompt": table.score(classifier, noise, prompts),
+        }
+        distances = {
+            name: table.log_spectral_distance(a, clips, config.sample_rate)
+            for name, a in (("generated", sounds), ("real", held_out), ("untrained", noise))
+        }
+        lines = [shown.text(title) for title, shown in tables.items()]
+        lines.append(
+            "Log-spectral distance to real training clips: "
+            + ", ".join(f"{name} {value:.1f} dB" for name, value in distances.items())
+        )
+        levels = [20 * np.log10(np.sqrt(np.mean(np.clip(sound, -1, 1) ** 2)) + 1e-9) for sound in sounds]
+        lines.append(f"Loudness of generated sounds: {min(levels):.1f} to {max(levels):.1f} dBFS RMS")
+        report = "\n\n".join(lines)
+        print(report)
+        _write_text(self.out / "table.txt", report + "\n")
+        facts = {title: shown.as_dict() for title, shown in tables.items()} | {"log-spectral distance": distances}
+        _write_text(self.out / "table.json", json.dumps(facts, indent=2) + "\n")
+
+        for prompt, sound, number in zip(prompts, sounds, [*range(SEEDS)] * len(music.INSTRUMENTS), strict=True):
+            files.write(self.out / "sounds" / f"{prompt}_{number}.wav", sound, config.sample_rate)
+        loud = {"real": held_out, "generated": np.clip(sounds, -1, 1)}
+        rows = {name: [normalize(clip, -14.0) for clip in some[::SEEDS]] for name, some in loud.items()}
+        plots.spectrogram_grid(self.out / "spectrograms.png", rows, config.sample_rate, columns=music.INSTRUMENTS)
+        cli.say(f"Sounds are in {self.out / 'sounds'}, the pictures in {self.out / 'spectrograms.png'}.")
+        hits = tables["Generated sounds by prompt"].hits
+        if hits < PROMISED:
+            cli.say(f"Only {hits} of {len(prompts)} prompts were followed: at least {PROMISED} were expected.")
+            return 1
+        return 0
+
+    def _sample(self, loaded: Loaded) -> np.ndarray:
+        generation = Generation(
+            loaded,
+            music.INSTRUMENTS,
+            count=SEEDS,
+            num_steps=self.num_steps,
+            guidance=self.guidance,
+            batch_size=SEEDS * len(music.INSTRUMENTS),
+        )
+        (self.out / "sounds").mkdir(parents=True, exist_ok=True)
+        with cli.bar(generation.steps, "sampling", "step") as bar:
+            return np.stack([sound for _, _, sound in generation.run(bar.update)])
+
+
+def _clips(folder: Path, config, count: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """``count`` random clips of each instrument, [n, length, channels], and the names of the instruments."""
+    clips, labels = [], []
+    for name in music.INSTRUMENTS:
+        songs = [files.info(path) for path in sorted(folder.glob("*/*.flac"))]
+        paths = [
+            (path, info)
+            for path, info in zip(sorted(folder.glob("*/*.flac")), songs, strict=True)
+            if info.tags["genre"] == name
+        ]
+        for number in range(count):
+            path, info = paths[number % len(paths)]
+            last = int(info.frames * config.sample_rate / info.sample_rate) - config.length
+            start = int(rng.integers(last + 1))
+            clips.append(
+                files.read(
+                    path,
+                    sample_rate=config.sample_rate,
+                    channels=config.channels,
+                    start=start,
+                    frames=config.length,
+                )
+            )
+            labels.append(name)
+    return np.stack(clips), labels
+
+
+def _example(loaded: Loaded) -> dict[str, np.ndarray]:
+    """A batch of one, for its shapes."""
+    from archijax.text import tokenize
+
+    config = loaded.config
+    tokens, mask = tokenize(loaded.tokenizer, [""], config.text.max_length)
+    return {
+        "audio": np.zeros((1, config.length, config.channels), np.float32),
+        "tokens": tokens,
+        "token_mask": mask,
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def program() -> int:
+        began = time.perf_counter()
+        status = cli.parse(Demo, arguments, prog="python -m demo").run()
+        cli.say(f"The demonstration took {(time.perf_counter() - began) / 60:.1f} minutes.")
+        return status
+
+    return cli.run(program, interrupted="interrupted; the same command continues from the last checkpoint.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
