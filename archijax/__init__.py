@@ -31,7 +31,7 @@ from .layers import (
 )
 from .models import DiffusionModel
 from .t5 import T5Config, T5Encoder
-from .transforms import LearnedTransform, Patching
+from .transforms import LearnedTransform, Patching, STFTTransform
 from .unet import Block, Context, UNet, UNetV0
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "NumberEmbedder",
     "Patching",
     "Resnet",
+    "STFTTransform",
     "SkipAdd",
     "SkipConcat",
     "SkipModulate",

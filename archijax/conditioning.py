@@ -6,12 +6,15 @@ A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning
 
 from __future__ import annotations
 
+from dataclasses import field
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from .errors import InputError
 from .layers import Linear, full
+from .t5 import T5Encoder
 
 
 class Wrapper(nn.Module):
@@ -163,10 +166,10 @@ class EmbeddingFeatures(Wrapper):
 class TextConditioning(Wrapper):
     """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
 
-    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]`` such as :class:`archijax.T5Encoder`.
+    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]``; T5-base by default.
     """
 
-    embedder: nn.Module
+    embedder: nn.Module = field(default_factory=T5Encoder)
 
     @nn.compact
     def __call__(

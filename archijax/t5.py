@@ -4,12 +4,9 @@ Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Te
 (https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer; 1.1, Flan and ByT5 a gated GELU one.
 """
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.errors import InputError
+from archijax.hub import WEIGHT_FILES, absent, pretrained_folder, read_json, read_weights
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,9 @@ def _norm(config: T5Config, name: str) -> nn.RMSNorm:
     return nn.RMSNorm(epsilon=config.layer_norm_epsilon, dtype=jnp.float32, name=name)
 
 
+T5_BASE = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+
+
 class T5Encoder(nn.Module):
     """The encoder of a T5 model. It has no dropout: the same call serves training and use.
 
@@ -175,7 +176,7 @@ class T5Encoder(nn.Module):
         dtype: Type of the matrix products and of the output; parameters, norms, softmax and residuals are float32.
     """
 
-    config: T5Config
+    config: T5Config = T5_BASE
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -298,11 +299,6 @@ def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarra
     return state
 
 
-# --- Weights: folders and the hub ---
-
-_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
-
-
 def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Config, dict[str, Any]]:
     """Configuration and encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors alone.
 
@@ -316,87 +312,11 @@ def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Con
     Raises:
         InputError: the model is not there, damaged, or not a T5.
     """
-    folder = pretrained_folder(name_or_dir, revision, _FILES)
+    folder = pretrained_folder(name_or_dir, revision, WEIGHT_FILES)
     if not (folder / "config.json").is_file():
-        raise InputError(absent(name_or_dir, folder, _FILES))
-    config = T5Config.from_hf(_read_json(folder / "config.json"))
-    tensors = (_read_safetensors(path).items() for path in _weight_files(name_or_dir, folder))
-    return config, from_torch(dict(chain.from_iterable(tensors)), config)
-
-
-def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
-    """The folder of a pretrained model: `name` itself if it is a folder, else its snapshot from the Hugging Face hub.
-
-    Args:
-        name: A folder, or a hub id such as "google/flan-t5-base"; without a network the hub's local cache is enough.
-        revision: Branch, tag or commit on the hub.
-        files: Names of the files that are needed, with wildcards.
-
-    Raises:
-        InputError: neither a folder nor a hub id, or the model can be had neither from the cache nor from the hub.
-    """
-    if str(name) and Path(name).is_dir():
-        return Path(name)
-    part = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
-    if not re.fullmatch(f"{part}(/{part})?", str(name)):
-        raise InputError(f"model {str(name)!r} is neither an existing folder nor a name on the Hugging Face hub")
-    if revision is not None and not re.fullmatch(f"{part}(/{part})*", revision):
-        raise InputError(f"revision {revision!r} is not the name of a branch, tag or commit")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
-    except Exception as error:  # errors of the hub's HTTP library come through as they are
-        reason = re.split(r"\.\s|\n", str(error).strip())[0]
-        raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
-
-
-def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
-    """The sentence for a model whose files are not in `place`: what to download, and where to put it."""
-    source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
-    advice = f"get {', '.join(files)} from {source} into one folder and give that folder as the model"
-    return f"model {str(name)!r} is not complete in {place}: {advice}"
-
-
-def _weight_files(name: str | Path, folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        hint = "pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors"
-        raise InputError(f"{absent(name, folder, _FILES)} ({hint})")
-    shards = _read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
-    for shard in shards.values():
-        # The index comes from strangers: it must not lead out of the folder.
-        if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors", shard):
-            raise InputError(f"{index} names the file {shard!r}, it should be a .safetensors file beside it")
-    paths = [folder / shard for shard in sorted(set(shards.values()))]
-    if lacking := [path.name for path in paths if not path.is_file()]:
-        raise InputError(absent(name, folder, lacking))
-    return paths
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, it should be a JSON object")
-    return content
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if not name.startswith(_DECODER)]  # noqa: SIM118  it is no dict
-            return {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+        raise InputError(absent(name_or_dir, folder, WEIGHT_FILES))
+    config = T5Config.from_hf(read_json(folder / "config.json"))
+    return config, from_torch(read_weights(name_or_dir, folder, leave_out=_DECODER), config)
 
 
 def _listed(names: list[str], limit: int = 12) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from archijax.errors import InputError
-from archijax.t5 import absent, pretrained_folder
+from archijax.hub import absent, pretrained_folder
 
 # Importing transformers without PyTorch logs that models won't be available: only its tokenizers are used here.
 logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())

@@ -1,4 +1,4 @@
-"""Wrappers that let a net work on a shorter signal with more channels: learned transform, patching."""
+"""Wrappers that let a net work on a shorter signal with more channels: learned transform, patching, STFT."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .audio.stft import STFT, from_polar, to_polar
 from .conditioning import Wrapper
 from .errors import InputError
 from .layers import (
@@ -110,3 +111,32 @@ class Patching(Wrapper):
         patches = fold(x, self.patch_size)
         widened = c_out * self.patch_size ** (x.ndim - 2)
         return unfold(self.net(patches, *args, out_channels=widened, **conditioning), self.patch_size)
+
+
+class STFTTransform(Wrapper):
+    """The short-time Fourier transform around a net (ArchiSound, section 2.4), time / hop_length frames.
+
+    Fields:
+        n_fft, hop_length: in samples.
+        polar: magnitude and phase as channels; else real and imaginary part.
+    """
+
+    n_fft: int = 1024
+    hop_length: int = 256
+    polar: bool = False
+
+    @property
+    def length_multiple(self) -> int:
+        return self.hop_length * super().length_multiple
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
+        """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of hop_length."""
+        stft = STFT(self.n_fft, self.hop_length, centred=False)
+        z, c_out = stft.encode(full(x)), out_channels or x.shape[-1]
+        pair = to_polar(z) if self.polar else (z.real, z.imag)
+        flat = jnp.stack(pair, axis=-1).reshape(*z.shape[:2], -1)
+        y = self.net(flat, *args, out_channels=2 * stft.frequencies * c_out, **conditioning)
+        y = y.reshape(*z.shape[:2], stft.frequencies, c_out, 2)
+        join = from_polar if self.polar else jax.lax.complex
+        return stft.decode(join(y[..., 0], y[..., 1]), x.shape[1])

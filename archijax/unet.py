@@ -204,6 +204,7 @@ def UNetV0(
     use_time_conditioning: bool = True,
     use_embedding_cfg: bool = False,
     use_embedding_features: bool = False,
+    use_text_conditioning: bool = False,
     text_embedder: nn.Module | None = None,
     out_channels: int | None = None,
     attention_implementation: str | None = None,
@@ -224,7 +225,8 @@ def UNetV0(
         use_time_conditioning: features are made from ``time``.
         use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
         use_embedding_features: the mean of the embedding is added to the features.
-        text_embedder: a module ``(tokens, mask) -> [b, n, embedding_features]``; then the net takes ``tokens=``.
+        use_text_conditioning: the net takes ``tokens=`` and ``token_mask=``.
+        text_embedder: what embeds them, ``(tokens, mask) -> [b, n, embedding_features]``; T5-base by default.
         out_channels: of the result; None: as many as x has.
         attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
 
@@ -291,8 +293,8 @@ def UNetV0(
         net = EmbeddingFeatures(net)
     if use_embedding_cfg:
         net = ClassifierFreeGuidance(net, max_length=embedding_max_length, features=embedding_features)
-    if text_embedder is not None:
-        net = TextConditioning(net, embedder=text_embedder)
+    if use_text_conditioning:
+        net = TextConditioning(net, **({} if text_embedder is None else {"embedder": text_embedder}))
     if use_time_conditioning:
         net = TimeConditioning(net, features=modulation_features)
     return net

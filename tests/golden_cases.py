@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 import archijax as aj
 from archijax import convert
 from archijax.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.audio.stft import STFT, from_polar, to_polar
 from archijax.layers import (
     ConvNeXtV2,
     Downsample,
@@ -38,11 +39,15 @@ SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout."""
+    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
+
+    ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
+    """
 
     params: Any
     to_torch: Callable[[Any], dict[str, np.ndarray]]
     calls: dict[str, Callable]
+    phases: dict[str, Callable] = dataclasses.field(default_factory=dict)
 
 
 def first(array: np.ndarray) -> jax.Array:
@@ -124,6 +129,40 @@ def net_inputs(tensors: dict) -> dict:
     return {name: convert_one(name, value) for name, value in tensors.items()}
 
 
+def stft_case(args: dict) -> Built:
+    stft = STFT(args["num_fft"], args["hop_length"], args["window_length"])
+
+    def pair(wave):
+        z = stft.encode(first(wave))
+        return (z.real, z.imag) if args["use_complex"] else to_polar(z)
+
+    def theirs(a):  # [b, frames, f, c] to [b, c, f, frames]
+        return np.asarray(a).transpose(0, 3, 2, 1)
+
+    def decode(tensors, kwargs, draws):
+        a, b = (jnp.asarray(tensors[name].transpose(0, 3, 2, 1)) for name in ("stft_a", "stft_b"))
+        z = jax.lax.complex(a, b) if args["use_complex"] else from_polar(a, b)
+        samples = a.shape[1] * args["hop_length"]
+        below = 2 ** int(np.log2(samples))
+        return [last(stft.decode(z, below if samples < 1.5 * below else 2 * below))]
+
+    def flat(tensors, kwargs, draws):
+        both = [theirs(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
+        return [np.concatenate(both, axis=1)]
+
+    calls = {"encode": lambda t, k, d: [theirs(a) for a in pair(t["wave"])], "encode1d": flat, "decode": decode}
+
+    def wrap(difference):
+        return (difference + np.pi) % (2 * np.pi) - np.pi
+
+    def wrap_second_half(difference):
+        magnitude, phase = np.split(difference, 2, axis=1)
+        return np.concatenate([magnitude, wrap(phase)], axis=1)
+
+    phases = {} if args["use_complex"] else {"b": wrap, "flat": wrap_second_half}
+    return Built({}, lambda params: {}, calls, phases)
+
+
 def t5_case(args: dict, state: dict) -> Built:
     config = T5Config.from_hf(args)
     params = t5_from_torch(state, config)
@@ -153,6 +192,8 @@ def build(folder: Path) -> tuple[dict, dict, Built | None]:
     builder, args = case["builder"], case["args"]
     if builder in NETS:
         built = net_case(NETS[builder](args), state, resolve(case["calls"][0]["inputs"], tensors))
+    elif builder == "STFT":
+        built = stft_case(args)
     elif builder == "T5EncoderModel":
         built = t5_case(args, state)
     else:

@@ -64,7 +64,7 @@ def test_text_is_joined_with_an_embedding_and_read_by_any_embedder():
             return nn.Embed(10, 6)(tokens) * mask[..., None]
 
     inner = dict(**vars(UNET), embedding_features=6)
-    net = aj.UNetV0(**inner, text_embedder=Embedder())
+    net = aj.UNetV0(**inner, use_text_conditioning=True, text_embedder=Embedder())
     tokens, mask = jnp.array([[1, 2], [3, 4], [5, 6]]), jnp.array([[True, True], [True, False], [True, True]])
     variables = net.init(jax.random.key(0), X, T, tokens=tokens, token_mask=mask)
     text = Embedder().apply({"params": variables["params"]["net"]["embedder"]}, tokens, mask)

@@ -60,3 +60,26 @@ def test_settings_and_lengths_that_do_not_fit_are_named(settings, length, messag
     net = aj.LearnedTransform(Echo([]), *settings)
     with pytest.raises(aj.InputError, match=message):
         net.init(jax.random.key(0), jnp.zeros((1, length, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize("polar", [False, True])
+def test_stft_around_an_identity_is_the_identity(polar):
+    shapes = []
+    net = aj.STFTTransform(Echo(shapes), n_fft=64, hop_length=16, polar=polar)
+    x = jax.random.normal(jax.random.key(0), (2, 128, 3))
+    np.testing.assert_allclose(net.apply({}, x, jnp.zeros(2)), x, atol=1e-5)
+    assert shapes == [(2, 8, 2 * 33 * 3)]
+    assert net.length_multiple == 16
+    with pytest.raises(aj.InputError, match="length 130 is not a multiple of 16"):
+        net.apply({}, jnp.zeros((1, 130, 1)))
+
+
+def test_the_net_under_an_stft_may_have_another_number_of_channels():
+    net = aj.AppendChannels(
+        aj.STFTTransform(
+            aj.UNetV0(channels=(8,), factors=(2,), items=(1,), resnet_groups=4, modulation_features=16), 32, 8
+        )
+    )
+    x = jnp.zeros((1, 64, 2))
+    inputs = dict(x=x, time=jnp.zeros(1), append_channels=jnp.zeros((1, 64, 3)))
+    assert net.apply(net.init(jax.random.key(0), **inputs), **inputs).shape == x.shape

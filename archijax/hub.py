@@ -1,0 +1,104 @@
+"""Pretrained models: where their folders are, and how their files are read without trusting them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archijax.errors import InputError
+
+WEIGHT_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+
+
+def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
+    """The folder of a pretrained model: `name` itself if it is a folder, else its snapshot from the Hugging Face hub.
+
+    Args:
+        name: A folder, or a hub id such as "google/flan-t5-base"; without a network the hub's local cache is enough.
+        revision: Branch, tag or commit on the hub.
+        files: Names of the files that are needed, with wildcards.
+
+    Raises:
+        InputError: neither a folder nor a hub id, or the model can be had neither from the cache nor from the hub.
+    """
+    if str(name) and Path(name).is_dir():
+        return Path(name)
+    part = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
+    if not re.fullmatch(f"{part}(/{part})?", str(name)):
+        raise InputError(f"model {str(name)!r} is neither an existing folder nor a name on the Hugging Face hub")
+    if revision is not None and not re.fullmatch(f"{part}(/{part})*", revision):
+        raise InputError(f"revision {revision!r} is not the name of a branch, tag or commit")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
+    except Exception as error:  # errors of the hub's HTTP library come through as they are
+        reason = re.split(r"\.\s|\n", str(error).strip())[0]
+        raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
+
+
+def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
+    """The sentence for a model whose files are not in `place`: what to download, and where to put it."""
+    source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
+    advice = f"get {', '.join(files)} from {source} into one folder and give that folder as the model"
+    return f"model {str(name)!r} is not complete in {place}: {advice}"
+
+
+def _weight_files(name: str | Path, folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        hint = "pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors"
+        raise InputError(f"{absent(name, folder, WEIGHT_FILES)} ({hint})")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
+    for shard in shards.values():
+        # The index comes from strangers: it must not lead out of the folder.
+        if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors", shard):
+            raise InputError(f"{index} names the file {shard!r}, it should be a .safetensors file beside it")
+    paths = [folder / shard for shard in sorted(set(shards.values()))]
+    if lacking := [path.name for path in paths if not path.is_file()]:
+        raise InputError(absent(name, folder, lacking))
+    return paths
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises InputError if it holds none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, it should be a JSON object")
+    return content
+
+
+def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """All tensors of a model's safetensors, in one file or in shards with their index.
+
+    Args:
+        name: of the model, for messages.
+        folder: where the files are.
+        leave_out: beginnings of names that are not read.
+
+    Raises:
+        InputError: files are missing or damaged, or the index leads out of the folder.
+    """
+    return {
+        key: value for path in _weight_files(name, folder) for key, value in _read_safetensors(path, leave_out).items()
+    }
+
+
+def _read_safetensors(path: Path, leave_out: tuple[str, ...]) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if not name.startswith(leave_out)]  # noqa: SIM118  it is no dict
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
