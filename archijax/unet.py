@@ -2,7 +2,9 @@
 
 A net is described by templates. ``Block(channels=256, factor=2, items=[R, A] * 2)`` says what stands at one depth; an
 item is a Flax module (or any function) that maps ``(x, context) -> x``, and the U-Net makes a fresh copy of it at every
-position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+position, with parameters of its own. Repeated items are unrolled, not scanned: every position has a name in the
+parameter tree (``down_2/items_5``), any mixture of items may repeat, and the 217M-parameter net of the original's README still
+compiles in seconds. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from archijax import cli
+from archijax import DiffusionConfig, cli
 from archijax.audio import files, plots
 from demo import music, table
 from sample.generate import Generation
@@ -115,29 +115,23 @@ class Demo:
             return np.stack([sound for _, _, sound in generation.run(bar.update)])
 
 
-def _clips(folder: Path, config, count: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+def _clips(folder: Path, config: DiffusionConfig, count: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
     """``count`` random clips of each instrument, [n, length, channels], and the names of the instruments."""
+    songs = [(path, files.info(path)) for path in sorted(folder.glob("*/*.flac"))]
     clips, labels = [], []
     for name in music.INSTRUMENTS:
-        songs = [files.info(path) for path in sorted(folder.glob("*/*.flac"))]
-        paths = [
-            (path, info)
-            for path, info in zip(sorted(folder.glob("*/*.flac")), songs, strict=True)
-            if info.tags["genre"] == name
-        ]
+        own = [(path, info) for path, info in songs if info.tags["genre"] == name]
         for number in range(count):
-            path, info = paths[number % len(paths)]
-            last = int(info.frames * config.sample_rate / info.sample_rate) - config.length
-            start = int(rng.integers(last + 1))
-            clips.append(
-                files.read(
-                    path,
-                    sample_rate=config.sample_rate,
-                    channels=config.channels,
-                    start=start,
-                    frames=config.length,
-                )
+            path, info = own[number % len(own)]
+            latest = info.frames * config.sample_rate // info.sample_rate - config.length
+            clip = files.read(
+                path,
+                sample_rate=config.sample_rate,
+                channels=config.channels,
+                start=int(rng.integers(latest + 1)),
+                frames=config.length,
             )
+            clips.append(clip)
             labels.append(name)
     return np.stack(clips), labels
 
