@@ -23,6 +23,7 @@ class Attention(nn.Module):
         cross: keys and values come from ``context.embedding`` [b, n, e] instead of x.
         linear: softmax over the features of q and over the positions of k, then k^T v first (Shen et al. 2021,
             "Efficient Attention"): cost grows with the length, not with its square.
+        embedding_features: of an embedding's token, checked if given.
         implementation: as in ``jax.nn.dot_product_attention``: None or "xla", or "cudnn" on NVIDIA GPUs (bfloat16 or
             float16 only).
     """
@@ -31,6 +32,7 @@ class Attention(nn.Module):
     num_heads: int
     cross: bool = False
     linear: bool = False
+    embedding_features: int | None = None
     implementation: str | None = None
     dtype: jnp.dtype = jnp.float32
 
@@ -56,6 +58,11 @@ class Attention(nn.Module):
     def _embedding(self, context) -> jax.Array:
         if context is None or context.embedding is None:
             raise InputError("cross-attention needs an embedding [batch, tokens, features] and found none")
+        found = context.embedding.shape[-1]
+        if self.embedding_features not in (None, found):
+            raise InputError(
+                f"the embedding has {found} features: embedding_features {self.embedding_features} is needed"
+            )
         return context.embedding
 
 

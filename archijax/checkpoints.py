@@ -7,6 +7,7 @@ was damaged on disk is noticed after.
 """
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +56,8 @@ class Checkpoints:
         arrays = {name: np.asarray(leaf) if np.isscalar(leaf) else leaf for name, leaf in _flatten(tree).items()}
         described = {name: [*_shape_and_dtype(leaf), _checksum(leaf)] for name, leaf in arrays.items()}
         items = {part: ocp.args.StandardSave(value) for part, value in _parts(arrays).items()}
-        items[RECORD] = ocp.args.JsonSave({"arrays": described, **record})
+        # Orbax serialises in a thread, while the caller goes on changing what it passed.
+        items[RECORD] = ocp.args.JsonSave(json.loads(json.dumps({"arrays": described, **record})))
         with _disk_errors():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -73,13 +75,14 @@ class Checkpoints:
                 a sharding is restored so sharded, any other leaf as a numpy array.
 
         Returns:
-            (tree, record), or None where there is no usable checkpoint. A damaged one is renamed `damaged_STEP`.
+            (tree, record), or None where there is no checkpoint. A damaged one is renamed `damaged_STEP`.
 
         Raises:
-            InputError: names or shapes differ from the saved ones.
+            InputError: names or shapes differ from the saved ones, or every checkpoint is damaged.
         """
         wanted = _flatten(target)
-        for step in sorted(steps(self.folder), reverse=True):
+        found = sorted(steps(self.folder), reverse=True)
+        for step in found:
             path = self.folder / str(step)
             try:
                 record = _read_record(path)
@@ -95,6 +98,10 @@ class Checkpoints:
             full = flatten_dict(flax.serialization.to_state_dict(target), keep_empty_nodes=True, sep="/")
             tree = unflatten_dict({**full, **restored}, sep="/")
             return flax.serialization.from_state_dict(target, tree), record
+        if found:
+            raise InputError(
+                f"None of the {len(found)} checkpoints in {self.folder} is whole: train into another folder."
+            )
         return None
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import field
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .errors import InputError
 from .layers import Linear, full
@@ -109,7 +110,7 @@ class ClassifierFreeGuidance(Wrapper):
         self,
         x: jax.Array,
         *,
-        embedding: jax.Array,
+        embedding: jax.Array | None = None,
         embedding_mask: jax.Array | None = None,
         embedding_scale: float | jax.Array = 1.0,
         **conditioning,
@@ -123,6 +124,8 @@ class ClassifierFreeGuidance(Wrapper):
             embedding_scale: guidance, a number or one per item [b]; masked + (conditional - masked) * scale. At the
                 number 1 the net is called once, else once with a batch of 2b. Do not give embedding_mask with it.
         """
+        if embedding is None:
+            raise InputError("the net can be guided and needs an embedding [batch, tokens, features], found none")
         _, tokens, features = embedding.shape
         if tokens > self.max_length or features != self.features:
             raise InputError(
@@ -137,7 +140,7 @@ class ClassifierFreeGuidance(Wrapper):
             return self.net(x, embedding=embedding, **conditioning)
         # Only arrays and lists of arrays are doubled; settings such as out_channels pass as they are.
         twice = jax.tree.map(
-            lambda v: jnp.concatenate([v, v]) if isinstance(v, jax.Array) else v, {"x": x, **conditioning}
+            lambda v: jnp.concatenate([v, v]) if isinstance(v, jax.Array | np.ndarray) else v, {"x": x, **conditioning}
         )
         both = self.net(embedding=jnp.concatenate([embedding, fixed]), **twice)
         conditional, masked = jnp.split(both, 2)
@@ -155,8 +158,10 @@ class EmbeddingFeatures(Wrapper):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, embedding: jax.Array, features: jax.Array | None = None, **conditioning
+        self, x: jax.Array, *, embedding: jax.Array | None = None, features: jax.Array | None = None, **conditioning
     ) -> jax.Array:
+        if embedding is None:
+            raise InputError("the net needs an embedding [batch, tokens, features], found none")
         if features is None:
             raise InputError("embedding features are added to features [batch, features], found none: pass time=")
         pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
@@ -166,7 +171,8 @@ class EmbeddingFeatures(Wrapper):
 class TextConditioning(Wrapper):
     """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
 
-    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]``; T5-base by default.
+    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]``; by default one of T5-base's size, whose
+    weights :func:`archijax.t5.load_t5` reads.
     """
 
     embedder: nn.Module = field(default_factory=T5Encoder)
@@ -176,12 +182,14 @@ class TextConditioning(Wrapper):
         self,
         x: jax.Array,
         *args,
-        tokens: jax.Array,
-        token_mask: jax.Array,
+        tokens: jax.Array | None = None,
+        token_mask: jax.Array | None = None,
         embedding: jax.Array | None = None,
         **conditioning,
     ) -> jax.Array:
         """Args: tokens int32 [b, n], token_mask bool [b, n]; embedding [b, m, e] is joined behind the text's."""
+        if tokens is None or token_mask is None:
+            raise InputError("the net reads text, but tokens and token_mask are missing: tokenize the prompts")
         text = self.embedder(tokens, token_mask)
         if embedding is not None:
             text = jnp.concatenate([text, embedding.astype(text.dtype)], axis=1)
@@ -196,10 +204,12 @@ class AppendChannels(Wrapper):
         self,
         x: jax.Array,
         *args,
-        append_channels: jax.Array,
+        append_channels: jax.Array | None = None,
         out_channels: int | None = None,
         **conditioning,
     ) -> jax.Array:
+        if append_channels is None:
+            raise InputError(f"append_channels are missing: {(*x.shape[:-1], 'any')} is needed")
         if append_channels.shape[:-1] != x.shape[:-1]:
             raise InputError(
                 f"appended channels have shape {append_channels.shape}: {(*x.shape[:-1], 'any')} is needed"

@@ -6,7 +6,6 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -14,9 +13,15 @@ import jax.numpy as jnp
 from .diffusion import v_diffusion
 from .errors import InputError
 from .models import DiffusionModel
-from .t5 import T5Config, T5Encoder, load_t5
+from .t5 import T5Config, T5Encoder, load_t5, load_t5_config
 from .transforms import LearnedTransform
 from .unet import UNetV0
+
+
+def _positive(config: Any, owner: str, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{owner}.{name} is {getattr(config, name)}: it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class UNetConfig:
     modulation_features: int = 1024
     """Width of the time features."""
 
+    def __post_init__(self):
+        _positive(self, "unet", "attention_heads", "attention_features", "resnet_groups", "modulation_features")
+
 
 @dataclass(frozen=True)
 class LearnedTransformConfig:
@@ -53,6 +61,9 @@ class LearnedTransformConfig:
     """Length of a filter in samples."""
     stride: int = 64
     """Samples from one frame to the next."""
+
+    def __post_init__(self):
+        _positive(self, "transform", "num_filters", "window_length", "stride")
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,15 @@ class TextConfig:
     num_heads: int = 4
     """Attention heads of the trained encoder."""
 
+    def __post_init__(self):
+        _positive(self, "text", "max_length", "features", "num_layers", "num_heads")
+        if not 0 <= self.mask_proba < 1:
+            raise InputError(f"text.mask_proba is {self.mask_proba}: it must be at least 0 and below 1")
+
     def t5(self) -> T5Config:
         """The encoder's configuration."""
         if self.tokenizer != "bytes":
-            return _pretrained(self.tokenizer)[0]
+            return load_t5_config(self.tokenizer)
         if self.features % self.num_heads:
             raise InputError(
                 f"text.features {self.features} do not divide into text.num_heads {self.num_heads}: use a multiple"
@@ -91,11 +107,6 @@ class TextConfig:
             num_heads=self.num_heads,
             gated=True,
         )
-
-
-@cache
-def _pretrained(name: str) -> tuple[T5Config, Any]:
-    return load_t5(name)
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,9 @@ class DiffusionConfig:
     remat: bool = False
     """Recompute activations in the backward pass, for less memory."""
 
+    def __post_init__(self):
+        _positive(self, "model", "sample_rate", "channels", "length")
+
     def build(self) -> DiffusionModel:
         """The model.
 
@@ -134,7 +148,8 @@ class DiffusionConfig:
             t5 = self.text.t5()
             embedder = T5Encoder(t5, dtype=dtype)
             if self.text.tokenizer != "bytes":
-                pretrained = partial(_pretrained_params, self.text.tokenizer)
+                name = self.text.tokenizer
+                pretrained = lambda: load_t5(name)[1]  # noqa: E731
             settings |= {
                 "embedding_features": t5.d_model,
                 "use_embedding_cfg": True,
@@ -156,10 +171,6 @@ class DiffusionConfig:
             pretrained=pretrained,
             embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
         )
-
-
-def _pretrained_params(name: str) -> Any:
-    return _pretrained(name)[1]
 
 
 KINDS: dict[str, type] = {"diffusion": DiffusionConfig}

@@ -100,6 +100,8 @@ def entries(module: nn.Module, params: Mapping[str, Any]) -> list[Entry]:
     flat = flatten_dict(params)
     # Some parameters exist only where channels change, which the module alone does not know.
     table = [entry for entry in _walk(module, (), "") if entry.path in flat]
+    if rest := flat.keys() - {entry.path for entry in table}:
+        raise InputError(f"{'/'.join(min(rest))} is not part of the PyTorch originals: it has no name to convert to")
     dims = max((flat[entry.path].ndim - 2 for entry in table if entry.layout == "kernel"), default=1)
     return [dataclasses.replace(entry, dims=dims, shape=flat[entry.path].shape) for entry in table]
 

@@ -19,7 +19,8 @@ from .errors import InputError
 from .initialize import initialize
 from .sampling import linear_times, sample
 
-CONDITIONING = ("embedding", "features", "channels", "append_channels")
+# What the model itself reads of a batch; everything else goes to the net.
+OWN = ("audio", "tokens", "token_mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,8 @@ class DiffusionModel:
     """A diffusion model of sound, conditioned on text, an embedding, features, or nothing.
 
     A batch is a dict of "audio" [b, time, c] in [-1, 1] and, as the net needs them, "tokens" int32 [b, n] with
-    "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'].
+    "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c']: what
+    the model does not read itself is given to the net by its name.
 
     Fields:
         net: any module ``net(x, time, **conditioning)``.
@@ -48,15 +50,14 @@ class DiffusionModel:
         """Variables for batches like this one; its values do not matter, one item is enough."""
         net_key, embedder_key = jax.random.split(key)
         params, frozen = {}, {}
-        conditioning = {name: batch[name] for name in CONDITIONING if name in batch}
         if self.embedder is not None:
             tokens, mask = self._tokens(batch)
             if self.pretrained is None:
                 params["embedder"] = initialize(self.embedder.init, embedder_key, tokens, mask)["params"]
             else:
                 frozen["embedder"] = self.pretrained()
-            parts = {"params": params, "frozen": frozen}
-            conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), parts)
+        parts = {"params": params, "frozen": frozen}
+        conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), parts)
         audio = jnp.asarray(batch["audio"], jnp.float32)
         time = jnp.zeros(len(audio))
         net = initialize(
@@ -145,11 +146,18 @@ class DiffusionModel:
     def denoiser(
         self, variables: dict[str, Any], *, guidance: float | jax.Array = 1.0, **conditioning: jax.Array
     ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        """The net as ``denoise(x, t) -> prediction``, its conditioning (see :meth:`conditioning`) and guidance set."""
+        """The net as ``denoise(x, t) -> prediction``, its conditioning and guidance set.
+
+        Args:
+            guidance: as for :meth:`sample`.
+            conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
+        """
         if not (isinstance(guidance, int | float) and guidance == 1):
-            if not conditioning or self.embedding_mask_proba == 0:
+            if self.embedding_mask_proba == 0:
                 raise InputError(f"guidance is {guidance}, but this model was not trained to be guided: use 1")
-            conditioning["embedding_scale"] = guidance
+            masked = conditioning.pop("embedding_mask", None)
+            # At scale 0 the conditional half, whose embedding says nothing, does not count.
+            conditioning["embedding_scale"] = guidance if masked is None else jnp.where(masked, 0.0, guidance)
 
         def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
             return self.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning)
@@ -158,7 +166,7 @@ class DiffusionModel:
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding."""
-        conditioning = {name: batch[name] for name in CONDITIONING if name in batch}
+        conditioning = {name: value for name, value in batch.items() if name not in OWN}
         if self.embedder is None:
             if "tokens" in batch:
                 raise InputError("tokens were given to a model without a text encoder: it takes no prompt")

@@ -299,6 +299,14 @@ def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarra
     return state
 
 
+def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
+    """The configuration alone, from config.json; arguments and errors are those of `load_t5`."""
+    folder = pretrained_folder(name_or_dir, revision, ["config.json"])
+    if not (folder / "config.json").is_file():
+        raise InputError(absent(name_or_dir, folder, WEIGHT_FILES))
+    return T5Config.from_hf(read_json(folder / "config.json"))
+
+
 def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Config, dict[str, Any]]:
     """Configuration and encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors alone.
 
@@ -313,9 +321,7 @@ def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Con
         InputError: the model is not there, damaged, or not a T5.
     """
     folder = pretrained_folder(name_or_dir, revision, WEIGHT_FILES)
-    if not (folder / "config.json").is_file():
-        raise InputError(absent(name_or_dir, folder, WEIGHT_FILES))
-    config = T5Config.from_hf(read_json(folder / "config.json"))
+    config = load_t5_config(folder)
     return config, from_torch(read_weights(name_or_dir, folder, leave_out=_DECODER), config)
 
 

@@ -21,11 +21,12 @@ from .layers import (
 
 
 def _check_length(x: jax.Array, multiple: int, what: str) -> None:
-    if x.shape[1] == 0 or x.shape[1] % multiple:
-        raise InputError(
-            f"length {x.shape[1]} is not a multiple of {multiple} ({what}): "
-            f"pad to {multiple * max(1, -(-x.shape[1] // multiple))}"
-        )
+    for length in x.shape[1:-1]:
+        if length == 0 or length % multiple:
+            raise InputError(
+                f"length {length} is not a multiple of {multiple} ({what}): "
+                f"pad to {multiple * max(1, -(-length // multiple))}"
+            )
 
 
 def _windowed_sinusoids(window: int, stride: int, count: int) -> np.ndarray:
@@ -66,12 +67,12 @@ class LearnedTransform(Wrapper):
     def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
         """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of the stride."""
         window, stride = self.window_length, self.stride
-        if window % stride or (window - stride) % 2:
+        if stride < 1 or window < 1 or window % stride or (window - stride) % 2:
             raise InputError(
                 f"window_length {window} with stride {stride}: the window must be a multiple of the stride and differ "
                 "from it by an even number"
             )
-        _check_length(x, stride, "the stride of the learned transform")
+        _check_length(x, self.length_multiple, "the stride times the product of the net's factors")
         padding = window // 2 - stride // 2
         if x.shape[1] <= padding:
             raise InputError(
@@ -106,7 +107,9 @@ class Patching(Wrapper):
     @nn.compact
     def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
         """Maps x [b, *positions, c] to [b, *positions, out_channels or c]; positions multiples of patch_size."""
-        _check_length(x, self.patch_size, "the patch size")
+        if self.patch_size < 1:
+            raise InputError(f"the patch size is {self.patch_size}: it must be at least 1")
+        _check_length(x, self.length_multiple, "the patch size times the product of the net's factors")
         c_out = out_channels or x.shape[-1]
         patches = fold(x, self.patch_size)
         widened = c_out * self.patch_size ** (x.ndim - 2)
@@ -133,6 +136,7 @@ class STFTTransform(Wrapper):
     def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
         """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of hop_length."""
         stft = STFT(self.n_fft, self.hop_length, centred=False)
+        _check_length(x, self.length_multiple, "hop_length times the product of the net's factors")
         z, c_out = stft.encode(full(x)), out_channels or x.shape[-1]
         pair = to_polar(z) if self.polar else (z.real, z.imag)
         flat = jnp.stack(pair, axis=-1).reshape(*z.shape[:2], -1)

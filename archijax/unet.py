@@ -2,9 +2,10 @@
 
 A net is described by templates. ``Block(channels=256, factor=2, items=[R, A] * 2)`` says what stands at one depth; an
 item is a Flax module (or any function) that maps ``(x, context) -> x``, and the U-Net makes a fresh copy of it at every
-position, with parameters of its own. Repeated items are unrolled, not scanned: every position has a name in the
-parameter tree (``down_2/items_5``), any mixture of items may repeat, and the 217M-parameter net of the original's README still
-compiles in seconds. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+
+Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), any
+mixture of items may repeat, and the 217M-parameter net of the original's README compiles in seconds all the same.
 """
 
 from __future__ import annotations
@@ -249,6 +250,9 @@ def UNetV0(
             raise InputError(f"{name} has {len(values)} entries and channels has {depths}: both need one per depth")
         if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
             raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
+    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: it must be at least 1")
     for width in channels:
         if width % resnet_groups:
             raise InputError(
@@ -280,7 +284,7 @@ def UNetV0(
         group += [Modulation(dtype=dtype)] * use_modulation
         group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
         group += [Attention(**attention)] * selfs if selfs else []
-        group += [CrossAttention(**attention)] * crosses if crosses else []
+        group += [CrossAttention(**attention, embedding_features=embedding_features)] * crosses if crosses else []
         blocks.append(Block(width, factor, items=tuple(group * repeats)))
     net: nn.Module = UNet(
         blocks=tuple(blocks),

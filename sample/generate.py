@@ -136,12 +136,9 @@ class Generation:
             self.loaded.model, shape, self.loaded.variables, jax.random.key(self.seed), numbers, self.times[0], text
         )
         if self.guidable:
-            empty = np.array([not prompt.strip() for prompt in prompts])
-            if self.guidance == 1:
-                conditioning["embedding_mask"] = empty
-            else:
-                # At scale 0 only the embedding that stands for "no prompt" counts.
-                conditioning["guidance"] = np.where(empty, 0, self.guidance).astype(np.float32)
+            conditioning["embedding_mask"] = np.array([not prompt.strip() for prompt in prompts])
+            if self.guidance != 1:
+                conditioning["guidance"] = np.float32(self.guidance)
         return x, conditioning
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,7 @@ NETS = {
 }
 
 
+@functools.cache
 def build(folder: Path) -> tuple[dict, dict, Built | None]:
     """Reads a case: (case.json, tensors, what was built, or None where the builder is not part of the library yet)."""
     case = json.loads((folder / "case.json").read_text())

@@ -16,7 +16,8 @@ def size(tree) -> float:
 
 def shapes(net, x: tuple, **conditioning: tuple):
     def init():
-        arrays = {name: jnp.zeros(shape) for name, shape in conditioning.items()}
+        types = {"tokens": jnp.int32, "token_mask": bool}
+        arrays = {name: jnp.zeros(shape, types.get(name, float)) for name, shape in conditioning.items()}
         return net.init(jax.random.key(0), jnp.zeros(x), jnp.zeros(x[0]), **arrays)
 
     return jax.eval_shape(init)["params"]
@@ -56,8 +57,22 @@ TEXT = dict(
             (1, 2**21, 2), {"embedding": (1, 64, 768)}, 300.4, id="crisp",
         ),
         pytest.param(
+            lambda: aj.LearnedTransform(
+                aj.UNetV0(
+                    channels=(256, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2), items=(2, 2, 2, 2, 4, 4),
+                    attentions=(0, 0, 0, 0, 1, 1), use_text_conditioning=True, **TEXT,
+                ),
+                num_filters=128, window_length=128, stride=64,
+            ),
+            (1, 2**18, 2), {"tokens": (1, 64), "token_mask": (1, 64)}, 410.0, id="crisp with T5-base",
+        ),
+        pytest.param(
             lambda: aj.AppendChannels(aj.UNetV0(**README_NET, attention_heads=12)),
             (1, 2**18, 2), {"append_channels": (1, 2**18, 2)}, 238.4, id="upsampler",
+        ),
+        pytest.param(
+            lambda: aj.AppendChannels(aj.UNetV0(**{**README_NET, "attentions": None})),
+            (1, 2**18, 1), {"append_channels": (1, 2**18, 1)}, 175.4, id="vocoder without its mel filter bank",
         ),
         pytest.param(
             lambda: aj.LearnedTransform(

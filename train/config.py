@@ -98,7 +98,7 @@ class TrainConfig:
             "batch_size", "steps", "max_skipped", "log_every", "checkpoint_every", "keep_checkpoints", "sample_steps",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
         _require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
         for name in ("sample_rate", "channels", "length"):
             ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
@@ -112,7 +112,7 @@ class TrainConfig:
 
 # A run may be continued with other values of these: they change neither the updates nor the data.
 FREE = {
-    "steps", "max_skipped", "log_every", "tensorboard", "checkpoint_every", "keep_checkpoints",
+    "max_skipped", "log_every", "tensorboard", "checkpoint_every", "keep_checkpoints",
     "sample_prompts", "sample_steps", "sample_guidance", "sample_seconds", "data.workers", "data.prefetch",
 }  # fmt: skip
 
@@ -129,12 +129,14 @@ def as_json(config: TrainConfig) -> dict:
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:
-    """Sentences about the settings in which two `as_json` dicts differ, those in FREE aside."""
+    """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
     ours, theirs = _dotted(ours), _dotted(theirs)
+    # A schedule that ends at the last step depends on which that is.
+    free = FREE | ({"steps"} if ours["optimizer.schedule"] == "constant" else set())
     return [
         f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
         for name in sorted(ours.keys() | theirs.keys())
-        if name not in FREE and ours.get(name, ...) != theirs.get(name, ...)
+        if name not in free and ours.get(name, ...) != theirs.get(name, ...)
     ]
 
 

@@ -43,4 +43,7 @@ def average(config: EmaConfig, ema: Any, params: Any, steps: jax.Array) -> Any:
     n = jnp.maximum(since // config.every - 1, 0).astype(jnp.float32)
     decay = jnp.minimum(config.decay, 1 - (1 + n) ** -config.power)
     decay = jnp.where(since <= 0, 0.0, jnp.where(since % config.every == 0, decay, 1.0))
-    return jax.tree.map(lambda old, new: old + (1 - decay).astype(old.dtype) * (new - old), ema, params)
+    # Without the choice, old + 1 * (new - old) would round: until `start` it is a copy to the bit.
+    return jax.tree.map(
+        lambda old, new: jnp.where(decay == 0, new, old + (1 - decay).astype(old.dtype) * (new - old)), ema, params
+    )

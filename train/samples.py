@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from archijax.audio import files, plots
+from archijax.cli import say
 from train.config import TrainConfig
 
 
@@ -30,6 +32,9 @@ class Samples:
         if tokenize is not None:
             tokens, mask = tokenize(list(self.prompts))
             self.text = {"tokens": tokens, "token_mask": mask}
+            if getattr(model, "embedding_mask_proba", 0):
+                # As where training left the prompt out.
+                self.text["embedding_mask"] = np.array([not prompt.strip() for prompt in self.prompts])
 
         def sample(variables, keys, text):
             return model.sample(
@@ -53,5 +58,8 @@ class Samples:
         self.folder.mkdir(parents=True, exist_ok=True)
         for index, (prompt, sound) in enumerate(zip(self.prompts, audio, strict=True)):
             name = self.folder / f"step_{step:07d}_{index}"
+            if not np.isfinite(sound).all():
+                say(f"sample {index} of step {step} is not finite: it is not written.")
+                continue
             files.write(name.with_suffix(".wav"), sound, self.sample_rate)
             plots.spectrogram(name.with_suffix(".png"), sound, self.sample_rate, prompt or f"step {step}")
