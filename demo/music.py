@@ -19,8 +19,8 @@ import soundfile as sf
 from archijax.errors import InputError
 
 INSTRUMENTS = ("guitar", "organ", "bell", "bass", "drums", "pad")
-RATE = 24_000
-HELD_OUT = 2
+RATE = 16_000
+HELD_OUT = 6
 LOWEST, HIGHEST = 45, 69  # MIDI numbers of 110 and 440 Hz
 
 KEYS = ("C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
@@ -184,14 +184,15 @@ def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
 
     The string has 64 points whatever the pitch; reading it at the speed of the pitch tunes it exactly.
     """
-    points, blend = 64, 0.3
+    points, blend = 64, 0.15
     t = _time(note.duration + 0.35)
     pluck = rng.uniform(-1, 1, points)
-    pluck = pluck - np.roll(pluck, points // 5)  # plucked at a fifth of its length
+    pluck = pluck - np.roll(pluck, points // 10)  # plucked near the bridge, which makes it bright
     string = _string(pluck - pluck.mean(), int(np.ceil(note.pitch * t[-1])) + 2, blend)
     position = t * note.pitch * (points + blend)  # averaging two neighbours delays by `blend` points
     mono = np.interp(position, np.arange(len(string)), string)
-    return _pan(rng, 1.6 * mono * np.exp(-t / 0.3) * _envelope(t, 0.001, note.duration + 0.25, 0.1))
+    mono = 12 * np.diff(mono, prepend=mono[0])  # a pickup hears how fast the string moves
+    return _pan(rng, mono * np.exp(-t / 0.3) * _envelope(t, 0.001, note.duration + 0.25, 0.1))
 
 
 def organ(rng: np.random.Generator, note: Note) -> np.ndarray:
@@ -247,14 +248,14 @@ def drums(rng: np.random.Generator, note: Note) -> np.ndarray:
     """Kick and toms are sines that fall in pitch, the snare a short tone and noise, the hat high noise."""
     t = _time(note.duration)
     if note.piece == "hat":
-        mono = 0.5 * _noise(rng, len(t), 2800, 10_000) * np.exp(-t / 0.07)
+        mono = 0.7 * _noise(rng, len(t), 1000, 8_000) * np.exp(-t / 0.07)
     elif note.piece == "snare":
         tone = np.sin(2 * np.pi * note.pitch * t) * np.exp(-t / 0.06)
-        mono = 0.8 * tone + 0.7 * _noise(rng, len(t), 300, 7000) * np.exp(-t / 0.1)
+        mono = 0.6 * tone + 1.1 * _noise(rng, len(t), 300, 7000) * np.exp(-t / 0.12)
     else:
         drop, fall, decay = (2.2, 0.035, 0.16) if note.piece == "kick" else (0.5, 0.06, 0.14)
         phase = note.pitch * (t + drop * fall * (1 - np.exp(-t / fall)))
-        mono = 1.2 * np.sin(2 * np.pi * phase) * np.exp(-t / decay)
+        mono = 0.7 * np.sin(2 * np.pi * phase) * np.exp(-t / decay)
     return _pan(rng, mono * _envelope(t, 0.001, note.duration - 0.05, 0.05))
 
 
@@ -332,15 +333,17 @@ def _write(path: Path, audio: np.ndarray, tags: dict[str, str]) -> None:
 
 
 def render(
-    out_dir: str | Path, tracks: int = 10, seed: int = 0, seconds: tuple[float, float] = (15.0, 25.0)
+    out_dir: str | Path, tracks: int = 14, seed: int = 0, seconds: tuple[float, float] = (15.0, 25.0)
 ) -> list[Path]:
     """Writes `tracks` pieces for each instrument below `out_dir` and returns the paths, sorted.
 
-    Files are `out_dir/{train,heldout}/{album}/{number} {title}.flac`: stereo, 24 kHz, 16 bit. Raises InputError when
+    Files are `out_dir/{train,heldout}/{album}/{number} {title}.flac`: stereo, 16 kHz, 16 bit. Raises InputError when
     `tracks` leaves nothing to train on.
     """
     if tracks <= HELD_OUT:
-        raise InputError(f"tracks is {tracks}, but {HELD_OUT} of each instrument are held out: give at least 3.")
+        raise InputError(
+            f"tracks is {tracks}, but {HELD_OUT} of each instrument are held out: give at least {HELD_OUT + 1}."
+        )
     paths = []
     for instrument in INSTRUMENTS:
         for number in range(1, tracks + 1):
@@ -354,7 +357,7 @@ def render(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.music", description="Render the demo's music.")
     parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--tracks", type=int, default=10, help="pieces per instrument, held-out ones included")
+    parser.add_argument("--tracks", type=int, default=14, help="pieces per instrument, held-out ones included")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     try:

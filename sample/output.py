@@ -40,7 +40,7 @@ class Output:
         """Writes `sound` [time, channels] as NAME.wav and its picture as NAME.png; prints the path of the first."""
         path = self.folder / f"{name}.wav"
         files.write(path, sound, self.sample_rate, tags)
-        title = textwrap.shorten(title, 90, placeholder=" …").replace("$", r"\$")  # $ would start a formula
+        title = textwrap.shorten(title, 90, placeholder=" …")
         with warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")

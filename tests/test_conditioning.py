@@ -61,7 +61,7 @@ def test_text_is_joined_with_an_embedding_and_read_by_any_embedder():
     class Embedder(nn.Module):
         @nn.compact
         def __call__(self, tokens, mask):
-            return nn.Embed(10, 6)(tokens) * mask[..., None]
+            return nn.Embed(10, 6)(tokens) * mask[..., None].astype(jnp.float32)
 
     inner = dict(**vars(UNET), embedding_features=6)
     net = aj.UNetV0(**inner, use_text_conditioning=True, text_embedder=Embedder())

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +39,12 @@ def test_weights_that_do_not_fit_are_named(converted):
 
 
 def test_modules_of_ones_own_have_no_names():
-    net = aj.UNet(blocks=[aj.Block(4, 1, items=[aj.Patching(aj.FeedForward(2), 1)])])
+    class Gain(nn.Module):
+        @nn.compact
+        def __call__(self, x, context):
+            return x * self.param("gain", nn.initializers.ones, (x.shape[-1],))
+
+    net = aj.UNet(blocks=[aj.Block(4, 1, items=[Gain()])])
     params = net.init(jax.random.key(0), jnp.zeros((1, 4, 2)))["params"]
-    with pytest.raises(aj.InputError, match="Patching is not part of the PyTorch originals"):
+    with pytest.raises(aj.InputError, match="Gain is not part of the PyTorch originals"):
         convert.entries(net, params)

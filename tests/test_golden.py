@@ -13,6 +13,23 @@ FOLDER = Path(os.environ.get("ARCHIJAX_GOLDEN", Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in FOLDER.glob("*/case.json"))
 
 
+# Builders of parts that the library does not have yet.
+NOT_YET = {
+    "AutoEncoder1d", "Bitcodes", "CQT", "Discriminator1d", "MAE1d", "MelSpectrogram", "resample",
+    "DiffusionAE(UNetV0)", "DiffusionAR(UNetV0)", "DiffusionModel(UNetV0, VDiffusion, VSampler)",
+    "DiffusionUpsampler(UNetV0)", "DiffusionVocoder(UNetV0)", "VInpainter(net of DiffusionModel(UNetV0))",
+}  # fmt: skip
+
+
+def built_case(folder):
+    """The case, or a skipped test where the library lacks what it needs; an unknown builder fails."""
+    case, tensors, built = golden_cases.build(folder)
+    if built is None:
+        assert case["builder"] in NOT_YET, f"no builder for {case['builder']}"
+        pytest.skip(f"{case['builder']} is not part of the library yet")
+    return case, tensors, built
+
+
 def relative_error(ours: np.ndarray, theirs: np.ndarray, wrap=lambda difference: difference) -> float:
     assert ours.shape == theirs.shape, f"shape {ours.shape}, the original's is {theirs.shape}"
     return float(np.linalg.norm(wrap(ours - theirs)) / np.linalg.norm(theirs))
@@ -24,9 +41,7 @@ def test_the_folder_has_cases():
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
 def test_outputs_equal_the_original(folder):
-    case, tensors, built = golden_cases.build(folder)
-    if built is None:
-        pytest.skip(f"{case['builder']} is not part of the library yet")
+    case, tensors, built = built_case(folder)
     if "num_params" in case:
         assert sum(p.size for p in jax.tree.leaves(built.params)) == case["num_params"]
     for call in case["calls"]:
@@ -41,9 +56,7 @@ def test_outputs_equal_the_original(folder):
 
 @pytest.mark.parametrize("folder", [f for f in CASES if (f / "weights.safetensors").exists()], ids=lambda p: p.name)
 def test_weights_convert_there_and_back(folder):
-    case, _, built = golden_cases.build(folder)
-    if built is None:
-        pytest.skip(f"{case['builder']} is not part of the library yet")
+    _, _, built = built_case(folder)
     state = load_file(folder / "weights.safetensors")
     back = built.to_torch(built.params)
     assert back.keys() == state.keys()

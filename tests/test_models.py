@@ -79,16 +79,20 @@ def test_gradients_reach_every_parameter(text_model):
         assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
 
 
-def test_any_length_is_sampled_and_shorter_noise_is_its_beginning(text_model):
+def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
     model, variables = text_model
     batch = {name: value[:1] for name, value in text_batch(1).items() if name != "audio"}
     out = model.sample(variables, jax.random.key(0), shape=(1, 61, 2), num_steps=1, **batch)
     assert out.shape == (1, 61, 2)
     assert np.isfinite(out).all()
-    assert model.start(jax.random.key(0), (1, 61, 2)).shape == (1, 64, 2)
-    noise = jax.random.normal(jax.random.key(5), (1, 61, 2))
-    given = model.sample(variables, jax.random.key(0), shape=(1, 61, 2), num_steps=1, noise=noise, **batch)
-    assert not np.allclose(given, out)
+    start = model.start(jax.random.key(0), (1, 61, 2))
+    assert start.shape == (1, 64, 2)
+    drawn = jax.random.normal(per_item(jax.random.key(0), 1)[0], (61, 2))
+    np.testing.assert_allclose(start[0, :61], drawn, atol=1e-6)
+    given = model.sample(variables, jax.random.key(9), shape=(1, 61, 2), num_steps=1, noise=drawn[None], **batch)
+    np.testing.assert_allclose(given, out, atol=1e-6)
+    with pytest.raises(aj.InputError, match=r"noise has shape \(61, 2\)"):
+        model.sample(variables, jax.random.key(0), shape=(1, 61, 2), num_steps=1, noise=drawn, **batch)
 
 
 def test_a_pretrained_encoder_is_frozen():

@@ -37,7 +37,8 @@ def test_the_import_needs_jax_flax_and_numpy_alone():
 def test_all_names_exist():
     import archijax
 
-    assert sorted(archijax.__all__) == archijax.__all__ or set(archijax.__all__) <= set(dir(archijax))
+    assert set(archijax.__all__) <= set(dir(archijax))
+    assert len(set(archijax.__all__)) == len(archijax.__all__)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))

@@ -44,6 +44,8 @@ def train(config: TrainConfig, data: str | Path, out: str | Path) -> int:
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
     out = Path(out)
+    if jax.process_count() > 1:
+        raise InputError(f"{jax.process_count()} processes train together, but only one process is supported so far.")
     _compare_config(out, config)
     devices = Pmap(config.batch_size)
     model, tokenize = config.model.build(), _tokenizer(config)
@@ -66,6 +68,8 @@ def train(config: TrainConfig, data: str | Path, out: str | Path) -> int:
         checkpoints = closing(Checkpoints(out / "checkpoints", keep=config.keep_checkpoints, say=say))
         state, record = _start(model, optimizer, init_key, stream, checkpoints)
         first = int(state.step)
+        if record and record["files"] != manifest.digest:
+            say(f"the files under {data} are not those of before: the run goes on, in another order of the data.")
         if first >= config.steps:
             say(f"{out} is finished: {first} of {config.steps} steps are done.")
             return 0
@@ -115,6 +119,7 @@ def train(config: TrainConfig, data: str | Path, out: str | Path) -> int:
                 report()
                 host = devices.get(state)
                 facts = {"step": number, "config": as_json(config), "data": stream.get_state(), "window": log.window}
+                facts["files"] = manifest.digest
                 checkpoints.save(number, host, facts)
                 if not stop:
                     samples.write(number, host.variables(host.ema))

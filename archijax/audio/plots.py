@@ -111,7 +111,7 @@ def spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: st
     picture.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=(0, seconds))
     figure.colorbar(image, ax=picture, label="level (dBFS)", pad=0.01)
     if title:
-        wave.set_title(title)
+        wave.set_title(title, parse_math=False)
     _save(figure, path)
 
 
@@ -147,7 +147,7 @@ def spectrogram_grid(
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
     for axes, name in zip(grid[0], columns, strict=False):
-        axes.set_title(name)
+        axes.set_title(name, parse_math=False)
     figure.colorbar(image, ax=grid, label="dB below the loudest", pad=0.01, fraction=0.05)
     if title:
         figure.suptitle(title)
