@@ -1,7 +1,7 @@
 """Text to sound in minutes on two CPU cores: what `make demo` trains.
 
     python -m train configs/quickstart.py --data DIR --out runs/quickstart
-    python -m sample generate --model runs/quickstart --prompt "organ" --guidance 4 --count 4 --out sounds
+    python -m sample generate --model runs/quickstart --prompt "organ" --guidance 1.5 --count 4 --out sounds
 
 Half a second of mono sound at 4 kHz: small enough to learn in thousands of steps, and timbres still differ.
 """
@@ -39,5 +39,5 @@ config = TrainConfig(
     checkpoint_every=1_250,
     keep_checkpoints=2,
     sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance=4.0,
+    sample_guidance=1.5,
 )

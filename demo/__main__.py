@@ -37,7 +37,7 @@ class Demo:
     """Folder for the music, the run, the sounds and the tables. The same command continues where it was stopped."""
     num_steps: int = 50
     """Denoising steps."""
-    guidance: float = 4.0
+    guidance: float = 1.5
     """How strictly the prompt is followed."""
 
     def run(self) -> int:

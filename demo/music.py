@@ -248,14 +248,14 @@ def drums(rng: np.random.Generator, note: Note) -> np.ndarray:
     """Kick and toms are sines that fall in pitch, the snare a short tone and noise, the hat high noise."""
     t = _time(note.duration)
     if note.piece == "hat":
-        mono = 0.7 * _noise(rng, len(t), 1000, 8_000) * np.exp(-t / 0.07)
+        mono = 0.9 * _noise(rng, len(t), 800, 8_000) * np.exp(-t / 0.07)
     elif note.piece == "snare":
         tone = np.sin(2 * np.pi * note.pitch * t) * np.exp(-t / 0.06)
-        mono = 0.6 * tone + 1.1 * _noise(rng, len(t), 300, 7000) * np.exp(-t / 0.12)
+        mono = 0.5 * tone + 1.4 * _noise(rng, len(t), 300, 7000) * np.exp(-t / 0.12)
     else:
         drop, fall, decay = (2.2, 0.035, 0.16) if note.piece == "kick" else (0.5, 0.06, 0.14)
         phase = note.pitch * (t + drop * fall * (1 - np.exp(-t / fall)))
-        mono = 0.7 * np.sin(2 * np.pi * phase) * np.exp(-t / decay)
+        mono = 0.5 * np.sin(2 * np.pi * phase) * np.exp(-t / decay)
     return _pan(rng, mono * _envelope(t, 0.001, note.duration - 0.05, 0.05))
 
 
