@@ -42,7 +42,8 @@ class NumberEmbedder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         frequencies = self.param("frequencies", nn.initializers.normal(1.0), (self.frequencies,))
-        x = full(jnp.asarray(x))[..., None]
+        x = jnp.asarray(x)
+        x = (full(x) if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32))[..., None]
         angles = x * frequencies * (2 * jnp.pi)
         fourier = jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1)
         flat = fourier.reshape(-1, fourier.shape[-1])

@@ -20,7 +20,7 @@ from .errors import InputError
 
 @partial(jax.jit, static_argnums=1)
 def _uniform(key: jax.Array, count: int) -> jax.Array:
-    return jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
+    return jax.random.uniform(key, (count,), jnp.float32, -1.0, 1.0)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -44,7 +44,7 @@ def uniform_init(fan_in: int):
 
 def full(x: jax.Array) -> jax.Array:
     """x in at least float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 # --- a vector for every position ---
@@ -293,6 +293,7 @@ class GroupNorm(nn.Module):
         mean = flat.mean((1, 3))
         centred = full(x) - spread(per_channel(mean), x)
         variance = jnp.square(centred.reshape(flat.shape)).mean((1, 3))
+        scale, bias = scale.astype(centred.dtype), bias.astype(centred.dtype)
         gain = per_channel(lax.rsqrt(variance + self.epsilon)) * scale
         return (centred * spread(gain, x) + spread(bias[None], x)).astype(x.dtype)
 
@@ -314,6 +315,7 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         y = normalize(x, self.epsilon)
+        scale, bias = scale.astype(y.dtype), bias.astype(y.dtype)
         return (y * spread(scale[None], x) + spread(bias[None], x)).astype(x.dtype)
 
 
@@ -360,6 +362,7 @@ class GlobalResponseNorm(nn.Module):
         gamma = self.param("gamma", nn.initializers.zeros, (x.shape[-1],))
         beta = self.param("beta", nn.initializers.zeros, (x.shape[-1],))
         y = full(x)
+        gamma, beta = gamma.astype(y.dtype), beta.astype(y.dtype)
         power = jnp.square(y).sum(tuple(range(1, x.ndim - 1)))
         # The norm of an all-zero channel is zero; its gradient is taken as zero, not as 0 / 0.
         norm = jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)

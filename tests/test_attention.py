@@ -42,6 +42,13 @@ def test_attention_equals_its_equations(cross, linear):
     np.testing.assert_allclose(module.apply(variables, x, context)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_implementations_agree():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6))
+    plain, xla = (aj.Attention(head_features=4, num_heads=3, implementation=name) for name in (None, "xla"))
+    variables = plain.init(jax.random.key(1), x)
+    np.testing.assert_allclose(plain.apply(variables, x), xla.apply(variables, x), atol=1e-5)
+
+
 def test_positions_of_two_dimensions_are_one_sequence():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
     module = aj.Attention(head_features=4, num_heads=2)

@@ -120,7 +120,7 @@ def wrong_folder(folder, case):
     ("make", "words"),
     [
         (lambda f: (train, arguments(f, data="nowhere", out="x")), "nowhere"),
-        (lambda f: (train, arguments(f, data=wrong_folder(f, "empty"), out="x")), "audio"),
+        (lambda f: (train, arguments(f, data=wrong_folder(f, "empty"), out="x")), "no usable sound file"),
         (lambda f: (train, arguments(f, data=wrong_folder(f, "text"), out="x")), "a.wav"),
         (lambda f: (train, arguments(f, data=wrong_folder(f, "zero"), out="x")), "a.wav"),
         (lambda f: (train, arguments(f, data=wrong_folder(f, "rate"), out="x")), "a.wav"),

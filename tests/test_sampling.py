@@ -41,7 +41,7 @@ def test_a_gaussian_becomes_its_data_distribution():
     errors = [
         float(jnp.abs(sample(denoise, process, NOISE, linear_times(n)) - 0.5 * NOISE).max()) for n in (20, 40, 80)
     ]
-    assert errors[2] < 0.02
+    assert errors[2] < 0.03
     # First order: half the step, half the error.
     assert 1.7 < errors[0] / errors[1] < 2.3
     assert 1.7 < errors[1] / errors[2] < 2.3

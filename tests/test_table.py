@@ -88,7 +88,10 @@ def test_any_rate_and_length(rate, length):
 
 
 def test_log_spectral_distance(training, heldout):
-    real, clips = training[0], heldout[0]
+    # Without drums, whose spectrum is much like that of noise.
+    real, clips = (
+        np.stack([clip for clip, label in zip(*some, strict=True) if label != "drums"]) for some in (training, heldout)
+    )
     assert table.log_spectral_distance(real[:5], real, RATE) == pytest.approx(0, abs=1e-9)
     near = table.log_spectral_distance(clips, real, RATE)
     assert table.log_spectral_distance(0.1 * clips, real, RATE) == pytest.approx(near, rel=1e-6)

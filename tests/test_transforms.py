@@ -7,14 +7,15 @@ import pytest
 import archijax as aj
 
 
-class Echo(nn.Module):
+def Echo(shapes: list) -> nn.Module:
     """A net that gives its input back and notes its shape."""
 
-    shapes: list
+    class Net(nn.Module):
+        def __call__(self, x, time=None, *, out_channels=None):
+            shapes.append(x.shape)
+            return x
 
-    def __call__(self, x, time=None, *, out_channels=None):
-        self.shapes.append(x.shape)
-        return x
+    return Net()
 
 
 @pytest.mark.parametrize("patch_size", [2, 64])
