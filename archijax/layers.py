@@ -209,6 +209,16 @@ class Conv(nn.Module):
         return y + spread(bias.astype(self.dtype)[None], y)
 
 
+def _kernel_size(what: str, width: int, factor: int) -> int:
+    """factor * width, and 1 at factor 1; it must be possible to centre it on ``factor`` positions."""
+    size = factor * (width if factor > 1 else 1)
+    if (size - factor) % 2:
+        raise InputError(
+            f"{what} width {width} cannot be centred at factor {factor}: factor * (width - 1) must be even"
+        )
+    return size
+
+
 class Downsample(nn.Module):
     """Convolution that shortens every position axis by ``factor``: kernel width * factor, stride factor.
 
@@ -220,12 +230,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, channels: int, factor: int) -> jax.Array:
-        size = factor * (self.width if factor > 1 else 1)
-        if (size - factor) % 2:
-            raise InputError(
-                f"downsampling width {self.width} cannot be centred at factor {factor}: "
-                "factor * (width - 1) must be even"
-            )
+        size = _kernel_size("downsampling", self.width, factor)
         sizes = (size,) * (x.ndim - 2)
         init = uniform_init(math.prod(sizes) * x.shape[-1])
         kernel = self.param("kernel", init, (*sizes, x.shape[-1], channels))
@@ -256,11 +261,7 @@ class UpsampleTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, channels: int, factor: int) -> jax.Array:
-        size = factor * (self.width if factor > 1 else 1)
-        if (size - factor) % 2:
-            raise InputError(
-                f"upsampling width {self.width} cannot be centred at factor {factor}: factor * (width - 1) must be even"
-            )
+        size = _kernel_size("upsampling", self.width, factor)
         sizes = (size,) * (x.ndim - 2)
         # PyTorch takes the fan of a transposed convolution from its output side.
         init = uniform_init(math.prod(sizes) * channels)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from archijax import DiffusionConfig, cli
+from archijax.atomic import replacing
 from archijax.audio import files, plots
 from demo import music, table
 from sample.generate import Generation
@@ -90,9 +91,11 @@ class Demo:
         lines.append(f"Loudness of generated sounds: {min(levels):.1f} to {max(levels):.1f} dBFS RMS")
         report = "\n\n".join(lines)
         print(report)
-        _write_text(self.out / "table.txt", report + "\n")
+        with replacing(self.out / "table.txt") as unfinished:
+            unfinished.write_text(report + "\n")
         facts = {title: shown.as_dict() for title, shown in tables.items()} | {"log-spectral distance": distances}
-        _write_text(self.out / "table.json", json.dumps(facts, indent=2) + "\n")
+        with replacing(self.out / "table.json") as unfinished:
+            unfinished.write_text(json.dumps(facts, indent=2) + "\n")
 
         (self.out / "sounds").mkdir(parents=True, exist_ok=True)
         for prompt, sound, number in zip(prompts, sounds, [*range(SEEDS)] * len(music.INSTRUMENTS), strict=True):
@@ -163,12 +166,6 @@ def _example(loaded: Loaded) -> dict[str, np.ndarray]:
         "tokens": tokens,
         "token_mask": mask,
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

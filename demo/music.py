@@ -8,7 +8,6 @@ The same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from archijax.atomic import replacing
 from archijax.errors import InputError
 
 INSTRUMENTS = ("guitar", "organ", "bell", "bass", "drums", "pad")
@@ -323,13 +323,13 @@ def split(number: int, tracks: int) -> str:
 
 
 def _write(path: Path, audio: np.ndarray, tags: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with sf.SoundFile(unfinished, "w", RATE, audio.shape[1], "PCM_16", format="FLAC") as file:
+    with (
+        replacing(path) as unfinished,
+        sf.SoundFile(unfinished, "w", RATE, audio.shape[1], "PCM_16", format="FLAC") as file,
+    ):
         for name, value in tags.items():
             setattr(file, name, value)
         file.write(audio)
-    os.replace(unfinished, path)
 
 
 def render(

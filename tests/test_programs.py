@@ -1,5 +1,7 @@
 """The main job end to end with a tiny model: train on a folder of audio, resume, sample; and every wrong input."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -77,7 +79,7 @@ def test_a_run_in_two_parts_equals_one(folder):
 
 
 def test_the_quickstart_builds_and_its_loss_has_a_gradient_of_every_parameter():
-    config = load_config(files.Path(__file__).parent.parent / "configs" / "quickstart.py")
+    config = load_config(Path(__file__).parent.parent / "configs" / "quickstart.py")
     model, length = config.model.build(), config.model.text.max_length
     batch = text_batch(2, config.model.length)
     batch = {

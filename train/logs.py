@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from archijax.atomic import replacing
 from archijax.errors import InputError
 
 # Of these the last value says more than the mean.
@@ -82,9 +82,8 @@ def _truncate(path: Path, step: int) -> None:
         except ValueError:
             break
         kept.append(line)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
+    with replacing(path) as unfinished:
+        unfinished.write_text("".join(kept))
 
 
 def _board(folder: Path, step: int):

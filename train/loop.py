@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from archijax.atomic import replacing
 from archijax.checkpoints import Checkpoints, steps
 from archijax.cli import say
 from archijax.errors import InputError
@@ -193,7 +193,5 @@ def _compare_config(out: Path, config: TrainConfig) -> None:
 
 
 def _write_config(out: Path, config: TrainConfig) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / "config.json.tmp"
-    partial.write_text(json.dumps(as_json(config), indent=2) + "\n")
-    os.replace(partial, out / "config.json")
+    with replacing(out / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(as_json(config), indent=2) + "\n")

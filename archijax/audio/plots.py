@@ -1,6 +1,5 @@
 """Pictures of sound for the programs: waveform and log-frequency spectrogram, written as PNG files."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from archijax.atomic import replacing
 from archijax.errors import InputError
 
 WINDOW = 0.064  # seconds
@@ -72,12 +72,9 @@ def _draw(axes: Axes, level: np.ndarray, loudest: float, seconds: float, sample_
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
     FigureCanvasAgg(figure)
-    figure.savefig(unfinished, format="png", dpi=110)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=110)
 
 
 def _draw_waveform(axes: Axes, audio: np.ndarray, sample_rate: int) -> None:
