@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import golden_audio
+import golden_encoders
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden_layout import SIGNALS, Built, first, last
 from safetensors.numpy import load_file
 
 import archijax as aj
 from archijax import convert
 from archijax.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
-from archijax.audio.stft import STFT, from_polar, to_polar
 from archijax.layers import (
     ConvNeXtV2,
     Downsample,
@@ -33,33 +33,6 @@ from archijax.layers import (
 from archijax.t5 import T5Config, T5Encoder
 from archijax.t5 import from_torch as t5_from_torch
 from archijax.t5 import to_torch as t5_to_torch
-
-# Inputs and outputs that hold [batch, channels, *positions] in PyTorch and [batch, *positions, channels] here.
-SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "waveform")
-
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
-
-    ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
-    """
-
-    params: Any
-    to_torch: Callable[[Any], dict[str, np.ndarray]]
-    calls: dict[str, Callable]
-    phases: dict[str, Callable] = dataclasses.field(default_factory=dict)
-
-
-def first(array: np.ndarray) -> jax.Array:
-    """Channels first to channels last."""
-    return jnp.asarray(np.moveaxis(array, 1, -1))
-
-
-def last(array: jax.Array) -> np.ndarray:
-    """Channels last to channels first."""
-    return np.moveaxis(np.asarray(array), -1, 1)
-
 
 UNET_V0_OWN = {  # what the original's constructors take and ours infer from x
     "dim", "in_channels", "append_channels", "transform", "use_text_conditioning",
@@ -130,41 +103,7 @@ def net_inputs(tensors: dict) -> dict:
     return {name: convert_one(name, value) for name, value in tensors.items()}
 
 
-def stft_case(args: dict) -> Built:
-    stft = STFT(args["num_fft"], args["hop_length"], args["window_length"])
-
-    def pair(wave):
-        z = stft.encode(first(wave))
-        return (z.real, z.imag) if args["use_complex"] else to_polar(z)
-
-    def theirs(a):  # [b, frames, f, c] to [b, c, f, frames]
-        return np.asarray(a).transpose(0, 3, 2, 1)
-
-    def decode(tensors, kwargs, draws):
-        a, b = (jnp.asarray(tensors[name].transpose(0, 3, 2, 1)) for name in ("stft_a", "stft_b"))
-        z = jax.lax.complex(a, b) if args["use_complex"] else from_polar(a, b)
-        samples = a.shape[1] * args["hop_length"]
-        below = 2 ** int(np.log2(samples))
-        return [last(stft.decode(z, below if samples < 1.5 * below else 2 * below))]
-
-    def flat(tensors, kwargs, draws):
-        both = [theirs(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
-        return [np.concatenate(both, axis=1)]
-
-    calls = {"encode": lambda t, k, d: [theirs(a) for a in pair(t["wave"])], "encode1d": flat, "decode": decode}
-
-    def wrap(difference):
-        return (difference + np.pi) % (2 * np.pi) - np.pi
-
-    def wrap_second_half(difference):
-        magnitude, phase = np.split(difference, 2, axis=1)
-        return np.concatenate([magnitude, wrap(phase)], axis=1)
-
-    phases = {} if args["use_complex"] else {"b": wrap, "flat": wrap_second_half}
-    return Built({}, lambda params: {}, calls, phases)
-
-
-def t5_case(args: dict, state: dict) -> Built:
+def t5_case(args: dict, state: dict, example: dict) -> Built:
     config = T5Config.from_hf(args)
     params = t5_from_torch(state, config)
 
@@ -176,12 +115,17 @@ def t5_case(args: dict, state: dict) -> Built:
     return Built(params, lambda p: t5_to_torch(p, config), {"__call__": call})
 
 
+# Nets that are all of a case, from its arguments.
 NETS = {
     "UNetV0": unet_v0,
     "LTPlugin(UNetV0)": lambda args: aj.LearnedTransform(unet_v0(args), **args["transform"]),
     "AppendChannelsPlugin(UNetV0)": lambda args: aj.AppendChannels(unet_v0(args)),
     "TimeConditioningPlugin(XUNet)": xunet,
 }
+
+
+# Builders of everything else: (arguments, state_dict, tensors of the first call by argument) -> Built.
+BUILDERS = {"T5EncoderModel": t5_case, **golden_audio.BUILDERS, **golden_encoders.BUILDERS}
 
 
 @functools.cache
@@ -192,14 +136,11 @@ def build(folder: Path) -> tuple[dict, dict, Built | None]:
     weights = folder / "weights.safetensors"
     state = load_file(weights) if weights.exists() else {}
     builder, args = case["builder"], case["args"]
+    example = resolve(case["calls"][0]["inputs"], tensors)
     if builder in NETS:
-        built = net_case(NETS[builder](args), state, resolve(case["calls"][0]["inputs"], tensors))
-    elif builder == "STFT":
-        built = stft_case(args)
-    elif builder == "T5EncoderModel":
-        built = t5_case(args, state)
+        built = net_case(NETS[builder](args), state, example)
     else:
-        built = None
+        built = BUILDERS[builder](args, state, example) if builder in BUILDERS else None
     return case, tensors, built
 
 

@@ -1,0 +1,5 @@
+"""Builders of the golden cases of encoders and bottlenecks."""
+
+from __future__ import annotations
+
+BUILDERS = {}

@@ -1,0 +1,37 @@
+"""What every builder of golden cases shares: the form of a built case, and the order of axes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Inputs and outputs that hold [batch, channels, *positions] in PyTorch and [batch, *positions, channels] here.
+SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "waveform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
+
+    ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
+    """
+
+    params: Any
+    to_torch: Callable[[Any], dict[str, np.ndarray]]
+    calls: dict[str, Callable]
+    phases: dict[str, Callable] = dataclasses.field(default_factory=dict)
+
+
+def first(array: np.ndarray) -> jax.Array:
+    """Channels first to channels last."""
+    return jnp.asarray(np.moveaxis(array, 1, -1))
+
+
+def last(array: jax.Array) -> np.ndarray:
+    """Channels last to channels first."""
+    return np.moveaxis(np.asarray(array), -1, 1)
