@@ -14,7 +14,7 @@ from .conditioning import (
     TimeConditioning,
 )
 from .config import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig
-from .diffusion import GaussianProcess, v_diffusion
+from .diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from .errors import InputError
 from .initialize import initialize
 from .layers import (
@@ -29,7 +29,7 @@ from .layers import (
     UpsampleNearest,
     UpsampleTranspose,
 )
-from .models import DiffusionModel
+from .models import DiffusionAR, DiffusionModel
 from .t5 import T5Config, T5Encoder
 from .transforms import LearnedTransform, Patching, STFTTransform
 from .unet import Block, Context, UNet, UNetV0
@@ -43,6 +43,7 @@ __all__ = [
     "Context",
     "ConvNeXtV2",
     "CrossAttention",
+    "DiffusionAR",
     "DiffusionConfig",
     "DiffusionModel",
     "Downsample",
@@ -73,6 +74,9 @@ __all__ = [
     "UNetV0",
     "UpsampleNearest",
     "UpsampleTranspose",
+    "ddpm",
+    "edm",
     "initialize",
+    "rectified_flow",
     "v_diffusion",
 ]

@@ -4,8 +4,8 @@
     python -m sample generate --model runs/quickstart --prompt "organ" --guidance 1.5 --count 4 --out sounds
 
 Half a second of mono sound at 4 kHz: small enough to learn in thousands of steps, and timbres still differ. 3.2M
-parameters, 11 minutes on two CPU cores. Expect about 20 of 24 prompts to be followed at guidance 1.5, and sound that is
-still noisy; guidance above 2 distorts this model.
+parameters, 11 minutes on two CPU cores. `make demo` heard 24 of 24 sounds as what their prompt names at guidance 1.5
+(shuffled prompts: 4). The sound is still noisy; guidance above 2 distorts this model.
 """
 
 import archijax as aj

@@ -9,6 +9,7 @@ from typing import Any
 
 import golden_audio
 import golden_encoders
+import golden_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +126,7 @@ NETS = {
 
 
 # Builders of everything else: (arguments, state_dict, tensors of the first call by argument) -> Built.
-BUILDERS = {"T5EncoderModel": t5_case, **golden_audio.BUILDERS, **golden_encoders.BUILDERS}
+BUILDERS = {"T5EncoderModel": t5_case, **golden_audio.BUILDERS, **golden_encoders.BUILDERS, **golden_models.BUILDERS}
 
 
 @functools.cache

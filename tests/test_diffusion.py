@@ -1,33 +1,83 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import archijax as aj
-from archijax.diffusion import CosineSchedule, GaussianProcess, v_diffusion
+from archijax.diffusion import (
+    BetaSchedule,
+    CosineSchedule,
+    Discrete,
+    GaussianProcess,
+    LinearSchedule,
+    LogitNormal,
+    LogNormal,
+    SigmaSchedule,
+    Uniform,
+    ddpm,
+    edm,
+    min_snr,
+    rectified_flow,
+    stratified,
+    v_diffusion,
+)
 
 X0, EPS = (jax.random.normal(jax.random.key(i), (5, 16, 2)) for i in (0, 1))
 T = jnp.array([0.0, 0.1, 0.5, 0.9, 1.0])
+METHODS = {
+    "v": v_diffusion(),
+    "v shifted": v_diffusion(0.2),
+    "ddpm linear": ddpm(),
+    "ddpm cosine": ddpm(2000, "cosine"),
+    "edm": edm(),
+    "edm quiet": edm(0.2),
+    "flow": rectified_flow(),
+}
+each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.keys())
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0", "eps"])
-def test_a_perfect_prediction_gives_back_sound_and_noise(prediction):
-    process = GaussianProcess(CosineSchedule(), prediction)
-    t = T if prediction == "v" else jnp.clip(T, 0.05, 0.95)
+@each_method
+def test_every_prediction_converts_to_every_other_and_back(process):
+    t = process.schedule.start * jnp.array([0.03, 0.1, 0.5, 0.8, 0.95])
     x = process.noised(X0, EPS, t)
-    x0, eps = process.x0_eps(process.target(X0, EPS, t), x, t)
-    np.testing.assert_allclose(x0, X0, atol=1e-5)
-    np.testing.assert_allclose(eps, EPS, atol=1e-5)
+    kinds = ["v", "x0", "eps", "velocity", "score"] + ["edm"] * (process.prediction == "edm")
+    predictions = {kind: process.target(X0, EPS, t, kind) for kind in kinds}
+    for kind, other in itertools.product(kinds, kinds):
+        as_kind = GaussianProcess(process.schedule, kind, sigma_data=process.sigma_data)
+        x0, eps = as_kind.x0_eps(predictions[kind], x, t)
+        found = process.target(x0, eps, t, other)
+        error = jnp.linalg.norm(found - predictions[other]) / jnp.linalg.norm(predictions[other])
+        # At the noisiest time x holds little sound, and float32 keeps but some of its digits.
+        assert float(error) < 3e-3, (kind, other)
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0", "eps"])
-def test_any_prediction_is_consistent_with_x(prediction):
-    process = GaussianProcess(CosineSchedule(), prediction)
-    t = jnp.full(5, 0.3)
-    x, guess = X0, EPS
-    x0, eps = process.x0_eps(guess, x, t)
-    np.testing.assert_allclose(process.noised(x0, eps, t), x, atol=1e-5)
-    np.testing.assert_allclose(process.target(x0, eps, t), guess, atol=1e-5)
+@each_method
+def test_any_prediction_is_consistent_with_x(process):
+    t, guess = jnp.full(5, 0.3 * process.schedule.start), EPS
+    x0, eps = process.x0_eps(guess, X0, t)
+    np.testing.assert_allclose(process.noised(x0, eps, t), X0, atol=1e-4)
+    np.testing.assert_allclose(process.target(x0, eps, t), guess, atol=1e-4)
+
+
+@each_method
+def test_velocity_is_the_slope_of_x(process):
+    t, step = 0.4 * process.schedule.start * jnp.ones(5), 0.01 * process.schedule.start
+    slope = (process.noised(X0, EPS, t + step) - process.noised(X0, EPS, t - step)) / (2 * step)
+    np.testing.assert_allclose(process.target(X0, EPS, t, "velocity"), slope, atol=2e-2, rtol=1e-2)
+
+
+@each_method
+def test_schedules_go_from_sound_to_noise_and_back_from_ratio_to_time(process):
+    schedule = process.schedule
+    times = jnp.linspace(0, schedule.start, 21)
+    alpha, sigma = schedule.alpha_sigma(times)
+    assert float(alpha[0]) == pytest.approx(1)
+    assert float(sigma[0]) == 0
+    assert (np.diff(sigma / jnp.maximum(alpha, 1e-6)) > 0).all()
+    assert float(sigma[-1] / jnp.maximum(alpha[-1], 1e-6)) > 30
+    np.testing.assert_allclose(schedule.time(sigma[1:-1] / alpha[1:-1]), times[1:-1], rtol=1e-3)
 
 
 def test_v_diffusion_turns_from_sound_to_noise_on_a_circle():
@@ -37,8 +87,9 @@ def test_v_diffusion_turns_from_sound_to_noise_on_a_circle():
     alpha, sigma = CosineSchedule().alpha_sigma(T)
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, atol=1e-6)
     # v is the derivative of x along the circle, per quarter turn.
-    derivative = jax.jvp(lambda t: process.noised(X0, EPS, t), (T,), (jnp.ones(5),))[1] / (jnp.pi / 2)
-    np.testing.assert_allclose(process.target(X0, EPS, T), derivative, atol=1e-5)
+    np.testing.assert_allclose(
+        process.target(X0, EPS, T), process.target(X0, EPS, T, "velocity") / (jnp.pi / 2), atol=1e-5
+    )
 
 
 def test_a_shifted_schedule_is_at_equal_strength_where_the_shift_says():
@@ -51,3 +102,119 @@ def test_a_shifted_schedule_is_at_equal_strength_where_the_shift_says():
     for shift in (0.0, -1.0, float("nan")):
         with pytest.raises(aj.InputError, match="shift of the schedule"):
             CosineSchedule(shift)
+
+
+def test_alpha_of_the_betas_is_their_product():
+    schedule = BetaSchedule(1000)
+    beta = schedule.beta()
+    assert beta[0] == pytest.approx(1e-4)
+    assert beta[-1] == pytest.approx(0.02)
+    alpha, sigma = schedule.alpha_sigma(jnp.array([0.001, 0.5, 1.0]))
+    products = np.cumprod(1 - beta)[[0, 499, 999]]
+    np.testing.assert_allclose(alpha, np.sqrt(products), rtol=1e-5)
+    np.testing.assert_allclose(sigma, np.sqrt(1 - products), rtol=1e-5)
+    # Nichol & Dhariwal's alpha_bar itself, away from where beta is cut.
+    alpha, _ = BetaSchedule(1000, "cosine").alpha_sigma(jnp.array([0.25, 0.5, 0.75]))
+    angle = (np.array([0.25, 0.5, 0.75]) + 0.008) / 1.008 * np.pi / 2
+    np.testing.assert_allclose(alpha, np.cos(angle) / np.cos(0.008 / 1.008 * np.pi / 2), rtol=1e-4)
+    with pytest.raises(aj.InputError, match="number of steps of the betas is 20"):
+        BetaSchedule(20)
+
+
+def test_edm_is_the_preconditioning_of_the_paper():
+    process, data = edm(0.5), 0.5
+    t = jnp.array([0.01, 0.1, 1.0, 10.0, 80.0])
+    sigma, output = t[:, None, None], EPS
+    x, time = process.net_input(X0, t)
+    np.testing.assert_allclose(x, X0 / jnp.sqrt(sigma**2 + data**2), rtol=1e-5)
+    np.testing.assert_allclose(time, jnp.log(t) / 4, rtol=1e-5)
+    skip = data**2 / (sigma**2 + data**2)
+    out = sigma * data / jnp.sqrt(sigma**2 + data**2)
+    x0, _ = process.x0_eps(output, X0, t)
+    np.testing.assert_allclose(x0, skip * X0 + out * output, rtol=1e-4, atol=1e-5)
+    # The weighted error of the sound is the plain error of the net's output.
+    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    noised = process.noised(X0, EPS, t)
+    guess, _ = process.x0_eps(output, noised, t)
+    error = output - process.target(X0, EPS, t)
+    np.testing.assert_allclose(jnp.sum(error**2), jnp.sum(weight * (guess - X0) ** 2), rtol=1e-3)
+    with pytest.raises(aj.InputError, match="SigmaSchedule, not CosineSchedule"):
+        GaussianProcess(CosineSchedule(), "edm")
+    assert isinstance(process.schedule, SigmaSchedule)
+    assert edm(0.25).schedule.start == pytest.approx(40)
+
+
+def test_a_rectified_flow_is_a_straight_line():
+    process = rectified_flow()
+    np.testing.assert_allclose(process.target(X0, EPS, T), EPS - X0, atol=1e-6)
+    np.testing.assert_allclose(process.noised(X0, EPS, jnp.full(5, 0.25)), 0.75 * X0 + 0.25 * EPS, atol=1e-6)
+    assert isinstance(process.schedule, LinearSchedule)
+
+
+@each_method
+@pytest.mark.parametrize("spacing", [None, "linear", "cosine", "karras"])
+def test_times_descend_from_the_start_to_zero(process, spacing):
+    times = process.times(12, spacing)
+    assert times.shape == (13,)
+    assert times[-1] == 0
+    assert (np.diff(times) < 0).all()
+    assert times[0] > 0.9 * process.schedule.start
+    half = process.times(12, spacing, strength=0.5)
+    assert half[-1] == 0
+    assert half[0] == pytest.approx(0.5 * process.schedule.start, rel=0.02)
+    with pytest.raises(aj.InputError, match="number of steps is 0"):
+        process.times(0, spacing)
+    with pytest.raises(aj.InputError, match=r"strength is 1\.5"):
+        process.times(4, spacing, strength=1.5)
+
+
+def test_times_are_those_of_the_papers():
+    np.testing.assert_allclose(v_diffusion().times(4), [1, 0.75, 0.5, 0.25, 0])
+    sigmas = edm().times(18)
+    wanted = (80 ** (1 / 7) + np.arange(18) / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(sigmas[:-1], wanted, rtol=1e-4)
+    np.testing.assert_allclose(ddpm().times(300) * 1000, np.round(ddpm().times(300) * 1000), atol=1e-3)
+    assert len(ddpm().times(1000)) == 1001
+    with pytest.raises(aj.InputError, match="1001 steps are more than the 1000 that the net is trained at"):
+        ddpm().times(1001)
+    with pytest.raises(aj.InputError, match='spacing of times is "even"'):
+        ddpm().times(10, "even")
+
+
+def test_training_times_have_their_distributions():
+    u = (jnp.arange(10_000.0) + 0.5) / 10_000
+    np.testing.assert_array_equal(Uniform().times(u), u)
+    logs = jnp.log(LogNormal(-1.2, 1.2).times(u))
+    assert float(logs.mean()) == pytest.approx(-1.2, abs=1e-3)
+    assert float(logs.std()) == pytest.approx(1.2, abs=1e-2)
+    t = LogitNormal(0.5, 2.0).times(u)
+    logits = jnp.log(t / (1 - t))
+    assert float(logits.mean()) == pytest.approx(0.5, abs=1e-2)
+    assert float(logits.std()) == pytest.approx(2.0, abs=1e-2)
+    steps, counts = np.unique(np.round(np.asarray(Discrete(10).times(u)) * 10), return_counts=True)
+    np.testing.assert_array_equal(steps, np.arange(1, 11))
+    np.testing.assert_array_equal(counts, 1000)
+    assert np.isfinite(LogNormal().times(jnp.array([0.0, 1.0]))).all()
+
+
+def test_stratified_numbers_are_one_in_each_part():
+    u, within = jax.random.uniform(jax.random.key(0), (2, 64))
+    found = stratified(u, within)
+    np.testing.assert_array_equal(np.sort(np.floor(found * 64)), np.arange(64))
+    np.testing.assert_allclose(found * 64 % 1, within, atol=1e-4)
+    # Which item gets which part is random, not its place in the batch.
+    assert not (np.diff(found) > 0).all()
+
+
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+def test_min_snr_weights_the_error_of_the_sound(prediction):
+    process = GaussianProcess(CosineSchedule(), prediction)
+    t = jnp.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    x = process.noised(X0, EPS, t)
+    guess = process.target(X0 + 0.1, (x - jnp.cos(t * jnp.pi / 2)[:, None, None] * (X0 + 0.1))
+                           / jnp.sin(t * jnp.pi / 2)[:, None, None], t)  # fmt: skip
+    weighted = min_snr(process, 5.0)(t)[:, None, None] * (guess - process.target(X0, EPS, t)) ** 2
+    wanted = jnp.minimum(1 / jnp.tan(t * jnp.pi / 2) ** 2, 5.0) * 0.01
+    np.testing.assert_allclose(weighted.mean((1, 2)), wanted, rtol=1e-3)
+    with pytest.raises(aj.InputError, match='not "velocity"'):
+        min_snr(rectified_flow())

@@ -33,6 +33,52 @@ def test_time_runs_from_left_to_right_over_the_whole_clip():
     assert loud[-1]
 
 
+@pytest.mark.parametrize("frequency", [300.0, 1234.0, 3000.0])
+@pytest.mark.parametrize("rate", [8000, 48_000])
+def test_a_full_scale_sine_fills_its_mel_band(frequency, rate):
+    level = plots._mel_levels(_sine(frequency, rate)[:, None], rate, frames=200)
+    middle = level[:, level.shape[1] // 2]
+    assert len(middle) == plots.BANDS
+    # Bands are at (i + 1) / (BANDS + 1) of the axis, rows drawn at (i + 0.5) / BANDS.
+    loudest = (np.argmax(middle) + 0.5) / plots.BANDS
+    assert loudest == pytest.approx(plots._mel_height(frequency, rate), abs=1 / plots.BANDS)
+    # Neighbouring triangles sum to 1, so the louder one holds half of the power or more.
+    assert -3.2 < middle.max() < 0.1
+    assert np.median(middle) < -60
+
+
+@pytest.mark.parametrize(("frequency", "place"), [(0, 0), (4000, 1), (1000, 0.466)])
+def test_mel_axis(frequency, place):
+    assert plots._mel_height(frequency, 8000) == pytest.approx(place, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [60, 3000, 8001, 96_000])
+def test_mel_spectrogram_at_any_rate_and_of_silence(tmp_path, rate):
+    noise = np.random.default_rng(0).normal(0, 0.1, (rate, 1)).astype(np.float32)
+    assert plots._mel_levels(noise, rate, frames=100).min() > -80, "every band has bins"
+    plots.mel_spectrogram(tmp_path / "silence.png", np.zeros((rate, 2)), rate, "Nothing")
+    picture = matplotlib.image.imread(tmp_path / "silence.png")
+    assert picture.shape[:2] == (550, 990)
+    assert picture[350, 400, :3].max() < 0.05, "silence is dark"
+
+
+@pytest.mark.parametrize(("shape", "height"), [((800,), 220), ((800, 2), 330), ((1, 1), 220), ((800, 40), 990)])
+def test_waveform_grows_with_its_channels(tmp_path, shape, height):
+    plots.waveform(tmp_path / "wave.png", np.random.default_rng(0).uniform(-1, 1, shape), 8000, "$noise")
+    assert matplotlib.image.imread(tmp_path / "wave.png").shape[:2] == (height, 990)
+    assert [file.name for file in tmp_path.iterdir()] == ["wave.png"]
+
+
+def test_waveform_draws_what_is_loud(tmp_path):
+    audio = np.concatenate([np.zeros(4000), _sine(2100.0, 8000, 0.5)])
+    plots.waveform(tmp_path / "wave.png", audio, 8000)
+    picture = matplotlib.image.imread(tmp_path / "wave.png")[..., :3]
+    coloured = (picture.max(axis=-1) - picture.min(axis=-1) > 0.2)[:, 60:-15].mean(axis=0)
+    half = len(coloured) // 2
+    assert coloured[half + 30 : -30].min() > 0.3
+    assert coloured[30 : half - 30].max() < 0.05
+
+
 @pytest.mark.parametrize("shape", [(8000,), (8000, 1), (5000, 2), (30, 2), (1, 1), (700, 9)])
 def test_spectrogram_of_any_shape(tmp_path, shape):
     path = tmp_path / "new" / "picture.png"
@@ -84,9 +130,11 @@ def test_grids_that_cannot_be_drawn(tmp_path, rows, columns, message):
         (np.zeros(5), 0, "sample rate is 0"),
     ],
 )
-def test_audio_that_cannot_be_drawn(tmp_path, audio, rate, message):
+@pytest.mark.parametrize("draw", [plots.waveform, plots.spectrogram, plots.mel_spectrogram])
+def test_audio_that_cannot_be_drawn(tmp_path, draw, audio, rate, message):
     with pytest.raises(InputError, match=message):
-        plots.spectrogram(tmp_path / "picture.png", audio, rate)
+        draw(tmp_path / "picture.png", audio, rate)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pyplot_and_its_global_state_are_not_touched():

@@ -1,87 +1,242 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import archijax as aj
-from archijax.diffusion import CosineSchedule, GaussianProcess, v_diffusion
-from archijax.sampling import ddim, linear_times, sample
+from archijax.diffusion import CosineSchedule, GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from archijax.sampling import DDIM, DDPM, SAMPLERS, DPMSolverPP, Heun, advance, begin, sample
 
 SOUND = jax.random.normal(jax.random.key(0), (3, 16, 2))
 NOISE = jax.random.normal(jax.random.key(1), (3, 16, 2))
+KEYS = jax.random.split(jax.random.key(2), 3)
+METHODS = {"v": v_diffusion(), "ddpm": ddpm(), "edm": edm(), "flow": rectified_flow()}
+each_sampler = pytest.mark.parametrize("sampler", dict.fromkeys(SAMPLERS.values()), ids=str)
+each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.keys())
 
 
-def oracle(process):
-    """The exact denoiser of a data set that holds SOUND alone, item by item."""
+def exact(process, estimate):
+    """The exact denoiser of a distribution whose mean of x0 given x is estimate(alpha, sigma, x)."""
 
     def denoise(x, t):
         alpha, sigma = process.alpha_sigma(t, x)
-        return process.target(SOUND, (x - alpha * SOUND) / jnp.maximum(sigma, 1e-6), t)
+        x0 = estimate(alpha, sigma, x)
+        return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-6), t)
 
     return denoise
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0"])
-@pytest.mark.parametrize("num_steps", [1, 7])
-def test_an_oracle_denoiser_recovers_the_sound(prediction, num_steps):
-    process = GaussianProcess(CosineSchedule(), prediction)
-    out = sample(oracle(process), process, NOISE, linear_times(num_steps))
-    np.testing.assert_allclose(out, SOUND, atol=1e-4)
+def gaussian(process, mean=0.3, deviation=0.5):
+    """Data N(mean, deviation^2)."""
+
+    def estimate(alpha, sigma, x):
+        return mean + alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2) * (x - alpha * mean)
+
+    return exact(process, estimate)
 
 
-def test_a_gaussian_becomes_its_data_distribution():
-    # Data N(0, 0.5^2): the exact x0 given x is linear, and DDIM scales noise by a known factor as steps grow.
-    process = v_diffusion()
+def two_points(process, weight=0.7):
+    """Data 1 with the weight, else -1: p(1 | x) is a sigmoid, as the likelihoods' ratio is exp(2 alpha x / sigma^2)."""
 
-    def denoise(x, t):
-        alpha, sigma = process.alpha_sigma(t, x)
-        x0 = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x
-        return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-6), t)
+    def estimate(alpha, sigma, x):
+        odds = jnp.log(weight / (1 - weight)) + 2 * alpha * x / jnp.maximum(sigma, 1e-4) ** 2
+        return jnp.tanh(odds / 2)
 
-    errors = [
-        float(jnp.abs(sample(denoise, process, NOISE, linear_times(n)) - 0.5 * NOISE).max()) for n in (20, 40, 80)
+    return exact(process, estimate)
+
+
+def noise_at(process, times, count, key=0):
+    shape = (count, 1)
+    return process.alpha_sigma(times[0], jnp.zeros(shape))[1] * jax.random.normal(jax.random.key(key), shape)
+
+
+@each_sampler
+@each_method
+def test_the_exact_denoiser_of_one_sound_recovers_it(process, sampler):
+    times = process.times(7)
+    denoise = exact(process, lambda alpha, sigma, x: jnp.broadcast_to(SOUND, x.shape))
+    out = jax.jit(lambda x: sample(denoise, process, x, times, sampler, KEYS))(NOISE * process.schedule.start)
+    np.testing.assert_allclose(out, SOUND, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=lambda a: str(a)
+)
+@pytest.mark.parametrize("process", [v_diffusion(), rectified_flow(), edm()], ids=["v", "flow", "edm"])
+def test_samplers_converge_with_the_order_of_their_papers(process, sampler, order):
+    # From 0.9 to 0.1 of the way, where the exact flow of a Gaussian keeps (x - alpha mean) / deviation of x.
+    with jax.enable_x64(True):
+        first, last = np.array([0.9, 0.1]) * (process.schedule.start if process.prediction != "edm" else 2.0)
+        x = jnp.linspace(-1, 1, 5, dtype=jnp.float64)[:, None]
+
+        def spread(t):
+            alpha, sigma = process.alpha_sigma(jnp.float64(t), x)
+            return alpha, jnp.sqrt(alpha**2 * 0.25 + sigma**2)
+
+        (alpha, wide), (alpha_end, narrow) = spread(first), spread(last)
+        wanted = 0.3 * alpha_end + narrow / wide * (x - 0.3 * alpha)
+        errors = []
+        for steps in (40, 80):
+            times = jnp.linspace(first, last, steps + 1, dtype=jnp.float64)
+            found = jax.jit(lambda x, times: sample(gaussian(process), process, x, times, sampler))(x, times)
+            errors.append(float(jnp.abs(found - wanted).max()))
+        slope = np.log2(errors[0] / errors[1])
+        # Solvers that are exact for this problem have no slope, only rounding errors.
+        assert errors[1] < 1e-10 or order - 0.25 < slope < order + 0.5, (errors, slope)
+
+
+@each_sampler
+@each_method
+def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
+    # The variance "beta" is meant for all steps; "posterior" is too small for few.
+    sampler, steps = (DDPM("posterior"), 400) if sampler == DDPM() else (sampler, 100)
+    times, count = process.times(steps), 4000
+    keys = jax.random.split(jax.random.key(3), count)
+    x = noise_at(process, times, count)
+    out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, sampler, keys))(x, keys)
+    assert float(out.mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(out.std()) == pytest.approx(0.5, abs=0.03)
+
+
+@each_sampler
+@pytest.mark.parametrize("process", [v_diffusion(), edm()], ids=["v", "edm"])
+def test_samplers_find_the_weights_of_two_points(process, sampler):
+    times, count = process.times(100), 4000
+    keys = jax.random.split(jax.random.key(3), count)
+    x = noise_at(process, times, count)
+    out = jax.jit(lambda x, keys: sample(two_points(process), process, x, times, sampler, keys))(x, keys)
+    assert float((jnp.abs(jnp.abs(out) - 1) < 0.02).mean()) > 0.99
+    # 4000 items: three standard deviations are 0.022.
+    assert float((out > 0).mean()) == pytest.approx(0.7, abs=0.03)
+
+
+def test_all_steps_of_ddpm_with_beta_variance_find_the_gaussian():
+    process, count = ddpm(200), 4000
+    times, keys = process.times(200), jax.random.split(jax.random.key(3), count)
+    x = noise_at(process, times, count)
+    out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, DDPM(), keys))(x, keys)
+    assert float(out.mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(out.std()) == pytest.approx(0.5, abs=0.03)
+
+
+@each_method
+def test_ddim_with_eta_one_is_the_ancestral_sampler_with_posterior_variance(process):
+    times = process.times(30)
+    x, keys = NOISE * process.schedule.start, KEYS
+    both = [
+        jax.jit(functools.partial(sample, two_points(process), process, sampler=s))(x, times, keys=keys)
+        for s in (DDIM(eta=1.0), DDPM("posterior"))
     ]
-    assert errors[2] < 0.03
-    # First order: half the step, half the error.
-    assert 1.7 < errors[0] / errors[1] < 2.3
-    assert 1.7 < errors[1] / errors[2] < 2.3
+    np.testing.assert_allclose(*both, atol=2e-3)
+    # They do add noise: eta 0 gives something else.
+    assert float(jnp.abs(both[0] - sample(two_points(process), process, x, times)).max()) > 0.1
 
 
-def test_times_run_from_one_to_zero():
-    np.testing.assert_allclose(linear_times(4), [1, 0.75, 0.5, 0.25, 0])
-    for steps in (0, -3):
-        with pytest.raises(aj.InputError, match=f"number of steps is {steps}"):
-            linear_times(steps)
+def test_twenty_steps_of_dpm_solver_beat_fifty_of_ddim_on_two_points():
+    process = v_diffusion()
+    x = noise_at(process, [1.0], 2000)
+    denoise = two_points(process)
+
+    def run(steps, sampler):
+        return jax.jit(lambda x: sample(denoise, process, x, process.times(steps), sampler))(x)
+
+    wanted = run(2000, Heun())
+    error = {
+        name: float(jnp.abs(run(steps, sampler) - wanted).mean())
+        for name, steps, sampler in (("ddim", 50, DDIM()), ("dpm++", 20, DPMSolverPP()))
+    }
+    assert error["dpm++"] < error["ddim"]
 
 
 def test_a_run_cut_into_chunks_is_the_same_run():
     process = v_diffusion()
-    times = linear_times(6)
-    denoise = oracle(process)
-    middle = sample(denoise, process, NOISE, times[:4])
-    np.testing.assert_allclose(
-        sample(denoise, process, middle, times[3:]), sample(denoise, process, NOISE, times), atol=1e-6
-    )
+    times = process.times(6)
+    for sampler in (DPMSolverPP(stochastic=True), DPMSolverPP(), DDIM(eta=0.5)):
+        denoise = gaussian(process)
+        middle, before = advance(denoise, process, begin(NOISE, times[0], KEYS), times[:4], sampler)
+        end, after = advance(denoise, process, middle, times[3:], sampler)
+        whole, estimates = advance(denoise, process, begin(NOISE, times[0], KEYS), times, sampler)
+        np.testing.assert_allclose(end.x, whole.x, atol=1e-6)
+        np.testing.assert_allclose(jnp.concatenate([before, after]), estimates, atol=1e-6)
 
 
-def test_the_step_is_pure_under_jit_vmap_and_pmap():
+def test_estimates_are_of_the_sound_at_every_step():
     process = v_diffusion()
-    x, prediction = SOUND, NOISE
-    t, t_next = jnp.array([0.9, 0.5, 0.2]), jnp.array([0.8, 0.4, 0.0])
-
-    def step(prediction, x, t, t_next):
-        return ddim(process, prediction, x, t, t_next)
-
-    plain = step(prediction, x, t, t_next)
-    for mapped in (jax.jit(step), jax.vmap(step), jax.pmap(step, devices=jax.devices()[:3])):
-        np.testing.assert_allclose(mapped(prediction, x, t, t_next), plain, atol=1e-6)
+    denoise = exact(process, lambda alpha, sigma, x: SOUND)
+    _, estimates = advance(denoise, process, begin(NOISE, 1.0), process.times(5))
+    np.testing.assert_allclose(estimates, jnp.broadcast_to(SOUND, (5, *SOUND.shape)), atol=1e-5)
 
 
-def test_sampling_is_differentiable():
+@each_sampler
+def test_an_item_is_the_same_alone_and_among_others(sampler):
     process = v_diffusion()
+    keys = jax.random.split(jax.random.key(5), 64)
+    x = jax.random.normal(jax.random.key(6), (64, 8, 1))
+    run = jax.jit(lambda x, keys: sample(gaussian(process), process, x, process.times(6), sampler, keys))
+    np.testing.assert_allclose(run(x, keys)[5:6], run(x[5:6], keys[5:6]), atol=1e-6)
 
-    def energy(scale):
-        return jnp.sum(sample(lambda x, t: scale * x, process, NOISE, linear_times(10)) ** 2)
 
-    numeric = (energy(0.5 + 1e-2) - energy(0.5 - 1e-2)) / 2e-2
-    assert float(jax.grad(energy)(0.5)) == pytest.approx(float(numeric), rel=1e-2)
+@each_sampler
+def test_steps_are_pure_under_jit_vmap_and_pmap(sampler):
+    process = v_diffusion()
+    t, t_next, t_last = jnp.array([0.9, 0.5, 0.2]), jnp.array([0.8, 0.4, 0.0]), jnp.array([1.0, 0.6, 0.4])
+    noise = jax.random.normal(jax.random.key(4), (1, *SOUND.shape))
+
+    def step(x, x0, t, t_next, t_last, noise):
+        return sampler.step(process, gaussian(process), x, t, t_next, noise=noise, x0_last=x0, t_last=t_last)
+
+    plain = step(NOISE, SOUND, t, t_next, t_last, noise)
+
+    def one(x, x0, t, t_next, t_last, noise):
+        found = step(x[None], x0[None], t[None], t_next[None], t_last[None], noise[:, None])
+        return jax.tree.map(lambda a: a[0], found)
+
+    axes = (0, 0, 0, 0, 0, 1)
+    for mapped in (jax.jit(step), jax.vmap(one, axes), jax.pmap(one, in_axes=axes, devices=jax.devices()[:3])):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+            mapped(NOISE, SOUND, t, t_next, t_last, noise),
+            plain,
+        )
+
+
+@each_sampler
+def test_sampling_is_differentiable(sampler):
+    with jax.enable_x64(True):
+        process, x = v_diffusion(), jnp.asarray(NOISE, jnp.float64)
+
+        def energy(scale):
+            def denoise(x, t):
+                return gaussian(process)(x, t) + scale * x
+
+            return jnp.sum(sample(denoise, process, x, process.times(10), sampler, KEYS) ** 2)
+
+        numeric = (energy(0.1 + 1e-5) - energy(0.1 - 1e-5)) / 2e-5
+        assert float(jax.jit(jax.grad(energy))(0.1)) == pytest.approx(float(numeric), rel=1e-6)
+
+
+def test_sound_becomes_the_noise_it_comes_from_over_ascending_times():
+    process = v_diffusion()
+    times, denoise = process.times(400), gaussian(process)
+    sounds = jax.jit(lambda x: sample(denoise, process, x, times))(NOISE)
+    noise = jax.jit(lambda x: sample(denoise, process, x, times[::-1]))(sounds)
+    np.testing.assert_allclose(noise, NOISE, atol=0.03)
+
+
+def test_samplers_refuse_what_they_cannot_do():
+    process = v_diffusion()
+    with pytest.raises(aj.InputError, match="DDPM draws noise at every step: give keys"):
+        sample(gaussian(process), process, NOISE, process.times(3), DDPM())
+    with pytest.raises(aj.InputError, match=r"eta is 1\.5"):
+        DDIM(eta=1.5)
+    with pytest.raises(aj.InputError, match='variance of DDPM is "small"'):
+        DDPM("small")
+
+
+def test_an_x0_prediction_ends_at_its_last_estimate():
+    process = GaussianProcess(CosineSchedule(), "x0")
+    for sampler in SAMPLERS.values():
+        out = sample(lambda x, t: SOUND, process, NOISE, process.times(5), sampler, KEYS)
+        np.testing.assert_allclose(out, SOUND, atol=1e-5)

@@ -1,6 +1,6 @@
-"""Pictures of sound for the programs: waveform and log-frequency spectrogram, written as PNG files."""
+"""Pictures of sound for the programs: waveform, log-frequency and mel spectrogram, written as PNG files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from archijax.atomic import replacing
+from archijax.audio.mel import mel_filters
 from archijax.errors import InputError
 
 WINDOW = 0.064  # seconds
 ROWS = 256  # of the picture of a spectrogram, spaced evenly in log-frequency
 RANGE = 70.0  # dB from the loudest value down to the darkest colour
 TICKS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+BANDS = 80  # of the picture of a mel spectrogram
 COLOURS = "magma"
+
+Levels = Callable[[np.ndarray, int, int], np.ndarray]  # (audio, sample rate, most frames) to dB [rows, frames]
+Height = Callable[[float, int], float]  # (frequency, sample rate) to the place on the axis, in [0, 1]
 
 
 def _checked(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -36,18 +41,26 @@ def _lowest(sample_rate: int) -> float:
     return min(50.0, sample_rate / 64)
 
 
-def _levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
-    """dB re a full-scale sine, [ROWS, at most `frames`]: Hann windows, power averaged over channels, rows from
-    `_lowest` to half the sample rate. Digital silence is -120 dB."""
+def _power(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
+    """[at most `frames`, frequencies] of Hann windows, averaged over channels: 1 at the peak of a full-scale sine."""
     window = max(16, round(WINDOW * sample_rate))
     hop = max(window // 8, -(-len(audio) // frames))
     audio = np.pad(audio, ((window // 2, window), (0, 0)), mode="symmetric")  # zeros would draw clicks at the ends
     cut = np.lib.stride_tricks.sliding_window_view(audio, window, axis=0)[: len(audio) - 3 * window // 2 : hop]
     hann = np.hanning(window).astype(np.float32)
     size = 2 * window  # finer bins, so that low notes are drawn smooth
-    power = np.mean(np.abs(np.fft.rfft(cut * hann, size)) ** 2, axis=1) / (hann.sum() / 2) ** 2
-    level = 10 * np.log10(power + 1e-12)
-    edges = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS + 1) * size / sample_rate
+    return np.mean(np.abs(np.fft.rfft(cut * hann, size)) ** 2, axis=1) / (hann.sum() / 2) ** 2
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(power + 1e-12)
+
+
+def _levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
+    """dB re a full-scale sine, [ROWS, at most `frames`], rows from `_lowest` to half the sample rate. Digital silence
+    is -120 dB."""
+    level = _decibels(_power(audio, sample_rate, frames))
+    edges = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS + 1) * (level.shape[1] - 1) / (sample_rate / 2)
     middle = np.sqrt(edges[:-1] * edges[1:])
     low = np.minimum(middle.astype(int), level.shape[1] - 2)
     between = level[:, low] + (level[:, low + 1] - level[:, low]) * (middle - low)
@@ -57,17 +70,44 @@ def _levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
     return np.where(last > first, np.maximum(highest, between), between).T
 
 
+def _mel_levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
+    """dB re a full-scale sine, [bands, at most `frames`], evenly on the mel scale from 0 to half the sample rate: BANDS
+    of them, or as many as have bins of their own."""
+    power = _power(audio, sample_rate, frames)
+    bins = power.shape[1]
+    filters = np.asarray(mel_filters(2 * (bins - 1), sample_rate, min(BANDS, bins // 2)))
+    return _decibels(power @ filters / 3).T  # a sine's power over all bins is 3: Hann's 3 / 2 on a grid twice as fine
+
+
 def _loudest(level: np.ndarray) -> float:
     return max(float(level.max()), -50.0)  # so that silence is dark
 
 
-def _draw(axes: Axes, level: np.ndarray, loudest: float, seconds: float, sample_rate: int) -> AxesImage:
+def _log_height(frequency: float, sample_rate: int) -> float:
+    """Where a frequency is on a log-frequency axis from 0, `_lowest`, to 1, half the sample rate."""
+    return float(np.log(frequency / _lowest(sample_rate)) / np.log(sample_rate / 2 / _lowest(sample_rate)))
+
+
+def _mel_height(frequency: float, sample_rate: int) -> float:
+    """Where a frequency is on a mel axis from 0, 0 Hz, to 1, half the sample rate."""
+    return float(np.log1p(frequency / 700) / np.log1p(sample_rate / 2 / 700))
+
+
+def _draw(
+    axes: Axes, level: np.ndarray, loudest: float, seconds: float, sample_rate: int, height: Height = _log_height
+) -> AxesImage:
     """Puts a spectrogram on axes in seconds and Hz; colours span the RANGE dB below `loudest`."""
-    extent = (0, seconds, np.log2(_lowest(sample_rate)), np.log2(sample_rate / 2))
+    extent = (0, seconds, 0, 1)
     image = axes.imshow(level, origin="lower", aspect="auto", extent=extent, cmap=COLOURS, interpolation="bilinear")
     image.set_clim(loudest - RANGE, loudest)
-    ticks = [tick for tick in TICKS if _lowest(sample_rate) <= tick <= sample_rate / 2]
-    axes.set_yticks(np.log2(ticks), [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
+    places = {tick: height(tick, sample_rate) for tick in TICKS}
+    ticks = [
+        tick
+        for tick, place in places.items()
+        if 0 <= place <= 1 and height(2 * tick, sample_rate) - place > 0.04  # the names of closer ones would overlap
+    ]
+    names = [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks]
+    axes.set_yticks([places[tick] for tick in ticks], names)
     return image
 
 
@@ -92,24 +132,53 @@ def _draw_waveform(axes: Axes, audio: np.ndarray, sample_rate: int) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
-def spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a spectrogram in dB re full scale.
-
-    `audio` is [time, channels] or [time] in [-1, 1], of any length. Raises InputError for audio that is empty or not
-    finite.
-    """
+def _waveform_and(
+    path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None, levels: Levels, height: Height
+) -> None:
     audio = _checked(audio, sample_rate)
     seconds = len(audio) / sample_rate
     figure = Figure(figsize=(9, 5), layout="constrained")
     wave, picture = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.5))
     _draw_waveform(wave, audio, sample_rate)
-    level = _levels(audio, sample_rate, 1000)
-    image = _draw(picture, level, _loudest(level), seconds, sample_rate)
+    level = levels(audio, sample_rate, 1000)
+    image = _draw(picture, level, _loudest(level), seconds, sample_rate, height)
     picture.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=(0, seconds))
     figure.colorbar(image, ax=picture, label="level (dBFS)", pad=0.01)
     if title:
         wave.set_title(title, parse_math=False)
     _save(figure, path)
+
+
+def waveform(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
+    """Writes a PNG of the waveform, one channel above the other.
+
+    `audio` is [time, channels] or [time] in [-1, 1], of any length. Raises InputError for audio that is empty or not
+    finite.
+    """
+    audio = _checked(audio, sample_rate)
+    figure = Figure(figsize=(9, 1 + min(audio.shape[1], 8)), layout="constrained")
+    axes = figure.subplots()
+    _draw_waveform(axes, audio, sample_rate)
+    axes.set(xlabel="time (s)", xlim=(0, len(audio) / sample_rate))
+    if title:
+        axes.set_title(title, parse_math=False)
+    _save(figure, path)
+
+
+def spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
+    """Writes a PNG of the waveform above a log-frequency spectrogram in dB re full scale.
+
+    `audio` is as for :func:`waveform`, and so are the errors.
+    """
+    _waveform_and(path, audio, sample_rate, title, _levels, _log_height)
+
+
+def mel_spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
+    """Writes a PNG of the waveform above a mel spectrogram, 80 HTK bands in dB re full scale.
+
+    `audio` is as for :func:`waveform`, and so are the errors.
+    """
+    _waveform_and(path, audio, sample_rate, title, _mel_levels, _mel_height)
 
 
 def spectrogram_grid(

@@ -1,9 +1,38 @@
 """Diffusion mathematics: how sound is noised, what a net is asked for, and what its answer means."""
 
-from .gaussian import GaussianProcess, Prediction
-from .schedules import CosineSchedule, Schedule
+import math
+from collections.abc import Callable
+from typing import Literal
 
-__all__ = ["CosineSchedule", "GaussianProcess", "Prediction", "Schedule", "v_diffusion"]
+import jax
+import jax.numpy as jnp
+
+from ..errors import InputError
+from .distributions import Discrete, LogitNormal, LogNormal, TimeDistribution, Uniform, stratified
+from .gaussian import GaussianProcess, Prediction, Spacing
+from .schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
+
+__all__ = [
+    "BetaSchedule",
+    "CosineSchedule",
+    "Discrete",
+    "GaussianProcess",
+    "LinearSchedule",
+    "LogNormal",
+    "LogitNormal",
+    "Prediction",
+    "Schedule",
+    "SigmaSchedule",
+    "Spacing",
+    "TimeDistribution",
+    "Uniform",
+    "ddpm",
+    "edm",
+    "min_snr",
+    "rectified_flow",
+    "stratified",
+    "v_diffusion",
+]
 
 
 def v_diffusion(shift: float = 1.0) -> GaussianProcess:
@@ -12,4 +41,55 @@ def v_diffusion(shift: float = 1.0) -> GaussianProcess:
     Args:
         shift: of the schedule, see :class:`CosineSchedule`.
     """
-    return GaussianProcess(schedule=CosineSchedule(shift), prediction="v")
+    return GaussianProcess(CosineSchedule(shift), "v")
+
+
+def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -> GaussianProcess:
+    """DDPM (Ho et al. 2020) and, sampled with fewer steps, DDIM: discrete times, the net predicts eps.
+
+    Args:
+        num_steps, betas: of the schedule, see :class:`BetaSchedule`. The net's time is k / num_steps.
+    """
+    return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
+
+
+def edm(sigma_data: float = 0.5) -> GaussianProcess:
+    """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, preconditioned, log-normal training sigmas.
+
+    The squared error of the net's own output is equation 8's loss with its weighting.
+
+    Args:
+        sigma_data: the standard deviation of the sounds; the paper's other noise levels are for 0.5 and scaled with it.
+    """
+    scale = sigma_data / 0.5
+    return GaussianProcess(
+        SigmaSchedule(80.0 * scale),
+        "edm",
+        training=LogNormal(-1.2 + math.log(scale), 1.2),
+        spacing="karras",
+        sigma_data=sigma_data,
+    )
+
+
+def rectified_flow() -> GaussianProcess:
+    """Rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps, the net predicts dx/dt = eps - x0; logit-normal t."""
+    return GaussianProcess(LinearSchedule(), "velocity", training=LogitNormal())
+
+
+def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[jax.Array], jax.Array]:
+    """Min-SNR weights of times (Hang et al. 2023, section 3.4): min(SNR, gamma) in terms of the error of x0.
+
+    For a process that predicts "x0", "eps" or "v". Give it to :class:`archijax.DiffusionModel` as `weight`.
+    """
+    if process.prediction not in ("x0", "eps", "v"):
+        raise InputError(f'min-SNR weights are known for predictions x0, eps and v, not "{process.prediction}"')
+
+    def weight(t: jax.Array) -> jax.Array:
+        alpha, sigma = process.schedule.alpha_sigma(t)
+        ratio = jnp.square(alpha) / jnp.maximum(jnp.square(sigma), 1e-12)
+        limited = jnp.minimum(ratio, gamma)
+        if process.prediction == "x0":
+            return limited
+        return limited / (ratio if process.prediction == "eps" else ratio + 1)
+
+    return weight

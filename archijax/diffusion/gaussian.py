@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .schedules import Schedule
+from ..errors import InputError
+from .distributions import TimeDistribution, Uniform
+from .schedules import Schedule, SigmaSchedule
 
-Prediction = Literal["v", "x0", "eps"]
+Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
+Spacing = Literal["linear", "cosine", "karras"]
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
     """One diffusion method: a schedule, and the quantity the net predicts.
 
-    All methods take x0, eps, x and predictions as [b, ...] and t as [b] (or a scalar); arithmetic is in the type of x.
+    All methods take x0, eps, x and predictions as [b, ...] and t as [b], a scalar, or any shape that multiplies x (such
+    as [b, time, 1]); arithmetic is in the type of x.
+
+    Fields:
+        schedule: alpha and sigma of t.
+        prediction: "v" = alpha eps - sigma x0; "x0"; "eps"; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
+            -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7), for alpha = 1 only.
+        training: the distribution of training times.
+        spacing: of sampling times, see :meth:`times`.
+        sigma_data: the standard deviation of the sounds, used by "edm".
     """
 
     schedule: Schedule
     prediction: Prediction
+    training: TimeDistribution = field(default_factory=Uniform)
+    spacing: Spacing = "linear"
+    sigma_data: float = 0.5
+
+    def __post_init__(self):
+        if self.prediction == "edm" and not isinstance(self.schedule, SigmaSchedule):
+            raise InputError(f'the prediction "edm" is made for SigmaSchedule, not {type(self.schedule).__name__}')
 
     def alpha_sigma(self, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """alpha and sigma of t [b] or scalar, shaped to multiply x [b, ...]."""
-        t = jnp.asarray(t)
-        t = t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t
-        return self.schedule.alpha_sigma(t)
+        """alpha and sigma of t, shaped to multiply x."""
+        return self.schedule.alpha_sigma(_shaped(t, x))
 
     def noised(self, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
         """x_t = alpha x0 + sigma eps."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
-    def target(self, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
-        """What the net is trained to give for x_t: v = alpha eps - sigma x0, or x0, or eps."""
-        if self.prediction == "v":
-            alpha, sigma = self.alpha_sigma(t, x0)
-            return alpha * eps - sigma * x0
-        return x0 if self.prediction == "x0" else eps
+    def target(self, x0: jax.Array, eps: jax.Array, t: jax.Array, prediction: Prediction | None = None) -> jax.Array:
+        """What the net is trained to give for x_t, or another prediction by its name.
+
+        Together with :meth:`x0_eps` it converts: ``target(*x0_eps(prediction, x, t), t, "score")``.
+        """
+        prediction = prediction or self.prediction
+        if prediction in ("x0", "eps"):
+            return x0 if prediction == "x0" else eps
+        a, b = self._coefficients(prediction, t, x0)
+        return a * x0 + b * eps
 
     def x0_eps(self, prediction: jax.Array, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The sound and the noise that a prediction at x_t implies; x = alpha x0 + sigma eps holds exactly.
@@ -48,10 +70,75 @@ class GaussianProcess:
         result is not finite.
         """
         alpha, sigma = self.alpha_sigma(t, x)
-        if self.prediction == "v":
-            # With alpha^2 + sigma^2 = 1, (alpha, sigma) is a rotation; the norm covers other schedules.
-            norm = alpha * alpha + sigma * sigma
-            return (alpha * x - sigma * prediction) / norm, (sigma * x + alpha * prediction) / norm
         if self.prediction == "x0":
             return prediction, (x - alpha * prediction) / sigma
-        return (x - sigma * prediction) / alpha, prediction
+        if self.prediction == "eps":
+            return (x - sigma * prediction) / alpha, prediction
+        # prediction = a x0 + b eps and x = alpha x0 + sigma eps, solved for x0 and eps.
+        a, b = self._coefficients(self.prediction, t, x)
+        determinant = a * sigma - b * alpha
+        return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
+
+    def net_input(self, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the net is called with for (x_t, t): (x, t) themselves, but for "edm" (c_in x, ln(sigma) / 4)."""
+        if self.prediction != "edm":
+            return x, t
+        sigma = _shaped(t, x)
+        return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(t) / 4
+
+    def times(self, num_steps: int, spacing: Spacing | None = None, *, strength: float = 1.0) -> np.ndarray:
+        """num_steps + 1 sampling times, descending to 0.
+
+        Args:
+            num_steps: at least 1.
+            spacing: "linear": evenly; "cosine": denser at both ends; "karras": sigma / alpha from 80 to 0.002, more of
+                them at low noise (Karras et al. 2022, equation 5, rho = 7), scaled with sigma_data for "edm". None is
+                the process' own.
+            strength: the part of the way to noise that is gone back; 1 is all of it.
+
+        Raises:
+            InputError: a number of steps or a strength that is not possible.
+        """
+        if num_steps < 1:
+            raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
+        if not 0 < strength <= 1:
+            raise InputError(f"the strength is {strength}: it must be above 0 and at most 1")
+        spacing = spacing or self.spacing
+        first, even = strength * self.schedule.start, np.linspace(0, 1, num_steps + 1)
+        if spacing == "linear":
+            times = first * (1 - even)
+        elif spacing == "cosine":
+            times = first * (1 + np.cos(np.pi * even)) / 2
+        elif spacing == "karras":
+            scale = self.sigma_data / 0.5 if self.prediction == "edm" else 1.0
+            # Plain numbers, also where a caller is being traced.
+            with jax.ensure_compile_time_eval():
+                alpha, sigma = (float(a) for a in self.schedule.alpha_sigma(jnp.float32(first)))
+                highest = min(80 * scale, sigma / max(alpha, 1e-6))
+                lowest = min(0.002 * scale, highest)
+                ratios = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), num_steps) ** 7
+                times = np.append(np.asarray(self.schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
+        else:
+            raise InputError(f'the spacing of times is "{spacing}": "linear", "cosine" and "karras" are known')
+        return self.schedule.snapped(times).astype(np.float32)
+
+    def _coefficients(self, prediction: Prediction, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """a and b of a prediction a x0 + b eps, shaped to multiply x."""
+        alpha, sigma = self.alpha_sigma(t, x)
+        if prediction == "v":
+            return -sigma, alpha
+        if prediction == "velocity":
+            t = _shaped(t, x)
+            return jax.jvp(self.schedule.alpha_sigma, (t,), (jnp.ones_like(t),))[1]
+        if prediction == "score":
+            return jnp.zeros_like(sigma), -1 / sigma
+        if prediction == "edm":
+            # c_skip = data^2 / root^2 and c_out = sigma data / root put in, so that sigma = 0 divides nothing by 0.
+            root = jnp.sqrt(sigma**2 + self.sigma_data**2)
+            return sigma / (self.sigma_data * root), -self.sigma_data / root
+        raise InputError(f'the prediction is "{prediction}": known are v, x0, eps, velocity, score and edm')
+
+
+def _shaped(t: jax.Array, x: jax.Array) -> jax.Array:
+    t = jnp.asarray(t)
+    return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t

@@ -1,4 +1,4 @@
-"""Models: a net, a diffusion method and what conditions it, with the two methods that training knows.
+"""The diffusion model: a net, a diffusion method and what conditions it, with the two methods that training knows.
 
 ``init(key, batch) -> variables`` and ``loss(variables, keys, batch) -> (loss, (metrics, new_state))``. Variables are
 collections: "params" (trained) and "frozen" (not). Every method is a pure function of its arguments.
@@ -14,13 +14,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from .diffusion import GaussianProcess, v_diffusion
-from .errors import InputError
-from .initialize import initialize
-from .sampling import linear_times, sample
+from ..diffusion import GaussianProcess, Spacing, stratified, v_diffusion
+from ..errors import InputError
+from ..initialize import initialize
+from ..sampling import DDIM, Denoise, Guidance, Inpaint, Sampler, advance, begin, clamped, thresholded, windowed
 
 # What the model itself reads of a batch; everything else goes to the net.
 OWN = ("audio", "tokens", "token_mask")
+
+
+def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    return jnp.square(prediction - target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,10 @@ class DiffusionModel:
         pretrained: a function that gives the embedder's parameters, which are then frozen; None trains them along.
         embedding_mask_proba: how often training replaces an item's embedding by the net's fixed one, so that it
             can be guided. Nets without :class:`ClassifierFreeGuidance` need 0.
+        stratified: training times one from each of b equal parts of their distribution, over the items that one call
+            of the loss sees; an item's time then depends on the others'.
+        error: (prediction, target) -> the error of every value, by default squared.
+        weight: of an item in the loss, a function of times t [b], such as :func:`archijax.diffusion.min_snr`.
     """
 
     net: nn.Module
@@ -45,6 +53,9 @@ class DiffusionModel:
     embedder: nn.Module | None = None
     pretrained: Callable[[], Any] | None = None
     embedding_mask_proba: float = 0.0
+    stratified: bool = False
+    error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
+    weight: Callable[[jax.Array], jax.Array] | None = None
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
         """Variables for batches like this one; its values do not matter, one item is enough."""
@@ -68,7 +79,7 @@ class DiffusionModel:
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """Mean squared error of the prediction at random times.
+        """The error of the prediction at random times, by default its mean square.
 
         Args:
             keys: one key per item [b], so that an item's noise does not depend on its batch; or a single key.
@@ -86,9 +97,12 @@ class DiffusionModel:
         def one(key):
             t_key, eps_key, mask_key = jax.random.split(key, 3)
             masked = jax.random.bernoulli(mask_key, self.embedding_mask_proba)
-            return jax.random.uniform(t_key), jax.random.normal(eps_key, shape), masked
+            return jax.random.uniform(t_key), jax.random.normal(eps_key, shape), masked, t_key
 
-        return jax.vmap(one)(keys)
+        u, eps, masked, t_keys = jax.vmap(one)(keys)
+        if self.stratified:
+            u = stratified(u, jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(t_keys))
+        return self.process.training.times(u), eps, masked
 
     def loss_given(
         self,
@@ -104,9 +118,13 @@ class DiffusionModel:
         if self.embedding_mask_proba > 0:
             conditioning["embedding_mask"] = masked
         x = self.process.noised(audio, eps, t)
-        prediction = self.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning)
-        error = prediction - self.process.target(audio, eps, t)
-        return jnp.mean(jnp.square(error.astype(jnp.float32)))
+        prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
+        target = self.process.target(audio, eps, t)
+        error = self.error(prediction.astype(jnp.float32), target.astype(jnp.float32))
+        if self.weight is not None:
+            weight = self.weight(t).astype(jnp.float32)
+            error = error * weight.reshape(-1, *(1,) * (error.ndim - 1))
+        return jnp.mean(error)
 
     def sample(
         self,
@@ -115,54 +133,149 @@ class DiffusionModel:
         *,
         shape: tuple[int, int, int],
         num_steps: int,
-        guidance: float | jax.Array = 1.0,
+        sampler: Sampler = DDIM(),
+        spacing: Spacing | None = None,
+        guidance: float | jax.Array | Guidance = 1.0,
+        negative: dict[str, jax.Array] | None = None,
+        clamp: float | None = None,
+        threshold: float | None = None,
+        window: int | None = None,
+        source: jax.Array | None = None,
+        strength: float = 1.0,
+        mask: jax.Array | None = None,
+        num_resamples: int = 1,
         noise: jax.Array | None = None,
+        return_estimates: bool = False,
         **batch: jax.Array,
-    ) -> jax.Array:
-        """Sounds [b, time, c] by DDIM, not clipped.
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Sounds [b, time, c], not clipped: new ones, variations of a source, or a source with a part made anew.
 
         Args:
             keys: one per item [b], or a single key, expanded by the item's number: item i sounds the same in any batch.
             shape: (b, time, c); any time: what the net cannot divide is made longer and cut.
-            guidance: scale of classifier-free guidance, 1 for none; a number, or one per item [b].
+            num_steps: at least 1.
+            sampler: how a step is made.
+            spacing: of the times, see :meth:`GaussianProcess.times`; None is the method's own.
+            guidance: scale of classifier-free guidance, 1 for none, a number or one per item [b]; or more of it.
+            negative: a batch, such as the tokens of a negative prompt, to guide away from instead of from no prompt.
+            clamp: clip estimates of the sound to [-clamp, clamp] at every step.
+            threshold: the quantile of dynamic thresholding, such as 0.995.
+            window: samples that the net sees at once in longer sounds, by windows that overlap by half.
+            source: [b, time, c], a sound to start from instead of noise alone.
+            strength: how much of the way to noise the source is taken, above 0 to 1.
+            mask: bool, broadcasts against the source: True is kept as it is; see :class:`Inpaint`.
+            num_resamples: of inpainting.
             noise: what to start from [b, time, c] instead of drawing it.
+            return_estimates: also return the estimates of the sound before each step, [num_steps, b, time, c].
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
-        if noise is not None and noise.shape != shape:
-            raise InputError(f"the noise has shape {noise.shape}: {shape} is needed")
-        times = linear_times(num_steps)
-        x = self.start(keys, shape, times[0]) if noise is None else self._first(noise, times[0])
-        denoise = self.denoiser(variables, guidance=guidance, **self.conditioning(variables, batch))
-        return sample(denoise, self.process, x, times)[:, : shape[1]]
+        keys, times = per_item(keys, shape[0]), self.process.times(num_steps, spacing, strength=strength)
+        x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
+        denoise = self.denoiser(
+            variables, guidance=guidance, negative=negative, clamp=clamp, threshold=threshold, window=window,
+            **self.conditioning(variables, batch),
+        )  # fmt: skip
+        if mask is not None:
+            if source is None:
+                raise InputError("a mask says what is kept of a source, but there is no source: give both or neither")
+            sampler = self.inpainting(source, mask, sampler, num_resamples)
+        state, estimates = advance(denoise, self.process, begin(x, times[0], step_keys(keys)), times, sampler)
+        sounds = state.x[:, : shape[1]]
+        return (sounds, estimates[:, :, : shape[1]]) if return_estimates else sounds
 
-    def start(self, keys: jax.Array, shape: tuple[int, int, int], t: float | jax.Array = 1.0) -> jax.Array:
-        """What sampling starts from at time t: sigma(t) * noise, [b, time rounded up to what the net divides, c]."""
+    def start(
+        self,
+        keys: jax.Array,
+        shape: tuple[int, int, int],
+        t: float | jax.Array | None = None,
+        *,
+        noise: jax.Array | None = None,
+        source: jax.Array | None = None,
+    ) -> jax.Array:
+        """What sampling starts from at time t, by default the schedule's first: sigma * noise, or a source noised.
+
+        Args:
+            keys: [b], or a single key.
+            shape: (b, time, c) of the sounds.
+            noise: [b, time, c], instead of drawing it.
+            source: [b, time, c], alpha times which is added; None for none.
+
+        Returns:
+            [b, time rounded up to what the net divides, c].
+        """
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:
             raise InputError(f"the shape to sample is {shape}: batch, time and channels must be at least 1")
-        noise = jax.vmap(lambda key: jax.random.normal(key, (length, channels)))(per_item(keys, count))
-        return self._first(noise, t)
+        if noise is None:
+            noise = jax.vmap(lambda key: jax.random.normal(key, (length, channels)))(per_item(keys, count))
+        for name, array in {"noise": noise, "source": source}.items():
+            if array is not None and array.shape != shape:
+                raise InputError(f"the {name} has shape {array.shape}: {shape} is needed")
+        # The extra samples are noise as well, the beginning again: zeros would be no sample of the prior.
+        noise = self._padded(noise, mode="wrap")
+        t = jnp.asarray(self.process.schedule.start if t is None else t, noise.dtype)
+        source = jnp.zeros_like(noise) if source is None else self._padded(source)
+        return self.process.noised(source, noise, t)
+
+    def inpainting(
+        self,
+        source: jax.Array,
+        mask: jax.Array,
+        sampler: Sampler = DDIM(),
+        num_resamples: int = 1,
+    ) -> Inpaint:
+        """The sampler that keeps of the source [b, time, c] what the mask says, its length made one the net divides."""
+        mask = jnp.broadcast_to(mask, source.shape)
+        return Inpaint(self._padded(source), self._padded(mask), sampler, num_resamples)
 
     def denoiser(
-        self, variables: dict[str, Any], *, guidance: float | jax.Array = 1.0, **conditioning: jax.Array
-    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        self,
+        variables: dict[str, Any],
+        *,
+        guidance: float | jax.Array | Guidance = 1.0,
+        negative: dict[str, jax.Array] | None = None,
+        clamp: float | None = None,
+        threshold: float | None = None,
+        window: int | None = None,
+        **conditioning: jax.Array,
+    ) -> Denoise:
         """The net as ``denoise(x, t) -> prediction``, its conditioning and guidance set.
 
         Args:
-            guidance: as for :meth:`sample`.
+            guidance, negative, clamp, threshold, window: as for :meth:`sample`.
             conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
         """
-        if not (isinstance(guidance, int | float) and guidance == 1):
-            if self.embedding_mask_proba == 0:
-                raise InputError(f"guidance is {guidance}, but this model was not trained to be guided: use 1")
-            masked = conditioning.pop("embedding_mask", None)
-            # At scale 0 the conditional half, whose embedding says nothing, does not count.
-            conditioning["embedding_scale"] = guidance if masked is None else jnp.where(masked, 0.0, guidance)
+        net = self._net(variables)
+        if isinstance(guidance, int | float) and guidance == 1:
 
-        def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-            return self.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning)
+            def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+                return net(*self.process.net_input(x, t), **conditioning)
 
-        return denoise
+        else:
+            guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+            away = self._away(variables, guidance, negative, conditioning)
+
+            def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+                own = {"embedding_mask": jnp.zeros(len(x), bool), **conditioning}
+                other = {**own, **away, "embedding_mask": jnp.full(len(x), negative is None)}
+                x, time = self.process.net_input(x, t)
+                if guidance.sequential:
+                    return guidance.combine(net(x, time, **own), net(x, time, **other), t)
+                twice = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), own, other)
+                both = net(jnp.concatenate([x, x]), jnp.concatenate([time, time]), **twice)
+                return guidance.combine(*jnp.split(both, 2), t)
+
+        if clamp is not None:
+            denoise = clamped(denoise, self.process, clamp)
+        if threshold is not None:
+            denoise = thresholded(denoise, self.process, threshold)
+        if window is None:
+            return denoise
+        multiple = getattr(self.net, "length_multiple", 1)
+        if window < 1 or window % multiple:
+            raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
+        long = windowed(denoise, window, -(-window // 2))
+        return lambda x, t: long(x, t) if x.shape[1] > window else denoise(x, t)
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding."""
@@ -184,13 +297,27 @@ class DiffusionModel:
             raise InputError("this model reads text, but tokens and token_mask are missing: tokenize the prompts")
         return batch["tokens"], batch["token_mask"]
 
-    def _first(self, noise: jax.Array, t: float | jax.Array) -> jax.Array:
-        _, sigma = self.process.alpha_sigma(t, noise)
-        noise = sigma * noise
-        multiple = getattr(self.net, "length_multiple", 1)
-        extra = -noise.shape[1] % multiple
-        # The extra samples are noise as well, the beginning again: zeros would be no sample of the prior.
-        return jnp.pad(noise, ((0, 0), (0, extra), (0, 0)), mode="wrap") if extra else noise
+    def _net(self, variables: dict[str, Any]) -> Callable[..., jax.Array]:
+        return lambda *args, **conditioning: self.net.apply(
+            {"params": variables["params"]["net"]}, *args, **conditioning
+        )
+
+    def _away(self, variables, guidance: Guidance, negative: dict | None, conditioning: dict) -> dict[str, jax.Array]:
+        """What the negative half is conditioned on in place of the other half's."""
+        if self.embedding_mask_proba == 0:
+            raise InputError(f"guidance is {guidance.scale}, but this model was not trained to be guided: use 1")
+        away = {} if negative is None else self.conditioning(variables, negative)
+        for name, array in away.items():
+            if name not in conditioning or array.shape != conditioning[name].shape:
+                found = conditioning[name].shape if name in conditioning else "absent"
+                raise InputError(
+                    f"the negative {name} has shape {array.shape}, the positive one {found}: make them equal"
+                )
+        return away
+
+    def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
+        extra = -sounds.shape[1] % getattr(self.net, "length_multiple", 1)
+        return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
 
 
 def per_item(keys: jax.Array, count: int) -> jax.Array:
@@ -200,3 +327,8 @@ def per_item(keys: jax.Array, count: int) -> jax.Array:
     if keys.shape != (count,):
         raise InputError(f"keys have shape {keys.shape}: one key, or one per item [{count}], is needed")
     return keys
+
+
+def step_keys(keys: jax.Array) -> jax.Array:
+    """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)

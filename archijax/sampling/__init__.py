@@ -1,6 +1,27 @@
-"""Sampling: steps from noise towards sound, and the loop that runs them."""
+"""Sampling: steps from noise towards sound, the loop that runs them, guidance and editing."""
 
-from .loop import linear_times, sample
-from .steps import ddim
+from .editing import Inpaint, slerp
+from .guidance import Guidance, clamped, thresholded
+from .loop import State, advance, begin, sample
+from .steps import DDIM, DDPM, SAMPLERS, Denoise, DPMSolverPP, Heun, Sampler
+from .windows import windowed
 
-__all__ = ["ddim", "linear_times", "sample"]
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "SAMPLERS",
+    "DPMSolverPP",
+    "Denoise",
+    "Guidance",
+    "Heun",
+    "Inpaint",
+    "Sampler",
+    "State",
+    "advance",
+    "begin",
+    "clamped",
+    "sample",
+    "slerp",
+    "thresholded",
+    "windowed",
+]

@@ -1,44 +1,105 @@
-"""The loop that samples: one scan of steps over a list of times."""
+"""The loop that samples: one scan of a sampler's steps over a list of times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from ..diffusion import GaussianProcess
 from ..errors import InputError
-from .steps import ddim
+from .steps import DDIM, Denoise, Sampler
 
 
-def linear_times(num_steps: int) -> jax.Array:
-    """num_steps + 1 times from 1 (noise) to 0 (sound), evenly spaced."""
-    if num_steps < 1:
-        raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
-    return jnp.linspace(1.0, 0.0, num_steps + 1)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class State:
+    """What sampling carries from step to step.
+
+    Attributes:
+        x: the noisy sound [b, ...].
+        x0: the estimate of the sound made at the step before, [b, ...].
+        t_last: the time of that step, as times are; the first time itself before the first step.
+        keys: one key per item [b], for samplers that draw noise; else None.
+    """
+
+    x: jax.Array
+    x0: jax.Array
+    t_last: jax.Array
+    keys: jax.Array | None = None
+
+
+def begin(x: jax.Array, t: jax.Array, keys: jax.Array | None = None) -> State:
+    """The state before the first step, from x [b, ...] at the first time t; keys [b] if the sampler draws noise."""
+    return State(x, jnp.zeros_like(x), jnp.asarray(t, x.dtype), keys)
+
+
+def advance(
+    denoise: Denoise,
+    process: GaussianProcess,
+    state: State,
+    times: jax.Array,
+    sampler: Sampler = DDIM(),
+    noise: jax.Array | None = None,
+) -> tuple[State, jax.Array]:
+    """Steps over times [n + 1] (or [n + 1, time, 1], times of their own along the sound), descending.
+
+    A run may be cut into chunks that share a time, to show progress: the state goes from one to the next.
+
+    Args:
+        noise: [n, sampler.draws, b, ...], instead of what the state's keys draw.
+
+    Returns:
+        (the state at the last time, the estimates of x0 [n, b, ...] made at the times before it).
+    """
+    if sampler.draws and state.keys is None and noise is None:
+        raise InputError(f"{type(sampler).__name__} draws noise at every step: give keys, one per item")
+    times = jnp.asarray(times, state.x.dtype)
+
+    def step(state: State, inputs: tuple) -> tuple[State, jax.Array]:
+        t, t_next, fresh = inputs
+        keys = state.keys
+        if sampler.draws and fresh is None:
+            keys, fresh = _draw(keys, sampler.draws, state.x)
+        x, x0 = sampler.step(
+            process, denoise, state.x, _each(t, state.x), _each(t_next, state.x),
+            noise=fresh, x0_last=state.x0, t_last=_each(state.t_last, state.x),
+        )  # fmt: skip
+        return State(x, x0, t, keys), x0
+
+    return jax.lax.scan(step, state, (times[:-1], times[1:], noise))
 
 
 def sample(
-    denoise: Callable[[jax.Array, jax.Array], jax.Array],
+    denoise: Denoise,
     process: GaussianProcess,
     x: jax.Array,
     times: jax.Array,
+    sampler: Sampler = DDIM(),
+    keys: jax.Array | None = None,
 ) -> jax.Array:
     """Sound from noise. Pure: jit, vmap, pmap and differentiate it.
 
     Args:
         denoise: (x [b, ...], t [b]) -> the prediction that the process names; wrap it for guidance.
         x: the state at the first time, [b, ...]; at the beginning sigma * noise.
-        times: descending, [steps + 1]; a run may be cut into chunks that share a time.
+        times: descending, [steps + 1].
+        keys: one per item [b], for samplers that draw noise.
 
     Returns:
         x at the last time, [b, ...].
     """
+    return advance(denoise, process, begin(x, times[0], keys), times, sampler)[0].x
 
-    def step(x, t):
-        each = jnp.broadcast_to(t[0], x.shape[:1])
-        return ddim(process, denoise(x, each), x, t[0], t[1]), None
 
-    x, _ = jax.lax.scan(step, x, jnp.stack([times[:-1], times[1:]], axis=1))
-    return x
+def _each(t: jax.Array, x: jax.Array) -> jax.Array:
+    """A time for every item: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
+    return jnp.broadcast_to(t, (x.shape[0], *jnp.shape(t)))
+
+
+def _draw(keys: jax.Array, count: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(the keys for the steps after this [b], noise [count, b, ...], item i's from its own key alone)."""
+    pairs = jax.vmap(jax.random.split)(keys)
+    shape = (count, *x.shape[1:])
+    return pairs[:, 0], jax.vmap(lambda key: jax.random.normal(key, shape, x.dtype), out_axes=1)(pairs[:, 1])

@@ -1,0 +1,136 @@
+"""Losses of sound: spectral, variational and adversarial, as pure functions that give one number.
+
+Sound is [b, time, channels] in [-1, 1]. All are computed in float32 or wider, and neither they nor their gradients
+lose finiteness at silence or at a constant. Means are over items, so the loss of a batch is the mean of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from .audio.mel import mel_filters
+from .audio.stft import STFT
+from .errors import InputError
+from .layers import full
+
+WINDOWS = (2048, 1024, 512, 256, 128)  # samples
+FLOOR = 1e-5  # of a magnitude whose logarithm is taken: white noise at about -100 dB of full scale
+QUIET = 1e-3  # an RMS magnitude below it counts as this: relative to true silence every error would be infinite
+
+
+def _check_pair(prediction: jax.Array, target: jax.Array) -> None:
+    if prediction.ndim != 3 or prediction.shape != target.shape or 0 in prediction.shape:
+        raise InputError(
+            f"prediction {prediction.shape} and target {target.shape} cannot be compared: both must be "
+            "[b, time, channels], not empty and of one shape"
+        )
+
+
+def _magnitude(x: jax.Array, n_fft: int) -> jax.Array:
+    """Magnitudes [b, frames, frequencies, c], at least FLOOR: smooth where the plain ones have a corner at zero."""
+    z = STFT(n_fft, n_fft // 4).encode(x)
+    return jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
+
+
+def _rms(x: jax.Array) -> jax.Array:
+    """Over frames and frequencies of [b, frames, frequencies, c]; where all are zero, so is the gradient."""
+    power = jnp.mean(jnp.square(x), axis=(1, 2))
+    return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1)), 0)
+
+
+def multi_resolution_stft_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] = WINDOWS) -> jax.Array:
+    """Spectral convergence plus the mean absolute difference of log magnitudes, averaged over several STFTs.
+
+    Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). Of two channels their sum and difference are compared
+    too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a differentiable mixing console).
+    The convergence is one of each item and channel; a target below -60 dB counts as one of -60 dB there.
+
+    Args:
+        prediction, target: [b, time, c], time longer than half the longest window.
+        windows: lengths of the Hann windows in samples, multiples of 4; each moves by a quarter of itself.
+
+    Returns:
+        A scalar; the logarithm is the natural one.
+    """
+    _check_pair(prediction, target)
+    pair = jnp.concatenate([full(prediction), full(target)])
+    if pair.shape[2] == 2:
+        left, right = pair[..., :1], pair[..., 1:]
+        pair = jnp.concatenate([pair, (left + right) * 0.5**0.5, (left - right) * 0.5**0.5], axis=2)
+
+    def at(n_fft):
+        ours, theirs = jnp.split(_magnitude(pair, n_fft), 2)
+        convergence = _rms(ours - theirs) / jnp.maximum(_rms(theirs), QUIET)
+        return jnp.mean(convergence) + jnp.mean(jnp.abs(jnp.log(ours) - jnp.log(theirs)))
+
+    return sum(at(n_fft) for n_fft in windows) / len(windows)
+
+
+def log_mel_loss(
+    prediction: jax.Array, target: jax.Array, sample_rate: int, windows: Sequence[int] = WINDOWS
+) -> jax.Array:
+    """Mean absolute difference of log-mel spectrograms, averaged over several STFTs.
+
+    The mel reconstruction loss of Kumar et al. 2023 (improved RVQGAN). A window of 1024 samples has 80 mel bands from 0
+    to half the sample rate, others in proportion.
+
+    Args:
+        prediction, target: [b, time, c], time longer than half the longest window.
+        sample_rate: in Hz.
+        windows: lengths of the Hann windows in samples, multiples of 4; each moves by a quarter of itself.
+
+    Returns:
+        A scalar; the logarithm is the natural one.
+    """
+    _check_pair(prediction, target)
+    pair = jnp.concatenate([full(prediction), full(target)])
+
+    def at(n_fft):
+        filters = jnp.asarray(mel_filters(n_fft, sample_rate, max(1, n_fft * 80 // 1024)), pair.dtype)
+        mel = jnp.einsum("btfc,fm->btmc", _magnitude(pair, n_fft), filters, precision="highest")
+        ours, theirs = jnp.split(jnp.log(mel + FLOOR), 2)
+        return jnp.mean(jnp.abs(ours - theirs))
+
+    return sum(at(n_fft) for n_fft in windows) / len(windows)
+
+
+def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), in nats, averaged over all elements.
+
+    (mean^2 + variance - log variance - 1) / 2: Kingma & Welling 2014, appendix B. Both arguments have one shape.
+    """
+    mean, log_variance = full(mean), full(log_variance)
+    return jnp.mean(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+
+
+def _mean_over_maps(function, *lists: Sequence[jax.Array]) -> jax.Array:
+    shapes = [[x.shape for x in maps] for maps in lists]
+    if not shapes[0] or any(other != shapes[0] for other in shapes):
+        found = " and ".join(str(shape) for shape in shapes)
+        raise InputError(f"lists of maps with shapes {found}: they must not be empty and agree map for map")
+    return sum(jnp.mean(function(*map(full, maps))) for maps in zip(*lists, strict=True)) / len(shapes[0])
+
+
+def hinge_discriminator_loss(real: Sequence[jax.Array], fake: Sequence[jax.Array]) -> jax.Array:
+    """max(0, 1 - real) + max(0, 1 + fake), averaged over each map of scores, then over maps (Lim & Ye 2017).
+
+    Args:
+        real, fake: a discriminator's scores of true and of generated sound: maps of any shape, the same in both lists.
+    """
+    return _mean_over_maps(lambda r, f: jax.nn.relu(1 - r) + jax.nn.relu(1 + f), real, fake)
+
+
+def hinge_generator_loss(fake: Sequence[jax.Array]) -> jax.Array:
+    """Minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017)."""
+    return _mean_over_maps(jnp.negative, fake)
+
+
+def feature_matching_loss(real: Sequence[jax.Array], fake: Sequence[jax.Array]) -> jax.Array:
+    """Mean absolute difference of a discriminator's features of true and generated sound, averaged over its maps.
+
+    Kumar et al. 2019 (MelGAN). Maps have any shape, the same in both lists.
+    """
+    return _mean_over_maps(lambda r, f: jnp.abs(r - f), real, fake)

@@ -1,0 +1,54 @@
+"""Long sounds from a net of short ones: overlapped windows, merged at every step."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import InputError
+from .steps import Denoise
+
+
+def windowed(denoise: Denoise, window: int, hop: int, *, circular: bool = False) -> Denoise:
+    """``denoise`` for sounds longer than the net was trained on, by windows one after the other (Bar-Tal et al. 2023).
+
+    Every step predicts each window by itself, and blends where they overlap by weights that vanish at a window's ends,
+    so no seam is ever decided by one window alone. Memory is that of one window.
+
+    Args:
+        denoise: for [b, window, c].
+        window: samples that the net sees at once.
+        hop: samples from one window to the next, at most `window`; half of it is usual.
+        circular: the end goes on at the beginning: the sound loops without a seam.
+
+    Returns:
+        a denoise for [b, time, c], time at least `window`.
+    """
+    if not 1 <= hop <= window:
+        raise InputError(f"the hop between windows is {hop}: it must be at least 1 and at most the window, {window}")
+    # Above zero at both ends, for what only one window covers.
+    ramp = np.minimum(np.arange(1, window + 1), np.arange(window, 0, -1)) / (window / 2)
+    weight = np.minimum(ramp * window / (2 * max(window - hop, 1)), 1)[:, None]
+
+    def long(x: jax.Array, t: jax.Array) -> jax.Array:
+        length = x.shape[1]
+        if length < window:
+            raise InputError(f"the sound has {length} samples: at least one window of {window} is needed")
+        if circular:
+            starts = np.arange(0, length, hop)
+        else:
+            starts = np.minimum(np.arange(0, length - window + hop, hop), length - window)
+        places = (starts[:, None] + np.arange(window)) % length
+        total = np.zeros((length, 1))
+        np.add.at(total, places.reshape(-1), np.tile(weight, (len(starts), 1)))
+        share = jnp.asarray(weight, x.dtype)
+
+        def one(merged: jax.Array, place: jax.Array) -> tuple[jax.Array, None]:
+            part = denoise(jnp.take(x, place, axis=1), t).astype(x.dtype)
+            return merged.at[:, place].add(share * part), None
+
+        merged, _ = jax.lax.scan(one, jnp.zeros_like(x), jnp.asarray(places))
+        return merged / jnp.asarray(total, x.dtype)
+
+    return long
