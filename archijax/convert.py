@@ -1,7 +1,7 @@
 """Names and layouts of the PyTorch originals' weights, and the conversion both ways.
 
 :func:`entries` walks a net and says, for every parameter, where it stands in the state_dict of the same net built with
-a-unet or audio-diffusion-pytorch. Both directions read that one table.
+a-unet, audio-diffusion-pytorch or audio-encoders-pytorch. Both directions read that one table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import flax.linen as nn
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from . import attention, conditioning, layers, transforms, unet
+from . import attention, bottlenecks, conditioning, discriminator, encoders, layers, transforms, unet
+from .audio.mel import mel_filters
 from .errors import InputError
 
 Path = tuple[str, ...]
@@ -25,7 +26,8 @@ class Entry:
     """One parameter: its path in Flax, its names in PyTorch (several where it is listed again), and its layout.
 
     Layouts: "same"; "kernel", [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed", [in, out, *sizes]
-    in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here.
+    in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here. An entry with a
+    ``constant`` is no parameter but an array, such as a window, that PyTorch lists and the settings determine.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Entry:
     layout: str = "same"
     dims: int = 1
     shape: tuple[int, ...] = ()
+    constant: np.ndarray | None = None
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
         if self.layout == "kernel":
@@ -61,7 +64,7 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
         state: the state_dict, numpy arrays by name.
 
     Raises:
-        InputError: tensors are missing, left over or of another shape, named.
+        InputError: tensors are missing, left over, of another shape, or of other settings, named.
     """
     wanted = {name for entry in table for name in entry.names}
     missing, extra = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
@@ -72,6 +75,9 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
     params = {}
     for entry in table:
         theirs = np.asarray(state[entry.names[0]])
+        if entry.constant is not None:
+            _check_constant(entry, theirs)
+            continue
         params[entry.path] = entry.to_flax(theirs)
         if params[entry.path].shape != entry.shape:
             raise InputError(
@@ -84,7 +90,19 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Flax parameters as a PyTorch state_dict, parameters that it lists more than once written again."""
     flat = flatten_dict(params)
-    return {name: entry.to_torch(np.asarray(flat[entry.path])) for entry in table for name in entry.names}
+    return {
+        name: entry.to_torch(np.asarray(flat[entry.path])) if entry.constant is None else entry.constant
+        for entry in table
+        for name in entry.names
+    }
+
+
+def _check_constant(entry: Entry, theirs: np.ndarray) -> None:
+    if theirs.shape != entry.constant.shape or not np.allclose(theirs, entry.constant, rtol=0, atol=1e-4):
+        raise InputError(
+            f"{entry.names[0]} of shape {theirs.shape} is not the array of shape {entry.constant.shape} that the "
+            "net's settings give: build it with the settings of these weights"
+        )
 
 
 def entries(module: nn.Module, params: Mapping[str, Any]) -> list[Entry]:
@@ -99,11 +117,14 @@ def entries(module: nn.Module, params: Mapping[str, Any]) -> list[Entry]:
     """
     flat = flatten_dict(params)
     # Some parameters exist only where channels change, which the module alone does not know.
-    table = [entry for entry in _walk(module, (), "") if entry.path in flat]
+    table = [entry for entry in _walk(module, (), "") if entry.path in flat or entry.constant is not None]
     if rest := flat.keys() - {entry.path for entry in table}:
         raise InputError(f"{'/'.join(min(rest))} is not part of the PyTorch originals: it has no name to convert to")
     dims = max((flat[entry.path].ndim - 2 for entry in table if entry.layout == "kernel"), default=1)
-    return [dataclasses.replace(entry, dims=dims, shape=flat[entry.path].shape) for entry in table]
+    return [
+        entry if entry.constant is not None else dataclasses.replace(entry, dims=dims, shape=flat[entry.path].shape)
+        for entry in table
+    ]
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
@@ -196,6 +217,64 @@ def _learned_transform(module: transforms.LearnedTransform, path: Path, name: st
     yield from _walk(module.net, (*path, "net"), f"{name}blocks.2.")
 
 
+def _encoder_resnet(path: Path, name: str) -> Iterator[Entry]:
+    """A resnet as audio-encoders-pytorch names it."""
+    for i in range(2):
+        yield from _norm((*path, f"block_{i}", "norm"), f"{name}block{i + 1}.groupnorm.")
+        yield from _affine((*path, f"block_{i}", "conv"), f"{name}block{i + 1}.project.")
+    yield from _affine((*path, "skip"), f"{name}to_out.")
+
+
+def _encoder(module: encoders.Encoder1d, path: Path, name: str) -> Iterator[Entry]:
+    yield from _encoder_resnet((*path, "to_in", "resnet"), f"{name}to_in.block.")
+    for i, count in enumerate(module.num_blocks):
+        yield from _affine((*path, f"down_{i}", "downsample"), f"{name}downsamples.{i}.downsample.")
+        for j in range(count):
+            yield from _encoder_resnet((*path, f"down_{i}", f"items_{j}"), f"{name}downsamples.{i}.blocks.{j}.")
+    yield from _affine((*path, "to_out"), f"{name}to_out.")
+    for i, bottleneck in enumerate(module.bottleneck):
+        yield from _walk(bottleneck, (*path, f"bottlenecks_{i}"), f"{name}bottlenecks.{i}.")
+
+
+def _decoder(module: encoders.Decoder1d, path: Path, name: str) -> Iterator[Entry]:
+    yield from _affine((*path, "to_in"), f"{name}to_in.")
+    for i, (count, factor) in enumerate(zip(module.num_blocks, module.factors, strict=True)):
+        for j in range(count):
+            yield from _encoder_resnet((*path, f"up_{i}", f"items_{j}"), f"{name}upsamples.{i}.blocks.{j}.")
+        layout = "kernel" if factor == 1 else "transposed"
+        yield from _affine((*path, f"up_{i}", "upsample"), f"{name}upsamples.{i}.upsample.", layout=layout)
+    yield from _encoder_resnet((*path, "to_out"), f"{name}to_out.block.")
+
+
+def _autoencoder(module: encoders.AutoEncoder1d, path: Path, name: str) -> Iterator[Entry]:
+    module = module.bind({})
+    yield from _walk(module.encoder, (*path, "encoder"), f"{name}encoder.")
+    yield from _walk(module.decoder, (*path, "decoder"), f"{name}decoder.")
+
+
+def _window(length: int, name: str) -> Iterator[Entry]:
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    yield Entry((), (name,), constant=window.astype(np.float32))
+
+
+def _magnitude_encoder(module: encoders.ME1d, path: Path, name: str) -> Iterator[Entry]:
+    yield from _encoder(module, path, name)
+    yield from _window(module.stft.window_length or module.stft.n_fft, f"{name}stft.window")
+
+
+def _magnitude_autoencoder(module: encoders.MAE1d, path: Path, name: str) -> Iterator[Entry]:
+    yield from _autoencoder(module, path, name)
+    yield from _window(module.stft.window_length or module.stft.n_fft, f"{name}stft.window")
+
+
+def _mel_encoder(module: encoders.MelE1d, path: Path, name: str) -> Iterator[Entry]:
+    yield from _encoder(module, path, name)
+    mel = module.mel
+    yield from _window(mel.window_length or mel.n_fft, f"{name}mel.to_spectrogram.window")
+    filters = mel_filters(mel.n_fft, mel.sample_rate, mel.n_mel_channels).astype(np.float32)
+    yield Entry((), (f"{name}mel.to_mel_scale.fb",), constant=filters)
+
+
 _NAMES = {
     layers.Resnet: _resnet,
     layers.ConvNeXtV2: _convnext,
@@ -214,4 +293,19 @@ _NAMES = {
     conditioning.ClassifierFreeGuidance: _guidance,
     conditioning.AppendChannels: _append,
     transforms.LearnedTransform: _learned_transform,
+    encoders.Encoder1d: _encoder,
+    encoders.Decoder1d: _decoder,
+    encoders.AutoEncoder1d: _autoencoder,
+    encoders.ME1d: _magnitude_encoder,
+    encoders.MAE1d: _magnitude_autoencoder,
+    encoders.MelE1d: _mel_encoder,
+    discriminator.Discriminator1d: lambda m, path, name: _walk(m.encoder, (*path, "encoder"), f"{name}discriminator."),
+    bottlenecks.TanhBottleneck: lambda m, path, name: iter(()),
+    bottlenecks.NoiserBottleneck: lambda m, path, name: iter(()),
+    bottlenecks.VariationalBottleneck: lambda m, path, name: _affine(
+        (*path, "to_mean_and_std"), f"{name}to_mean_and_std."
+    ),
+    bottlenecks.BitcodesBottleneck: lambda m, path, name: iter(
+        [Entry((*path, "codebook"), (f"{name}bitcodes.codebook",))]
+    ),
 }

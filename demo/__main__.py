@@ -16,11 +16,11 @@ import numpy as np
 from archijax import DiffusionConfig, cli
 from archijax.atomic import replacing
 from archijax.audio import files, plots
+from archijax.audio.loudness import gain
 from demo import music, table
-from sample.generate import Generation
+from sample.generation import Generation
 from sample.model import Loaded, load
 from train.__main__ import main as train
-from train.dataset import normalize
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.py"
 SEEDS = 4
@@ -101,7 +101,7 @@ class Demo:
         for prompt, sound, number in zip(prompts, sounds, [*range(SEEDS)] * len(music.INSTRUMENTS), strict=True):
             files.write(self.out / "sounds" / f"{prompt}_{number}.wav", sound, config.sample_rate)
         loud = {"real": real, "generated": np.clip(sounds, -1, 1)}
-        rows = {name: [normalize(clip, -14.0) for clip in some[::SEEDS]] for name, some in loud.items()}
+        rows = {name: [clip * gain(clip, -14.0) for clip in some[::SEEDS]] for name, some in loud.items()}
         plots.spectrogram_grid(self.out / "spectrograms.png", rows, config.sample_rate, columns=music.INSTRUMENTS)
         cli.say(f"Sounds are in {self.out / 'sounds'}, the pictures in {self.out / 'spectrograms.png'}.")
         hits = [shown.hits for shown in tables.values()]

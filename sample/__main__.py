@@ -4,6 +4,7 @@ import sys
 
 from archijax import cli
 from archijax.errors import InputError
+from sample.edit import Extend, Inpaint, Vary
 from sample.generate import Generate
 
 USAGE = """\
@@ -12,12 +13,15 @@ usage: python -m sample VERB --model DIR [options]
 Uses the model that a training run left in DIR. The verbs:
 
     generate    sounds from noise, following prompts if the model reads text
+    inpaint     a part of a sound made anew
+    vary        variations of a sound
+    extend      a sound going on
 
 python -m sample VERB --help lists the options of a verb.
 
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
-VERBS = {"generate": Generate}
+VERBS = {"generate": Generate, "inpaint": Inpaint, "vary": Vary, "extend": Extend}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,12 +21,14 @@ class Loaded:
         model: what it does.
         variables: its collections, on the device; the parameters are the moving average.
         tokenizer: what reads its prompts; None for a model without text conditioning.
+        loudness: root mean square in dBFS that its training sounds were brought to, or None.
     """
 
     config: DiffusionConfig
     model: DiffusionModel
     variables: dict[str, Any]
     tokenizer: Any | None
+    loudness: float | None = None
 
 
 def load(folder: str | Path) -> Loaded:
@@ -48,4 +50,13 @@ def load(folder: str | Path) -> Loaded:
 
         tokenizer = load_tokenizer(config.text.tokenizer)
     variables = jax.device_put({"params": trees["ema"], "frozen": trees["frozen"], "state": trees["state"]})
-    return Loaded(config, config.build(), variables, tokenizer)
+    return Loaded(config, config.build(), variables, tokenizer, settings.get("data", {}).get("normalize"))
+
+
+def frames(name: str, seconds: float, sample_rate: int) -> int:
+    """Seconds as frames, at least one. Raises InputError, naming the setting, if there cannot be so many."""
+    # Arrays of more samples than that have no index.
+    longest = (2**31 - 1) // sample_rate
+    if not 0 < seconds <= longest:
+        raise InputError(f"{name} is {seconds}, but must be above 0 and at most {longest}.")
+    return max(1, round(seconds * sample_rate))

@@ -36,16 +36,19 @@ class Output:
         self.folder, self.sample_rate = folder, sample_rate
         self.written, self.clipped, self.worst = 0, 0, 0.0
 
-    def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str]) -> None:
-        """Writes `sound` [time, channels] as NAME.wav and its picture as NAME.png; prints the path of the first."""
+    def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str], exact: bool = False) -> None:
+        """Writes `sound` [time, channels] as NAME.wav and its picture as NAME.png; prints the path of the first.
+
+        With `exact` its samples are written as they are, also those beyond full scale.
+        """
         path = self.folder / f"{name}.wav"
-        files.write(path, sound, self.sample_rate, tags)
+        files.write(path, sound, self.sample_rate, tags, exact=exact)
         title = textwrap.shorten(title, 90, placeholder=" …")
         with warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             plots.spectrogram(path.with_suffix(".png"), np.clip(sound, -1, 1), self.sample_rate, title)
-        beyond = float(np.mean(np.abs(sound) > 1))
+        beyond = 0.0 if exact else float(np.mean(np.abs(sound) > 1))
         self.written += 1
         self.clipped += beyond > MUCH
         self.worst = max(self.worst, beyond)

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from golden_layout import Built, first, last
 
+from archijax.audio.cqt import CQT
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.resample import resample
 from archijax.audio.stft import STFT, from_polar, to_polar
 
 
@@ -25,7 +28,11 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         z = jax.lax.complex(a, b) if args["use_complex"] else from_polar(a, b)
         samples = a.shape[1] * args["hop_length"]
         below = 2 ** int(np.log2(samples))
-        return [last(stft.decode(z, below if samples < 1.5 * below else 2 * below))]
+        length = below if samples <= 1.5 * below else 2 * below
+        reach = (a.shape[1] - 1) * args["hop_length"] + (args["num_fft"] + args["window_length"]) // 2
+        reach -= args["num_fft"] // 2
+        wave = last(stft.decode(z, min(length, reach)))
+        return [np.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch fills up with zeros
 
     def flat(tensors, kwargs, draws):
         both = [theirs(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
@@ -44,4 +51,39 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
     return Built({}, lambda params: {}, calls, phases)
 
 
-BUILDERS = {"STFT": stft_case}
+def mel_case(args: dict, state: dict, example: dict) -> Built:
+    names = {"win_length": "window_length"}
+    args = {names.get(name, name): value for name, value in args.items()}
+
+    def call(tensors, kwargs, draws):
+        kwargs = {**args, **kwargs}
+        log, power = kwargs.pop("normalize_log", False), kwargs.pop("normalize", False)
+        normalize = "log" if log else "max" if power else None
+        mel = MelSpectrogram(**kwargs, normalize=normalize).encode(first(tensors["waveform"]))
+        return [np.asarray(mel).transpose(0, 3, 2, 1)]
+
+    return Built({}, lambda params: {}, {"__call__": call})
+
+
+def resample_case(args: dict, state: dict, example: dict) -> Built:
+    def call(tensors, kwargs, draws):
+        return [last(resample(first(tensors["waveforms"]), **args, **kwargs))]
+
+    return Built({}, lambda params: {}, {"resample": call})
+
+
+def cqt_case(args: dict, state: dict, example: dict) -> Built:
+    cqt = CQT(**args)
+
+    def encode(tensors, kwargs, draws):
+        z = np.asarray(cqt.encode(first(tensors["waveform"]))).transpose(0, 3, 2, 1)
+        return [z.real, z.imag]
+
+    def decode(tensors, kwargs, draws):
+        z = tensors["real"] + 1j * tensors["imag"]
+        return [last(cqt.decode(jnp.asarray(z.transpose(0, 3, 2, 1), jnp.complex64)))]
+
+    return Built({}, lambda params: {}, {"encode": encode, "decode": decode})
+
+
+BUILDERS = {"CQT": cqt_case, "MelSpectrogram": mel_case, "STFT": stft_case, "resample": resample_case}

@@ -7,6 +7,11 @@ from nets import UNET
 
 import archijax as aj
 from archijax import convert
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import STFT
+from archijax.bottlenecks import BitcodesBottleneck, TanhBottleneck, VariationalBottleneck, VectorQuantizer
+from archijax.discriminator import Discriminator1d
+from archijax.encoders import AutoEncoder1d, MAE1d, ME1d, MelE1d
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +53,56 @@ def test_modules_of_ones_own_have_no_names():
     params = net.init(jax.random.key(0), jnp.zeros((1, 4, 2)))["params"]
     with pytest.raises(aj.InputError, match="Gain is not part of the PyTorch originals"):
         convert.entries(net, params)
+
+
+LEVELS = dict(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
+SOUND = jnp.zeros((1, 48, 1))
+ENCODERS = {
+    "autoencoder": (
+        AutoEncoder1d(
+            **LEVELS,
+            in_channels=1,
+            bottleneck_channels=4,
+            bottleneck=[VariationalBottleneck(), TanhBottleneck(), BitcodesBottleneck(4, 3)],
+        ),
+        (SOUND,),
+    ),
+    "magnitude autoencoder": (MAE1d(**LEVELS, in_channels=1, stft=STFT(15, 4, 10)), (jnp.ones((1, 12, 8, 1)),)),
+    "magnitudes": (ME1d(**LEVELS, stft=STFT(15, 4, 10)), (SOUND,)),
+    "mel": (MelE1d(**LEVELS, mel=MelSpectrogram(16, 4, sample_rate=8000, n_mel_channels=3)), (SOUND,)),
+    "discriminator": (Discriminator1d(ME1d(**LEVELS, stft=STFT(15, 4))), (SOUND, SOUND)),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_convert_there_and_back(name):
+    net, inputs = ENCODERS[name]
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *inputs))["params"]
+    draw = np.random.default_rng(0).standard_normal
+    params = jax.tree.map(lambda leaf: draw(leaf.shape, np.float32), shapes)
+    table = convert.entries(net, shapes)
+    state = convert.to_torch(table, params)
+    back = convert.from_torch(table, state)
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+    again = convert.to_torch(table, back)
+    assert again.keys() == state.keys()
+    assert any(name.endswith("window") for name in state) == (name != "autoencoder")
+
+
+def test_a_window_of_other_settings_is_named():
+    net, inputs = ENCODERS["magnitudes"]
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *inputs))["params"]
+    table = convert.entries(net, shapes)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = convert.to_torch(table, zeros)
+    np.testing.assert_allclose(state["stft.window"][5], 1)
+    for window in (np.ones(10, np.float32), state["stft.window"][:8]):
+        with pytest.raises(aj.InputError, match=r"stft.window of shape .* is not the array of shape \(10,\)"):
+            convert.from_torch(table, {**state, "stft.window": window})
+
+
+def test_a_bottleneck_of_ones_own_has_no_names():
+    net = AutoEncoder1d(**LEVELS, in_channels=1, bottleneck=VectorQuantizer(16, num_codes=4))
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), SOUND))["params"]
+    with pytest.raises(aj.InputError, match="VectorQuantizer is not part of the PyTorch originals"):
+        convert.entries(net, shapes)

@@ -7,7 +7,7 @@ import pytest
 
 from archijax.audio import files
 from archijax.errors import InputError
-from train.dataset import Crops, DataConfig, batches, normalize, split
+from train.dataset import Crops, DataConfig, batches, split
 from train.manifest import Entry, Manifest, index
 
 CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=3, prefetch=3)
@@ -197,17 +197,6 @@ def test_mixed_sources_are_converted(tmp_path):
     # A hundred frames of 44.1 kHz last 36 frames here; full scale stops them short of -20 dBFS.
     assert 0.99 < np.abs(batch["audio"][~tone]).max() <= 1
     assert set(texts(batch)) <= {"a quiet tone", "b", ""}
-
-
-def test_normalize():
-    rng = np.random.default_rng(0)
-    audio = (0.01 * rng.standard_normal((1_000, 2))).astype(np.float32)
-    scaled = normalize(audio, -18.0)
-    assert scaled.dtype == np.float32
-    assert 20 * np.log10(np.sqrt(np.mean(scaled**2))) == pytest.approx(-18, abs=1e-3)
-    assert np.abs(normalize(audio, 0.0)).max() == pytest.approx(1, abs=1e-6)
-    silence = np.full((10, 1), 1e-6, np.float32)
-    np.testing.assert_array_equal(normalize(silence, -18.0), silence)
 
 
 def test_split():

@@ -13,7 +13,8 @@ from archijax.checkpoints import Checkpoints
 from archijax.config import to_dict
 from archijax.text import tokenize
 from sample.__main__ import main
-from sample.generate import _begin, _step, generate, load
+from sample.generation import _begin, _step, generate
+from sample.model import load
 from sample.output import Output, slugs
 
 LENGTH, RATE = 256, 4000

@@ -61,9 +61,7 @@ def test_the_exact_denoiser_of_one_sound_recovers_it(process, sampler):
     np.testing.assert_allclose(out, SOUND, atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=lambda a: str(a)
-)
+@pytest.mark.parametrize(("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=lambda a: str(a))
 @pytest.mark.parametrize("process", [v_diffusion(), rectified_flow(), edm()], ids=["v", "flow", "edm"])
 def test_samplers_converge_with_the_order_of_their_papers(process, sampler, order):
     # From 0.9 to 0.1 of the way, where the exact flow of a Gaussian keeps (x - alpha mean) / deviation of x.
@@ -139,15 +137,16 @@ def test_twenty_steps_of_dpm_solver_beat_fifty_of_ddim_on_two_points():
     x = noise_at(process, [1.0], 2000)
     denoise = two_points(process)
 
+    # Down to a fifth of the way: at the end nearly every item is at one of the points, whatever the steps.
     def run(steps, sampler):
-        return jax.jit(lambda x: sample(denoise, process, x, process.times(steps), sampler))(x)
+        return jax.jit(lambda x: sample(denoise, process, x, jnp.linspace(1.0, 0.2, steps + 1), sampler))(x)
 
     wanted = run(2000, Heun())
     error = {
         name: float(jnp.abs(run(steps, sampler) - wanted).mean())
         for name, steps, sampler in (("ddim", 50, DDIM()), ("dpm++", 20, DPMSolverPP()))
     }
-    assert error["dpm++"] < error["ddim"]
+    assert error["dpm++"] < 0.5 * error["ddim"], error
 
 
 def test_a_run_cut_into_chunks_is_the_same_run():

@@ -12,6 +12,7 @@ import grain
 import numpy as np
 
 from archijax.audio import files
+from archijax.audio.loudness import gain
 from archijax.errors import InputError
 from train.manifest import Manifest
 from train.prompts import describe, prompt
@@ -166,17 +167,6 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
     )
 
 
-def normalize(audio: np.ndarray, level: float) -> np.ndarray:
-    """Scales [time, channels] to a root mean square of ``level`` dBFS, or less where the peak would pass 1.
-
-    What is silent (below -80 dBFS, the noise of 14 bits) stays so.
-    """
-    loudness, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
-    if loudness < 1e-4:
-        return audio
-    return audio * np.float32(min(10 ** (level / 20) / loudness, 1 / peak))
-
-
 class _Loader:
     """Reads a crop and draws its prompt; called from several threads."""
 
@@ -216,7 +206,7 @@ class _Loader:
             frames=config.length,
         )
         if config.normalize is not None:
-            audio = normalize(audio, config.normalize)
+            audio = audio * gain(audio, config.normalize)
         return np.clip(audio, -1.0, 1.0), text
 
     def _report(self, file, error):

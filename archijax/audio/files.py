@@ -145,7 +145,14 @@ def read(
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-def write(path: str | Path, audio: np.ndarray, sample_rate: int, tags: dict[str, str] | None = None) -> None:
+def write(
+    path: str | Path,
+    audio: np.ndarray,
+    sample_rate: int,
+    tags: dict[str, str] | None = None,
+    *,
+    exact: bool = False,
+) -> None:
     """Writes a sound file; it appears under its name only when it is complete.
 
     The suffix gives the format: .wav and .flac with 24 bits (so that rounding, 6e-8, is far below what float32 audio is
@@ -156,6 +163,7 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int, tags: dict[str,
       audio: [time, channels].
       sample_rate: in Hz.
       tags: names as in `AudioInfo.tags`.
+      exact: every float32 sample as it is, not clipped; for .wav alone.
 
     Raises:
       InputError: wrong shape, empty or not finite audio, a format, rate or tag that cannot be written, or an output
@@ -178,8 +186,13 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int, tags: dict[str,
         raise InputError(f"Tag {unknown[0]!r} cannot be written to {path}: the names are {', '.join(sorted(_TAGS))}.")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
-    audio = np.clip(audio, -1.0, 1.0)
     kind, subtype = _WRITTEN[path.suffix.lower()]
+    if exact and kind != "WAV":
+        raise InputError(f"{path} cannot hold float samples exactly: the suffix must be .wav.")
+    if exact:
+        subtype = "FLOAT"
+    else:
+        audio = np.clip(audio, -1.0, 1.0)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:

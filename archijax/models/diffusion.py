@@ -171,6 +171,8 @@ class DiffusionModel:
         """
         keys, times = per_item(keys, shape[0]), self.process.times(num_steps, spacing, strength=strength)
         x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
+        if negative is not None:
+            negative = self.conditioning(variables, negative)
         denoise = self.denoiser(
             variables, guidance=guidance, negative=negative, clamp=clamp, threshold=threshold, window=window,
             **self.conditioning(variables, batch),
@@ -242,7 +244,8 @@ class DiffusionModel:
         """The net as ``denoise(x, t) -> prediction``, its conditioning and guidance set.
 
         Args:
-            guidance, negative, clamp, threshold, window: as for :meth:`sample`.
+            guidance, clamp, threshold, window: as for :meth:`sample`.
+            negative: from :meth:`conditioning`, of what to guide away from.
             conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
         """
         net = self._net(variables)
@@ -253,7 +256,7 @@ class DiffusionModel:
 
         else:
             guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-            away = self._away(variables, guidance, negative, conditioning)
+            away = self._away(guidance, negative or {}, conditioning)
 
             def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
                 own = {"embedding_mask": jnp.zeros(len(x), bool), **conditioning}
@@ -302,18 +305,17 @@ class DiffusionModel:
             {"params": variables["params"]["net"]}, *args, **conditioning
         )
 
-    def _away(self, variables, guidance: Guidance, negative: dict | None, conditioning: dict) -> dict[str, jax.Array]:
+    def _away(self, guidance: Guidance, negative: dict, conditioning: dict) -> dict[str, jax.Array]:
         """What the negative half is conditioned on in place of the other half's."""
         if self.embedding_mask_proba == 0:
             raise InputError(f"guidance is {guidance.scale}, but this model was not trained to be guided: use 1")
-        away = {} if negative is None else self.conditioning(variables, negative)
-        for name, array in away.items():
-            if name not in conditioning or array.shape != conditioning[name].shape:
-                found = conditioning[name].shape if name in conditioning else "absent"
+        for name, array in negative.items():
+            found = conditioning[name].shape if name in conditioning else "absent"
+            if array.shape != found:
                 raise InputError(
-                    f"the negative {name} has shape {array.shape}, the positive one {found}: make them equal"
+                    f"the negative {name} has shape {array.shape}, the positive one is {found}: make them equal"
                 )
-        return away
+        return negative
 
     def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
         extra = -sounds.shape[1] % getattr(self.net, "length_multiple", 1)

@@ -1,0 +1,278 @@
+"""Bottlenecks: what stands between an encoder and a decoder, and makes a latent bounded, noisy or discrete.
+
+Every bottleneck is a module of one interface, ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent,
+info)``: x and the latent are [b, n, channels], ``info`` is a dict of arrays, in it "loss" where there is something to
+minimise. What is random comes from ``keys``, one per item, or from ``draws``, the random numbers themselves as
+:meth:`Bottleneck.draw` makes them. Several in sequence are a tuple that encoders take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .errors import InputError
+from .layers import Conv, full
+
+
+class Bottleneck(nn.Module):
+    """The interface; by itself it changes nothing."""
+
+    def draw(self, keys: jax.Array, shape: tuple[int, int]) -> jax.Array | None:
+        """Random numbers for items with keys [b] and shape [n, channels]; None if it needs none."""
+        return None
+
+    def __call__(
+        self, x: jax.Array, *, keys: jax.Array | None = None, draws: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Maps x [b, n, channels] to (latent [b, n, channels], info).
+
+        Args:
+            keys: one key per item [b].
+            draws: the random numbers instead of keys.
+            train: True in training; False is the form for use.
+
+        Raises:
+            InputError: training without keys or draws where something is random.
+        """
+        return x, {}
+
+    def _draws(self, x: jax.Array, keys: jax.Array | None, draws: jax.Array | None, train: bool) -> jax.Array | None:
+        if draws is not None:
+            return draws
+        if keys is not None:
+            if keys.shape != x.shape[:1]:
+                raise InputError(f"keys have shape {keys.shape}: one key per item, [{len(x)}], is needed")
+            return self.draw(keys, x.shape[1:])
+        if train:
+            raise InputError(f"{type(self).__name__} found neither keys nor draws in training: pass one key per item")
+        return None
+
+
+class TanhBottleneck(Bottleneck):
+    """Latents in (-1, 1)."""
+
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        return jnp.tanh(x), {}
+
+
+class NoiserBottleneck(Bottleneck):
+    """Adds Gaussian noise in training, so that neighbouring latents mean similar things.
+
+    Fields: sigma, the noise's standard deviation.
+    """
+
+    sigma: float = 1.0
+
+    def draw(self, keys, shape):
+        return _normal(keys, shape)
+
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        return (x + self.sigma * self._draws(x, keys, draws, train) if train else x), {}
+
+
+class VariationalBottleneck(Bottleneck):
+    """A Gaussian per latent, mean in (-1, 1) and log-variance in (0, 2) as in audio-encoders-pytorch.
+
+    With keys or draws the latent is a sample, without it is the mean. ``info`` has "kl", twice the divergence from a
+    standard Gaussian (Kingma & Welling 2014, appendix B, without its half), averaged over all latents; "loss", that
+    times ``loss_weight``; "mean" and "log_variance".
+    """
+
+    loss_weight: float = 1.0
+
+    def draw(self, keys, shape):
+        return _normal(keys, shape)
+
+    @nn.compact
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        x = full(x)
+        mean, log_variance = jnp.split(jnp.tanh(Conv(2 * x.shape[-1], name="to_mean_and_std", dtype=x.dtype)(x)), 2, -1)
+        log_variance = log_variance + 1
+        eps = self._draws(x, keys, draws, train)
+        latent = mean if eps is None else mean + jnp.exp(log_variance / 2) * eps
+        kl = jnp.mean(jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1)
+        return latent, {"loss": self.loss_weight * kl, "kl": kl, "mean": mean, "log_variance": log_variance}
+
+
+class BitcodesBottleneck(Bottleneck):
+    """Each latent is ``num_bits`` bits: the sum of one of two learned vectors per bit (bitcodes-pytorch).
+
+    In use the nearer vector of each pair is taken; in training one is drawn (Gumbel-softmax with a straight-through
+    gradient, Jang et al. 2017). ``info`` has "bits" [b, n, num_bits], the nearer ones, int32.
+
+    Fields:
+        channels: of the latent.
+        temperature: of the softmax that the gradient goes through.
+    """
+
+    channels: int
+    num_bits: int
+    temperature: float = 1.0
+
+    def setup(self):
+        self.codebook = self.param("codebook", nn.initializers.normal(1.0), (2 * self.num_bits, self.channels))
+
+    def draw(self, keys, shape):
+        return jax.vmap(lambda key: jax.random.gumbel(key, (shape[0], self.num_bits, 2)))(keys)
+
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        x = full(_with_channels(x, self.channels))
+        codebook = self.codebook.astype(x.dtype)
+        pairs = jnp.matmul(x, codebook.T, precision=lax.Precision.HIGHEST).reshape(*x.shape[:2], self.num_bits, 2)
+        bits = jnp.argmax(pairs, axis=-1).astype(jnp.int32)
+        if not train:
+            return self.from_bits(bits), {"bits": bits}
+        noisy = (pairs + self._draws(x, keys, draws, train)) / self.temperature
+        soft = nn.softmax(noisy)
+        hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), 2, dtype=soft.dtype)
+        return self._sum(hard - lax.stop_gradient(soft) + soft), {"bits": bits}
+
+    def from_bits(self, bits: jax.Array) -> jax.Array:
+        """The latent [b, n, channels] of bits [b, n, num_bits]: exactly the one that had them."""
+        if bits.shape[-1] != self.num_bits:
+            raise InputError(f"bits have shape {bits.shape}: the last axis must be {self.num_bits} (num_bits)")
+        return self._sum(jax.nn.one_hot(bits, 2, dtype=self.codebook.dtype))
+
+    def _sum(self, choice: jax.Array) -> jax.Array:
+        """[b, n, num_bits, 2], one of each pair -> [b, n, channels]."""
+        choice = choice.reshape(*choice.shape[:-2], -1)
+        return jnp.matmul(choice, self.codebook.astype(choice.dtype), precision=lax.Precision.HIGHEST)
+
+
+def to_bits(numbers: jax.Array, num_bits: int) -> jax.Array:
+    """Whole numbers [...] as bits [..., num_bits], highest first; the inverse of :func:`to_decimal`."""
+    return numbers[..., None] >> _places(num_bits) & 1
+
+
+def to_decimal(bits: jax.Array) -> jax.Array:
+    """Bits [..., num_bits], highest first, as whole numbers [...] int32; at most 31 bits."""
+    return jnp.sum(bits.astype(jnp.int32) << _places(bits.shape[-1]), axis=-1, dtype=jnp.int32)
+
+
+def _places(num_bits: int) -> jax.Array:
+    if num_bits > 31:
+        raise InputError(f"{num_bits} bits do not fit into a 32-bit number: use at most 31, or keep the bits")
+    return jnp.arange(num_bits - 1, -1, -1, dtype=jnp.int32)
+
+
+class VectorQuantizer(Bottleneck):
+    """Replaces each latent by the nearest of ``num_codes`` vectors, what remains by the next level's, and so on.
+
+    VQ-VAE (van den Oord et al. 2017) with a straight-through gradient, a commitment loss, and a codebook that follows
+    the encoder by moving averages (its appendix A.1); levels as in residual quantisation (Zeghidour et al. 2021).
+    The codebook is no parameter: it lives in the collection "state", "codebook" [num_levels, num_codes, channels] and
+    "usage" [num_levels, num_codes], each code's share of the latents, and a training call that may write that
+    collection (``apply(..., train=True, mutable=["state"])``) moves it. A code that is hardly used becomes one of the
+    batch's own latents; since no code is used at the start, the first batches fill the codebook.
+
+    ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
+    [num_levels], as many codes as the batch would use if it used them evenly.
+
+    Fields:
+        channels: of the latent.
+        decay: of the moving averages, per training call.
+        commitment_weight: of the mean squared distance between latents and their codes.
+        revive_below: a code whose share of the latents falls under this part of an even share is replaced.
+        axis_name: the axis that ``pmap`` or ``shard_map`` splits the training batch over, into equal parts: sums are
+            averaged over it, and latents for dead codes come from all of it, so that every device keeps the same
+            codebook. Under ``jit`` with shardings: None.
+    """
+
+    channels: int
+    num_codes: int = 1024
+    num_levels: int = 1
+    decay: float = 0.99
+    commitment_weight: float = 0.25
+    revive_below: float = 0.1
+    axis_name: str | None = None
+
+    def setup(self):
+        shape = (self.num_levels, self.num_codes, self.channels)
+        self.codebook = self.variable("state", "codebook", lambda: jax.random.normal(self.make_rng("params"), shape))
+        self.usage = self.variable("state", "usage", lambda: jnp.zeros(shape[:2]))
+
+    def draw(self, keys, shape):
+        """Ranks [b, n, num_levels] in [0, 1): the latents of the highest ones take the places of dead codes."""
+        return jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
+
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        x = full(_with_channels(x, self.channels))
+        update = train and self.is_mutable_collection("state") and not self.is_initializing()
+        ranks = self._draws(x, keys, draws, train) if update else None
+        residual, commitment, codes, perplexity, states = x, 0.0, [], [], []
+        for level in range(self.num_levels):
+            book, usage = self.codebook.value[level], self.usage.value[level]
+            codes.append(_nearest(lax.stop_gradient(residual), book))
+            chosen = jax.nn.one_hot(codes[-1].reshape(-1), self.num_codes, dtype=book.dtype)
+            share = self._average(chosen.mean(0)) if train else chosen.mean(0)
+            perplexity.append(jnp.exp(-jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1)))))
+            if update:
+                vectors = lax.stop_gradient(residual).reshape(-1, self.channels).astype(book.dtype)
+                states.append(self._moved(book, usage, chosen, share, vectors, ranks[..., level].reshape(-1)))
+            quantized = lax.stop_gradient(book[codes[-1]].astype(x.dtype))
+            commitment += jnp.mean(jnp.square(residual - quantized)) / self.num_levels
+            residual = residual - quantized
+        if update:
+            self.codebook.value, self.usage.value = (jnp.stack(values) for values in zip(*states, strict=True))
+        info = {"codes": jnp.stack(codes, -1), "perplexity": jnp.stack(perplexity)}
+        info |= {"loss": self.commitment_weight * commitment, "commitment": commitment}
+        return x - lax.stop_gradient(residual), info
+
+    def from_codes(self, codes: jax.Array) -> jax.Array:
+        """The latent [b, n, channels] of codes [b, n, num_levels]; with fewer levels a coarser one."""
+        if codes.shape[-1] > self.num_levels:
+            raise InputError(f"codes have shape {codes.shape}: the last axis may be at most {self.num_levels} levels")
+        return sum(self.codebook.value[level][codes[..., level]] for level in range(codes.shape[-1]))
+
+    def _moved(
+        self,
+        book: jax.Array,
+        usage: jax.Array,
+        chosen: jax.Array,
+        share: jax.Array,
+        vectors: jax.Array,
+        ranks: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """One level's codebook [k, c] and usage [k] after a batch of vectors [m, c] that chose [m, k], one-hot."""
+        sums = self._average(jnp.matmul(chosen.T, vectors, precision=lax.Precision.HIGHEST) / len(vectors))
+        moved = self.decay * usage[:, None] * book + (1 - self.decay) * sums
+        usage = self.decay * usage + (1 - self.decay) * share
+        used = usage > 1e-20
+        book = jnp.where(used[:, None], moved / jnp.where(used, usage, 1)[:, None], book)
+
+        _, order = lax.top_k(ranks, min(self.num_codes, len(ranks)))
+        vectors, ranks = vectors[order], ranks[order]
+        if self.axis_name is not None:
+            vectors, ranks = lax.all_gather((vectors, ranks), self.axis_name, tiled=True)
+            _, order = lax.top_k(ranks, min(self.num_codes, len(ranks)))
+            vectors = vectors[order]
+        dead = usage < self.revive_below / self.num_codes
+        place = jnp.cumsum(dead) - 1
+        revived = dead & (place < len(vectors))
+        book = jnp.where(revived[:, None], vectors[jnp.clip(place, 0, len(vectors) - 1)], book)
+        return book, jnp.where(revived, 1 / self.num_codes, usage)
+
+    def _average(self, value: jax.Array) -> jax.Array:
+        # Initialisation runs outside the mapped axis.
+        return value if self.axis_name is None or self.is_initializing() else lax.pmean(value, self.axis_name)
+
+
+def _nearest(x: jax.Array, book: jax.Array) -> jax.Array:
+    """Index int32 [b, n] of the vector of a book [k, c] nearest to each of x [b, n, c]."""
+    products = jnp.matmul(x, book.T.astype(x.dtype), precision=lax.Precision.HIGHEST)
+    return jnp.argmin(jnp.sum(jnp.square(book), axis=-1).astype(x.dtype) - 2 * products, axis=-1).astype(jnp.int32)
+
+
+def _normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def _with_channels(x: Any, channels: int) -> Any:
+    if x.shape[-1] != channels:
+        raise InputError(f"the bottleneck was given {x.shape[-1]} channels: its channels field says {channels}")
+    return x

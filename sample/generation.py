@@ -1,0 +1,205 @@
+"""Making sounds with a loaded model, for prompts or without, from noise or from another sound.
+
+loaded = load("runs/demo")
+sounds = generate(loaded, ["warm pad", "drums"], count=4, guidance=3.0)     # [8, time, channels]
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from archijax.errors import InputError
+from archijax.models import DiffusionModel, step_keys
+from archijax.sampling import State, advance, begin
+from sample.model import Loaded
+from sample.settings import Settings, require
+
+
+class Generation:
+    """Sounds to make: items first, first + 1, ..., first + count - 1 of every prompt, the first prompt's first.
+
+    Item i starts from noise of the key fold_in(key(seed), i), whatever the prompt: its sound depends on the seed, i
+    and its own prompt, not on what is made beside it. The items of a batch are spread over the local devices.
+
+    Args:
+        loaded: the model.
+        prompts: one or several, for a model with text conditioning; an empty one describes nothing, as where training
+            left the prompt out.
+        count: items for each prompt.
+        first: number of the first item.
+        frames: samples of each sound; None is the length of the sounds that the model was trained on.
+        batch_size: sounds made at once, at most. All batches have one shape, so that one compilation serves them.
+        source: a sound [frames, channels] to start from; see `strength` and `mask`.
+        strength: how much of the way to noise the source is taken, above 0 to 1.
+        mask: bool [frames], True where the source is kept; the rest is made to fit.
+        num_resamples: how often each step with a mask is taken.
+        settings: of :class:`Settings`.
+
+    Raises:
+        InputError: a setting that makes no sense, prompts to a model without text or none to one with it.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        prompts: str | Sequence[str] = (),
+        *,
+        count: int = 1,
+        first: int = 0,
+        frames: int | None = None,
+        batch_size: int = 16,
+        source: np.ndarray | None = None,
+        strength: float = 1.0,
+        mask: np.ndarray | None = None,
+        num_resamples: int = 1,
+        **settings: Any,
+    ):
+        self.settings = Settings(**settings)
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        numbers = {"count": count, "batch_size": batch_size, "num_resamples": num_resamples}
+        for name, value in numbers.items():
+            require(value >= 1, name, value, "at least 1")
+        require(0 <= first <= 2**32 - count, "first", first, "at least 0 and below 4294967296 with count")
+        if loaded.tokenizer is None and any(prompts):
+            prompt = next(filter(None, prompts))
+            raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
+        if loaded.tokenizer is not None and not prompts:
+            raise InputError("The model follows prompts, but none is given: an empty one makes sounds of any kind.")
+        self.loaded, self.prompts = loaded, prompts or [""]
+        self.guidance = self.settings.make_guidance(loaded)
+        self.length = frames or loaded.config.length
+        self.source, self.mask = source, mask
+        self.times = loaded.model.process.times(self.settings.num_steps, self.settings.schedule, strength=strength)
+        self.items = [(number, item) for number in range(len(self.prompts)) for item in range(first, first + count)]
+        # Batches as even as can be, so that little is made only to fill the last.
+        self.batches = -(-len(self.items) // batch_size)
+        size = -(-len(self.items) // self.batches)
+        devices = jax.local_devices()[:size]
+        self.size = -(-size // len(devices)) * len(devices)
+        self.steps = self.batches * self.settings.num_steps
+        """Denoising steps over all batches."""
+        mesh = jax.sharding.Mesh(np.array(devices), "items")
+        self._spread = jax.NamedSharding(mesh, jax.P("items"))
+        self._variables = jax.device_put(loaded.variables, jax.NamedSharding(mesh, jax.P()))
+        self._made = (
+            loaded.model, self.settings.make_sampler(), num_resamples,
+            self.settings.clamp, self.settings.threshold, self.settings.window(loaded),
+        )  # fmt: skip
+
+    def compile(self) -> float:
+        """Compiles for the shapes of this generation unless they were met before; returns the seconds that it took."""
+        began = time.perf_counter()
+        state, given = self._begin(0, self.source, self.mask, 0)
+        _step.lower(self._made, self._variables, state, self.times[:2], given).compile()
+        return time.perf_counter() - began
+
+    def run(self, progress: Callable[[], Any] = lambda: None) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Makes the sounds: (number of the prompt, item, sound [time, channels]), not clipped.
+
+        Calls `progress` at every step.
+        """
+        for batch in range(self.batches):
+            sounds = self.make(batch, progress, self.source, self.mask)
+            for (number, item), sound in zip(self.of(batch), sounds, strict=True):
+                yield number, item, sound
+
+    def of(self, batch: int) -> list[tuple[int, int]]:
+        """The (number of the prompt, item) of a batch."""
+        size = -(-len(self.items) // self.batches)
+        return self.items[batch * size : (batch + 1) * size]
+
+    def make(
+        self,
+        batch: int,
+        progress: Callable[[], Any],
+        source: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        part: int = 0,
+    ) -> np.ndarray:
+        """The sounds of a batch [n, time, channels]; part numbers what is made one after the other for an item.
+
+        Args:
+            source: [frames, channels] for all, or [n, frames, channels].
+            mask: bool [frames].
+        """
+        state, given = self._begin(batch, source, mask, part)
+        for pair in zip(self.times[:-1], self.times[1:], strict=True):
+            before, state = state, _step(self._made, self._variables, state, np.array(pair), given)
+            # One step late: while the host waits, the device has this step to work on.
+            before.x.block_until_ready()
+            progress()
+        return np.asarray(state.x)[: len(self.of(batch)), : self.length]
+
+    def _begin(self, batch: int, source, mask, part: int) -> tuple[State, dict[str, Any]]:
+        """The first state and what the model is given; a batch that is not full repeats its last item."""
+        items = self.of(batch)
+        filling = self.size - len(items)
+        items = items + items[-1:] * filling
+        prompts = [self.prompts[number] for number, _ in items]
+        text, negative = self._tokens(prompts), {}
+        if self.guidance is not None and self.settings.negative_prompt is not None:
+            negative = self._tokens([self.settings.negative_prompt] * self.size)
+        numbers = np.array([item for _, item in items], np.uint32)
+        shape = (self.size, self.length, self.loaded.config.channels)
+        if source is not None:
+            source = np.concatenate([source, source[-1:].repeat(filling, 0)]) if source.ndim == 3 else source
+            source = np.ascontiguousarray(np.broadcast_to(source, shape), np.float32)
+        spread = partial(jax.device_put, device=self._spread)
+        numbers, text, negative, source = spread((numbers, text, negative, source))
+        # With a mask the start is noise: what is kept comes in at every step.
+        started = source if self.times[0] < self.loaded.model.process.schedule.start else None
+        state, conditioning, negative = _begin(
+            self.loaded.model, shape, self._variables, jax.random.key(self.settings.seed), numbers, part,
+            self.times[0], started, text, negative,
+        )  # fmt: skip
+        if "embedding" in conditioning and self.loaded.model.embedding_mask_proba > 0:
+            conditioning["embedding_mask"] = spread(np.array([not prompt.strip() for prompt in prompts]))
+        given = {"conditioning": conditioning, "negative": negative or None, "guidance": self.guidance}
+        if mask is not None:
+            given |= {"source": source, "mask": mask[:, None]}
+        return state, given
+
+    def _tokens(self, prompts: list[str]) -> dict[str, np.ndarray]:
+        if self.loaded.tokenizer is None:
+            return {}
+        from archijax.text import tokenize
+
+        tokens, mask = tokenize(self.loaded.tokenizer, prompts, self.loaded.config.text.max_length)
+        return {"tokens": tokens, "token_mask": mask}
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(model: DiffusionModel, shape, variables, root, items, part, t, source, text, negative):
+    keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
+    # Parts after the first have keys of their own, and none that step_keys makes.
+    keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)
+    x = model.start(keys, shape, t, source=source)
+    negative = model.conditioning(variables, negative) if negative else {}
+    return begin(x, t, step_keys(keys)), model.conditioning(variables, text), negative
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(made, variables, state: State, times, given):
+    # A single step, so that any number of them is one compilation, and the progress bar sees each.
+    model, sampler, num_resamples, clamp, threshold, window = made
+    denoise = model.denoiser(
+        variables, guidance=1 if given["guidance"] is None else given["guidance"], negative=given["negative"],
+        clamp=clamp, threshold=threshold, window=window, **given["conditioning"],
+    )  # fmt: skip
+    if "mask" in given:
+        sampler = model.inpainting(given["source"], given["mask"], sampler, num_resamples)
+    return advance(denoise, model.process, state, times, sampler)[0]
+
+
+def generate(
+    loaded: Loaded, prompts: str | Sequence[str] = (), *, progress: Callable[[], Any] = lambda: None, **settings: Any
+) -> np.ndarray:
+    """Sounds [len(prompts) * count, time, channels], float32 and not clipped; one compilation per shape.
+
+    Takes the settings of :class:`Generation`; `progress` is called at every denoising step of every batch.
+    """
+    return np.stack([sound for _, _, sound in Generation(loaded, prompts, **settings).run(progress)])

@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from archijax.audio.stft import STFT
+from archijax.discriminator import Discriminator1d
+from archijax.encoders import Encoder1d, ME1d
+from archijax.errors import InputError
+
+LEVELS = dict(channels=8, multipliers=(1, 1, 1), factors=(2, 2), num_blocks=(1, 1), resnet_groups=4)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    net = Discriminator1d(Encoder1d(**LEVELS))
+    true, fake = jax.random.normal(jax.random.key(0), (2, 2, 16, 1))
+    return net, jax.jit(net.init)(jax.random.key(1), true, fake), true, fake
+
+
+def test_stages_are_half_scores_and_half_features(judged):
+    net, variables, true, _ = judged
+    scores, features = net.apply(variables, true, method="stages")
+    assert [x.shape for x in scores] == [x.shape for x in features] == [(2, 16, 4), (2, 8, 4)]
+    maps = net.encoder.apply({"params": variables["params"]["encoder"]}, true, method="features")
+    np.testing.assert_allclose(jnp.concatenate([scores[1], features[1]], -1), maps[1], rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_the_same_matches_and_scores_the_same(judged):
+    net, variables, true, fake = judged
+    _, _, info = jax.jit(net.apply)(variables, true, true)
+    assert float(info["feature_matching"]) == 0
+    np.testing.assert_array_equal(info["scores_true"], info["scores_fake"])
+    loss_generator, _, info = net.apply(variables, true, fake)
+    assert float(loss_generator) == pytest.approx(
+        float(info["feature_matching"] - info["scores_fake"].mean()), abs=1e-6
+    )
+
+
+def test_each_loss_trains_its_own(judged):
+    net, variables, true, fake = judged
+
+    def losses(params, fake):
+        return net.apply({"params": params}, true, fake)[:2]
+
+    @jax.jit
+    def step(params, fake):
+        generator, by_fake = jax.value_and_grad(lambda fake: losses(params, fake)[0])(fake)
+        discriminator, by_params = jax.value_and_grad(lambda params: losses(params, fake)[1])(params)
+        moved = jax.tree.map(lambda p, g: p - 0.01 * g, params, by_params)
+        return (generator, discriminator), fake - 0.01 * by_fake, moved
+
+    params = variables["params"]
+    before, better_fake, better_params = step(params, fake)
+    assert step(params, better_fake)[0][0] < before[0]
+    assert step(better_params, fake)[0][1] < before[1]
+
+
+def test_stages_can_be_left_out(judged):
+    net, variables, true, fake = judged
+    _, _, info = jax.eval_shape(net.clone(use_loss=(False, True)).apply, variables, true, fake)
+    assert info["scores_true"].shape == (1,)
+    for use in ((True,), (False, False)):
+        with pytest.raises(InputError, match="2 entries, one per level, not all False"):
+            jax.eval_shape(net.clone(use_loss=use).apply, variables, true, fake)
+
+
+def test_a_spectral_encoder_judges_silence_without_nan():
+    levels = dict(channels=4, multipliers=(1, 1), factors=(2,), num_blocks=(0,))
+    net = Discriminator1d(ME1d(**levels, stft=STFT(15, 4), use_log=True))
+    silence = jnp.zeros((1, 32, 1))
+    variables = jax.jit(net.init)(jax.random.key(0), silence, silence)
+    gradient = jax.jit(jax.grad(lambda v, fake: net.apply(v, silence, fake)[0], (0, 1)))(variables, silence)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))

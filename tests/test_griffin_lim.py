@@ -1,0 +1,122 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import archijax as aj
+from archijax.audio.griffin_lim import griffin_lim, mel_to_audio, random_phase
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import STFT, to_polar
+from demo import music
+
+SMALL = STFT(64, 16)
+
+
+def clip(samples):
+    return jnp.asarray(music.track("pad", 1, seconds=(1.0, 2.0))[0])[None, 4000 : 4000 + samples]
+
+
+def test_true_phases_give_the_sound_back_at_any_length():
+    x = clip(1037)
+    magnitude, phase = to_polar(SMALL.encode(x))
+    y = jax.jit(partial(griffin_lim, stft=SMALL, length=1037, num_steps=4))(magnitude, phase)
+    np.testing.assert_allclose(y, x, atol=1e-4)
+
+
+def test_steps_are_those_of_the_paper():
+    stft, (count, n, hop) = STFT(8, 2), (6, 8, 2)
+    magnitude = np.asarray(jax.random.uniform(jax.random.key(0), (count, 5)), np.float64)
+    phase = np.asarray(random_phase(jax.random.split(jax.random.key(1), 1), (1, count, 5, 1)), np.float64)[0, :, :, 0]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    total = (count - 1) * hop + n
+
+    def synthesis(z):
+        sound, weight = np.zeros(total), np.zeros(total)
+        for i, frame in enumerate(np.fft.irfft(z, n, norm="ortho")):
+            sound[i * hop : i * hop + n] += window * frame
+            weight[i * hop : i * hop + n] += window**2
+        return sound / np.where(weight > 0, weight, 1)
+
+    def analysis(x):
+        return np.stack([np.fft.rfft(window * x[i * hop : i * hop + n], norm="ortho") for i in range(count)])
+
+    t = np.exp(1j * phase)
+    before = None
+    for _ in range(4):
+        c = analysis(synthesis(magnitude * t / np.abs(t)))
+        t = c + 0.9 * (c - before) if before is not None else c
+        before = c
+    expected = synthesis(magnitude * t / np.abs(t))[n // 2 :][:10]
+
+    run = jax.jit(partial(griffin_lim, stft=stft, length=10, num_steps=3, momentum=0.9))
+    ours = run(*(jnp.asarray(a, jnp.float32)[None, :, :, None] for a in (magnitude, phase)))
+    np.testing.assert_allclose(ours[0, :, 0], expected, atol=1e-4)
+
+
+def test_momentum_comes_nearer_to_the_magnitudes():
+    stft = STFT(256, 64)
+    magnitude = jnp.abs(stft.encode(clip(4096)))
+    phase = random_phase(jax.random.split(jax.random.key(0), 1), magnitude.shape)
+
+    def decibels(momentum, num_steps):
+        run = jax.jit(partial(griffin_lim, stft=stft, length=4096, num_steps=num_steps, momentum=momentum))
+        error = jnp.abs(stft.encode(run(magnitude, phase))) - magnitude
+        return 20 * np.log10(np.linalg.norm(error) / np.linalg.norm(magnitude))
+
+    start, plain, fast = decibels(0.0, 0), decibels(0.0, 32), decibels(0.99, 32)
+    assert plain < start - 5
+    assert fast < plain - 1
+
+
+def test_a_mel_spectrogram_becomes_a_sound_of_nearly_the_same():
+    mel = MelSpectrogram(512, 128, sample_rate=16_000, n_mel_channels=40)
+    x = clip(6000)
+    keys = jax.random.split(jax.random.key(0), 1)
+    y = jax.jit(lambda x: mel_to_audio(mel.encode(x), keys, mel, 6000))(x)
+    assert y.shape == x.shape
+    wanted = mel.encode(x)
+    assert np.linalg.norm(mel.encode(y) - wanted) < 0.25 * np.linalg.norm(wanted)
+    assert jax.eval_shape(lambda x: mel_to_audio(mel.encode(x), keys, mel), x).shape == (1, 46 * 128, 2)
+
+
+def test_an_item_has_its_own_key():
+    keys = jax.random.split(jax.random.key(0), 3)
+    phases = random_phase(keys, (3, 2, 5, 1))
+    np.testing.assert_array_equal(phases[1:2], random_phase(keys[1:2], (1, 2, 5, 1)))
+    assert np.abs(phases).max() <= np.pi
+    assert len(np.unique(phases)) == 30
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_silence_and_constants_have_finite_values_and_gradients(level):
+    magnitude = jnp.abs(SMALL.encode(jnp.full((1, 256, 1), level)))
+    phase = jnp.zeros_like(magnitude)
+
+    def total(magnitude, phase):
+        return jnp.sum(jnp.sin(griffin_lim(magnitude, phase, SMALL, 256, num_steps=16)))
+
+    value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(magnitude, phase)
+    assert np.isfinite(value)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_gradients_flow():
+    magnitude = jnp.abs(SMALL.encode(clip(256)))
+    phase = random_phase(jax.random.split(jax.random.key(0), 1), magnitude.shape)
+    weights = jax.random.normal(jax.random.key(1), (1, 256, 2))
+
+    def total(magnitude):
+        return jnp.sum(weights * griffin_lim(magnitude, phase, SMALL, 256, num_steps=2))
+
+    value, gradient = jax.jit(jax.value_and_grad(total))(magnitude)
+    # The sound is proportional to the magnitudes: Euler's identity.
+    assert float(jnp.sum(gradient * magnitude)) == pytest.approx(float(value), rel=1e-3)
+
+
+def test_arrays_that_do_not_fit_are_named():
+    with pytest.raises(aj.InputError, match=r"\[batch, frames, 33, channels\]"):
+        griffin_lim(jnp.zeros((1, 4, 32, 1)), jnp.zeros((1, 4, 32, 1)), SMALL, 16)
+    with pytest.raises(aj.InputError, match="at most 80"):
+        jax.eval_shape(lambda a: griffin_lim(a, a, SMALL, 81), jnp.zeros((1, 4, 33, 1)))
