@@ -13,7 +13,16 @@ from .conditioning import (
     TextConditioning,
     TimeConditioning,
 )
-from .config import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig
+from .config import (
+    AutoEncoderConfig,
+    BottleneckConfig,
+    CoderConfig,
+    DiffusionConfig,
+    LearnedTransformConfig,
+    MagnitudeAutoEncoderConfig,
+    TextConfig,
+    UNetConfig,
+)
 from .diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from .errors import InputError
 from .initialize import initialize
@@ -29,20 +38,28 @@ from .layers import (
     UpsampleNearest,
     UpsampleTranspose,
 )
-from .models import DiffusionAR, DiffusionModel
+from .models import AutoEncoder, DiffusionAR, DiffusionModel, MagnitudeAutoEncoder
+from .sampling import DDIM, DDPM, DPMSolverPP, Guidance, Heun, Inpaint
 from .t5 import T5Config, T5Encoder
 from .transforms import LearnedTransform, Patching, STFTTransform
 from .unet import Block, Context, UNet, UNetV0
 
 __all__ = [
+    "DDIM",
+    "DDPM",
     "AppendChannels",
     "Attention",
+    "AutoEncoder",
+    "AutoEncoderConfig",
     "Block",
+    "BottleneckConfig",
     "ClassEmbedder",
     "ClassifierFreeGuidance",
+    "CoderConfig",
     "Context",
     "ConvNeXtV2",
     "CrossAttention",
+    "DPMSolverPP",
     "DiffusionAR",
     "DiffusionConfig",
     "DiffusionModel",
@@ -50,12 +67,17 @@ __all__ = [
     "EmbeddingFeatures",
     "FeedForward",
     "GaussianProcess",
+    "Guidance",
+    "Heun",
     "InjectChannels",
+    "Inpaint",
     "InputError",
     "LearnedTransform",
     "LearnedTransformConfig",
     "LinearAttention",
     "LinearCrossAttention",
+    "MagnitudeAutoEncoder",
+    "MagnitudeAutoEncoderConfig",
     "Modulation",
     "NumberEmbedder",
     "Patching",

@@ -8,11 +8,24 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
-from .diffusion import v_diffusion
+from .audio.stft import STFT
+from .bottlenecks import (
+    BitcodesBottleneck,
+    Bottleneck,
+    NoiserBottleneck,
+    TanhBottleneck,
+    VariationalBottleneck,
+    VectorQuantizer,
+)
+from .diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from .discriminator import Discriminator1d
+from .encoders import AutoEncoder1d, Encoder1d, MAE1d
 from .errors import InputError
-from .models import DiffusionModel
+from .losses import WINDOWS
+from .models import AutoEncoder, DiffusionModel, MagnitudeAutoEncoder
 from .t5 import T5Config, T5Encoder, load_t5, load_t5_config
 from .transforms import LearnedTransform
 from .unet import UNetV0
@@ -111,7 +124,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """A diffusion model of sound, with or without text: v-diffusion on a U-Net."""
+    """A diffusion model of sound, with or without text, on a U-Net."""
 
     unet: UNetConfig
     """The net."""
@@ -125,8 +138,14 @@ class DiffusionConfig:
     """Filter bank around the net, or None: the net works on samples."""
     text: TextConfig | None = None
     """Text conditioning, or None."""
+    method: Literal["v", "ddpm", "edm", "flow"] = "v"
+    """Diffusion method: v-diffusion, DDPM (noise prediction, 1000 linear betas), EDM, or rectified flow."""
     schedule_shift: float = 1.0
-    """Below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
+    """Of v: below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
+    sigma_data: float = 0.5
+    """Of EDM: the RMS of the sounds."""
+    stratified: bool = False
+    """Draw the times of a batch from equal parts of their distribution, one each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32."""
     remat: bool = False
@@ -134,6 +153,16 @@ class DiffusionConfig:
 
     def __post_init__(self):
         _positive(self, "model", "sample_rate", "channels", "length")
+        if self.schedule_shift != 1 and self.method != "v":
+            raise InputError(f"schedule_shift is {self.schedule_shift}, but the method {self.method} has none: use 1")
+        if not 0 < self.sigma_data < float("inf"):
+            raise InputError(f"sigma_data is {self.sigma_data}: it must be above 0")
+
+    def process(self) -> GaussianProcess:
+        """The diffusion method."""
+        if self.method == "v":
+            return v_diffusion(self.schedule_shift)
+        return {"ddpm": ddpm(), "edm": edm(self.sigma_data), "flow": rectified_flow()}[self.method]
 
     def build(self) -> DiffusionModel:
         """The model.
@@ -166,14 +195,178 @@ class DiffusionConfig:
             )
         return DiffusionModel(
             net,
-            process=v_diffusion(self.schedule_shift),
+            process=self.process(),
+            stratified=self.stratified,
             embedder=embedder,
             pretrained=pretrained,
             embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
         )
 
 
-KINDS: dict[str, type] = {"diffusion": DiffusionConfig}
+@dataclass(frozen=True)
+class CoderConfig:
+    """An encoder, and where one is needed the decoder that mirrors it; lists go from sound to latent."""
+
+    channels: int
+    """Channels between levels are this times the multipliers."""
+    multipliers: tuple[int, ...]
+    """One entry more than there are levels."""
+    factors: tuple[int, ...]
+    """How many times each level shortens."""
+    num_blocks: tuple[int, ...]
+    """Resnets of each level."""
+    patch_size: int = 1
+    """Samples that become one position before the first level."""
+    resnet_groups: int = 8
+    """Groups of the group norms."""
+
+    def __post_init__(self):
+        _positive(self, "coder", "channels", "patch_size", "resnet_groups")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that encoders and autoencoders share."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """What stands between encoder and decoder."""
+
+    kinds: tuple[Literal["tanh", "noise", "variational", "bitcodes", "quantizer"], ...] = ("tanh",)
+    """One, or several in sequence."""
+    channels: int = 32
+    """Channels of the latent."""
+    sigma: float = 0.1
+    """Of noise: its standard deviation in training."""
+    kl_weight: float = 1e-4
+    """Of variational: weight of the divergence."""
+    num_bits: int = 8
+    """Of bitcodes: bits of each latent."""
+    num_codes: int = 1024
+    """Of the quantizer: vectors of its codebook."""
+    num_levels: int = 1
+    """Of the quantizer: codebooks, each for what those before it leave."""
+    commitment_weight: float = 0.25
+    """Of the quantizer: weight of the distance between latents and their codes."""
+
+    def __post_init__(self):
+        _positive(self, "bottleneck", "channels", "num_bits", "num_codes", "num_levels")
+
+    def build(self) -> tuple[Bottleneck, ...]:
+        """The bottlenecks."""
+        makers = {
+            "tanh": TanhBottleneck,
+            "noise": lambda: NoiserBottleneck(self.sigma),
+            "variational": lambda: VariationalBottleneck(self.kl_weight),
+            "bitcodes": lambda: BitcodesBottleneck(self.channels, self.num_bits),
+            "quantizer": lambda: VectorQuantizer(
+                self.channels, self.num_codes, self.num_levels, commitment_weight=self.commitment_weight
+            ),
+        }
+        return tuple(makers[kind]() for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class _AutoEncoderConfig:
+    coder: CoderConfig
+    """The net."""
+    bottleneck: BottleneckConfig = BottleneckConfig()
+    """Its bottleneck."""
+    sample_rate: int = 48_000
+    """Samples per second."""
+    channels: int = 2
+    """1 for mono, 2 for stereo."""
+    length: int = 2**18
+    """Samples of the sounds it is trained on, and of the parts that programs code longer ones by."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters are float32."""
+
+    def __post_init__(self):
+        _positive(self, "model", "sample_rate", "channels", "length")
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.coder.settings(),
+            "in_channels": self.channels,
+            "bottleneck": self.bottleneck.build(),
+            "bottleneck_channels": self.bottleneck.channels,
+            "dtype": jnp.dtype(self.dtype),
+        }
+
+    def _checked(self, model: Any) -> Any:
+        """The model, if its sizes fit each other."""
+        if self.length % model.downsample_factor:
+            multiple = model.downsample_factor
+            raise InputError(
+                f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
+                f"use {-(-self.length // multiple) * multiple}"
+            )
+        batch = {"audio": jax.ShapeDtypeStruct((1, self.length, self.channels), jnp.float32)}
+        keys = jax.eval_shape(lambda: jax.random.key(0))
+        variables = jax.eval_shape(model.init, keys, batch)
+        for loss, _ in model.losses:
+            jax.eval_shape(loss, variables, keys, batch)
+        return model
+
+
+@dataclass(frozen=True)
+class AutoEncoderConfig(_AutoEncoderConfig):
+    """An autoencoder of sound."""
+
+    waveform: float = 1.0
+    """Weight of the mean absolute difference of samples."""
+    stft: float = 0.0
+    """Weight of the multi-resolution STFT loss."""
+    mel: float = 0.0
+    """Weight of the log-mel loss."""
+    windows: tuple[int, ...] = WINDOWS
+    """Windows of these two in samples, multiples of 4."""
+    discriminator: CoderConfig | None = None
+    """A discriminator trained along, or None."""
+    adversarial: float = 1.0
+    """Weight of the loss that it gives."""
+
+    def build(self) -> AutoEncoder:
+        """The model.
+
+        Raises:
+            InputError: settings that do not fit each other.
+        """
+        judge = self.discriminator
+        weights = {name: getattr(self, name) for name in ("waveform", "stft", "mel", "windows", "adversarial")}
+        model = AutoEncoder(
+            AutoEncoder1d(**self._settings()),
+            sample_rate=self.sample_rate,
+            discriminator=None if judge is None else Discriminator1d(Encoder1d(**judge.settings())),
+            **weights,
+        )
+        return self._checked(model)
+
+
+@dataclass(frozen=True)
+class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
+    """An autoencoder of an STFT's magnitudes; what it decodes is made sound by Griffin-Lim."""
+
+    n_fft: int = 1024
+    """Samples of a frame of the STFT, and of its Hann window."""
+    hop_length: int = 256
+    """Samples from one frame to the next."""
+
+    def build(self) -> MagnitudeAutoEncoder:
+        """The model.
+
+        Raises:
+            InputError: settings that do not fit each other.
+        """
+        stft = STFT(self.n_fft, self.hop_length, centred=False)
+        return self._checked(MagnitudeAutoEncoder(MAE1d(**self._settings(), stft=stft)))
+
+
+KINDS: dict[str, type] = {
+    "diffusion": DiffusionConfig,
+    "autoencoder": AutoEncoderConfig,
+    "magnitude_autoencoder": MagnitudeAutoEncoderConfig,
+}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,3 +1,6 @@
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,3 +123,105 @@ def test_calls_that_cannot_work_say_why(text_model):
         plain.conditioning({}, text_batch(1))
     with pytest.raises(aj.InputError, match=r"guidance is 3.0, but this model was not trained to be guided"):
         plain.denoiser({}, guidance=3.0)
+
+
+def test_samplers_guidance_and_edits_go_through_sample(text_model):
+    model, variables = text_model
+    batch = {name: value for name, value in text_batch(2).items() if name != "audio"}
+    keys, shape = per_item(jax.random.key(3), 2), (2, 61, 2)
+    source = 0.3 * jax.random.normal(jax.random.key(4), shape)
+    mask = (jnp.arange(61) < 40)[:, None]
+
+    @functools.partial(jax.jit, static_argnames=("sampler", "spacing", "strength", "clamp", "num_resamples", "masked"))
+    def sample(keys, guidance=1.0, source=None, negative=None, masked=False, **settings):
+        return model.sample(
+            variables, keys, shape=shape, num_steps=3, guidance=guidance, source=source, negative=negative,
+            mask=mask if masked else None, **settings, **batch,
+        )  # fmt: skip
+
+    plain = sample(keys)
+    for settings in ({"sampler": aj.DPMSolverPP(stochastic=True), "spacing": "karras"}, {"clamp": 0.01}):
+        found = sample(keys, **settings)
+        assert np.isfinite(found).all()
+        assert float(jnp.abs(found - plain).max()) > 1e-3
+    # Guidance in one batch, one after the other, and away from a negative prompt.
+    guided = sample(keys, aj.Guidance(3.0))
+    np.testing.assert_allclose(sample(keys, aj.Guidance(3.0, sequential=True)), guided, atol=1e-4)
+    same = {name: value for name, value in batch.items()}
+    np.testing.assert_allclose(sample(keys, aj.Guidance(3.0), negative=same), plain, atol=1e-4)
+    other = {**same, "tokens": same["tokens"][::-1]}
+    assert float(jnp.abs(sample(keys, aj.Guidance(3.0), negative=other) - guided).max()) > 1e-3
+    scales = jnp.array([1.0, 3.0])
+    swept = jax.vmap(lambda scale: sample(keys, scale))(scales)
+    np.testing.assert_allclose(swept[0], plain, atol=1e-4)
+    np.testing.assert_allclose(swept[1], guided, atol=1e-4)
+    # A masked source is kept, one taken little of the way to noise is still there.
+    np.testing.assert_array_equal(sample(keys, source=source, masked=True, num_resamples=2)[:, :40], source[:, :40])
+    near, far = (jnp.abs(sample(keys, source=source, strength=s) - source).mean() for s in (0.02, 1.0))
+    assert float(near) < 0.1 * float(far)
+    _, estimates = model.sample(variables, keys, shape=shape, num_steps=3, return_estimates=True, **batch)
+    assert estimates.shape == (3, *shape)
+
+
+def test_long_sounds_are_sampled_by_windows(text_model):
+    model, variables = text_model
+    batch = {name: value for name, value in text_batch(1).items() if name != "audio"}
+    run = jax.jit(
+        lambda window: model.sample(
+            variables, jax.random.key(0), shape=(1, 200, 2), num_steps=2, window=window, **batch
+        ),
+        static_argnums=0,
+    )
+    assert run(64).shape == (1, 200, 2)
+    np.testing.assert_allclose(run(256), run(None), atol=1e-6)
+    with pytest.raises(aj.InputError, match="window has 60 samples: a multiple of 8"):
+        run(60)
+
+
+def test_eight_devices_sample_what_one_does(text_model):
+    model, variables = text_model
+    batch = {name: value for name, value in text_batch(8).items() if name != "audio"}
+    keys = per_item(jax.random.key(3), 8)
+
+    def sample(keys, batch):
+        return model.sample(
+            variables, keys, shape=(len(keys), 64, 2), num_steps=2, sampler=aj.DDPM(), guidance=2.0, **batch
+        )
+
+    one = jax.jit(sample)(keys, batch)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), "items")
+    spread = jax.device_put((keys, batch), jax.NamedSharding(mesh, jax.P("items")))
+    shared = jax.jit(sample)(*spread)
+    assert len(shared.sharding.device_set) == 8
+    np.testing.assert_allclose(shared, one, atol=1e-5)
+    mapped = jax.pmap(sample)(*jax.tree.map(lambda leaf: leaf[:, None], (keys, batch)))
+    np.testing.assert_allclose(mapped[:, 0], one, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["v", "ddpm", "edm", "flow"])
+def test_every_method_trains_and_samples(method):
+    config = dataclasses.replace(
+        TEXT_MODEL, text=None, unet=dataclasses.replace(UNET, cross_attentions=()), method=method
+    )
+    model = dataclasses.replace(config.build(), stratified=True)
+    batch = {"audio": text_batch(2)["audio"]}
+    variables = model.init(jax.random.key(0), batch)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda v: model.loss(v, jax.random.key(1), batch)[0]))(variables)
+    # An untrained net is wrong by about the size of the target, which every method keeps near 1.
+    assert 0.1 < float(loss) < 10
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    out = jax.jit(lambda v: model.sample(v, jax.random.key(2), shape=(1, 64, 2), num_steps=4))(variables)
+    assert np.isfinite(out).all()
+
+
+def test_the_error_and_the_weight_of_the_loss_are_options(text_model):
+    model, variables = text_model
+    batch, keys = text_batch(3), per_item(jax.random.key(3), 3)
+    t, eps, masked = model.draw(keys, (64, 2))
+    absolute = dataclasses.replace(model, error=lambda a, b: jnp.abs(a - b))
+    # A weight that counts the first item alone.
+    first = dataclasses.replace(absolute, weight=lambda times: (times == t[0]).astype(times.dtype))
+    weighted, plain = (float(jax.jit(m.loss_given)(variables, batch, t, eps, masked)) for m in (first, absolute))
+    alone = jax.tree.map(lambda leaf: leaf[:1], (batch, t, eps, masked))
+    assert weighted == pytest.approx(float(absolute.loss_given(variables, *alone)) / 3, rel=1e-4)
+    assert plain != pytest.approx(float(model.loss_given(variables, batch, t, eps, masked)), rel=1e-2)

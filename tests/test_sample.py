@@ -180,6 +180,120 @@ def test_wrong_input_is_one_sentence(plain, tmp_path, capsys, options, words):
     assert not list(tmp_path.glob("out/*"))
 
 
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A stereo file at a rate that is not the model's, with 16 bits."""
+    path = tmp_path_factory.mktemp("in") / "hum.wav"
+    time = np.arange(2205) / 11025
+    sound = 0.2 * np.stack([np.sin(2 * np.pi * 220 * time), np.cos(2 * np.pi * 330 * time)], axis=1)
+    soundfile.write(path, sound, 11025, "PCM_16")
+    return path
+
+
+def edit(verb, recording, model, out, *options):
+    options = ("--model", str(model), "--out", str(out), "--num-steps", "3", *options)
+    status = main([verb, str(recording), *options])
+    (path,) = out.glob("*.wav") if status == 0 else (None,)
+    if path is not None:
+        assert path.with_suffix(".png").stat().st_size > 1000
+    return status, path
+
+
+def test_inpainting_keeps_every_sample_outside_the_part(text, recording, tmp_path):
+    options = ["--start", "0.05", "--end", "0.1", "--prompt", "bell", "--sampler", "dpm++sde", "--num-resamples", "2"]
+    status, path = edit("inpaint", recording, text, tmp_path, *options)
+    assert status == 0
+    before, after = files.read(recording), files.read(path)
+    assert files.info(path).sample_rate == 11025
+    part = slice(round(0.05 * 11025), round(0.1 * 11025))
+    kept = np.ones(len(before), bool)
+    kept[part] = False
+    np.testing.assert_array_equal(after[kept], before[kept])
+    assert (np.abs(after[part] - before[part]) > 1e-3).mean() > 0.9
+    # All of the part is sound: the model's frames reach both of its ends.
+    assert np.abs(after[part][:20]).max() > 1e-3
+    assert np.abs(after[part][-20:]).max() > 1e-3
+
+
+def test_what_24_bits_do_not_hold_is_kept_as_floats(plain, tmp_path):
+    recording = tmp_path / "in" / "float.wav"
+    recording.parent.mkdir()
+    sound = (1.5 * np.sin(np.arange(4000) / 7))[:, None].astype(np.float32)
+    soundfile.write(recording, sound, 8000, "FLOAT")
+    status, path = edit("inpaint", recording, plain, tmp_path, "--start", "0.2", "--end", "0.3")
+    assert status == 0
+    np.testing.assert_array_equal(files.read(path)[:1600], sound[:1600])
+    np.testing.assert_array_equal(files.read(path)[2400:], sound[2400:])
+
+
+def test_a_variation_is_near_the_sound_and_another_sound_is_far(plain, recording, tmp_path):
+    heard = files.read(recording, sample_rate=RATE, channels=2)
+    distances = []
+    for strength in ("0.02", "0.5"):
+        status, path = edit("vary", recording, plain, tmp_path / strength, "--strength", strength)
+        assert status == 0
+        varied = files.read(path)
+        assert varied.shape == heard.shape
+        assert files.info(path).sample_rate == RATE
+        distances.append(np.sqrt(np.mean((varied - heard) ** 2)))
+    assert distances[0] < 0.05 < 0.1 < distances[1]
+
+
+@pytest.mark.parametrize("frames", [2205, 100])
+def test_an_extended_sound_begins_with_its_samples(plain, recording, tmp_path, frames):
+    short = tmp_path / "in" / "short.wav"
+    short.parent.mkdir()
+    soundfile.write(short, soundfile.read(recording)[0][:frames], 11025, "PCM_16")
+    status, path = edit("extend", short, plain, tmp_path, "--seconds", "0.1")
+    assert status == 0
+    before, after = files.read(short), files.read(path)
+    np.testing.assert_array_equal(after[:frames], before)
+    assert abs(len(after) - frames - 0.1 * 11025) <= 4
+    assert (np.abs(after[frames:]) > 1e-4).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "words"),
+    [
+        (
+            "inpaint",
+            ["--start", "0.1", "--end", "0.1"],
+            "start and end are 0.1 and 0.1, but must be in order and within",
+        ),
+        ("inpaint", ["--start", "0.1", "--end", "9"], "within the sound's 0.2 s"),
+        ("inpaint", ["--start", "0.1", "--end", "0.15", "--num-resamples", "0"], "num_resamples is 0"),
+        ("inpaint", ["--start", "0.1"], "also needs --end"),
+        ("vary", ["--strength", "0"], "strength is 0.0"),
+        ("vary", ["--prompt", "bell"], "The prompt 'bell' means nothing"),
+        ("vary", ["--sampler", "dpm"], "ddim"),
+        ("vary", ["--eta", "2"], "eta is 2.0"),
+        ("vary", ["--eta", "0.5", "--sampler", "heun"], "it belongs to ddim"),
+        ("vary", ["--clamp=-1"], "clamp is -1.0"),
+        ("vary", ["--negative-prompt", "drums"], "negative_prompt is set, but this model was not trained"),
+        ("extend", ["--seconds=-1"], "seconds is -1.0"),
+        ("extend", ["--seconds", "1", "--window-seconds", "0"], "window_seconds is 0.0"),
+    ],
+)
+def test_wrong_edits_are_one_sentence(plain, recording, tmp_path, capsys, verb, options, words):
+    status, _ = edit(verb, recording, plain, tmp_path / "out", *options)
+    said = capsys.readouterr().err
+    assert status == 2
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["none.wav", "text.wav", "empty.wav", "nan.wav"])
+def test_files_that_hold_no_sound_are_one_sentence(plain, tmp_path, capsys, name):
+    (tmp_path / "text.wav").write_text("not sound")
+    (tmp_path / "empty.wav").touch()
+    soundfile.write(tmp_path / "nan.wav", np.full((100, 1), np.nan, np.float32), 4000, "FLOAT")
+    status, _ = edit("vary", tmp_path / name, plain, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert status == 2
+    assert name in said
+    assert said.count("\n") == 1
+
+
 def test_a_model_with_text_needs_a_prompt(text, tmp_path, capsys):
     assert run(text, tmp_path) == 2
     assert "none is given" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import archijax as aj
+from archijax.models import per_item
+
+
+@pytest.fixture(scope="module")
+def model():
+    net = aj.AppendChannels(
+        aj.UNetV0(
+            channels=(8,), factors=(2,), items=(1,), resnet_groups=4, use_time_conditioning=False, use_modulation=False
+        )
+    )
+    return aj.DiffusionAR(net, length=32, num_splits=4)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    return model.init(jax.random.key(0), {"audio": jnp.zeros((1, 32, 2))})
+
+
+def test_the_ladder_moves_on_by_a_split(model):
+    ladder = model.ladder(12)
+    assert ladder.shape == (4, 32, 1)
+    rungs = ladder[:, ::8, 0]
+    np.testing.assert_array_equal(rungs[:, :2], 0)
+    # Where split i ends, split i - 1 began; the first of the ladder ends without noise, the last begins as noise.
+    np.testing.assert_allclose(rungs[-1, 3], rungs[0, 2])
+    assert rungs[-1, 2] == 0
+    assert rungs[0, 3] == 1
+    assert (np.diff(rungs[:, 2:], axis=0) <= 0).all()
+
+
+def test_any_number_of_chunks_begins_alike(model, variables):
+    @functools.partial(jax.jit, static_argnums=1)
+    def sample(keys, num_chunks):
+        return model.sample(variables, keys, num_chunks=num_chunks, num_steps=4, shape=(len(keys), 2))
+
+    keys = per_item(jax.random.key(1), 2)
+    long = sample(keys, 9)
+    assert long.shape == (2, 72, 2)
+    assert np.isfinite(long).all()
+    np.testing.assert_allclose(sample(keys, 6), long[:, :48], atol=1e-5)
+    # The start alone is that of the sounds that go on.
+    np.testing.assert_allclose(sample(keys, 4)[:, :16], long[:, :16], atol=1e-5)
+    np.testing.assert_allclose(sample(keys[:1], 6), long[:1, :48], atol=1e-5)
+
+
+def test_the_loss_sees_a_noise_level_for_every_split(model, variables):
+    batch = {"audio": jax.random.normal(jax.random.key(2), (3, 32, 2))}
+    keys = per_item(jax.random.key(3), 3)
+    t, eps = model.draw(keys, (32, 2))
+    assert t.shape == (3, 4)
+    angle = jnp.repeat(t, 8, axis=1)[..., None] * jnp.pi / 2
+    x, v = (
+        jnp.cos(angle) * batch["audio"] + jnp.sin(angle) * eps,
+        jnp.cos(angle) * eps - jnp.sin(angle) * batch["audio"],
+    )
+    prediction = model.net.apply({"params": variables["params"]["net"]}, x, append_channels=angle / (jnp.pi / 2))
+    loss = float(model.loss(variables, keys, batch)[0])
+    assert loss == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
+
+
+def test_what_cannot_be_made_says_why(model, variables):
+    with pytest.raises(aj.InputError, match="number of splits is 3: it must be even"):
+        aj.DiffusionAR(model.net, length=33, num_splits=3)
+    with pytest.raises(aj.InputError, match="length is 33"):
+        aj.DiffusionAR(model.net, length=33, num_splits=4)
+    with pytest.raises(aj.InputError, match="sounds have 16 samples"):
+        model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 16, 2))})
+    for settings, words in (
+        ({"num_chunks": 3, "num_steps": 4}, "3 chunks"),
+        ({"num_chunks": 5, "num_steps": 3}, "steps is 3"),
+    ):
+        with pytest.raises(aj.InputError, match=words):
+            model.sample(variables, jax.random.key(0), shape=(1, 2), **settings)
