@@ -107,6 +107,7 @@ def _sentence(box: str, prog: str) -> str:
     """The message of one of tyro's framed errors: what stands between its title and the first rule."""
     title, *lines = [line.strip("│ ") for line in box.splitlines()]
     if "Required options" in title:
-        return f"{prog} also needs {' and '.join(line for line in lines if re.match(r'--\w', line))}; see --help."
+        needed = " and ".join(line for line in lines if re.match(r"--\w", line))
+        return f"{prog} also needs {needed}; see --help."
     message = itertools.takewhile(lambda line: not line.startswith(("─", "╰", "Got errors:")), lines)
     return " ".join(" ".join(message).split())
