@@ -14,8 +14,8 @@ import flax.linen as nn
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from . import attention, bottlenecks, conditioning, discriminator, encoders, layers, transforms, unet
-from .audio.mel import mel_filters
+from . import attention, bottlenecks, conditioning, discriminator, encoders, layers, models, transforms, unet
+from .audio.mel import MelSpectrogram, mel_filters
 from .errors import InputError
 
 Path = tuple[str, ...]
@@ -105,11 +105,11 @@ def _check_constant(entry: Entry, theirs: np.ndarray) -> None:
         )
 
 
-def entries(module: nn.Module, params: Mapping[str, Any]) -> list[Entry]:
-    """The table of a net: a U-Net and the wrappers around it.
+def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
+    """The table of a net, an encoder, or a diffusion model of :mod:`archijax.models`.
 
     Args:
-        module: the net.
+        module: the net or the model.
         params: its parameters, or their shapes from ``jax.eval_shape``.
 
     Raises:
@@ -269,10 +269,40 @@ def _magnitude_autoencoder(module: encoders.MAE1d, path: Path, name: str) -> Ite
 
 def _mel_encoder(module: encoders.MelE1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _encoder(module, path, name)
-    mel = module.mel
-    yield from _window(mel.window_length or mel.n_fft, f"{name}mel.to_spectrogram.window")
+    yield from _mel(module.mel, f"{name}mel.")
+
+
+def _mel(mel: MelSpectrogram, name: str) -> Iterator[Entry]:
+    yield from _window(mel.window_length or mel.n_fft, f"{name}to_spectrogram.window")
     filters = mel_filters(mel.n_fft, mel.sample_rate, mel.n_mel_channels).astype(np.float32)
-    yield Entry((), (f"{name}mel.to_mel_scale.fb",), constant=filters)
+    yield Entry((), (f"{name}to_mel_scale.fb",), constant=filters)
+
+
+# The originals' models hold their net three times.
+_COPIES = ("net.", "diffusion.net.", "sampler.net.")
+
+
+def _model(model: models.DiffusionModel, path: Path, name: str) -> Iterator[Entry]:
+    for entry in _walk(model.net, (*path, "net"), ""):
+        yield dataclasses.replace(entry, names=tuple(name + copy + own for copy in _COPIES for own in entry.names))
+
+
+def _autoregressive(model: models.DiffusionAR, path: Path, name: str) -> Iterator[Entry]:
+    # There the noise level joins the input without a plugin.
+    inner = dataclasses.replace(model, net=model.net.net)
+    for entry in _model(inner, path, name):
+        yield dataclasses.replace(entry, path=(*path, "net", *entry.path[len(path) :]))
+
+
+def _diffusion_autoencoder(model: models.DiffusionAE, path: Path, name: str) -> Iterator[Entry]:
+    yield from _model(model.model, path, name)
+    yield from _walk(model.encoder, (*path, "encoder"), f"{name}encoder.")
+
+
+def _vocoder(model: models.DiffusionVocoder, path: Path, name: str) -> Iterator[Entry]:
+    yield from _model(model.model, path, name)
+    yield Entry((*path, "to_flat", "kernel"), (f"{name}to_flat.weight",), "transposed")
+    yield from _mel(model.mel, f"{name}to_spectrogram.")
 
 
 _NAMES = {
@@ -299,6 +329,11 @@ _NAMES = {
     encoders.ME1d: _magnitude_encoder,
     encoders.MAE1d: _magnitude_autoencoder,
     encoders.MelE1d: _mel_encoder,
+    models.DiffusionModel: _model,
+    models.DiffusionAR: _autoregressive,
+    models.DiffusionUpsampler: lambda m, path, name: _model(m.model, path, name),
+    models.DiffusionVocoder: _vocoder,
+    models.DiffusionAE: _diffusion_autoencoder,
     discriminator.Discriminator1d: lambda m, path, name: _walk(m.encoder, (*path, "encoder"), f"{name}discriminator."),
     bottlenecks.TanhBottleneck: lambda m, path, name: iter(()),
     bottlenecks.NoiserBottleneck: lambda m, path, name: iter(()),

@@ -130,8 +130,8 @@ BUILDERS = {"T5EncoderModel": t5_case, **golden_audio.BUILDERS, **golden_encoder
 
 
 @functools.cache
-def build(folder: Path) -> tuple[dict, dict, Built | None]:
-    """Reads a case: (case.json, tensors, what was built, or None where the builder is not part of the library yet)."""
+def build(folder: Path) -> tuple[dict, dict, Built]:
+    """Reads a case: (case.json, tensors, what was built)."""
     case = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "io.safetensors")
     weights = folder / "weights.safetensors"
@@ -141,7 +141,7 @@ def build(folder: Path) -> tuple[dict, dict, Built | None]:
     if builder in NETS:
         built = net_case(NETS[builder](args), state, example)
     else:
-        built = BUILDERS[builder](args, state, example) if builder in BUILDERS else None
+        built = BUILDERS[builder](args, state, example)
     return case, tensors, built
 
 

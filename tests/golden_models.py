@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import inspect
-import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden_encoders import bottlenecks, encoder, mel, with_buffers
 from golden_layout import Built, first, last
 
 import archijax as aj
 from archijax import convert
+from archijax.models import DiffusionAE, DiffusionUpsampler, DiffusionVocoder
 from archijax.sampling import Inpaint, advance, begin
 
 UNET_V0 = set(inspect.signature(aj.UNetV0).parameters)
-COPIES = ("net.", "diffusion.net.", "sampler.net.")  # the original's models hold their net three times
+KEY = jax.random.key(0)  # where all draws are given
 
 
 def unet_v0(args: dict, **others: Any) -> Any:
@@ -26,26 +26,16 @@ def unet_v0(args: dict, **others: Any) -> Any:
     return aj.UNetV0(**{name: value for name, value in {**args, **others}.items() if name in UNET_V0})
 
 
-def weights(model: Any, batch: dict, state: dict, parts: dict[tuple, tuple[Any, tuple[str, ...]]]) -> tuple[dict, Any]:
-    """(parameters, their way back) of a model whose parts, by path, have the given names in the state_dict."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))["params"]
-    table = [
-        dataclasses.replace(
-            entry,
-            path=(*path, *entry.path),
-            names=tuple(prefix + name for prefix in prefixes for name in entry.names),
-        )
-        for path, (module, prefixes) in parts.items()
-        for entry in convert.entries(module, functools.reduce(operator.getitem, path, shapes))
-    ]
-    return convert.from_torch(table, state), lambda params: convert.to_torch(table, params)
+def weights(model: Any, batch: dict, state: dict) -> tuple[dict, Callable]:
+    """(variables, the way from parameters back to a state_dict) of a model for batches like this one."""
+    table = convert.entries(model, jax.eval_shape(lambda: model.init(KEY, batch))["params"])
+    variables = {"params": convert.from_torch(table, state), "frozen": {}}
+    return variables, lambda params: with_buffers(convert.to_torch(table, params), table, state)
 
 
 def diffusion_case(args: dict, state: dict, example: dict) -> Built:
     model = aj.DiffusionModel(unet_v0(args))
-    sound = first(next(iter(example.values())))
-    params, back = weights(model, {"audio": sound}, state, {("net",): (model.net, COPIES)})
-    variables = {"params": params, "frozen": {}}
+    variables, back = weights(model, {"audio": first(next(iter(example.values())))}, state)
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
@@ -53,7 +43,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
 
     def sample(tensors, kwargs, draws):
         noise = first(tensors["x_noisy"])
-        return [last(model.sample(variables, jax.random.key(0), shape=noise.shape, noise=noise, **kwargs))]
+        return [last(model.sample(variables, KEY, shape=noise.shape, noise=noise, **kwargs))]
 
     def inpaint(tensors, kwargs, draws):
         resamples, times = kwargs["num_resamples"], model.process.times(kwargs["num_steps"])
@@ -66,15 +56,12 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
         )
         return [last(state.x)]
 
-    return Built(params, back, {"forward": forward, "sample": sample, "inpaint": inpaint})
+    return Built(variables["params"], back, {"forward": forward, "sample": sample, "inpaint": inpaint})
 
 
 def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
-    net = aj.AppendChannels(unet_v0(args))
-    model = aj.DiffusionAR(net, args["length"], args["num_splits"])
-    example = {"audio": jnp.zeros((1, args["length"], args["in_channels"]))}
-    params, back = weights(model, example, state, {("net", "net"): (net.net, COPIES)})
-    variables = {"params": params, "frozen": {}}
+    model = aj.DiffusionAR(aj.AppendChannels(unet_v0(args)), args["length"], args["num_splits"])
+    variables, back = weights(model, {"audio": jnp.zeros((1, args["length"], args["in_channels"]))}, state)
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
@@ -87,11 +74,87 @@ def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
             last(model.sample_given(variables, noise, ladder_noise, jnp.stack(fresh), num_steps=kwargs["num_steps"]))
         ]
 
-    return Built(params, back, {"forward": forward, "sample": sample})
+    return Built(variables["params"], back, {"forward": forward, "sample": sample})
+
+
+def upsampler_case(args: dict, state: dict, example: dict) -> Built:
+    model = DiffusionUpsampler(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), args["upsample_factor"])
+    length = args["upsample_factor"] * np.prod(args["factors"])
+    variables, back = weights(model, {"audio": jnp.zeros((1, length, args["in_channels"]))}, state)
+
+    def forward(tensors, kwargs, draws):
+        t, eps = draws
+        return [np.asarray(model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t), first(eps)))]
+
+    def sample(tensors, kwargs, draws):
+        return [last(model.sample(variables, KEY, first(tensors["downsampled"]), noise=first(draws[0]), **kwargs))]
+
+    calls = {
+        "reupsample": lambda tensors, kwargs, draws: [last(model.reupsampled(first(tensors["x"])))],
+        "forward": forward,
+        "sample": sample,
+    }
+    return Built(variables["params"], back, calls)
+
+
+def vocoder_case(args: dict, state: dict, example: dict) -> Built:
+    model = DiffusionVocoder(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), mel(args))
+    sound = first(example["waveform" if "waveform" in example else "x"])
+    variables, back = weights(model, {"audio": sound}, state)
+
+    def theirs(spectrogram):  # [b, frames, mels, c] to [b, c, mels, frames]
+        return np.asarray(spectrogram).transpose(0, 3, 2, 1)
+
+    def forward(tensors, kwargs, draws):
+        t, eps = draws
+        return [np.asarray(model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t), first(eps)))]
+
+    def sample(tensors, kwargs, draws):
+        spectrogram = jnp.asarray(tensors["spectrogram"].transpose(0, 3, 2, 1))
+        return [last(model.sample(variables, KEY, spectrogram, noise=first(draws[0]), **kwargs))]
+
+    calls = {
+        "to_spectrogram": lambda tensors, kwargs, draws: [theirs(model.mel.encode(first(tensors["waveform"])))],
+        "forward": forward,
+        "sample": sample,
+    }
+    return Built(variables["params"], back, calls)
+
+
+def diffusion_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
+    own = args["encoder_args"]
+    made = encoder(args["encoder"], own, bottlenecks(args["bottleneck"], None, own["out_channels"]))
+    injected = [0] * len(args["channels"])
+    injected[args["inject_depth"]] = own["out_channels"]
+    model = DiffusionAE(
+        aj.DiffusionModel(unet_v0(args, context_channels=injected)),
+        made,
+        args["inject_depth"],
+        args.get("latent_factor"),
+    )
+    variables, back = weights(model, {"audio": first(example["x"])}, state)
+
+    def encode(tensors, kwargs, draws):
+        return [last(model.encode(variables, first(tensors["x"]))[0])]
+
+    def forward(tensors, kwargs, draws):
+        (t, eps), x = draws, first(tensors["x"])
+        latent, _ = model.encode(variables, x)
+        return [np.asarray(model.loss_given(variables, {"audio": x}, latent, jnp.asarray(t), first(eps)))]
+
+    def decode(tensors, kwargs, draws):
+        noise = first(draws[0])
+        settings = {"noise": noise, "channels": noise.shape[-1], **kwargs}
+        return [last(model.decode(variables, KEY, first(tensors["latent"]), **settings))]
+
+    return Built(variables["params"], back, {"encode": encode, "forward": forward, "decode": decode})
 
 
 BUILDERS = {
     "DiffusionModel(UNetV0, VDiffusion, VSampler)": diffusion_case,
     "VInpainter(net of DiffusionModel(UNetV0))": diffusion_case,
     "DiffusionAR(UNetV0)": autoregressive_case,
+    "DiffusionUpsampler(UNetV0)": upsampler_case,
+    "DiffusionVocoder(UNetV0)": vocoder_case,
+    "DiffusionAE(UNetV0)": diffusion_autoencoder_case,
 }

@@ -13,22 +13,6 @@ FOLDER = Path(os.environ.get("ARCHIJAX_GOLDEN", Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in FOLDER.glob("*/case.json"))
 
 
-# Builders of parts that the library does not have yet.
-NOT_YET = {
-    "DiffusionAE(UNetV0)",
-    "DiffusionUpsampler(UNetV0)", "DiffusionVocoder(UNetV0)",
-}  # fmt: skip
-
-
-def built_case(folder):
-    """The case, or a skipped test where the library lacks what it needs; an unknown builder fails."""
-    case, tensors, built = golden_cases.build(folder)
-    if built is None:
-        assert case["builder"] in NOT_YET, f"no builder for {case['builder']}"
-        pytest.skip(f"{case['builder']} is not part of the library yet")
-    return case, tensors, built
-
-
 def relative_error(ours: np.ndarray, theirs: np.ndarray, wrap=lambda difference: difference) -> float:
     assert ours.shape == theirs.shape, f"shape {ours.shape}, the original's is {theirs.shape}"
     return float(np.linalg.norm(wrap(ours - theirs)) / np.linalg.norm(theirs))
@@ -40,7 +24,7 @@ def test_the_folder_has_cases():
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: path.name)
 def test_outputs_equal_the_original(folder):
-    case, tensors, built = built_case(folder)
+    case, tensors, built = golden_cases.build(folder)
     if "num_params" in case:
         assert sum(p.size for p in jax.tree.leaves(built.params)) == case["num_params"]
     for call in case["calls"]:
@@ -55,7 +39,7 @@ def test_outputs_equal_the_original(folder):
 
 @pytest.mark.parametrize("folder", [f for f in CASES if (f / "weights.safetensors").exists()], ids=lambda p: p.name)
 def test_weights_convert_there_and_back(folder):
-    _, _, built = built_case(folder)
+    _, _, built = golden_cases.build(folder)
     state = load_file(folder / "weights.safetensors")
     back = built.to_torch(built.params)
     assert back.keys() == state.keys()

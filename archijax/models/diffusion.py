@@ -21,6 +21,8 @@ from ..sampling import DDIM, Denoise, Guidance, Inpaint, Sampler, advance, begin
 
 # What the model itself reads of a batch; everything else goes to the net.
 OWN = ("audio", "tokens", "token_mask")
+# What runs along the sound, and is cut into windows with it.
+ALONG = ("append_channels", "channels")
 
 
 def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
@@ -251,15 +253,15 @@ class DiffusionModel:
         net = self._net(variables)
         if isinstance(guidance, int | float) and guidance == 1:
 
-            def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-                return net(*self.process.net_input(x, t), **conditioning)
+            def denoise(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
+                return net(*self.process.net_input(x, t), **{**conditioning, **(along or {})})
 
         else:
             guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
             away = self._away(guidance, negative or {}, conditioning)
 
-            def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
-                own = {"embedding_mask": jnp.zeros(len(x), bool), **conditioning}
+            def denoise(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
+                own = {"embedding_mask": jnp.zeros(len(x), bool), **conditioning, **(along or {})}
                 other = {**own, **away, "embedding_mask": jnp.full(len(x), negative is None)}
                 x, time = self.process.net_input(x, t)
                 if guidance.sequential:
@@ -277,12 +279,17 @@ class DiffusionModel:
         multiple = getattr(self.net, "length_multiple", 1)
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
-        long = windowed(denoise, window, -(-window // 2))
+        # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
+        hop = -(-window // (2 * multiple)) * multiple
+        along = {name: conditioning[name] for name in ALONG if name in conditioning}
+        long = windowed(denoise, window, hop, along=along)
         return lambda x, t: long(x, t) if x.shape[1] > window else denoise(x, t)
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding."""
         conditioning = {name: value for name, value in batch.items() if name not in OWN}
+        if "append_channels" in conditioning:
+            conditioning["append_channels"] = self._padded(conditioning["append_channels"])
         if self.embedder is None:
             if "tokens" in batch:
                 raise InputError("tokens were given to a model without a text encoder: it takes no prompt")

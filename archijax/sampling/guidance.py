@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +75,8 @@ def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.
 def _changed(denoise: Denoise, process: GaussianProcess, change: Callable[[jax.Array], jax.Array]) -> Denoise:
     """``denoise`` with its estimate x0 changed, and eps with it so that x stays alpha x0 + sigma eps."""
 
-    def changed(x: jax.Array, t: jax.Array) -> jax.Array:
-        x0 = change(process.x0_eps(denoise(x, t), x, t)[0])
+    def changed(x: jax.Array, t: jax.Array, *along: Any) -> jax.Array:
+        x0 = change(process.x0_eps(denoise(x, t, *along), x, t)[0])
         alpha, sigma = process.alpha_sigma(t, x)
         return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)
 

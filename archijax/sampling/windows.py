@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +13,21 @@ from ..errors import InputError
 from .steps import Denoise
 
 
-def windowed(denoise: Denoise, window: int, hop: int, *, circular: bool = False) -> Denoise:
+def windowed(
+    denoise: Callable[..., jax.Array], window: int, hop: int, *, circular: bool = False, along: Any = None
+) -> Denoise:
     """``denoise`` for sounds longer than the net was trained on, by windows one after the other (Bar-Tal et al. 2023).
 
     Every step predicts each window by itself, and blends where they overlap by weights that vanish at a window's ends,
     so no seam is ever decided by one window alone. Memory is that of one window.
 
     Args:
-        denoise: for [b, window, c].
+        denoise: for [b, window, c]; called as (x, t), or (x, t, parts) if something runs `along`.
         window: samples that the net sees at once.
         hop: samples from one window to the next, at most `window`; half of it is usual.
         circular: the end goes on at the beginning: the sound loops without a seam.
+        along: arrays [b, n, ...] in any pytree that run along the sound, with time / n samples for each of n; every
+            window gets its part of them.
 
     Returns:
         a denoise for [b, time, c], time at least `window`.
@@ -39,16 +46,28 @@ def windowed(denoise: Denoise, window: int, hop: int, *, circular: bool = False)
             starts = np.arange(0, length, hop)
         else:
             starts = np.minimum(np.arange(0, length - window + hop, hop), length - window)
+        for array in jax.tree.leaves(along):
+            if length % array.shape[1] or (np.append(starts, window) * array.shape[1] % length).any():
+                raise InputError(
+                    f"{array.shape[1]} frames run along {length} samples in windows of {window} and hops of {hop}: "
+                    "windows and hops must be whole frames"
+                )
         places = (starts[:, None] + np.arange(window)) % length
         total = np.zeros((length, 1))
         np.add.at(total, places.reshape(-1), np.tile(weight, (len(starts), 1)))
         share = jnp.asarray(weight, x.dtype)
 
-        def one(merged: jax.Array, place: jax.Array) -> tuple[jax.Array, None]:
-            part = denoise(jnp.take(x, place, axis=1), t).astype(x.dtype)
+        def part_of(array: jax.Array, start: jax.Array) -> jax.Array:
+            n, samples = array.shape[1], length // array.shape[1]
+            return jnp.take(array, (start // samples + jnp.arange(window // samples)) % n, axis=1)
+
+        def one(merged: jax.Array, where: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            start, place = where
+            parts = () if along is None else (jax.tree.map(lambda array: part_of(array, start), along),)
+            part = denoise(jnp.take(x, place, axis=1), t, *parts).astype(x.dtype)
             return merged.at[:, place].add(share * part), None
 
-        merged, _ = jax.lax.scan(one, jnp.zeros_like(x), jnp.asarray(places))
+        merged, _ = jax.lax.scan(one, jnp.zeros_like(x), (jnp.asarray(starts), jnp.asarray(places)))
         return merged / jnp.asarray(total, x.dtype)
 
     return long

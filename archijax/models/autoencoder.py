@@ -1,0 +1,259 @@
+"""Autoencoders as models: nets that make sound short, and what they are trained and used for.
+
+Both have the methods ``init`` and ``loss`` that training knows, beside ``encode``, ``decode`` and ``reconstruct``.
+Variables are collections: "params" (trained) and "state" (codebooks, which a training call moves).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..audio.griffin_lim import griffin_lim, random_phase
+from ..audio.stft import to_polar
+from ..discriminator import Discriminator1d
+from ..encoders import AutoEncoder1d, MAE1d, log_magnitude
+from ..errors import InputError
+from ..initialize import initialize
+from ..layers import full
+from ..losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
+from .diffusion import per_item
+
+# What bottlenecks report of themselves and training shows.
+REPORTED = ("kl", "commitment", "perplexity")
+
+Loss = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Coder:
+    net: AutoEncoder1d
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.net.latent_channels
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples per frame of the latent."""
+        return self.net.downsample_factor
+
+    @property
+    def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
+        """What is minimised in turn: pairs of a loss and the names of the parameters that it trains."""
+        return ((self.loss, ("net",)),)
+
+    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        """Variables for batches like this one, "audio" [b, time, c]; its values do not matter, one item is enough."""
+        variables = initialize(self.net.init, key, self._input(batch["audio"]))
+        return {
+            "params": {"net": variables["params"]},
+            "frozen": {},
+            "state": {"net": variables["state"]} if "state" in variables else {},
+        }
+
+    def encode(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The latent [b, frames, latent_channels] of a sound [b, time, c] of any time, and what bottlenecks report.
+
+        There are time / downsample_factor frames, rounded up; the sound is taken to be silent after its end.
+
+        Args:
+            keys: one per item [b], for bottlenecks that draw: without them a variational one gives its mean.
+        """
+        return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
+
+    def over(self, axis: str) -> _Coder:
+        """This model with what its bottlenecks count summed over a mapped axis, which a batch is split over."""
+        bottleneck = self.net.bottleneck
+        parts = tuple(bottleneck) if isinstance(bottleneck, Sequence) else (bottleneck,)
+        parts = tuple(part.clone(axis_name=axis) if hasattr(part, "axis_name") else part for part in parts)
+        return dataclasses.replace(self, net=self.net.clone(bottleneck=parts))
+
+    def _trained(
+        self, variables: dict[str, Any], keys: jax.Array, x: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, Any]]:
+        """(decoded, info, new_state) of the net's input in training."""
+        keys = per_item(keys, len(x))
+        (decoded, info), moved = self.net.apply(self._variables(variables), x, keys=keys, train=True, mutable=["state"])
+        return decoded, info, {"net": moved["state"]} if "state" in moved else {}
+
+    def _variables(self, variables: dict[str, Any]) -> dict[str, Any]:
+        state = variables.get("state", {}).get("net", {})
+        return {"params": variables["params"]["net"], **({"state": state} if state else {})}
+
+    def _padded(self, audio: jax.Array) -> jax.Array:
+        audio = jnp.asarray(audio, jnp.float32)
+        extra = -audio.shape[1] % self.downsample_factor
+        return jnp.pad(audio, ((0, 0), (0, extra), (0, 0))) if extra else audio
+
+    def _input(self, audio: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class AutoEncoder(_Coder):
+    """An autoencoder of sound.
+
+    It minimises a weighted sum of errors and the bottleneck's own loss. With a discriminator that is added which it
+    gives a generator, and the discriminator learns by its hinge loss, in turn (Kumar et al. 2019, MelGAN).
+
+    Fields:
+        net: the net.
+        sample_rate: in Hz.
+        waveform: weight of the mean absolute difference of samples.
+        stft: weight of the multi-resolution STFT loss.
+        mel: weight of the log-mel loss.
+        windows: lengths of the windows of these two, in samples.
+        discriminator: what judges the reconstructions, or None.
+        adversarial: weight of the loss that it gives.
+    """
+
+    sample_rate: int
+    waveform: float = 1.0
+    stft: float = 0.0
+    mel: float = 0.0
+    windows: Sequence[int] = WINDOWS
+    discriminator: Discriminator1d | None = None
+    adversarial: float = 1.0
+
+    @property
+    def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
+        """What is minimised in turn: pairs of a loss and the names of the parameters that it trains."""
+        if self.discriminator is None:
+            return super().losses
+        return (*super().losses, (self.discriminator_loss, ("discriminator",)))
+
+    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        """Variables for batches like this one, "audio" [b, time, c]; its values do not matter, one item is enough."""
+        if self.discriminator is None:
+            return super().init(key, batch)
+        net_key, key = jax.random.split(key)
+        variables, audio = super().init(net_key, batch), jnp.asarray(batch["audio"], jnp.float32)
+        discriminator = initialize(self.discriminator.init, key, audio, audio)["params"]
+        return {**variables, "params": {**variables["params"], "discriminator": discriminator}}
+
+    def loss(
+        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+        """The loss of the autoencoder, given the discriminator.
+
+        Args:
+            keys: one key per item [b], or a single key.
+            batch: "audio" [b, time, c].
+
+        Returns:
+            (loss, (metrics, new_state)); the metrics are the parts of the loss before they are weighted.
+        """
+        audio, fake, info, state = self._both(variables, keys, batch)
+        parts = {"waveform": jnp.mean(jnp.abs(fake - audio))}
+        if self.stft:
+            parts["stft"] = multi_resolution_stft_loss(fake, audio, self.windows)
+        if self.mel:
+            parts["mel"] = log_mel_loss(fake, audio, self.sample_rate, self.windows)
+        if self.discriminator is not None:
+            parts["adversarial"], _, _ = self._judged(variables, audio, fake)
+        loss = info["loss"] + sum(getattr(self, name) * value for name, value in parts.items())
+        return loss, ({**parts, **_report(info)}, state)
+
+    def discriminator_loss(
+        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+        """The loss of the discriminator, given the autoencoder; arguments and result as of :meth:`loss`."""
+        audio, fake, _, _ = self._both(variables, keys, batch)
+        _, loss, info = self._judged(variables, audio, fake)
+        scores = {name: jnp.mean(info[name]) for name in ("scores_true", "scores_fake")}
+        return loss, (scores, variables.get("state", {}))
+
+    def decode(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels]."""
+        return self.net.apply(self._variables(variables), latent, method="decode")
+
+    def reconstruct(self, variables: dict[str, Any], audio: jax.Array) -> jax.Array:
+        """A sound [b, time, c] encoded and decoded, of the same shape."""
+        return self.decode(variables, self.encode(variables, audio)[0])[:, : audio.shape[1]]
+
+    def _both(self, variables: dict, keys: jax.Array, batch: dict) -> tuple[jax.Array, jax.Array, dict, dict]:
+        audio = jnp.asarray(batch["audio"], jnp.float32)
+        fake, info, state = self._trained(variables, keys, self._input(audio))
+        return audio, fake[:, : audio.shape[1]], info, state
+
+    def _judged(self, variables: dict, true: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+        return self.discriminator.apply({"params": variables["params"]["discriminator"]}, true, fake)
+
+    def _input(self, audio: jax.Array) -> jax.Array:
+        return self._padded(audio)
+
+
+@dataclass(frozen=True, eq=False)
+class MagnitudeAutoEncoder(_Coder):
+    """An autoencoder of an STFT's magnitudes, by the mean absolute difference of their logarithms.
+
+    The latent holds no phase: of what is decoded, Griffin-Lim or a vocoder makes sound. Magnitudes below 1e-5 (white
+    noise of about -100 dB) count as that.
+
+    Fields:
+        net: the net; its STFT has time / hop_length frames, so it is not centred, or of odd n_fft.
+        num_steps: of Griffin-Lim, for sound.
+    """
+
+    net: MAE1d
+    num_steps: int = 64
+
+    def __post_init__(self):
+        if self.net.stft.centred and self.net.stft.n_fft % 2 == 0:
+            raise InputError(
+                f"n_fft {self.net.stft.n_fft} of a centred STFT is even: one frame too many, use an odd one"
+            )
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples per frame of the latent."""
+        return self.net.stft.hop_length * self.net.downsample_factor
+
+    def loss(
+        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+        """The mean absolute difference of log-magnitudes, and the bottleneck's own loss.
+
+        Args:
+            keys: one key per item [b], or a single key.
+            batch: "audio" [b, time, c].
+
+        Returns:
+            (loss, (metrics, new_state)).
+        """
+        magnitude = self._input(batch["audio"])
+        decoded, info, state = self._trained(variables, keys, magnitude)
+        error = jnp.mean(jnp.abs(log_magnitude(decoded) - log_magnitude(magnitude)))
+        return error + info["loss"], ({"log_magnitude": error, **_report(info)}, state)
+
+    def decode(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+        """The magnitudes [b, frames * factors, frequencies, c] of a latent [b, frames, latent_channels]."""
+        return self.net.apply(self._variables(variables), latent, method="decode")
+
+    def reconstruct(self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """A sound [b, time, c] of the magnitudes that a sound is encoded and decoded to, its phases by Griffin-Lim.
+
+        Args:
+            keys: one per item [b], or a single key, of the phases to start from; by default always the same.
+        """
+        magnitude = self.decode(variables, self.encode(variables, audio)[0])
+        keys = per_item(jax.random.key(0) if keys is None else keys, len(audio))
+        phase = random_phase(keys, magnitude.shape)
+        return griffin_lim(magnitude, phase, self.net.stft, audio.shape[1], self.num_steps)
+
+    def _input(self, audio: jax.Array) -> jax.Array:
+        magnitude, _ = to_polar(self.net.stft.encode(full(self._padded(audio))))
+        return jnp.maximum(magnitude, FLOOR)
+
+
+def _report(info: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: jnp.mean(info[name]) for name in REPORTED if name in info}

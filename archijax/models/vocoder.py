@@ -1,0 +1,112 @@
+"""The diffusion vocoder: sound of a mel spectrogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..audio.mel import MelSpectrogram
+from ..errors import InputError
+from ..layers import transposed_conv, uniform_init
+from .diffusion import DiffusionModel, per_item
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionVocoder:
+    """Makes sound of mel spectrograms, every channel for itself (thesis, section 5.7).
+
+    A learned transposed convolution turns the spectrogram into one channel beside the noise.
+
+    Fields:
+        model: on a net with one appended channel, such as ``AppendChannels(UNetV0(...))``, for mono sound.
+        mel: the spectrogram; window_length - hop_length must be even.
+    """
+
+    model: DiffusionModel
+    mel: MelSpectrogram
+
+    def __post_init__(self):
+        if (self._window - self.mel.hop_length) % 2 or (self.mel.n_fft - self.mel.hop_length) % 2:
+            raise InputError(
+                f"n_fft {self.mel.n_fft} and window {self._window} with hop {self.mel.hop_length}: both must differ "
+                "from the hop by an even number, so that frames and samples line up"
+            )
+
+    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        """Variables for batches like this one: "audio" [b, time, c], time a multiple of the hop."""
+        net_key, flat_key = jax.random.split(key)
+        shape = (self._window, self.mel.n_mel_channels, 1)
+        kernel = uniform_init(self._window)(flat_key, shape)
+        audio = batch["audio"][..., :1]
+        variables = self.model.init(net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)})
+        return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
+
+    def loss(
+        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
+        """As :meth:`DiffusionModel.loss`, over the channels of every item; the spectrograms are the batch's own."""
+        audio = batch["audio"]
+        return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._given(variables, batch))
+
+    def loss_given(self, variables: dict[str, Any], batch: dict[str, jax.Array], *draws: jax.Array) -> jax.Array:
+        """The loss as a function of its draws for [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
+        return self.model.loss_given(variables, self._given(variables, batch), *draws)
+
+    def sample(
+        self,
+        variables: dict[str, Any],
+        keys: jax.Array,
+        spectrogram: jax.Array,
+        *,
+        num_steps: int,
+        noise: jax.Array | None = None,
+        **settings: Any,
+    ) -> jax.Array:
+        """Sounds [b, frames * hop_length, c] of spectrograms [b, frames, mels, c], of any length.
+
+        Args:
+            noise: [b * c, frames * hop_length, 1] to start from instead of drawing it.
+            settings: of :meth:`DiffusionModel.sample`.
+        """
+        flat = self.flattened(variables, spectrogram)
+        shape = (len(spectrogram), flat.shape[1], spectrogram.shape[-1])
+        mono = self.model.sample(
+            variables, self.channel_keys(keys, shape), shape=flat.shape, num_steps=num_steps, noise=noise,
+            append_channels=flat, **settings,
+        )  # fmt: skip
+        return jnp.swapaxes(mono.reshape(shape[0], shape[2], -1), 1, 2)
+
+    def flattened(self, variables: dict[str, Any], spectrogram: jax.Array) -> jax.Array:
+        """Spectrograms [b, frames, mels, c] as the net is given them, [b * c, frames * hop_length, 1]."""
+        b, frames, mels, channels = spectrogram.shape
+        if mels != self.mel.n_mel_channels:
+            raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
+        x = jnp.moveaxis(spectrogram, -1, 1).reshape(b * channels, frames, mels)
+        hop, kernel = self.mel.hop_length, variables["params"]["to_flat"]["kernel"]
+        kernel = jnp.pad(kernel, ((0, -self._window % hop), (0, 0), (0, 0)))
+        y = transposed_conv(x, kernel, hop, padding=0)
+        padding = (self._window - hop) // 2
+        return y[:, padding : padding + frames * hop]
+
+    def channel_keys(self, keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+        """A key for each channel [b * c] of sounds of a shape (b, time, c)."""
+        fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+        return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
+
+    def _given(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        audio = batch["audio"]
+        if audio.shape[1] % self.mel.hop_length:
+            raise InputError(
+                f"the sound has {audio.shape[1]} samples: a multiple of the hop {self.mel.hop_length} is needed"
+            )
+        channels = audio.shape[2]
+        rest = {name: jnp.repeat(value, channels, axis=0) for name, value in batch.items()}
+        mono = jnp.swapaxes(audio, 1, 2).reshape(-1, audio.shape[1], 1)
+        return {**rest, "audio": mono, "append_channels": self.flattened(variables, self.mel.encode(audio))}
+
+    @property
+    def _window(self) -> int:
+        return self.mel.window_length or self.mel.n_fft
