@@ -17,11 +17,15 @@ from .config import (
     AutoEncoderConfig,
     BottleneckConfig,
     CoderConfig,
+    DiffusionAEConfig,
     DiffusionConfig,
+    EncoderConfig,
     LearnedTransformConfig,
     MagnitudeAutoEncoderConfig,
     TextConfig,
     UNetConfig,
+    UpsamplerConfig,
+    VocoderConfig,
 )
 from .diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from .errors import InputError
@@ -38,7 +42,16 @@ from .layers import (
     UpsampleNearest,
     UpsampleTranspose,
 )
-from .models import AutoEncoder, DiffusionAR, DiffusionModel, MagnitudeAutoEncoder
+from .models import (
+    AutoEncoder,
+    DiffusionAE,
+    DiffusionAR,
+    DiffusionModel,
+    DiffusionUpsampler,
+    DiffusionVocoder,
+    LatentDiffusion,
+    MagnitudeAutoEncoder,
+)
 from .sampling import DDIM, DDPM, DPMSolverPP, Guidance, Heun, Inpaint
 from .t5 import T5Config, T5Encoder
 from .transforms import LearnedTransform, Patching, STFTTransform
@@ -60,11 +73,16 @@ __all__ = [
     "ConvNeXtV2",
     "CrossAttention",
     "DPMSolverPP",
+    "DiffusionAE",
+    "DiffusionAEConfig",
     "DiffusionAR",
     "DiffusionConfig",
     "DiffusionModel",
+    "DiffusionUpsampler",
+    "DiffusionVocoder",
     "Downsample",
     "EmbeddingFeatures",
+    "EncoderConfig",
     "FeedForward",
     "GaussianProcess",
     "Guidance",
@@ -72,6 +90,7 @@ __all__ = [
     "InjectChannels",
     "Inpaint",
     "InputError",
+    "LatentDiffusion",
     "LearnedTransform",
     "LearnedTransformConfig",
     "LinearAttention",
@@ -96,6 +115,8 @@ __all__ = [
     "UNetV0",
     "UpsampleNearest",
     "UpsampleTranspose",
+    "UpsamplerConfig",
+    "VocoderConfig",
     "ddpm",
     "edm",
     "initialize",

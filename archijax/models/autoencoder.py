@@ -24,6 +24,8 @@ from ..layers import full
 from ..losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
 from .diffusion import per_item
 
+# Half way from the lowest magnitude to 1: in this unit the net's logarithms lie around zero, as it learns fastest.
+UNIT = FLOOR**0.5
 # What bottlenecks report of themselves and training shows.
 REPORTED = ("kl", "commitment", "perplexity")
 
@@ -237,7 +239,7 @@ class MagnitudeAutoEncoder(_Coder):
 
     def decode(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
         """The magnitudes [b, frames * factors, frequencies, c] of a latent [b, frames, latent_channels]."""
-        return self.net.apply(self._variables(variables), latent, method="decode")
+        return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
 
     def reconstruct(self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """A sound [b, time, c] of the magnitudes that a sound is encoded and decoded to, its phases by Griffin-Lim.
@@ -252,7 +254,7 @@ class MagnitudeAutoEncoder(_Coder):
 
     def _input(self, audio: jax.Array) -> jax.Array:
         magnitude, _ = to_polar(self.net.stft.encode(full(self._padded(audio))))
-        return jnp.maximum(magnitude, FLOOR)
+        return jnp.maximum(magnitude, FLOOR) / UNIT
 
 
 def _report(info: dict[str, jax.Array]) -> dict[str, jax.Array]:

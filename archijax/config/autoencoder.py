@@ -1,0 +1,113 @@
+"""Configurations of autoencoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..audio.stft import STFT
+from ..discriminator import Discriminator1d
+from ..encoders import AutoEncoder1d, Encoder1d, MAE1d
+from ..errors import InputError
+from ..losses import WINDOWS
+from ..models import AutoEncoder, MagnitudeAutoEncoder
+from .nets import BottleneckConfig, CoderConfig, positive
+
+
+@dataclass(frozen=True)
+class _AutoEncoderConfig:
+    coder: CoderConfig
+    """The net."""
+    bottleneck: BottleneckConfig = BottleneckConfig()
+    """Its bottleneck."""
+    sample_rate: int = 48_000
+    """Samples per second."""
+    channels: int = 2
+    """1 for mono, 2 for stereo."""
+    length: int = 2**18
+    """Samples of the sounds it is trained on, and of the parts that programs code longer ones by."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters are float32."""
+
+    def __post_init__(self):
+        positive(self, "model", "sample_rate", "channels", "length")
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.coder.settings(),
+            "in_channels": self.channels,
+            "bottleneck": self.bottleneck.build(),
+            "bottleneck_channels": self.bottleneck.channels,
+            "dtype": jnp.dtype(self.dtype),
+        }
+
+    def _checked(self, model: Any) -> Any:
+        """The model, if its sizes fit each other."""
+        if self.length % model.downsample_factor:
+            multiple = model.downsample_factor
+            raise InputError(
+                f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
+                f"use {-(-self.length // multiple) * multiple}"
+            )
+        batch = {"audio": jax.ShapeDtypeStruct((1, self.length, self.channels), jnp.float32)}
+        keys = jax.eval_shape(lambda: jax.random.key(0))
+        variables = jax.eval_shape(model.init, keys, batch)
+        for loss, _ in model.losses:
+            jax.eval_shape(loss, variables, keys, batch)
+        return model
+
+
+@dataclass(frozen=True)
+class AutoEncoderConfig(_AutoEncoderConfig):
+    """An autoencoder of sound."""
+
+    waveform: float = 1.0
+    """Weight of the mean absolute difference of samples."""
+    stft: float = 0.0
+    """Weight of the multi-resolution STFT loss."""
+    mel: float = 0.0
+    """Weight of the log-mel loss."""
+    windows: tuple[int, ...] = WINDOWS
+    """Windows of these two in samples, multiples of 4."""
+    discriminator: CoderConfig | None = None
+    """A discriminator trained along, or None."""
+    adversarial: float = 1.0
+    """Weight of the loss that it gives."""
+
+    def build(self) -> AutoEncoder:
+        """The model.
+
+        Raises:
+            InputError: settings that do not fit each other.
+        """
+        judge = self.discriminator
+        weights = {name: getattr(self, name) for name in ("waveform", "stft", "mel", "windows", "adversarial")}
+        model = AutoEncoder(
+            AutoEncoder1d(**self._settings()),
+            sample_rate=self.sample_rate,
+            discriminator=None if judge is None else Discriminator1d(Encoder1d(**judge.settings())),
+            **weights,
+        )
+        return self._checked(model)
+
+
+@dataclass(frozen=True)
+class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
+    """An autoencoder of an STFT's magnitudes; what it decodes is made sound by Griffin-Lim."""
+
+    n_fft: int = 1024
+    """Samples of a frame of the STFT, and of its Hann window."""
+    hop_length: int = 256
+    """Samples from one frame to the next."""
+
+    def build(self) -> MagnitudeAutoEncoder:
+        """The model.
+
+        Raises:
+            InputError: settings that do not fit each other.
+        """
+        stft = STFT(self.n_fft, self.hop_length, centred=False)
+        return self._checked(MagnitudeAutoEncoder(MAE1d(**self._settings(), stft=stft)))

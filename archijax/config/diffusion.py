@@ -1,0 +1,209 @@
+"""Configurations of diffusion models."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ..audio.mel import MelSpectrogram
+from ..audio.stft import STFT
+from ..conditioning import AppendChannels
+from ..diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from ..encoders import Encoder1d, ME1d, MelE1d
+from ..errors import InputError
+from ..models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder
+from ..t5 import T5Encoder, load_t5
+from ..transforms import LearnedTransform
+from ..unet import UNetV0
+from .nets import BottleneckConfig, CoderConfig, LearnedTransformConfig, TextConfig, UNetConfig, positive
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """A diffusion model of sound, with or without text, on a U-Net."""
+
+    unet: UNetConfig
+    """The net."""
+    sample_rate: int = 48_000
+    """Samples per second."""
+    channels: int = 2
+    """1 for mono, 2 for stereo."""
+    length: int = 2**18
+    """Samples of the sounds it is trained on; it can make others."""
+    transform: LearnedTransformConfig | None = None
+    """Filter bank around the net, or None: the net works on samples."""
+    text: TextConfig | None = None
+    """Text conditioning, or None."""
+    method: Literal["v", "ddpm", "edm", "flow"] = "v"
+    """Diffusion method: v-diffusion, DDPM (noise prediction, 1000 linear betas), EDM, or rectified flow."""
+    schedule_shift: float = 1.0
+    """Of v: below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
+    sigma_data: float = 0.5
+    """Of EDM: the RMS of the sounds."""
+    stratified: bool = False
+    """Draw the times of a batch from equal parts of their distribution, one each."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters are float32."""
+    remat: bool = False
+    """Recompute activations in the backward pass, for less memory."""
+
+    def __post_init__(self):
+        positive(self, "model", "sample_rate", "channels", "length")
+        if self.schedule_shift != 1 and self.method != "v":
+            raise InputError(f"schedule_shift is {self.schedule_shift}, but the method {self.method} has none: use 1")
+        if not 0 < self.sigma_data < float("inf"):
+            raise InputError(f"sigma_data is {self.sigma_data}: it must be above 0")
+
+    def process(self) -> GaussianProcess:
+        """The diffusion method."""
+        if self.method == "v":
+            return v_diffusion(self.schedule_shift)
+        return {"ddpm": ddpm(), "edm": edm(self.sigma_data), "flow": rectified_flow()}[self.method]
+
+    def build(self) -> DiffusionModel:
+        """The model.
+
+        Raises:
+            InputError: settings that do not fit each other.
+        """
+        return self._diffusion()
+
+    def _diffusion(self, wrap: Callable[[nn.Module], nn.Module] = lambda net: net, **injected: Any) -> DiffusionModel:
+        """The diffusion model, its net wrapped; injected are further settings of the U-Net."""
+        dtype = jnp.dtype(self.dtype)
+        settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
+        embedder, pretrained = None, None
+        if self.text is not None:
+            t5 = self.text.t5()
+            embedder = T5Encoder(t5, dtype=dtype)
+            if self.text.tokenizer != "bytes":
+                name = self.text.tokenizer
+                pretrained = lambda: load_t5(name)[1]  # noqa: E731
+            settings |= {
+                "embedding_features": t5.d_model,
+                "use_embedding_cfg": True,
+                "embedding_max_length": self.text.max_length,
+                "use_embedding_features": self.text.pooled,
+            }
+        net = UNetV0(**settings, **injected, remat=self.remat, dtype=dtype)
+        if self.transform is not None:
+            net = LearnedTransform(net, **dataclasses.asdict(self.transform), dtype=dtype)
+        if self.length % net.length_multiple:
+            raise InputError(
+                f"length {self.length} is not a multiple of {net.length_multiple} (factors and stride): "
+                f"use {-(-self.length // net.length_multiple) * net.length_multiple}"
+            )
+        return DiffusionModel(
+            wrap(net),
+            process=self.process(),
+            stratified=self.stratified,
+            embedder=embedder,
+            pretrained=pretrained,
+            embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
+        )
+
+
+@dataclass(frozen=True)
+class UpsamplerConfig(DiffusionConfig):
+    """A diffusion upsampler; sample_rate and length are those of the sounds that it makes."""
+
+    factor: int = 16
+    """How many times the sample rate rises."""
+
+    def build(self) -> DiffusionUpsampler:
+        """The model. Raises InputError: settings that do not fit each other."""
+        if self.length % self.factor or self.sample_rate % self.factor:
+            raise InputError(
+                f"factor {self.factor} does not divide the sample rate {self.sample_rate} and the length {self.length}"
+            )
+        return DiffusionUpsampler(self._diffusion(AppendChannels), self.factor)
+
+
+@dataclass(frozen=True)
+class VocoderConfig(DiffusionConfig):
+    """A diffusion vocoder: sound of log-mel spectrograms, every channel for itself."""
+
+    n_fft: int = 1024
+    """Samples of a frame of the spectrogram, and of its Hann window."""
+    hop_length: int = 256
+    """Samples from one frame to the next."""
+    mel_channels: int = 80
+    """Bands of the spectrogram."""
+
+    def build(self) -> DiffusionVocoder:
+        """The model. Raises InputError: settings that do not fit each other."""
+        if self.length % self.hop_length:
+            raise InputError(f"length {self.length} is not a multiple of hop_length {self.hop_length}")
+        mel = MelSpectrogram(
+            self.n_fft, self.hop_length, self.n_fft, self.sample_rate, self.mel_channels, normalize="log"
+        )
+        return DiffusionVocoder(self._diffusion(AppendChannels), mel)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What makes latents of sound for a diffusion autoencoder."""
+
+    coder: CoderConfig
+    """The net."""
+    kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
+    """What it sees: an STFT's magnitudes, a log-mel spectrogram, or samples."""
+    n_fft: int = 1023
+    """Samples of a frame of the spectrum; odd for magnitudes, so that frames and samples line up."""
+    hop_length: int = 256
+    """Samples from one frame to the next."""
+    mel_channels: int = 80
+    """Bands of the mel spectrogram."""
+    bottleneck: BottleneckConfig = BottleneckConfig()
+    """Its bottleneck."""
+
+    def build(self, sample_rate: int, dtype: jnp.dtype) -> Encoder1d:
+        """The encoder of sounds of a sample rate in Hz."""
+        shared = {
+            **self.coder.settings(),
+            "out_channels": self.bottleneck.channels,
+            "bottleneck": self.bottleneck.build(),
+            "dtype": dtype,
+        }
+        if self.kind == "magnitude":
+            return ME1d(**shared, stft=STFT(self.n_fft, self.hop_length))
+        if self.kind == "mel":
+            mel = MelSpectrogram(
+                self.n_fft, self.hop_length, self.n_fft, sample_rate, self.mel_channels, normalize="log"
+            )
+            return MelE1d(**shared, mel=mel)
+        return Encoder1d(**shared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionAEConfig(DiffusionConfig):
+    """A diffusion autoencoder; the latent joins the net where it has as many positions."""
+
+    encoder: EncoderConfig
+    """What makes the latent."""
+
+    def build(self) -> DiffusionAE:
+        """The model. Raises InputError: settings that do not fit each other."""
+        encoder = self.encoder.build(self.sample_rate, jnp.dtype(self.dtype))
+        stride = 1 if self.transform is None else self.transform.stride
+        shortened = [stride * math.prod(self.unet.factors[: depth + 1]) for depth in range(len(self.unet.factors))]
+        if encoder.downsample_factor not in shortened:
+            raise InputError(
+                f"the latent has a frame every {encoder.downsample_factor} samples, and the net a position every "
+                f"{', '.join(map(str, shortened))}: one of these is needed"
+            )
+        # Of several depths of that length the deepest, where the channels are widest.
+        depth = max(d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor)
+        channels = [0] * len(shortened)
+        channels[depth] = encoder.latent_channels
+        if self.length % encoder.downsample_factor:
+            raise InputError(
+                f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
+            )
+        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth)

@@ -1,0 +1,173 @@
+"""Configurations of nets: what models are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..bottlenecks import (
+    BitcodesBottleneck,
+    Bottleneck,
+    NoiserBottleneck,
+    TanhBottleneck,
+    VariationalBottleneck,
+    VectorQuantizer,
+)
+from ..errors import InputError
+from ..t5 import T5Config, load_t5_config
+
+
+def positive(config: Any, owner: str, *names: str) -> None:
+    """Raises InputError if a setting is below 1; owner is what the settings are of."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{owner}.{name} is {getattr(config, name)}: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The U-Net; lists have one entry per depth, outermost first."""
+
+    channels: tuple[int, ...]
+    """Channels at each depth."""
+    factors: tuple[int, ...]
+    """Downsampling into each depth."""
+    items: tuple[int, ...]
+    """Repetitions of the group of items at each depth."""
+    attentions: tuple[int, ...] = ()
+    """Self-attention items in a group; empty for none."""
+    cross_attentions: tuple[int, ...] = ()
+    """Cross-attention items in a group; empty for none."""
+    attention_heads: int = 8
+    """Attention heads."""
+    attention_features: int = 64
+    """Features of a head."""
+    resnet_groups: int = 8
+    """Groups of the group norms."""
+    modulation_features: int = 1024
+    """Width of the time features."""
+
+    def __post_init__(self):
+        positive(self, "unet", "attention_heads", "attention_features", "resnet_groups", "modulation_features")
+
+
+@dataclass(frozen=True)
+class LearnedTransformConfig:
+    """The learned filter bank around the U-Net."""
+
+    num_filters: int = 128
+    """Filters per channel of the sound."""
+    window_length: int = 128
+    """Length of a filter in samples."""
+    stride: int = 64
+    """Samples from one frame to the next."""
+
+    def __post_init__(self):
+        positive(self, "transform", "num_filters", "window_length", "stride")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How prompts become an embedding."""
+
+    tokenizer: str = "bytes"
+    """"bytes" (trained along), or the folder or hub name of a pretrained T5 such as t5-base (frozen)."""
+    max_length: int = 64
+    """Tokens per prompt; longer ones are cut."""
+    mask_proba: float = 0.1
+    """How often training drops the prompt, so that sampling can be guided."""
+    pooled: bool = False
+    """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
+    features: int = 128
+    """Width of the trained encoder; a pretrained one has its own."""
+    num_layers: int = 2
+    """Layers of the trained encoder."""
+    num_heads: int = 4
+    """Attention heads of the trained encoder."""
+
+    def __post_init__(self):
+        positive(self, "text", "max_length", "features", "num_layers", "num_heads")
+        if not 0 <= self.mask_proba < 1:
+            raise InputError(f"text.mask_proba is {self.mask_proba}: it must be at least 0 and below 1")
+
+    def t5(self) -> T5Config:
+        """The encoder's configuration."""
+        if self.tokenizer != "bytes":
+            return load_t5_config(self.tokenizer)
+        if self.features % self.num_heads:
+            raise InputError(
+                f"text.features {self.features} do not divide into text.num_heads {self.num_heads}: use a multiple"
+            )
+        return T5Config(
+            vocab_size=259,  # 256 bytes and padding, end, unknown
+            d_model=self.features,
+            d_kv=self.features // self.num_heads,
+            d_ff=2 * self.features,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            gated=True,
+        )
+
+
+@dataclass(frozen=True)
+class CoderConfig:
+    """An encoder, and where one is needed the decoder that mirrors it; lists go from sound to latent."""
+
+    channels: int
+    """Channels between levels are this times the multipliers."""
+    multipliers: tuple[int, ...]
+    """One entry more than there are levels."""
+    factors: tuple[int, ...]
+    """How many times each level shortens."""
+    num_blocks: tuple[int, ...]
+    """Resnets of each level."""
+    patch_size: int = 1
+    """Samples that become one position before the first level."""
+    resnet_groups: int = 8
+    """Groups of the group norms."""
+
+    def __post_init__(self):
+        positive(self, "coder", "channels", "patch_size", "resnet_groups")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that encoders and autoencoders share."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """What stands between encoder and decoder."""
+
+    kinds: tuple[Literal["tanh", "noise", "variational", "bitcodes", "quantizer"], ...] = ("tanh",)
+    """One, or several in sequence."""
+    channels: int = 32
+    """Channels of the latent."""
+    sigma: float = 0.1
+    """Of noise: its standard deviation in training."""
+    kl_weight: float = 1e-4
+    """Of variational: weight of the divergence."""
+    num_bits: int = 8
+    """Of bitcodes: bits of each latent."""
+    num_codes: int = 1024
+    """Of the quantizer: vectors of its codebook."""
+    num_levels: int = 1
+    """Of the quantizer: codebooks, each for what those before it leave."""
+    commitment_weight: float = 0.25
+    """Of the quantizer: weight of the distance between latents and their codes."""
+
+    def __post_init__(self):
+        positive(self, "bottleneck", "channels", "num_bits", "num_codes", "num_levels")
+
+    def build(self) -> tuple[Bottleneck, ...]:
+        """The bottlenecks."""
+        makers = {
+            "tanh": TanhBottleneck,
+            "noise": lambda: NoiserBottleneck(self.sigma),
+            "variational": lambda: VariationalBottleneck(self.kl_weight),
+            "bitcodes": lambda: BitcodesBottleneck(self.channels, self.num_bits),
+            "quantizer": lambda: VectorQuantizer(
+                self.channels, self.num_codes, self.num_levels, commitment_weight=self.commitment_weight
+            ),
+        }
+        return tuple(makers[kind]() for kind in self.kinds)

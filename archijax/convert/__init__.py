@@ -1,0 +1,11 @@
+"""Weights of the PyTorch originals as Flax parameters, and back.
+
+table = entries(net, params)        # params: or their shapes, from jax.eval_shape
+params = from_torch(table, state)   # state: a state_dict, numpy arrays by name
+state = to_torch(table, params)
+"""
+
+from .names import entries
+from .table import Entry, from_torch, to_torch
+
+__all__ = ["Entry", "entries", "from_torch", "to_torch"]
