@@ -141,8 +141,8 @@ class BottleneckConfig:
 
     kinds: tuple[Literal["tanh", "noise", "variational", "bitcodes", "quantizer"], ...] = ("tanh",)
     """One, or several in sequence."""
-    channels: int = 32
-    """Channels of the latent."""
+    channels: int | None = 32
+    """Channels of the latent; None: those of the last level, without a convolution to another number."""
     sigma: float = 0.1
     """Of noise: its standard deviation in training."""
     kl_weight: float = 1e-4
@@ -157,7 +157,11 @@ class BottleneckConfig:
     """Of the quantizer: weight of the distance between latents and their codes."""
 
     def __post_init__(self):
-        positive(self, "bottleneck", "channels", "num_bits", "num_codes", "num_levels")
+        positive(self, "bottleneck", "num_bits", "num_codes", "num_levels")
+        if self.channels is None and {"bitcodes", "quantizer"} & set(self.kinds):
+            raise InputError("bottleneck.channels is None: bitcodes and quantizer need a number")
+        if self.channels is not None:
+            positive(self, "bottleneck", "channels")
 
     def build(self) -> tuple[Bottleneck, ...]:
         """The bottlenecks."""

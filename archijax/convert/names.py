@@ -248,6 +248,8 @@ _NAMES = {
     models.DiffusionUpsampler: lambda m, path, name: _model(m.model, path, name),
     models.DiffusionVocoder: _vocoder,
     models.DiffusionAE: _diffusion_autoencoder,
+    models.AutoEncoder: lambda m, path, name: _walk(m.net, (*path, "net"), name),
+    models.MagnitudeAutoEncoder: lambda m, path, name: _walk(m.net, (*path, "net"), name),
     discriminator.Discriminator1d: lambda m, path, name: _walk(m.encoder, (*path, "encoder"), f"{name}discriminator."),
     bottlenecks.TanhBottleneck: lambda m, path, name: iter(()),
     bottlenecks.NoiserBottleneck: lambda m, path, name: iter(()),

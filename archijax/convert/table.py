@@ -54,27 +54,33 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
 
     Args:
         table: from :func:`entries`.
-        state: the state_dict, numpy arrays by name.
+        state: the state_dict, numpy arrays by name; of a parameter that is listed several times once is enough.
 
     Raises:
-        InputError: tensors are missing, left over, of another shape, or of other settings, named.
+        InputError: tensors are missing, left over, of another shape, of other settings, or not equal where one is
+            listed again, named.
     """
     wanted = {name for entry in table for name in entry.names}
-    missing, extra = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    missing = sorted(entry.names[0] for entry in table if not state.keys() & set(entry.names))
+    extra = sorted(state.keys() - wanted)
     if missing or extra:
         parts = [f"{what} {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
                  for what, names in (("missing", missing), ("not part of this net", extra)) if names]  # fmt: skip
         raise InputError(f"the weights do not fit the net: {'; '.join(parts)}")
     params = {}
     for entry in table:
-        theirs = np.asarray(state[entry.names[0]])
+        name, *copies = (name for name in entry.names if name in state)
+        theirs = np.asarray(state[name])
+        for copy in copies:
+            if not np.array_equal(theirs, state[copy]):
+                raise InputError(f"{copy} is not equal to {name}, of which it should be a copy: which one is meant?")
         if entry.constant is not None:
             _check_constant(entry, theirs)
             continue
         params[entry.path] = entry.to_flax(theirs)
         if params[entry.path].shape != entry.shape:
             raise InputError(
-                f"{entry.names[0]} of shape {theirs.shape} becomes {params[entry.path].shape} here, "
+                f"{name} of shape {theirs.shape} becomes {params[entry.path].shape} here, "
                 f"and the net's {'/'.join(entry.path)} has shape {entry.shape}"
             )
     return unflatten_dict(params)

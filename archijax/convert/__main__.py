@@ -1,0 +1,130 @@
+"""python -m archijax.convert SRC DST: weights of the PyTorch originals as a model folder, and back."""
+
+import dataclasses
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from .. import cli
+from ..atomic import replacing
+from ..config import KINDS, from_dict
+from ..errors import InputError
+from ..hub import read_json
+from ..pretrained import from_pretrained, save_pretrained
+from . import entries, from_torch, to_torch
+from .state import find, read_archisound, read_state
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Makes a model folder of the PyTorch originals' weights: a-unet, audio-diffusion-pytorch 0.1,
+    audio-encoders-pytorch. Or, where SRC is such a folder and DST ends in .safetensors, a state_dict of it again."""
+
+    src: tyro.conf.Positional[Path]
+    """State_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), folder in Hugging Face's layout, or model folder."""
+    dst: tyro.conf.Positional[Path]
+    """Model folder to make, or a .safetensors file."""
+    config: Path | None = None
+    """What the weights are of: config.json of a model folder, or a training config (.py). Not needed for archisound."""
+
+    def run(self) -> None:
+        """Converts. Raises InputError and OSError."""
+        if self.dst.suffix == ".safetensors":
+            self._back()
+            return
+        config = self._config()
+        model = config.build()
+        shapes = _shapes(model, config)
+        if any(jax.tree.leaves(shapes.get("state", {}))):
+            raise InputError("the model has a codebook that learns by averages, which the originals do not have")
+        tables = [entries(model, shapes["params"])]
+        if hasattr(model, "net"):
+            # Of the net alone, without the model around it.
+            table = entries(model.net, shapes["params"]["net"])
+            tables.append([dataclasses.replace(entry, path=("net", *entry.path)) for entry in table])
+        state = read_state(self.src)
+        table, found = find(tables, state)
+        params = from_torch(table, found.state)
+        kind = next(name for name, cls in KINDS.items() if type(config) is cls)
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        cli.say(
+            f"recognised a model of kind {kind}: {count / 1e6:.4g} million parameters in {len(found.state)} tensors."
+        )
+        if found.prefix:
+            average = ", the moving average" if "ema_model." in found.prefix else ""
+            cli.say(f"its names stand behind {found.prefix!r}{average}.")
+        if found.text_encoder:
+            cli.say(f"left out: its T5 ({len(found.text_encoder)} tensors), loaded by the name in the configuration.")
+        if found.ignored:
+            cli.say(f"left out: {len(found.ignored)} tensors beside it, such as {found.ignored[0]}.")
+        variables = {"params": params, "frozen": {}, "state": {}}
+        save_pretrained(self.dst, config, variables)
+        cli.say(f"wrote {self.dst}.")
+
+    def _back(self) -> None:
+        from safetensors.numpy import save_file
+
+        pretrained = from_pretrained(self.src)
+        params = pretrained.variables["params"]
+        state = to_torch(entries(pretrained.model, params), params)
+        if not self.dst.parent.is_dir():
+            raise InputError(f"{self.dst} cannot be written: there is no folder {self.dst.parent}")
+        with replacing(self.dst) as unfinished:
+            save_file(state, unfinished)
+        cli.say(f"wrote {len(state)} tensors to {self.dst}.")
+
+    def _config(self) -> Any:
+        if self.config is None:
+            config = read_archisound(self.src)
+            if config is None:
+                raise InputError(f"{self.src} does not say what model it is of: describe it with --config")
+            return config
+        if self.config.suffix == ".json":
+            settings = read_json(self.config)
+            return from_dict(settings.get("model", settings))
+        if self.config.suffix != ".py":
+            raise InputError(f"{self.config} is neither a config.json nor a training config (.py)")
+        return _python_config(self.config)
+
+
+def _python_config(path: Path) -> Any:
+    """The model of a training config that the user wrote."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    config = getattr(getattr(module, "config", None), "model", None)
+    if type(config) not in KINDS.values():
+        raise InputError(f"{path} must define config = TrainConfig(model=...), with a model of a known kind")
+    return config
+
+
+def _shapes(model: Any, config: Any) -> dict[str, Any]:
+    batch = {"audio": jnp.zeros((1, config.length, config.channels))}
+    if getattr(config, "text", None) is not None:
+        length = config.text.max_length
+        batch |= {"tokens": jnp.zeros((1, length), jnp.int32), "token_mask": jnp.ones((1, length), bool)}
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def program() -> int:
+        cli.parse(Convert, arguments, prog="python -m archijax.convert").run()
+        return 0
+
+    return cli.run(program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
