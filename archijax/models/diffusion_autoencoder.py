@@ -105,6 +105,14 @@ class DiffusionAE:
         )[:, :length]
         return made if self.adapter is None else self.adapter[1](made)
 
+    def reconstruct(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
+    ) -> jax.Array:
+        """Sounds [b, time, c] encoded and decoded; keys as for :meth:`decode`, by default always the same."""
+        latent, _ = self.encode(variables, audio)
+        keys = jax.random.key(0) if keys is None else keys
+        return self.decode(variables, keys, latent, num_steps=num_steps, channels=audio.shape[-1])
+
     def fitted(self, latent: jax.Array) -> jax.Array:
         """Latents [b, frames, c] with their last frame repeated until the net divides their sound."""
         multiple = getattr(self.model.net, "length_multiple", 1)

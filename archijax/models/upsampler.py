@@ -57,6 +57,13 @@ class DiffusionUpsampler:
             variables, keys, shape=high.shape, num_steps=num_steps, append_channels=high, **settings
         )
 
+    def reconstruct(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
+    ) -> jax.Array:
+        """Sounds [b, time, c] from their own low-rate versions; keys as for :meth:`sample`, by default the same."""
+        low = resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width)
+        return self.sample(variables, jax.random.key(0) if keys is None else keys, low, num_steps=num_steps)
+
     def upsampled(self, low: jax.Array) -> jax.Array:
         """The low-rate sound [b, time, c] at the high rate [b, time * factor, c]: what the net is given."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)

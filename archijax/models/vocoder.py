@@ -79,6 +79,13 @@ class DiffusionVocoder:
         )  # fmt: skip
         return jnp.swapaxes(mono.reshape(shape[0], shape[2], -1), 1, 2)
 
+    def reconstruct(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
+    ) -> jax.Array:
+        """Sounds [b, time, c] of their own spectrograms; keys as for :meth:`sample`, by default always the same."""
+        keys = jax.random.key(0) if keys is None else keys
+        return self.sample(variables, keys, self.mel.encode(audio), num_steps=num_steps)
+
     def flattened(self, variables: dict[str, Any], spectrogram: jax.Array) -> jax.Array:
         """Spectrograms [b, frames, mels, c] as the net is given them, [b * c, frames * hop_length, 1]."""
         b, frames, mels, channels = spectrogram.shape

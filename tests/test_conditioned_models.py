@@ -1,0 +1,137 @@
+"""Upsampler, vocoder, diffusion autoencoder and latent diffusion, as training and programs use them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import archijax as aj
+from archijax.models import per_item
+from archijax.sampling import windowed
+
+UNET = aj.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
+SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
+CODER = aj.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
+ENCODER = aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+CONFIGS = {
+    "upsampler": aj.UpsamplerConfig(**SHARED, factor=4),
+    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5),
+    "autoencoder": aj.DiffusionAEConfig(
+        **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,)))
+    ),
+    "magnitudes": aj.DiffusionAEConfig(
+        **{**SHARED, "transform": aj.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
+        encoder=dataclasses.replace(ENCODER, kind="magnitude", n_fft=15, hop_length=8),
+    ),
+}
+AUDIO = 0.3 * jax.random.normal(jax.random.key(0), (2, 64, 2))
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def made(request):
+    model = CONFIGS[request.param].build()
+    return request.param, model, model.init(jax.random.key(1), {"audio": AUDIO[:1]})
+
+
+def test_they_train_and_reconstruct_any_number_of_channels_and_items(made):
+    _, model, variables = made
+    keys = per_item(jax.random.key(2), 2)
+
+    def loss(params, keys, audio):
+        return model.loss({**variables, "params": params}, keys, {"audio": audio})[0]
+
+    both, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"], keys, AUDIO)
+    assert np.isfinite(both)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
+    # An item's loss is its own: the mean of both is that of each alone.
+    each = [jax.jit(loss)(variables["params"], keys[i : i + 1], AUDIO[i : i + 1]) for i in range(2)]
+    assert float(both) == pytest.approx(float(np.mean(each)), rel=1e-4)
+    out = jax.jit(lambda audio, keys: model.reconstruct(variables, audio, keys, num_steps=2))
+    found = out(AUDIO, keys)
+    assert found.shape == AUDIO.shape
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(out(AUDIO[1:], keys[1:]), found[1:], atol=1e-5)
+
+
+def test_the_upsampler_hears_the_low_rate_alone():
+    model = CONFIGS["upsampler"].build()
+    variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
+    # A tone above the low rate's half is not in what the net is given.
+    high = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.75)[None, :, None] * jnp.ones((1, 1, 2))
+    assert float(jnp.abs(model.reupsampled(high)[:, 16:48]).max()) < 0.05
+    low = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.05)[None, :, None] * jnp.ones((1, 1, 2))
+    np.testing.assert_allclose(model.reupsampled(low)[:, 16:48], low[:, 16:48], atol=0.05)
+    # Lengths that the net does not divide are made to fit and cut, whole or by windows.
+    for settings in ({}, {"window": 32}):
+        out = model.sample(variables, jax.random.key(3), low[:, :15], num_steps=1, **settings)
+        assert out.shape == (1, 60, 2)
+    with pytest.raises(aj.InputError, match="63 samples: a multiple of the factor 4"):
+        model.reupsampled(low[:, :63])
+    with pytest.raises(aj.InputError, match="upsampling factor is 1"):
+        aj.DiffusionUpsampler(model.model, 1)
+
+
+def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():
+    model = CONFIGS["vocoder"].build()
+    variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
+    mel = model.mel.encode(jnp.tile(AUDIO, (1, 3, 1)))[:, :37]
+    out = model.sample(variables, jax.random.key(3), mel, num_steps=1)
+    assert out.shape == (2, 148, 2)
+    # The channels are made each for itself.
+    swapped = model.flattened(variables, mel[..., ::-1]).reshape(2, 2, -1)
+    np.testing.assert_allclose(swapped[:, ::-1], model.flattened(variables, mel).reshape(2, 2, -1), atol=1e-6)
+    with pytest.raises(aj.InputError, match="spectrogram has 4 mel bands: this vocoder reads 5"):
+        model.sample(variables, jax.random.key(3), mel[:, :, :4], num_steps=1)
+    with pytest.raises(aj.InputError, match="both must differ from the hop by an even number"):
+        aj.VocoderConfig(**SHARED, n_fft=15, hop_length=4).build()
+
+
+def test_latents_join_the_net_where_it_is_as_short_as_they_are():
+    model = CONFIGS["autoencoder"].build()
+    assert (model.inject_depth, model.samples_per_frame) == (1, 4)
+    assert CONFIGS["magnitudes"].build().inject_depth == 1
+    wrong = aj.DiffusionAEConfig(
+        **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(2,)))
+    )
+    with pytest.raises(aj.InputError, match="a frame every 2 samples, and the net a position every 1, 4"):
+        wrong.build()
+    variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
+    latent, _ = model.encode(variables, AUDIO)
+    assert latent.shape == (2, 16, 3)
+    assert float(jnp.abs(latent).max()) < 1
+    other = model.decode(variables, jax.random.key(0), -latent, num_steps=2, channels=2)
+    same = model.decode(variables, jax.random.key(0), latent, num_steps=2, channels=2)
+    assert float(jnp.abs(other - same).max()) > 1e-3
+    with pytest.raises(aj.InputError, match="66 samples give 17 frames of 4"):
+        model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 66, 2))})
+
+
+def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
+    autoencoder = CONFIGS["autoencoder"].build()
+    frozen = autoencoder.init(jax.random.key(1), {"audio": AUDIO[:1]})
+    inner = dataclasses.replace(CONFIGS["autoencoder"], encoder=ENCODER)
+    net = aj.DiffusionConfig(inner.unet, length=16, channels=3).build()
+    model = aj.LatentDiffusion(net, autoencoder, pretrained=lambda: frozen)
+    variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]})
+    assert variables["frozen"]["autoencoder"] is frozen
+    latent, _ = autoencoder.encode(frozen, AUDIO)
+    losses = [
+        float(model.loss(variables, jax.random.key(3), batch)[0]) for batch in ({"audio": AUDIO}, {"latent": latent})
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    gradient = jax.grad(lambda v: model.loss(v, jax.random.key(3), {"audio": AUDIO})[0])(variables)
+    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
+
+
+def test_windows_take_their_part_of_what_runs_along():
+    x, along = jnp.zeros((1, 48, 1)), {"a": jnp.arange(12.0)[None, :, None], "b": jnp.arange(48.0)[None, :, None]}
+    denoise = lambda x, t, parts: x + jnp.repeat(parts["a"], 4, axis=1) + parts["b"]  # noqa: E731
+    wanted = jnp.repeat(along["a"], 4, axis=1) + along["b"]
+    for circular in (False, True):
+        found = windowed(denoise, 16, 8, circular=circular, along=along)(x, jnp.zeros(1))
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    with pytest.raises(aj.InputError, match="12 frames run along 48 samples in windows of 16 and hops of 6"):
+        windowed(denoise, 16, 6, along=along)(x, jnp.zeros(1))
