@@ -11,6 +11,13 @@ from archijax.errors import InputError
 
 WEIGHT_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
 
+_PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
+
+
+def is_hub_name(name: str | Path) -> bool:
+    """Whether a name could be a model's on the Hugging Face hub, such as "google/flan-t5-base"."""
+    return re.fullmatch(f"{_PART}(/{_PART})?", str(name)) is not None
+
 
 def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
     """The folder of a pretrained model: `name` itself if it is a folder, else its snapshot from the Hugging Face hub.
@@ -25,10 +32,9 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
     """
     if str(name) and Path(name).is_dir():
         return Path(name)
-    part = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
-    if not re.fullmatch(f"{part}(/{part})?", str(name)):
+    if not is_hub_name(name):
         raise InputError(f"model {str(name)!r} is neither an existing folder nor a name on the Hugging Face hub")
-    if revision is not None and not re.fullmatch(f"{part}(/{part})*", revision):
+    if revision is not None and not re.fullmatch(f"{_PART}(/{_PART})*", revision):
         raise InputError(f"revision {revision!r} is not the name of a branch, tag or commit")
     from huggingface_hub import snapshot_download
 
@@ -51,8 +57,8 @@ def _weight_files(name: str | Path, folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if not index.is_file():
-        hint = "pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors"
-        raise InputError(f"{absent(name, folder, WEIGHT_FILES)} ({hint})")
+        hint = " (pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors)"
+        raise InputError(absent(name, folder, WEIGHT_FILES) + hint * (folder / "pytorch_model.bin").is_file())
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
@@ -89,11 +95,12 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
         InputError: files are missing or damaged, or the index leads out of the folder.
     """
     return {
-        key: value for path in _weight_files(name, folder) for key, value in _read_safetensors(path, leave_out).items()
+        key: value for path in _weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
     }
 
 
-def _read_safetensors(path: Path, leave_out: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The tensors of one file, as :func:`read_weights`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -102,3 +109,5 @@ def _read_safetensors(path: Path, leave_out: tuple[str, ...]) -> dict[str, np.nd
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+    except AttributeError as error:  # of numpy, for the types of eight bits and fewer
+        raise InputError(f"{path} holds numbers of a type that is not read here ({error})") from error

@@ -5,23 +5,33 @@ import sys
 from archijax import cli
 from archijax.errors import InputError
 from sample.edit import Extend, Inpaint, Vary
+from sample.export import Export
 from sample.generate import Generate
+from sample.reconstruct import Reconstruct
+from sample.save import Save
 
 USAGE = """\
 usage: python -m sample VERB --model DIR [options]
 
-Uses the model that a training run left in DIR. The verbs:
+Uses the model in DIR: of a training run, or one that save wrote; DIR may also be a name on the Hugging Face hub. The
+verbs:
 
     generate    sounds from noise, following prompts if the model reads text
     inpaint     a part of a sound made anew
     vary        variations of a sound
     extend      a sound going on
+    reconstruct sounds encoded and decoded by an autoencoder
+    save        the model as a folder to share
+    export      the model as one program that needs JAX alone
 
 python -m sample VERB --help lists the options of a verb.
 
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
-VERBS = {"generate": Generate, "inpaint": Inpaint, "vary": Vary, "extend": Extend}
+VERBS = {
+    "generate": Generate, "inpaint": Inpaint, "vary": Vary, "extend": Extend, "reconstruct": Reconstruct,
+    "save": Save, "export": Export,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

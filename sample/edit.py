@@ -67,7 +67,7 @@ class Edit(Settings):
     sound: tyro.conf.Positional[Path]
     """The sound file to start from."""
     model: Path
-    """Folder of the training run."""
+    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     out: Path
     """Folder for the files."""
     prompt: str = ""

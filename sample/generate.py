@@ -20,7 +20,7 @@ class Generate(Settings):
     """
 
     model: Path
-    """Folder of the training run."""
+    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     out: Path
     """Folder for the files, named by prompt, seed and item."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()

@@ -1,0 +1,338 @@
+"""Models as folders to share: config.json, the weights as safetensors, and a model card.
+
+    save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
+    config, model, variables, facts = from_pretrained("pads")  # or its name on the Hugging Face hub
+
+A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
+(`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
+so a folder to share names one on the hub. The tokenizer "bytes" needs no files, and its encoder is in the folder.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from .config import from_dict, to_dict
+from .errors import InputError
+from .hub import WEIGHT_FILES, absent, is_hub_name, pretrained_folder, read_json, read_weights
+
+# Where a text encoder that the configuration names has its place among the variables.
+ENCODER = ("frozen", "embedder")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of how a model was trained.
+
+    Attributes:
+        loudness: root mean square in dBFS that the sounds were brought to, or None: as they were.
+        step: steps taken, or None.
+        metrics: the last figures of the training by name, finite.
+    """
+
+    loudness: float | None = None
+    step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pretrained(NamedTuple):
+    """A model as :func:`from_pretrained` gives it.
+
+    Attributes:
+        config: what it was built from, of one of the kinds in `archijax.config`.
+        model: what it does.
+        variables: its collections "params" (of a training run their moving average), "frozen" and "state", numpy.
+        facts: how it was trained.
+    """
+
+    config: Any
+    model: Any
+    variables: dict[str, Any]
+    facts: Facts
+
+
+def save_pretrained(
+    folder: str | Path,
+    config: Any,
+    variables: Mapping[str, Any],
+    facts: Facts = Facts(),
+    *,
+    shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Writes a model to a new folder, which appears when it is complete.
+
+    Args:
+        folder: it must not exist, or be empty; its name becomes the title of the model card.
+        config: what `config.build()` makes the model of.
+        variables: the model's collections.
+        facts: for config.json and the model card.
+        shard_bytes: weights larger than that are split into several files, with an index.
+
+    Raises:
+        InputError: the folder holds something already, or the variables are not those of this configuration.
+        OSError: it cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: a new or an empty folder is needed")
+    settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
+    _read_facts({**settings}, "facts")
+    tensors = flatten_dict(dict(variables), sep=".")
+    if _names_encoder(config):
+        tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
+    _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
+    with whole_folder(folder) as unfinished:
+        (unfinished / "config.json").write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
+        _write_weights(unfinished, tensors, shard_bytes)
+        count = sum(math.prod(leaf.shape) for leaf in tensors.values())
+        (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
+
+
+def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
+    """The model that :func:`save_pretrained` wrote.
+
+    Args:
+        name: A folder, or the name of a model on the Hugging Face hub, whose local cache is enough without a network.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
+            those that the settings ask for; nothing that it holds is executed.
+    """
+    folder = pretrained_folder(name, revision, WEIGHT_FILES)
+    if (folder / "checkpoints").is_dir():
+        raise InputError(f"{folder} is a training run: python -m sample save --model {folder} makes a folder of it")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(absent(name, folder, WEIGHT_FILES))
+    settings = read_json(path)
+    facts = _read_facts(settings, path)
+    try:
+        config = from_dict(settings["model"])
+        # Of a stranger's model: it must not have folders of this machine read.
+        if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
+            raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
+        model = config.build()
+        expected = _expected(config, model)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    except Exception as error:  # sizes that nobody thought of fail anywhere
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"{path} describes a model that cannot be built ({reason})") from error
+    tensors = read_weights(name, folder)
+    _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
+    nested = unflatten_dict(tensors, sep=".")
+    variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
+    if _names_encoder(config):
+        from .t5 import load_t5
+
+        variables["frozen"] = {**variables["frozen"], ENCODER[1]: load_t5(config.text.tokenizer)[1]}
+    return Pretrained(config, model, variables, facts)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `folder` to fill, and renames it to `folder` when the block ends well.
+
+    `folder` must not exist, or be empty; what a failed block has written is removed.
+    """
+    folder = folder.absolute()
+    unfinished = folder.with_name(folder.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _names_encoder(config: Any) -> bool:
+    text = getattr(config, "text", None)
+    return text is not None and text.tokenizer != "bytes"
+
+
+def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of every tensor that a folder holds, by name."""
+    batch = {"audio": jax.ShapeDtypeStruct((1, config.length, config.channels), np.float32)}
+    if getattr(config, "text", None) is not None:
+        shape = (1, config.text.max_length)
+        batch |= {"tokens": jax.ShapeDtypeStruct(shape, np.int32), "token_mask": jax.ShapeDtypeStruct(shape, bool)}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    flat = flatten_dict(jax.eval_shape(model.init, key, batch))
+    return {
+        ".".join(path): leaf
+        for path, leaf in flat.items()
+        if not (_names_encoder(config) and path[: len(ENCODER)] == ENCODER)
+    }
+
+
+def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], what: str) -> None:
+    """Raises InputError, naming them, if tensors are missing, left over, or of another shape or type."""
+
+    def listed(names: list[str]) -> str:
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    other = [
+        f"{name} is {tensors[name].dtype} {list(tensors[name].shape)} instead of {leaf.dtype} {list(leaf.shape)}"
+        for name, leaf in sorted(expected.items())
+        if name in tensors and (tensors[name].shape, tensors[name].dtype) != (leaf.shape, leaf.dtype)
+    ]
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    wrong = [
+        f"{word}{listed(names)}"
+        for word, names in {"missing ": missing, "left over ": extra, "": other}.items()
+        if names
+    ]
+    if wrong:
+        raise InputError(f"{what}: {'; '.join(wrong)}")
+
+
+def _read_facts(settings: dict[str, Any], where: Any) -> Facts:
+    """The facts among the contents of a config.json. Raises InputError for what is unknown or of another type."""
+    known = ["model", *(field.name for field in dataclasses.fields(Facts))]
+    if "model" not in settings:
+        raise InputError(f"{where} describes no model of this library: it lacks 'model'")
+    if unknown := sorted(settings.keys() - set(known)):
+        raise InputError(f"{where} has the unknown setting {unknown[0]!r}: it takes {', '.join(known)}")
+    loudness, step = settings.get("loudness"), settings.get("step")
+    metrics = settings.get("metrics", {})
+    if not (loudness is None or _is_finite(loudness)):
+        raise InputError(f"{where} says the loudness is {loudness!r}: a number of dBFS is needed, or null")
+    if not (step is None or (type(step) is int and step >= 0)):
+        raise InputError(f"{where} says the step is {step!r}: a whole number from 0 is needed, or null")
+    if not isinstance(metrics, Mapping) or not all(map(_is_finite, metrics.values())):
+        raise InputError(f"{where} has metrics that are not finite numbers by name")
+    return Facts(loudness, step, dict(metrics))
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < float("inf")
+
+
+def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -> None:
+    from safetensors.numpy import save_file
+
+    shards, size = [[]], 0
+    for name in sorted(tensors):
+        bytes_ = math.prod(tensors[name].shape) * tensors[name].dtype.itemsize
+        if shards[-1] and size + bytes_ > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += bytes_
+    single = len(shards) == 1
+    places, total = {}, 0
+    for number, names in enumerate(shards, 1):
+        file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        # safetensors writes an array that is not contiguous as if it were.
+        arrays = {name: np.ascontiguousarray(tensors[name]) for name in names}
+        save_file(arrays, folder / file, {"format": "flax"})
+        # safetensors makes files that only their owner may read.
+        (folder / file).chmod((folder / "config.json").stat().st_mode)
+        places |= dict.fromkeys(names, file)
+        total += sum(array.nbytes for array in arrays.values())
+    if not single:
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+# --- the model card ---
+
+
+def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
+    """The text of a model card, Markdown headed by what the hub reads.
+
+    Args:
+        name: of the folder.
+        config: of the model.
+        facts: of its training.
+        parameters: number of its parameters.
+    """
+    settings = to_dict(config)
+    text, kind = getattr(config, "text", None), settings["kind"].replace("_", " ")
+    seconds = config.length / config.sample_rate
+    sound = f"{config.sample_rate} Hz, {config.channels} channel{'s' if config.channels > 1 else ''}"
+    known = {"step": facts.step, "loudness of the sounds (dBFS)": facts.loudness, **facts.metrics}
+    figures = [f"| {key} | {value:g} |" for key, value in known.items() if value is not None]
+    usage, command = _usage(config, name)
+    return "\n".join(
+        [
+            "---",
+            "library_name: archijax",
+            *(["pipeline_tag: text-to-audio"] if text is not None else []),
+            f"tags: [audio, jax, {settings['kind']}]",
+            "---",
+            "",
+            f"# {name}",
+            "",
+            f"A model of kind {kind} with {parameters / 1e6:.3g} million parameters, for sound of {sound}, "
+            f"trained on {seconds:.3g} s at a time.",
+            *(
+                ["", f"Its text encoder is `{text.tokenizer}`, which is loaded by that name."]
+                if _names_encoder(config)
+                else []
+            ),
+            "",
+            "## Use",
+            "",
+            f"`{name}` is this folder, or the name that it has on the Hugging Face hub.",
+            "",
+            "```python",
+            *usage,
+            "```",
+            *(["", "```sh", command, "```"] if command else []),
+            "",
+            "## Training",
+            "",
+            *(["| figure | value |", "|---|---|", *figures] if figures else ["Nothing is recorded."]),
+            "",
+            "## Configuration",
+            "",
+            "```json",
+            json.dumps(settings, indent=2),
+            "```",
+            "",
+        ]
+    )
+
+
+def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
+    """Lines of Python that use a model, and a command, for its card."""
+    text, kind, quoted = getattr(config, "text", None), to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
+    load = ["from archijax.pretrained import from_pretrained"]
+    lines = ["", f"config, model, variables, facts = from_pretrained({quoted})"]
+    if kind == "diffusion":
+        given = ""
+        if text is not None:
+            load += ["from archijax.text import load_tokenizer, tokenize"]
+            lines += [
+                'tokens, mask = tokenize(load_tokenizer(config.text.tokenizer), ["warm pad"], config.text.max_length)'
+            ]
+            given = ", tokens=tokens, token_mask=mask" + (", guidance=3.0" if text.mask_proba > 0 else "")
+        lines += [
+            "shape = (1, config.length, config.channels)",
+            f"sound = model.sample(variables, jax.random.key(0), shape=shape, num_steps=50{given})",
+        ]
+        prompt = ' --prompt "warm pad"' if text is not None else ""
+        return ["import jax", *load, *lines], f"python -m sample generate --model {quoted}{prompt} --out sounds"
+    if text is not None:
+        return [*load, *lines], None
+    lines += [
+        "sound = jax.numpy.zeros((1, config.length, config.channels))",
+        "again = model.reconstruct(variables, sound)",
+    ]
+    return ["import jax", *load, *lines], f"python -m sample reconstruct sound.wav --model {quoted} --out sounds"

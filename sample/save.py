@@ -1,0 +1,48 @@
+"""The verb save: a trained model as a folder to share."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from archijax import cli
+from archijax.config import KINDS
+from archijax.pretrained import save_pretrained
+from sample.model import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save:
+    """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
+
+    The folder can be uploaded to the Hugging Face hub as it is. Every verb takes it, or its name there, as --model.
+    """
+
+    model: Path
+    """Folder of the training run."""
+    out: Path
+    """Folder to make; it must not exist, or be empty."""
+
+    def run(self) -> None:
+        """Writes the folder. Raises InputError and OSError."""
+        loaded = load(self.model, tuple(KINDS))
+        facts = loaded.facts
+        if facts.step is not None and not facts.metrics:
+            facts = dataclasses.replace(facts, metrics=last_metrics(self.model / "metrics.jsonl", facts.step))
+        save_pretrained(self.out, loaded.config, loaded.variables, facts)
+        size = sum(path.stat().st_size for path in self.out.iterdir())
+        cli.say(f"wrote {self.out}, {size / 1e6:.3g} MB.")
+
+
+def last_metrics(path: Path, step: int) -> dict[str, float]:
+    """The finite figures of the last line of a metrics.jsonl that is not after `step`; none without such a line."""
+    last = {}
+    try:
+        for line in path.read_text().splitlines():
+            figures = json.loads(line)
+            if figures["step"] <= step:
+                last = figures
+        return {name: float(value) for name, value in last.items() if name != "step" and math.isfinite(value)}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}

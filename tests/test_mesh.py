@@ -1,0 +1,64 @@
+"""The training step on a mesh of devices equals the one on a single device."""
+
+import jax
+import numpy as np
+import pytest
+from nets import TEXT_MODEL, text_batch
+from test_train_step import close, make_batch, start
+
+from archijax.errors import InputError
+from train.config import EmaConfig, OptimizerConfig
+from train.mesh import MeshParallel
+from train.optimizer import direction, schedule
+from train.parallel import Pmap
+from train.state import TrainState
+from train.step import make_train_step
+
+
+@pytest.mark.parametrize("fsdp", [1, 4, 8])
+def test_a_mesh_of_eight_devices_equals_one(fsdp):
+    root = jax.random.key(7)
+    state, step = start()
+    single, devices = jax.jit(step), MeshParallel(16, fsdp, small=0)
+    meshed, spread = devices.compile(step), devices.put_state(jax.device_get(state))
+    for index in range(20):
+        batch = make_batch(16, index)
+        state, metrics = single(state, batch, root)
+        spread, spread_metrics = meshed(spread, devices.put_batch(batch), root)
+        close(metrics, devices.get(spread_metrics))
+    close(state, devices.get(spread))
+
+
+def test_a_real_net_is_really_split():
+    model, batch = TEXT_MODEL.build(), text_batch(8)
+    config = OptimizerConfig(learning_rate=1e-3)
+    state = jax.device_get(TrainState.create(model.init(jax.random.key(0), batch), direction(config)))
+
+    def step(axis=None):
+        return make_train_step(model, direction(config), schedule(config, 10), EmaConfig(start=0, every=1), axis)
+
+    results = {}
+    for name, devices in {
+        "pmap": Pmap(8),
+        "data": MeshParallel(8),
+        "data x fsdp": MeshParallel(8, 4, small=64),
+    }.items():
+        compiled, spread = devices.compile(step(devices.axis)), devices.put_state(state)
+        for index in range(3):
+            given = {**batch, "audio": batch["audio"] * (1 + index / 3)}
+            spread, metrics = compiled(spread, devices.put_batch(jax.device_get(given)), jax.random.key(1))
+        results[name] = devices.get((spread, metrics))
+        if name == "data x fsdp":
+            for part in (spread.params, spread.ema, spread.opt_state):
+                kernel = max(jax.tree.leaves(part), key=lambda leaf: leaf.size)
+                (shape,) = {shard.data.shape for shard in kernel.addressable_shards}
+                assert np.prod(shape) * 4 == kernel.size
+    close(results["pmap"], results["data"])
+    close(results["data x fsdp"], results["data"])
+
+
+def test_numbers_that_do_not_divide_are_said():
+    with pytest.raises(InputError, match="fsdp must divide the 8 devices, not be 3"):
+        MeshParallel(8, 3)
+    with pytest.raises(InputError, match="multiple of the 8 devices, not 12: 8 would do"):
+        MeshParallel(12)
