@@ -2,12 +2,14 @@
 
 import contextlib
 import difflib
+import importlib.util
 import io
 import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import tyro
@@ -84,6 +86,26 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         options = re.findall(r"^\W*(--[\w.-]+)", listing.getvalue(), re.MULTILINE)
         raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options)}")
     return result
+
+
+def python_config(path: Path) -> Any:
+    """The `config` that a Python file defines, None if it defines none.
+
+    Raises InputError if it is no Python file or does not run, OSError if it cannot be read.
+    """
+    if path.suffix != ".py":
+        raise InputError(f"{path} is not a Python file: a config ends in .py and defines config = TrainConfig(...).")
+    path.open().close()
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses that the file defines look their module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise InputError(f"{path} does not run as Python{place}: {error}.") from error
+    return getattr(module, "config", None)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

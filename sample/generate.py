@@ -27,6 +27,8 @@ class Generate(Settings):
     """What it should sound like; several may be given."""
     length_seconds: float | None = None
     """Seconds of each sound; by default those of the sounds that the model was trained on."""
+    loop: bool = False
+    """Let each sound go on at its beginning, so that it loops; its length is one that the net divides."""
     count: int = 1
     """Sounds for each prompt."""
     first: int = 0
@@ -37,16 +39,23 @@ class Generate(Settings):
     def run(self) -> None:
         """Makes and writes the sounds. Raises InputError and OSError."""
         loaded = load(self.model)
+        config, settings, length = loaded.config, shared(self), None
+        if self.length_seconds is not None:
+            length = frames("length_seconds", self.length_seconds, config.sample_rate)
+        if self.loop:
+            multiple = loaded.model.net.length_multiple
+            length = max(1, round((length or config.length) / multiple)) * multiple
+            # As much at once as in training, so that windows that reach over the end are nothing new.
+            settings["window_seconds"] = settings["window_seconds"] or min(length, config.length) / config.sample_rate
         generation = Generation(
             loaded,
             [prompt for several in self.prompt for prompt in several],
             count=self.count,
             first=self.first,
-            frames=None
-            if self.length_seconds is None
-            else frames("length_seconds", self.length_seconds, loaded.config.sample_rate),
+            frames=length,
             batch_size=self.batch_size,
-            **shared(self),
+            circular=self.loop,
+            **settings,
         )
         output = Output(self.out, loaded.config.sample_rate)
         write(generation, output, generation.run, generation.steps)

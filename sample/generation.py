@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from archijax.errors import InputError
-from archijax.models import DiffusionModel, step_keys
+from archijax.models import DiffusionModel, check_source, step_keys
 from archijax.sampling import State, advance, begin
 from sample.model import Loaded
 from sample.settings import Settings, require
@@ -37,6 +37,7 @@ class Generation:
         strength: how much of the way to noise the source is taken, above 0 to 1.
         mask: bool [frames], True where the source is kept; the rest is made to fit.
         num_resamples: how often each step with a mask is taken.
+        circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
         settings: of :class:`Settings`.
 
     Raises:
@@ -56,6 +57,7 @@ class Generation:
         strength: float = 1.0,
         mask: np.ndarray | None = None,
         num_resamples: int = 1,
+        circular: bool = False,
         **settings: Any,
     ):
         self.settings = Settings(**settings)
@@ -71,8 +73,11 @@ class Generation:
             raise InputError("The model follows prompts, but none is given: an empty one makes sounds of any kind.")
         self.loaded, self.prompts = loaded, prompts or [""]
         self.guidance = self.settings.make_guidance(loaded)
-        self.length = frames or loaded.config.length
-        self.source, self.mask = source, mask
+        self.length = loaded.config.length if frames is None else frames
+        require(self.length >= 1, "frames", self.length, "at least 1")
+        if source is not None:
+            check_source(source, strength, mask, (*source.shape[:-2], self.length, loaded.config.channels))
+        self.source, self.mask, self.strength = source, mask, strength
         self.times = loaded.model.process.times(self.settings.num_steps, self.settings.schedule, strength=strength)
         self.items = [(number, item) for number in range(len(self.prompts)) for item in range(first, first + count)]
         # Batches as even as can be, so that little is made only to fill the last.
@@ -87,7 +92,7 @@ class Generation:
         self._variables = jax.device_put(loaded.variables, jax.NamedSharding(mesh, jax.P()))
         self._made = (
             loaded.model, self.settings.make_sampler(), num_resamples,
-            self.settings.clamp, self.settings.threshold, self.settings.window(loaded),
+            self.settings.clamp, self.settings.threshold, self.settings.window(loaded), circular,
         )  # fmt: skip
 
     def compile(self) -> float:
@@ -141,7 +146,8 @@ class Generation:
         items = items + items[-1:] * filling
         prompts = [self.prompts[number] for number, _ in items]
         text, negative = self._tokens(prompts), {}
-        if self.guidance is not None and self.settings.negative_prompt is not None:
+        # An empty one is no prompt, as everywhere.
+        if self.guidance is not None and (self.settings.negative_prompt or "").strip():
             negative = self._tokens([self.settings.negative_prompt] * self.size)
         numbers = np.array([item for _, item in items], np.uint32)
         shape = (self.size, self.length, self.loaded.config.channels)
@@ -150,8 +156,8 @@ class Generation:
             source = np.ascontiguousarray(np.broadcast_to(source, shape), np.float32)
         spread = partial(jax.device_put, device=self._spread)
         numbers, text, negative, source = spread((numbers, text, negative, source))
-        # With a mask the start is noise: what is kept comes in at every step.
-        started = source if self.times[0] < self.loaded.model.process.schedule.start else None
+        # At full strength the start is noise: what a mask keeps comes in at every step.
+        started = source if self.strength < 1 else None
         state, conditioning, negative = _begin(
             self.loaded.model, shape, self._variables, jax.random.key(self.settings.seed), numbers, part,
             self.times[0], started, text, negative,
@@ -185,10 +191,10 @@ def _begin(model: DiffusionModel, shape, variables, root, items, part, t, source
 @partial(jax.jit, static_argnums=0)
 def _step(made, variables, state: State, times, given):
     # A single step, so that any number of them is one compilation, and the progress bar sees each.
-    model, sampler, num_resamples, clamp, threshold, window = made
+    model, sampler, num_resamples, clamp, threshold, window, circular = made
     denoise = model.denoiser(
         variables, guidance=1 if given["guidance"] is None else given["guidance"], negative=given["negative"],
-        clamp=clamp, threshold=threshold, window=window, **given["conditioning"],
+        clamp=clamp, threshold=threshold, window=window, circular=circular, **given["conditioning"],
     )  # fmt: skip
     if "mask" in given:
         sampler = model.inpainting(given["source"], given["mask"], sampler, num_resamples)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from archijax.errors import InputError
 from archijax.sampling import DDIM, SAMPLERS, Guidance, Sampler
-from sample.model import Loaded
+from sample.model import Loaded, frames
 
 
 def require(true: bool, name: str, value: Any, right: str) -> None:
@@ -80,8 +80,8 @@ class Settings:
         """Samples of a window, as near as the net can to what is asked for."""
         if self.window_seconds is None:
             return None
-        wanted, multiple = self.window_seconds * loaded.config.sample_rate, loaded.model.net.length_multiple
-        require(wanted >= 1, "window_seconds", self.window_seconds, "at least one sample")
+        multiple = loaded.model.net.length_multiple
+        wanted = frames("window_seconds", self.window_seconds, loaded.config.sample_rate)
         return max(1, round(wanted / multiple)) * multiple
 
 

@@ -51,6 +51,19 @@ def test_any_number_of_chunks_begins_alike(model, variables):
     np.testing.assert_allclose(sample(keys[:1], 6), long[:1, :48], atol=1e-5)
 
 
+def test_a_stream_without_an_end_is_the_sound_of_a_sample(model, variables):
+    noise, ladder_noise = jax.random.normal(jax.random.key(4), (2, 1, 32, 2))
+    fresh = jax.random.normal(jax.random.key(5), (7, 1, 8, 2))
+    wanted = jax.jit(lambda *draws: model.sample_given(variables, *draws, num_steps=4))(noise, ladder_noise, fresh)
+    start = jax.jit(lambda noise: model.start(variables, noise, num_steps=4))(noise)
+    shift = jax.jit(lambda window, noise: model.shift(variables, window, noise, num_steps=4))
+    window, heard = model.noised_to_ladder(start, ladder_noise, num_steps=4), [start[:, :16]]
+    for noise in fresh[:5]:
+        window, split = shift(window, noise)
+        heard.append(split)
+    np.testing.assert_allclose(jnp.concatenate(heard, axis=1), wanted, atol=1e-5)
+
+
 def test_the_loss_sees_a_noise_level_for_every_split(model, variables):
     batch = {"audio": jax.random.normal(jax.random.key(2), (3, 32, 2))}
     keys = per_item(jax.random.key(3), 3)
@@ -69,6 +82,9 @@ def test_the_loss_sees_a_noise_level_for_every_split(model, variables):
 def test_what_cannot_be_made_says_why(model, variables):
     with pytest.raises(aj.InputError, match="number of splits is 3: it must be even"):
         aj.DiffusionAR(model.net, length=33, num_splits=3)
+    for process in (aj.ddpm(), aj.edm()):
+        with pytest.raises(aj.InputError, match="v-diffusion or a rectified flow is needed"):
+            aj.DiffusionAR(model.net, length=32, num_splits=4, process=process)
     with pytest.raises(aj.InputError, match="length is 33"):
         aj.DiffusionAR(model.net, length=33, num_splits=4)
     with pytest.raises(aj.InputError, match="sounds have 16 samples"):

@@ -109,7 +109,7 @@ def test_an_archisound_autoencoder_needs_no_configuration(tmp_path, capsys):
     [
         ({"bottleneck": "odd"}, "has the bottleneck 'odd'"),
         ({"channels": "many"}, "settings of another type"),
-        ({"channels": 16}, "becomes"),
+        ({"channels": 16}, "and the net needs floats of shape"),
         ({"num_blocks": [1, 3]}, "missing"),
         ({"patch_size": None, "model_type": "archinetai/dmae1d-ATC64-v2", "factors": None}, "of another type"),
     ],
@@ -155,7 +155,7 @@ def test_files_that_are_not_weights_are_one_sentence(config, tmp_path, capsys):
     assert run(weights, tmp_path / "model") == 2
     assert "describe it with --config" in capsys.readouterr().err
     assert run(weights, tmp_path / "model", "--config", tmp_path / "notes.txt") == 2
-    assert "neither a config.json nor a training config" in capsys.readouterr().err
+    assert "notes.txt is not a Python file" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 

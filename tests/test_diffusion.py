@@ -161,7 +161,7 @@ def test_times_descend_from_the_start_to_zero(process, spacing):
     assert times[0] > 0.9 * process.schedule.start
     half = process.times(12, spacing, strength=0.5)
     assert half[-1] == 0
-    assert half[0] == pytest.approx(0.5 * process.schedule.start, rel=0.02)
+    assert half[0] == pytest.approx(process.schedule.part(0.5), rel=0.02)
     with pytest.raises(aj.InputError, match="number of steps is 0"):
         process.times(0, spacing)
     with pytest.raises(aj.InputError, match=r"strength is 1\.5"):
@@ -175,8 +175,9 @@ def test_times_are_those_of_the_papers():
     np.testing.assert_allclose(sigmas[:-1], wanted, rtol=1e-4)
     np.testing.assert_allclose(ddpm().times(300) * 1000, np.round(ddpm().times(300) * 1000), atol=1e-3)
     assert len(ddpm().times(1000)) == 1001
-    with pytest.raises(aj.InputError, match="1001 steps are more than the 1000 that the net is trained at"):
-        ddpm().times(1001)
+    for steps, strength, most in ((1001, 1.0, 1000), (600, 0.5, 500)):
+        with pytest.raises(aj.InputError, match=f"{steps} steps are more than the {most} that the net is trained at"):
+            ddpm().times(steps, strength=strength)
     with pytest.raises(aj.InputError, match='spacing of times is "even"'):
         ddpm().times(10, "even")
 
@@ -197,6 +198,17 @@ def test_training_times_have_their_distributions():
     assert np.isfinite(LogNormal().times(jnp.array([0.0, 1.0]))).all()
 
 
+@each_method
+def test_a_small_strength_leaves_the_sound_and_a_large_one_little_of_it(process):
+    # How much of x is sound, for sound of the size that the method is made for.
+    def kept(strength):
+        alpha, sigma = process.schedule.alpha_sigma(jnp.float32(process.schedule.part(strength)))
+        sound = process.sigma_data if process.prediction == "edm" else getattr(process.schedule, "shift", 1.0)
+        return float(alpha * sound / jnp.sqrt((alpha * sound) ** 2 + sigma**2))
+
+    assert kept(0.02) > 0.97 > 0.9 > kept(0.5) > 0.1 > kept(1.0)
+
+
 def test_stratified_numbers_are_one_in_each_part():
     u, within = jax.random.uniform(jax.random.key(0), (2, 64))
     found = stratified(u, within)
@@ -206,15 +218,17 @@ def test_stratified_numbers_are_one_in_each_part():
     assert not (np.diff(found) > 0).all()
 
 
+@pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule()], ids=["cosine", "linear"])
 @pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
-def test_min_snr_weights_the_error_of_the_sound(prediction):
-    process = GaussianProcess(CosineSchedule(), prediction)
+def test_min_snr_weights_the_error_of_the_sound(prediction, schedule):
+    process = GaussianProcess(schedule, prediction)
+    assert np.isfinite(min_snr(process)(jnp.array([0.0, 1.0]))).all()
     t = jnp.array([0.1, 0.3, 0.5, 0.7, 0.9])
     x = process.noised(X0, EPS, t)
-    guess = process.target(X0 + 0.1, (x - jnp.cos(t * jnp.pi / 2)[:, None, None] * (X0 + 0.1))
-                           / jnp.sin(t * jnp.pi / 2)[:, None, None], t)  # fmt: skip
+    alpha, sigma = (a[:, None, None] for a in schedule.alpha_sigma(t))
+    guess = process.target(X0 + 0.1, (x - alpha * (X0 + 0.1)) / sigma, t)
     weighted = min_snr(process, 5.0)(t)[:, None, None] * (guess - process.target(X0, EPS, t)) ** 2
-    wanted = jnp.minimum(1 / jnp.tan(t * jnp.pi / 2) ** 2, 5.0) * 0.01
-    np.testing.assert_allclose(weighted.mean((1, 2)), wanted, rtol=1e-3)
+    wanted = jnp.minimum((alpha / sigma)[:, 0, 0] ** 2, 5.0) * 0.01
+    np.testing.assert_allclose(weighted.mean((1, 2)), wanted, rtol=2e-3)
     with pytest.raises(aj.InputError, match='not "velocity"'):
         min_snr(rectified_flow())

@@ -116,6 +116,19 @@ def test_calls_that_cannot_work_say_why(text_model):
         model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 64, 2))})
     with pytest.raises(aj.InputError, match=r"shape to sample is \(0, 64, 2\)"):
         model.start(jax.random.key(0), (0, 64, 2))
+    for settings, words in (
+        ({"strength": 0.5}, "strength 0.5 says how much is changed of a source, but there is no source"),
+        ({"mask": jnp.ones((64, 1), bool)}, "there is no source"),
+        ({"source": jnp.zeros((1, 64, 2))}, "would not be heard"),
+        ({"source": jnp.zeros((1, 60, 2)), "strength": 0.5}, r"source has shape \(1, 60, 2\)"),
+        ({"source": jnp.zeros((1, 64, 2)), "mask": jnp.ones((1, 64), bool)}, r"the mask is bool of shape \(1, 64\)"),
+        ({"circular": True}, "a circular sound is made by windows"),
+    ):
+        batch = {name: value for name, value in text_batch(1).items() if name != "audio"}
+        with pytest.raises(aj.InputError, match=words):
+            model.sample(variables, jax.random.key(0), shape=(1, 64, 2), num_steps=1, **settings, **batch)
+    with pytest.raises(aj.InputError, match=r"keys of jax\.random\.key are needed"):
+        per_item(jax.random.PRNGKey(0), 2)
     with pytest.raises(aj.InputError, match=r"keys have shape \(3,\): one key, or one per item \[2\]"):
         per_item(jax.random.split(jax.random.key(0), 3), 2)
     plain = aj.DiffusionConfig(aj.UNetConfig(**{**vars(UNET), "cross_attentions": ()}), length=64).build()
@@ -157,7 +170,7 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
     np.testing.assert_allclose(swept[1], guided, atol=1e-4)
     # A masked source is kept, one taken little of the way to noise is still there.
     np.testing.assert_array_equal(sample(keys, source=source, masked=True, num_resamples=2)[:, :40], source[:, :40])
-    near, far = (jnp.abs(sample(keys, source=source, strength=s) - source).mean() for s in (0.02, 1.0))
+    near, far = (jnp.abs(sample(keys, source=source, strength=s) - source).mean() for s in (0.02, 0.9))
     assert float(near) < 0.1 * float(far)
     _, estimates = model.sample(variables, keys, shape=shape, num_steps=3, return_estimates=True, **batch)
     assert estimates.shape == (3, *shape)

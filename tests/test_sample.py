@@ -136,6 +136,33 @@ def test_an_empty_prompt_without_guidance_is_one_that_training_dropped(loaded):
     assert np.abs(bell - empty).max() > 1e-3
 
 
+def test_an_empty_negative_prompt_is_none(loaded):
+    settings = dict(count=2, num_steps=2, guidance=3.0)
+    plain = generate(loaded, "bell", **settings)
+    np.testing.assert_array_equal(generate(loaded, "bell", negative_prompt=" ", **settings), plain)
+    assert np.abs(generate(loaded, "bell", negative_prompt="drums", **settings) - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("schedule", [None, "karras"])
+def test_nothing_of_a_source_is_heard_where_all_of_it_is_made_anew(plain, schedule):
+    loaded, nothing = load(plain), np.zeros(LENGTH, bool)
+    quiet, loud = (
+        generate(loaded, source=np.full((LENGTH, 2), level, np.float32), mask=nothing, schedule=schedule, num_steps=2)
+        for level in (0.0, 5.0)
+    )
+    np.testing.assert_array_equal(quiet, loud)
+    with pytest.raises(InputError, match="a source with strength 1 and no mask would not be heard"):
+        generate(loaded, source=np.zeros((LENGTH, 2), np.float32))
+
+
+def test_a_loop_goes_on_at_its_beginning(plain, tmp_path):
+    options = ["--loop", "--length-seconds", "0.13", "--window-seconds", "0.064", "--schedule", "cosine"]
+    assert run(plain, tmp_path, *options, "--threshold", "0.99", "--sampler", "heun") == 0
+    (path,) = tmp_path.glob("*.wav")
+    # The frames that are nearest to it and that the net divides.
+    assert soundfile.info(path).frames == 512
+
+
 @pytest.mark.parametrize("seconds", [1 / RATE, 0.03175])
 def test_any_length_and_no_prompt(plain, tmp_path, seconds):
     assert run(plain, tmp_path, "--length-seconds", str(seconds)) == 0
@@ -272,6 +299,7 @@ def test_an_extended_sound_begins_with_its_samples(plain, recording, tmp_path, f
         ("vary", ["--negative-prompt", "drums"], "negative_prompt is set, but this model was not trained"),
         ("extend", ["--seconds=-1"], "seconds is -1.0"),
         ("extend", ["--seconds", "1", "--window-seconds", "0"], "window_seconds is 0.0"),
+        ("vary", ["--window-seconds", "inf"], "window_seconds is inf"),
     ],
 )
 def test_wrong_edits_are_one_sentence(plain, recording, tmp_path, capsys, verb, options, words):

@@ -1,7 +1,6 @@
 """python -m train CONFIG.py --data DIR --out DIR [overrides]"""
 
 import dataclasses
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,17 +71,7 @@ def parse(arguments: list[str]) -> Command:
 
 def load_config(path: Path) -> TrainConfig:
     """The `config` that a Python file defines. Raises InputError if it defines none, OSError if it cannot be read."""
-    if path.suffix != ".py":
-        raise InputError(
-            f"{path} is not a Python file: a config file ends in .py and defines config = TrainConfig(...)."
-        )
-    path.open().close()
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses that the file defines look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    config = getattr(module, "config", None)
+    config = cli.python_config(path)
     if not isinstance(config, TrainConfig):
         raise InputError(f"{path} must define config = TrainConfig(...), not {type(config).__name__}.")
     return config

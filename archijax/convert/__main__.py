@@ -1,7 +1,6 @@
 """python -m archijax.convert SRC DST: weights of the PyTorch originals as a model folder, and back."""
 
 import dataclasses
-import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,23 +87,10 @@ class Convert:
         if self.config.suffix == ".json":
             settings = read_json(self.config)
             return from_dict(settings.get("model", settings))
-        if self.config.suffix != ".py":
-            raise InputError(f"{self.config} is neither a config.json nor a training config (.py)")
-        return _python_config(self.config)
-
-
-def _python_config(path: Path) -> Any:
-    """The model of a training config that the user wrote."""
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    config = getattr(getattr(module, "config", None), "model", None)
-    if type(config) not in KINDS.values():
-        raise InputError(f"{path} must define config = TrainConfig(model=...), with a model of a known kind")
-    return config
+        config = getattr(cli.python_config(self.config), "model", None)
+        if type(config) not in KINDS.values():
+            raise InputError(f"{self.config} must define config = TrainConfig(model=...), with a model of a known kind")
+        return config
 
 
 def _shapes(model: Any, config: Any) -> dict[str, Any]:

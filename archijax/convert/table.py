@@ -30,6 +30,17 @@ class Entry:
     shape: tuple[int, ...] = ()
     constant: np.ndarray | None = None
 
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """The shape that the array has in PyTorch."""
+        if self.constant is not None:
+            return self.constant.shape
+        if self.layout == "kernel":
+            return (self.shape[-1], self.shape[-2], *self.shape[:-2])
+        if self.layout == "transposed":
+            return (self.shape[-2], self.shape[-1], *self.shape[:-2])
+        return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
+
     def to_flax(self, array: np.ndarray) -> np.ndarray:
         if self.layout == "kernel":
             array = array.transpose(*range(2, array.ndim), 1, 0)
@@ -72,17 +83,19 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
         name, *copies = (name for name in entry.names if name in state)
         theirs = np.asarray(state[name])
         for copy in copies:
-            if not np.array_equal(theirs, state[copy]):
+            if not np.array_equal(theirs, state[copy], equal_nan=True):
                 raise InputError(f"{copy} is not equal to {name}, of which it should be a copy: which one is meant?")
-        if entry.constant is not None:
-            _check_constant(entry, theirs)
-            continue
-        params[entry.path] = entry.to_flax(theirs)
-        if params[entry.path].shape != entry.shape:
+        if theirs.shape != entry.torch_shape or theirs.dtype.kind != "f":
             raise InputError(
-                f"{name} of shape {theirs.shape} becomes {params[entry.path].shape} here, "
-                f"and the net's {'/'.join(entry.path)} has shape {entry.shape}"
+                f"{name} is {theirs.dtype} of shape {list(theirs.shape)}, and the net needs floats of shape "
+                f"{list(entry.torch_shape)}"
             )
+        if not np.isfinite(theirs).all():
+            raise InputError(f"{name} holds values that are not finite: the weights are of a training that diverged")
+        if entry.constant is None:
+            params[entry.path] = entry.to_flax(theirs)
+        else:
+            _check_constant(entry, name, theirs)
     return unflatten_dict(params)
 
 
@@ -96,9 +109,8 @@ def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.
     }
 
 
-def _check_constant(entry: Entry, theirs: np.ndarray) -> None:
-    if theirs.shape != entry.constant.shape or not np.allclose(theirs, entry.constant, rtol=0, atol=1e-4):
+def _check_constant(entry: Entry, name: str, theirs: np.ndarray) -> None:
+    if not np.allclose(theirs, entry.constant, rtol=0, atol=1e-4):
         raise InputError(
-            f"{entry.names[0]} of shape {theirs.shape} is not the array of shape {entry.constant.shape} that the "
-            "net's settings give: build it with the settings of these weights"
+            f"{name} is not the array that the net's settings give: build it with the settings of these weights"
         )

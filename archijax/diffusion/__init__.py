@@ -87,9 +87,10 @@ def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[jax.Array
     def weight(t: jax.Array) -> jax.Array:
         alpha, sigma = process.schedule.alpha_sigma(t)
         ratio = jnp.square(alpha) / jnp.maximum(jnp.square(sigma), 1e-12)
+        if process.prediction == "eps":
+            return jnp.minimum(gamma / jnp.maximum(ratio, 1e-12), 1.0)
         limited = jnp.minimum(ratio, gamma)
-        if process.prediction == "x0":
-            return limited
-        return limited / (ratio if process.prediction == "eps" else ratio + 1)
+        # An error d of the sound is one of (alpha^2 / sigma + sigma) d of v.
+        return limited if process.prediction == "x0" else limited / jnp.square(alpha * jnp.sqrt(ratio) + sigma)
 
     return weight

@@ -32,7 +32,8 @@ class Discrete:
     num_steps: int
 
     def times(self, u: jax.Array) -> jax.Array:
-        return (jnp.floor(u * self.num_steps) + 1) / self.num_steps
+        # Rounding can make a stratified u exactly 1.
+        return jnp.minimum(jnp.floor(u * self.num_steps) + 1, self.num_steps) / self.num_steps
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class GaussianProcess:
         if not 0 < strength <= 1:
             raise InputError(f"the strength is {strength}: it must be above 0 and at most 1")
         spacing = spacing or self.spacing
-        first, even = strength * self.schedule.start, np.linspace(0, 1, num_steps + 1)
+        first, even = self.schedule.part(strength), np.linspace(0, 1, num_steps + 1)
         if spacing == "linear":
             times = first * (1 - even)
         elif spacing == "cosine":

@@ -25,6 +25,9 @@ class Schedule(Protocol):
     def time(self, ratio: jax.Array) -> jax.Array:
         """The time at which sigma / alpha is `ratio`, in its shape."""
 
+    def part(self, strength: float) -> float:
+        """The time that is a part of the way to noise, 0 to 1."""
+
     def snapped(self, times: np.ndarray) -> np.ndarray:
         """Descending times moved to near ones that a net is trained at, all different."""
 
@@ -33,6 +36,9 @@ class Continuous:
     """What schedules of continuous time share."""
 
     start = 1.0
+
+    def part(self, strength: float) -> float:
+        return strength * self.start
 
     def snapped(self, times: np.ndarray) -> np.ndarray:
         return times
@@ -86,6 +92,10 @@ class SigmaSchedule(Continuous):
     def time(self, ratio: jax.Array) -> jax.Array:
         return ratio
 
+    def part(self, strength: float) -> float:
+        # Along the paper's ramp with rho = 7: in sigma itself half of the way would be noise already.
+        return strength**7 * self.start
+
 
 @dataclass(frozen=True)
 class BetaSchedule:
@@ -132,12 +142,15 @@ class BetaSchedule:
         steps = np.arange(1, self.num_steps + 1) / self.num_steps
         return jnp.interp(jnp.log(ratio), jnp.asarray(known, ratio.dtype), jnp.asarray(steps, ratio.dtype))
 
+    def part(self, strength: float) -> float:
+        return strength * self.start
+
     def snapped(self, times: np.ndarray) -> np.ndarray:
-        count = len(times) - 1
-        if count > self.num_steps:
-            raise InputError(f"{count} steps are more than the {self.num_steps} that the net is trained at: use fewer")
+        count, most = len(times) - 1, max(1, round(float(times[0]) * self.num_steps))
+        if count > most:
+            raise InputError(f"{count} steps are more than the {most} that the net is trained at: use fewer")
         # Ascending whole steps; where several fall together they move up, and back down from the top.
         places = np.arange(count + 1)
         steps = np.round(times[::-1] * self.num_steps)
         steps = np.maximum.accumulate(steps - places) + places
-        return (np.minimum(steps, self.num_steps - count + places) / self.num_steps)[::-1]
+        return (np.minimum(steps, most - count + places) / self.num_steps)[::-1]

@@ -2,7 +2,7 @@
 
 from .autoencoder import AutoEncoder, MagnitudeAutoEncoder
 from .autoregressive import DiffusionAR
-from .diffusion import DiffusionModel, per_item, step_keys
+from .diffusion import DiffusionModel, check_source, per_item, step_keys
 from .diffusion_autoencoder import DiffusionAE
 from .latent import LatentDiffusion
 from .upsampler import DiffusionUpsampler
@@ -17,6 +17,7 @@ __all__ = [
     "DiffusionVocoder",
     "LatentDiffusion",
     "MagnitudeAutoEncoder",
+    "check_source",
     "per_item",
     "step_keys",
 ]

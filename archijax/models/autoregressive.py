@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..diffusion import GaussianProcess, v_diffusion
+from ..diffusion import BetaSchedule, GaussianProcess, v_diffusion
 from ..errors import InputError
 from ..initialize import initialize
 from ..sampling import advance, begin
@@ -29,7 +29,8 @@ class DiffusionAR:
             channel.
         length: samples that the net sees, a multiple of num_splits.
         num_splits: an even number; the first half is context, the second half the ladder.
-        process: the diffusion method.
+        process: the diffusion method, one of continuous times that predicts "v" or "velocity": others say nothing of
+            the noise in the context, which has none.
     """
 
     net: nn.Module
@@ -40,6 +41,11 @@ class DiffusionAR:
     def __post_init__(self):
         if self.num_splits < 2 or self.num_splits % 2:
             raise InputError(f"the number of splits is {self.num_splits}: it must be even, half of them are context")
+        if self.process.prediction not in ("v", "velocity") or isinstance(self.process.schedule, BetaSchedule):
+            raise InputError(
+                f'the process predicts "{self.process.prediction}" with {type(self.process.schedule).__name__}: '
+                "v-diffusion or a rectified flow is needed"
+            )
         if self.length < 1 or self.length % self.num_splits:
             raise InputError(f"the length is {self.length}: it must be a multiple of the {self.num_splits} splits")
 
@@ -99,7 +105,8 @@ class DiffusionAR:
         Args:
             keys: one per item [b], or a single key.
             num_chunks: splits to make, at least num_splits.
-            num_steps: denoising steps of the start, and of each split on its way through the ladder.
+            num_steps: denoising steps of the start. A split after it takes about half as many on its way through the
+                ladder, num_steps // num_splits in each shift.
             shape: (b, c).
         """
         count, channels = shape

@@ -13,10 +13,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..diffusion import GaussianProcess, Spacing, stratified, v_diffusion
 from ..errors import InputError
 from ..initialize import initialize
+from ..layers import full
 from ..sampling import DDIM, Denoise, Guidance, Inpaint, Sampler, advance, begin, clamped, thresholded, windowed
 
 # What the model itself reads of a batch; everything else goes to the net.
@@ -142,6 +144,7 @@ class DiffusionModel:
         clamp: float | None = None,
         threshold: float | None = None,
         window: int | None = None,
+        circular: bool = False,
         source: jax.Array | None = None,
         strength: float = 1.0,
         mask: jax.Array | None = None,
@@ -163,7 +166,9 @@ class DiffusionModel:
             clamp: clip estimates of the sound to [-clamp, clamp] at every step.
             threshold: the quantile of dynamic thresholding, such as 0.995.
             window: samples that the net sees at once in longer sounds, by windows that overlap by half.
-            source: [b, time, c], a sound to start from instead of noise alone.
+            circular: with a window: the sound goes on at its beginning, so that it loops without a seam; its time must
+                be one that the net divides.
+            source: [b, time, c], a sound to vary (by a strength below 1) or to fill (by a mask).
             strength: how much of the way to noise the source is taken, above 0 to 1.
             mask: bool, broadcasts against the source: True is kept as it is; see :class:`Inpaint`.
             num_resamples: of inpainting.
@@ -171,17 +176,16 @@ class DiffusionModel:
             return_estimates: also return the estimates of the sound before each step, [num_steps, b, time, c].
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
+        check_source(source, strength, mask, shape)
         keys, times = per_item(keys, shape[0]), self.process.times(num_steps, spacing, strength=strength)
         x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
         if negative is not None:
             negative = self.conditioning(variables, negative)
         denoise = self.denoiser(
             variables, guidance=guidance, negative=negative, clamp=clamp, threshold=threshold, window=window,
-            **self.conditioning(variables, batch),
+            circular=circular, **self.conditioning(variables, batch),
         )  # fmt: skip
         if mask is not None:
-            if source is None:
-                raise InputError("a mask says what is kept of a source, but there is no source: give both or neither")
             sampler = self.inpainting(source, mask, sampler, num_resamples)
         state, estimates = advance(denoise, self.process, begin(x, times[0], step_keys(keys)), times, sampler)
         sounds = state.x[:, : shape[1]]
@@ -216,7 +220,7 @@ class DiffusionModel:
             if array is not None and array.shape != shape:
                 raise InputError(f"the {name} has shape {array.shape}: {shape} is needed")
         # The extra samples are noise as well, the beginning again: zeros would be no sample of the prior.
-        noise = self._padded(noise, mode="wrap")
+        noise = self._padded(full(noise), mode="wrap")
         t = jnp.asarray(self.process.schedule.start if t is None else t, noise.dtype)
         source = jnp.zeros_like(noise) if source is None else self._padded(source)
         return self.process.noised(source, noise, t)
@@ -229,6 +233,16 @@ class DiffusionModel:
         num_resamples: int = 1,
     ) -> Inpaint:
         """The sampler that keeps of the source [b, time, c] what the mask says, its length made one the net divides."""
+        mask = jnp.asarray(mask)
+        if (
+            mask.dtype != bool
+            or mask.ndim > source.ndim
+            or any(size not in (1, wanted) for size, wanted in zip(mask.shape[::-1], source.shape[::-1], strict=False))
+        ):
+            raise InputError(
+                f"the mask is {mask.dtype} of shape {mask.shape}: bool that broadcasts against the source's "
+                f"{source.shape} is needed, such as {(source.shape[1], 1)}"
+            )
         mask = jnp.broadcast_to(mask, source.shape)
         return Inpaint(self._padded(source), self._padded(mask), sampler, num_resamples)
 
@@ -241,17 +255,19 @@ class DiffusionModel:
         clamp: float | None = None,
         threshold: float | None = None,
         window: int | None = None,
+        circular: bool = False,
         **conditioning: jax.Array,
     ) -> Denoise:
         """The net as ``denoise(x, t) -> prediction``, its conditioning and guidance set.
 
         Args:
-            guidance, clamp, threshold, window: as for :meth:`sample`.
+            guidance, clamp, threshold, window, circular: as for :meth:`sample`.
             negative: from :meth:`conditioning`, of what to guide away from.
             conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
         """
         net = self._net(variables)
-        if isinstance(guidance, int | float) and guidance == 1:
+        scale = guidance.scale if isinstance(guidance, Guidance) else guidance
+        if isinstance(scale, int | float | np.number) and scale == 1:
 
             def denoise(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
                 return net(*self.process.net_input(x, t), **{**conditioning, **(along or {})})
@@ -270,20 +286,26 @@ class DiffusionModel:
                 both = net(jnp.concatenate([x, x]), jnp.concatenate([time, time]), **twice)
                 return guidance.combine(*jnp.split(both, 2), t)
 
+        if window is None and circular:
+            raise InputError("a circular sound is made by windows: give a window, such as the length of the training")
+        if window is not None:
+            denoise = self._windowed(denoise, window, circular, conditioning)
+        # Around the windows, so that all of an item is treated alike.
         if clamp is not None:
             denoise = clamped(denoise, self.process, clamp)
         if threshold is not None:
             denoise = thresholded(denoise, self.process, threshold)
-        if window is None:
-            return denoise
+        return denoise
+
+    def _windowed(self, denoise: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
         multiple = getattr(self.net, "length_multiple", 1)
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
         # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
         hop = -(-window // (2 * multiple)) * multiple
         along = {name: conditioning[name] for name in ALONG if name in conditioning}
-        long = windowed(denoise, window, hop, along=along)
-        return lambda x, t: long(x, t) if x.shape[1] > window else denoise(x, t)
+        long = windowed(denoise, window, hop, circular=circular, along=along)
+        return lambda x, t: long(x, t) if circular or x.shape[1] > window else denoise(x, t)
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding."""
@@ -316,6 +338,8 @@ class DiffusionModel:
         """What the negative half is conditioned on in place of the other half's."""
         if self.embedding_mask_proba == 0:
             raise InputError(f"guidance is {guidance.scale}, but this model was not trained to be guided: use 1")
+        # What runs along the sound is the same for both.
+        negative = {name: array for name, array in negative.items() if name not in ALONG}
         for name, array in negative.items():
             found = conditioning[name].shape if name in conditioning else "absent"
             if array.shape != found:
@@ -329,8 +353,21 @@ class DiffusionModel:
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
 
 
+def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]) -> None:
+    """Raises InputError unless a source, its strength and its mask say together what is to be done."""
+    if source is None and (mask is not None or strength != 1):
+        what = "a mask says what is kept" if mask is not None else f"strength {strength} says how much is changed"
+        raise InputError(f"{what} of a source, but there is no source: give both or neither")
+    if source is not None and mask is None and strength == 1:
+        raise InputError("a source with strength 1 and no mask would not be heard: give a strength below 1 or a mask")
+    if source is not None and source.shape != shape:
+        raise InputError(f"the source has shape {source.shape}: {shape} is needed")
+
+
 def per_item(keys: jax.Array, count: int) -> jax.Array:
     """One key per item, [count]: those given, or fold_in(key, i) of a single key."""
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise InputError(f"keys are {keys.dtype} of shape {keys.shape}: keys of jax.random.key are needed")
     if keys.ndim == 0:
         return jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(count))
     if keys.shape != (count,):

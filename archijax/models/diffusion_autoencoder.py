@@ -62,7 +62,8 @@ class DiffusionAE:
         """
         audio = batch["audio"]
         keys = per_item(keys, len(audio))
-        encoder_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        # Not 0 to 2: these are what split(key, 3) gives, from which the diffusion draws.
+        encoder_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
@@ -95,14 +96,13 @@ class DiffusionAE:
         """Sounds [b, frames * samples_per_frame, channels] of latents [b, frames, c].
 
         Args:
-            settings: of :meth:`DiffusionModel.sample`.
+            settings: of :meth:`DiffusionModel.sample`, but not return_estimates.
         """
-        length = latent.shape[1] * self.samples_per_frame
-        latent = self.fitted(latent)
         shape = (len(latent), latent.shape[1] * self.samples_per_frame, channels)
+        latent = self.fitted(latent)
         made = self.model.sample(
             variables, keys, shape=shape, num_steps=num_steps, channels=self.injected(latent), **settings
-        )[:, :length]
+        )
         return made if self.adapter is None else self.adapter[1](made)
 
     def reconstruct(

@@ -13,6 +13,8 @@ from ..errors import InputError
 from ..layers import transposed_conv, uniform_init
 from .diffusion import DiffusionModel, per_item
 
+PER_ITEM = {"tokens", "token_mask", "embedding", "features"}
+
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
@@ -69,10 +71,13 @@ class DiffusionVocoder:
 
         Args:
             noise: [b * c, frames * hop_length, 1] to start from instead of drawing it.
-            settings: of :meth:`DiffusionModel.sample`.
+            settings: of :meth:`DiffusionModel.sample`, but not return_estimates, source or mask; what is per item
+                holds for all its channels.
         """
         flat = self.flattened(variables, spectrogram)
         shape = (len(spectrogram), flat.shape[1], spectrogram.shape[-1])
+        for name in PER_ITEM & settings.keys():
+            settings[name] = jnp.repeat(settings[name], shape[2], axis=0)
         mono = self.model.sample(
             variables, self.channel_keys(keys, shape), shape=flat.shape, num_steps=num_steps, noise=noise,
             append_channels=flat, **settings,

@@ -37,11 +37,13 @@ class Inpaint:
     num_resamples: int = field(default=1, metadata={"static": True})
     redraw: bool = field(default=False, metadata={"static": True})
 
+    def __post_init__(self):
+        if self.num_resamples < 1:
+            raise InputError(f"the number of resamples is {self.num_resamples}: it must be at least 1")
+
     @property
     def draws(self) -> int:
         """For each time that a step is taken: the sampler's, the source's (before and) after it, and to go back."""
-        if self.num_resamples < 1:
-            raise InputError(f"the number of resamples is {self.num_resamples}: it must be at least 1")
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
     def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):

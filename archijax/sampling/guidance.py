@@ -38,6 +38,8 @@ class Guidance:
         """The guided prediction [b, ...] from both, t [b]."""
         shape = (-1, *(1,) * (conditional.ndim - 1))
         scale = jnp.asarray(self.scale, conditional.dtype)
+        if scale.shape not in ((), (1,), (len(conditional),)):
+            raise InputError(f"the guidance scale has shape {scale.shape}: one, or one per item [{len(conditional)}]")
         if self.interval is not None:
             low, high = (jnp.asarray(edge, t.dtype) for edge in self.interval)
             scale = jnp.where((low <= t) & (t <= high), scale, jnp.ones((), scale.dtype))

@@ -32,7 +32,7 @@ class State:
 
 def begin(x: jax.Array, t: jax.Array, keys: jax.Array | None = None) -> State:
     """The state before the first step, from x [b, ...] at the first time t; keys [b] if the sampler draws noise."""
-    return State(x, jnp.zeros_like(x), jnp.asarray(t, x.dtype), keys)
+    return State(x, jnp.zeros_like(x), jnp.asarray(t, _time_type(x)), keys)
 
 
 def advance(
@@ -55,7 +55,7 @@ def advance(
     """
     if sampler.draws and state.keys is None and noise is None:
         raise InputError(f"{type(sampler).__name__} draws noise at every step: give keys, one per item")
-    times = jnp.asarray(times, state.x.dtype)
+    times = jnp.asarray(times, _time_type(state.x))
 
     def step(state: State, inputs: tuple) -> tuple[State, jax.Array]:
         t, t_next, fresh = inputs
@@ -103,3 +103,8 @@ def _draw(keys: jax.Array, count: int, x: jax.Array) -> tuple[jax.Array, jax.Arr
     pairs = jax.vmap(jax.random.split)(keys)
     shape = (count, *x.shape[1:])
     return pairs[:, 0], jax.vmap(lambda key: jax.random.normal(key, shape, x.dtype), out_axes=1)(pairs[:, 1])
+
+
+def _time_type(x: jax.Array) -> jnp.dtype:
+    # Half precision does not hold as many different times.
+    return x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)

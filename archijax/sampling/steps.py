@@ -192,5 +192,5 @@ def _transition(process: GaussianProcess, x: jax.Array, t: jax.Array, t_next: ja
 
 
 def _log_ratio(alpha: jax.Array, sigma: jax.Array) -> jax.Array:
-    # Clipped where one of the two vanishes, as by t in [1e-3, 1 - 1e-3] for the cosine schedule.
-    return jnp.log(jnp.maximum(alpha, 1e-3)) - jnp.log(jnp.maximum(sigma, 1e-3))
+    # At the cosine schedule's noise alpha vanishes: as if t were at most 1 - 1e-3. Where sigma does, nothing is used.
+    return jnp.log(jnp.maximum(alpha, 1e-3)) - jnp.log(jnp.maximum(sigma, jnp.finfo(sigma.dtype).tiny))
