@@ -159,3 +159,57 @@ def test_the_state_is_donated():
     assert before.params["kernel"].is_deleted()
     assert before.ema["kernel"].is_deleted()
     assert after.params["kernel"].shape == (8, 2, 3)
+
+
+class Rivals(Toy):
+    """Two losses, the second of which is broken where the batch says so, and sees what the first has counted."""
+
+    @property
+    def losses(self):
+        return ((self.loss, ("kernel",)), (self.second, ("out",)))
+
+    def second(self, variables, keys, batch):
+        loss, _ = self.loss(variables, keys, batch)
+        loss = jnp.where(batch["broken"].any(), jnp.nan, 3 * loss)
+        return loss, ({"counted": variables["state"]["count"]}, variables["state"])
+
+
+def start_rivals():
+    config, model = OptimizerConfig(learning_rate=1e-2), Rivals()
+    optimizer = direction(config)
+    state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer, [("kernel",), ("out",)])
+    return state, jax.jit(make_train_step(model, optimizer, schedule(config, 100), EmaConfig(start=0, every=1)))
+
+
+def test_losses_are_taken_in_turn_each_for_its_own_parameters():
+    state, step = start_rivals()
+    batch, root = {**make_batch(), "broken": np.zeros(8, bool)}, jax.random.key(0)
+    after, metrics = step(state, batch, root)
+    assert [set(found[1].mu) for found in after.opt_state] == [{"kernel"}, {"out"}]
+    assert int(metrics["counted"]) == int(after.state["count"]) == 1
+    # The second is taken where the first has led to.
+    keys = item_keys(root, jnp.int32(0), 0, 8)
+    between = {
+        "params": {**state.params, "kernel": after.params["kernel"]},
+        "frozen": state.frozen,
+        "state": after.state,
+    }
+    np.testing.assert_allclose(metrics["loss_out"], 3 * Toy().loss(between, keys, batch)[0], rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], Toy().loss(state.variables(state.params), keys, batch)[0], rtol=1e-5)
+    assert metrics["loss_out"] != 3 * metrics["loss"]
+
+
+def test_one_loss_that_is_not_finite_skips_them_all():
+    state, step = start_rivals()
+    after, metrics = step(state, {**make_batch(), "broken": np.ones(8, bool)}, jax.random.key(0))
+    assert np.isfinite(metrics["loss"])
+    assert not np.isfinite(metrics["loss_out"])
+    assert int(after.skipped) == 1
+    jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state)
+
+
+@pytest.mark.parametrize("groups", [[("kernel",)], [("kernel", "out"), ("out",)], [("kernel",), ("outt",)]])
+def test_every_parameter_needs_one_loss(groups):
+    variables = Rivals().init(jax.random.key(1), make_batch())
+    with pytest.raises(InputError, match="each of kernel, out once is needed"):
+        TrainState.create(variables, direction(OptimizerConfig()), groups)

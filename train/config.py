@@ -85,7 +85,8 @@ class TrainConfig:
     keep_checkpoints: int = 3
     """How many of the last checkpoints stay on disk."""
     sample_prompts: tuple[str, ...] = ("",)
-    """One sample per prompt is written at each checkpoint; an unconditional model takes only empty prompts."""
+    """One sample per prompt is written at each checkpoint; an unconditional model takes only empty prompts, and an
+    autoencoder reconstructs as many sounds."""
     sample_steps: int = 50
     """Denoising steps of these samples."""
     sample_guidance: float = 1.0

@@ -22,7 +22,7 @@ from train.parallel import Pmap
 from train.progress import Progress, Signals
 from train.samples import Samples
 from train.state import TrainState
-from train.step import make_train_step
+from train.step import losses, make_train_step
 
 
 class Diverged(RuntimeError):
@@ -66,14 +66,20 @@ def train(config: TrainConfig, data: str | Path, out: str | Path) -> int:
             batches(manifest, config.data, batch_size=config.batch_size, seed=config.seed, tokenize=tokenize)
         )
         checkpoints = closing(Checkpoints(out / "checkpoints", keep=config.keep_checkpoints, say=say))
-        state, record = _start(model, optimizer, init_key, stream, checkpoints)
+        # A real batch has every key that the model will see; the stream is then put back.
+        position = stream.get_state()
+        example = next(stream)
+        stream.set_state(position)
+        state, record = _start(model, optimizer, init_key, example, checkpoints)
+        if record:
+            stream.set_state(record["data"])
         first = int(state.step)
         if record and record["files"] != manifest.digest:
             say(f"the files under {data} are not those of before: the run goes on, in another order of the data.")
         if first >= config.steps:
             say(f"{out} is finished: {first} of {config.steps} steps are done.")
             return 0
-        samples.check(state.variables(state.ema))
+        samples.check(state.variables(state.ema), example)
         log = closing(
             MetricsLog(
                 out / "metrics.jsonl",
@@ -149,22 +155,16 @@ class _Health:
             )
 
 
-def _start(model, optimizer, key: jax.Array, stream, checkpoints: Checkpoints) -> tuple[TrainState, dict]:
+def _start(model, optimizer, key: jax.Array, example: dict, checkpoints: Checkpoints) -> tuple[TrainState, dict]:
     """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record."""
-    # A real batch has every key that the model will see; the stream is then put back.
-    position = stream.get_state()
-    example = {name: leaf[:1] for name, leaf in next(stream).items()}
-    stream.set_state(position)
+    example = {name: leaf[:1] for name, leaf in example.items()}
+    groups = [names for _, names in losses(model)]
 
     def create():
-        return TrainState.create(model.init(key, example), optimizer)
+        return TrainState.create(model.init(key, example), optimizer, groups)
 
     restored = checkpoints.restore(jax.eval_shape(create))
-    if restored is None:
-        return create(), {}
-    state, record = restored
-    stream.set_state(record["data"])
-    return state, record
+    return (create(), {}) if restored is None else restored
 
 
 def _tokenizer(config: TrainConfig) -> Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None:

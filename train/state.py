@@ -1,11 +1,14 @@
 """What a training run carries from step to step: arrays only."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+
+from archijax.errors import InputError
 
 
 @struct.dataclass
@@ -17,7 +20,7 @@ class TrainState:
         skipped: int32 [], steps whose update was skipped because the loss or the gradient was not finite.
         params: trained parameters, float32.
         ema: their moving average.
-        opt_state: the optimizer's state.
+        opt_state: the optimizer's states, one for each of the model's losses.
         frozen: variables that never change and have no gradient.
         state: variables that the step itself replaces, such as codebooks.
     """
@@ -31,16 +34,30 @@ class TrainState:
     state: Any
 
     @classmethod
-    def create(cls, variables: dict, optimizer: optax.GradientTransformation) -> "TrainState":
-        """The state before the first step, from the collections that `model.init` returned."""
+    def create(
+        cls, variables: dict, optimizer: optax.GradientTransformation, groups: Sequence[Sequence[str] | None] = (None,)
+    ) -> "TrainState":
+        """The state before the first step.
+
+        Args:
+            variables: the collections that `model.init` returned.
+            optimizer: that of the step.
+            groups: the names, at the first level, of the parameters that each loss trains; None is all.
+
+        Raises:
+            InputError: parameters that no loss trains, or more than one.
+        """
         params = variables["params"]
+        trained = [name for names in groups for name in (params if names is None else names)]
+        if sorted(trained) != sorted(params):
+            raise InputError(f"the losses train {', '.join(trained)}: each of {', '.join(params)} once is needed")
         return cls(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             params=params,
             # A copy: the step donates its input, and one buffer cannot be donated twice.
             ema=jax.tree.map(jnp.copy, params),
-            opt_state=optimizer.init(params),
+            opt_state=tuple(optimizer.init(part(params, names)) for names in groups),
             frozen=variables.get("frozen", {}),
             state=variables.get("state", {}),
         )
@@ -48,3 +65,8 @@ class TrainState:
     def variables(self, params: Any) -> dict:
         """The model's collections with `params` (the parameters, or their average)."""
         return {"params": params, "frozen": self.frozen, "state": self.state}
+
+
+def part(params: Any, names: Sequence[str] | None) -> Any:
+    """Those of the parameters that have one of the names at the first level; None is all."""
+    return params if names is None else {name: params[name] for name in names}

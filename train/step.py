@@ -1,6 +1,6 @@
 """One training step: a pure function of the state, a batch and the root key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import optax
 
 from train.config import EmaConfig
 from train.optimizer import average
-from train.state import TrainState
+from train.state import TrainState, part
 
 
 def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, count: int) -> jax.Array:
@@ -19,6 +19,11 @@ def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, coun
     """
     step_key = jax.random.fold_in(root_key, step)
     return jax.vmap(lambda index: jax.random.fold_in(step_key, index))(first + jnp.arange(count, dtype=jnp.int32))
+
+
+def losses(model: Any) -> tuple[tuple[Callable, Sequence[str] | None], ...]:
+    """The model's losses with the names of the parameters that each trains: those it names, or its one for all."""
+    return getattr(model, "losses", ((model.loss, None),))
 
 
 def make_train_step(
@@ -31,46 +36,62 @@ def make_train_step(
     """Makes `train_step(state, batch, root_key) -> (state, metrics)` for a model with `init` and `loss`.
 
     Args:
-        model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), means over the batch.
+        model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), means over the batch. One with
+            an adversary has `losses` instead, pairs of such a function and the names of the parameters that it
+            trains: they are updated in turn, each given what those before it have made of the others. One whose
+            state depends on the whole batch has `over(axis)`, which gives it as a part of a mapped axis needs it.
         optimizer: maps gradients to a direction; `schedule(step) * direction` is subtracted from the parameters.
         schedule: learning rate by step.
         ema: how the parameters are averaged.
         axis: name of the mapped axis over which the batch is split; None for a whole batch.
 
-    The step skips its update, and counts it in `skipped`, where the loss or the gradient is not finite. The metrics
-    are float32 scalars: the model's, and loss, grad_norm (before clipping), learning_rate, skipped (all so far).
+    The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
+    float32 scalars: the model's, and loss, grad_norm (before clipping), learning_rate, skipped (all so far); the loss
+    and grad_norm of the losses after the first end in the names of their parameters, as in loss_discriminator.
     """
+    if axis is not None and hasattr(model, "over"):
+        model = model.over(axis)
 
     def mean(tree: Any) -> Any:
         return tree if axis is None else jax.lax.pmean(tree, axis)
 
-    def gradients(state: TrainState, batch: dict, root_key: jax.Array) -> tuple:
-        count = jax.tree.leaves(batch)[0].shape[0]
-        first = 0 if axis is None else jax.lax.axis_index(axis) * count
-        keys = item_keys(root_key, state.step, first, count)
+    def gradients(loss: Callable, names: Sequence[str] | None, variables: dict, keys: jax.Array, batch: dict) -> tuple:
+        def objective(trained):
+            params = trained if names is None else {**variables["params"], **trained}
+            return loss({**variables, "params": params}, keys, batch)
 
-        def objective(params):
-            return model.loss(state.variables(params), keys, batch)
-
-        (loss, (metrics, new_state)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        trained = part(variables["params"], names)
+        (value, (metrics, new_state)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         # Counters in the model's state are the same everywhere and have no mean.
         new_state = jax.tree.map(
             lambda leaf: mean(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, new_state
         )
-        return mean(loss), mean(metrics), mean(grads), new_state
+        return trained, mean(value), mean(metrics), mean(grads), new_state
 
     def train_step(state: TrainState, batch: dict, root_key: jax.Array) -> tuple[TrainState, dict]:
-        loss, metrics, grads, new_state = gradients(state, batch, root_key)
-        grad_norm = jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(grads)))
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-
-        # Optax mixes integers and floats inside.
+        count = jax.tree.leaves(batch)[0].shape[0]
+        first = 0 if axis is None else jax.lax.axis_index(axis) * count
+        keys = item_keys(root_key, state.step, first, count)
         with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             rate = jnp.asarray(schedule(state.step), jnp.float32)
-        params = jax.tree.map(lambda old, update: old - rate.astype(old.dtype) * update, state.params, updates)
+        variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
+        for opt_state, (loss, names) in zip(state.opt_state, losses(model), strict=True):
+            trained, value, more, grads, new_state = gradients(loss, names, variables, keys, batch)
+            grad_norm = jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(grads)))
+            finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
+            # Optax mixes integers and floats inside.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = optimizer.update(grads, opt_state, trained)
+            moved = jax.tree.map(lambda old, update: old - rate.astype(old.dtype) * update, trained, updates)
+            params = moved if names is None else {**variables["params"], **moved}
+            suffix = "_".join(["", *names]) if opt_states else ""
+            metrics |= {**more, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}
+            variables = {**variables, "params": params, "state": new_state}
+            opt_states.append(opt_state)
+
         done = state.step + 1
-        updated = (params, average(ema, state.ema, params, done), opt_state, new_state)
+        params = variables["params"]
+        updated = (params, average(ema, state.ema, params, done), tuple(opt_states), variables["state"])
         before = (state.params, state.ema, state.opt_state, state.state)
         params, averaged, opt_state, new_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), updated, before
@@ -83,8 +104,7 @@ def make_train_step(
             opt_state=opt_state,
             state=new_state,
         )
-        health = {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "skipped": state.skipped}
-        metrics = {**metrics, **health}
+        metrics |= {"learning_rate": rate, "skipped": state.skipped}
         return state, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), metrics)
 
     return train_step

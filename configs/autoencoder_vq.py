@@ -1,0 +1,42 @@
+"""An autoencoder of sound with a vector quantizer, small: 250 codes of 8 bits a second, at 4 kHz mono.
+
+    python -m train configs/autoencoder_vq.py --data DIR --out runs/autoencoder_vq
+    python -m sample reconstruct FILES --model runs/autoencoder_vq --out reconstructions
+    python -m benchmarks.evidence autoencoder_vq
+
+The last command makes the demo's music, trains on it and measures. 2.8M parameters and the codebooks, 1800 steps; two
+CPU cores with nothing beside them took 4.4 a second, which makes 7 minutes. On the 36 tracks held out:
+
+                           SI-SDR
+    trained                1.1 dB
+    untrained            -55.9 dB
+    resampled to 500 Hz   -5.4 dB
+
+and each of the four codebooks of 256 uses all of its codes. Resampling by sinc keeps as many numbers per second as the
+latent, 8 channels at 62.5 Hz, and does not quantize them.
+"""
+
+import archijax as aj
+from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from train.dataset import DataConfig
+
+config = TrainConfig(
+    model=aj.AutoEncoderConfig(
+        coder=aj.CoderConfig(
+            channels=32, multipliers=(1, 8, 8), factors=(2, 1), num_blocks=(1, 2), patch_size=32, resnet_groups=8
+        ),
+        bottleneck=aj.BottleneckConfig(kinds=("quantizer",), channels=8, num_codes=256, num_levels=4),
+        sample_rate=4_000,
+        channels=1,
+        length=4096,
+    ),
+    data=DataConfig(sample_rate=4_000, channels=1, length=4096, normalize=-14.0, workers=2),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, schedule="cosine"),
+    ema=EmaConfig(decay=0.99, start=100, every=1),
+    batch_size=16,
+    steps=1_800,
+    log_every=50,
+    checkpoint_every=900,
+    keep_checkpoints=2,
+    sample_prompts=("", "", ""),
+)

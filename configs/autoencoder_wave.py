@@ -1,0 +1,42 @@
+"""An autoencoder of sound with a tanh bottleneck, small: four times fewer numbers than samples, at 4 kHz mono.
+
+    python -m train configs/autoencoder_wave.py --data DIR --out runs/autoencoder_wave
+    python -m sample reconstruct FILES --model runs/autoencoder_wave --out reconstructions
+    python -m benchmarks.evidence autoencoder_wave
+
+The last command makes the demo's music, trains on it and measures. 2.8M parameters, 2200 steps; two CPU cores with
+nothing beside them took 4.7 a second, which makes 8 minutes. On the 36 tracks held out:
+
+                            SI-SDR
+    trained                 6.8 dB
+    untrained             -53.1 dB
+    resampled to 1000 Hz    0.8 dB
+
+Resampling by sinc keeps as many numbers per second as the latent, 16 channels at 62.5 Hz. Only samples are compared
+here (`waveform`); `aj.AutoEncoderConfig` has spectral losses and a `discriminator` too.
+"""
+
+import archijax as aj
+from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from train.dataset import DataConfig
+
+config = TrainConfig(
+    model=aj.AutoEncoderConfig(
+        coder=aj.CoderConfig(
+            channels=32, multipliers=(1, 8, 8), factors=(2, 1), num_blocks=(1, 2), patch_size=32, resnet_groups=8
+        ),
+        bottleneck=aj.BottleneckConfig(kinds=("tanh",), channels=16),
+        sample_rate=4_000,
+        channels=1,
+        length=4096,
+    ),
+    data=DataConfig(sample_rate=4_000, channels=1, length=4096, normalize=-14.0, workers=2),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, schedule="cosine"),
+    ema=EmaConfig(decay=0.99, start=100, every=1),
+    batch_size=16,
+    steps=2_200,
+    log_every=50,
+    checkpoint_every=1_100,
+    keep_checkpoints=2,
+    sample_prompts=("", "", ""),
+)

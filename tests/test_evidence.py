@@ -1,0 +1,64 @@
+"""What the evidence measures, on models whose quality is known."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+import archijax as aj
+from benchmarks.evidence import _pooled, main, wave
+from sample.model import Loaded
+
+RATE, LENGTH = 4000, 1024
+
+
+class Keeper:
+    """Keeps every sample, with noise of the amplitude that its variables name; says that it keeps one of four."""
+
+    latent_channels, downsample_factor = 16, 64
+
+    def init(self, key, batch):
+        return 1.0
+
+    def encode(self, variables, audio):
+        codes = jnp.arange(audio.shape[1]) % 250
+        return audio, {"codes": jnp.broadcast_to(codes[None, :, None], (*audio.shape[:2], 1))}
+
+    def decode(self, variables, latent):
+        return latent + variables * 0.1 * jnp.sin(2 * jnp.arange(latent.shape[1], dtype=jnp.float32))[:, None]
+
+
+def test_the_table_and_the_promises_of_sound(tmp_path):
+    rng = np.random.default_rng(0)
+    time = np.arange(2 * LENGTH + 100) / RATE
+    low, high = np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 1500 * time)
+    for index in range(2):
+        soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
+    coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
+    config = aj.AutoEncoderConfig(coder, aj.BottleneckConfig(num_codes=300), RATE, 1, LENGTH)
+    rows, promises = wave(Loaded(config, Keeper(), 0.01, None), sorted(tmp_path.glob("*.wav")))
+
+    sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
+    # Two tones of 0.3 against one of 0.001 and of 0.1; of two equal tones resampling keeps the lower one.
+    assert sdr["trained"] == pytest.approx(10 * np.log10(2 * 0.3**2 / 0.001**2), abs=0.2)
+    assert sdr["untrained"] == pytest.approx(10 * np.log10(2 * 0.3**2 / 0.1**2), abs=0.2)
+    assert sdr["resampled to 1000 Hz"] == pytest.approx(0, abs=0.3)
+    assert rows["trained"]["log-spectral distance (dB)"] < rows["untrained"]["log-spectral distance (dB)"]
+    assert list(promises.values()) == [True, True, True]
+    assert "more than 80 % of 300 codes used at each level: 83.3%" in promises
+
+
+def test_pooling_keeps_what_varies_slowly():
+    ramp = np.exp(np.linspace(-1, 1, 32, dtype=np.float32))[None, None, :, None] * np.ones((1, 16, 1, 1), np.float32)
+    np.testing.assert_allclose(_pooled(jnp.asarray(ramp), 16, 32), ramp, rtol=1e-5)
+    pooled = np.asarray(_pooled(jnp.asarray(ramp), 4, 8))
+    np.testing.assert_allclose(pooled[:, :, 6:-6], ramp[:, :, 6:-6], rtol=1e-3)
+    noisy = ramp * np.exp(np.random.default_rng(0).normal(0, 1, ramp.shape)).astype(np.float32)
+    assert np.std(np.log(np.asarray(_pooled(jnp.asarray(noisy), 4, 8)) / ramp)) < 0.5
+
+
+def test_unknown_configs_are_refused_by_name(capsys):
+    assert main(["autoencoder_waves"]) == 2
+    assert "There is no config autoencoder_waves: known are" in capsys.readouterr().err
+    assert main(["quickstart"]) == 2
+    assert "quickstart is no config of an autoencoder" in capsys.readouterr().err
