@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench evidence clean
 
 setup: .venv/ready
 
@@ -22,6 +22,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+evidence: setup
+	$(BIN)/python -m benchmarks.evidence
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache

@@ -21,7 +21,7 @@ def round_trip(stft, x):
     return jax.jit(lambda x: stft.decode(stft.encode(x), x.shape[1]))(x)
 
 
-@pytest.mark.parametrize("stft", STFTS, ids=lambda stft: f"{stft.n_fft}-{stft.hop_length}-{stft.window_length}-{stft.centred}")
+@pytest.mark.parametrize("stft", STFTS, ids=[f"{stft.n_fft}-{stft.hop_length}" for stft in STFTS])
 def test_decoding_inverts_encoding(stft):
     length = 4096 if stft.centred else 64 * stft.hop_length
     x = jax.random.normal(jax.random.key(0), (2, length, 3))
