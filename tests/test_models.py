@@ -20,12 +20,17 @@ def text_model():
 def test_the_loss_is_the_error_of_the_prediction(text_model):
     model, variables = text_model
     batch, keys = text_batch(3), per_item(jax.random.key(3), 3)
-    loss, (metrics, state) = model.loss(variables, keys, batch)
+    loss, (metrics, state) = jax.jit(model.loss)(variables, keys, batch)
     t, eps, masked = model.draw(keys, batch["audio"].shape[1:])
     x = jnp.cos(t * jnp.pi / 2)[:, None, None] * batch["audio"] + jnp.sin(t * jnp.pi / 2)[:, None, None] * eps
     v = jnp.cos(t * jnp.pi / 2)[:, None, None] * eps - jnp.sin(t * jnp.pi / 2)[:, None, None] * batch["audio"]
-    conditioning = model.conditioning(variables, batch)
-    prediction = model.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning, embedding_mask=masked)
+
+    @jax.jit
+    def predict(x):
+        conditioning = model.conditioning(variables, batch)
+        return model.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning, embedding_mask=masked)
+
+    prediction = predict(x)
     assert float(loss) == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
     assert (metrics, state) == ({}, {})
 
@@ -106,7 +111,7 @@ def test_a_pretrained_encoder_is_frozen():
     variables = model.init(jax.random.key(0), batch)
     assert set(variables["params"]) == {"net"}
     assert variables["frozen"]["embedder"] is weights
-    gradient = jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0])(variables)
+    gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
 
 
@@ -236,5 +241,5 @@ def test_the_error_and_the_weight_of_the_loss_are_options(text_model):
     first = dataclasses.replace(absolute, weight=lambda times: (times == t[0]).astype(times.dtype))
     weighted, plain = (float(jax.jit(m.loss_given)(variables, batch, t, eps, masked)) for m in (first, absolute))
     alone = jax.tree.map(lambda leaf: leaf[:1], (batch, t, eps, masked))
-    assert weighted == pytest.approx(float(absolute.loss_given(variables, *alone)) / 3, rel=1e-4)
-    assert plain != pytest.approx(float(model.loss_given(variables, batch, t, eps, masked)), rel=1e-2)
+    assert weighted == pytest.approx(float(jax.jit(absolute.loss_given)(variables, *alone)) / 3, rel=1e-4)
+    assert plain != pytest.approx(float(jax.jit(model.loss_given)(variables, batch, t, eps, masked)), rel=1e-2)
