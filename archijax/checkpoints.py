@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
-from archijax.errors import InputError
+from archijax.errors import InputError, listed
 
 RECORD = "record"
 
@@ -195,10 +195,7 @@ def _compare(wanted: Mapping[str, Any], saved: Mapping[str, list], path: Path) -
         elif saved[name][1] != str(wanted[name].dtype):
             differences.append(f"{name} is {saved[name][1]} in it, {wanted[name].dtype} here")
     if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise InputError(
-            f"Checkpoint {path} belongs to another model or optimizer: {'; '.join(differences[:3])}{more}."
-        )
+        raise InputError(f"Checkpoint {path} belongs to another model or optimizer: {listed(differences, 3, '; ')}.")
 
 
 def _read_record(path: Path) -> dict:

@@ -1,4 +1,4 @@
-"""The one exception that means the caller, not the library, has something to change."""
+"""The one exception that means the caller, not the library, has something to change, and how it lists names."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     The programs print it without a traceback and exit with status 2.
     """
+
+
+def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
+    """The first names, and how many more there are, as a part of a sentence."""
+    return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

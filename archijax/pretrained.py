@@ -22,8 +22,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from .config import from_dict, to_dict
-from .errors import InputError
+from .config import example_batch, from_dict, to_dict
+from .errors import InputError, listed
 from .hub import WEIGHT_FILES, absent, is_hub_name, pretrained_folder, read_json, read_weights
 
 # Where a text encoder that the configuration names has its place among the variables.
@@ -83,8 +83,7 @@ def save_pretrained(
         OSError: it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: a new or an empty folder is needed")
+    check_new(folder)
     settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
     _read_facts({**settings}, "facts")
     tensors = flatten_dict(dict(variables), sep=".")
@@ -140,6 +139,12 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     return Pretrained(config, model, variables, facts)
 
 
+def check_new(folder: Path) -> None:
+    """Raises InputError if a folder to be made holds something already, before the work of making it."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: a new or an empty folder is needed")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `folder` to fill, and renames it to `folder` when the block ends well.
@@ -167,12 +172,8 @@ def _names_encoder(config: Any) -> bool:
 
 def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every tensor that a folder holds, by name."""
-    batch = {"audio": jax.ShapeDtypeStruct((1, config.length, config.channels), np.float32)}
-    if getattr(config, "text", None) is not None:
-        shape = (1, config.text.max_length)
-        batch |= {"tokens": jax.ShapeDtypeStruct(shape, np.int32), "token_mask": jax.ShapeDtypeStruct(shape, bool)}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    flat = flatten_dict(jax.eval_shape(model.init, key, batch))
+    flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
     return {
         ".".join(path): leaf
         for path, leaf in flat.items()
@@ -182,10 +183,6 @@ def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], what: str) -> None:
     """Raises InputError, naming them, if tensors are missing, left over, or of another shape or type."""
-
-    def listed(names: list[str]) -> str:
-        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
     other = [
         f"{name} is {tensors[name].dtype} {list(tensors[name].shape)} instead of {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in sorted(expected.items())

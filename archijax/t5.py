@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from archijax.errors import InputError
+from archijax.errors import InputError, listed
 from archijax.hub import WEIGHT_FILES, absent, pretrained_folder, read_json, read_weights
 
 
@@ -280,7 +280,7 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
     known = {name for names in table.values() for name in names}
     wrong += [f"{name} is unexpected" for name in state if name not in known and not name.startswith(_DECODER)]
     if wrong:
-        raise InputError(f"these weights do not fit the T5 config: {_listed(wrong)}")
+        raise InputError(f"these weights do not fit the T5 config: {listed(wrong, 12)}")
     return unflatten_dict(params)
 
 
@@ -292,7 +292,7 @@ def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarra
     """
     flat, shapes = flatten_dict(params), _shapes(config)
     if odd := [path for path in {**shapes, **flat} if path not in flat or flat[path].shape != shapes.get(path)]:
-        raise InputError(f"these parameters do not fit the T5 config: {_listed(['/'.join(path) for path in odd])}")
+        raise InputError(f"these parameters do not fit the T5 config: {listed(['/'.join(path) for path in odd], 12)}")
     state = {}
     for path, names in _names(config).items():
         state |= dict.fromkeys(names, np.ascontiguousarray(_layout(path, np.asarray(flat[path])), np.float32))
@@ -323,7 +323,3 @@ def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Con
     folder = pretrained_folder(name_or_dir, revision, WEIGHT_FILES)
     config = load_t5_config(folder)
     return config, from_torch(read_weights(name_or_dir, folder, leave_out=_DECODER), config)
-
-
-def _listed(names: list[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -5,8 +5,6 @@ and judged on the tracks that were held out, against the same net untrained and 
 second as its latent has by resampling.
 """
 
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,9 +17,9 @@ import tyro
 
 from archijax import AutoEncoderConfig, MagnitudeAutoEncoderConfig, cli, metrics
 from archijax.audio import files
-from archijax.audio.loudness import gain
 from archijax.audio.resample import resample
 from archijax.audio.stft import from_polar, to_polar
+from archijax.config import example_batch
 from archijax.encoders import log_magnitude
 from archijax.errors import InputError
 from archijax.losses import FLOOR
@@ -57,7 +55,7 @@ class Evidence:
                 raise InputError(f"There is no config {path.stem}: known are {known}.")
             if not isinstance(load_config(path).model, tuple(KINDS.values())):
                 raise InputError(f"{path.stem} is no config of an autoencoder, and nothing else is judged here so far.")
-        songs = self.music or self._render()
+        songs = self.music or music.rendered(self.out / "music", TRACKS)
         broken = 0
         for path in paths:
             run = self.out / path.stem
@@ -73,14 +71,6 @@ class Evidence:
                 broken += not kept
             print(flush=True)
         return 1 if broken else 0
-
-    def _render(self) -> Path:
-        songs, unfinished = self.out / "music", self.out / "music.part"
-        if not songs.exists():
-            shutil.rmtree(unfinished, ignore_errors=True)
-            music.render(unfinished, TRACKS)
-            os.replace(unfinished, songs)
-        return songs
 
 
 def wave(loaded: Loaded, tracks: list[Path]) -> tuple[Rows, dict[str, bool]]:
@@ -163,8 +153,7 @@ def magnitude(loaded: Loaded, tracks: list[Path]) -> tuple[Rows, dict[str, bool]
 
 def untrained_variables(loaded: Loaded) -> dict:
     """Variables of the loaded model before training."""
-    config = loaded.config
-    return loaded.model.init(jax.random.key(0), {"audio": np.zeros((1, config.length, config.channels), np.float32)})
+    return loaded.model.init(jax.random.key(0), example_batch(loaded.config))
 
 
 def _pooled(norm: jax.Array, frames: int, bins: int) -> jax.Array:
@@ -199,8 +188,7 @@ def _tracks(loaded: Loaded, tracks: list[Path]) -> Iterator[np.ndarray]:
     config = loaded.config
     for path in tracks:
         sound = files.read(path, sample_rate=config.sample_rate, channels=config.channels)
-        if loaded.loudness is not None:
-            sound = sound * gain(sound, loaded.loudness)
+        sound = sound * loaded.gain(sound)
         count = len(sound) // config.length
         if count:
             yield sound[: count * config.length].reshape(count, config.length, -1)

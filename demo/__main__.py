@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from archijax import DiffusionConfig, cli
 from archijax.atomic import replacing
 from archijax.audio import files, plots
 from archijax.audio.loudness import gain
+from archijax.config import example_batch
 from demo import music, table
 from sample.generation import Generation
 from sample.model import Loaded, load
@@ -44,20 +43,12 @@ class Demo:
     def run(self) -> int:
         """The whole demonstration; the exit status, 1 where fewer prompts are followed than promised."""
         cli.say("1. Rendering an album of music for each instrument")
-        songs = self._render()
+        songs = music.rendered(self.out / "music", TRACKS)
         cli.say(f"2. Training {CONFIG.name} on {songs / 'train'}")
         if status := train([str(CONFIG), "--data", str(songs / "train"), "--out", str(self.out / "run")]):
             return status
         cli.say("3. Making sounds from prompts and judging them")
         return self._judge(load(self.out / "run"), songs)
-
-    def _render(self) -> Path:
-        songs, unfinished = self.out / "music", self.out / "music.part"
-        if not songs.exists():
-            shutil.rmtree(unfinished, ignore_errors=True)
-            music.render(unfinished, TRACKS)
-            os.replace(unfinished, songs)
-        return songs
 
     def _judge(self, loaded: Loaded, songs: Path) -> int:
         config, rng = loaded.config, np.random.default_rng(0)
@@ -70,7 +61,7 @@ class Demo:
         prompts = [name for name in music.INSTRUMENTS for _ in range(SEEDS)]
 
         sounds = self._sample(loaded)
-        untrained = loaded.model.init(jax.random.key(0), _example(loaded))
+        untrained = loaded.model.init(jax.random.key(0), example_batch(config))
         noise = self._sample(Loaded(config, loaded.model, untrained, loaded.tokenizer))
         tables = {
             "Generated sounds by prompt": table.score(classifier, sounds, prompts),
@@ -153,19 +144,6 @@ def _clips(
             clips.append(clip)
             labels.append(name)
     return np.stack(clips), labels
-
-
-def _example(loaded: Loaded) -> dict[str, np.ndarray]:
-    """A batch of one, for its shapes."""
-    from archijax.text import tokenize
-
-    config = loaded.config
-    tokens, mask = tokenize(loaded.tokenizer, [""], config.text.max_length)
-    return {
-        "audio": np.zeros((1, config.length, config.channels), np.float32),
-        "tokens": tokens,
-        "token_mask": mask,
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:

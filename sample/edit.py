@@ -11,7 +11,6 @@ import soxr
 import tyro
 
 from archijax.audio import files
-from archijax.audio.loudness import gain
 from archijax.errors import InputError
 from sample.generation import Generation
 from sample.model import Loaded, frames, load
@@ -33,7 +32,7 @@ class Source:
         self.path, self.sample_rate, self.model_rate = path, files.info(path).sample_rate, config.sample_rate
         self.sound = files.read(path)
         heard = files.read(path, sample_rate=config.sample_rate, channels=config.channels)
-        self.gain = 1.0 if loaded.loudness is None else gain(heard, loaded.loudness)
+        self.gain = loaded.gain(heard)
         self.heard = heard * self.gain
         # 24 bits hold what most files hold, and every player reads them; else floats do.
         scaled = np.float64(self.sound) * 2**23

@@ -15,7 +15,7 @@ from jax import export
 
 from archijax import cli
 from archijax.errors import InputError
-from archijax.pretrained import whole_folder
+from archijax.pretrained import check_new, whole_folder
 from archijax.sampling import Guidance
 from sample.model import Loaded, frames, load
 from sample.settings import Settings, shared
@@ -57,8 +57,7 @@ def write(folder: Path, loaded: Loaded, settings: Settings, length: int) -> None
         InputError: a setting that the model does not take, or the folder holds something already.
         OSError: it cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: a new or an empty folder is needed")
+    check_new(folder)
     reader = importlib.util.find_spec("flatbuffers")
     if reader is None:
         raise InputError("jax.export needs the package flatbuffers: pip install flatbuffers")
@@ -99,7 +98,7 @@ def sampler(
         inputs["token_mask"] = jax.ShapeDtypeStruct((b, config.text.max_length), bool)
         if model.embedding_mask_proba > 0:
             inputs["empty"] = jax.ShapeDtypeStruct((b,), bool)
-        if settings.negative_prompt is not None and guidance is not None:
+        if settings.steers_away and guidance is not None:
             tokens, mask = tokenize(loaded.tokenizer, [settings.negative_prompt], config.text.max_length)
             negative = {"tokens": tokens, "token_mask": mask}
     if guidance is not None:

@@ -82,9 +82,9 @@ class Generation:
         self.items = [(number, item) for number in range(len(self.prompts)) for item in range(first, first + count)]
         # Batches as even as can be, so that little is made only to fill the last.
         self.batches = -(-len(self.items) // batch_size)
-        size = -(-len(self.items) // self.batches)
-        devices = jax.local_devices()[:size]
-        self.size = -(-size // len(devices)) * len(devices)
+        self._share = -(-len(self.items) // self.batches)
+        devices = jax.local_devices()[: self._share]
+        self.size = -(-self._share // len(devices)) * len(devices)
         self.steps = self.batches * self.settings.num_steps
         """Denoising steps over all batches."""
         mesh = jax.sharding.Mesh(np.array(devices), "items")
@@ -114,8 +114,7 @@ class Generation:
 
     def of(self, batch: int) -> list[tuple[int, int]]:
         """The (number of the prompt, item) of a batch."""
-        size = -(-len(self.items) // self.batches)
-        return self.items[batch * size : (batch + 1) * size]
+        return self.items[batch * self._share : (batch + 1) * self._share]
 
     def make(
         self,
@@ -146,8 +145,7 @@ class Generation:
         items = items + items[-1:] * filling
         prompts = [self.prompts[number] for number, _ in items]
         text, negative = self._tokens(prompts), {}
-        # An empty one is no prompt, as everywhere.
-        if self.guidance is not None and (self.settings.negative_prompt or "").strip():
+        if self.guidance is not None and self.settings.steers_away:
             negative = self._tokens([self.settings.negative_prompt] * self.size)
         numbers = np.array([item for _, item in items], np.uint32)
         shape = (self.size, self.length, self.loaded.config.channels)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from archijax.audio.loudness import gain
 from archijax.checkpoints import restore_weights, steps
 from archijax.config import KINDS, from_dict
 from archijax.errors import InputError
@@ -37,6 +39,10 @@ class Loaded:
     def loudness(self) -> float | None:
         """Root mean square in dBFS that its training sounds were brought to, or None."""
         return self.facts.loudness
+
+    def gain(self, sound: np.ndarray) -> np.float32:
+        """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
+        return np.float32(1.0) if self.loudness is None else gain(sound, self.loudness)
 
 
 def load(name: str | Path, kinds: Sequence[str] = ("diffusion",)) -> Loaded:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from archijax import cli, metrics
 from archijax.audio import files
-from archijax.audio.loudness import gain
 from archijax.errors import InputError
 from sample.model import Loaded, load
 from sample.output import Output
@@ -81,7 +80,7 @@ def coder(loaded: Loaded, batch_size: int = 8) -> Callable[[np.ndarray], np.ndar
     reconstruct = jax.jit(loaded.model.reconstruct)
 
     def code(sound: np.ndarray) -> np.ndarray:
-        level = np.float32(1.0) if loaded.loudness is None else gain(sound, loaded.loudness)
+        level = loaded.gain(sound)
         count = 1 + max(0, -(-(len(sound) - length) // hop))
         padded = np.pad(sound * level, ((0, (count - 1) * hop + length - len(sound)), (0, 0)))
         made, total = np.zeros_like(padded), np.zeros((len(padded), 1), np.float32)

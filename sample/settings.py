@@ -61,6 +61,11 @@ class Settings:
         require(self.threshold is None or 0 < self.threshold <= 1, "threshold", self.threshold, "above 0, at most 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
+    @property
+    def steers_away(self) -> bool:
+        """Whether there is a negative prompt: an empty one is none, as everywhere."""
+        return bool((self.negative_prompt or "").strip())
+
     def make_sampler(self) -> Sampler:
         """What makes a step."""
         return DDIM(self.eta) if self.eta else SAMPLERS[self.sampler]

@@ -10,6 +10,15 @@ UNET = aj.UNetConfig(
     attention_heads=2, attention_features=4, resnet_groups=4, modulation_features=16,
 )  # fmt: skip
 
+# The net of the originals' README, but for its number of heads.
+README_NET = dict(
+    channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
+    factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
+    items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
+    attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
+    attention_features=64,
+)
+
 TEXT_MODEL = aj.DiffusionConfig(
     unet=UNET,
     sample_rate=8000,

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from nets import TEXT_MODEL, text_batch
-from test_train_step import close, make_batch, start
+from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
 from train.config import EmaConfig, OptimizerConfig
@@ -17,16 +17,7 @@ from train.step import make_train_step
 
 @pytest.mark.parametrize("fsdp", [1, 4, 8])
 def test_a_mesh_of_eight_devices_equals_one(fsdp):
-    root = jax.random.key(7)
-    state, step = start()
-    single, devices = jax.jit(step), MeshParallel(16, fsdp, small=0)
-    meshed, spread = devices.compile(step), devices.put_state(jax.device_get(state))
-    for index in range(20):
-        batch = make_batch(16, index)
-        state, metrics = single(state, batch, root)
-        spread, spread_metrics = meshed(spread, devices.put_batch(batch), root)
-        close(metrics, devices.get(spread_metrics))
-    close(state, devices.get(spread))
+    equals_one_device(MeshParallel(16, fsdp, small=0))
 
 
 def test_a_real_net_is_really_split():

@@ -5,17 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
+from nets import README_NET
 
 import archijax as aj
 from archijax.config import CoderConfig, DiffusionAEConfig, EncoderConfig, UpsamplerConfig, VocoderConfig
 
-README = aj.UNetConfig(
-    channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
-    factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
-    items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
-    attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
-    attention_heads=12,
-)
+README = aj.UNetConfig(**README_NET, attention_heads=12)
 NAMED = {
     "upsampler": (UpsamplerConfig(README, factor=16), 238.4e6),
     "vocoder": (VocoderConfig(dataclasses.replace(README, attentions=())), 175.5e6),

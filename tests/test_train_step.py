@@ -50,21 +50,24 @@ def close(one, two, tolerance=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, two)
 
 
-def test_eight_devices_equal_one():
-    assert jax.device_count() == 8
+def equals_one_device(devices):
+    """Takes 20 steps on the devices and beside them on one, compares, and returns both states."""
     root = jax.random.key(7)
     state, step = start()
-    single = jax.jit(step)
-    _, mapped = start(axis=Pmap.axis)
-    devices = Pmap(batch_size=16)
-    mapped = devices.compile(mapped)
-    spread = devices.put_state(state)
+    single, spread = jax.jit(step), devices.put_state(jax.device_get(state))
+    mapped = devices.compile(start(axis=devices.axis)[1])
     for index in range(20):
         batch = make_batch(16, index)
         state, metrics = single(state, batch, root)
         spread, spread_metrics = mapped(spread, devices.put_batch(batch), root)
         close(metrics, devices.get(spread_metrics))
     close(state, devices.get(spread))
+    return state, spread
+
+
+def test_eight_devices_equal_one():
+    assert jax.device_count() == 8
+    state, spread = equals_one_device(Pmap(batch_size=16))
     assert state.state["count"] == 20
     assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(spread))
 

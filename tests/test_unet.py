@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import UNET
+from nets import README_NET, UNET
 
 import archijax as aj
 
@@ -23,13 +23,6 @@ def shapes(net, x: tuple, **conditioning: tuple):
     return jax.eval_shape(init)["params"]
 
 
-README_NET = dict(
-    channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
-    factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
-    items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
-    attentions=(0, 0, 0, 0, 0, 1, 1, 1, 1),
-    attention_features=64,
-)
 TEXT = dict(
     cross_attentions=(1,) * 6, attention_heads=12, attention_features=64, embedding_features=768,
     use_embedding_cfg=True, embedding_max_length=64,

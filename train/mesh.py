@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from archijax.errors import InputError
+from train.parallel import check_divides
 
 DATA, FSDP = "data", "fsdp"
 SMALL = 2**12  # leaves of fewer values are not worth sending around
@@ -35,11 +36,7 @@ class MeshParallel:
         count = jax.device_count()
         if fsdp < 1 or count % fsdp:
             raise InputError(f"fsdp must divide the {count} devices, not be {fsdp}")
-        if batch_size % count:
-            raise InputError(
-                f"batch_size must be a multiple of the {count} devices, not {batch_size}: "
-                f"{batch_size - batch_size % count or count} would do."
-            )
+        check_divides(batch_size, count)
         types = (AxisType.Auto, AxisType.Auto)
         self.mesh = jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=types)
         self.fsdp, self.small = fsdp, small

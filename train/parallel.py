@@ -11,6 +11,15 @@ from archijax.errors import InputError
 AXIS = "devices"
 
 
+def check_divides(batch_size: int, devices: int) -> None:
+    """Raises InputError if a batch cannot be split over so many devices."""
+    if batch_size % devices:
+        raise InputError(
+            f"batch_size must be a multiple of the {devices} devices, not {batch_size}: "
+            f"{batch_size - batch_size % devices or devices} would do."
+        )
+
+
 class Pmap:
     """Data parallel over this machine's devices: each holds the whole state and a slice of the batch.
 
@@ -25,11 +34,7 @@ class Pmap:
 
     def __init__(self, batch_size: int):
         self.devices = jax.local_devices()
-        if batch_size % len(self.devices):
-            raise InputError(
-                f"batch_size must be a multiple of the {len(self.devices)} devices, not {batch_size}: "
-                f"{batch_size - batch_size % len(self.devices) or len(self.devices)} would do."
-            )
+        check_divides(batch_size, len(self.devices))
         mesh = Mesh(np.array(self.devices), (AXIS,))
         self.sharding = NamedSharding(mesh, PartitionSpec(AXIS))
 

@@ -2,6 +2,7 @@
 
 from .autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from .diffusion import DiffusionAEConfig, DiffusionConfig, EncoderConfig, UpsamplerConfig, VocoderConfig
+from .example import example_batch
 from .kinds import KINDS, from_dict, to_dict
 from .nets import BottleneckConfig, CoderConfig, LearnedTransformConfig, TextConfig, UNetConfig
 
@@ -19,6 +20,7 @@ __all__ = [
     "UNetConfig",
     "UpsamplerConfig",
     "VocoderConfig",
+    "example_batch",
     "from_dict",
     "to_dict",
 ]

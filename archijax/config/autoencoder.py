@@ -14,6 +14,7 @@ from ..encoders import AutoEncoder1d, Encoder1d, MAE1d
 from ..errors import InputError
 from ..losses import WINDOWS
 from ..models import AutoEncoder, MagnitudeAutoEncoder
+from .example import example_batch
 from .nets import BottleneckConfig, CoderConfig, positive
 
 
@@ -52,7 +53,7 @@ class _AutoEncoderConfig:
                 f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
                 f"use {-(-self.length // multiple) * multiple}"
             )
-        batch = {"audio": jax.ShapeDtypeStruct((1, self.length, self.channels), jnp.float32)}
+        batch = example_batch(self)
         keys = jax.eval_shape(lambda: jax.random.key(0))
         variables = jax.eval_shape(model.init, keys, batch)
         for loss, _ in model.losses:

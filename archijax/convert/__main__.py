@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import tyro
 
 from .. import cli
 from ..atomic import replacing
-from ..config import KINDS, from_dict
+from ..config import KINDS, example_batch, from_dict
 from ..errors import InputError
 from ..hub import read_json
 from ..pretrained import from_pretrained, save_pretrained
@@ -39,7 +38,7 @@ class Convert:
             return
         config = self._config()
         model = config.build()
-        shapes = _shapes(model, config)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), example_batch(config))
         if any(jax.tree.leaves(shapes.get("state", {}))):
             raise InputError("the model has a codebook that learns by averages, which the originals do not have")
         tables = [entries(model, shapes["params"])]
@@ -91,14 +90,6 @@ class Convert:
         if type(config) not in KINDS.values():
             raise InputError(f"{self.config} must define config = TrainConfig(model=...), with a model of a known kind")
         return config
-
-
-def _shapes(model: Any, config: Any) -> dict[str, Any]:
-    batch = {"audio": jnp.zeros((1, config.length, config.channels))}
-    if getattr(config, "text", None) is not None:
-        length = config.text.max_length
-        batch |= {"tokens": jnp.zeros((1, length), jnp.int32), "token_mask": jnp.ones((1, length), bool)}
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
 
 
 def main(arguments: list[str] | None = None) -> int:

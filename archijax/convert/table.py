@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ..errors import InputError
+from ..errors import InputError, listed
 
 Path = tuple[str, ...]
 
@@ -75,8 +75,8 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
     missing = sorted(entry.names[0] for entry in table if not state.keys() & set(entry.names))
     extra = sorted(state.keys() - wanted)
     if missing or extra:
-        parts = [f"{what} {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-                 for what, names in (("missing", missing), ("not part of this net", extra)) if names]  # fmt: skip
+        named = {"missing": missing, "not part of this net": extra}
+        parts = [f"{what} {listed(names)}" for what, names in named.items() if names]
         raise InputError(f"the weights do not fit the net: {'; '.join(parts)}")
     params = {}
     for entry in table:

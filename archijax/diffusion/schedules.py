@@ -32,8 +32,8 @@ class Schedule(Protocol):
         """Descending times moved to near ones that a net is trained at, all different."""
 
 
-class Continuous:
-    """What schedules of continuous time share."""
+class UnitTime:
+    """What schedules have in common unless they say otherwise: times from 0 to 1, all of them trained at."""
 
     start = 1.0
 
@@ -45,7 +45,7 @@ class Continuous:
 
 
 @dataclass(frozen=True)
-class CosineSchedule(Continuous):
+class CosineSchedule(UnitTime):
     """alpha = cos(angle), sigma = sin(angle): variance preserving, t from 0 (sound) to 1 (noise).
 
     tan(angle) = shift * tan(pi t / 2). At shift 1 the angle is pi t / 2, as in the original. A shift below 1 spends
@@ -70,7 +70,7 @@ class CosineSchedule(Continuous):
 
 
 @dataclass(frozen=True)
-class LinearSchedule(Continuous):
+class LinearSchedule(UnitTime):
     """alpha = 1 - t, sigma = t: straight lines from sound (t = 0) to noise (t = 1) (Liu et al. 2022, equation 1)."""
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -81,7 +81,7 @@ class LinearSchedule(Continuous):
 
 
 @dataclass(frozen=True)
-class SigmaSchedule(Continuous):
+class SigmaSchedule(UnitTime):
     """alpha = 1, sigma = t: the time is the noise's standard deviation, from 0 to `start` (Karras et al. 2022)."""
 
     start: float = 80.0
@@ -98,7 +98,7 @@ class SigmaSchedule(Continuous):
 
 
 @dataclass(frozen=True)
-class BetaSchedule:
+class BetaSchedule(UnitTime):
     """Discrete time k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 - beta_i), alpha^2 + sigma^2 = 1.
 
     "linear": beta from 1e-4 to 0.02 at 1000 steps, scaled for other numbers (Ho et al. 2020, section 4). "cosine":
@@ -108,7 +108,6 @@ class BetaSchedule:
 
     num_steps: int = 1000
     betas: Literal["linear", "cosine"] = "linear"
-    start = 1.0
 
     def __post_init__(self):
         # Below that the largest scaled beta would be 1 or more.
@@ -141,9 +140,6 @@ class BetaSchedule:
         known = (np.log(-np.expm1(log_squares)) - log_squares) / 2
         steps = np.arange(1, self.num_steps + 1) / self.num_steps
         return jnp.interp(jnp.log(ratio), jnp.asarray(known, ratio.dtype), jnp.asarray(steps, ratio.dtype))
-
-    def part(self, strength: float) -> float:
-        return strength * self.start
 
     def snapped(self, times: np.ndarray) -> np.ndarray:
         count, most = len(times) - 1, max(1, round(float(times[0]) * self.num_steps))

@@ -1,0 +1,14 @@
+"""What a model is initialised with: a batch whose shapes are those of its training."""
+
+from typing import Any
+
+import numpy as np
+
+
+def example_batch(config: Any) -> dict[str, np.ndarray]:
+    """A batch of one silent sound, and an empty prompt if the model reads text, for a configuration of any kind."""
+    batch = {"audio": np.zeros((1, config.length, config.channels), np.float32)}
+    if getattr(config, "text", None) is not None:
+        shape = (1, config.text.max_length)
+        batch |= {"tokens": np.zeros(shape, np.int32), "token_mask": np.ones(shape, bool)}
+    return batch
