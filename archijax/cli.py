@@ -88,11 +88,13 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
     return result
 
 
-def python_config(path: Path) -> Any:
-    """The `config` that a Python file defines, None if it defines none.
+def python_config(place: str | Path) -> Any:
+    """The `config` that a Python file PATH defines, or with "PATH:NAME" what it defines by that name; else None.
 
     Raises InputError if it is no Python file or does not run, OSError if it cannot be read.
     """
+    path, _, name = str(place).partition(":")
+    path = Path(path)
     if path.suffix != ".py":
         raise InputError(f"{path} is not a Python file: a config ends in .py and defines config = TrainConfig(...).")
     path.open().close()
@@ -105,7 +107,7 @@ def python_config(path: Path) -> Any:
     except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as error:
         place = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise InputError(f"{path} does not run as Python{place}: {error}.") from error
-    return getattr(module, "config", None)
+    return getattr(module, name or "config", None)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

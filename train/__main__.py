@@ -12,10 +12,11 @@ from archijax.errors import InputError
 from train.config import TrainConfig
 
 USAGE = """\
-usage: python -m train CONFIG.py --data DIR --out DIR [overrides]
+usage: python -m train CONFIG.py[:NAME] --data DIR --out DIR [overrides]
 
-Trains the model that CONFIG.py describes (it defines `config = TrainConfig(...)`) on the audio files under --data and
-writes the run to --out. The same command continues a run that was stopped.
+Trains the model that CONFIG.py describes (it defines `config = TrainConfig(...)`; with :NAME, such as :small, the one
+of that name in it) on the audio files under --data and writes the run to --out. The same command continues a run that
+was stopped.
 
 python -m train CONFIG.py --help lists every setting with its value in that file; any of them can be overridden, as in
 --optimizer.learning-rate 3e-4.
@@ -65,15 +66,19 @@ def parse(arguments: list[str]) -> Command:
     path, *rest = arguments
     if path.startswith("-"):
         raise InputError(f"The first argument must be a config file such as configs/quickstart.py, not {path}.")
-    default = Command(load_config(Path(path)), tyro.MISSING, tyro.MISSING)
+    default = Command(load_config(path), tyro.MISSING, tyro.MISSING)
     return cli.parse(Command, rest, prog=f"python -m train {path}", default=default)
 
 
-def load_config(path: Path) -> TrainConfig:
-    """The `config` that a Python file defines. Raises InputError if it defines none, OSError if it cannot be read."""
-    config = cli.python_config(path)
+def load_config(place: str | Path) -> TrainConfig:
+    """The `config` that a Python file PATH defines, or with "PATH:NAME" what it defines by that name.
+
+    Raises InputError if it defines none, OSError if it cannot be read.
+    """
+    config = cli.python_config(place)
     if not isinstance(config, TrainConfig):
-        raise InputError(f"{path} must define config = TrainConfig(...), not {type(config).__name__}.")
+        path, _, name = str(place).partition(":")
+        raise InputError(f"{path} must define {name or 'config'} = TrainConfig(...), not {type(config).__name__}.")
     return config
 
 
