@@ -17,11 +17,11 @@ from ..conditioning import AppendChannels
 from ..diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from ..encoders import Encoder1d, ME1d, MelE1d
 from ..errors import InputError
-from ..models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder
+from ..models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
 from ..t5 import T5Encoder, load_t5
-from ..transforms import LearnedTransform
 from ..unet import UNetV0
-from .nets import BottleneckConfig, CoderConfig, LearnedTransformConfig, TextConfig, UNetConfig, positive
+from .autoencoder import AutoEncoderConfig
+from .nets import BottleneckConfig, CoderConfig, TextConfig, TransformConfig, UNetConfig, positive
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class DiffusionConfig:
     """1 for mono, 2 for stereo."""
     length: int = 2**18
     """Samples of the sounds it is trained on; it can make others."""
-    transform: LearnedTransformConfig | None = None
-    """Filter bank around the net, or None: the net works on samples."""
+    transform: TransformConfig | None = None
+    """Filter bank, patches or STFT around the net, or None: the net works on samples."""
     text: TextConfig | None = None
     """Text conditioning, or None."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
@@ -74,8 +74,15 @@ class DiffusionConfig:
         """
         return self._diffusion()
 
-    def _diffusion(self, wrap: Callable[[nn.Module], nn.Module] = lambda net: net, **injected: Any) -> DiffusionModel:
-        """The diffusion model, its net wrapped; injected are further settings of the U-Net."""
+    def _diffusion(
+        self, wrap: Callable[[nn.Module], nn.Module] = lambda net: net, *, frame: int = 1, **injected: Any
+    ) -> DiffusionModel:
+        """The diffusion model, its net wrapped.
+
+        Args:
+            frame: samples of sound that are one position of what is diffused.
+            injected: further settings of the U-Net.
+        """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
         embedder, pretrained = None, None
@@ -93,11 +100,12 @@ class DiffusionConfig:
             }
         net = UNetV0(**settings, **injected, remat=self.remat, dtype=dtype)
         if self.transform is not None:
-            net = LearnedTransform(net, **dataclasses.asdict(self.transform), dtype=dtype)
-        if self.length % net.length_multiple:
+            net = self.transform.wrap(net, dtype)
+        multiple = frame * net.length_multiple
+        if self.length % multiple:
             raise InputError(
-                f"length {self.length} is not a multiple of {net.length_multiple} (factors and stride): "
-                f"use {-(-self.length // net.length_multiple) * net.length_multiple}"
+                f"length {self.length} is not a multiple of {multiple} (factors and stride): "
+                f"use {-(-self.length // multiple) * multiple}"
             )
         return DiffusionModel(
             wrap(net),
@@ -207,3 +215,20 @@ class DiffusionAEConfig(DiffusionConfig):
                 f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
             )
         return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentConfig(DiffusionConfig):
+    """A diffusion model of an autoencoder's latents; sample_rate, channels and length are those of the sound."""
+
+    autoencoder: DiffusionAEConfig | AutoEncoderConfig
+    """What makes latents of sound, and sound of latents."""
+
+    def build(self) -> LatentDiffusion:
+        """The model. Raises InputError: settings that do not fit each other."""
+        for name in ("sample_rate", "channels"):
+            ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
+            if ours != theirs:
+                raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        autoencoder = self.autoencoder.build()
+        return LatentDiffusion(self._diffusion(frame=autoencoder.downsample_factor), autoencoder)

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from .autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
-from .diffusion import DiffusionAEConfig, DiffusionConfig, UpsamplerConfig, VocoderConfig
+from .diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
 
 KINDS: dict[str, type] = {
     "diffusion": DiffusionConfig,
     "upsampler": UpsamplerConfig,
     "vocoder": VocoderConfig,
     "diffusion_autoencoder": DiffusionAEConfig,
+    "latent": LatentConfig,
     "autoencoder": AutoEncoderConfig,
     "magnitude_autoencoder": MagnitudeAutoEncoderConfig,
 }
@@ -56,7 +57,12 @@ def _read(wanted: Any, value: Any, name: str) -> Any:
     if origin is types.UnionType:
         if value is None and type(None) in args:
             return None
-        return _read(next(arg for arg in args if arg is not type(None)), value, name)
+        kinds = [arg for arg in args if arg is not type(None)]
+        # Of several configurations the one that has all these settings.
+        fitting = [
+            kind for kind in kinds if isinstance(value, dict) and value.keys() <= typing.get_type_hints(kind).keys()
+        ]
+        return _read((fitting or kinds)[0], value, name)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(args[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value in args:

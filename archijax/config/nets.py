@@ -6,6 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import flax.linen as nn
+import jax.numpy as jnp
+
 from ..bottlenecks import (
     BitcodesBottleneck,
     Bottleneck,
@@ -16,6 +19,7 @@ from ..bottlenecks import (
 )
 from ..errors import InputError
 from ..t5 import T5Config, load_t5_config
+from ..transforms import LearnedTransform, Patching, STFTTransform
 
 
 def positive(config: Any, owner: str, *names: str) -> None:
@@ -65,6 +69,57 @@ class LearnedTransformConfig:
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")
+
+    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> LearnedTransform:
+        """The transform around a net."""
+        return LearnedTransform(net, self.num_filters, self.window_length, self.stride, dtype)
+
+
+@dataclass(frozen=True)
+class PatchingConfig:
+    """Patches of samples as channels around the U-Net."""
+
+    patch_size: int
+    """Samples of a patch."""
+
+    def __post_init__(self):
+        positive(self, "transform", "patch_size")
+
+    @property
+    def stride(self) -> int:
+        """Samples from one position of the net to the next."""
+        return self.patch_size
+
+    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> Patching:
+        """The transform around a net."""
+        return Patching(net, self.patch_size)
+
+
+@dataclass(frozen=True)
+class STFTConfig:
+    """The short-time Fourier transform around the U-Net."""
+
+    n_fft: int = 1024
+    """Samples of a frame, and of its Hann window."""
+    hop_length: int = 256
+    """Samples from one frame to the next."""
+    polar: bool = False
+    """The net sees magnitude and phase; else real and imaginary part."""
+
+    def __post_init__(self):
+        positive(self, "transform", "n_fft", "hop_length")
+
+    @property
+    def stride(self) -> int:
+        """Samples from one position of the net to the next."""
+        return self.hop_length
+
+    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> STFTTransform:
+        """The transform around a net."""
+        return STFTTransform(net, self.n_fft, self.hop_length, self.polar)
+
+
+TransformConfig = LearnedTransformConfig | PatchingConfig | STFTConfig
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,16 @@ class DiffusionAE:
     adapter: tuple[Any, Any] | None = None
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.encoder.latent_channels
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples of sound per frame of the latent."""
+        return self.encoder.downsample_factor
+
+    @property
     def samples_per_frame(self) -> int:
         """Samples of what is diffused per frame of the latent."""
         return self.latent_factor or self.encoder.downsample_factor

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from ..errors import InputError
 from .autoencoder import AutoEncoder
 from .diffusion import DiffusionModel
 from .diffusion_autoencoder import DiffusionAE
@@ -22,19 +24,35 @@ class LatentDiffusion:
     Fields:
         model: the diffusion model of latents; text and the rest as it takes.
         autoencoder: makes latents of sound and sound of latents.
-        pretrained: gives the autoencoder's variables, which are then frozen.
+        pretrained: gives the autoencoder's variables; None: they are made as for training it, to be replaced.
     """
 
     model: DiffusionModel
     autoencoder: DiffusionAE | AutoEncoder
-    pretrained: Callable[[], Any]
+    pretrained: Callable[[], Any] | None = None
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.autoencoder.latent_channels
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples of sound per frame of the latent."""
+        return self.autoencoder.downsample_factor
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one."""
-        frozen = {"autoencoder": self.pretrained()}
+        """Variables for batches like this one, the autoencoder's at ["frozen"]["autoencoder"]."""
+        key, autoencoder_key = jax.random.split(key)
+        if self.pretrained is not None:
+            autoencoder = self.pretrained()
+        elif "audio" in batch:
+            autoencoder = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
+        else:
+            raise InputError("the batch has latents alone: give pretrained, or sound to make an autoencoder for")
+        frozen = {"autoencoder": autoencoder}
         latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
-        latents = jax.numpy.zeros(latents.shape, latents.dtype)
-        variables = self.model.init(key, self._given(batch, latents))
+        variables = self.model.init(key, self._given(batch, jnp.zeros(latents.shape, latents.dtype)))
         return {**variables, "frozen": {**variables["frozen"], **frozen}}
 
     def loss(
@@ -49,6 +67,26 @@ class LatentDiffusion:
             return batch["latent"]
         latent, _ = self.autoencoder.encode(variables["frozen"]["autoencoder"], batch["audio"])
         return jax.lax.stop_gradient(latent)
+
+    def decode(
+        self,
+        variables: dict[str, Any],
+        keys: jax.Array,
+        latent: jax.Array,
+        *,
+        num_steps: int,
+        channels: int,
+        **settings: Any,
+    ) -> jax.Array:
+        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, latent_channels].
+
+        Args:
+            keys, num_steps, settings: of :meth:`DiffusionAE.decode`; a plain autoencoder has no use for them.
+        """
+        own = variables["frozen"]["autoencoder"]
+        if isinstance(self.autoencoder, AutoEncoder):
+            return self.autoencoder.decode(own, latent)
+        return self.autoencoder.decode(own, keys, latent, num_steps=num_steps, channels=channels, **settings)
 
     def _given(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
