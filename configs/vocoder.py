@@ -20,9 +20,7 @@ config = TrainConfig(
 
 small = TrainConfig(
     model=aj.VocoderConfig(
-        unet=aj.UNetConfig(
-            channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128
-        ),
+        unet=aj.UNetConfig(channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128),
         transform=aj.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
         sample_rate=8_000,
         channels=1,

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from archijax import DiffusionConfig, cli
+from archijax import cli
 from archijax.atomic import replacing
 from archijax.audio import files, plots
 from archijax.audio.loudness import gain
@@ -55,9 +55,9 @@ class Demo:
         # None of these was trained on: some pieces teach the classifier, others check it.
         held_out = sorted((songs / "heldout").glob("*/*.flac"))
         teach = [path for path in held_out if int(path.name[:2]) <= TRACKS - CHECKED]
-        clips, labels = _clips(teach, config, FITTED, rng)
+        clips, labels = music.clips(teach, FITTED, rng, config)
         classifier = table.fit(clips, labels, config.sample_rate)
-        real, real_labels = _clips([path for path in held_out if path not in teach], config, SEEDS, rng)
+        real, real_labels = music.clips([path for path in held_out if path not in teach], SEEDS, rng, config)
         prompts = [name for name in music.INSTRUMENTS for _ in range(SEEDS)]
 
         sounds = self._sample(loaded)
@@ -121,29 +121,6 @@ class Demo:
         generation.compile()
         with cli.bar(generation.steps, "sampling", "step") as bar:
             return np.stack([sound for _, _, sound in generation.run(bar.update)])
-
-
-def _clips(
-    paths: list[Path], config: DiffusionConfig, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, list[str]]:
-    """``count`` random clips of each instrument, [n, length, channels], and the names of the instruments."""
-    songs = [(path, files.info(path)) for path in paths]
-    clips, labels = [], []
-    for name in music.INSTRUMENTS:
-        own = [(path, info) for path, info in songs if info.tags["genre"] == name]
-        for number in range(count):
-            path, info = own[number % len(own)]
-            latest = info.frames * config.sample_rate // info.sample_rate - config.length
-            clip = files.read(
-                path,
-                sample_rate=config.sample_rate,
-                channels=config.channels,
-                start=int(rng.integers(latest + 1)),
-                frames=config.length,
-            )
-            clips.append(clip)
-            labels.append(name)
-    return np.stack(clips), labels
 
 
 def main(arguments: list[str] | None = None) -> int:

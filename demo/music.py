@@ -9,14 +9,16 @@ The same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz
 
 import argparse
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 
 from archijax.atomic import replacing
+from archijax.audio import files
 from archijax.errors import InputError
 
 INSTRUMENTS = ("guitar", "organ", "bell", "bass", "drums", "pad")
@@ -341,6 +343,29 @@ def rendered(folder: Path, tracks: int = 14) -> Path:
         render(unfinished, tracks)
         unfinished.rename(folder)
     return folder
+
+
+def clips(paths: Sequence[Path], count: int, rng: np.random.Generator, form: Any) -> tuple[np.ndarray, list[str]]:
+    """`count` random clips of each instrument, [n, length, channels], and the names of the instruments.
+
+    Args:
+        paths: tracks that :func:`render` wrote, some of each instrument.
+        form: has the sample_rate (Hz), channels and length (samples) of the clips, as a model's configuration.
+    """
+    songs = [(path, files.info(path)) for path in paths]
+    found, labels = [], []
+    for name in INSTRUMENTS:
+        own = [(path, info) for path, info in songs if info.tags["genre"] == name]
+        for number in range(count):
+            path, info = own[number % len(own)]
+            latest = info.frames * form.sample_rate // info.sample_rate - form.length
+            start = int(rng.integers(latest + 1))
+            clip = files.read(
+                path, sample_rate=form.sample_rate, channels=form.channels, start=start, frames=form.length
+            )
+            found.append(clip)
+            labels.append(name)
+    return np.stack(found), labels
 
 
 def render(

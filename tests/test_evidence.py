@@ -6,7 +6,10 @@ import pytest
 import soundfile
 
 import archijax as aj
-from benchmarks.evidence import _pooled, main, wave
+from benchmarks.evidence.__main__ import NAMES, main
+from benchmarks.evidence.autoencoders import _pooled, wave
+from benchmarks.evidence.clips import Case
+from benchmarks.evidence.diffusion import upsampler
 from sample.model import Loaded
 
 RATE, LENGTH = 4000, 1024
@@ -36,7 +39,7 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
         soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
     coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
     config = aj.AutoEncoderConfig(coder, aj.BottleneckConfig(num_codes=300), RATE, 1, LENGTH)
-    rows, promises = wave(Loaded(config, Keeper(), 0.01, None), sorted(tmp_path.glob("*.wav")))
+    rows, promises = wave(Case(Loaded(config, Keeper(), 0.01, None), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
     # Two tones of 0.3 against one of 0.001 and of 0.1; of two equal tones resampling keeps the lower one.
@@ -57,8 +60,38 @@ def test_pooling_keeps_what_varies_slowly():
     assert np.std(np.log(np.asarray(_pooled(jnp.asarray(noisy), 4, 8)) / ramp)) < 0.5
 
 
+class Upsampler(aj.DiffusionUpsampler):
+    """Makes up the high band that its variables name: this part of the true one."""
+
+    def reconstruct(self, variables, audio, keys=None, num_steps=50):
+        low = self.reupsampled(audio)
+        return low + variables * (audio - low)
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.0])
+def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
+    rng, time = np.random.default_rng(1), np.arange(8 * LENGTH) / RATE
+    for index in range(2):
+        tones = np.sin(2 * np.pi * 200 * time) + np.sin(2 * np.pi * 1500 * time)
+        soundfile.write(tmp_path / f"{index}.wav", 0.2 * tones + rng.normal(0, 1e-2, len(time)), RATE)
+    paths = sorted(tmp_path.glob("*.wav"))
+    config = aj.UpsamplerConfig(aj.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
+    rows, promises = upsampler(Case(Loaded(config, Upsampler(None, 2), kept, None), tmp_path, paths, paths))
+    name = "sinc and noise of the training's mean high band"
+    # Of two equal tones one is there; noise as loud as the other makes half of a quarter's power to one and a half.
+    assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)
+    assert rows[name]["SI-SDR (dB)"] == pytest.approx(10 * np.log10(0.5 / 1.5), abs=0.5)
+    assert list(promises.values()) == [bool(kept)] * 2
+
+
+def test_every_name_is_a_config():
+    from train.__main__ import load_config
+
+    for name in NAMES:
+        file, colon, variant = name.partition(":")
+        load_config(f"configs/{file}.py{colon}{variant}")
+
+
 def test_unknown_configs_are_refused_by_name(capsys):
     assert main(["autoencoder_waves"]) == 2
     assert "There is no config autoencoder_waves: known are" in capsys.readouterr().err
-    assert main(["quickstart"]) == 2
-    assert "quickstart is no config of an autoencoder" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""make evidence: the small models of configs/, trained and judged."""

@@ -1,0 +1,144 @@
+"""python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and says how good they are.
+
+Each NAME is a config, such as upsampler:small. It is trained on the demo's music, most with spoken sentences beside it
+(or its finished run is used), and judged on what was held out, against what its kind must beat.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+import archijax as aj
+from archijax import cli
+from archijax.atomic import replacing
+from archijax.config import KINDS
+from archijax.errors import InputError
+from benchmarks.evidence import speech
+from benchmarks.evidence.autoencoders import magnitude, wave
+from benchmarks.evidence.clips import Case, text
+from benchmarks.evidence.diffusion import autoencoder, upsampler, vocoder
+from benchmarks.evidence.prompts import prompts
+from benchmarks.evidence.unconditional import unconditional
+from demo import music
+from sample.model import load
+from train.__main__ import load_config
+from train.__main__ import main as train
+from train.encode import main as encode
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+TRACKS = 14  # pieces per instrument
+JUDGES = {
+    aj.AutoEncoderConfig: wave,
+    aj.MagnitudeAutoEncoderConfig: magnitude,
+    aj.UpsamplerConfig: upsampler,
+    aj.VocoderConfig: vocoder,
+    aj.DiffusionAEConfig: autoencoder,
+    aj.LatentConfig: prompts,
+}
+# These learn from spoken sentences too.
+SPEECH = (aj.UpsamplerConfig, aj.VocoderConfig, aj.DiffusionAEConfig)
+AUTOENCODER = "autoencoder:small"  # of the latent models
+METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
+NAMES = (
+    "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "upsampler:small", "vocoder:small", AUTOENCODER,
+    "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Trains small models on the demo's music and judges them on what was held out."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = NAMES
+    """Config files, without folder and suffix, with :NAME for one of several in a file."""
+    out: Path = Path("runs/evidence")
+    """Folder for the sounds and the runs. The same command continues where it was stopped, and reuses finished runs."""
+
+    def run(self) -> int:
+        """All of it; the exit status, 1 where a figure is not as promised."""
+        configs = {name: _config(name) for name in self.names}
+        songs = music.rendered(self.out / "music", TRACKS)
+        report, broken = [], 0
+        for name, config in configs.items():
+            if status := self._train(name):
+                return status
+            loaded = load(self._folder(name), tuple(KINDS))
+            folders = [songs, self._speech()] if isinstance(config.model, SPEECH) else [songs]
+            train_paths, heldout = (
+                sorted(path for folder in folders for path in (folder / part).rglob("*.*"))
+                for part in ("train", "heldout")
+            )
+            rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
+            told = [f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in promises.items()]
+            report.append("\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told]))
+            print(f"{report[-1]}\n", flush=True)
+            broken += not all(promises.values())
+        with replacing(self.out / "evidence.txt") as unfinished:
+            unfinished.write_text("\n\n".join(report) + "\n")
+        return 1 if broken else 0
+
+    def _train(self, name: str) -> int:
+        """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
+        config = _config(name)
+        data, more = self.out / "music" / "train", []
+        if isinstance(config.model, SPEECH):
+            data = self._sounds() / "train"
+        if isinstance(config.model, aj.LatentConfig):
+            if status := self._train(AUTOENCODER):
+                return status
+            more = ["--autoencoder", str(self._folder(AUTOENCODER))]
+            latents = self.out / "latents"
+            if status := encode([_place(name), "--data", str(data), "--out", str(latents), *more]):
+                return status
+            data = latents
+        return train([_place(name), "--data", str(data), "--out", str(self._folder(name)), *more])
+
+    def _folder(self, name: str) -> Path:
+        return self.out / name.replace(":", "_")
+
+    def _speech(self) -> Path:
+        return speech.rendered(self.out / "speech")
+
+    def _sounds(self) -> Path:
+        """A folder with music and speech, by links."""
+        folder, spoken = self.out / "sounds", self._speech()
+        for part in ("train", "heldout"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for kind, source in {"music": self.out / "music", "speech": spoken}.items():
+                link = folder / part / kind
+                if not link.exists():
+                    link.symlink_to((source / part).resolve())
+        return folder
+
+
+def _judge(model):
+    if type(model) is aj.DiffusionConfig:
+        return unconditional if model.text is None else prompts
+    return JUDGES[type(model)]
+
+
+def _place(name: str) -> str:
+    file, colon, variant = name.partition(":")
+    return f"{CONFIGS / file}.py{colon}{variant}"
+
+
+def _config(name: str):
+    if not Path(_place(name).partition(":")[0]).exists():
+        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.py")))
+        raise InputError(f"There is no config {name}: known are {known}.")
+    return load_config(_place(name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return cli.run(
+        lambda: cli.parse(Evidence, arguments, prog="python -m benchmarks.evidence").run(),
+        interrupted="interrupted; the same command continues from the last checkpoint.",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""How near diffusion models come to held-out sound that they are told something of: its low band, mel or latent."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from archijax.audio.griffin_lim import mel_to_audio
+from archijax.audio.stft import STFT
+from benchmarks.evidence.clips import Case, Rows, clips, judged, lower, resampled, untrained
+from sample.model import Loaded
+
+CROPS = 8  # of each file
+STEPS = 15
+Promises = dict[str, bool]
+LSD, STFT_DISTANCE = "log-spectral distance (dB)", "STFT distance"
+
+
+def upsampler(case: Case) -> tuple[Rows, Promises]:
+    """(table, promises) of an upsampler: it, sinc interpolation, and that with noise of the training's mean envelope.
+
+    The noise is stationary, with the spectrum that the training sounds have on average beside their low band.
+    """
+    loaded = case.loaded
+    model, stft = loaded.model, STFT(512, 128)
+    reupsampled = jax.jit(model.reupsampled)
+    beside = [crops - reupsampled(crops) for crops in clips(loaded, case.train, CROPS)]
+    power = np.mean([np.mean(np.abs(stft.encode(rest)) ** 2, axis=(0, 1)) for rest in beside], axis=0)
+    rng = np.random.default_rng(0)
+
+    def shaped(crops: np.ndarray) -> np.ndarray:
+        z = np.asarray(stft.encode(jnp.asarray(rng.standard_normal(crops.shape), jnp.float32)))
+        z = z * np.sqrt(power / np.mean(np.abs(z) ** 2, axis=(0, 1)))
+        return np.asarray(reupsampled(crops)) + np.asarray(stft.decode(jnp.asarray(z), crops.shape[1]))
+
+    noisy = "sinc and noise of the training's mean high band"
+    systems = {"trained": _reconstruction(loaded), "sinc": reupsampled, noisy: shaped}
+    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems)
+    return rows, {**lower(rows, LSD, noisy), **lower(rows, STFT_DISTANCE, noisy)}
+
+
+def vocoder(case: Case) -> tuple[Rows, Promises]:
+    """(table, promises) of a vocoder: it, and 60 iterations of Griffin-Lim."""
+    loaded = case.loaded
+    mel = loaded.model.mel
+
+    @jax.jit
+    def griffin_lim(crops: jax.Array) -> jax.Array:
+        keys = jax.random.split(jax.random.key(0), len(crops))
+        return mel_to_audio(mel.encode(crops), keys, mel, crops.shape[1], 60)
+
+    systems = {"trained": _reconstruction(loaded), "Griffin-Lim, 60 iterations": griffin_lim}
+    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems)
+    return rows, lower(rows, STFT_DISTANCE, "Griffin-Lim, 60 iterations")
+
+
+def autoencoder(case: Case) -> tuple[Rows, Promises]:
+    """(table, promises) of a diffusion autoencoder: it, untrained, and as many numbers a second by resampling."""
+    loaded = case.loaded
+    model, config = loaded.model, loaded.config
+    kept = config.sample_rate * model.latent_channels // model.downsample_factor // config.channels
+    name = f"resampled to {kept} Hz"
+    systems = {"trained": _reconstruction(loaded), "untrained": _reconstruction(loaded, untrained(loaded))}
+    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems, {name: resampled(config.sample_rate, kept)})
+    return rows, {**lower(rows, LSD, name), **lower(rows, STFT_DISTANCE, name)}
+
+
+def _reconstruction(loaded: Loaded, variables: dict | None = None) -> Callable[[np.ndarray], jax.Array]:
+    made = jax.jit(lambda variables, crops: loaded.model.reconstruct(variables, crops, num_steps=STEPS))
+    return lambda crops: made(loaded.variables if variables is None else variables, crops)

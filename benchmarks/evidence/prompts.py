@@ -1,0 +1,51 @@
+"""How many prompts a text model follows, by the ears of the demo's classifier."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from archijax.audio import files
+from archijax.errors import InputError
+from benchmarks.evidence.clips import Case, Rows
+from demo import music, table
+from sample.__main__ import main as sample
+
+COUNT = 4  # sounds of each prompt
+FITTED = 60  # real clips per instrument that the classifier is fitted on
+CHECKED = 2  # pieces per instrument that check it
+PROMISED = 18  # hits of 24
+RATE = 8000  # Hz; the classifier hears nothing above 4 kHz
+
+
+def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
+    """(table, promises) of a model of the demo's music: sounds as long as the training's, and twice as long.
+
+    The rows are hits of 24: of its sounds, real ones, and its sounds with the prompts shuffled.
+    """
+    config, rng = case.loaded.config, np.random.default_rng(0)
+    rate = min(RATE, config.sample_rate)
+    heard = replace(config, sample_rate=rate, channels=1, length=config.length * rate // config.sample_rate)
+    tracks = sorted(case.heldout, key=lambda path: int(path.name[:2]))
+    check = tracks[-CHECKED * len(music.INSTRUMENTS) :]
+    clips, labels = music.clips([path for path in tracks if path not in check], FITTED, rng, heard)
+    classifier = table.fit(clips, labels, rate)
+    rows = {"real": {"hits of 24": table.score(classifier, *music.clips(check, COUNT, rng, heard)).hits}}
+    for name, times in {"trained": 1, "twice as long": 2}.items():
+        sounds, prompted = _sounds(case, times, rate)
+        rows[name] = {"hits of 24": table.score(classifier, sounds, prompted).hits}
+        if times == 1:
+            shuffled = list(rng.permutation(prompted))
+            rows["prompts shuffled"] = {"hits of 24": table.score(classifier, sounds, shuffled).hits}
+    return rows, {f"at least {PROMISED} of 24 prompts followed": rows["trained"]["hits of 24"] >= PROMISED}
+
+
+def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
+    """Sounds [24, time, 1] at a rate, `times` as long as the training's, and the instruments they were asked for."""
+    config, out = case.loaded.config, case.run / f"sounds_{times}"
+    asked = [part for name in music.INSTRUMENTS for part in ("--prompt", name)]
+    seconds = times * config.length / config.sample_rate
+    arguments = ["--model", case.run, "--out", out, "--count", COUNT, "--guidance", 1.5, "--length-seconds", seconds]
+    if sample(["generate", *map(str, arguments), *asked]):
+        raise InputError(f"{case.run} could not be sampled.")
+    pairs = [(path, name) for name in music.INSTRUMENTS for path in sorted(out.glob(f"{name}_*.wav"))]
+    return np.stack([files.read(path, sample_rate=rate, channels=1) for path, _ in pairs]), [name for _, name in pairs]

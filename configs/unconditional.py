@@ -1,0 +1,60 @@
+"""small"""
+
+from dataclasses import replace
+
+import archijax as aj
+from configs import quickstart
+from train.config import TrainConfig
+from train.dataset import DataConfig
+
+learned = aj.LearnedTransformConfig(num_filters=128, window_length=128, stride=64)
+
+config = TrainConfig(
+    model=aj.DiffusionConfig(
+        unet=aj.UNetConfig(
+            channels=(256, 512, 512, 512, 1024, 1024, 1024),
+            factors=(1, 2, 2, 2, 2, 2, 2),
+            items=(1, 2, 2, 2, 2, 2, 2),
+            attentions=(0, 0, 0, 0, 0, 1, 1),
+        ),
+        transform=learned,
+        dtype="bfloat16",
+    ),
+    data=DataConfig(),
+)
+patching = replace(config, model=replace(config.model, transform=aj.PatchingConfig(patch_size=32)))
+stft = replace(config, model=replace(config.model, transform=aj.STFTConfig(n_fft=1024, hop_length=256)))
+
+small = replace(
+    quickstart.config,
+    model=replace(
+        quickstart.config.model,
+        unet=aj.UNetConfig(
+            channels=(256, 256),
+            factors=(1, 2),
+            items=(1, 1),
+            attentions=(0, 1),
+            attention_heads=4,
+            attention_features=32,
+            modulation_features=128,
+        ),
+        text=None,
+    ),
+    batch_size=16,
+    steps=2_500,
+    sample_prompts=("", "", ""),
+    sample_guidance=1.0,
+)
+small_ddpm = replace(small, model=replace(small.model, method="ddpm", schedule_shift=1.0))
+# At -14 dBFS the RMS is 0.2.
+small_edm = replace(small, model=replace(small.model, method="edm", schedule_shift=1.0, sigma_data=0.2))
+small_flow = replace(small, model=replace(small.model, method="flow", schedule_shift=1.0))
+small_patching = replace(small, model=replace(small.model, transform=aj.PatchingConfig(patch_size=128)))
+small_stft = replace(small, model=replace(small.model, transform=aj.STFTConfig(n_fft=256, hop_length=128)))
+
+# As loud as the files are: these two methods can be told.
+_raw = replace(small.data, normalize=None)
+small_raw = replace(small, data=_raw)
+small_ddpm_raw = replace(small_ddpm, data=_raw)
+small_edm_raw = replace(small_edm, data=_raw, model=replace(small_edm.model, sigma_data=0.25))
+small_flow_raw = replace(small_flow, data=_raw)
