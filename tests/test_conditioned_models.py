@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import archijax as aj
+from archijax.audio.mel import MelSpectrogram
 from archijax.models import per_item
 from archijax.sampling import windowed
 
@@ -17,7 +18,7 @@ CODER = aj.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=
 ENCODER = aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
 CONFIGS = {
     "upsampler": aj.UpsamplerConfig(**SHARED, factor=4),
-    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5),
+    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
     "autoencoder": aj.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,)))
     ),
@@ -72,6 +73,28 @@ def test_the_upsampler_hears_the_low_rate_alone():
         model.reupsampled(low[:, :63])
     with pytest.raises(aj.InputError, match="upsampling factor is 1"):
         aj.DiffusionUpsampler(model.model, 1)
+
+
+def test_whitening_makes_all_levels_one_and_is_undone():
+    mel = MelSpectrogram(256, 64, sample_rate=8000, n_mel_channels=20, normalize="log")
+    model = aj.DiffusionVocoder(aj.DiffusionModel(None), mel, whiten=True)
+    # Loud, quiet and silent stretches, and twice as much at low frequencies.
+    level = jnp.repeat(jnp.array([1.0, 1e-2, 0.0, 0.3]), 2048)[None, :, None]
+    sound = level * jax.random.normal(jax.random.key(0), (2, 8192, 2))
+    sound = sound + jnp.roll(sound, 1, axis=1)
+    spectrogram = mel.encode(sound)
+
+    @jax.jit
+    def both(sound):
+        white = model._given({"params": {"to_flat": {"kernel": jnp.zeros((256, 20, 1))}}}, {"audio": sound})["audio"]
+        return white, model.finished(white, spectrogram)
+
+    white, again = both(sound)
+    for start in (256, 2304, 6400):
+        assert float(jnp.std(white[:, start : start + 1536])) == pytest.approx(1, abs=0.15)
+    assert float(jnp.abs(white[:, 4352:5888]).max()) == 0 and np.isfinite(white).all()
+    error = jnp.sqrt(jnp.mean((again - sound) ** 2) / jnp.mean(sound**2))
+    assert float(error) < 0.1
 
 
 def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():

@@ -121,5 +121,24 @@ class MelSpectrogram:
         magnitude, _ = jax.lax.scan(step, even, length=num_steps)
         return magnitude / self.n_fft**0.5
 
+    def envelope(self, mel: jax.Array) -> jax.Array:
+        """Magnitudes of :attr:`stft` [b, frames, n_fft // 2 + 1, c]: each band's mean, from bin to bin its filters' mix.
+
+        Smooth, unlike :meth:`to_magnitude`, and above zero: silence is 1e-5. Not for "max", which has lost the level.
+        """
+        if self.normalize == "max":
+            raise InputError('a mel spectrogram normalised by "max" has no level: None or "log" is needed')
+        mel = jnp.exp(mel) if self.normalize == "log" else jnp.maximum(mel, _LOG_FLOOR)
+        filters = np.asarray(mel_filters(self.n_fft, self.sample_rate, self.n_mel_channels), np.float64)
+        width = filters.sum(0)
+        mix = filters * (width > 0)
+        # Bins that no filter sees, such as 0 Hz and Nyquist, take after the nearest that one does.
+        seen = np.flatnonzero(mix.sum(1) > 0)
+        nearest = seen[np.abs(np.arange(len(mix))[:, None] - seen).argmin(1)]
+        mix = (mix / np.maximum(mix.sum(1, keepdims=True), _TINY))[nearest]
+        bands = mel / np.maximum(width, _TINY)[:, None].astype(mel.dtype)
+        magnitude = jnp.einsum("btmc,fm->btfc", bands, jnp.asarray(mix, mel.dtype), precision="highest")
+        return jnp.maximum(magnitude / self.n_fft**0.5, _LOG_FLOOR)
+
     def _filters(self, dtype) -> jax.Array:
         return jnp.asarray(mel_filters(self.n_fft, self.sample_rate, self.n_mel_channels), dtype)

@@ -113,6 +113,7 @@ class DiffusionConfig:
             stratified=self.stratified,
             embedder=embedder,
             pretrained=pretrained,
+            learned=0 if self.text is None else len(self.text.learned),
             embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
         )
 
@@ -143,6 +144,8 @@ class VocoderConfig(DiffusionConfig):
     """Samples from one frame to the next."""
     mel_channels: int = 80
     """Bands of the spectrogram."""
+    whiten: bool = False
+    """Diffuse the sound with its spectrum made flat by the spectrogram's envelope: learned in far fewer steps."""
 
     def build(self) -> DiffusionVocoder:
         """The model. Raises InputError: settings that do not fit each other."""
@@ -151,7 +154,7 @@ class VocoderConfig(DiffusionConfig):
         mel = MelSpectrogram(
             self.n_fft, self.hop_length, self.n_fft, self.sample_rate, self.mel_channels, normalize="log"
         )
-        return DiffusionVocoder(self._diffusion(AppendChannels), mel)
+        return DiffusionVocoder(self._diffusion(AppendChannels), mel, self.whiten)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..audio.mel import MelSpectrogram
 from ..errors import InputError
@@ -25,10 +26,14 @@ class DiffusionVocoder:
     Fields:
         model: on a net with one appended channel, such as ``AppendChannels(UNetV0(...))``, for mono sound.
         mel: the spectrogram; window_length - hop_length must be even.
+        whiten: diffuse the sound with its spectrum made flat by the spectrogram's envelope, which what is sampled gets
+            back: noise and sound are then equally loud at all frequencies and times, silence among them. As good as
+            noise shaped by the envelope (SpecGrad, Koizumi et al. 2022); the original does without.
     """
 
     model: DiffusionModel
     mel: MelSpectrogram
+    whiten: bool = False
 
     def __post_init__(self):
         if (self._window - self.mel.hop_length) % 2 or (self.mel.n_fft - self.mel.hop_length) % 2:
@@ -82,7 +87,13 @@ class DiffusionVocoder:
             variables, self.channel_keys(keys, shape), shape=flat.shape, num_steps=num_steps, noise=noise,
             append_channels=flat, **settings,
         )  # fmt: skip
-        return jnp.swapaxes(mono.reshape(shape[0], shape[2], -1), 1, 2)
+        return self.finished(mono, spectrogram)
+
+    def finished(self, mono: jax.Array, spectrogram: jax.Array) -> jax.Array:
+        """Sounds [b, time, c] of what was sampled for spectrograms [b, frames, mels, c], [b * c, time, 1]."""
+        b, _, _, channels = spectrogram.shape
+        sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
+        return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
 
     def reconstruct(
         self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
@@ -116,8 +127,21 @@ class DiffusionVocoder:
             )
         channels = audio.shape[2]
         rest = {name: jnp.repeat(value, channels, axis=0) for name, value in batch.items()}
-        mono = jnp.swapaxes(audio, 1, 2).reshape(-1, audio.shape[1], 1)
-        return {**rest, "audio": mono, "append_channels": self.flattened(variables, self.mel.encode(audio))}
+        spectrogram = self.mel.encode(audio)
+        sound = self._shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
+        mono = jnp.swapaxes(sound, 1, 2).reshape(-1, audio.shape[1], 1)
+        return {**rest, "audio": mono, "append_channels": self.flattened(variables, spectrogram)}
+
+    def _level(self, spectrogram: jax.Array) -> jax.Array:
+        """What white noise of variance 1 is multiplied by at each frame and frequency to have a spectrogram."""
+        stft = self.mel.stft
+        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) of its root mean square, which is the window's.
+        noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)
+        return self.mel.envelope(spectrogram) / np.float32(noise)
+
+    def _shaped(self, sound: jax.Array, by: jax.Array) -> jax.Array:
+        z = self.mel.stft.encode(sound)
+        return self.mel.stft.decode(z * by.astype(z.dtype), sound.shape[1])
 
     @property
     def _window(self) -> int:
