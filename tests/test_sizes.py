@@ -1,44 +1,49 @@
 """The named models at full size have the parameters that were counted on the originals; nothing is allocated."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from nets import README_NET
 
-import archijax as aj
-from archijax.config import CoderConfig, DiffusionAEConfig, EncoderConfig, UpsamplerConfig, VocoderConfig
+from archijax import LatentDiffusion
+from archijax.config import example_batch
+from train.__main__ import load_config
 
-README = aj.UNetConfig(**README_NET, attention_heads=12)
-NAMED = {
-    "upsampler": (UpsamplerConfig(README, factor=16), 238.4e6),
-    "vocoder": (VocoderConfig(dataclasses.replace(README, attentions=())), 175.5e6),
-    "autoencoder": (
-        DiffusionAEConfig(
-            unet=aj.UNetConfig(
-                channels=(256, 512, 512, 512, 1024, 1024, 1024),
-                factors=(1, 2, 2, 2, 2, 2, 2),
-                items=(1, 2, 2, 2, 2, 2, 2),
-            ),
-            transform=aj.LearnedTransformConfig(),
-            encoder=EncoderConfig(CoderConfig(channels=512, multipliers=(1, 1), factors=(4,), num_blocks=(12,))),
-        ),
-        184.9e6,
-    ),
+CONFIGS = Path(__file__).parent.parent / "configs"
+# In millions: of the net, and of everything with text encoder and autoencoder.
+SIZES = {
+    "long": (562.6, 857),
+    "crisp": (300.4, 410),
+    "upsampler": (238.4, 238.4),
+    "vocoder": (175.4, 175.5),
+    "autoencoder": (160.7, 184.9),
+    "unconditional": (173.2, 173.2),
 }
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", SIZES)
 def test_full_sizes(name):
-    config, wanted = NAMED[name]
-    model = config.build()
-    batch = {"audio": jnp.zeros((1, config.length, config.channels))}
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert count == pytest.approx(wanted, rel=0.01)
-    jax.eval_shape(model.loss, variables, jax.eval_shape(lambda: jax.random.key(0)), batch)
+    config = load_config(CONFIGS / f"{name}.py").model
+    model, key = config.build(), jax.eval_shape(lambda: jax.random.key(0))
+    # A pretrained text encoder has the same shapes as a new one, whose files are not needed.
+    if isinstance(model, LatentDiffusion):
+        model = dataclasses.replace(model, model=dataclasses.replace(model.model, pretrained=None))
+    elif getattr(model, "pretrained", None):
+        model = dataclasses.replace(model, pretrained=None)
+    batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in example_batch(config).items()}
+    variables = jax.eval_shape(model.init, key, batch)
+
+    def millions(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
+
+    net, whole = SIZES[name]
+    assert millions(variables["params"]["net"]) == pytest.approx(net, rel=0.01)
+    assert millions(variables) == pytest.approx(whole, rel=0.01)
+    loss, _ = jax.eval_shape(model.loss, variables, key, batch)
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    if name in ("autoencoder", "long"):
+        assert (model.downsample_factor, model.latent_channels) == (1024, 32)
     if name == "autoencoder":
-        latent, _ = jax.eval_shape(model.encode, variables, batch["audio"])
-        assert latent.shape == (1, config.length // 1024, 32)
         assert model.inject_depth == 4
