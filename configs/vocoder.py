@@ -21,14 +21,14 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.VocoderConfig(
         unet=aj.UNetConfig(channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128),
-        transform=aj.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
+        transform=aj.LearnedTransformConfig(num_filters=512, window_length=512, stride=128),
         sample_rate=8_000,
         channels=1,
         length=4096,
-        schedule_shift=0.1,
         n_fft=512,
         hop_length=128,
         mel_channels=64,
+        whiten=True,
     ),
     data=DataConfig(sample_rate=8_000, channels=1, length=4096, normalize=-14.0, workers=2),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, schedule="cosine"),
