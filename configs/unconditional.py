@@ -41,7 +41,7 @@ small = replace(
         text=None,
     ),
     batch_size=16,
-    steps=2_500,
+    steps=1_500,
     sample_prompts=("", "", ""),
     sample_guidance=1.0,
 )
