@@ -95,6 +95,11 @@ def test_whitening_makes_all_levels_one_and_is_undone():
     assert float(jnp.abs(white[:, 4352:5888]).max()) == 0 and np.isfinite(white).all()
     error = jnp.sqrt(jnp.mean((again - sound) ** 2) / jnp.mean(sound**2))
     assert float(error) < 0.1
+    # Other noise of the same spectrogram comes nearer to it, in bands where there is sound.
+    other = model.finished(jax.random.normal(jax.random.key(1), (4, 8192, 1)), spectrogram)
+    nearer = jax.jit(model.consistent)(other, spectrogram)
+    far = [float(jnp.abs(mel.encode(each) - spectrogram)[:, :60].mean()) for each in (other, nearer)]
+    assert far[1] < 0.5 * far[0]
 
 
 def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():

@@ -99,8 +99,25 @@ class DiffusionVocoder:
         self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
     ) -> jax.Array:
         """Sounds [b, time, c] of their own spectrograms; keys as for :meth:`sample`, by default always the same."""
-        keys = jax.random.key(0) if keys is None else keys
-        return self.sample(variables, keys, self.mel.encode(audio), num_steps=num_steps)
+        keys, spectrogram = jax.random.key(0) if keys is None else keys, self.mel.encode(audio)
+        made = self.sample(variables, keys, spectrogram, num_steps=num_steps)
+        return self.consistent(made, spectrogram)
+
+    def consistent(self, made: jax.Array, spectrogram: jax.Array, num_steps: int = 16) -> jax.Array:
+        """A sound made [b, time, c] brought to the spectrogram [b, frames, mels, c], its phases nearly kept.
+
+        Each step multiplies every frame and frequency by how far the spectrogram's envelope is above the sound's, and
+        makes sound of that: projections in turn, as Griffin & Lim's (1984). By "max" the spectrogram has lost its
+        level, and the sound stays as it is.
+        """
+        if self.mel.normalize == "max":
+            return made
+        wanted = self.mel.envelope(spectrogram)
+
+        def step(sound: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return self._shaped(sound, wanted / self.mel.envelope(self.mel.encode(sound))), None
+
+        return jax.lax.scan(step, made, length=num_steps)[0]
 
     def flattened(self, variables: dict[str, Any], spectrogram: jax.Array) -> jax.Array:
         """Spectrograms [b, frames, mels, c] as the net is given them, [b * c, frames * hop_length, 1]."""
