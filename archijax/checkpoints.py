@@ -7,10 +7,12 @@ was damaged on disk is noticed after.
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from archijax.errors import InputError, listed
 
@@ -32,32 +35,60 @@ sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop i
 
 
 class Checkpoints:
-    """The checkpoints under `folder`, of which the newest `keep` stay.
+    """The checkpoints under `folder`, of which the newest, some on the way and the best stay.
+
+    Of several processes one alone may have them: the arrays are whole, and no other is waited for.
 
     Args:
         folder: made when missing.
-        keep: how many complete checkpoints to retain.
+        keep: how many of the newest complete checkpoints to retain.
+        keep_every: those of steps that this divides stay too; 0 for none.
+        keep_best: as many of the lowest score stay too.
         say: called with one sentence when a damaged checkpoint is passed over.
     """
 
-    def __init__(self, folder: str | Path, *, keep: int = 3, say: Callable[[str], None] = print):
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        keep: int = 3,
+        keep_every: int = 0,
+        keep_best: int = 0,
+        say: Callable[[str], None] = print,
+    ):
         self.folder = Path(folder).absolute()
         self.say = say
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        self._retention = _Retention(keep, keep_every, keep_best)
+        for step in steps(self.folder) if keep_best else ():
+            # What is damaged is noticed when it is restored.
+            with contextlib.suppress(Exception):
+                self._retention.scores[step] = _read_record(self.folder / str(step))["score"]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._retention,
+            create=False,
+            cleanup_tmp_directories=True,
+            multiprocessing_options=_alone(),
+        )
         with _disk_errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, tree: Any, record: Mapping[str, Any]) -> None:
+    def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
         """Starts to write `tree` (any pytree that flax can serialise) and the JSON-able `record` as `step`.
 
         Returns once the arrays are copied; they may be donated from then on. The folder appears under its name
         only when it is complete. Raises OSError if this or the previous write fails.
+
+        Args:
+            score: the lower the better; None is no candidate for the best.
         """
+        score = score if score is not None and math.isfinite(score) else None
+        self._retention.scores[step] = score
         arrays = {name: np.asarray(leaf) if np.isscalar(leaf) else leaf for name, leaf in _flatten(tree).items()}
         described = {name: [*_shape_and_dtype(leaf), _checksum(leaf)] for name, leaf in arrays.items()}
         items = {part: ocp.args.StandardSave(value) for part, value in _parts(arrays).items()}
         # Orbax serialises in a thread, while the caller goes on changing what it passed.
-        items[RECORD] = ocp.args.JsonSave(json.loads(json.dumps({"arrays": described, **record})))
+        items[RECORD] = ocp.args.JsonSave(json.loads(json.dumps({"arrays": described, "score": score, **record})))
         with _disk_errors():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -160,6 +191,36 @@ def restore_weights(
     return record, {part: restored.get(part, {}) for part in parts}
 
 
+@dataclasses.dataclass
+class _Retention(PreservationPolicy):
+    """Which checkpoints stay: the last `keep`, those of every `every` steps, and the `best` of the lowest score."""
+
+    keep: int
+    every: int
+    best: int
+    scores: dict[int, float | None] = dataclasses.field(default_factory=dict)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        found = [checkpoint.step for checkpoint in checkpoints]
+        rated = [step for step in found if self.scores.get(step) is not None]
+        stay = {*found[-self.keep :], *sorted(rated, key=self.scores.get)[: self.best]}
+        return [step in stay or bool(self.every and step % self.every == 0) for step in found]
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This process waits for no other."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )
+
+
+def _reader() -> ocp.Checkpointer:
+    # A restored tree must be asked for part by part; a reader of its own leaves the writer's files in peace.
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=_alone()))
+    return ocp.Checkpointer(handler, multiprocessing_options=_alone())
+
+
 def _flatten(tree: Any) -> dict[str, Any]:
     """Any tree as {"part/name/name": leaf}, without empty branches."""
     flat = flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
@@ -199,8 +260,7 @@ def _compare(wanted: Mapping[str, Any], saved: Mapping[str, list], path: Path) -
 
 
 def _read_record(path: Path) -> dict:
-    # A restored tree must be asked for part by part; a reader of its own leaves the writer's files in peace.
-    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
+    with contextlib.closing(_reader()) as reader:
         return reader.restore(path, args=ocp.args.Composite(**{RECORD: ocp.args.JsonRestore()}))[RECORD]
 
 
@@ -218,7 +278,7 @@ def _read_arrays(path: Path, record: Mapping[str, Any], wanted: Mapping[str, Any
     if not abstract:
         return {}
     items = {part: ocp.args.StandardRestore(value) for part, value in _parts(abstract).items()}
-    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
+    with contextlib.closing(_reader()) as reader:
         restored = reader.restore(path, args=ocp.args.Composite(**items))
     flat = {}
     for part in items:

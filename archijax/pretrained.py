@@ -315,10 +315,8 @@ def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
     if kind == "diffusion":
         given = ""
         if text is not None:
-            load += ["from archijax.text import load_tokenizer, tokenize"]
-            lines += [
-                'tokens, mask = tokenize(load_tokenizer(config.text.tokenizer), ["warm pad"], config.text.max_length)'
-            ]
+            load += ["from archijax.text import tokenize"]
+            lines += ['tokens, mask = tokenize(config.text.load_tokenizer(), ["warm pad"], config.text.max_length)']
             given = ", tokens=tokens, token_mask=mask" + (", guidance=3.0" if text.mask_proba > 0 else "")
         lines += [
             "shape = (1, config.length, config.channels)",

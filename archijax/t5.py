@@ -180,12 +180,13 @@ class T5Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, tokens: jax.Array, mask: jax.Array, learned: jax.Array | None = None) -> jax.Array:
         """Encodes a batch of texts.
 
         Args:
             tokens: int32 [b, n], ids below `config.vocab_size` (an id from there on makes NaN).
             mask: bool [b, n], False where a token is padding: nothing attends to it.
+            learned: float32 [k, d_model], the embeddings of the ids -1, -2, ... -k: words that the table lacks.
 
         Returns:
             `dtype` [b, n, d_model]; positions of padding hold values too, as in the original.
@@ -200,7 +201,10 @@ class T5Encoder(nn.Module):
         if not jnp.issubdtype(tokens.dtype, jnp.integer) or mask.dtype != bool:
             raise InputError(f"T5 got {tokens.dtype} tokens and a {mask.dtype} mask: they should be int32 and bool")
         normal = nn.initializers.normal
-        x = nn.Embed(c.vocab_size, c.d_model, embedding_init=normal(1.0), name="embed")(tokens)
+        known = tokens if learned is None else jnp.maximum(tokens, 0)
+        x = nn.Embed(c.vocab_size, c.d_model, embedding_init=normal(1.0), name="embed")(known)
+        if learned is not None:
+            x = jnp.where(tokens[..., None] < 0, learned[jnp.maximum(-1 - tokens, 0)], x)
         # One bias for each distance, then spread over [query, key]; the layers share it.
         n, num_buckets = tokens.shape[1], c.relative_attention_num_buckets
         buckets = relative_buckets(np.arange(1 - n, n), num_buckets, c.relative_attention_max_distance)
@@ -246,6 +250,17 @@ def _shapes(config: T5Config) -> dict[tuple[str, ...], tuple[int, ...]]:
     tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     variables = jax.eval_shape(lambda: T5Encoder(config).init(jax.random.key(0), tokens, mask))
     return {path: leaf.shape for path, leaf in flatten_dict(variables["params"]).items()}
+
+
+# The encoders of the papers, so that a model can be planned before their files are there.
+SIZES = {
+    "t5-small": T5Config(32128, 512, 64, 2048, num_layers=6, num_heads=8),
+    "t5-base": T5Config(32128, 768, 64, 3072, num_layers=12, num_heads=12),
+    "t5-large": T5Config(32128, 1024, 64, 4096, num_layers=24, num_heads=16),
+    "google/flan-t5-small": T5Config(32128, 512, 64, 1024, num_layers=8, num_heads=6, gated=True),
+    "google/flan-t5-base": T5Config(32128, 768, 64, 2048, num_layers=12, num_heads=12, gated=True),
+    "google/flan-t5-large": T5Config(32128, 1024, 64, 2816, num_layers=24, num_heads=16, gated=True),
+}
 
 
 def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
@@ -300,7 +315,9 @@ def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarra
 
 
 def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
-    """The configuration alone, from config.json; arguments and errors are those of `load_t5`."""
+    """The configuration alone, from config.json, or of a well-known name without it; else as `load_t5`."""
+    if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
+        return SIZES[str(name_or_dir)]
     folder = pretrained_folder(name_or_dir, revision, ["config.json"])
     if not (folder / "config.json").is_file():
         raise InputError(absent(name_or_dir, folder, WEIGHT_FILES))

@@ -1,8 +1,10 @@
 """The host side of text: strings to token ids. Nothing here may run inside a jitted function."""
 
 import logging
+import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,41 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase  
 _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model", "config.json"]
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+class Extended:
+    """A tokenizer that knows words of a model's own, :attr:`archijax.TextConfig.learned`: word i has the id -1 - i.
+
+    Ids below zero are none of any vocabulary, so that one need not know how large that of a pretrained encoder is.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, learned: tuple[str, ...]):
+        self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(learned)}
+        # Of words that begin alike the longest.
+        longest = sorted(map(re.escape, learned), key=len, reverse=True)
+        self.pattern = re.compile(f"({'|'.join(longest)})")
+
+    def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
+        """What the tokenizer itself gives for texts, those aside that hold one of the words."""
+        encoded = self.tokenizer(texts, max_length=max_length, **settings)
+        tokens, mask = encoded["input_ids"], encoded["attention_mask"]
+        for row, text in enumerate(texts):
+            pieces = self.pattern.split(text)
+            if len(pieces) == 1:
+                continue
+            ids = [token for piece in pieces if piece for token in self._piece(piece)][: max_length - 1]
+            ids.append(self.tokenizer.eos_token_id)
+            tokens[row], mask[row] = self.tokenizer.pad_token_id, 0
+            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        return {"input_ids": tokens, "attention_mask": mask}
+
+    def _piece(self, piece: str) -> list[int]:
+        if piece in self.ids:
+            return [self.ids[piece]]
+        return self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def load_tokenizer(
+    name: str | Path, revision: str | None = None, learned: tuple[str, ...] = ()
+) -> PreTrainedTokenizerBase | Extended:
     """The tokenizer of a T5 model.
 
     Args:
@@ -26,10 +62,13 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
             A model trained from scratch on it takes `vocab_size=len(tokenizer)`, which is 259; ByT5's own weights
             (vocab_size 384) take it as well.
         revision: Branch, tag or commit on the hub.
+        learned: Further words; that of number i gets the id -1 - i.
 
     Raises:
         InputError: the tokenizer is not there or damaged.
     """
+    if learned:
+        return Extended(load_tokenizer(name, revision), learned)
     if name == "bytes":
         return ByT5Tokenizer(extra_ids=0)
     folder = pretrained_folder(name, revision, _FILES)
@@ -49,7 +88,9 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase | Extended, texts: list[str], max_length: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Token ids of a batch of texts, every row padded or cut to `max_length` and ending in the end token.
 
     Texts are plain: one that spells a special token ("</s>") gets the ids of those characters.

@@ -169,7 +169,9 @@ class UNet(nn.Module):
                     f"{name} have shape {value.shape}: [{', '.join(wanted)}] with batch {x.shape[0]} is needed"
                 )
         context = Context(features=features, embedding=embedding, channels=tuple(channels))
-        down, up = (nn.remat(_Down), nn.remat(_Up)) if self.remat else (_Down, _Up)
+        # Initialising has no backward pass, and `initialize` must see which operations the parameters need.
+        remat = self.remat and not self.is_initializing()
+        down, up = (nn.remat(_Down), nn.remat(_Up)) if remat else (_Down, _Up)
         outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
 
         skips = []

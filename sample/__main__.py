@@ -5,10 +5,13 @@ import sys
 from archijax import cli
 from archijax.errors import InputError
 from sample.edit import Extend, Inpaint, Vary
+from sample.encode import Decode, Encode
 from sample.export import Export
 from sample.generate import Generate
 from sample.reconstruct import Reconstruct
 from sample.save import Save
+from sample.upsample import Upsample
+from sample.vocode import Vocode
 
 USAGE = """\
 usage: python -m sample VERB --model DIR [options]
@@ -20,7 +23,11 @@ verbs:
     inpaint     a part of a sound made anew
     vary        variations of a sound
     extend      a sound going on
-    reconstruct sounds encoded and decoded by an autoencoder
+    upsample    sounds of a higher sample rate
+    vocode      sounds of mel spectrograms
+    encode      the latents of sounds, or their mel spectrograms, in files
+    decode      sounds of latents
+    reconstruct sounds made again of what an autoencoder, upsampler or vocoder hears of them
     save        the model as a folder to share
     export      the model as one program that needs JAX alone
 
@@ -29,8 +36,8 @@ python -m sample VERB --help lists the options of a verb.
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
 VERBS = {
-    "generate": Generate, "inpaint": Inpaint, "vary": Vary, "extend": Extend, "reconstruct": Reconstruct,
-    "save": Save, "export": Export,
+    "generate": Generate, "inpaint": Inpaint, "vary": Vary, "extend": Extend, "upsample": Upsample, "vocode": Vocode,
+    "encode": Encode, "decode": Decode, "reconstruct": Reconstruct, "save": Save, "export": Export,
 }  # fmt: skip
 
 

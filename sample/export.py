@@ -71,7 +71,7 @@ def write(folder: Path, loaded: Loaded, settings: Settings, length: int) -> None
         np.savez(unfinished / "weights.npz", **{name: np.asarray(leaf) for name, leaf in weights.items()})
         about = describe(loaded, settings, length, inputs)
         (unfinished / "sampler.json").write_text(json.dumps(about, indent=2) + "\n")
-        tokenize = {None: "", "bytes": BYTES}.get(about["tokenizer"], TOKENIZER)
+        tokenize = {None: "", "bytes": ROWS + BYTES}.get(about["tokenizer"], ROWS + TOKENIZER)
         (unfinished / "run.py").write_text(RUN.replace("# TOKENIZE\n", tokenize))
         # What jax.export reads its files by, but does not bring along; found beside run.py by being there.
         ignored = shutil.ignore_patterns("__pycache__")
@@ -151,6 +151,7 @@ def describe(
         "guidance": None if guidance is None else guidance.scale,
         "tokenizer": None if text is None else text.tokenizer,
         "max_length": None if text is None else text.max_length,
+        "learned": None if text is None else list(text.learned),
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "settings": asdict(settings),
@@ -167,6 +168,7 @@ goes into the program and what comes out. JAX reads it for at least half a year 
 """
 
 import json
+import re
 import sys
 import wave
 from pathlib import Path
@@ -205,14 +207,26 @@ if __name__ == "__main__":
         print(f"{number}.wav")
 '''
 
+ROWS = """\
+def rows(prompts, ids_of, padding, end):
+    # Words that the model has learned beside those of its vocabulary have ids below zero.
+    words, length = ABOUT["learned"], ABOUT["max_length"]
+    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    tokens, mask = np.full((len(prompts), length), padding, np.int32), np.zeros((len(prompts), length), bool)
+    for row, used, prompt in zip(tokens, mask, prompts):
+        ids = []
+        for piece in re.split(f"({pattern})", prompt) if words else [prompt]:
+            ids += [-1 - words.index(piece)] if piece in words else ids_of(piece) if piece else []
+        ids = ids[: length - 1] + [end]
+        row[: len(ids)], used[: len(ids)] = ids, True
+    return tokens, mask
+
+
+"""
+
 BYTES = """\
 def tokenize(prompts):
-    length = ABOUT["max_length"]
-    tokens = np.zeros((len(prompts), length), np.int32)
-    for row, prompt in zip(tokens, prompts):
-        ids = [byte + 3 for byte in prompt.encode()][: length - 1] + [1]
-        row[: len(ids)] = ids
-    return tokens, tokens > 0
+    return rows(prompts, lambda piece: [byte + 3 for byte in piece.encode()], 0, 1)
 
 
 """
@@ -223,9 +237,11 @@ def tokenize(prompts):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(ABOUT["tokenizer"])
-    found = tokenizer(list(prompts), max_length=ABOUT["max_length"], padding="max_length", truncation=True,
-                      split_special_tokens=True, return_tensors="np")
-    return found["input_ids"].astype(np.int32), found["attention_mask"].astype(bool)
+
+    def ids_of(piece):
+        return tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    return rows(prompts, ids_of, tokenizer.pad_token_id, tokenizer.eos_token_id)
 
 
 """

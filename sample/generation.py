@@ -4,8 +4,9 @@ loaded = load("runs/demo")
 sounds = generate(loaded, ["warm pad", "drums"], count=4, guidance=3.0)     # [8, time, channels]
 """
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ class Generation:
         mask: bool [frames], True where the source is kept; the rest is made to fit.
         num_resamples: how often each step with a mask is taken.
         circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
+        skip: (number of the prompt, item) of what is not to be made; something must be left.
         settings: of :class:`Settings`.
 
     Raises:
@@ -58,6 +60,7 @@ class Generation:
         mask: np.ndarray | None = None,
         num_resamples: int = 1,
         circular: bool = False,
+        skip: Collection[tuple[int, int]] = (),
         **settings: Any,
     ):
         self.settings = Settings(**settings)
@@ -79,7 +82,8 @@ class Generation:
             check_source(source, strength, mask, (*source.shape[:-2], self.length, loaded.config.channels))
         self.source, self.mask, self.strength = source, mask, strength
         self.times = loaded.model.process.times(self.settings.num_steps, self.settings.schedule, strength=strength)
-        self.items = [(number, item) for number in range(len(self.prompts)) for item in range(first, first + count)]
+        every = itertools.product(range(len(self.prompts)), range(first, first + count))
+        self.items = [item for item in every if item not in skip]
         # Batches as even as can be, so that little is made only to fill the last.
         self.batches = -(-len(self.items) // batch_size)
         self._share = -(-len(self.items) // self.batches)
@@ -144,9 +148,9 @@ class Generation:
         filling = self.size - len(items)
         items = items + items[-1:] * filling
         prompts = [self.prompts[number] for number, _ in items]
-        text, negative = self._tokens(prompts), {}
+        text, negative = self.loaded.tokens(prompts), {}
         if self.guidance is not None and self.settings.steers_away:
-            negative = self._tokens([self.settings.negative_prompt] * self.size)
+            negative = self.loaded.tokens([self.settings.negative_prompt] * self.size)
         numbers = np.array([item for _, item in items], np.uint32)
         shape = (self.size, self.length, self.loaded.config.channels)
         if source is not None:
@@ -166,14 +170,6 @@ class Generation:
         if mask is not None:
             given |= {"source": source, "mask": mask[:, None]}
         return state, given
-
-    def _tokens(self, prompts: list[str]) -> dict[str, np.ndarray]:
-        if self.loaded.tokenizer is None:
-            return {}
-        from archijax.text import tokenize
-
-        tokens, mask = tokenize(self.loaded.tokenizer, prompts, self.loaded.config.text.max_length)
-        return {"tokens": tokens, "token_mask": mask}
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,19 +1,20 @@
 """A trained model, as the sampling programs use it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 
 from archijax.audio.loudness import gain
-from archijax.checkpoints import restore_weights, steps
-from archijax.config import KINDS, from_dict
 from archijax.errors import InputError
-from archijax.hub import is_hub_name
-from archijax.pretrained import Facts, from_pretrained
+from archijax.pretrained import Facts
+from archijax.trained import load_trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,57 +45,54 @@ class Loaded:
         """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
         return np.float32(1.0) if self.loudness is None else gain(sound, self.loudness)
 
+    @cached_property
+    def weights(self) -> str:
+        """A name for its weights and what it was built from; others have other names."""
+        whole = hashlib.blake2b(repr((self.config, self.loudness)).encode(), digest_size=12)
+        for leaf in jax.tree.leaves(self.variables):
+            whole.update(np.asarray(leaf).tobytes())
+        return whole.hexdigest()
+
+    def tokens(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The "tokens" and "token_mask" of a batch with these prompts; nothing for a model without text."""
+        if self.tokenizer is None:
+            return {}
+        from archijax.text import tokenize
+
+        tokens, mask = tokenize(self.tokenizer, list(prompts), self.config.text.max_length)
+        return {"tokens": tokens, "token_mask": mask}
+
 
 def load(name: str | Path, kinds: Sequence[str] = ("diffusion",)) -> Loaded:
     """Loads a model.
 
     Args:
-        name: folder of a training run, whose newest checkpoint is taken, or what `from_pretrained` takes: a folder that
-            `save_pretrained` wrote, or a name on the Hugging Face hub.
-        kinds: names of the kinds of model that will do.
+        name, kinds: as for `archijax.trained.load_trained`.
 
     Raises InputError if there is none, or one of another kind.
     """
-    config, model, variables, facts = _trained(name) if _holds_run(Path(name)) else _saved(name)
-    found = next(kind for kind, cls in KINDS.items() if type(config) is cls)
-    if found not in kinds:
-        raise InputError(f"{name} holds a model of kind {found!r}: {' or '.join(map(repr, kinds))} is needed.")
-    tokenizer = None
-    if getattr(config, "text", None) is not None:
-        # Takes seconds to import, and models without text do not need it.
-        from archijax.text import load_tokenizer
-
-        tokenizer = load_tokenizer(config.text.tokenizer)
-    return Loaded(config, model, jax.device_put(variables), tokenizer, facts)
+    config, model, variables, facts = load_trained(name, kinds)
+    return Loaded(config, model, jax.device_put(variables), _tokenizer(config), facts)
 
 
-def _holds_run(folder: Path) -> bool:
-    return bool(steps(folder / "checkpoints") or steps(folder))
+def of_latents(loaded: Loaded) -> tuple[Loaded, Loaded]:
+    """What a latent diffusion model consists of: (a diffusion model whose samples are frames, their autoencoder)."""
+    config, model, frame = loaded.config, loaded.model, loaded.model.downsample_factor
+    about = SimpleNamespace(
+        sample_rate=config.sample_rate / frame,
+        channels=model.latent_channels,
+        length=config.length // frame,
+        text=config.text,
+    )
+    frozen = dict(loaded.variables["frozen"])
+    decoding = frozen.pop("autoencoder")
+    diffusion = Loaded(about, model.model, {**loaded.variables, "frozen": frozen}, loaded.tokenizer, loaded.facts)
+    tokenizer = _tokenizer(config.autoencoder)
+    return diffusion, Loaded(config.autoencoder, model.autoencoder, decoding, tokenizer, loaded.facts)
 
 
-def _trained(folder: str | Path) -> tuple[Any, Any, dict[str, Any], Facts]:
-    record, trees = restore_weights(folder, parts=("ema", "frozen", "state"))
-    settings = record.get("config")
-    if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{folder} is not a model folder: its checkpoints do not say what model they are of.")
-    config = from_dict(settings["model"])
-    variables = {"params": trees["ema"], "frozen": trees["frozen"], "state": trees["state"]}
-    facts = Facts(settings.get("data", {}).get("normalize"), record.get("step"))
-    return config, config.build(), variables, facts
-
-
-def _saved(name: str | Path) -> tuple[Any, Any, dict[str, Any], Facts]:
-    folder = Path(name)
-    if folder.is_dir() and not any(folder.glob("model*.safetensors*")):
-        raise InputError(f"{name} is not a model folder: it holds no checkpoints of a training run and no weights.")
-    if not folder.is_dir() and not is_hub_name(name):
-        raise InputError(f"{name} is not a model folder, nor the name of a model on the Hugging Face hub.")
-    try:
-        return from_pretrained(name)
-    except InputError as error:
-        if folder.is_dir():
-            raise
-        raise InputError(f"{name} is not a model folder here, and the hub does not give it: {error}") from error
+def _tokenizer(config: Any) -> Any | None:
+    return None if getattr(config, "text", None) is None else config.text.load_tokenizer()
 
 
 def frames(name: str, seconds: float, sample_rate: int) -> int:

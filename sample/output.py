@@ -42,12 +42,13 @@ class Output:
         With `exact` its samples are written as they are, also those beyond full scale.
         """
         path = self.folder / f"{name}.wav"
-        files.write(path, sound, self.sample_rate, tags, exact=exact)
         title = textwrap.shorten(title, 90, placeholder=" …")
         with warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             plots.spectrogram(path.with_suffix(".png"), np.clip(sound, -1, 1), self.sample_rate, title)
+        # Last: a sound that is there has its picture.
+        files.write(path, sound, self.sample_rate, tags, exact=exact)
         beyond = 0.0 if exact else float(np.mean(np.abs(sound) > 1))
         self.written += 1
         self.clipped += beyond > MUCH

@@ -1,4 +1,4 @@
-"""From a generation to files: compiling, the progress bar, names, and what is said at the end."""
+"""From a generation to files: what is there already, compiling, the progress bar, names, what is said at the end."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from archijax import cli
+from archijax.audio import files
+from archijax.errors import InputError
 from sample.generation import Generation
 from sample.output import Output, slugs
+from sample.work import digest
 
 
 def write(
@@ -20,6 +23,7 @@ def write(
     stem: str | None = None,
     seconds: float | None = None,
     exact: bool = False,
+    made_of: str | None = None,
 ) -> None:
     """Makes the sounds of `run(progress)`, (number of the prompt, item, sound) each, and writes each as it is made.
 
@@ -28,11 +32,12 @@ def write(
         stem: beginning of the files' names, by default the prompt.
         seconds: of new sound in each, by default all of it.
         exact: for :meth:`Output.write`.
+        made_of: what else the sounds depend on beside prompt and item, for :func:`finished`.
     """
     settings, guidance = generation.settings, generation.guidance
     cli.say("compiling …")
     compiled = generation.compile()
-    names = slugs(generation.prompts) if stem is None else [stem] * len(generation.prompts)
+    names = _names(generation, stem)
     began, writing, made = time.perf_counter(), 0.0, 0.0
     with cli.bar(steps, "sampling", "step") as bar:
         for number, item, sound in run(bar.update):
@@ -41,8 +46,10 @@ def write(
             facts = f"seed {settings.seed}, item {item}, {settings.num_steps} steps, guidance {scale:g}"
             if settings.sampler != "ddim":
                 facts += f", sampler {settings.sampler}"
+            if made_of is not None:
+                facts += f", made of {digest(made_of, prompt, str(item))}"
             tags = {"comment": facts, "software": "archijax", **({"title": prompt} if prompt else {})}
-            output.write(f"{names[number]}_seed{settings.seed}_{item:03d}", sound, prompt or facts, tags, exact)
+            output.write(names[number, item], sound, prompt or facts, tags, exact)
             made += len(sound) / output.sample_rate if seconds is None else seconds
             writing += time.perf_counter() - finished
     took = time.perf_counter() - began - writing
@@ -51,3 +58,25 @@ def write(
         f"made {made:.1f} s of sound in {took:.1f} s, {made / took:.3g} times as fast as real time, after "
         f"{compiled:.1f} s of compilation; writing the files took {writing:.1f} s."
     )
+
+
+def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
+    """(number of the prompt, item) of the sounds that are there already, made of the same; says so of each."""
+    found = set()
+    for (number, item), name in _names(generation).items():
+        path = output.folder / f"{name}.wav"
+        try:
+            comment = files.info(path).tags.get("comment", "")
+        except InputError:
+            continue
+        if comment.endswith(f"made of {digest(made_of, generation.prompts[number].strip(), str(item))}"):
+            cli.say(f"{path} is there, made of the same by the same: skipped.")
+            found.add((number, item))
+    return found
+
+
+def _names(generation: Generation, stem: str | None = None) -> dict[tuple[int, int], str]:
+    """The names of files of (number of the prompt, item)."""
+    stems = slugs(generation.prompts) if stem is None else [stem] * len(generation.prompts)
+    seed = generation.settings.seed
+    return {(number, item): f"{stems[number]}_seed{seed}_{item:03d}" for number, item in generation.items}

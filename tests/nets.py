@@ -37,3 +37,24 @@ def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
         "tokens": tokens,
         "token_mask": jnp.arange(6) < 2 + jnp.arange(count)[:, None] % 4,
     }
+
+
+# An autoencoder of 4 samples per frame, and a diffusion model of its latents.
+AUTOENCODER = aj.AutoEncoderConfig(
+    aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4),
+    aj.BottleneckConfig(channels=3),
+    sample_rate=8000,
+    channels=1,
+    length=64,
+)
+LATENT_MODEL = aj.LatentConfig(
+    unet=aj.UNetConfig(
+        channels=(8,), factors=(1,), items=(1,), cross_attentions=(1,), attention_heads=2, attention_features=4,
+        resnet_groups=4, modulation_features=16,
+    ),
+    sample_rate=8000,
+    channels=1,
+    length=64,
+    text=aj.TextConfig(max_length=24, features=8, num_layers=1, num_heads=2),
+    autoencoder=AUTOENCODER,
+)  # fmt: skip

@@ -171,3 +171,16 @@ def test_a_folder_without_checkpoints_is_not_a_model_folder(saved, tmp_path):
     truncate(data_file(tmp_path / "checkpoints" / "3" / "ema"))
     with pytest.raises(InputError, match="cannot be read"):
         restore_weights(tmp_path)
+
+
+def test_some_on_the_way_and_the_best_stay(tmp_path):
+    def keep(scores):
+        checkpoints = Checkpoints(tmp_path, keep=2, keep_every=4, keep_best=1)
+        for step, score in scores.items():
+            checkpoints.save(step, {"params": {"w": np.ones(3)}}, {}, score)
+        checkpoints.close()
+        return steps(tmp_path)
+
+    assert keep({1: 5.0, 2: 3.0, 3: 4.0, 4: 4.5, 5: None, 6: float("nan")}) == [2, 4, 5, 6]
+    # The scores are known from the files.
+    assert keep({7: 3.5, 8: 6.0, 9: 2.5, 10: 6.0}) == [4, 8, 9, 10]

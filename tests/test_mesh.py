@@ -15,9 +15,13 @@ from train.state import TrainState
 from train.step import make_train_step
 
 
-@pytest.mark.parametrize("fsdp", [1, 4, 8])
+@pytest.mark.parametrize("fsdp", [1, 8])
 def test_a_mesh_of_eight_devices_equals_one(fsdp):
     equals_one_device(MeshParallel(16, fsdp, small=0))
+
+
+def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
+    equals_one_device(MeshParallel(64, 4, small=0, accumulate=4), accumulate=4)
 
 
 def test_a_real_net_is_really_split():
@@ -31,7 +35,6 @@ def test_a_real_net_is_really_split():
     results = {}
     for name, devices in {
         "pmap": Pmap(8),
-        "data": MeshParallel(8),
         "data x fsdp": MeshParallel(8, 4, small=64),
     }.items():
         compiled, spread = devices.compile(step(devices.axis)), devices.put_state(state)

@@ -35,6 +35,7 @@ CONFIGS = {
     "diffusion_autoencoder": aj.DiffusionAEConfig(
         **SOUND, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
     ),
+    "latent": aj.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
     "magnitude_autoencoder": aj.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
 }

@@ -12,8 +12,10 @@ from archijax.audio import files
 from archijax.checkpoints import Checkpoints
 from archijax.config import to_dict
 from sample.__main__ import main
-from sample.model import Loaded, load
-from sample.reconstruct import coder, sound_files
+from sample.coding import analysis, synthesis
+from sample.model import load
+from sample.settings import Settings
+from sample.work import measured, sound_files
 
 LENGTH, RATE = 128, 8000
 
@@ -33,7 +35,7 @@ def model(tmp_path_factory):
     variables = jax.device_get(config.build().init(jax.random.key(1), batch))
     checkpoints = Checkpoints(folder / "checkpoints")
     state = {"params": variables["params"], "ema": variables["params"], "frozen": {}, "state": variables["state"]}
-    record = {"step": 7, "config": {"model": to_dict(config), "data": {"normalize": -20.0}}}
+    record = {"step": 7, "config": {"model": to_dict(config), "data": {"normalize": -3.0}}}
     checkpoints.save(7, state, record)
     checkpoints.close()
     return folder
@@ -68,38 +70,23 @@ def test_files_folders_and_patterns_are_reconstructed_and_measured(model, tmp_pa
     assert "mean of 3 sounds: SI-SDR" in said
 
 
-def test_long_sounds_are_coded_by_parts_that_fade_into_each_other(model):
+def test_a_sound_of_one_part_is_what_the_model_makes_of_it(model):
     loaded = load(model, ("autoencoder",))
-
-    class Same:
-        def reconstruct(self, variables, audio):
-            assert audio.shape == (4, LENGTH, 1)
-            return audio
-
-    same = coder(Loaded(loaded.config, Same(), {}, None, loaded.facts), batch_size=4)
-    for length in (1, LENGTH - 1, LENGTH, LENGTH + 1, 7 * LENGTH + 3):
-        sound = np.random.default_rng(length).uniform(-0.5, 0.5, (length, 1)).astype(np.float32)
-        np.testing.assert_allclose(same(sound), sound, atol=1e-6)
-
-    # A sound of one part is what the model makes of it, at the loudness it was trained for.
-    plain = Loaded(loaded.config, loaded.model, loaded.variables, None)
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (LENGTH, 1)).astype(np.float32)
     expected = jax.jit(loaded.model.reconstruct)(loaded.variables, jnp.asarray(sound)[None])[0]
-    np.testing.assert_allclose(coder(plain, batch_size=1)(sound), expected, atol=1e-5)
-    code = coder(loaded, batch_size=1)
-    np.testing.assert_allclose(code(sound), code(sound * 2) / 2, atol=1e-5)
+    made = synthesis(loaded, Settings())(analysis(loaded)(sound))
+    np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
-def test_there_is_no_seam_where_parts_meet(model):
-    """A part that comes out scaled by its number changes over slowly, not at a seam."""
-    loaded = load(model, ("autoencoder",))
-
-    class Stairs:
-        def reconstruct(self, variables, audio):
-            return audio * jnp.arange(1.0, 5.0)[:, None, None]
-
-    made = coder(Loaded(loaded.config, Stairs(), {}, None), batch_size=4)(np.ones((4 * LENGTH, 1), np.float32) * 0.1)
-    assert np.abs(np.diff(made[: 3 * LENGTH, 0])).max() < 0.1 / (LENGTH // 8)
+def test_long_sounds_are_measured_by_pieces(monkeypatch):
+    sound = np.random.default_rng(0).normal(0, 0.1, (40000, 2)).astype(np.float32)
+    made = sound + np.random.default_rng(1).normal(0, 0.01, sound.shape).astype(np.float32)
+    whole = measured(made, sound)
+    monkeypatch.setattr("sample.work.PIECE", 2**14)
+    pieces = measured(made, sound)
+    assert pieces["SI-SDR"] == pytest.approx(metrics.si_sdr(made[None], sound[None])[0], abs=1e-6)
+    for name, value in whole.items():
+        assert pieces[name] == pytest.approx(value, rel=0.15)
 
 
 def test_bad_input_is_told_in_one_sentence(model, tmp_path, capsys):
@@ -116,9 +103,10 @@ def test_bad_input_is_told_in_one_sentence(model, tmp_path, capsys):
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
     good = write(tmp_path / "good.wav", 0.02)
     fails("1 of 2 files could not be read", tmp_path / "nan.wav", good)
+    fails("No file is named")
     assert (tmp_path / "out" / "good.wav").exists()
     assert main(["generate", "--model", str(model), "--out", str(tmp_path / "out")]) == 2
-    assert "holds a model of kind 'autoencoder': 'diffusion' is needed" in capsys.readouterr().err
+    assert "holds a model of kind 'autoencoder': 'diffusion' or 'latent' is needed" in capsys.readouterr().err
 
 
 def test_a_file_named_twice_is_one(tmp_path):

@@ -93,7 +93,20 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     header = files.info(tmp_path / "all" / "drums_seed0_003.wav")
     assert (header.sample_rate, header.channels) == (RATE, 2)
     assert header.tags["title"] == "drums"
-    assert header.tags["comment"] == "seed 0, item 3, 5 steps, guidance 3"
+    assert header.tags["comment"].startswith("seed 0, item 3, 5 steps, guidance 3, made of ")
+
+    # What is there is not made again, unless by other settings.
+    (alone,) = (tmp_path / "one").glob("*.wav")
+    before = alone.stat().st_mtime_ns
+    assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3") == 0
+    assert f"{alone} is there, made of the same by the same: skipped." in capsys.readouterr().err
+    assert alone.stat().st_mtime_ns == before
+    assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "2", "--count", "2") == 0
+    said = capsys.readouterr()
+    assert "skipped" in said.err
+    assert said.out.split() == [str(tmp_path / "one" / "drums_seed0_002.wav")]
+    assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3", "--guidance", "2") == 0
+    assert "skipped" not in capsys.readouterr().err
 
 
 def test_generate_equals_the_models_own_sampling(loaded):

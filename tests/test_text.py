@@ -3,10 +3,14 @@ import subprocess
 import sys
 
 import huggingface_hub.constants
+import jax
 import numpy as np
 import pytest
+from nets import TEXT_MODEL
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+import archijax as aj
+from archijax.config import from_dict, to_dict
 from archijax.errors import InputError
 from archijax.text import load_tokenizer, tokenize
 
@@ -106,6 +110,55 @@ def test_refuses_what_is_no_list_of_texts(byte_tokenizer, texts):
 def test_refuses_no_length(byte_tokenizer):
     with pytest.raises(InputError, match="max_length is 0"):
         tokenize(byte_tokenizer, ["a"], 0)
+
+
+def test_learned_words_have_ids_below_zero(words):
+    tokenizer = load_tokenizer("bytes", learned=("<m>", "<m>s", "organ"))
+    tokens, mask = tokenize(tokenizer, ["a<m>s", "<m><m>s", "ab", "organ<m> organ", ""], max_length=5)
+    assert tokens.tolist() == [
+        [100, -2, 1, 0, 0],
+        [-1, -2, 1, 0, 0],
+        [100, 101, 1, 0, 0],
+        [-3, -1, 35, -3, 1],
+        [1, 0, 0, 0, 0],
+    ]
+    assert mask.sum(axis=1).tolist() == [3, 3, 3, 5, 1]
+    assert tokenize(tokenizer, ["abc<m>"], max_length=3)[0].tolist() == [[100, 101, 1]]
+    tokens, _ = tokenize(load_tokenizer(words, learned=("<m>",)), ["warm <m> organ", "<m>, </s>"], max_length=6)
+    assert tokens[0].tolist() == [3, -1, 4, 1, 0, 0]
+    assert list(tokens[1]).count(1) == 1, "an end token spelled in the text is not one"
+
+
+def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
+    encoder = aj.T5Encoder(TEXT_MODEL.text.t5())
+    tokens = np.array([[70, 5, 80, 1], [70, 71, 1, 0]], np.int32)
+    mask = tokens > 0
+    params = jax.jit(encoder.init)(jax.random.key(0), tokens, mask)["params"]
+    learned = np.stack([np.zeros(8, np.float32), params["embed"]["embedding"][5]])
+    with_word = np.where(tokens == 5, -2, tokens)
+    read = jax.jit(lambda *given: encoder.apply({"params": params}, *given))
+    np.testing.assert_allclose(read(with_word, mask, learned), read(tokens, mask), atol=1e-6)
+
+    # A frozen encoder lets the gradient through to the word, in the text that has it.
+    model = aj.DiffusionModel(net=None, embedder=encoder, pretrained=lambda: params, learned=2)
+    batch = {"tokens": with_word, "token_mask": mask}
+
+    def text(learned):
+        variables = {"params": {"learned": learned}, "frozen": {"embedder": params}}
+        return model.conditioning(variables, batch)["embedding"][:, 0, 0]
+
+    (other, word), without = np.abs(jax.jit(jax.jacrev(text))(learned))
+    assert word.min() > 0
+    assert other.max() == without.max() == 0
+
+
+def test_learned_words_are_optional_and_differ():
+    settings = to_dict(TEXT_MODEL)
+    del settings["text"]["learned"]
+    assert from_dict(settings) == TEXT_MODEL
+    for words in (("<m>", "<m>"), ("",)):
+        with pytest.raises(InputError, match=r"text\.learned is"):
+            aj.TextConfig(learned=words)
 
 
 def test_importing_it_is_quiet():

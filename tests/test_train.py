@@ -1,5 +1,6 @@
 """The training program: what it writes, how it resumes, what it says."""
 
+import dataclasses
 import json
 import os
 import random
@@ -17,8 +18,10 @@ import soundfile
 
 from archijax.checkpoints import restore_weights, steps
 from archijax.config import KINDS
-from train.__main__ import main
+from train.__main__ import load_config, main
 from train.logs import MetricsLog
+from train.loop import train
+from train.mesh import SMALL
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,10 +152,18 @@ def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
 
 def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path, capsys):
     arguments = command(setting, tmp_path, "--sample-prompts", "", "--sample-seconds", "0.1")
-    assert main(arguments) == 0
+    assert main([*arguments, "--profile", "2"]) == 0
     assert "compiling" in capsys.readouterr().err
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*")}
-    assert names == {"config.json", "manifest.json", "metrics.jsonl", "checkpoints", "samples"}
+    assert names == {
+        "config.json",
+        "manifest.json",
+        "metrics.jsonl",
+        "speed.jsonl",
+        "profile",
+        "checkpoints",
+        "samples",
+    }
     assert steps(tmp_path / "checkpoints") == [5, 10, 12]
     for step in (5, 10, 12):
         sound, rate = soundfile.read(tmp_path / "samples" / f"step_{step:07d}_0.wav")
@@ -161,6 +172,10 @@ def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path
     metrics = [json.loads(line) for line in lines(tmp_path)]
     assert [line["step"] for line in metrics] == [3, 6, 9, 12]
     assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate", "noise", "skipped"}
+    speed = [json.loads(line) for line in (tmp_path / "speed.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in speed] == [3, 6, 9, 12]
+    assert all(line[f"seconds_{part}"] >= 0 for line in speed for part in ("data", "compute", "wait"))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     record, _ = restore_weights(tmp_path, parts=())
     assert record["config"]["optimizer"]["warmup_steps"] == 5
 
@@ -178,7 +193,7 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
     arguments = command(setting, tmp_path, "--model.broken-from", "6", "--max-skipped", "4", "--steps", "30")
     assert main(arguments) == 3
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "not finite for 4 steps in a row, up to step 10" in message
+    assert "not finite for 4 steps in a row, up to step 10; first in that step: the loss itself" in message
     _, trees = restore_weights(tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trees))
     metrics = [json.loads(line) for line in lines(tmp_path)]
@@ -186,9 +201,37 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
     assert metrics[-1]["loss"] is None
 
 
+def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
+    config = load_config(setting / "toy.py")
+    # Wide enough that its parameters are split.
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, width=SMALL), log_every=1, checkpoint_every=9, validation=0.4
+    )
+
+    def run(name, devices, **changes):
+        given = dataclasses.replace(config, **changes)
+        assert train(given, setting / "audio", tmp_path / name, devices=jax.devices()[:devices]) == 0
+
+    run("moved", 8, steps=4)
+    run("moved", 4, steps=8, parallel="mesh", fsdp=2)
+    run("moved", 1, accumulate=2)
+    run("whole", 1)
+    parts = ("params", "ema", "opt_state")
+    ours, whole = (restore_weights(tmp_path / name, parts=parts)[1] for name in ("moved", "whole"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, whole)
+    logs = [[json.loads(line) for line in lines(tmp_path / name)] for name in ("moved", "whole")]
+    assert [[line["step"] for line in log if "validation_loss" in line] for log in logs] == [[4, 8, 9, 12], [9, 12]]
+    for one, two in zip(*logs, strict=True):
+        two = {"validation_loss": one["validation_loss"], **two} if "validation_loss" in one else two
+        assert one == pytest.approx(two, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["--fsdp", "2"], "fsdp must be 1 unless parallel is mesh, not 2"),
+        (["--parallel", "mesh", "--fsdp", "3"], "fsdp must divide the 8 devices, not be 3"),
+        (["--process", "1"], "--coordinator, --processes and --process belong together"),
         (["--optimizer.lerning-rate", "3"], "did you mean --optimizer.learning-rate?"),
         (["--model.widht=3"], "did you mean --model.width?"),
         (["--batch-size", "many"], "--batch-size: invalid literal for int"),
@@ -239,7 +282,7 @@ def test_a_full_disk_is_one_sentence(setting, tmp_path, capsys):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
     try:
-        assert main(command(setting, tmp_path, "--model.width", "30000")) == 2
+        assert main(command(setting, tmp_path, "--model.width", "30000", "--checkpoint-every", "1")) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     error = capsys.readouterr().err
@@ -266,3 +309,12 @@ def test_metrics_are_means_and_a_cut_line_is_dropped(tmp_path):
     MetricsLog(path, every=2, resumed=3).close()
     assert lines(tmp_path) == [first]
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_pairs_are_divided_after_they_are_added(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, every=2)
+    log.add(1, {"rare": (2.0, 0.5), "never": (0.0, 0.0)})
+    log.add(2, {"rare": (1.0, 0.25), "never": (0.0, 0.0)})
+    log.close()
+    assert lines(tmp_path) == ['{"step": 2, "never": null, "rare": 4.0}']

@@ -38,11 +38,11 @@ def make_batch(size=8, seed=0):
     return {"audio": np.random.default_rng(seed).standard_normal((size, 16, 2)).astype(np.float32)}
 
 
-def start(config=None, ema=None, axis=None, steps=100):
+def start(config=None, ema=None, axis=None, steps=100, accumulate=1):
     config, ema = config or OptimizerConfig(learning_rate=1e-2), ema or EmaConfig(start=0, every=1)
     model, optimizer = Toy(), direction(config)
     state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer)
-    return state, make_train_step(model, optimizer, schedule(config, steps), ema, axis)
+    return state, make_train_step(model, optimizer, schedule(config, steps), ema, axis, accumulate)
 
 
 def close(one, two, tolerance=1e-5):
@@ -50,18 +50,23 @@ def close(one, two, tolerance=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, two)
 
 
-def equals_one_device(devices):
+def equals_one_device(devices, accumulate=1):
     """Takes 20 steps on the devices and beside them on one, compares, and returns both states."""
     root = jax.random.key(7)
     state, step = start()
     single, spread = jax.jit(step), devices.put_state(jax.device_get(state))
-    mapped = devices.compile(start(axis=devices.axis)[1])
+    mapped = devices.compile(start(axis=devices.axis, accumulate=accumulate)[1])
     for index in range(20):
-        batch = make_batch(16, index)
+        batch = make_batch(16 * accumulate, index)
         state, metrics = single(state, batch, root)
         spread, spread_metrics = mapped(spread, devices.put_batch(batch), root)
         close(metrics, devices.get(spread_metrics))
-    close(state, devices.get(spread))
+    final = devices.get(spread)
+    if accumulate > 1:
+        # The model's own state follows the parts.
+        assert final.state["count"] == 20 * accumulate
+        final = final.replace(state=state.state)
+    close(state, final)
     return state, spread
 
 
@@ -72,6 +77,10 @@ def test_eight_devices_equal_one():
     assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(spread))
 
 
+def test_parts_of_a_batch_equal_the_whole():
+    equals_one_device(Pmap(batch_size=32, accumulate=2), accumulate=2)
+
+
 def test_jit_agrees_with_the_plain_call():
     state, step = start()
     close(step(state, make_batch(), jax.random.key(0)), jax.jit(step)(state, make_batch(), jax.random.key(0)))
@@ -80,6 +89,8 @@ def test_jit_agrees_with_the_plain_call():
 def test_the_batch_must_divide_over_the_devices():
     with pytest.raises(InputError, match="multiple of the 8 devices, not 12: 8 would do"):
         Pmap(batch_size=12)
+    with pytest.raises(InputError, match="8 devices times accumulate 2, not 24: 16 would do"):
+        Pmap(batch_size=24, accumulate=2)
 
 
 def test_item_keys_do_not_depend_on_the_split():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 
 from archijax import cli
@@ -21,8 +22,11 @@ was stopped.
 python -m train CONFIG.py --help lists every setting with its value in that file; any of them can be overridden, as in
 --optimizer.learning-rate 3e-4.
 
-exit status: 0 finished, 2 wrong input or unwritable output, 3 diverged, 130 or 143 stopped by Ctrl-C or SIGTERM after
-saving (the same command continues)."""
+Several processes, on one machine or many, train together when each is started with the same command and --distributed
+(Slurm, Kubernetes, Open MPI and Cloud TPU say which they are) or --coordinator, --processes and --process.
+
+exit status: 0 finished; 2 wrong input or unwritable output, 3 diverged: starting again would not help; 130 or 143
+stopped by Ctrl-C or SIGTERM after saving, 75 another of several processes was lost: the same command continues."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +35,19 @@ class Command:
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: Path
-    """Folder of audio files, nested in any way."""
+    """Folder of audio files, nested in any way; of a latent model also one of latents, from python -m train.encode."""
     out: Path
     """Folder of the run: settings, metrics, checkpoints and samples."""
+    dry_run: bool = False
+    """Print parameters, operations, memory per device and sharding of this training instead of starting it."""
+    distributed: bool = False
+    """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU has started."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that train together, where the environment does not say it."""
+    processes: int | None = None
+    """How many they are."""
+    process: int | None = None
+    """Which of them this one is, from 0."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,13 +60,29 @@ def main(arguments: list[str] | None = None) -> int:
             return 0 if arguments else 2
         command = parse(arguments)
         # Orbax, matplotlib and the rest are imported once it is clear that there is something to do.
-        from train.loop import Diverged, train
+        from train import hosts
+
+        if command.distributed or (command.coordinator, command.processes, command.process) != (None, None, None):
+            hosts.join(command.coordinator, command.processes, command.process)
+        if command.dry_run:
+            from train.plan import plan
+
+            print(plan(command.config))
+            return 0
+        from train.health import Diverged
+        from train.loop import train
 
         try:
             return train(command.config, command.data, command.out)
         except Diverged as error:
             cli.say(str(error))
             return 3
+        except (InputError, OSError):
+            raise
+        except Exception as error:
+            if jax.process_count() > 1:
+                hosts.give_up(error)
+            raise
 
     return cli.run(program, interrupted="interrupted; the same command continues from the last checkpoint.")
 

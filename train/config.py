@@ -70,6 +70,20 @@ class TrainConfig:
     """How parameters are averaged."""
     batch_size: int = 32
     """Clips per step, over all devices."""
+    accumulate: int = 1
+    """Parts that each device takes its clips in, one after the other, for less memory."""
+    parallel: Literal["pmap", "mesh"] = "pmap"
+    """pmap: every device holds the whole state. mesh: groups of `fsdp` devices share it, split between them."""
+    fsdp: int = 1
+    """Of mesh: devices that share one copy of parameters, average and optimizer."""
+    init_from: str | None = None
+    """Model whose weights a new run starts from, as far as they have its names and shapes: a run's folder, a saved
+    model's, or a name on the Hugging Face hub."""
+    autoencoder: str | None = None
+    """Of a latent model: the trained autoencoder, given likewise, with the settings of model.autoencoder."""
+    trained: tuple[str, ...] = ()
+    """Parameters that are trained, by their first names such as net, embedder or learned; empty for all. The others
+    stay what init_from has made them."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
     seed: int = 0
@@ -78,12 +92,24 @@ class TrainConfig:
     """The run stops after so many steps in a row whose loss or gradient is not finite (such updates are skipped)."""
     log_every: int = 50
     """Steps from one line of metrics.jsonl to the next; a line holds the means since the one before."""
+    profile: int = 0
+    """Steps to trace with jax.profiler once the run is under way, to OUT/profile."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard, to OUT/tensorboard."""
     checkpoint_every: int = 2_000
     """Steps from one checkpoint, and its samples, to the next."""
     keep_checkpoints: int = 3
     """How many of the last checkpoints stay on disk."""
+    keep_every: int = 0
+    """Checkpoints of steps that this divides stay too; 0 for none."""
+    keep_best: int = 0
+    """As many of the lowest validation loss, or without validation of the lowest loss, stay too."""
+    validation: float = 0.0
+    """Part of the files that is held out of training, for the loss on them."""
+    validate_every: int = 2_000
+    """Steps from one validation to the next; there is one at each checkpoint, too."""
+    validation_batches: int = 8
+    """Batches that the validation loss is over at most, always the same with the same noise."""
     sample_prompts: tuple[str, ...] = ("",)
     """One sample per prompt is written at each checkpoint; an unconditional model takes only empty prompts, and an
     autoencoder reconstructs as many sounds."""
@@ -96,24 +122,36 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in (
-            "batch_size", "steps", "max_skipped", "log_every", "checkpoint_every", "keep_checkpoints", "sample_steps",
+            "batch_size", "accumulate", "fsdp", "steps", "max_skipped", "log_every", "checkpoint_every",
+            "keep_checkpoints", "sample_steps", "validate_every", "validation_batches",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.parallel == "mesh" or self.fsdp == 1, "fsdp", self.fsdp, "1 unless parallel is mesh")
+        for name in ("keep_every", "keep_best", "profile"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
         _require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
         for name in ("sample_rate", "channels", "length"):
             ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
             if theirs is not None and ours != theirs:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
+        if self.autoencoder is not None and not hasattr(self.model, "autoencoder"):
+            raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
+        if getattr(self.model, "text", None) is None and self.data.prompt is not None:
+            raise InputError(
+                f"data.prompt is {self.data.prompt!r}, but the model has no text conditioning: leave it out."
+            )
         if getattr(self.model, "text", None) is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
             )
 
 
-# A run may be continued with other values of these: they change neither the updates nor the data.
+# A run may be continued with other values of these: they change the data not at all, and updates by rounding alone.
 FREE = {
-    "max_skipped", "log_every", "tensorboard", "checkpoint_every", "keep_checkpoints",
+    "accumulate", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "checkpoint_every",
+    "keep_checkpoints", "keep_every", "keep_best", "validate_every", "validation_batches", "profile",
     "sample_prompts", "sample_steps", "sample_guidance", "sample_seconds", "data.workers", "data.prefetch",
 }  # fmt: skip
 
@@ -131,22 +169,30 @@ def as_json(config: TrainConfig) -> dict:
 
 def differences(ours: dict, theirs: dict) -> list[str]:
     """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
-    ours, theirs = _dotted(ours), _dotted(theirs)
+    ours, theirs = dotted(ours), dotted(theirs)
     # A schedule that ends at the last step depends on which that is.
     free = FREE | ({"steps"} if ours["optimizer.schedule"] == "constant" else set())
     return [
         f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
         for name in sorted(ours.keys() | theirs.keys())
-        if name not in free and ours.get(name, ...) != theirs.get(name, ...)
+        if name not in free and _differ(ours, theirs, name)
     ]
 
 
-def _dotted(value: Any, name: str = "") -> dict[str, Any]:
+def _differ(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
+    if name in ours and name in theirs:
+        return ours[name] != theirs[name]
+    # A run from before there was a setting had it off.
+    return bool(ours.get(name, theirs.get(name)))
+
+
+def dotted(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dicts as one, its names joined by dots."""
     if not isinstance(value, dict):
         return {name: value}
     flat = {}
     for key, inner in value.items():
-        flat |= _dotted(inner, f"{name}.{key}" if name else key)
+        flat |= dotted(inner, f"{name}.{key}" if name else key)
     return flat
 
 

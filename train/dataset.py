@@ -14,7 +14,7 @@ import numpy as np
 from archijax.audio import files
 from archijax.audio.loudness import gain
 from archijax.errors import InputError
-from train.manifest import Manifest
+from train.manifest import Entry, Manifest
 from train.prompts import describe, prompt
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
@@ -32,6 +32,8 @@ class DataConfig:
     """Frames per crop; shorter files are followed by silence."""
     crop: Literal["random", "fixed"] = "random"
     """random: crops start anywhere. fixed: the file is cut into n crops, and prompts end with "i of n"."""
+    prompt: str | None = None
+    """Prompt of every crop, in place of those that tags make; None leaves it to them."""
     normalize: float | None = None
     """Root mean square in dBFS that each crop is brought to, as far as its peak stays within 1; None leaves it."""
     workers: int = 4
@@ -47,6 +49,38 @@ class DataConfig:
             raise InputError(f'data.crop is "{self.crop}", but must be "random" or "fixed".')
         if self.normalize is not None and self.normalize > 0:
             raise InputError(f"data.normalize is {self.normalize} dBFS, but loudness must be at most 0 (full scale).")
+
+
+class Sounds:
+    """Crops of the sound files of a manifest; what stands in their place has the same attributes and methods.
+
+    Attributes:
+        key: what they are called in a batch.
+        length: positions of a crop.
+    """
+
+    key = "audio"
+
+    def __init__(self, manifest: Manifest, config: DataConfig):
+        self.root, self.config, self.length = Path(manifest.root), config, config.length
+
+    def positions(self, entry: Entry) -> int:
+        """Positions in a file, between which random crops lie."""
+        return -(-entry.frames * self.config.sample_rate // entry.sample_rate)
+
+    def read(self, entry: Entry, start: int) -> np.ndarray:
+        """Float32 [length, channels] from a position of a file on. Raises InputError if it cannot be read."""
+        config = self.config
+        audio = files.read(
+            self.root / entry.path,
+            sample_rate=config.sample_rate,
+            channels=config.channels,
+            start=start,
+            frames=config.length,
+        )
+        if config.normalize is not None:
+            audio = audio * gain(audio, config.normalize)
+        return np.clip(audio, -1.0, 1.0)
 
 
 class Crops:
@@ -80,6 +114,7 @@ def batches(
     tokenize: Tokenize | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
+    source: "Sounds | None" = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
 
@@ -102,10 +137,11 @@ def batches(
       tokenize: from prompts to tokens [b, n] and mask [b, n], the same n every time. It runs in the caller's thread.
       shard_index: the number of this process, from 0.
       shard_count: the number of processes.
+      source: what reads the crops; None is the sounds of the manifest.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, and with ``tokenize`` also "tokens": int32 [b, n] and "token_mask":
-      bool [b, n].
+      {"audio": float32 [b, t, c] in [-1, 1]}, or of another source as it calls them, and with ``tokenize`` also
+      "tokens": int32 [b, n] and "token_mask": bool [b, n].
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
@@ -120,21 +156,23 @@ def batches(
         raise InputError(f"Process {shard_index} of {shard_count} does not exist; they are counted from 0.")
 
     def collate(items):
-        return {"audio": np.stack([audio for audio, _ in items]), "prompts": [text for _, text in items]}
+        return {source.key: np.stack([crop for crop, _ in items]), "prompts": [text for _, text in items]}
 
     def finish(batch):
+        crops = {source.key: batch[source.key]}
         if tokenize is None:
-            return {"audio": batch["audio"]}
+            return crops
         tokens, mask = tokenize(batch["prompts"])
-        return {"audio": batch["audio"], "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
+        return {**crops, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
 
     crops = Crops(manifest, config)
+    source = Sounds(manifest, config) if source is None else source
     return iter(
         grain.MapDataset.source(crops)
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(_Loader(manifest, config, crops))
+        .random_map(_Loader(manifest, config, crops, source))
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
         .to_iter_dataset(grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.prefetch))
@@ -170,8 +208,8 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 class _Loader:
     """Reads a crop and draws its prompt; called from several threads."""
 
-    def __init__(self, manifest, config, crops):
-        self.manifest, self.config, self.crops = manifest, config, crops
+    def __init__(self, manifest, config, crops, source):
+        self.manifest, self.config, self.crops, self.source = manifest, config, crops, source
         self.failed, self.lock = set(), threading.Lock()
 
     def __call__(self, crop, rng):
@@ -191,23 +229,17 @@ class _Loader:
         )
 
     def _read(self, file, i, count, rng):
-        entry, config = self.manifest.entries[file], self.config
-        frames = -(-entry.frames * config.sample_rate // entry.sample_rate)
-        if config.crop == "random":
-            start, position = int(rng.integers(max(1, frames - config.length + 1))), None
+        entry, source = self.manifest.entries[file], self.source
+        if self.config.crop == "random":
+            start, position = int(rng.integers(max(1, source.positions(entry) - source.length + 1))), None
         else:
-            start, position = i * config.length, (i + 1, count)
-        text = prompt(describe(entry.tags, entry.path), rng, position=position)
-        audio = files.read(
-            Path(self.manifest.root) / entry.path,
-            sample_rate=config.sample_rate,
-            channels=config.channels,
-            start=start,
-            frames=config.length,
-        )
-        if config.normalize is not None:
-            audio = audio * gain(audio, config.normalize)
-        return np.clip(audio, -1.0, 1.0), text
+            start, position = i * source.length, (i + 1, count)
+        given = self.config.prompt
+        if given is None:
+            text = prompt(describe(entry.tags, entry.path), rng, position=position)
+        else:
+            text = prompt({"title": given}, rng, drop=0.0, position=position)
+        return source.read(entry, start), text
 
     def _report(self, file, error):
         with self.lock:

@@ -1,4 +1,4 @@
-"""Metrics of a run: means over some steps, as lines of JSON and for TensorBoard."""
+"""Metrics and speed of a run: means over some steps, as lines of JSON and for TensorBoard."""
 
 import json
 import math
@@ -16,7 +16,7 @@ class MetricsLog:
     """Writes `metrics.jsonl`: every `every` steps one line with the means since the line before.
 
     The lines hold nothing that depends on the machine's speed, so that a resumed run writes the very file that an
-    uninterrupted one does.
+    uninterrupted one does. What does depend on it is in `speed.jsonl` beside it.
 
     Args:
         path: the file; lines after step `resumed` are dropped, they will be written again.
@@ -37,28 +37,39 @@ class MetricsLog:
         self.every = every
         self.window = {name: list(values) for name, values in (window or {}).items()}
         self._board = _board(tensorboard, resumed) if tensorboard else None
+        self._speed = path.with_name("speed.jsonl")
         _truncate(path, resumed)
         # Each line goes to the system at once: a killed run loses none.
         self._file = path.open("a", buffering=1)
 
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds one step's metrics. Values that are not finite are left out of the means."""
+    def add(self, step: int, metrics: Mapping[str, float | tuple[float, float]]) -> None:
+        """Adds one step's metrics, numbers or pairs (a, n) that stand for a / n.
+
+        Of pairs the sums are divided. Values that are not finite are left out of the means.
+        """
         # The loss first, for the eye.
         for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):
             total = self.window.setdefault(name, [0.0, 0])
             if name in LAST:
                 total[:] = [value, 1]
-            elif math.isfinite(value):
-                total[0] += value
-                total[1] += 1
+                continue
+            amount, weight = value if isinstance(value, tuple) else (value, 1)
+            if math.isfinite(amount):
+                total[0] += amount
+                total[1] += weight
         if step % self.every == 0:
             means = {name: total / count if count else None for name, (total, count) in self.window.items()}
             self.window = {}
             self._file.write(json.dumps({"step": step, **means}) + "\n")
-            self.show(step, means)
+            self._show(step, means)
 
-    def show(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes values for TensorBoard alone, such as speeds."""
+    def speed(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes how fast it goes."""
+        with self._speed.open("a") as file:
+            file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in values.items()}}) + "\n")
+        self._show(step, values)
+
+    def _show(self, step: int, values: Mapping[str, float | None]) -> None:
         if self._board:
             for name, value in values.items():
                 if value is not None:

@@ -1,15 +1,17 @@
 """The training step on a mesh of devices: the batch split over all of them, the state over some."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from archijax.errors import InputError
-from train.parallel import check_divides
+from train.config import TrainConfig
+from train.parallel import Pmap, check_divides
 
 DATA, FSDP = "data", "fsdp"
 SMALL = 2**12  # leaves of fewer values are not worth sending around
@@ -22,9 +24,11 @@ class MeshParallel:
     of it by the loop is as of :class:`train.parallel.Pmap`; here a state has the shapes that it has on the host.
 
     Args:
-        batch_size: items over all devices, a multiple of their number.
+        batch_size: items over all devices, a multiple of their number times `accumulate`.
         fsdp: devices that share one copy of the state, a divisor of their number; 1 copies it to each.
+        accumulate: parts that each device takes its share of the batch in.
         small: leaves of fewer values are copied to every device.
+        devices: those to use, by default all.
 
     Raises:
         InputError: numbers that do not divide.
@@ -32,13 +36,22 @@ class MeshParallel:
 
     axis = None
 
-    def __init__(self, batch_size: int, fsdp: int = 1, small: int = SMALL):
-        count = jax.device_count()
+    def __init__(
+        self,
+        batch_size: int,
+        fsdp: int = 1,
+        *,
+        accumulate: int = 1,
+        small: int = SMALL,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        self.devices = list(devices or jax.devices())
+        count = len(self.devices)
         if fsdp < 1 or count % fsdp:
             raise InputError(f"fsdp must divide the {count} devices, not be {fsdp}")
-        check_divides(batch_size, count)
+        check_divides(batch_size, count, accumulate)
         types = (AxisType.Auto, AxisType.Auto)
-        self.mesh = jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=types)
+        self.mesh = jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=types, devices=self.devices)
         self.fsdp, self.small = fsdp, small
         self.whole = NamedSharding(self.mesh, PartitionSpec())
         self.batch = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
@@ -61,24 +74,45 @@ class MeshParallel:
 
         return jax.jit(placed, donate_argnums=0)
 
+    def evaluate(self, function: Callable) -> Callable:
+        """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""
+        return jax.jit(function)
+
     def put_state(self, state: Any) -> Any:
         """A state of host arrays on the devices."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def put_batch(self, batch: dict) -> dict:
         """This process's part of a batch [b, ...], which is all of it with one process, over the devices."""
-        return {
-            name: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)) for name, leaf in batch.items()
-        }
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)), batch)
+
+    def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
+        """What `put_state` and `put_batch` make of a state and a batch, as shapes alone."""
+
+        def placed(leaf, sharding):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        state = jax.tree.map(lambda leaf: placed(leaf, self.sharding(leaf)), state)
+        return state, jax.tree.map(lambda leaf: placed(leaf, self.batch), batch)
 
     def get(self, tree: Any) -> Any:
-        """Copies what the step returned to the host, whole."""
-        from jax.experimental import multihost_utils
-
-        if jax.process_count() > 1:
-            return multihost_utils.process_allgather(tree, tiled=True)
-        return jax.device_get(tree)
+        """Copies what the step returned to the host, whole; of several processes all must ask for it together."""
+        return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+
+def spread(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
+    """Where a run's steps are taken, as its settings say. Raises InputError for numbers that do not divide."""
+    if config.parallel == "mesh":
+        return MeshParallel(config.batch_size, config.fsdp, accumulate=config.accumulate, devices=devices)
+    return Pmap(config.batch_size, accumulate=config.accumulate, devices=devices)
+
+
+def _whole(leaf: jax.Array) -> np.ndarray:
+    # Leaf by leaf: a state that is split because it does not fit on a device is never whole on one.
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.array(leaf)
+    return np.array(multihost_utils.process_allgather(leaf, tiled=True))

@@ -1,6 +1,7 @@
 """Where the training step runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,50 +12,76 @@ from archijax.errors import InputError
 AXIS = "devices"
 
 
-def check_divides(batch_size: int, devices: int) -> None:
-    """Raises InputError if a batch cannot be split over so many devices."""
-    if batch_size % devices:
+def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
+    """Raises InputError if a batch cannot be split over so many devices and parts."""
+    count = devices * accumulate
+    if batch_size % count:
+        parts = f" times accumulate {accumulate}" if accumulate > 1 else ""
         raise InputError(
-            f"batch_size must be a multiple of the {devices} devices, not {batch_size}: "
-            f"{batch_size - batch_size % devices or devices} would do."
+            f"batch_size must be a multiple of the {devices} devices{parts}, not {batch_size}: "
+            f"{batch_size - batch_size % count or count} would do."
         )
 
 
 class Pmap:
-    """Data parallel over this machine's devices: each holds the whole state and a slice of the batch.
+    """Data parallel over all devices: each holds the whole state and a slice of the batch.
 
-    The loop asks four things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
-    step made for `axis` into one over what they return, and `get` fetches what that returns.
+    The loop asks five things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
+    step made for `axis` into one over what they return, `evaluate` a function that changes nothing, and `get` fetches
+    what these return. Of several processes each gives its part of a batch, and the same state.
+
+    Args:
+        batch_size: items over all devices and processes.
+        accumulate: parts that each device takes its share of them in.
+        devices: those to use, by default all.
 
     Raises:
-        InputError: the batch size is not a multiple of the number of devices.
+        InputError: the batch size is not a multiple of the number of devices and parts.
     """
 
     axis = AXIS
 
-    def __init__(self, batch_size: int):
-        self.devices = jax.local_devices()
-        check_divides(batch_size, len(self.devices))
-        mesh = Mesh(np.array(self.devices), (AXIS,))
-        self.sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    def __init__(self, batch_size: int, *, accumulate: int = 1, devices: Sequence[jax.Device] | None = None):
+        self.devices = list(devices or jax.devices())
+        check_divides(batch_size, len(self.devices), accumulate)
+        self.local = [device for device in self.devices if device.process_index == jax.process_index()]
+        self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
         """The step over all devices; it donates the state that it is given."""
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
-    def put_state(self, state):
-        """Copies a state of host arrays to every device; leaves become [devices, ...]."""
-        count = len(self.devices)
+    def evaluate(self, function: Callable) -> Callable:
+        """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""
+        return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
+
+    def put_state(self, state: Any) -> Any:
+        """Copies a state of host arrays to every device; leaves become [devices of this process, ...]."""
+        count = len(self.local)
         stacked = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf))), state)
         return jax.device_put(stacked, self.sharding)
 
     def put_batch(self, batch: dict) -> dict:
-        """Splits a batch [b, ...] over the devices: [devices, b / devices, ...]."""
-        count = len(self.devices)
-        split = {name: leaf.reshape(count, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
-        return jax.device_put(split, self.sharding)
+        """Splits this process's batch [b, ...] over its devices: [devices, b / devices, ...]."""
+        return jax.device_put(jax.tree.map(self._split, batch), self.sharding)
 
-    def get(self, tree):
+    def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
+        """What `put_state` and `put_batch` make of a state and a batch, as shapes alone."""
+        count = len(self.local)
+
+        def stacked(leaf):
+            return jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype, sharding=self.sharding)
+
+        def split(leaf):
+            shape = (count, leaf.shape[0] // count, *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=self.sharding)
+
+        return jax.tree.map(stacked, state), jax.tree.map(split, batch)
+
+    def get(self, tree: Any) -> Any:
         """Copies what the step returned to the host: the first device's copy stands for all."""
         # Indexing x[0] would compute on all devices; a shard is there already.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
+
+    def _split(self, leaf: np.ndarray) -> np.ndarray:
+        return leaf.reshape(len(self.local), -1, *leaf.shape[1:])

@@ -35,7 +35,11 @@ class TrainState:
 
     @classmethod
     def create(
-        cls, variables: dict, optimizer: optax.GradientTransformation, groups: Sequence[Sequence[str] | None] = (None,)
+        cls,
+        variables: dict,
+        optimizer: optax.GradientTransformation,
+        groups: Sequence[Sequence[str] | None] = (None,),
+        trained: Sequence[str] = (),
     ) -> "TrainState":
         """The state before the first step.
 
@@ -43,14 +47,18 @@ class TrainState:
             variables: the collections that `model.init` returned.
             optimizer: that of the step.
             groups: the names, at the first level, of the parameters that each loss trains; None is all.
+            trained: names of those that the step changes; empty for all.
 
         Raises:
-            InputError: parameters that no loss trains, or more than one.
+            InputError: parameters that no loss trains, or more than one; names of none.
         """
         params = variables["params"]
-        trained = [name for names in groups for name in (params if names is None else names)]
-        if sorted(trained) != sorted(params):
-            raise InputError(f"the losses train {', '.join(trained)}: each of {', '.join(params)} once is needed")
+        named = [name for names in groups for name in (params if names is None else names)]
+        if sorted(named) != sorted(params):
+            raise InputError(f"the losses train {', '.join(named)}: each of {', '.join(params)} once is needed")
+        if unknown := set(trained) - set(params):
+            raise InputError(f"trained names {sorted(unknown)[0]!r}: the model has {', '.join(params)}")
+        groups = [kept for names in groups if (kept := restricted(names, trained)) != ()]
         return cls(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -65,6 +73,13 @@ class TrainState:
     def variables(self, params: Any) -> dict:
         """The model's collections with `params` (the parameters, or their average)."""
         return {"params": params, "frozen": self.frozen, "state": self.state}
+
+
+def restricted(names: Sequence[str] | None, trained: Sequence[str]) -> Sequence[str] | None:
+    """Those of a loss's names of parameters that are trained, where an empty `trained` and None are all."""
+    if not trained:
+        return names
+    return tuple(trained if names is None else (name for name in names if name in trained))
 
 
 def part(params: Any, names: Sequence[str] | None) -> Any:

@@ -9,7 +9,7 @@ import optax
 
 from train.config import EmaConfig
 from train.optimizer import average
-from train.state import TrainState, part
+from train.state import TrainState, part, restricted
 
 
 def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, count: int) -> jax.Array:
@@ -21,9 +21,13 @@ def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, coun
     return jax.vmap(lambda index: jax.random.fold_in(step_key, index))(first + jnp.arange(count, dtype=jnp.int32))
 
 
-def losses(model: Any) -> tuple[tuple[Callable, Sequence[str] | None], ...]:
-    """The model's losses with the names of the parameters that each trains: those it names, or its one for all."""
-    return getattr(model, "losses", ((model.loss, None),))
+def losses(model: Any, trained: Sequence[str] = ()) -> tuple[tuple[Callable, Sequence[str] | None], ...]:
+    """The model's losses with the names of the parameters that each trains: those it names, or its one for all.
+
+    Of these only the ones in `trained`, unless it is empty; a loss that is left with none is left out.
+    """
+    pairs = getattr(model, "losses", ((model.loss, None),))
+    return tuple((loss, kept) for loss, names in pairs if (kept := restricted(names, trained)) != ())
 
 
 def make_train_step(
@@ -32,6 +36,8 @@ def make_train_step(
     schedule: optax.Schedule,
     ema: EmaConfig,
     axis: str | None = None,
+    accumulate: int = 1,
+    trained: Sequence[str] = (),
 ) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, dict]]:
     """Makes `train_step(state, batch, root_key) -> (state, metrics)` for a model with `init` and `loss`.
 
@@ -44,10 +50,14 @@ def make_train_step(
         schedule: learning rate by step.
         ema: how the parameters are averaged.
         axis: name of the mapped axis over which the batch is split; None for a whole batch.
+        accumulate: parts that a batch is taken in, one after the other, for their mean gradient; its size is a
+            multiple. A loss that depends on its batch as a whole sees a part, and the model's state follows the parts.
+        trained: names of the parameters, at the first level, that it changes; empty for all.
 
     The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
-    float32 scalars: the model's, and loss, grad_norm (before clipping), learning_rate, skipped (all so far); the loss
-    and grad_norm of the losses after the first end in the names of their parameters, as in loss_discriminator.
+    float32 scalars: the model's, which may be pairs of sums to be divided once all items are in, and loss, grad_norm
+    (before clipping), learning_rate, skipped (all so far); the loss and grad_norm of the losses after the first end in
+    the names of their parameters, as in loss_discriminator.
     """
     if axis is not None and hasattr(model, "over"):
         model = model.over(axis)
@@ -56,17 +66,36 @@ def make_train_step(
         return tree if axis is None else jax.lax.pmean(tree, axis)
 
     def gradients(loss: Callable, names: Sequence[str] | None, variables: dict, keys: jax.Array, batch: dict) -> tuple:
-        def objective(trained):
-            params = trained if names is None else {**variables["params"], **trained}
-            return loss({**variables, "params": params}, keys, batch)
-
         trained = part(variables["params"], names)
-        (value, (metrics, new_state)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
-        # Counters in the model's state are the same everywhere and have no mean.
-        new_state = jax.tree.map(
-            lambda leaf: mean(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, new_state
-        )
-        return trained, mean(value), mean(metrics), mean(grads), new_state
+
+        def of_part(state: Any, keys: jax.Array, batch: dict) -> tuple[Any, tuple]:
+            def objective(trained):
+                params = trained if names is None else {**variables["params"], **trained}
+                return loss({**variables, "params": params, "state": state}, keys, batch)
+
+            (value, (metrics, state)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+            # Counters in the model's state are the same everywhere and have no mean.
+            state = jax.tree.map(lambda leaf: mean(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, state)
+            return state, (value, metrics, grads)
+
+        if accumulate == 1:
+            new_state, results = of_part(variables["state"], keys, batch)
+        else:
+            # Every part has items of every device, so that none waits for the others.
+            parts = jax.tree.map(
+                lambda leaf: leaf.reshape(-1, accumulate, *leaf.shape[1:]).swapaxes(0, 1), (keys, batch)
+            )
+
+            def add(carry: tuple, given: tuple) -> tuple[tuple, None]:
+                state, results = of_part(carry[0], *given)
+                return (state, jax.tree.map(jnp.add, carry[1], results)), None
+
+            _, shapes = jax.eval_shape(of_part, variables["state"], *jax.tree.map(lambda leaf: leaf[0], parts))
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            (new_state, total), _ = jax.lax.scan(add, (variables["state"], zeros), parts)
+            results = jax.tree.map(lambda leaf: leaf / accumulate, total)
+        value, metrics, grads = mean(results)
+        return trained, value, metrics, grads, new_state
 
     def train_step(state: TrainState, batch: dict, root_key: jax.Array) -> tuple[TrainState, dict]:
         count = jax.tree.leaves(batch)[0].shape[0]
@@ -75,14 +104,14 @@ def make_train_step(
         with jax.numpy_dtype_promotion("standard"):
             rate = jnp.asarray(schedule(state.step), jnp.float32)
         variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
-        for opt_state, (loss, names) in zip(state.opt_state, losses(model), strict=True):
-            trained, value, more, grads, new_state = gradients(loss, names, variables, keys, batch)
+        for opt_state, (loss, names) in zip(state.opt_state, losses(model, trained), strict=True):
+            old, value, more, grads, new_state = gradients(loss, names, variables, keys, batch)
             grad_norm = jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(grads)))
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
             # Optax mixes integers and floats inside.
             with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state = optimizer.update(grads, opt_state, trained)
-            moved = jax.tree.map(lambda old, update: old - rate.astype(old.dtype) * update, trained, updates)
+                updates, opt_state = optimizer.update(grads, opt_state, old)
+            moved = jax.tree.map(lambda leaf, update: leaf - rate.astype(leaf.dtype) * update, old, updates)
             params = moved if names is None else {**variables["params"], **moved}
             suffix = "_".join(["", *names]) if opt_states else ""
             metrics |= {**more, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}

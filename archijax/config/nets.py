@@ -140,11 +140,22 @@ class TextConfig:
     """Layers of the trained encoder."""
     num_heads: int = 4
     """Attention heads of the trained encoder."""
+    learned: tuple[str, ...] = ()
+    """Words such as "<mine>" that have a trained embedding of their own, beside those that the encoder knows."""
 
     def __post_init__(self):
         positive(self, "text", "max_length", "features", "num_layers", "num_heads")
         if not 0 <= self.mask_proba < 1:
             raise InputError(f"text.mask_proba is {self.mask_proba}: it must be at least 0 and below 1")
+        if "" in self.learned or len(set(self.learned)) < len(self.learned):
+            raise InputError(f"text.learned is {self.learned}: different words are needed, none of them empty")
+
+    def load_tokenizer(self) -> Any:
+        """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
+        # Takes seconds to import, and building a model does not need it.
+        from ..text import load_tokenizer
+
+        return load_tokenizer(self.tokenizer, learned=self.learned)
 
     def t5(self) -> T5Config:
         """The encoder's configuration."""

@@ -44,6 +44,8 @@ class DiffusionModel:
         process: the diffusion method.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that makes the embedding from tokens, or None.
         pretrained: a function that gives the embedder's parameters, which are then frozen; None trains them along.
+        learned: words with a trained embedding of their own (Gal et al. 2022, textual inversion): parameters "learned"
+            [learned, e], the embedder's third argument, be it frozen or not.
         embedding_mask_proba: how often training replaces an item's embedding by the net's fixed one, so that it
             can be guided. Nets without :class:`ClassifierFreeGuidance` need 0.
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
@@ -56,6 +58,7 @@ class DiffusionModel:
     process: GaussianProcess = field(default_factory=v_diffusion)
     embedder: nn.Module | None = None
     pretrained: Callable[[], Any] | None = None
+    learned: int = 0
     embedding_mask_proba: float = 0.0
     stratified: bool = False
     error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
@@ -71,6 +74,11 @@ class DiffusionModel:
                 params["embedder"] = initialize(self.embedder.init, embedder_key, tokens, mask)["params"]
             else:
                 frozen["embedder"] = self.pretrained()
+            if self.learned:
+                table = {**params, **frozen}["embedder"]["embed"]["embedding"]
+                draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.learned, table.shape[1]))
+                # As large as the embeddings that the encoder knows.
+                params["learned"] = jnp.std(table) * draw
         parts = {"params": params, "frozen": frozen}
         conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), parts)
         audio = jnp.asarray(batch["audio"], jnp.float32)
@@ -89,11 +97,12 @@ class DiffusionModel:
             keys: one key per item [b], so that an item's noise does not depend on its batch; or a single key.
 
         Returns:
-            (loss, (metrics, new_state)); the state is empty.
+            (loss, (metrics, new_state)): the loss by noise level, see :meth:`GaussianProcess.by_noise`; no state.
         """
         audio = batch["audio"]
         t, eps, masked = self.draw(per_item(keys, len(audio)), audio.shape[1:])
-        return self.loss_given(variables, batch, t, eps, masked), ({}, {})
+        errors = self.errors(variables, batch, t, eps, masked)
+        return jnp.mean(errors), (self.process.by_noise(errors, t), {})
 
     def draw(self, keys: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What a loss draws for items with keys [b] and shape [time, c]: times [b], noise, masks bool [b]."""
@@ -117,6 +126,17 @@ class DiffusionModel:
         masked: jax.Array | None = None,
     ) -> jax.Array:
         """The loss as a function of its draws: times t [b], noise eps [b, time, c], embeddings masked bool [b]."""
+        return jnp.mean(self.errors(variables, batch, t, eps, masked))
+
+    def errors(
+        self,
+        variables: dict[str, Any],
+        batch: dict[str, jax.Array],
+        t: jax.Array,
+        eps: jax.Array,
+        masked: jax.Array | None = None,
+    ) -> jax.Array:
+        """The loss of each item [b], as a function of the draws of :meth:`loss_given`."""
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
         if self.embedding_mask_proba > 0:
@@ -128,7 +148,7 @@ class DiffusionModel:
         if self.weight is not None:
             weight = self.weight(t).astype(jnp.float32)
             error = error * weight.reshape(-1, *(1,) * (error.ndim - 1))
-        return jnp.mean(error)
+        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
     def sample(
         self,
@@ -317,8 +337,9 @@ class DiffusionModel:
                 raise InputError("tokens were given to a model without a text encoder: it takes no prompt")
             return conditioning
         collection = "params" if self.pretrained is None else "frozen"
-        text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch))
-        if self.pretrained is not None:
+        learned = (variables["params"]["learned"],) if self.learned else ()
+        text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch), *learned)
+        if self.pretrained is not None and not self.learned:
             text = jax.lax.stop_gradient(text)
         if "embedding" in conditioning:
             text = jnp.concatenate([text, conditioning["embedding"].astype(text.dtype)], axis=1)

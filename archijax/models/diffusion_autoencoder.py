@@ -77,8 +77,9 @@ class DiffusionAE:
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
-        diffusion, _ = self.model.loss(variables, keys, self._given(batch, latent))
-        metrics = {"diffusion": diffusion, **{name: info[name] for name in ("kl", "commitment") if name in info}}
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._given(batch, latent))
+        known = {name: info[name] for name in ("kl", "commitment") if name in info}
+        metrics = {"diffusion": diffusion, **known, **by_noise}
         return diffusion + info["loss"], (metrics, {"encoder": state["state"]} if state else {})
 
     def loss_given(

@@ -62,7 +62,16 @@ class DiffusionUpsampler:
     ) -> jax.Array:
         """Sounds [b, time, c] from their own low-rate versions; keys as for :meth:`sample`, by default the same."""
         low = resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width)
-        return self.sample(variables, jax.random.key(0) if keys is None else keys, low, num_steps=num_steps)
+        made = self.sample(variables, jax.random.key(0) if keys is None else keys, low, num_steps=num_steps)
+        return self.consistent(made, low)
+
+    def consistent(self, made: jax.Array, low: jax.Array) -> jax.Array:
+        """A sound made [b, time * factor, c] with what the low-rate one [b, time, c] says of it put in its place.
+
+        made - reupsampled(made) + upsampled(low): below the low rate's half the spectrum is that of `low`, above it
+        the made one's (the range and null space of resampling; Wang, Yu & Zhang 2022).
+        """
+        return made - self.reupsampled(made) + self.upsampled(low)
 
     def upsampled(self, low: jax.Array) -> jax.Array:
         """The low-rate sound [b, time, c] at the high rate [b, time * factor, c]: what the net is given."""

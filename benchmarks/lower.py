@@ -1,0 +1,71 @@
+"""Lowers the training step and the sampler of the named configs for TPU and CUDA, from shapes alone.
+
+    python -m benchmarks.lower [configs/long.py configs/crisp.py:small ...]
+
+Neither a TPU nor a GPU is needed, nothing is allocated and no weights are read: `jax.export` makes the program that an
+accelerator's compiler would be given, or fails.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import numpy as np
+
+from train.__main__ import load_config
+from train.config import TrainConfig
+from train.plan import batch_shapes, state_shapes, training_step, unread
+from train.samples import Samples
+
+PLATFORMS = ("tpu", "cuda")
+NAMED = ("long", "crisp", "upsampler", "vocoder", "autoencoder", "unconditional")
+
+
+def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
+    """What lowers the training step and the sampler of a configuration, by name."""
+    model = unread(config.model.build())
+    state, batch = state_shapes(config, model), batch_shapes(config)
+    text = getattr(config.model, "text", None)
+
+    def tokenize(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(prompts), text.max_length)
+        return np.zeros(shape, np.int32), np.ones(shape, bool)
+
+    samples = Samples(model, config, None if text is None else tokenize, Path())
+    if samples.reconstructs:
+        count = len(samples.prompts)
+        samples.given = {"audio": jax.ShapeDtypeStruct((count, *batch["audio"].shape[1:]), batch["audio"].dtype)}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    keys = jax.eval_shape(lambda: samples.keys)
+    return {
+        "training step": lambda: _export(jax.jit(training_step(config, model)), state, batch, key),
+        "sampler": lambda: _export(samples.sample, state.variables(state.ema), keys, samples.given),
+    }
+
+
+def _export(function: Any, *shapes: Any) -> jax.export.Exported:
+    return jax.export.export(function, platforms=PLATFORMS)(*shapes)
+
+
+def main(places: list[str]) -> int:
+    """Lowers all, prints how long each took, and returns how many failed."""
+    failed = 0
+    for place in places or [f"configs/{name}.py" for name in NAMED]:
+        for what, lower in lowered(load_config(place)).items():
+            began = time.perf_counter()
+            try:
+                size = f"{len(lower().mlir_module_serialized) / 2**20:.1f} MiB"
+            except Exception as error:
+                failed += 1
+                size = f"FAILED: {str(error).strip().splitlines()[0][:300]}"
+            took = time.perf_counter() - began
+            print(f"{Path(place).stem:<14}{what:<15}{', '.join(PLATFORMS):<11}{took:6.1f} s  {size}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""Two processes train together; one is killed, the other stops; started again, both go on."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from test_train import ROOT, command, forget_the_toy, lines, setting  # noqa: F401
+
+from archijax.checkpoints import restore_weights, steps
+from archijax.errors import InputError
+from train import hosts
+from train.__main__ import main
+
+
+def start(setting, out, *overrides):  # noqa: F811
+    """Two processes of four devices each."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    return [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "train", *command(setting, out, *overrides),
+                "--coordinator", address, "--processes", "2", "--process", str(number),
+            ],
+            cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+
+
+def ends(processes):
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], errors
+
+
+def test_two_processes_agree_with_one_and_continue_when_one_was_killed(setting, tmp_path):  # noqa: F811
+    out, overrides = tmp_path / "two", ["--checkpoint-every", "10", "--log-every", "1", "--parallel", "mesh"]
+    processes = start(setting, out, "--steps", "100000", *overrides)
+    deadline = time.monotonic() + 120
+    while len(lines(out)) < 25 and time.monotonic() < deadline and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    codes, errors = ends(processes)
+    assert time.monotonic() - killed < 60
+    # JAX may notice it before the step does, and then ends the process itself.
+    assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
+    assert "has lost another one" in errors[0] or "another task died" in errors[0]
+    reached = steps(out / "checkpoints")[-1]
+    assert reached >= 20
+
+    total = str(reached + 5)
+    codes, errors = ends(start(setting, out, "--steps", total, *overrides))
+    assert codes == [0, 0], errors
+    assert f"continuing at step {reached}" in errors[0]
+    assert "step" not in errors[1]
+    assert main(command(setting, tmp_path / "one", "--steps", total, *overrides)) == 0
+    ours, whole = (restore_weights(tmp_path / name, parts=("params", "ema", "opt_state"))[1] for name in ("two", "one"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, whole)
+    logs = [[json.loads(line) for line in lines(tmp_path / name)] for name in ("two", "one")]
+    for one, two in zip(*logs, strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
+
+
+def test_processes_that_are_not_told_of_each_other_are_wrong_input():
+    with pytest.raises(InputError, match="process is 2, but must be at least 0 and below processes, which is 2"):
+        hosts.join("127.0.0.1:1", 2, 2)

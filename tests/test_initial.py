@@ -1,0 +1,189 @@
+"""What new runs start from: weights of other models, and the autoencoder of a latent one."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+from nets import AUTOENCODER, LATENT_MODEL
+from test_train import CONFIG as TOY
+
+import archijax as aj
+from archijax.audio import files
+from archijax.checkpoints import restore_weights
+from archijax.config import KINDS, example_batch
+from archijax.errors import InputError
+from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.text import tokenize
+from archijax.trained import load_trained
+from train.__main__ import main
+from train.config import TrainConfig
+from train.dataset import DataConfig
+from train.initial import initial, match
+from train.state import TrainState
+from train.step import losses
+
+DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=1)
+
+
+def drawn(config, seed):
+    """Random variables of a model, quicker than its own."""
+    shapes = jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))
+    draw = np.random.default_rng(seed).standard_normal
+    return jax.tree.map(lambda leaf: (0.1 * draw(leaf.shape)).astype(leaf.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder of saved models: a trained autoencoder `coder`, and a latent model `latent`."""
+    folder = tmp_path_factory.mktemp("models")
+    save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
+    save_pretrained(folder / "latent", LATENT_MODEL, drawn(LATENT_MODEL, 2))
+    return folder
+
+
+def equal(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_what_two_trees_have_in_common():
+    ours = {"params": {"net": {"a": np.zeros(2), "b": np.zeros((3, 1)), "c": np.zeros(1)}}, "state": {}}
+    theirs = {"params": {"net": {"a": np.ones(2), "b": np.ones((3, 2)), "d": np.ones(1)}}, "frozen": {}}
+    found = match(ours, theirs)
+    equal(found.variables, {**ours, "params": {"net": {**ours["params"]["net"], "a": np.ones(2)}}})
+    assert (found.matched, found.missing, found.left_over) == (["params/net/a"], ["params/net/c"], ["params/net/d"])
+    assert found.reshaped == ["params/net/b is [3, 2] there and [3, 1] here"]
+
+
+def test_a_run_from_weights_no_longer_needs_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(KINDS, "toy", None)
+    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "audio").mkdir()
+    files.write(tmp_path / "audio" / "a.wav", 0.1 * np.ones((500, 1)), 8000)
+
+    def run(out, *more):
+        return main([str(tmp_path / "toy.py"), "--data", str(tmp_path / "audio"), "--out", str(tmp_path / out), *more])
+
+    assert run("first", "--steps", "2") == 0
+    # With no step taken between the weights of before and these.
+    given = ["--init-from", str(tmp_path / "first"), "--optimizer.learning-rate", "1e-30", "--seed", "1"]
+    assert run("second", *given, "--steps", "1") == 0
+    assert "3 of 3 arrays are taken, 1 of params/kernel, 1 of params/out, 1 of state/count" in capsys.readouterr().err
+    (_, before), (_, after) = (restore_weights(tmp_path / name) for name in ("first", "second"))
+    equal(after["params"], before["ema"])
+    equal(after["ema"], before["ema"])
+    assert int(after["state"]["count"]) == 3
+
+    shutil.rmtree(tmp_path / "first")
+    assert run("second", *given, "--steps", "2") == 0
+    assert int(restore_weights(tmp_path / "second")[1]["state"]["count"]) == 4
+
+
+FINE = """
+from test_initial import SMALL
+from train.config import EmaConfig, TrainConfig
+from train.dataset import DataConfig
+
+config = TrainConfig(
+    model=SMALL,
+    data=DataConfig(sample_rate=8000, channels=1, length=64, workers=1),
+    ema=EmaConfig(start=0, every=1),
+    batch_size=8,
+    steps=2,
+    sample_prompts=(),
+)
+"""
+SMALL = aj.DiffusionConfig(
+    aj.UNetConfig(
+        channels=(8,), factors=(1,), items=(1,), cross_attentions=(1,), attention_heads=2, attention_features=4,
+        resnet_groups=4, modulation_features=8,
+    ),
+    sample_rate=8000,
+    channels=1,
+    length=64,
+    text=aj.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, mask_proba=0.0),
+)  # fmt: skip
+
+
+def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
+    (tmp_path / "fine.py").write_text(FINE)
+    (tmp_path / "audio").mkdir()
+    files.write(tmp_path / "audio" / "a.wav", 0.1 * np.ones((500, 1)), 8000)
+    before = drawn(SMALL, 4)
+    save_pretrained(tmp_path / "base", SMALL, before)
+    given = ["--init-from", str(tmp_path / "base"), "--trained", "learned", "--model.text.learned", "<mine>"]
+    command = [str(tmp_path / "fine.py"), "--data", str(tmp_path / "audio"), "--out", str(tmp_path / "run")]
+    assert main([*command, *given, "--data.prompt", "a <mine>"]) == 0
+    assert "not in it, and new: params/learned\n" in capsys.readouterr().err
+    _, trees = restore_weights(tmp_path / "run", parts=("params", "ema", "opt_state"))
+    words = [tree.pop("learned") for tree in (trees["params"], trees["ema"])]
+    equal(trees["params"], before["params"])
+    equal(trees["ema"], before["params"])
+    # Adam's two means of the word's gradient, and a count.
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(trees["opt_state"])) == [(), (1, 8), (1, 8)]
+    assert all(np.abs(leaf).min() > 0 for leaf in jax.tree.leaves(trees["opt_state"]))
+    assert np.abs(words[0] - words[1]).max() > 0
+
+    trained = load_trained(tmp_path / "run")
+    save_pretrained(tmp_path / "saved", trained.config, trained.variables)
+    config, model, variables, _ = from_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(variables["params"]["learned"], words[1])
+    tokens, mask = tokenize(config.text.load_tokenizer(), ["a <mine>", "a mine"], config.text.max_length)
+    sample = jax.jit(lambda v: model.sample(
+        v, jax.random.key(0), shape=(2, 64, 1), num_steps=1, tokens=tokens, token_mask=mask))  # fmt: skip
+    other = {**variables, "params": {**variables["params"], "learned": -variables["params"]["learned"]}}
+    changed = np.abs(sample(variables) - sample(other)).max(axis=(1, 2))
+    assert changed[0] > 1e-5
+    assert changed[1] == 0
+
+
+def test_of_several_losses_those_stay_that_train_something():
+    class Two:
+        loss = None
+        losses = (("first", ("net", "learned")), ("second", ("judge",)))
+
+    assert losses(Two) == Two.losses
+    assert losses(Two, ("learned",)) == (("first", ("learned",)),)
+    variables = {"params": {name: np.zeros(2) for name in ("net", "learned", "judge")}}
+    groups = [names for _, names in Two.losses]
+    state = TrainState.create(variables, optax.trace(0.9), groups, ("learned",))
+    assert state.opt_state[0].trace.keys() == {"learned"}
+    assert len(state.opt_state) == 1
+    with pytest.raises(InputError, match="trained names 'nett': the model has net, learned, judge"):
+        TrainState.create(variables, optax.identity(), groups, ("nett",))
+
+
+def test_weights_of_other_models(models, capsys):
+    narrow = dataclasses.replace(LATENT_MODEL, unet=dataclasses.replace(LATENT_MODEL.unet, modulation_features=8))
+    variables = drawn(narrow, 3)
+    # The autoencoder came with the other weights.
+    made = initial(TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), variables)
+    said = capsys.readouterr().err
+    assert "of another shape, and new: " in said
+    assert "params/net/net/net/up_0/skip/to_scale/kernel is [16, 3] there and [8, 3] here" in said
+    assert "left over" not in said
+    theirs = drawn(LATENT_MODEL, 2)
+    equal(made["frozen"], theirs["frozen"])
+    equal(made["params"]["embedder"], theirs["params"]["embedder"])
+    assert jax.tree.structure(made) == jax.tree.structure(variables)
+    assert jax.tree.map(np.shape, made) == jax.tree.map(np.shape, variables)
+
+
+def test_other_autoencoders_are_refused(models):
+    variables = drawn(LATENT_MODEL, 3)
+    louder = dataclasses.replace(LATENT_MODEL, autoencoder=dataclasses.replace(AUTOENCODER, stft=0.5))
+    for config, given, message in [
+        (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
+        (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
+        (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
+        (LATENT_MODEL, {"autoencoder": "none"}, "none is not a model folder"),
+        (LATENT_MODEL, {"init_from": "coder"}, "no array of the name and shape"),
+    ]:
+        places = {name: str(models / place) for name, place in given.items()}
+        with pytest.raises(InputError, match=message):
+            initial(TrainConfig(config, data=DATA, **places), variables)
+    with pytest.raises(InputError, match="only a latent model takes one"):
+        TrainConfig(AUTOENCODER, data=DATA, sample_prompts=(), autoencoder="coder")

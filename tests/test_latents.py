@@ -1,0 +1,187 @@
+"""Latents in place of sounds: the same batches, and the same training."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from nets import AUTOENCODER, LATENT_MODEL
+from test_initial import drawn
+
+from archijax.audio import files
+from archijax.checkpoints import restore_weights
+from archijax.config import KINDS
+from archijax.errors import InputError
+from archijax.pretrained import save_pretrained
+from train.__main__ import main
+from train.config import TrainConfig
+from train.dataset import DataConfig, batches
+from train.encode import encode
+from train.latents import Latents, latent_path
+from train.manifest import index
+
+DATA = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=2)
+TOY = """
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from nets import AUTOENCODER
+
+from archijax.config import KINDS
+from train.config import DataConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig:
+    autoencoder: Any = AUTOENCODER
+
+    def build(self):
+        return Toy(self.autoencoder.build())
+
+
+KINDS["toy"] = ToyConfig
+
+
+@dataclasses.dataclass
+class Toy:
+    autoencoder: Any
+
+    def init(self, key, batch):
+        frozen = {"autoencoder": self.autoencoder.init(key, {"audio": batch["audio"]})}
+        return {"params": {"mean": jnp.zeros(batch["latent"].shape[-1])}, "frozen": frozen}
+
+    def loss(self, variables, keys, batch):
+        return jnp.mean((batch["latent"] - variables["params"]["mean"]) ** 2), ({}, {})
+
+
+config = TrainConfig(
+    model=ToyConfig(),
+    data=DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=1),
+    batch_size=8,
+    steps=1,
+    sample_prompts=(),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sounds of 1, 2 and 6 crops, an autoencoder and their latents."""
+    folder = tmp_path_factory.mktemp("latents")
+    (folder / "audio").mkdir()
+    for frames in (64, 128, 352):
+        sound = 0.3 * np.random.default_rng(frames).standard_normal((frames, 1)).clip(-1, 1)
+        files.write(folder / "audio" / f"{frames}.wav", sound, 8000, {"artist": "someone"})
+    save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
+    encode(config(folder), folder / "audio", folder / "stored")
+    return folder
+
+
+def config(folder, **data):
+    return TrainConfig(
+        LATENT_MODEL, data=dataclasses.replace(DATA, **data), batch_size=8, autoencoder=str(folder / "coder")
+    )
+
+
+def stream(latents, **settings):
+    settings = {"batch_size": 4, "seed": 3, "tokenize": tokenize, **settings}
+    return batches(latents.manifest, latents.config, source=latents, **settings)
+
+
+def tokenize(texts):
+    tokens = np.zeros((len(texts), 24), np.int32)
+    for row, text in zip(tokens, texts, strict=True):
+        row[: len(text)] = np.frombuffer(text.encode(), np.uint8)
+    return tokens, tokens != 0
+
+
+def test_training_on_latents_is_training_on_their_sounds(folder):
+    latents = Latents(folder / "stored", config(folder))
+    sounds = index(folder / "audio", folder / "manifest.json")
+    variables = drawn(LATENT_MODEL, 2)
+    variables["frozen"]["autoencoder"] = drawn(AUTOENCODER, 1)
+    loss = jax.jit(LATENT_MODEL.build().loss)
+    ours, theirs = stream(latents), batches(sounds, DATA, batch_size=4, seed=3, tokenize=tokenize)
+    for step in range(4):
+        stored, heard = next(ours), next(theirs)
+        assert stored["latent"].shape == (4, 16, 3)
+        np.testing.assert_array_equal(stored["tokens"], heard["tokens"])
+        keys = jax.random.split(jax.random.key(step), 4)
+        (one, _), (two, _) = loss(variables, keys, stored), loss(variables, keys, heard)
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_the_order_continues_and_is_shared_like_that_of_sounds(folder):
+    latents = Latents(folder / "stored", config(folder))
+    iterator = stream(latents)
+    for _ in range(3):
+        next(iterator)
+    state = json.loads(json.dumps(iterator.get_state()))
+    parts = [stream(latents, batch_size=2, shard_index=i, shard_count=2) for i in (0, 1)]
+    for part in parts:
+        part.set_state(state)
+    whole, halves = next(iterator), [next(part) for part in parts]
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], np.concatenate([half[name] for half in halves]))
+
+
+def test_one_prompt_for_all(folder):
+    for crop, ends in (("fixed", {f"{i} of {n}" for n in (1, 2, 6) for i in range(1, n + 1)}), ("random", {""})):
+        latents = Latents(folder / "stored", config(folder, crop=crop, prompt="a <mine>"))
+        found = {bytes(row[row > 0].astype(np.uint8)).decode() for row in next(stream(latents, batch_size=9))["tokens"]}
+        assert {text.removeprefix("a <mine>").strip(", ") for text in found} == ends
+
+
+def test_random_crops_start_at_any_frame_of_the_sound(folder):
+    latents = Latents(folder / "stored", config(folder, crop="random"))
+    assert [latents.positions(entry) for entry in latents.manifest.entries] == [32, 88, 16]
+    stored = np.load(latent_path(folder / "stored", "352.wav"))
+    starts = set()
+    random = stream(latents, batch_size=30)
+    for _ in range(8):
+        for crop in next(random)["latent"]:
+            starts |= {start for start in range(81) if np.array_equal(crop, stored[start : start + 16])}
+    # The last half of its sixth crop is silence, where none lies.
+    assert starts <= set(range(73))
+    assert len(starts) > 50
+
+
+def test_the_program_trains_on_latents_of_its_own_autoencoder_alone(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(KINDS, "toy", None)
+    (tmp_path / "toy.py").write_text(TOY)
+    save_pretrained(tmp_path / "other", AUTOENCODER, drawn(AUTOENCODER, 2))
+
+    def run(coder):
+        arguments = ["--data", str(folder / "stored"), "--out", str(tmp_path / "run"), "--autoencoder", str(coder)]
+        return main([str(tmp_path / "toy.py"), *arguments])
+
+    assert run(tmp_path / "other") == 2
+    assert "were made by another autoencoder" in capsys.readouterr().err.splitlines()[-1]
+    assert run(folder / "coder") == 0
+    _, trees = restore_weights(tmp_path / "run")
+    assert np.abs(trees["params"]["mean"]).min() > 0
+
+
+def test_latents_that_do_not_fit_are_refused(folder, tmp_path):
+    def refused(message, made):
+        with pytest.raises(InputError, match=message):
+            Latents(folder / "stored", made)
+
+    refused(r"data\.length is 64 there and 128 here", TrainConfig(
+        dataclasses.replace(LATENT_MODEL, length=128), data=dataclasses.replace(DATA, length=128)))  # fmt: skip
+    refused("only a latent model trains on", TrainConfig(AUTOENCODER, data=DATA, sample_prompts=()))
+
+    encode(config(folder, normalize=-20.0), folder / "audio", tmp_path, shard=1, of=2)
+    with pytest.raises(InputError, match="not complete"):
+        Latents(tmp_path, config(folder, normalize=-20.0))
+    encode(config(folder, normalize=-20.0), folder / "audio", tmp_path, shard=0, of=2)
+    latents = Latents(tmp_path, config(folder, normalize=-20.0))
+    with pytest.raises(InputError, match=r"set data\.crop to fixed"):
+        Latents(tmp_path, config(folder, normalize=-20.0, crop="random"))
+
+    for path in tmp_path.glob("latents/*.npy"):
+        path.unlink()
+    with pytest.raises(InputError, match="None of the 3"):
+        next(stream(latents))

@@ -1,0 +1,47 @@
+"""What a dry run says, from shapes alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from nets import TEXT_MODEL
+from test_train import command, forget_the_toy, setting  # noqa: F401
+
+from archijax.config import TextConfig
+from train.__main__ import main
+from train.config import TrainConfig
+from train.dataset import DataConfig
+from train.plan import batch_shapes, state_shapes, training_step, unread
+
+
+def test_a_dry_run_says_what_a_training_needs_and_writes_nothing(setting, tmp_path, capsys):  # noqa: F811
+    arguments = command(setting, tmp_path / "out", "--dry-run", "--batch-size", "16", "--accumulate", "2")
+    assert main([*arguments, "--parallel", "mesh", "--fsdp", "4", "--model.width", "4096"]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-2])
+    assert said["parameters"] == "8,192 trained, 0 frozen"
+    # Four copies of them: itself, average, two moments.
+    assert said["state"].startswith("0.125 MiB")
+    assert said["devices"] == "8 cpu, mesh of data 2 x fsdp 4"
+    assert said["batch"] == "16 clips of 0.025 s, 1 at a time on each device"
+    # Forward and backward of two products [16 * 200, 1] x [1, 4096].
+    assert 3 * 2 * 16 * 200 * 8192 < float(said["operations"].split()[0]) < 2e9
+    # A quarter of the state is on each device.
+    assert 0.125 / 4 <= float(said["memory"].split("device: ")[1].split()[0]) < 0.125 / 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_bfloat16_stays_inside_the_net_and_no_weights_are_read():
+    text = TextConfig(tokenizer="t5-base", max_length=6)
+    data = DataConfig(sample_rate=8000, channels=2, length=64)
+    config = TrainConfig(dataclasses.replace(TEXT_MODEL, dtype="bfloat16", text=text, remat=True), data, batch_size=4)
+    model = unread(config.model.build())
+    state, batch = state_shapes(config, model), batch_shapes(config)
+    # Raffel et al. 2020: 220M parameters, of which the encoder with the embedding has half.
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 109_628_544
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    after, metrics = jax.eval_shape(training_step(config, model, accumulate=2), state, batch, key)
+    kinds = [jax.tree.map(lambda leaf: leaf.dtype, tree) for tree in (state, after)]
+    assert kinds[0] == kinds[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves((after.params, after.ema, metrics))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.opt_state)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+    assert "bfloat16" in str(jax.make_jaxpr(model.loss)(state.variables(state.params), key, batch))

@@ -1,0 +1,214 @@
+"""The verbs that work through files, and those of latents, on tiny models with random weights."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from nets import LATENT_MODEL
+
+import archijax as aj
+from archijax.audio import files
+from archijax.audio.resample import resample
+from archijax.config import KINDS, example_batch
+from archijax.pretrained import Facts, save_pretrained
+from sample.__main__ import main
+from sample.coding import analysis, synthesis
+from sample.generation import generate
+from sample.model import load, of_latents
+from sample.settings import Settings
+
+RATE = 8000
+UNET = aj.UNetConfig(channels=(8,), factors=(4,), items=(1,), resnet_groups=4, modulation_features=8)
+SHARED = dict(unet=UNET, sample_rate=RATE, channels=1, length=128)
+CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num_blocks=(1,), resnet_groups=4)
+CONFIGS = {
+    "upsampler": aj.UpsamplerConfig(**SHARED, factor=2),
+    "first": aj.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
+    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
+    "autoencoder": aj.DiffusionAEConfig(
+        **SHARED, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+    ),
+    "latent": LATENT_MODEL,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a model, by its name."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(name):
+        if not (root / name).exists():
+            config = CONFIGS[name]
+            variables = jax.device_get(config.build().init(jax.random.key(1), example_batch(config)))
+            save_pretrained(root / name, config, variables, Facts(loudness=-6.0))
+        return str(root / name)
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def once():
+    """Loads each model once, so that each is compiled once."""
+    return functools.cache(lambda name: load(name, tuple(KINDS)))
+
+
+@pytest.fixture
+def shared(once, monkeypatch):
+    """Lets the verbs share models that are loaded."""
+    for verb in ("encode", "generate", "reconstruct", "upsample", "vocode"):
+        monkeypatch.setattr(f"sample.{verb}.load", lambda name, kinds: once(str(name)))
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Writes a quiet sound file and gives its path."""
+
+    def write(name, seconds, rate=RATE, channels=1):
+        time = np.arange(round(seconds * rate))[:, None] / rate
+        noise = np.random.default_rng(0).normal(0, 0.01, (len(time), channels))
+        soundfile.write(tmp_path / name, 0.02 * np.sin(2 * np.pi * 300 * time) + noise, rate, "FLOAT")
+        return str(tmp_path / name)
+
+    return write
+
+
+def run(verb, *arguments, steps=1):
+    return main([verb, "--num-steps", str(steps), *map(str, arguments)])
+
+
+def test_an_upsampled_sound_keeps_what_it_had_and_its_parts_agree(model, once):
+    loaded = once(model("upsampler"))
+    time = np.arange(1000)[:, None] / (RATE // 2)
+    low = np.float32(0.5 * np.sin(2 * np.pi * 300 * time))
+    one, many = (synthesis(loaded, Settings(num_steps=2), batch_size=size)(low) for size in (1, 8))
+    assert one.shape == (2000, 1)
+    np.testing.assert_allclose(one, many, atol=1e-4)
+    # Down again, by which the made half is lost, but for what passes near the cut-off.
+    wrong = synthesis(loaded, Settings(num_steps=2))(np.zeros_like(low))
+    kept, missed = (analysis(loaded)(made)[64:-64] - low[64:-64] for made in (one, wrong))
+    assert np.sqrt(np.mean(kept**2)) < 0.25 * np.sqrt(np.mean(missed**2))
+    with pytest.raises(aj.InputError, match="draws noise at every step"):
+        synthesis(loaded, Settings(sampler="ddpm"))
+
+    # What is right already stays as it is.
+    right = np.float32(np.random.default_rng(0).normal(size=(1, 64, 1)))
+    np.testing.assert_allclose(
+        loaded.model.consistent(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
+    )
+
+
+def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shared, sound, tmp_path, capsys):
+    low, high = sound("low.wav", 0.05, RATE // 4), sound("high.wav", 0.1, 11025, 2)
+    options = ["--model", model("first"), "--model", model("upsampler"), "--out", tmp_path / "out"]
+    assert run("upsample", low, high, *options) == 0
+    said = capsys.readouterr()
+    assert f"{high} has 11025 Hz and is brought to 2000 Hz first: above 1000 Hz all is made anew." in said.err
+    assert "low.wav has" not in said.err
+    # Only of the file that is of a higher rate is it known what it should have become.
+    assert said.out.count("SI-SDR") == 1
+    made = {path.stem: files.info(path) for path in (tmp_path / "out").glob("*.wav")}
+    assert {name: (info.frames, info.sample_rate) for name, info in made.items()} == {
+        "low": (400, RATE), "high": (800, RATE),
+    }  # fmt: skip
+
+    before = (tmp_path / "out" / "high.wav").stat().st_mtime_ns
+    (tmp_path / "out" / "low.wav").unlink()
+    assert run("upsample", low, high, *options) == 0
+    said = capsys.readouterr()
+    assert f"{tmp_path / 'out' / 'high.wav'} is there, made of the same by the same: skipped." in said.err
+    assert (tmp_path / "out" / "high.wav").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "low.wav").exists()
+    assert said.out.count("SI-SDR") == 1
+    # Of other samples or by other settings it is another result.
+    sound("high.wav", 0.12, 11025, 2)
+    for changed in ([], ["--seed", "1"]):
+        assert run("upsample", high, *options, *changed) == 0
+        assert "skipped" not in capsys.readouterr().err
+    assert run("upsample", low, *options[2:4], *options) == 2
+    assert "give upsamplers in the order of their rates" in capsys.readouterr().err
+
+
+def test_a_saved_mel_gives_the_sound_of_its_file(model, shared, sound, tmp_path, capsys):
+    path, out = sound("two.wav", 0.1, channels=2), tmp_path / "out"
+    assert main(["encode", path, "--model", model("vocoder"), "--out", str(tmp_path / "mels")]) == 0
+    assert run("vocode", tmp_path / "mels", path, "--model", model("vocoder"), "--out", out) == 0
+    saved, direct = files.read(out / "two.wav"), files.read(out / "two-2.wav")
+    assert saved.shape == (800, 2)
+    assert 1e-3 < np.abs(saved).max() < 1
+    np.testing.assert_allclose(saved, direct, atol=1e-6)
+    assert capsys.readouterr().out.count("SI-SDR") == 1
+    with np.load(tmp_path / "mels" / "two.npz") as found:
+        mel, gain = found["mel"], found["gain"]
+    assert mel.shape == (200, 3, 2)
+    # One that another program has saved, without the gain; both channels alike.
+    np.save(tmp_path / "plain.npy", mel[..., 0])
+    assert run("vocode", tmp_path / "plain.npy", "--model", model("vocoder"), "--out", out) == 0
+    np.testing.assert_allclose(files.read(out / "plain.wav")[:, 0], np.clip(saved[:, 0] * gain, -1, 1), atol=1e-5)
+
+
+def test_decoding_what_was_encoded_is_reconstruction(model, shared, sound, tmp_path):
+    path, options = sound("a.wav", 0.1), ["--model", model("autoencoder"), "--out"]
+    assert main(["encode", path, *options, str(tmp_path / "latents")]) == 0
+    assert run("decode", tmp_path / "latents", *options, tmp_path / "decoded", steps=2) == 0
+    assert run("reconstruct", path, *options, tmp_path / "again", steps=2) == 0
+    decoded = files.read(tmp_path / "decoded" / "a.wav")
+    assert decoded.shape == (800, 1)
+    np.testing.assert_array_equal(decoded, files.read(tmp_path / "again" / "a.wav"))
+    # More steps, other sounds.
+    assert run("reconstruct", path, *options, tmp_path / "more", steps=3) == 0
+    assert np.abs(files.read(tmp_path / "more" / "a.wav") - decoded).max() > 1e-4
+
+
+def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, shared, once, tmp_path, capsys):
+    options = ["--model", model("latent"), "--prompt", "organ, 2 of 4", "--decoder-steps", "1"]
+    assert run("generate", *options, "--out", tmp_path, "--length-seconds", "0.0253", "--guidance", "1", steps=2) == 0
+    made = files.read(tmp_path / "organ-2-of-4_seed0_000.wav")
+    assert made.shape == (202, 1)
+    diffusion, autoencoder = of_latents(once(model("latent")))
+    assert (diffusion.config.channels, diffusion.config.length) == (3, 16)
+    window = dict(window_seconds=diffusion.config.length / diffusion.config.sample_rate)
+    (latent,) = generate(diffusion, "organ, 2 of 4", frames=51, num_steps=2, guidance=1.0, **window)
+    sound = synthesis(autoencoder, Settings())(latent)[:202]
+    np.testing.assert_allclose(made, np.clip(sound, -1, 1), atol=1e-5)
+    capsys.readouterr()
+    assert run("generate", *options, "--out", tmp_path, "--loop") == 2
+    assert "A model of latents makes no loops" in capsys.readouterr().err
+
+
+def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
+    good, out = sound("good.wav", 0.05), tmp_path / "out"
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
+    (tmp_path / "empty.npz").touch()
+    np.savez(tmp_path / "other.npz", latent=np.zeros((3, 4), np.float32))
+    np.savez(tmp_path / "rate.npz", latent=np.zeros((3, 3), np.float32), sample_rate=48000)
+    np.savez(tmp_path / "kind.npz", latent=np.zeros((3, 3), np.float32), kind="autoencoder")
+    np.save(tmp_path / "mel.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "nan.npy", np.full((3, 3, 1), np.nan))
+
+    def fails(words, verb, *arguments, name, into=out):
+        assert run(verb, *arguments, "--model", model(name), "--out", into) == 2
+        first, *_ = capsys.readouterr().err.splitlines()
+        assert words in first
+
+    for verb, name in (("upsample", "upsampler"), ("vocode", "vocoder"), ("reconstruct", "autoencoder")):
+        fails("not finite", verb, tmp_path / "nan.wav", name=name)
+        fails("would be written over", verb, good, name=name, into=tmp_path)
+        fails("holds a model of kind 'latent'", verb, good, name="latent")
+        fails("num_steps is 0", verb, good, "--num-steps", "0", name=name)
+        fails("batch_size is 0", verb, good, "--batch-size", "0", name=name)
+        fails("The prompt 'bell' means nothing", verb, good, "--prompt", "bell", name=name)
+        fails("invalid choice 'ddpm'", verb, good, "--sampler", "ddpm", name=name)
+    fails("it has 0 bytes", "decode", tmp_path / "empty.npz", name="autoencoder")
+    fails("of another format", "decode", good, name="autoencoder")
+    fails("float32 [3, 4]: numbers [frames, 3] are needed", "decode", tmp_path / "other.npz", name="autoencoder")
+    fails("is of sound of 48000 Hz, but the model's is of 8000", "decode", tmp_path / "rate.npz", name="autoencoder")
+    fails("is of a model of kind 'autoencoder'", "decode", tmp_path / "kind.npz", name="autoencoder")
+    fails("float64 [3, 4, 1]: numbers [frames, 3, channels]", "vocode", tmp_path / "mel.npy", name="vocoder")
+    fails("not finite", "vocode", tmp_path / "nan.npy", name="vocoder")
+    fails("There is no file of .npz", "decode", tmp_path / "none", name="autoencoder")
+    assert not out.exists() or not list(out.iterdir())
+    assert main(["upsample", good, "--out", str(out)]) == 2
+    assert "also needs --model" in capsys.readouterr().err

@@ -1,0 +1,146 @@
+"""What a run writes to its folder, and reads from it to go on; of several processes the first alone does."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from archijax.atomic import replacing
+from archijax.checkpoints import Checkpoints, steps
+from archijax.cli import say
+from archijax.errors import InputError
+from train import hosts
+from train.config import TrainConfig, as_json, differences
+from train.logs import MetricsLog
+from train.manifest import Manifest, index
+from train.samples import Samples
+
+
+class Folder:
+    """The folder of a run. Every process calls its methods; what the first reads, all are given.
+
+    Args:
+        out: the folder, which appears with the first thing in it.
+        config: of the run.
+        samples: made at the checkpoints.
+
+    Raises:
+        InputError: it holds a run with settings that `config` cannot continue.
+    """
+
+    def __init__(self, out: Path, config: TrainConfig, samples: Samples):
+        self.out, self.config, self.samples = out, config, samples
+        self._leads, self._stack = hosts.leads(), contextlib.ExitStack()
+        # Of the loss since the last checkpoint: sum and number.
+        self._since = [0.0, 0]
+        hosts.from_first(self._compare)
+
+    def write_settings(self) -> None:
+        """Writes config.json."""
+        hosts.from_first(self._write_settings)
+
+    def index(self, data: str | Path) -> Manifest:
+        """The sound files in `data`, listed in manifest.json."""
+        return hosts.from_first(lambda: index(data, self.out / "manifest.json"))
+
+    def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
+        """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.
+
+        Args:
+            shapes: of the state.
+            create: makes a new one.
+        """
+        state = shapes
+
+        def begin() -> dict:
+            nonlocal state
+            config = self.config
+            self._checkpoints = self._stack.enter_context(
+                contextlib.closing(
+                    Checkpoints(
+                        self.out / "checkpoints",
+                        keep=config.keep_checkpoints,
+                        keep_every=config.keep_every,
+                        keep_best=config.keep_best,
+                        say=say,
+                    )
+                )
+            )
+            restored = self._checkpoints.restore(shapes)
+            state, record = (create(), {}) if restored is None else restored
+            # The list of arrays is as long as the model is deep.
+            return {name: value for name, value in record.items() if name != "arrays"}
+
+        record = hosts.from_first(begin)
+        self._since = record.get("since", self._since)
+        return hosts.arrays_from_first(state), record
+
+    def start_log(self, step: int, record: Mapping) -> None:
+        """Opens the metrics to go on after a step, whose checkpoint has this record."""
+        if self._leads:
+            log = MetricsLog(
+                self.out / "metrics.jsonl",
+                every=self.config.log_every,
+                resumed=step,
+                window=record.get("window"),
+                tensorboard=self.out / "tensorboard" if self.config.tensorboard else None,
+            )
+            self._log = self._stack.enter_context(contextlib.closing(log))
+
+    def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
+        """Logs the metrics of a step, and where a line is due the speed."""
+        if math.isfinite(values["loss"]):
+            self._since = [self._since[0] + values["loss"], self._since[1] + 1]
+        if self._leads:
+            self._log.add(step, values)
+            if step % self.config.log_every == 0:
+                self._log.speed(step, speed())
+
+    def save(self, step: int, host: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
+        """Starts to write a checkpoint of a state on the host.
+
+        Args:
+            facts: what is recorded beside the state.
+            score: its validation loss; None takes the mean loss since the last one that was due.
+            due: by its step; else it is no candidate for the best.
+        """
+        if due and score is None and self._since[1]:
+            score = self._since[0] / self._since[1]
+        if due:
+            self._since = [0.0, 0]
+        if self._leads:
+            record = {"step": step, "config": as_json(self.config), "window": self._log.window, "since": self._since}
+            self._checkpoints.save(step, host, {**record, **facts}, score if due else None)
+
+    def sample(self, step: int, host: Any) -> None:
+        """Makes and writes the samples of a state on the host."""
+        if self._leads:
+            self.samples.write(step, host.variables(host.ema))
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on disk, in every process."""
+        hosts.from_first(lambda: self._checkpoints.wait())
+
+    def close(self) -> None:
+        """Waits for the last checkpoint and closes the files."""
+        self._stack.close()
+
+    def _compare(self) -> None:
+        path = self.out / "config.json"
+        if not steps(self.out / "checkpoints") or not path.exists():
+            return
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError:
+            raise InputError(f"{path} is not readable as JSON: restore it, or train into another folder.") from None
+        if found := differences(as_json(self.config), theirs):
+            raise InputError(
+                f"{self.out} holds a run with other settings: {'; '.join(found)}. Use the same settings, or another "
+                "folder."
+            )
+
+    def _write_settings(self) -> None:
+        with replacing(self.out / "config.json") as unfinished:
+            unfinished.write_text(json.dumps(as_json(self.config), indent=2) + "\n")
