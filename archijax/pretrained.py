@@ -312,7 +312,7 @@ def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
     text, kind, quoted = getattr(config, "text", None), to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     load = ["from archijax.pretrained import from_pretrained"]
     lines = ["", f"config, model, variables, facts = from_pretrained({quoted})"]
-    if kind == "diffusion":
+    if kind in ("diffusion", "latent"):
         given = ""
         if text is not None:
             load += ["from archijax.text import tokenize"]
@@ -324,10 +324,12 @@ def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
         ]
         prompt = ' --prompt "warm pad"' if text is not None else ""
         return ["import jax", *load, *lines], f"python -m sample generate --model {quoted}{prompt} --out sounds"
+    verb = {"upsampler": "upsample", "vocoder": "vocode"}.get(kind, "reconstruct")
+    command = f"python -m sample {verb} sound.wav --model {quoted} --out sounds"
     if text is not None:
-        return [*load, *lines], None
+        return [*load, *lines], command
     lines += [
         "sound = jax.numpy.zeros((1, config.length, config.channels))",
         "again = model.reconstruct(variables, sound)",
     ]
-    return ["import jax", *load, *lines], f"python -m sample reconstruct sound.wav --model {quoted} --out sounds"
+    return ["import jax", *load, *lines], command

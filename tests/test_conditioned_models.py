@@ -153,6 +153,13 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     gradient = jax.jit(jax.grad(lambda v: model.loss(v, jax.random.key(3), {"audio": AUDIO})[0]))(variables)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
+    keys = per_item(jax.random.key(4), 2)
+    both, alone = (
+        model.sample(variables, some, shape=(len(some), 50, 2), num_steps=2, decoder_steps=1)
+        for some in (keys, keys[1:])
+    )
+    assert both.shape == (2, 50, 2)
+    np.testing.assert_allclose(both[1:], alone, atol=1e-4)
 
 
 def test_windows_take_their_part_of_what_runs_along():

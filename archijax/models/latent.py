@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ..errors import InputError
 from .autoencoder import AutoEncoder
-from .diffusion import DiffusionModel
+from .diffusion import DiffusionModel, per_item
 from .diffusion_autoencoder import DiffusionAE
 
 
@@ -67,6 +67,33 @@ class LatentDiffusion:
             return batch["latent"]
         latent, _ = self.autoencoder.encode(variables["frozen"]["autoencoder"], batch["audio"])
         return jax.lax.stop_gradient(latent)
+
+    def sample(
+        self,
+        variables: dict[str, Any],
+        keys: jax.Array,
+        *,
+        shape: tuple[int, int, int],
+        num_steps: int,
+        decoder_steps: int = 20,
+        **settings: Any,
+    ) -> jax.Array:
+        """Sounds [b, time, c] of a shape, decoded as a whole: minutes of sound are better decoded by parts.
+
+        Args:
+            keys: one per item [b], or a single key.
+            decoder_steps: of a diffusion autoencoder.
+            settings: of :meth:`DiffusionModel.sample`, for the latents: guidance, tokens, window in frames ...
+        """
+        keys = per_item(keys, shape[0])
+        frames = -(-shape[1] // self.downsample_factor)
+        latent = self.model.sample(
+            variables, keys, shape=(shape[0], frames, self.latent_channels), num_steps=num_steps, **settings
+        )
+        # The decoder's noise is not that of the latents.
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+        sound = self.decode(variables, keys, latent, num_steps=decoder_steps, channels=shape[2])
+        return sound[:, : shape[1]]
 
     def decode(
         self,

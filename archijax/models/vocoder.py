@@ -103,7 +103,7 @@ class DiffusionVocoder:
         made = self.sample(variables, keys, spectrogram, num_steps=num_steps)
         return self.consistent(made, spectrogram)
 
-    def consistent(self, made: jax.Array, spectrogram: jax.Array, num_steps: int = 16) -> jax.Array:
+    def consistent(self, made: jax.Array, spectrogram: jax.Array, num_steps: int = 64) -> jax.Array:
         """A sound made [b, time, c] brought to the spectrogram [b, frames, mels, c], its phases nearly kept.
 
         Each step multiplies every frame and frequency by how far the spectrogram's envelope is above the sound's, and

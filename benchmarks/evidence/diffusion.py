@@ -41,16 +41,24 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
 
 
 def vocoder(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) of a vocoder: it, and 60 iterations of Griffin-Lim."""
+    """(table, promises) of a vocoder: it, noise brought to the spectrogram as its sounds are, and Griffin-Lim."""
     loaded = case.loaded
     mel = loaded.model.mel
+
+    @jax.jit
+    def noise(crops: jax.Array) -> jax.Array:
+        return loaded.model.consistent(jax.random.normal(jax.random.key(0), crops.shape), mel.encode(crops))
 
     @jax.jit
     def griffin_lim(crops: jax.Array) -> jax.Array:
         keys = jax.random.split(jax.random.key(0), len(crops))
         return mel_to_audio(mel.encode(crops), keys, mel, crops.shape[1], 60)
 
-    systems = {"trained": _reconstruction(loaded), "Griffin-Lim, 60 iterations": griffin_lim}
+    systems = {
+        "trained": _reconstruction(loaded),
+        "noise, as much brought to the mel": noise,
+        "Griffin-Lim, 60 iterations": griffin_lim,
+    }
     rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems)
     return rows, lower(rows, STFT_DISTANCE, "Griffin-Lim, 60 iterations")
 
