@@ -63,7 +63,7 @@ def strike(arguments: list[str], out: Path, chance: random.Random) -> str:
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     # Some never come to their first step.
     wanted = chance.choice((-1, 1, 5, 10, 20, 40))
-    until = time.monotonic() + chance.uniform(0, 5) if wanted < 0 else time.monotonic() + 120
+    until = time.monotonic() + chance.uniform(0, 5) if wanted < 0 else time.monotonic() + 600
     while process.poll() is None and time.monotonic() < until:
         if wanted >= 0 and _logged(out) >= first + wanted and (not saving or any(out.glob("checkpoints/*tmp*"))):
             break

@@ -1,7 +1,7 @@
 """small"""
 
 import archijax as aj
-from configs import autoencoder
+from configs import autoencoder, autoencoder_wave
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
@@ -38,14 +38,16 @@ small = TrainConfig(
         text=aj.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
         sample_rate=4_000,
         channels=1,
-        length=2**14,
-        autoencoder=autoencoder.small.model,
+        length=2**13,
+        # The latents' root mean square is 0.17.
+        schedule_shift=0.2,
+        autoencoder=autoencoder_wave.config.model,
     ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2**14, crop="fixed", normalize=-14.0, workers=2),
+    data=DataConfig(sample_rate=4_000, channels=1, length=2**13, crop="fixed", normalize=-14.0, workers=2),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, schedule="cosine"),
     ema=EmaConfig(decay=0.999, start=100, every=1),
     batch_size=16,
-    steps=2_500,
+    steps=4_000,
     log_every=100,
     checkpoint_every=1_000,
     keep_checkpoints=2,

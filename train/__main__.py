@@ -26,7 +26,8 @@ Several processes, on one machine or many, train together when each is started w
 (Slurm, Kubernetes, Open MPI and Cloud TPU say which they are) or --coordinator, --processes and --process.
 
 exit status: 0 finished; 2 wrong input or unwritable output, 3 diverged: starting again would not help; 130 or 143
-stopped by Ctrl-C or SIGTERM after saving, 75 another of several processes was lost: the same command continues."""
+stopped by Ctrl-C or SIGTERM after saving, 75 or 134 another of several processes was lost: the same command
+continues."""
 
 
 @dataclasses.dataclass(frozen=True)

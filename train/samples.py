@@ -20,7 +20,7 @@ class Samples:
 
     Args:
         model: its `sample(variables, keys, shape=, num_steps=, guidance=, tokens=, token_mask=)` makes the audio, or
-            its `reconstruct(variables, audio)`; of a latent model the inner one makes latents that it decodes.
+            its `reconstruct(variables, audio)`.
         config: the prompts and settings.
         tokenize: from prompts to (tokens, mask), None for an unconditional model.
         folder: where the files go.
@@ -37,26 +37,19 @@ class Samples:
             self.sample = jax.jit(lambda variables, keys, given: model.reconstruct(variables, given["audio"]))
             return
         length = round(config.sample_seconds * self.sample_rate) or config.data.length
-        latent = hasattr(model, "autoencoder")
-        inner = model.model if latent else model
         shape = (len(self.prompts), length, config.data.channels)
-        if latent:
-            shape = (shape[0], -(-length // model.downsample_factor), model.latent_channels)
         if tokenize is not None:
             tokens, mask = tokenize(list(self.prompts))
             self.given = {"tokens": tokens, "token_mask": mask}
-            if getattr(inner, "embedding_mask_proba", 0):
+            # A latent model is guided by the model of latents in it.
+            if getattr(getattr(model, "model", model), "embedding_mask_proba", 0):
                 # As where training left the prompt out.
                 self.given["embedding_mask"] = np.array([not prompt.strip() for prompt in self.prompts])
 
         def sample(variables, keys, given):
-            made = inner.sample(
+            return model.sample(
                 variables, keys, shape=shape, num_steps=config.sample_steps, guidance=config.sample_guidance, **given
             )
-            if not latent:
-                return made
-            sounds = model.decode(variables, keys, made, num_steps=config.sample_steps, channels=config.data.channels)
-            return sounds[:, :length]
 
         self.sample = jax.jit(sample)
 
