@@ -41,7 +41,7 @@ small = replace(
         text=None,
     ),
     batch_size=16,
-    steps=1_500,
+    steps=800,
     sample_prompts=("", "", ""),
     sample_guidance=1.0,
 )
@@ -52,7 +52,7 @@ small_flow = replace(small, model=replace(small.model, method="flow", schedule_s
 small_patching = replace(small, model=replace(small.model, transform=aj.PatchingConfig(patch_size=128)))
 small_stft = replace(small, model=replace(small.model, transform=aj.STFTConfig(n_fft=256, hop_length=128)))
 
-# As loud as the files are: these two methods can be told.
+# As loud as the files are, about -12 dBFS.
 _raw = replace(small.data, normalize=None)
 small_raw = replace(small, data=_raw)
 small_ddpm_raw = replace(small_ddpm, data=_raw)

@@ -73,7 +73,7 @@ def _heard(model: Any, variables: dict[str, Any], sounds: jax.Array) -> jax.Arra
     return model.encode(variables, sounds)[0]
 
 
-def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: int = 8) -> Parts:
+def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
     """From what the model hears to sounds, by parts of the training's length.
 
     Args:
@@ -81,6 +81,7 @@ def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: 
             clamp, threshold and seed. Parts agree where they overlap because they start from the same noise; so the
             sampler must draw none.
         prompt: what it should sound like, for a model that reads text.
+        item: different ones start from different noise.
 
     Raises:
         InputError: a sampler that draws noise, a prompt to a model without text, or guidance to one without it.
@@ -88,10 +89,13 @@ def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: 
     model, frame = loaded.model, samples_per_frame(loaded.model)
     if loaded.tokenizer is None and prompt:
         raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
+    # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
+    key = jax.random.fold_in(jax.random.key(settings.seed), 2**32 - 1)
+    key = jax.random.fold_in(jax.random.fold_in(key, loaded.config.sample_rate), item)
     if isinstance(model, DiffusionUpsampler | DiffusionVocoder | DiffusionAE):
-        make, steps = _diffusing(loaded, settings, prompt), settings.num_steps
+        make, steps = _diffusing(loaded, settings, key, prompt), settings.num_steps
     else:
-        make, steps = partial(_decoding, loaded, jax.random.key(settings.seed)), 1
+        make, steps = partial(_decoding, loaded, key), 1
     # A sound ends in silence; of spectra and latents nobody knows what silence is.
     edge = not isinstance(model, DiffusionUpsampler)
     return Parts(make, loaded.config.length // frame, made=frame, batch_size=batch_size, edge=edge, steps=steps)
@@ -118,7 +122,7 @@ def _decoded(model: Any, variables: dict[str, Any], key: jax.Array, latents: jax
 _phases = partial(jax.random.uniform, minval=-np.pi, maxval=np.pi)
 
 
-def _diffusing(loaded: Loaded, settings: Settings, prompt: str) -> Callable:
+def _diffusing(loaded: Loaded, settings: Settings, key: jax.Array, prompt: str) -> Callable:
     """What makes parts by diffusion, as :class:`Parts` takes it."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
@@ -128,9 +132,12 @@ def _diffusing(loaded: Loaded, settings: Settings, prompt: str) -> Callable:
     inner, model = loaded.model.model, loaded.model
     guidance = settings.make_guidance(dataclasses.replace(loaded, model=inner))
     times = inner.process.times(settings.num_steps, settings.schedule)
-    key, sampler, limits = jax.random.key(settings.seed), settings.make_sampler(), (settings.clamp, settings.threshold)
+    sampler, limits = settings.make_sampler(), (settings.clamp, settings.threshold)
     text = loaded.tokens([prompt])
     masked = not prompt.strip() if inner.embedding_mask_proba > 0 else None
+    if masked:
+        # With no prompt both halves of the guidance would be the same.
+        guidance = None
 
     def make(pieces: np.ndarray, starts: np.ndarray, progress: Callable[[], Any]) -> jax.Array:
         shape = (len(pieces), pieces.shape[1] * samples_per_frame(model), loaded.config.channels)

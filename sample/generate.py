@@ -63,7 +63,7 @@ class Generate(Settings):
             length = -(-samples // loaded.model.downsample_factor)
             loaded, autoencoder = of_latents(loaded)
             decoding = Settings(num_steps=self.decoder_steps, seed=self.seed)
-            decode = synthesis(autoencoder, decoding, batch_size=self.batch_size)
+            decode = partial(synthesis, autoencoder, decoding, batch_size=self.batch_size)
             if length > loaded.config.length and self.window_seconds is None:
                 # As much at once as in training.
                 settings["window_seconds"] = loaded.config.length / loaded.config.sample_rate
@@ -84,8 +84,8 @@ class Generate(Settings):
             **settings,
         )
         generation, output = make(), Output(self.out, rate)
-        steps = self.decoder_steps if decode is not None else None
-        made_of = digest(whole.weights, json.dumps([settings, samples, self.loop, steps]))
+        decoder_steps = self.decoder_steps if decode is not None else None
+        made_of = digest(whole.weights, json.dumps([settings, samples, self.loop, decoder_steps]))
         if done := finished(generation, output, made_of):
             if len(done) == len(generation.items):
                 return
@@ -93,7 +93,7 @@ class Generate(Settings):
 
         def run(progress: Callable[[], Any]) -> Iterator[tuple[int, int, np.ndarray]]:
             for number, item, made in generation.run(progress):
-                yield number, item, made if decode is None else decode(made, progress)[:samples]
+                yield number, item, made if decode is None else decode(item=item)(made, progress)[:samples]
 
-        steps = generation.steps + (0 if decode is None else len(generation.items) * decode.steps(length))
+        steps = generation.steps + (0 if decode is None else len(generation.items) * decode().steps(length))
         write(generation, output, run, steps, made_of=made_of)

@@ -64,7 +64,7 @@ class Generation:
         **settings: Any,
     ):
         self.settings = Settings(**settings)
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = [prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         numbers = {"count": count, "batch_size": batch_size, "num_resamples": num_resamples}
         for name, value in numbers.items():
             require(value >= 1, name, value, "at least 1")
@@ -165,7 +165,7 @@ class Generation:
             self.times[0], started, text, negative,
         )  # fmt: skip
         if "embedding" in conditioning and self.loaded.model.embedding_mask_proba > 0:
-            conditioning["embedding_mask"] = spread(np.array([not prompt.strip() for prompt in prompts]))
+            conditioning["embedding_mask"] = spread(np.array([not prompt for prompt in prompts]))
         given = {"conditioning": conditioning, "negative": negative or None, "guidance": self.guidance}
         if mask is not None:
             given |= {"source": source, "mask": mask[:, None]}

@@ -26,7 +26,7 @@ def low_rate(loaded: Loaded) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Making, OnFiles):
-    """Makes up what sounds of a low sample rate lack; what they have stays as it is.
+    """Makes up what sounds of a low sample rate lack; what they have stays, but for what is near its cut-off.
 
     Sounds are brought to the model's low rate and channels first, and to the loudness of its training; the results have
     its high rate, and the loudness of the files. Of a file that has the high rate already, or a higher one, it also

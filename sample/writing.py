@@ -41,7 +41,7 @@ def write(
     began, writing, made = time.perf_counter(), 0.0, 0.0
     with cli.bar(steps, "sampling", "step") as bar:
         for number, item, sound in run(bar.update):
-            finished, prompt = time.perf_counter(), generation.prompts[number].strip()
+            finished, prompt = time.perf_counter(), generation.prompts[number]
             scale = 1 if guidance is None else guidance.scale
             facts = f"seed {settings.seed}, item {item}, {settings.num_steps} steps, guidance {scale:g}"
             if settings.sampler != "ddim":
@@ -69,7 +69,7 @@ def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[
             comment = files.info(path).tags.get("comment", "")
         except InputError:
             continue
-        if comment.endswith(f"made of {digest(made_of, generation.prompts[number].strip(), str(item))}"):
+        if comment.endswith(f"made of {digest(made_of, generation.prompts[number], str(item))}"):
             cli.say(f"{path} is there, made of the same by the same: skipped.")
             found.add((number, item))
     return found

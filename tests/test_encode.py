@@ -1,6 +1,7 @@
 """The program that computes latents: shared, stopped, and told what is wrong."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -89,8 +90,10 @@ def test_processes_share_the_files_and_continue(folder, capsys):
 def test_changed_files_are_encoded_again_and_broken_ones_left_out(folder, capsys, monkeypatch):
     assert run(folder, "again") == 0
     before = latent_path(folder / "again", "a.wav").stat().st_mtime_ns
-    for name in NAMES[:2]:
-        (folder / "audio" / name).write_bytes((folder / "audio" / name).read_bytes())
+    # One that is newer now, and one that an older file has taken the place of.
+    for name, later in zip(NAMES[:2], (1, -1), strict=True):
+        time = (folder / "audio" / name).stat().st_mtime_ns + later * 10**9
+        os.utime(folder / "audio" / name, ns=(time, time))
     read = Sounds.read
 
     def broken(sounds, entry, start):
@@ -101,7 +104,7 @@ def test_changed_files_are_encoded_again_and_broken_ones_left_out(folder, capsys
     monkeypatch.setattr(Sounds, "read", broken)
     assert run(folder, "again") == 0
     assert "skipping deep/b.wav: it is cut off." in capsys.readouterr().err
-    assert latent_path(folder / "again", "a.wav").stat().st_mtime_ns > before
+    assert latent_path(folder / "again", "a.wav").stat().st_mtime_ns == before + 10**9
     said = record(folder / "again", "latents-0-of-1.json")
     assert [entry["path"] for entry in said["entries"]] == ["a.wav", "c.wav"]
     assert said["failed"] == [["deep/b.wav", "it is cut off."]]

@@ -77,10 +77,11 @@ def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
     paths = sorted(tmp_path.glob("*.wav"))
     config = aj.UpsamplerConfig(aj.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
     rows, promises = upsampler(Case(Loaded(config, Upsampler(None, 2), kept, None), tmp_path, paths, paths))
-    name = "sinc and noise of the training's mean high band"
-    # Of two equal tones one is there; noise as loud as the other makes half of a quarter's power to one and a half.
+    name = "sinc and noise of mean magnitudes"
+    # Of two equal tones one is there; noise about as loud as the other makes it worse.
     assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)
-    assert rows[name]["SI-SDR (dB)"] == pytest.approx(10 * np.log10(0.5 / 1.5), abs=0.5)
+    assert rows[name]["SI-SDR (dB)"] == pytest.approx(10 * np.log10(0.5 / 1.25), abs=1)
+    assert rows["sinc and noise of mean log-magnitudes"]["SI-SDR (dB)"] > rows[name]["SI-SDR (dB)"]
     assert list(promises.values()) == [bool(kept)] * 2
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import shutil
+import types
 
 import jax
 import numpy as np
 import optax
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL
+from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL
 from test_train import CONFIG as TOY
 
 import archijax as aj
@@ -117,7 +118,7 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     given = ["--init-from", str(tmp_path / "base"), "--trained", "learned", "--model.text.learned", "<mine>"]
     command = [str(tmp_path / "fine.py"), "--data", str(tmp_path / "audio"), "--out", str(tmp_path / "run")]
     assert main([*command, *given, "--data.prompt", "a <mine>"]) == 0
-    assert "not in it, and new: params/learned\n" in capsys.readouterr().err
+    assert "not in it, and new: params/learned/<mine>\n" in capsys.readouterr().err
     _, trees = restore_weights(tmp_path / "run", parts=("params", "ema", "opt_state"))
     words = [tree.pop("learned") for tree in (trees["params"], trees["ema"])]
     equal(trees["params"], before["params"])
@@ -154,6 +155,20 @@ def test_of_several_losses_those_stay_that_train_something():
     assert len(state.opt_state) == 1
     with pytest.raises(InputError, match="trained names 'nett': the model has net, learned, judge"):
         TrainState.create(variables, optax.identity(), groups, ("nett",))
+
+
+def test_learned_words_keep_their_embeddings(monkeypatch):
+    def variables(*rows):
+        return {"params": {"net": np.ones(1), "learned": np.array(rows, np.float32)}, "frozen": {}, "state": {}}
+
+    def config(*words):
+        model = dataclasses.replace(TEXT_MODEL, text=dataclasses.replace(TEXT_MODEL.text, learned=words))
+        return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
+
+    trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
+    monkeypatch.setattr("train.initial.load_trained", lambda name: trained)
+    made = initial(config("<b/c>", "<new>", "<a>"), variables([0, 0], [9, 9], [0, 0]))
+    np.testing.assert_array_equal(made["params"]["learned"], [[3, 4], [9, 9], [1, 2]])
 
 
 def test_weights_of_other_models(models, capsys):

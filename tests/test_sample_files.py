@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +15,7 @@ from archijax.audio.resample import resample
 from archijax.config import KINDS, example_batch
 from archijax.pretrained import Facts, save_pretrained
 from sample.__main__ import main
-from sample.coding import analysis, synthesis
+from sample.coding import _begin, analysis, samples_per_frame, synthesis
 from sample.generation import generate
 from sample.model import load, of_latents
 from sample.settings import Settings
@@ -98,6 +99,28 @@ def test_an_upsampled_sound_keeps_what_it_had_and_its_parts_agree(model, once):
     np.testing.assert_allclose(
         loaded.model.consistent(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", ["upsampler", "vocoder"])
+def test_overlapping_parts_start_from_the_same_noise(model, once, kind):
+    loaded = once(model(kind))
+    frame = samples_per_frame(loaded.model)
+    units = loaded.config.length // frame
+    shape = (2, units) if kind == "upsampler" else (2, units, loaded.model.mel.n_mel_channels)
+    pieces, starts = np.zeros((*shape, 1), np.float32), np.array([0, 3], np.int32)
+    sounds = (2, units * frame, 1)
+    state, _ = _begin(loaded.model, sounds, loaded.variables, jax.random.key(0), pieces, starts, 1.0, {}, None)
+    np.testing.assert_array_equal(state.x[0, 3 * frame :], state.x[1, : -3 * frame])
+    assert float(jnp.abs(state.x[0, : -3 * frame] - state.x[1, : -3 * frame]).mean()) > 0.5
+
+
+def test_an_upsampled_sound_is_as_loud_as_it_was(model, shared, sound, tmp_path):
+    path = sound("quiet.wav", 0.2, RATE // 2)
+    assert run("upsample", path, "--model", model("upsampler"), "--out", tmp_path / "out") == 0
+    given, made = (files.read(place, sample_rate=RATE // 2) for place in (path, tmp_path / "out" / "quiet.wav"))
+    level = [20 * np.log10(np.sqrt(np.mean(each**2))) for each in (given, made)]
+    # The model's own sounds are thirty times as loud.
+    assert level[1] == pytest.approx(level[0], abs=3)
 
 
 def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shared, sound, tmp_path, capsys):

@@ -36,7 +36,8 @@ Writes the latents of the audio files under --data to --out, as CONFIG.py, the c
 with the trained autoencoder MODEL. The same command continues where it was stopped. With --of N the files are shared
 by N processes, on one machine or many, each started with its own --shard from 0 to N - 1.
 
-python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds: prompts are drawn as always.
+python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds. Prompts are drawn from the
+tags and encoded anew at every step, so embeddings of text are not written.
 
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
@@ -123,8 +124,8 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 def _is_written(out: Path, entry: Any) -> bool:
     path = latent_path(out, entry.path)
-    # A sound that has changed since is encoded again.
-    return path.exists() and path.stat().st_mtime_ns >= entry.modified
+    # As old as the sound that they are of: of another one, be it older or newer, there are none.
+    return path.exists() and path.stat().st_mtime_ns == entry.modified
 
 
 def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Manifest, out: Path) -> dict[str, str]:
@@ -164,7 +165,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
                     cli.say(f"skipping {entry.path}: {sound}")
                 if i == count - 1:
                     if entry.path not in failed:
-                        write_latents(out, entry.path, np.concatenate(parts))
+                        write_latents(out, entry, np.concatenate(parts))
                     parts = []
             bar.update(len(batch))
     return failed

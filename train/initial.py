@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.cli import say
@@ -30,9 +31,14 @@ def initial(config: TrainConfig, variables: dict) -> dict:
     brought = False
     if config.init_from is not None:
         source = load_trained(config.init_from)
-        found = match(variables, source.variables)
+        words = _words(config.model)
+        found = match(_by_word(variables, words), _by_word(source.variables, _words(source.config)))
         _report(config.init_from, found)
         variables = found.variables
+        if words:
+            rows = variables["params"]["learned"]
+            learned = np.stack([rows[word] for word in words])
+            variables = {**variables, "params": {**variables["params"], "learned": learned}}
         brought = getattr(source.config, "autoencoder", None) == wanted
     if wanted is None:
         return variables
@@ -60,6 +66,19 @@ def autoencoder(name: str, config: Any) -> dict:
     if found:
         raise InputError(f"{listed(found, 3, '; ')}: the settings of the trained autoencoder are needed.")
     return trained.variables
+
+
+def _words(model: Any) -> tuple[str, ...]:
+    text = getattr(model, "text", None)
+    return () if text is None else tuple(word.replace("/", "|") for word in text.learned)
+
+
+def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
+    """The variables with the embeddings of learned words apart, so that each goes to its own word."""
+    if not words:
+        return variables
+    rows = dict(zip(words, variables["params"]["learned"], strict=True))
+    return {**variables, "params": {**variables["params"], "learned": rows}}
 
 
 class Match(NamedTuple):

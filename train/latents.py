@@ -6,6 +6,7 @@ latents-SHARD-of-OF.json    what the process SHARD has written: settings, files,
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -143,10 +144,12 @@ class Latents:
         return np.array(latents[start : start + self.length], np.float32)
 
 
-def write_latents(folder: Path, path: str, latents: np.ndarray) -> None:
-    """Writes the latents [frames, channels] of the sound file `path`."""
-    with replacing(latent_path(folder, path)) as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.asarray(latents, np.float32))
+def write_latents(folder: Path, entry: Entry, latents: np.ndarray) -> None:
+    """Writes the latents [frames, channels] of a sound file, as old as the file itself."""
+    with replacing(latent_path(folder, entry.path)) as unfinished:
+        with unfinished.open("wb") as file:
+            np.save(file, np.asarray(latents, np.float32))
+        os.utime(unfinished, ns=(entry.modified, entry.modified))
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:

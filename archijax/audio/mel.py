@@ -122,7 +122,7 @@ class MelSpectrogram:
         return magnitude / self.n_fft**0.5
 
     def envelope(self, mel: jax.Array) -> jax.Array:
-        """Magnitudes of :attr:`stft` [b, frames, n_fft // 2 + 1, c]: each band's mean, from bin to bin its filters' mix.
+        """Magnitudes of :attr:`stft` [b, frames, n_fft // 2 + 1, c]: the bands' means, mixed by the filters.
 
         Smooth, unlike :meth:`to_magnitude`, and above zero: silence is 1e-5. Not for "max", which has lost the level.
         """
@@ -131,11 +131,10 @@ class MelSpectrogram:
         mel = jnp.exp(mel) if self.normalize == "log" else jnp.maximum(mel, _LOG_FLOOR)
         filters = np.asarray(mel_filters(self.n_fft, self.sample_rate, self.n_mel_channels), np.float64)
         width = filters.sum(0)
-        mix = filters * (width > 0)
         # Bins that no filter sees, such as 0 Hz and Nyquist, take after the nearest that one does.
-        seen = np.flatnonzero(mix.sum(1) > 0)
-        nearest = seen[np.abs(np.arange(len(mix))[:, None] - seen).argmin(1)]
-        mix = (mix / np.maximum(mix.sum(1, keepdims=True), _TINY))[nearest]
+        seen = np.flatnonzero(filters.sum(1) > 0)
+        nearest = seen[np.abs(np.arange(len(filters))[:, None] - seen).argmin(1)]
+        mix = filters[nearest] / filters[nearest].sum(1, keepdims=True)
         bands = mel / np.maximum(width, _TINY)[:, None].astype(mel.dtype)
         magnitude = jnp.einsum("btmc,fm->btfc", bands, jnp.asarray(mix, mel.dtype), precision="highest")
         return jnp.maximum(magnitude / self.n_fft**0.5, _LOG_FLOOR)

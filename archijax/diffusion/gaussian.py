@@ -125,7 +125,8 @@ class GaussianProcess:
     def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
         """The mean of errors [b] at times t [b] in each fifth of the noise levels, named by the middle of the fifth.
 
-        The level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) with every method; of v-diffusion it is t.
+        The level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) with every method; of v-diffusion without a
+        shift it is t.
 
         Returns:
             pairs (a, n), whose ratio is the mean: sums over the items of the fifth, divided by b. Pairs of several

@@ -39,11 +39,11 @@ JUDGES = {
 }
 # These learn from spoken sentences too.
 SPEECH = (aj.UpsamplerConfig, aj.VocoderConfig, aj.DiffusionAEConfig)
-AUTOENCODER = "autoencoder:small"  # of the latent models
+LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
-    "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "upsampler:small", "vocoder:small", AUTOENCODER,
-    "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
+    "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "upsampler:small", "vocoder:small",
+    "autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ class Evidence:
         """All of it; the exit status, 1 where a figure is not as promised."""
         configs = {name: _config(name) for name in self.names}
         songs = music.rendered(self.out / "music", TRACKS)
-        report, broken = [], 0
+        broken = 0
         for name, config in configs.items():
             if status := self._train(name):
                 return status
@@ -72,11 +72,11 @@ class Evidence:
             )
             rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
             told = [f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in promises.items()]
-            report.append("\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told]))
-            print(f"{report[-1]}\n", flush=True)
+            report = "\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told])
+            print(f"{report}\n", flush=True)
+            with replacing(self._folder(name) / "evidence.txt") as unfinished:
+                unfinished.write_text(f"{report}\n")
             broken += not all(promises.values())
-        with replacing(self.out / "evidence.txt") as unfinished:
-            unfinished.write_text("\n\n".join(report) + "\n")
         return 1 if broken else 0
 
     def _train(self, name: str) -> int:
@@ -86,9 +86,9 @@ class Evidence:
         if isinstance(config.model, SPEECH):
             data = self._sounds() / "train"
         if isinstance(config.model, aj.LatentConfig):
-            if status := self._train(AUTOENCODER):
+            if status := self._train(LATENTS):
                 return status
-            more = ["--autoencoder", str(self._folder(AUTOENCODER))]
+            more = ["--autoencoder", str(self._folder(LATENTS))]
             latents = self.out / "latents"
             if status := encode([_place(name), "--data", str(data), "--out", str(latents), *more]):
                 return status

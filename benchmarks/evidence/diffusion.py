@@ -20,23 +20,35 @@ LSD, STFT_DISTANCE = "log-spectral distance (dB)", "STFT distance"
 def upsampler(case: Case) -> tuple[Rows, Promises]:
     """(table, promises) of an upsampler: it, sinc interpolation, and that with noise of the training's mean envelope.
 
-    The noise is stationary, with the spectrum that the training sounds have on average beside their low band.
+    The noise is stationary, with the magnitudes that the training sounds have on average beside their low band. With
+    their mean logarithm it is as quiet as silence makes it: nearer by these distances, and hardly heard.
     """
     loaded = case.loaded
     model, stft = loaded.model, STFT(512, 128)
     reupsampled = jax.jit(model.reupsampled)
     beside = [crops - reupsampled(crops) for crops in clips(loaded, case.train, CROPS)]
-    power = np.mean([np.mean(np.abs(stft.encode(rest)) ** 2, axis=(0, 1)) for rest in beside], axis=0)
+    magnitudes = np.concatenate([np.abs(stft.encode(rest)) for rest in beside])
     rng = np.random.default_rng(0)
 
-    def shaped(crops: np.ndarray) -> np.ndarray:
-        z = np.asarray(stft.encode(jnp.asarray(rng.standard_normal(crops.shape), jnp.float32)))
-        z = z * np.sqrt(power / np.mean(np.abs(z) ** 2, axis=(0, 1)))
-        return np.asarray(reupsampled(crops)) + np.asarray(stft.decode(jnp.asarray(z), crops.shape[1]))
+    def shaped(envelope: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        def system(crops: np.ndarray) -> np.ndarray:
+            z = np.asarray(stft.encode(jnp.asarray(rng.standard_normal(crops.shape), jnp.float32)))
+            z = z * (envelope / np.mean(np.abs(z), axis=(0, 1)))
+            return np.asarray(reupsampled(crops)) + np.asarray(stft.decode(jnp.asarray(z), crops.shape[1]))
 
-    noisy = "sinc and noise of the training's mean high band"
-    systems = {"trained": _reconstruction(loaded), "sinc": reupsampled, noisy: shaped}
-    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems)
+        return system
+
+    noisy, faint = "sinc and noise of mean magnitudes", "sinc and noise of mean log-magnitudes"
+    rows = judged(
+        loaded,
+        clips(loaded, case.heldout, CROPS),
+        {
+            "trained": _reconstruction(loaded),
+            "sinc": reupsampled,
+            noisy: shaped(np.mean(magnitudes, axis=(0, 1))),
+            faint: shaped(np.exp(np.mean(np.log(magnitudes + 1e-5), axis=(0, 1)))),
+        },
+    )
     return rows, {**lower(rows, LSD, noisy), **lower(rows, STFT_DISTANCE, noisy)}
 
 
