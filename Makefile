@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test lint bench evidence clean
+.PHONY: setup demo test lint bench evidence lower torture clean
 
 setup: .venv/ready
 
@@ -25,6 +25,12 @@ bench: setup
 
 evidence: setup
 	$(BIN)/python -m benchmarks.evidence
+
+lower: setup
+	$(BIN)/python -m benchmarks.lower
+
+torture: setup
+	$(BIN)/python -m benchmarks.torture
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache

@@ -1,4 +1,24 @@
-"""small"""
+"""The diffusion autoencoder: 64 times fewer numbers than samples; small, at 4 kHz in minutes on two CPU cores.
+
+    python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
+    python -m train configs/autoencoder.py:small --data DIR --out runs/autoencoder
+    python -m sample reconstruct FILES --model runs/autoencoder --num-steps 15 --out sounds
+    python -m benchmarks.evidence autoencoder:small
+
+`config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M
+parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 3.5M
+parameters, and a latent of 32 channels at 15.6 Hz; 4000 steps took 12 minutes beside other work, and take about 8
+alone. The last command trains it on the demo's music and spoken sentences and judges it on 48 files held out, 8 seconds
+of each, 15 steps of DDIM:
+
+                              log-spectral distance   STFT distance
+    trained                         22.4 dB                3.04
+    untrained                       27.0 dB                3.51
+    resampled to 500 Hz             39.6 dB                6.18
+
+In so few steps the latent comes to say when something sounds and hardly what: nearly all of it goes to -1 or 1. Latent
+models in minutes are better made of configs/autoencoder_wave.py.
+"""
 
 import archijax as aj
 from train.config import EmaConfig, OptimizerConfig, TrainConfig

@@ -1,4 +1,23 @@
-"""small"""
+"""The diffusion vocoder: sound of mel spectrograms; small, at 8 kHz in minutes on two CPU cores.
+
+    python -m train configs/vocoder.py --data DIR --out runs/vocoder
+    python -m train configs/vocoder.py:small --data DIR --out runs/vocoder
+    python -m sample vocode FILES --model runs/vocoder --num-steps 15 --out sounds
+    python -m benchmarks.evidence vocoder:small
+
+`config` is the thesis's: the README net without attention, 80 mels of 1024 samples every 256, 175.5M parameters, crops
+of 2^18, batch 32, a million steps on a GPU; it was never trained here. `small` has 5.5M parameters and diffuses
+whitened sound; 5000 steps took 16 minutes beside other work, and take about 10 alone. The last command trains it on the demo's
+music and spoken sentences and judges it on 48 files held out, 4 seconds of each, 15 steps of DDIM:
+
+                                          log-spectral distance   STFT distance
+    trained                                      VLSD dB                VSTFT
+    noise, as much brought to the mel            NLSD dB                NSTFT
+    Griffin-Lim, 60 iterations                   8.9 dB                1.35
+
+What the net makes is brought to the spectrogram by 64 projections, as many as Griffin-Lim takes; the second row is what
+these alone make of noise. Without whitening the small net's hiss filled all that is quiet (STFT distance 3.2).
+"""
 
 import archijax as aj
 from train.config import EmaConfig, OptimizerConfig, TrainConfig

@@ -9,6 +9,7 @@ import numpy as np
 
 from archijax.audio import files, plots
 from archijax.cli import say
+from archijax.config import DiffusionConfig
 from archijax.errors import InputError
 from train.config import TrainConfig
 
@@ -34,7 +35,8 @@ class Samples:
         self.keys = jax.vmap(lambda index: jax.random.fold_in(root, index))(jax.numpy.arange(len(self.prompts)))
         self.given, self.reconstructs = {}, hasattr(model, "reconstruct")
         if self.reconstructs:
-            self.sample = jax.jit(lambda variables, keys, given: model.reconstruct(variables, given["audio"]))
+            steps = {"num_steps": config.sample_steps} if isinstance(config.model, DiffusionConfig) else {}
+            self.sample = jax.jit(lambda variables, keys, given: model.reconstruct(variables, given["audio"], **steps))
             return
         length = round(config.sample_seconds * self.sample_rate) or config.data.length
         shape = (len(self.prompts), length, config.data.channels)
