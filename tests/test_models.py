@@ -32,7 +32,10 @@ def test_the_loss_is_the_error_of_the_prediction(text_model):
 
     prediction = predict(x)
     assert float(loss) == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
-    assert (metrics, state) == ({}, {})
+    assert state == {}
+    # The loss by noise level, as sums and counts, is the loss.
+    assert float(sum(total for total, _ in metrics.values())) == pytest.approx(float(loss), rel=1e-5)
+    assert float(sum(count for _, count in metrics.values())) == pytest.approx(1)
 
 
 def test_draws_are_uniform_normal_and_as_often_masked_as_asked(text_model):
