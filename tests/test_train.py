@@ -278,6 +278,8 @@ def test_help_lists_the_settings_with_their_values(setting, capsys):
         assert words in text
 
 
+# The tests' own cache of compiled programs lies on the same disk.
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")
 def test_a_full_disk_is_one_sentence(setting, tmp_path, capsys):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
