@@ -9,7 +9,6 @@ loud as those of the training.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,8 @@ from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.resample import resample
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionUpsampler, DiffusionVocoder, MagnitudeAutoEncoder
-from archijax.sampling import State, advance, begin
+from archijax.sampling import State, begin
+from sample.generation import stepped
 from sample.model import Loaded
 from sample.parts import Parts, noise
 from sample.settings import Settings
@@ -132,7 +132,7 @@ def _diffusing(loaded: Loaded, settings: Settings, key: jax.Array, prompt: str) 
     inner, model = loaded.model.model, loaded.model
     guidance = settings.make_guidance(dataclasses.replace(loaded, model=inner))
     times = inner.process.times(settings.num_steps, settings.schedule)
-    sampler, limits = settings.make_sampler(), (settings.clamp, settings.threshold)
+    made = (inner, settings.make_sampler(), 1, settings.clamp, settings.threshold, None, False)
     text = loaded.tokens([prompt])
     masked = not prompt.strip() if inner.embedding_mask_proba > 0 else None
     if masked:
@@ -141,13 +141,9 @@ def _diffusing(loaded: Loaded, settings: Settings, key: jax.Array, prompt: str) 
 
     def make(pieces: np.ndarray, starts: np.ndarray, progress: Callable[[], Any]) -> jax.Array:
         shape = (len(pieces), pieces.shape[1] * samples_per_frame(model), loaded.config.channels)
-        state, given = _begin(model, shape, loaded.variables, key, pieces, starts, times[0], text, masked)
-        for pair in itertools.pairwise(times):
-            before = state
-            state = _step(inner, sampler, limits, loaded.variables, state, np.array(pair), given, guidance)
-            # One step late: while the host waits, the device has this step to work on.
-            before.x.block_until_ready()
-            progress()
+        state, conditioning = _begin(model, shape, loaded.variables, key, pieces, starts, times[0], text, masked)
+        given = {"conditioning": conditioning, "negative": None, "guidance": guidance}
+        state = stepped(made, loaded.variables, state, times, given, progress)
         return _end(model, shape, state.x, pieces)
 
     return make
@@ -172,15 +168,6 @@ def _begin(model, shape, variables, key, pieces, starts, t, text, masked) -> tup
         given["embedding_mask"] = jnp.full(len(fresh), masked)
     x = model.model.start(jax.random.key(0), fresh.shape, t, noise=fresh)
     return begin(x, t), given
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _step(model, sampler, limits, variables, state: State, times, given, guidance) -> State:
-    clamp, threshold = limits
-    denoise = model.denoiser(
-        variables, guidance=1 if guidance is None else guidance, clamp=clamp, threshold=threshold, **given
-    )
-    return advance(denoise, model.process, state, times, sampler)[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

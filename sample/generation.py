@@ -135,11 +135,7 @@ class Generation:
             mask: bool [frames].
         """
         state, given = self._begin(batch, source, mask, part)
-        for pair in zip(self.times[:-1], self.times[1:], strict=True):
-            before, state = state, _step(self._made, self._variables, state, np.array(pair), given)
-            # One step late: while the host waits, the device has this step to work on.
-            before.x.block_until_ready()
-            progress()
+        state = stepped(self._made, self._variables, state, self.times, given, progress)
         return np.asarray(state.x)[: len(self.of(batch)), : self.length]
 
     def _begin(self, batch: int, source, mask, part: int) -> tuple[State, dict[str, Any]]:
@@ -180,6 +176,23 @@ def _begin(model: DiffusionModel, shape, variables, root, items, part, t, source
     x = model.start(keys, shape, t, source=source)
     negative = model.conditioning(variables, negative) if negative else {}
     return begin(x, t, step_keys(keys)), model.conditioning(variables, text), negative
+
+
+def stepped(
+    made: tuple, variables: dict, state: State, times: np.ndarray, given: dict, progress: Callable[[], Any]
+) -> State:
+    """The state after all steps over times [n + 1]; calls `progress` at each.
+
+    Args:
+        made: (model, sampler, num_resamples, clamp, threshold, window, circular), hashable: what is compiled for.
+        given: "conditioning", "negative" and "guidance", the last two may be None; with "source" and "mask" inpainting.
+    """
+    for pair in itertools.pairwise(times):
+        before, state = state, _step(made, variables, state, np.array(pair), given)
+        # One step late: while the host waits, the device has this step to work on.
+        before.x.block_until_ready()
+        progress()
+    return state
 
 
 @partial(jax.jit, static_argnums=0)

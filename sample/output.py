@@ -5,7 +5,7 @@ import re
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +66,13 @@ class Output:
 
 def slugs(texts: Sequence[str]) -> list[str]:
     """Texts as parts of files' names, no two alike: letters and digits, small, with dashes between; about 40."""
-    found = []
-    for text in texts:
-        word = re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound"
-        same = (f"{word}-{number}" for number in itertools.count(2))
-        found.append(next(name for name in itertools.chain([word], same) if name not in found))
-    return found
+    return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, numbered from the second on where several are alike."""
+    found: dict[str, None] = {}
+    for name in names:
+        same = (f"{name}-{number}" for number in itertools.count(2))
+        found[next(each for each in itertools.chain([name], same) if each not in found)] = None
+    return list(found)

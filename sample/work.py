@@ -23,7 +23,7 @@ from archijax import cli, metrics
 from archijax.audio import files
 from archijax.errors import InputError
 from sample.model import Loaded
-from sample.output import Output
+from sample.output import Output, distinct
 from sample.settings import Settings, require
 
 PIECE = 2**19  # samples that are measured at once, of long sounds
@@ -125,7 +125,7 @@ class OnFiles:
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
         found = sound_files(self.sounds, self.takes)
-        targets = [self.out / f"{name}{self.makes}" for name in _names(found)]
+        targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in found)]
         for target in {path.resolve() for path in targets} & {path.resolve() for path in found}:
             raise InputError(f"{target} would be written over, but it is to be read: let out be another folder.")
         models, failed, measurements = self.loaded, 0, []
@@ -233,17 +233,6 @@ def sound_files(places: tuple[Path, ...], suffixes: Collection[str] = files.SUFF
             raise InputError(f"There is no {what} {place}: give a file, a folder with some, or a pattern in quotes.")
         found |= dict.fromkeys(some)
     return list(found)
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """The paths' stems, numbered where two are alike."""
-    names: list[str] = []
-    for path in paths:
-        name, number = path.stem, 2
-        while name in names:
-            name, number = f"{path.stem}-{number}", number + 1
-        names.append(name)
-    return names
 
 
 def _text(figures: dict[str, float]) -> str:

@@ -1,15 +1,14 @@
 """The named models at full size have the parameters that were counted on the originals; nothing is allocated."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from archijax import LatentDiffusion
 from archijax.config import example_batch
 from train.__main__ import load_config
+from train.plan import unread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # In millions: of the net, and of everything with text encoder and autoencoder.
@@ -26,12 +25,7 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_full_sizes(name):
     config = load_config(CONFIGS / f"{name}.py").model
-    model, key = config.build(), jax.eval_shape(lambda: jax.random.key(0))
-    # A pretrained text encoder has the same shapes as a new one, whose files are not needed.
-    if isinstance(model, LatentDiffusion):
-        model = dataclasses.replace(model, model=dataclasses.replace(model.model, pretrained=None))
-    elif getattr(model, "pretrained", None):
-        model = dataclasses.replace(model, pretrained=None)
+    model, key = unread(config.build()), jax.eval_shape(lambda: jax.random.key(0))
     batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in example_batch(config).items()}
     variables = jax.eval_shape(model.init, key, batch)
 

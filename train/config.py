@@ -186,6 +186,13 @@ def _differ(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
     return bool(ours.get(name, theirs.get(name)))
 
 
+def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
+    """(ours, theirs) of the settings in which nested dicts differ, by dotted names; None where one lacks a setting."""
+    ours, theirs = dotted(ours), dotted(theirs)
+    pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def dotted(value: Any, name: str = "") -> dict[str, Any]:
     """Nested dicts as one, its names joined by dots."""
     if not isinstance(value, dict):

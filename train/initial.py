@@ -10,7 +10,7 @@ from archijax.cli import say
 from archijax.config import to_dict
 from archijax.errors import InputError, listed
 from archijax.trained import load_trained
-from train.config import TrainConfig, dotted
+from train.config import TrainConfig, unequal
 
 
 def initial(config: TrainConfig, variables: dict) -> dict:
@@ -57,11 +57,9 @@ def initial(config: TrainConfig, variables: dict) -> dict:
 def autoencoder(name: str, config: Any) -> dict:
     """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
     trained = load_trained(name, kinds=(to_dict(config)["kind"],))
-    ours, theirs = dotted(to_dict(config)), dotted(to_dict(trained.config))
     found = [
-        f"model.autoencoder.{setting} is {ours.get(setting)}, but {theirs.get(setting)} in {name}"
-        for setting in sorted(ours.keys() | theirs.keys())
-        if ours.get(setting) != theirs.get(setting)
+        f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
+        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()
     ]
     if found:
         raise InputError(f"{listed(found, 3, '; ')}: the settings of the trained autoencoder are needed.")

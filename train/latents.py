@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict
 from archijax.atomic import replacing
 from archijax.config import to_dict
 from archijax.errors import InputError, listed
-from train.config import TrainConfig, dotted
+from train.config import TrainConfig, unequal
 from train.dataset import Crops
 from train.manifest import Entry, Manifest
 
@@ -62,12 +62,7 @@ def records(folder: Path) -> list[dict]:
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Raises InputError, naming them, if latents in a folder were made with settings other than ours."""
-    ours, theirs = dotted(ours), dotted(theirs)
-    found = [
-        f"{name} is {theirs.get(name)} there and {ours.get(name)} here"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
+    found = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if found:
         raise InputError(f"{folder} holds latents of other settings: {listed(found, 3, '; ')}.")
 

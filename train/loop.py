@@ -19,12 +19,12 @@ from train.health import Health, first_bad
 from train.initial import initial
 from train.latents import Latents
 from train.mesh import spread
-from train.optimizer import direction, schedule
-from train.plan import unread
+from train.optimizer import direction
+from train.plan import training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.samples import Samples
 from train.state import TrainState
-from train.step import item_keys, losses, make_train_step
+from train.step import item_keys, losses
 from train.validation import Validation
 
 WARM = 2  # steps before a profile, which compiling would drown
@@ -59,10 +59,8 @@ def train(
     tell = say if hosts.leads() else lambda sentence: None
     places = spread(config, devices)
     model, tokenize = config.model.build(), _tokenizer(config)
-    optimizer, rate = direction(config.optimizer), schedule(config.optimizer, config.steps)
-    train_step = places.compile(
-        make_train_step(model, optimizer, rate, config.ema, places.axis, config.accumulate, config.trained)
-    )
+    optimizer = direction(config.optimizer)
+    train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
 
     with contextlib.ExitStack() as stack:
