@@ -1,9 +1,15 @@
 """Tiny nets and models that several tests share."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
 
 import archijax as aj
+from archijax.t5 import to_torch
 
 UNET = aj.UNetConfig(
     channels=(8, 16), factors=(1, 2), items=(1, 1), attentions=(0, 1), cross_attentions=(0, 1),
@@ -58,3 +64,16 @@ LATENT_MODEL = aj.LatentConfig(
     text=aj.TextConfig(max_length=24, features=8, num_layers=1, num_heads=2),
     autoencoder=AUTOENCODER,
 )  # fmt: skip
+
+
+def write_t5(folder: Path, seed: int) -> None:
+    """A pretrained text encoder of random weights, 8 features wide, that reads bytes."""
+    sizes = {"vocab_size": 384, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    config, tokens = aj.T5Config(**sizes), jnp.zeros((1, 1), jnp.int32)
+    shapes = jax.eval_shape(aj.T5Encoder(config).init, jax.random.key(0), tokens, tokens == 0)["params"]
+    draw = np.random.default_rng(seed).standard_normal
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(sizes))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    params = jax.tree.map(lambda leaf: draw(leaf.shape).astype(np.float32), shapes)
+    save_file(to_torch(params, config), folder / "model.safetensors")

@@ -1,20 +1,27 @@
-"""The program that computes latents: shared, stopped, and told what is wrong."""
+"""The program that computes latents and texts: shared, stopped, and told what is wrong."""
 
+import dataclasses
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER
+from nets import AUTOENCODER, LATENT_MODEL, write_t5
 from test_initial import drawn
 
+import archijax as aj
 from archijax.audio import files
 from archijax.errors import InputError
 from archijax.pretrained import save_pretrained
-from train.dataset import Sounds
-from train.encode import main
-from train.latents import latent_path
+from archijax.t5 import load_t5
+from train.config import TrainConfig
+from train.dataset import DataConfig, Sounds, batches
+from train.encode import encode, main
+from train.latents import embedding_path, latent_path
+from train.manifest import index
+from train.prompts import tokenizer
 
 CONFIG = """
 from nets import LATENT_MODEL
@@ -32,14 +39,15 @@ NAMES = ("a.wav", "deep/b.wav", "c.wav")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A config, sounds of 1, 2 and 6 crops (the last half silent) with one file that is none, and an autoencoder."""
+    """A config, sounds of 1, 2 and 6 crops (the last half silent), an autoencoder and a text encoder."""
     folder = tmp_path_factory.mktemp("encode")
     (folder / "tiny.py").write_text(CONFIG)
     (folder / "audio" / "deep").mkdir(parents=True)
     for name, frames in zip(NAMES, (64, 128, 352), strict=True):
         sound = 0.3 * np.random.default_rng(frames).standard_normal((frames, 1)).clip(-1, 1)
-        files.write(folder / "audio" / name, sound, 8000)
+        files.write(folder / "audio" / name, sound, 8000, {"artist": "someone"})
     save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
+    write_t5(folder / "t5", 1)
     return folder
 
 
@@ -48,19 +56,37 @@ def run(folder, out, *more, coder="coder"):
     return main([str(folder / "tiny.py"), *arguments, *more])
 
 
+@pytest.fixture(scope="module")
+def whole(folder):
+    """The latents of all files."""
+    assert run(folder, "whole") == 0
+    return folder / "whole"
+
+
+@pytest.fixture(scope="module")
+def texts(folder, whole):
+    """The same, with three texts of each crop added."""
+    shutil.copytree(whole, folder / "texts")
+    assert run_with_texts(folder, "texts") == 0
+    return folder / "texts"
+
+
+def run_with_texts(folder, out, *more):
+    return run(folder, out, "--model.text.tokenizer", str(folder / "t5"), "--texts", "3", *more)
+
+
 def record(folder, name):
     return json.loads((folder / name).read_text())
 
 
-def test_every_crop_is_encoded_by_itself(folder):
-    assert run(folder, "whole") == 0
+def test_every_crop_is_encoded_by_itself(folder, whole):
     model, variables = AUTOENCODER.build(), drawn(AUTOENCODER, 1)
     for name, count in zip(NAMES, (1, 2, 6), strict=True):
         sound = files.read(folder / "audio" / name, frames=64 * count).reshape(count, 64, 1)
-        latents = np.load(latent_path(folder / "whole", name))
+        latents = np.load(latent_path(whole, name))
         expected, _ = jax.jit(model.encode)(variables, sound)
         np.testing.assert_allclose(latents, np.reshape(expected, (-1, 3)), atol=1e-6)
-    said = record(folder / "whole", "latents-0-of-1.json")
+    said = record(whole, "latents-0-of-1.json")
     assert (said["finished"], said["channels"], said["frames"]) == (True, 3, 16)
     assert [entry["path"] for entry in said["entries"]] == sorted(NAMES)
 
@@ -126,3 +152,81 @@ def test_wrong_input_is_one_sentence(folder, capsys):
     assert main([str(folder / "tiny.py"), "--data", str(folder / "audio"), "--out", str(folder / "new")]) == 2
     assert "--autoencoder MODEL" in capsys.readouterr().err
     assert not (folder / "new").exists()
+
+
+def test_texts_are_prompts_that_training_draws(folder, whole, texts):
+    # Every prompt that training sees in forty epochs, and what the encoder makes of it.
+    model = dataclasses.replace(LATENT_MODEL, text=aj.TextConfig(tokenizer=str(folder / "t5"), max_length=24))
+    data, tokenize, prompts = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed"), tokenizer(model), set()
+
+    def note(drawn):
+        prompts.update(drawn)
+        return tokenize(drawn)
+
+    stream = batches(index(folder / "audio", folder / "m.json"), data, batch_size=90, seed=1, tokenize=note)
+    for _ in range(4):
+        next(stream)
+    prompts = sorted(prompts)
+    config, params = load_t5(folder / "t5")
+    known = np.asarray(jax.jit(aj.T5Encoder(config).apply)({"params": params}, *tokenize(prompts)))
+
+    found = set()
+    for name, count in zip(NAMES, (1, 2, 6), strict=True):
+        assert latent_path(texts, name).read_bytes() == latent_path(whole, name).read_bytes()
+        stored = np.load(embedding_path(texts, name))
+        assert (stored.shape, stored.dtype) == ((count * 3, 24, 8), np.float16)
+        for row, embedding in enumerate(stored):
+            errors = np.abs(known - embedding).max(axis=(1, 2))
+            nearest, second = np.sort(errors)[:2]
+            assert nearest < 2e-3 < 1e-2 < second
+            prompt = prompts[int(errors.argmin())]
+            assert prompt.endswith(f"{row // 3 + 1} of {count}")
+            found.add(prompt)
+    assert len(found) > 12
+    said = record(texts, "latents-0-of-1.json")["texts"]
+    assert (said["count"], said["settings"]) == (3, {
+        "model": {"text": {"tokenizer": str(folder / "t5"), "max_length": 24}},
+        "data": {"crop": "fixed", "prompt": None},
+    })  # fmt: skip
+
+
+def test_processes_encode_what_is_missing_of_latents_or_texts(folder, texts, capsys):
+    again = shutil.copytree(texts, folder / "missing")
+    paths = [path(again, name) for path in (latent_path, embedding_path) for name in NAMES]
+    # A file that is written anew is another one under the same name.
+    before = {path: (path.stat().st_ino, path.read_bytes()) for path in paths}
+    lost = {latent_path(again, "a.wav"), embedding_path(again, "deep/b.wav"), embedding_path(again, "c.wav")}
+    for path in lost:
+        path.rename(path.with_name(f"{path.name}.part"))
+    capsys.readouterr()
+    for shard, files_of_it in (("0", 2), ("1", 1)):
+        assert run_with_texts(folder, "missing", "--shard", shard, "--of", "2") == 0
+        assert f"{files_of_it} files, of which 0 are encoded already" in capsys.readouterr().err
+    for path, (number, content) in before.items():
+        assert path.read_bytes() == content
+        assert path in lost or path.stat().st_ino == number
+
+
+def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
+    text = ["--model.text.tokenizer", str(folder / "t5")]
+    capsys.readouterr()
+    for arguments, message in [
+        ([*text], "holds 3 texts of every crop, but --texts is 0: give --texts 3"),
+        ([*text, "--texts", "3", "--data.prompt", "a", "--model.text.max-length", "12"],
+         "texts of other settings: data.prompt is None there and a here; model.text.max_length is 24 there and 12"),
+        (["--texts", "-1"], "--texts is -1, but must be 0 or more"),
+        (["--texts", "3"], 'model.text.tokenizer is "bytes" and model.text.learned (): use'),
+        ([*text, "--texts", "3", "--model.text.learned", "<a>"], "model.text.learned ('<a>',): use"),
+    ]:  # fmt: skip
+        assert run(folder, "texts", *arguments) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    write_t5(folder / "t5", 2)
+    assert run_with_texts(folder, "texts") == 2
+    assert "holds texts of another encoder" in capsys.readouterr().err
+    write_t5(folder / "t5", 1)
+    silent = TrainConfig(
+        dataclasses.replace(LATENT_MODEL, text=None), DataConfig(sample_rate=8000, channels=1, length=64),
+        batch_size=8, autoencoder=str(folder / "coder"),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="the model reads no text"):
+        encode(silent, folder / "audio", folder / "new", texts=1)

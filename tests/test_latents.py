@@ -1,25 +1,32 @@
-"""Latents in place of sounds: the same batches, and the same training."""
+"""Latents in place of sounds, embeddings in place of prompts: the same batches, and the same training."""
 
 import dataclasses
+import functools
 import json
+import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL
+from nets import AUTOENCODER, LATENT_MODEL, write_t5
 from test_initial import drawn
 
+import archijax as aj
 from archijax.audio import files
 from archijax.checkpoints import restore_weights
 from archijax.config import KINDS
 from archijax.errors import InputError
 from archijax.pretrained import save_pretrained
+from archijax.t5 import load_t5
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig, batches
 from train.encode import encode
-from train.latents import Latents, latent_path
+from train.latents import Latents, embedding_path, latent_path
+from train.loop import train
 from train.manifest import index
+from train.prompts import tokenizer
 
 DATA = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=2)
 TOY = """
@@ -66,6 +73,22 @@ config = TrainConfig(
 """
 
 
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, time, *, embedding, embedding_mask=None):
+        return nn.Dense(x.shape[-1], name="own")(x) + nn.Dense(x.shape[-1], name="text")(embedding).mean(1)[:, None]
+
+
+class Quick(aj.LatentConfig):
+    """A latent model that compiles at once."""
+
+    @functools.cache  # noqa: B019  there is one of it
+    def build(self):
+        model, coder = super().build(), drawn(AUTOENCODER, 1)
+        inner = dataclasses.replace(model.model, net=Net())
+        return dataclasses.replace(model, model=inner, pretrained=lambda: coder)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Sounds of 1, 2 and 6 crops, an autoencoder and their latents."""
@@ -77,6 +100,21 @@ def folder(tmp_path_factory):
     save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
     encode(config(folder), folder / "audio", folder / "stored")
     return folder
+
+
+@pytest.fixture(scope="module")
+def texts(folder):
+    """The folder of the same latents with three texts of each random crop, all of them the same."""
+    write_t5(folder / "t5", 1)
+    shutil.copytree(folder / "stored", folder / "texts")
+    encode(text_config(folder), folder / "audio", folder / "texts", texts=3)
+    return folder / "texts"
+
+
+def text_config(folder, **changes):
+    text = aj.TextConfig(str(folder / "t5"), max_length=24, mask_proba=0.5)
+    settings = config(folder, crop="random", prompt="a pad")
+    return dataclasses.replace(settings, model=Quick(**{**vars(LATENT_MODEL), "text": text}), **changes)
 
 
 def config(folder, **data):
@@ -185,3 +223,89 @@ def test_latents_that_do_not_fit_are_refused(folder, tmp_path):
         path.unlink()
     with pytest.raises(InputError, match="None of the 3"):
         next(stream(latents))
+
+
+def test_training_on_texts_is_training_on_their_prompts(folder, texts):
+    settings = text_config(folder)
+    variables = drawn(settings.model, 2)
+    variables["frozen"] = {"autoencoder": drawn(AUTOENCODER, 1), "embedder": load_t5(folder / "t5")[1]}
+    loss = jax.jit(settings.model.build().loss)
+    ours, theirs = (
+        stream(Latents(folder / name, settings), tokenize=tokenizer(settings.model)) for name in ("texts", "stored")
+    )
+    for step in range(3):
+        stored, read = next(ours), next(theirs)
+        assert {name: (leaf.shape, leaf.dtype) for name, leaf in stored.items()} == {
+            "latent": ((4, 16, 3), np.float32), "embedding": ((4, 24, 8), np.float32),
+        }  # fmt: skip
+        np.testing.assert_array_equal(stored["latent"], read["latent"])
+        keys = jax.random.split(jax.random.key(step), 4)
+        (one, _), (two, _) = loss(variables, keys, stored), loss(variables, keys, read)
+        np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
+def test_one_of_the_texts_of_the_crop_is_drawn(folder, texts, tmp_path):
+    shutil.copytree(texts, tmp_path / "numbered")
+    for count, name in ((1, "64.wav"), (2, "128.wav"), (6, "352.wav")):
+        # Each says which it is.
+        rows = np.arange(count * 3, dtype=np.float16)[:, None, None] * np.ones((24, 8), np.float16)
+        np.save(embedding_path(tmp_path / "numbered", name), rows)
+    latents = Latents(tmp_path / "numbered", text_config(folder))
+    stored = np.load(latent_path(texts, "352.wav"))
+    iterator, found = stream(latents, batch_size=30), set()
+    for _ in range(8):
+        state, batch = iterator.get_state(), next(iterator)
+        for latent, embedding in zip(batch["latent"], batch["embedding"], strict=True):
+            starts = [start for start in range(81) if np.array_equal(latent, stored[start : start + 16])]
+            if starts:
+                assert starts[0] // 16 == embedding[0, 0] // 3
+                found.add(int(embedding[0, 0]))
+    assert found >= set(range(15))
+    iterator.set_state(json.loads(json.dumps(state)))
+    again = next(iterator)
+    for name in batch:
+        np.testing.assert_array_equal(again[name], batch[name])
+
+    embedding_path(tmp_path / "numbered", "352.wav").unlink()
+    np.save(embedding_path(tmp_path / "numbered", "128.wav"), rows[:6, :12])
+    replaced = next(stream(latents, batch_size=9))
+    assert replaced["embedding"].max() <= 2
+
+
+def test_texts_that_do_not_fit_are_refused(folder, texts):
+    settings = text_config(folder)
+    text, other = settings.model.text, dataclasses.replace(settings, data=DATA)
+    short = dataclasses.replace(text, max_length=12)
+    for changed, given, message in [
+        (short, settings, r"holds texts of other settings: model\.text\.max_length is 24 there and 12 here"),
+        (dataclasses.replace(text, learned=("<a>",)), settings, r"model\.text\.learned \('<a>',\): use latents"),
+        (LATENT_MODEL.text, settings, r'model\.text\.tokenizer is "bytes"'),
+        (text, other, r"data\.crop is random there and fixed here; data\.prompt is a pad there and None here"),
+    ]:
+        model = dataclasses.replace(settings.model, text=changed)
+        with pytest.raises(InputError, match=message):
+            Latents(texts, dataclasses.replace(given, model=model))
+
+
+def test_a_training_on_texts_continues_bit_for_bit(folder, texts, tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "quick", Quick)
+    settings = text_config(
+        folder, batch_size=2, steps=4, log_every=1, checkpoint_every=2, validation=0.4, sample_prompts=()
+    )
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(settings, texts, whole, devices=jax.devices()[:1]) == 0
+    # As where it was killed after its first checkpoint.
+    shutil.copytree(whole, stopped)
+    shutil.rmtree(stopped / "checkpoints" / "4")
+    again = dataclasses.replace(settings, sample_prompts=("a pad",), sample_steps=1)
+    assert train(again, texts, stopped, devices=jax.devices()[:1]) == 0
+    assert [path.name for path in (stopped / "samples").glob("*.wav")] == ["step_0000004_0.wav"]
+    assert (stopped / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    parts = ("step", "params", "ema", "opt_state", "frozen")
+    (_, ours), (_, theirs) = (restore_weights(run, parts=parts) for run in (stopped, whole))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert int(ours["step"]) == 4
+
+    other = jax.tree.map(np.negative, ours["frozen"]["embedder"])
+    with pytest.raises(InputError, match="were encoded by another encoder"):
+        Latents(texts, settings).check({**ours["frozen"], "embedder": other})

@@ -117,6 +117,17 @@ def test_a_pretrained_encoder_is_frozen():
     gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
 
+    # What it made of a text stands for its tokens, or beside them for more.
+    text = jax.random.normal(jax.random.key(2), (2, 6, 8))
+    encoded = {"audio": batch["audio"], "embedding": text}
+    assert model.conditioning(variables, encoded)["embedding"] is text
+    joined = jax.eval_shape(model.conditioning, variables, {**batch, "embedding": text})
+    assert joined["embedding"].shape == (2, 12, 8)
+    one, two = (jax.eval_shape(model.init, jax.random.key(0), given) for given in (batch, encoded))
+    assert one == two
+    with pytest.raises(aj.InputError, match="tokens and token_mask are missing"):
+        config.init(jax.random.key(0), encoded)
+
 
 def test_calls_that_cannot_work_say_why(text_model):
     model, variables = text_model

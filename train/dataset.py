@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,7 @@ from archijax.audio import files
 from archijax.audio.loudness import gain
 from archijax.errors import InputError
 from train.manifest import Entry, Manifest
-from train.prompts import describe, prompt
-
-Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
+from train.prompts import Tokenize, describe, prompt
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,11 @@ class Sounds:
     Attributes:
         key: what they are called in a batch.
         length: positions of a crop.
+        texts: embeddings that there are for every crop, of which `embedding(entry, start, rng)` draws one in place of
+            a prompt; 0: prompts are drawn.
     """
 
-    key = "audio"
+    key, texts = "audio", 0
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config, self.length = Path(manifest.root), config, config.length
@@ -105,6 +104,14 @@ class Crops:
         return file, int(k - self._ends[file]) + count, count
 
 
+def draw_prompt(entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator) -> str:
+    """Draws the prompt of a file's crop, the i-th of `count` from 0: of its tags, or the one that the settings say."""
+    position = (i + 1, count) if config.crop == "fixed" else None
+    if config.prompt is not None:
+        return prompt({"title": config.prompt}, rng, drop=0.0, position=position)
+    return prompt(describe(entry.tags, entry.path), rng, position=position)
+
+
 def batches(
     manifest: Manifest,
     config: DataConfig,
@@ -141,7 +148,8 @@ def batches(
 
     Yields:
       {"audio": float32 [b, t, c] in [-1, 1]}, or of another source as it calls them, and with ``tokenize`` also
-      "tokens": int32 [b, n] and "token_mask": bool [b, n].
+      "tokens": int32 [b, n] and "token_mask": bool [b, n]; of a source that has texts "embedding": float32 [b, n, e]
+      in their place.
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
@@ -156,13 +164,16 @@ def batches(
         raise InputError(f"Process {shard_index} of {shard_count} does not exist; they are counted from 0.")
 
     def collate(items):
-        return {source.key: np.stack([crop for crop, _ in items]), "prompts": [text for _, text in items]}
+        crops, texts = zip(*items, strict=True)
+        return {source.key: np.stack(crops)}, np.stack(texts) if source.texts else list(texts)
 
     def finish(batch):
-        crops = {source.key: batch[source.key]}
+        crops, texts = batch
+        if source.texts:
+            return {**crops, "embedding": texts}
         if tokenize is None:
             return crops
-        tokens, mask = tokenize(batch["prompts"])
+        tokens, mask = tokenize(texts)
         return {**crops, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
 
     crops = Crops(manifest, config)
@@ -206,7 +217,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads a crop and draws its prompt; called from several threads."""
+    """Reads a crop and draws its prompt, or the embedding of one; called from several threads."""
 
     def __init__(self, manifest, config, crops, source):
         self.manifest, self.config, self.crops, self.source = manifest, config, crops, source
@@ -230,16 +241,12 @@ class _Loader:
 
     def _read(self, file, i, count, rng):
         entry, source = self.manifest.entries[file], self.source
+        start = i * source.length
         if self.config.crop == "random":
-            start, position = int(rng.integers(max(1, source.positions(entry) - source.length + 1))), None
-        else:
-            start, position = i * source.length, (i + 1, count)
-        given = self.config.prompt
-        if given is None:
-            text = prompt(describe(entry.tags, entry.path), rng, position=position)
-        else:
-            text = prompt({"title": given}, rng, drop=0.0, position=position)
-        return source.read(entry, start), text
+            start = int(rng.integers(max(1, source.positions(entry) - source.length + 1)))
+        if source.texts:
+            return source.read(entry, start), source.embedding(entry, start, rng)
+        return source.read(entry, start), draw_prompt(entry, self.config, i, count, rng)
 
     def _report(self, file, error):
         with self.lock:

@@ -1,12 +1,14 @@
-"""python -m train.encode CONFIG.py --autoencoder MODEL --data DIR --out DIR [--shard I --of N] [overrides]"""
+"""python -m train.encode CONFIG.py --autoencoder MODEL --data DIR --out DIR [--texts N] [--shard I --of N] ..."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -14,43 +16,52 @@ from archijax import cli
 from archijax.errors import InputError
 from train.__main__ import load_config
 from train.config import TrainConfig
-from train.dataset import Crops, Sounds
+from train.dataset import Crops, Sounds, draw_prompt
 from train.initial import autoencoder
 from train.latents import (
     check_settings,
+    embedding_path,
     fingerprint,
+    is_written,
     latent_path,
     record_path,
     records,
     settings,
-    write_latents,
+    text_settings,
+    write_array,
     write_record,
 )
-from train.manifest import Manifest, index
+from train.manifest import Entry, Manifest, index
 from train.parallel import check_divides
+from train.prompts import tokenizer
 
 USAGE = """\
-usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --out DIR [--shard I --of N] [overrides]
+usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --out DIR [--texts N]
+                              [--shard I --of N] [overrides]
 
 Writes the latents of the audio files under --data to --out, as CONFIG.py, the config of a latent training, crops them,
-with the trained autoencoder MODEL. The same command continues where it was stopped. With --of N the files are shared
-by N processes, on one machine or many, each started with its own --shard from 0 to N - 1.
+with the trained autoencoder MODEL. With --texts N it also draws N prompts for every crop from the tags, as training
+does, and writes their embeddings by the model's text encoder, which must be a frozen one (model.text.tokenizer other
+than bytes); to a folder of latents without texts it adds them. The same command continues where it was stopped. With
+--of N the files are shared by N processes, on one machine or many, each started with its own --shard from 0 to N - 1.
 
-python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds. Prompts are drawn from the
-tags and encoded anew at every step, so embeddings of text are not written.
+python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds: on one of the N texts of a
+crop, drawn at every visit, or without them on prompts that are drawn and encoded at every step.
 
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Writes the latents of a folder of audio. The same command continues where it was stopped."""
+    """Writes the latents of a folder of audio, and texts. The same command continues where it was stopped."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: Path
     """Folder of audio files, nested in any way."""
     out: Path
     """Folder of the latents."""
+    texts: int = 0
+    """Prompts to draw for every crop, by the seed, and to write the embeddings of; 0: training encodes its prompts."""
     shard: int = 0
     """Number of this process, from 0."""
     of: int = 1
@@ -70,19 +81,20 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError(f"The first argument must be the config file of a latent training, not {path}.")
         default = Command(load_config(path), tyro.MISSING, tyro.MISSING)
         command = cli.parse(Command, rest, prog=f"python -m train.encode {path}", default=default)
-        encode(command.config, command.data, command.out, command.shard, command.of)
+        encode(command.config, command.data, command.out, command.shard, command.of, command.texts)
         return 0
 
     return cli.run(program, interrupted="interrupted; the same command continues.")
 
 
-def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1) -> None:
+def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
     """Writes the latents of the sound files under `data` to `out`, all or one process's share; see `train.latents`.
 
-    Files that have theirs already are passed over; those that cannot be read are named and left out.
+    Beside them the embeddings of `texts` prompts for each crop. Files that have theirs already are passed over; those
+    that cannot be read are named and left out.
 
     Raises:
-        InputError: a setting, the data, the autoencoder or what lies in `out` does not fit.
+        InputError: a setting, the data, the autoencoder, the text encoder or what lies in `out` does not fit.
         OSError: `out` cannot be written.
     """
     out = Path(out)
@@ -92,15 +104,24 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder.")
     if not 0 <= shard < of:
         raise InputError(f"--shard {shard} --of {of} does not exist: shards are counted from 0.")
+    if texts < 0:
+        raise InputError(f"--texts is {texts}, but must be 0 or more.")
     check_divides(config.batch_size, len(jax.local_devices()))
+    facts = {"settings": settings(config), "texts": None}
+    if texts:
+        facts["texts"] = {"count": texts, "settings": text_settings(config)}
     weights = autoencoder(config.autoencoder, config.model.autoencoder)
-    facts = {"settings": settings(config), "weights": fingerprint(weights)}
+    facts["weights"] = fingerprint(weights)
+    model = config.model.build()
+    if texts:
+        encoder = model.model.pretrained()
+        facts["texts"]["weights"] = fingerprint(encoder)
     for record in records(out):
         check_settings(out, facts["settings"], record["settings"])
         if record["weights"] != facts["weights"]:
             raise InputError(f"{out} holds latents of another autoencoder: encode into another folder.")
+        _check_texts(out, facts["texts"], record.get("texts"))
     manifest = index(data, out / "manifest.json")
-    model = config.model.build()
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
         "frames": config.data.length // model.downsample_factor,
@@ -112,63 +133,125 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         other.unlink(missing_ok=True)
 
     entries = manifest.entries[shard::of]
-    todo = tuple(entry for entry in entries if not _is_written(out, entry))
-    cli.say(f"{len(entries)} files, of which {len(entries) - len(todo)} are encoded already")
+    to_encode = tuple(entry for entry in entries if not is_written(latent_path(out, entry.path), entry))
+    to_embed = tuple(entry for entry in entries if texts and not is_written(embedding_path(out, entry.path), entry))
+    count = len(entries) - len({entry.path for entry in to_encode + to_embed})
+    cli.say(f"{len(entries)} files, of which {count} are encoded already")
     failed = {}
-    if todo:
-        failed = _encode_files(config, model, weights, Manifest(manifest.root, todo), out)
+    if to_encode:
+        failed = _encode_files(config, model, weights, Manifest(manifest.root, to_encode), out)
+    to_embed = tuple(entry for entry in to_embed if entry.path not in failed)
+    if to_embed:
+        _embed_files(config, texts, model.model.embedder, encoder, Manifest(manifest.root, to_embed), out)
     done = tuple(entry for entry in entries if entry.path not in failed)
     write_record(record, done, finished=True, failed=sorted(failed.items()), **facts)
     cli.say(f"encoded {len(done)} files into {out}, {len(failed)} could not be read")
 
 
-def _is_written(out: Path, entry: Any) -> bool:
-    path = latent_path(out, entry.path)
-    # As old as the sound that they are of: of another one, be it older or newer, there are none.
-    return path.exists() and path.stat().st_mtime_ns == entry.modified
+def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
+    """Raises InputError if a folder holds other texts than ours; to one that holds none they are added."""
+    if theirs is None:
+        return
+    count = 0 if ours is None else ours["count"]
+    if count != theirs["count"]:
+        raise InputError(
+            f"{out} holds {theirs['count']} texts of every crop, but --texts is {count}: give --texts "
+            f"{theirs['count']}, or encode into another folder."
+        )
+    check_settings(out, ours["settings"], theirs["settings"], "texts")
+    if ours["weights"] != theirs["weights"]:
+        raise InputError(f"{out} holds texts of another encoder: encode into another folder.")
+
+
+def _over_devices(function: Callable, variables: Any) -> Callable:
+    """`function(variables, ...)` of batches on the host, spread over the devices here; its result is on the host."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
+    spread, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
+    variables, function = jax.device_put(variables, everywhere), jax.jit(function)
+    return lambda *batch: np.asarray(function(variables, *jax.device_put(batch, spread)))
 
 
 def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Manifest, out: Path) -> dict[str, str]:
     """Writes the latents of every file of the manifest; gives the reasons why of some there are none."""
-    crops, sounds = Crops(manifest, config.data), Sounds(manifest, config.data)
+    crops, sounds, failed = Crops(manifest, config.data), Sounds(manifest, config.data), {}
+    silence = np.zeros((config.data.length, config.data.channels), np.float32)
+
+    def encoded(weights, audio):
+        return model.latents({"frozen": {"autoencoder": weights}}, {"audio": audio}).astype(jnp.float32)
+
+    latents = _over_devices(encoded, weights)
 
     def read(crop):
         file, i, _ = crop
         try:
-            return crop, sounds.read(manifest.entries[file], i * sounds.length)
+            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * sounds.length)
         except InputError as error:
-            return crop, error
+            return manifest.entries[file].path, error
 
-    stream = (
-        grain.MapDataset.source(crops)
-        .map(read)
-        .batch(config.batch_size, batch_fn=list)
-        .to_iter_dataset(grain.ReadOptions(config.data.workers, config.data.prefetch))
-    )
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
-    spread, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
-    variables = jax.device_put({"frozen": {"autoencoder": weights}}, everywhere)
-    latents_of = jax.jit(model.latents)
-    failed, parts = {}, []
-    silence = np.zeros((config.data.length, config.data.channels), np.float32)
-    with cli.bar(len(crops), "encoding", "crop") as bar:
+    def made():
+        stream = (
+            grain.MapDataset.source(crops)
+            .map(read)
+            .batch(config.batch_size, batch_fn=list)
+            .to_iter_dataset(grain.ReadOptions(config.data.workers, config.data.prefetch))
+        )
         for batch in stream:
             audio = [silence if isinstance(sound, InputError) else sound for _, sound in batch]
             # The last batch is filled up, so that one compilation serves all.
             audio += [silence] * (config.batch_size - len(batch))
-            made = np.asarray(latents_of(variables, {"audio": jax.device_put(np.stack(audio), spread)}))
-            for ((file, i, count), sound), latent in zip(batch, made, strict=False):
-                entry = manifest.entries[file]
-                parts.append(latent)
-                if isinstance(sound, InputError) and entry.path not in failed:
-                    failed[entry.path] = str(sound)
-                    cli.say(f"skipping {entry.path}: {sound}")
-                if i == count - 1:
-                    if entry.path not in failed:
-                        write_latents(out, entry, np.concatenate(parts))
-                    parts = []
-            bar.update(len(batch))
+            for (path, sound), latent in zip(batch, latents(np.stack(audio)), strict=False):
+                if isinstance(sound, InputError) and path not in failed:
+                    failed[path] = str(sound)
+                    cli.say(f"skipping {path}: {sound}")
+                yield latent
+
+    for entry, array in _by_file(manifest, crops, made(), "encoding"):
+        if entry.path not in failed:
+            write_array(latent_path(out, entry.path), entry, array)
     return failed
+
+
+def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, manifest: Manifest, out: Path) -> None:
+    """Writes the embeddings of the texts of every file of the manifest."""
+    crops, tokenize = Crops(manifest, config.data), tokenizer(config.model)
+    # Whatever type the model computes in, so that they serve it in each.
+    embedder = embedder.clone(dtype=jnp.float32)
+
+    def embedded(weights, tokens, mask):
+        return embedder.apply({"params": weights}, tokens, mask).astype(jnp.float16)
+
+    embeddings = _over_devices(embedded, weights)
+
+    def prompt(crop, j):
+        file, i, count = crop
+        entry = manifest.entries[file]
+        rng = np.random.default_rng([config.seed, i, j, *entry.path.encode(errors="surrogateescape")])
+        return draw_prompt(entry, config.data, i, count, rng)
+
+    def made():
+        for first in range(0, len(crops), config.batch_size):
+            batch = [crops[k] for k in range(first, min(first + config.batch_size, len(crops)))]
+            filling = [""] * (config.batch_size - len(batch))
+            every = [embeddings(*tokenize([prompt(crop, j) for crop in batch] + filling)) for j in range(texts)]
+            yield from np.stack(every, axis=1)[: len(batch)]
+
+    for entry, array in _by_file(manifest, crops, made(), "embedding"):
+        write_array(embedding_path(out, entry.path), entry, array)
+
+
+def _by_file(
+    manifest: Manifest, crops: Crops, made: Iterable[np.ndarray], what: str
+) -> Iterator[tuple[Entry, np.ndarray]]:
+    """Each file with what was made of its crops [n, ...], one after the other: [crops * n, ...]."""
+    parts = []
+    with cli.bar(len(crops), what, "crop") as bar:
+        for k, part in enumerate(made):
+            file, i, count = crops[k]
+            parts.append(part)
+            if i == count - 1:
+                yield manifest.entries[file], np.concatenate(parts)
+                parts = []
+            bar.update()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""A folder of latents: those of every crop of a dataset, computed once, for latent training to read in place of sound.
+"""A folder of latents, and of embeddings of texts: those of every crop of a dataset, computed once.
+
+Latent training reads them in place of sounds and prompts.
 
 latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop
+embeddings/PATH.npy         float16 [crops * texts, max_length, features]: if wanted, of prompts drawn for each crop
 latents-SHARD-of-OF.json    what the process SHARD has written: settings, files, failures
 """
 
@@ -39,6 +42,26 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
+def text_settings(config: TrainConfig) -> dict[str, Any]:
+    """What embeddings of texts depend on beside the tags and the encoder's weights, JSON-able.
+
+    Raises InputError for a model that cannot use them: training changes how it reads text, or it reads none.
+    """
+    text = getattr(config.model, "text", None)
+    if text is None or text.tokenizer == "bytes" or text.learned:
+        reason = "the model reads no text"
+        if text is not None:
+            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.learned {text.learned}'
+        raise InputError(
+            f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: "
+            "use latents encoded with --texts 0."
+        )
+    return {
+        "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},
+        "data": {"crop": config.data.crop, "prompt": config.data.prompt},
+    }
+
+
 def record_path(folder: Path, shard: int, of: int) -> Path:
     """Where process `shard` of `of` says what it has written."""
     return folder / f"latents-{shard}-of-{of}.json"
@@ -47,6 +70,11 @@ def record_path(folder: Path, shard: int, of: int) -> Path:
 def latent_path(folder: Path, path: str) -> Path:
     """Where the latents of the sound file `path` are."""
     return folder / "latents" / f"{path}.npy"
+
+
+def embedding_path(folder: Path, path: str) -> Path:
+    """Where the embeddings of the texts of the sound file `path` are."""
+    return folder / "embeddings" / f"{path}.npy"
 
 
 def records(folder: Path) -> list[dict]:
@@ -60,27 +88,28 @@ def records(folder: Path) -> list[dict]:
     return found
 
 
-def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Raises InputError, naming them, if latents in a folder were made with settings other than ours."""
+def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
+    """Raises InputError, naming them, if what a folder holds was made with settings other than ours."""
     found = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if found:
-        raise InputError(f"{folder} holds latents of other settings: {listed(found, 3, '; ')}.")
+        raise InputError(f"{folder} holds {what} of other settings: {listed(found, 3, '; ')}.")
 
 
 class Latents:
-    """The latents in a folder, as `train.dataset.batches` reads them.
+    """The latents in a folder, and embeddings if it has them, as `train.dataset.batches` reads them.
 
     Attributes:
         manifest: the sound files that they are of.
         weights: fingerprint of the autoencoder's variables.
         length: frames of a crop.
+        texts: embeddings of each crop; 0 for none.
 
     Args:
         folder: that `python -m train.encode` wrote.
         config: of the latent training.
 
     Raises:
-        InputError: the folder is not complete, or was made with other settings.
+        InputError: the folder is not complete, was made with other settings, or has texts that the model cannot use.
     """
 
     key = "latent"
@@ -92,8 +121,11 @@ class Latents:
         found = records(self.folder)
         for record in found:
             check_settings(self.folder, settings(config), record["settings"])
-        alike = {(record["of"], record["files"], record["weights"], record["finished"]) for record in found}
-        if len(alike) != 1 or len(found) != found[0]["of"] or not found[0]["finished"]:
+            if texts := record.get("texts"):
+                check_settings(self.folder, text_settings(config), texts["settings"], "texts")
+        facts = [[record.get(name) for name in ("of", "files", "weights", "texts")] for record in found]
+        complete = found and len(found) == found[0]["of"] and all(record["finished"] for record in found)
+        if not complete or any(fact != facts[0] for fact in facts):
             raise InputError(
                 f"The latents in {folder} are not complete: run python -m train.encode again, with every --shard."
             )
@@ -107,6 +139,10 @@ class Latents:
         self.weights = found[0]["weights"]
         self.channels = found[0]["channels"]
         self.length = found[0]["frames"]
+        texts = found[0].get("texts") or {"count": 0, "weights": None}
+        self.texts, self._text_weights = texts["count"], texts["weights"]
+        if self.texts:
+            self._text_shape = (config.model.text.max_length, config.model.text.t5().d_model)
         self._counts = dict(zip((e.path for e in entries), Crops(self.manifest, config.data).counts, strict=True))
 
     @staticmethod
@@ -114,11 +150,15 @@ class Latents:
         """Whether a folder holds latents, complete or not."""
         return any(Path(folder).glob("latents-*-of-*.json"))
 
-    def check(self, autoencoder: Mapping[str, Any]) -> None:
-        """Raises InputError if these are not the variables that made the latents."""
-        if fingerprint(autoencoder) != self.weights:
+    def check(self, frozen: Mapping[str, Any]) -> None:
+        """Raises InputError if a model's frozen variables are not those that made the latents and embeddings."""
+        if fingerprint(frozen["autoencoder"]) != self.weights:
             raise InputError(
                 f"The latents in {self.folder} were made by another autoencoder than the one of this run: encode again."
+            )
+        if self.texts and fingerprint(frozen["embedder"]) != self._text_weights:
+            raise InputError(
+                f"The texts in {self.folder} were encoded by another encoder than the one of this run: encode again."
             )
 
     def positions(self, entry: Entry) -> int:
@@ -129,21 +169,42 @@ class Latents:
 
     def read(self, entry: Entry, start: int) -> np.ndarray:
         """Float32 [length, channels] from the frame `start` of a file on. Raises InputError if it cannot be read."""
-        path = latent_path(self.folder, entry.path)
-        try:
-            latents = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}).") from None
-        if latents.shape != (int(self._counts[entry.path]) * self.length, self.channels):
-            raise InputError(f"{path} has the shape {list(latents.shape)}, which is not that of its sound's latents.")
+        shape = (int(self._counts[entry.path]) * self.length, self.channels)
+        latents = _stored(latent_path(self.folder, entry.path), shape)
         return np.array(latents[start : start + self.length], np.float32)
 
+    def embedding(self, entry: Entry, start: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws one of the embeddings of a file's crop, that in which the frame `start` is.
 
-def write_latents(folder: Path, entry: Entry, latents: np.ndarray) -> None:
-    """Writes the latents [frames, channels] of a sound file, as old as the file itself."""
-    with replacing(latent_path(folder, entry.path)) as unfinished:
+        Returns float32 [max_length, features]. Raises InputError if it cannot be read.
+        """
+        crop, text = start // self.length, int(rng.integers(self.texts))
+        shape = (int(self._counts[entry.path]) * self.texts, *self._text_shape)
+        embeddings = _stored(embedding_path(self.folder, entry.path), shape)
+        return np.array(embeddings[crop * self.texts + text], np.float32)
+
+
+def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from None
+    if array.shape != shape:
+        raise InputError(f"{path} has the shape {list(array.shape)}: {list(shape)} is needed for its sound.")
+    return array
+
+
+def is_written(path: Path, entry: Entry) -> bool:
+    """Whether there is at `path` what `write_array` wrote for a sound file as it is now."""
+    # Of another one, be it older or newer, there is none.
+    return path.exists() and path.stat().st_mtime_ns == entry.modified
+
+
+def write_array(path: Path, entry: Entry, array: np.ndarray) -> None:
+    """Writes what was made of a sound file, as old as the file itself."""
+    with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
-            np.save(file, np.asarray(latents, np.float32))
+            np.save(file, array)
         os.utime(unfinished, ns=(entry.modified, entry.modified))
 
 

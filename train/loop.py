@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from train.mesh import spread
 from train.optimizer import direction
 from train.plan import training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
+from train.prompts import tokenizer
 from train.samples import Samples
 from train.state import TrainState
 from train.step import item_keys, losses
@@ -58,7 +59,7 @@ def train(
     out = Path(out)
     tell = say if hosts.leads() else lambda sentence: None
     places = spread(config, devices)
-    model, tokenize = config.model.build(), _tokenizer(config)
+    model, tokenize = config.model.build(), tokenizer(config.model)
     optimizer = direction(config.optimizer)
     train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
@@ -90,7 +91,7 @@ def train(
         stream.set_state(position)
         state, record = _start(config, model, optimizer, init_key, example, folder)
         if latents is not None:
-            latents.check(state.frozen["autoencoder"])
+            latents.check(state.frozen)
         if record:
             stream.set_state(record["data"])
         first = int(state.step)
@@ -187,13 +188,3 @@ def _start(
 
     shapes = jax.eval_shape(lambda: create(unread(model)))
     return folder.restore(shapes, lambda: create(model, partial(initial, config)))
-
-
-def _tokenizer(config: TrainConfig) -> Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None:
-    text = getattr(config.model, "text", None)
-    if text is None:
-        return None
-    from archijax.text import tokenize
-
-    tokenizer = text.load_tokenizer()
-    return lambda texts: tokenize(tokenizer, texts, text.max_length)

@@ -1,8 +1,12 @@
-"""Text prompts from the tags of music files, as in the thesis (section on text conditioning)."""
+"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), and their tokens."""
 
+from collections.abc import Callable
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
+
+Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
 FIELDS = ("title", "artist", "album", "genre", "year")
 
@@ -35,3 +39,15 @@ def prompt(
     if position:
         parts.append(f"{position[0]} of {position[1]}")
     return joint.join(parts)
+
+
+def tokenizer(model: Any) -> Tokenize | None:
+    """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text."""
+    text = getattr(model, "text", None)
+    if text is None:
+        return None
+    # Takes seconds to import.
+    from archijax.text import tokenize
+
+    words = text.load_tokenizer()
+    return lambda prompts: tokenize(words, prompts, text.max_length)

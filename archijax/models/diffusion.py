@@ -37,7 +37,8 @@ class DiffusionModel:
 
     A batch is a dict of "audio" [b, time, c] in [-1, 1] and, as the net needs them, "tokens" int32 [b, n] with
     "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c']: what
-    the model does not read itself is given to the net by its name.
+    the model does not read itself is given to the net by its name. With an embedder, an embedding beside tokens is
+    joined behind the text's; without tokens it is the text's own, encoded before.
 
     Fields:
         net: any module ``net(x, time, **conditioning)``.
@@ -69,9 +70,8 @@ class DiffusionModel:
         net_key, embedder_key = jax.random.split(key)
         params, frozen = {}, {}
         if self.embedder is not None:
-            tokens, mask = self._tokens(batch)
             if self.pretrained is None:
-                params["embedder"] = initialize(self.embedder.init, embedder_key, tokens, mask)["params"]
+                params["embedder"] = initialize(self.embedder.init, embedder_key, *self._tokens(batch))["params"]
             else:
                 frozen["embedder"] = self.pretrained()
             if self.learned:
@@ -328,13 +328,19 @@ class DiffusionModel:
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else denoise(x, t)
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding."""
+        """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding.
+
+        Without tokens, a batch's own embedding [b, n, e] is that of the text, which the embedder made before.
+        Raises InputError for a model that reads text and is given neither, or reads none and is given tokens.
+        """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}
         if "append_channels" in conditioning:
             conditioning["append_channels"] = self._padded(conditioning["append_channels"])
         if self.embedder is None:
             if "tokens" in batch:
                 raise InputError("tokens were given to a model without a text encoder: it takes no prompt")
+            return conditioning
+        if "embedding" in batch and "tokens" not in batch:
             return conditioning
         collection = "params" if self.pretrained is None else "frozen"
         learned = (variables["params"]["learned"],) if self.learned else ()
