@@ -70,6 +70,7 @@ class Attention(nn.Module):
         return context.embedding
 
 
+@jax.jit
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """[b, n, h, d] each; the softmax in float32. Heads go first: on CPU that takes half the time."""
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * q.shape[-1] ** -0.5, k, v))

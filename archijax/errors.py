@@ -1,4 +1,4 @@
-"""The one exception that means the caller, not the library, has something to change, and how it lists names."""
+"""The one exception that means the caller, not the library, has something to change, and what helps to word it."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,9 @@ class InputError(ValueError):
 def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
     """The first names, and how many more there are, as a part of a sentence."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def require(true: bool, name: str, value: object, right: str) -> None:
+    """Raises InputError, naming the setting, its value and what would be right, unless it is true."""
+    if not true:
+        raise InputError(f"{name} must be {right}, not {value}.")

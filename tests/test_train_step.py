@@ -138,7 +138,7 @@ def test_the_average_follows_its_formula():
     ema, expected, taken = {"w": jnp.float32(0.0)}, 0.0, 0
     for steps in range(1, 30):
         value = float(steps) ** 2
-        ema = average(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps))
+        ema = average(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps), jnp.bool_(True))
         if steps <= 4:
             expected = value
         elif (steps - 4) % 3 == 0:
@@ -199,7 +199,7 @@ def test_losses_are_taken_in_turn_each_for_its_own_parameters():
     state, step = start_rivals()
     batch, root = {**make_batch(), "broken": np.zeros(8, bool)}, jax.random.key(0)
     after, metrics = step(state, batch, root)
-    assert [set(found[1].mu) for found in after.opt_state] == [{"kernel"}, {"out"}]
+    assert [set(found.mu) for found in after.opt_state] == [{"kernel"}, {"out"}]
     assert int(metrics["counted"]) == int(after.state["count"]) == 1
     # The second is taken where the first has led to.
     keys = item_keys(root, jnp.int32(0), 0, 8)

@@ -6,54 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from archijax.config import to_dict
-from archijax.errors import InputError
+from archijax.errors import InputError, require
 from train.dataset import DataConfig
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with global-norm clipping and a schedule."""
-
-    learning_rate: float = 1e-4
-    """Learning rate after the warm-up."""
-    b1: float = 0.95
-    """Decay of the gradient's running mean."""
-    b2: float = 0.999
-    """Decay of the squared gradient's running mean."""
-    eps: float = 1e-6
-    """Added to the root of the squared gradient's mean."""
-    weight_decay: float = 1e-3
-    """Decoupled weight decay."""
-    clip_norm: float = 1.0
-    """Gradients of a larger global norm are scaled down to it."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from zero."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant, or down to zero at the last step along half a cosine."""
-
-    def __post_init__(self):
-        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "more than 0")
-        _require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "more than 0")
-        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
-
-
-@dataclass(frozen=True)
-class EmaConfig:
-    """Exponential moving average of the parameters, the weights that sampling uses."""
-
-    decay: float = 0.995
-    """Largest decay; it warms up as 1 - (1 + n)^-power, n = averages taken so far."""
-    power: float = 0.7
-    """Speed of that warm-up."""
-    start: int = 100
-    """Steps before averaging starts; until then the average equals the parameters."""
-    every: int = 10
-    """Steps from one averaging to the next."""
-
-    def __post_init__(self):
-        _require(0 <= self.decay < 1, "ema.decay", self.decay, "at least 0 and below 1")
-        _require(self.start >= 0, "ema.start", self.start, "0 or more")
-        _require(self.every >= 1, "ema.every", self.every, "1 or more")
+from train.optimizer import EmaConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -125,13 +80,13 @@ class TrainConfig:
             "batch_size", "accumulate", "fsdp", "steps", "max_skipped", "log_every", "checkpoint_every",
             "keep_checkpoints", "sample_steps", "validate_every", "validation_batches",
         ):  # fmt: skip
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.parallel == "mesh" or self.fsdp == 1, "fsdp", self.fsdp, "1 unless parallel is mesh")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(self.parallel == "mesh" or self.fsdp == 1, "fsdp", self.fsdp, "1 unless parallel is mesh")
         for name in ("keep_every", "keep_best", "profile"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
-        _require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
+        require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
         for name in ("sample_rate", "channels", "length"):
             ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
             if theirs is not None and ours != theirs:
@@ -201,8 +156,3 @@ def dotted(value: Any, name: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= dotted(inner, f"{name}.{key}" if name else key)
     return flat
-
-
-def _require(true: bool, name: str, value: Any, right: str) -> None:
-    if not true:
-        raise InputError(f"{name} must be {right}, not {value}.")

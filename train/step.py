@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.config import EmaConfig
-from train.optimizer import average
+from train.optimizer import EmaConfig, average, norm
 from train.state import TrainState, part, restricted
 
 
@@ -32,7 +31,7 @@ def losses(model: Any, trained: Sequence[str] = ()) -> tuple[tuple[Callable, Seq
 
 def make_train_step(
     model: Any,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     ema: EmaConfig,
     axis: str | None = None,
@@ -46,7 +45,8 @@ def make_train_step(
             an adversary has `losses` instead, pairs of such a function and the names of the parameters that it
             trains: they are updated in turn, each given what those before it have made of the others. One whose
             state depends on the whole batch has `over(axis)`, which gives it as a part of a mapped axis needs it.
-        optimizer: maps gradients to a direction; `schedule(step) * direction` is subtracted from the parameters.
+        optimizer: maps gradients to a direction, see `train.optimizer.direction`; `schedule(step) * direction` is
+            subtracted from the parameters.
         schedule: learning rate by step.
         ema: how the parameters are averaged.
         axis: name of the mapped axis over which the batch is split; None for a whole batch.
@@ -106,12 +106,10 @@ def make_train_step(
         variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
         for opt_state, (loss, names) in zip(state.opt_state, losses(model, trained), strict=True):
             old, value, more, grads, new_state = gradients(loss, names, variables, keys, batch)
-            grad_norm = jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(grads)))
+            grad_norm = norm(grads)
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
-            # Optax mixes integers and floats inside.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state = optimizer.update(grads, opt_state, old)
-            moved = jax.tree.map(lambda leaf, update: leaf - rate.astype(leaf.dtype) * update, old, updates)
+            updates, opt_state = optimizer.update(grads, opt_state, old, finite=finite, norm=grad_norm)
+            moved = jax.tree.map(lambda leaf, update: _moved(leaf, update, rate), old, updates)
             params = moved if names is None else {**variables["params"], **moved}
             suffix = "_".join(["", *names]) if opt_states else ""
             metrics |= {**more, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}
@@ -119,21 +117,34 @@ def make_train_step(
             opt_states.append(opt_state)
 
         done = state.step + 1
-        params = variables["params"]
-        updated = (params, average(ema, state.ema, params, done), tuple(opt_states), variables["state"])
-        before = (state.params, state.ema, state.opt_state, state.state)
-        params, averaged, opt_state, new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), updated, before
-        )
+        new, old = (variables["params"], variables["state"]), (state.params, state.state)
+        if len(opt_states) > 1:
+            # The first has not seen whether the losses after it are finite.
+            new, old = (*new, tuple(opt_states)), (*old, state.opt_state)
+        params, new_state, *_ = kept = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
         state = state.replace(
             step=done,
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             params=params,
-            ema=averaged,
-            opt_state=opt_state,
+            # Of the parameters as they are kept, which XLA reads rather than making them twice.
+            ema=average(ema, state.ema, params, done, finite),
+            opt_state=kept[2] if len(kept) > 2 else tuple(opt_states),
             state=new_state,
         )
         metrics |= {"learning_rate": rate, "skipped": state.skipped}
         return state, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), metrics)
 
     return train_step
+
+
+# Jitted, so that each is traced once per shape and not once per parameter.
+
+
+@jax.jit
+def _moved(leaf: jax.Array, update: jax.Array, rate: jax.Array) -> jax.Array:
+    return leaf - rate.astype(leaf.dtype) * update
+
+
+@jax.jit
+def _kept(new: jax.Array, old: jax.Array, finite: jax.Array) -> jax.Array:
+    return jax.lax.optimization_barrier(jnp.where(finite, new, old))
