@@ -20,8 +20,18 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: setup
-	$(BIN)/python -m benchmarks
+PEERS = .venv-peers
+
+$(PEERS)/ready: benchmarks/speed/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	# It wants CUDA; what is used of torchaudio works without.
+	find $(PEERS) -name _torchaudio.abi3.so -delete
+	touch $@
+
+bench: setup $(PEERS)/ready
+	$(BIN)/python -m benchmarks.speed --peer $(PEERS)/bin/python $(BENCH)
+	$(BIN)/python -m benchmarks.data
 
 evidence: setup
 	$(BIN)/python -m benchmarks.evidence
@@ -33,5 +43,5 @@ torture: setup
 	$(BIN)/python -m benchmarks.torture
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache
+	rm -rf .venv $(PEERS) runs build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""make bench: the same work, with the same weights, here and by the PyTorch originals, in turn."""

@@ -1,0 +1,166 @@
+"""Runs both sides of the cases in turn, and says how much faster we are."""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from archijax.atomic import replacing
+from benchmarks.speed.cases import CPU, GPU, Case
+
+ROOT = Path(__file__).parent.parent.parent
+OURS, THEIRS = "benchmarks.speed.ours", "benchmarks.speed.theirs"
+# Dense products of bfloat16 with float32 sums, as NVIDIA's data sheets say, operations a second.
+NOMINAL = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+
+
+class Side:
+    """A process with a case that is ready to run; a context that ends it."""
+
+    def __init__(self, *command: str):
+        self.process = subprocess.Popen(
+            [command[0], "-m", *command[1:]], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if os.environ.get("QUIET") else None,
+        )  # fmt: skip
+        self.facts = self._reply()
+
+    def ask(self, command: str) -> dict[str, Any]:
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        return self._reply()
+
+    def _reply(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self.process.args[2:])} ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compared(
+    case: Case, peer: str | None, weights: Path, repeats: int, ours: Sequence[str] = (), theirs: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Medians of a case by both sides in turn; without a peer by ours alone."""
+    with contextlib.ExitStack() as stack:
+        own = Side(sys.executable, OURS, case.name, "--weights", str(weights), *ours)
+        sides = {"ours": stack.enter_context(own)}
+        if peer is not None:
+            sides["theirs"] = stack.enter_context(Side(peer, THEIRS, case.name, str(weights), *theirs))
+        runs: dict[str, list[dict]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, side in sides.items():
+                runs[name].append(side.ask("run"))
+        result: dict[str, Any] = {"case": case.name, "what": case.what, "options": [*ours, *theirs]}
+        for name, side in sides.items():
+            seconds = [run["seconds"] for run in runs[name]]
+            memory = [run["device_memory"] or run["memory"] for run in runs[name]]
+            result[name] = {**side.facts, "seconds": median(seconds), "all": seconds, "memory": max(memory)}
+        if peer is not None:
+            result["ratio"] = result["theirs"]["seconds"] / result["ours"]["seconds"]
+            result["difference"] = _difference(sides, weights.parent) if case.work != "training" else None
+        return result
+
+
+def _difference(sides: dict[str, Side], folder: Path) -> float:
+    """||ours - theirs|| / ||theirs|| of what was made last."""
+    import numpy as np
+
+    made = {}
+    for name, side in sides.items():
+        side.ask(f"save {folder / name}.npy")
+        made[name] = np.load(folder / f"{name}.npy")
+    return float(np.linalg.norm(made["ours"] - made["theirs"]) / np.linalg.norm(made["theirs"]))
+
+
+def line(result: dict[str, Any], case: Case, peak: float) -> str:
+    """A result as a line of text, in it each side's share of the machine's peak."""
+    ours, theirs = result["ours"], result.get("theirs")
+    operations = ours["operations"]
+
+    def told(side: dict[str, Any]) -> str:
+        share = operations / side["seconds"] / peak
+        return f"{side['seconds']:9.3f} s {share:5.0%} {side['memory'] / 2**30:6.2f} GiB"
+
+    text = f"{case.what:<46}{told(ours)}"
+    if theirs is not None:
+        text += f"  {told(theirs)}  {result['ratio']:5.2f}x"
+    if result.get("difference") is not None:
+        text += f"  differ by {result['difference']:.0e}"
+    if case.work != "forward":
+        text += f"  {case.seconds / ours['seconds']:.3g}x real time"
+    return f"{text}  compiled in {ours['compile']:.1f} s"
+
+
+@contextlib.contextmanager
+def weights_of(case: Case) -> Iterator[Path]:
+    """A file of random weights for both sides."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.npz"
+        subprocess.run([sys.executable, "-m", OURS, case.name, "--write", path], cwd=ROOT, check=True)
+        yield path
+
+
+def variants(options: argparse.Namespace, case: Case) -> Iterator[tuple[list[str], list[str]]]:
+    """The options of both sides that a case is run with."""
+    if options.device == "cpu":
+        yield [], []
+        return
+    for dtype in ("bfloat16", "float32"):
+        for compile_ in ([], ["--compile"]):
+            yield ["--dtype", dtype], ["--device", "cuda", "--dtype", dtype, *compile_]
+    if any(case.net.get("attentions", ())):
+        for attention in ("xla", "cudnn"):
+            yield ["--dtype", "bfloat16", "--attention", attention], []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("cases", nargs="*", help="their names; all if none is given")
+    parser.add_argument("--peer", help="Python that has the PyTorch originals; without, only this library is timed")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and runs, in less than five minutes")
+    parser.add_argument("--repeats", type=int, help="runs of each side, of which the median counts")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"), help="the results as JSON")
+    options = parser.parse_args()
+    known = {case.name: case for case in (CPU if options.device == "cpu" else GPU)}
+    if unknown := [name for name in options.cases if name not in known]:
+        print(f"There is no case {unknown[0]}: known are {', '.join(known)}.", file=sys.stderr)
+        return 2
+    cases = [known[name] for name in options.cases] or [c for c in known.values() if c.quick or not options.quick]
+    repeats = options.repeats or (3 if options.quick else 5)
+    dtype = "float32" if options.device == "cpu" else "bfloat16"
+    found = subprocess.run(
+        [sys.executable, "-m", OURS, "peak", "--dtype", dtype], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    peak, device = (float(found.stdout.split()[0]), found.stdout.split(maxsplit=1)[1].strip())
+    print(f"{device}: matrix products of {dtype} reach {peak:.3g} operations a second")
+    results = []
+    for case in cases:
+        with weights_of(case) as weights:
+            for ours, theirs in variants(options, case):
+                peer = options.peer if options.device == "cpu" or theirs else None
+                result = compared(case, peer, weights, repeats, ours, theirs)
+                print(line(result, case, peak), " ".join([*ours, *theirs]), flush=True)
+                results.append(result)
+                facts = {"device": device, "machine": platform.platform(), "processors": os.cpu_count(), "peak": peak}
+                with replacing(options.out) as unfinished:
+                    unfinished.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

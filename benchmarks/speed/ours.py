@@ -1,0 +1,212 @@
+"""python -m benchmarks.speed.ours CASE [--weights FILE]: a case by this library, for which JAX and Flax suffice.
+
+Without weights it begins as a user would, with random ones. --write FILE writes such, in the originals' names.
+"""
+
+import argparse
+import functools
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import archijax as aj
+from archijax import convert
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import STFT
+from archijax.bottlenecks import TanhBottleneck
+from archijax.encoders import ME1d
+from archijax.t5 import T5Config, T5Encoder
+from archijax.t5 import from_torch as t5_from_torch
+from archijax.t5 import to_torch as t5_to_torch
+from benchmarks.speed.cases import CPU, GPU, Case
+from benchmarks.speed.draws import drawn
+from benchmarks.speed.serve import Job, serve
+
+
+def build(case: Case, dtype: str = "float32", attention: str | None = None) -> Any:
+    """The module or model of a case."""
+    kind = jnp.dtype(dtype)
+    if case.kind == "t5":
+        return T5Encoder(T5Config(**case.net), dtype=kind)
+    if case.kind == "encoder":
+        stft = STFT(case.settings["n_fft"], case.settings["hop_length"])
+        return ME1d(**case.net, stft=stft, bottleneck=TanhBottleneck(), dtype=kind)
+    net = aj.UNetV0(**case.net, dtype=kind, attention_implementation=attention, remat=case.settings.get("remat", False))
+    if case.transform is not None:
+        net = aj.LearnedTransform(net, **case.transform, dtype=kind)
+    if case.kind in ("upsampler", "vocoder"):
+        net = aj.AppendChannels(net)
+    model = aj.DiffusionModel(net, embedding_mask_proba=0.1 if case.text else 0.0)
+    if case.kind == "upsampler":
+        return aj.DiffusionUpsampler(model, case.settings["factor"])
+    if case.kind == "vocoder":
+        n_fft, hop = case.settings["n_fft"], case.settings["hop_length"]
+        mel = MelSpectrogram(
+            n_fft=n_fft, hop_length=hop, sample_rate=48_000, n_mel_channels=case.settings["mel_channels"]
+        )
+        return aj.DiffusionVocoder(model, mel)
+    return model
+
+
+def _example(case: Case) -> dict[str, jax.Array]:
+    """A batch to initialise with."""
+    batch = {"audio": jnp.zeros((1, case.length, case.channels))}
+    if case.text:
+        batch["embedding"] = jnp.zeros((1, case.net["embedding_max_length"], case.net["embedding_features"]))
+    return batch
+
+
+def initial(case: Case, module: Any) -> dict[str, Any]:
+    """Random variables."""
+    key = jax.random.key(0)
+    if case.kind == "t5":
+        shape = (1, case.length)
+        return aj.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
+    if case.kind == "encoder":
+        return aj.initialize(module.init, key, _example(case)["audio"])
+    return module.init(key, _example(case))
+
+
+def written(case: Case) -> dict[str, np.ndarray]:
+    """A state_dict of random weights."""
+    module = build(case)
+    variables = initial(case, module)
+    if case.kind == "t5":
+        return t5_to_torch(variables["params"], module.config)
+    state = convert.to_torch(convert.entries(module, variables["params"]), variables["params"])
+    # The originals' models list their net three times.
+    return {name: array for name, array in state.items() if not name.startswith(("diffusion.", "sampler."))}
+
+
+def read(case: Case, module: Any, weights: str) -> dict[str, Any]:
+    """The variables that a state_dict holds."""
+    with np.load(weights) as state:
+        if case.kind == "t5":
+            return {"params": t5_from_torch(dict(state), module.config)}
+        shapes = jax.eval_shape(lambda: initial(case, module))
+        params = convert.from_torch(convert.entries(module, shapes["params"]), dict(state))
+    return {**{name: {} for name in shapes}, "params": jax.tree.map(jnp.asarray, params)}
+
+
+def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> Job:
+    began = time.perf_counter()
+    module = build(case, dtype, attention)
+    variables = initial(case, module) if weights is None else read(case, module, weights)
+    jax.block_until_ready(variables)
+    loaded = time.perf_counter() - began
+    given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
+    facts: dict[str, Any] = {"load": loaded, "version": f"jax {jax.__version__}"}
+    began = time.perf_counter()
+    if case.work == "training":
+        from train.optimizer import EmaConfig, OptimizerConfig, direction, schedule
+        from train.state import TrainState
+        from train.step import make_train_step
+
+        own = OptimizerConfig()
+        step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())
+        held = [TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own))]
+        del variables
+        batch = {"audio": given["x"], **({"embedding": given["embedding"]} if case.text else {})}
+        root = jax.random.key(1)
+        lowered = jax.jit(step, donate_argnums=0).lower(held[0], batch, root)
+        compiled = lowered.compile()
+        facts["operations"] = _operations(lowered)
+
+        def run() -> jax.Array:
+            held[0], metrics = compiled(held[0], batch, root)
+            return metrics["loss"]
+
+    else:
+        function = functools.partial(sampled if case.work == "sampling" else forward, case, module)
+        lowered = jax.jit(function).lower(variables, given)
+        compiled = lowered.compile()
+        if case.work == "sampling":
+            once = functools.partial(sampled, case, module, steps=1)
+            # What a loop repeats is counted once.
+            facts["operations"] = case.steps * _operations(jax.jit(once).lower(variables, given))
+        else:
+            facts["operations"] = _operations(lowered)
+
+        def run() -> jax.Array:
+            return compiled(variables, given)
+
+    facts["compile"] = time.perf_counter() - began
+
+    def finished() -> np.ndarray:
+        made = jax.block_until_ready(run())
+        return np.asarray(made) if made.ndim < 3 or case.kind == "t5" else np.moveaxis(np.asarray(made), -1, 1)
+
+    return Job(finished, facts, _device_memory)
+
+
+def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:
+    """What the net, encoder or T5 makes of what it is given."""
+    if case.kind == "t5":
+        return module.apply(variables, given["tokens"], given["mask"])
+    if case.kind == "encoder":
+        return module.apply(variables, given["x"])[0]
+    embedding = {"embedding": given["embedding"]} if case.text else {}
+    net = {"params": variables["params"]["net"]}
+    return module.net.apply(net, given["x"], jnp.full(case.batch, 0.5), **embedding)
+
+
+def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | None = None) -> jax.Array:
+    """Sounds from noise."""
+    settings = {"num_steps": steps or case.steps, "noise": given["noise"]}
+    if case.text:
+        settings |= {"embedding": given["embedding"], "guidance": case.guidance}
+    key = jax.random.key(0)
+    if case.kind == "upsampler":
+        return model.sample(variables, key, given["low"], **settings)
+    if case.kind == "vocoder":
+        noise = jnp.swapaxes(settings.pop("noise"), 1, 2).reshape(-1, case.length, 1)
+        return model.sample(variables, key, given["spectrogram"], noise=noise, **settings)
+    return model.sample(variables, key, shape=given["noise"].shape, **settings)
+
+
+def _operations(lowered: Any) -> float:
+    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+
+def _device_memory() -> int | None:
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def peak(dtype: str, size: int) -> float:
+    """Operations a second that a product of two square matrices reaches, the best of ten."""
+    a = jnp.full((size, size), 0.5, dtype)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("case", help="or: peak")
+    parser.add_argument("--weights")
+    parser.add_argument("--write")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--attention")
+    options = parser.parse_args()
+    if options.case == "peak":
+        gpu = jax.devices()[0].platform != "cpu"
+        print(peak(options.dtype, 16_384 if gpu else 4096), jax.devices()[0].device_kind)
+        return
+    case = next(case for case in (*CPU, *GPU) if case.name == options.case)
+    if options.write:
+        np.savez(options.write, **written(case))
+    else:
+        serve(lambda: job(case, options.weights, options.dtype, options.attention))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

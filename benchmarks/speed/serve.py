@@ -1,0 +1,81 @@
+"""A process that does one piece of work whenever it is told to: lines in, lines of JSON out."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Job:
+    """Work that is ready.
+
+    Fields:
+        run: does it, waits for it, and returns what it made.
+        facts: what is known before: seconds of compiling, operations ...
+        device_memory: the most bytes that were in use on the accelerator; None where there is none.
+    """
+
+    run: Callable[[], Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    device_memory: Callable[[], int | None] = lambda: None
+
+
+def serve(start: Callable[[], Job]) -> None:
+    """Starts the work, says what it knows, and then follows standard input until it ends.
+
+    "run" is answered by seconds and the peak of the memory in use meanwhile; "save PATH" by writing what the work made
+    last as a NumPy array.
+    """
+    replies = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is no reply
+
+    def reply(**facts: Any) -> None:
+        print(json.dumps(facts), file=replies, flush=True)
+
+    job = start()
+    made = job.run()
+    reply(**job.facts, since_start=time.time() - _born())
+    for line in sys.stdin:
+        command, _, rest = line.strip().partition(" ")
+        if command == "run":
+            _reset_peak()
+            began = time.perf_counter()
+            made = job.run()
+            seconds = time.perf_counter() - began
+            reply(seconds=seconds, memory=_peak(), device_memory=job.device_memory())
+        elif command == "save":
+            np.save(rest, np.asarray(made, np.float32))
+            reply()
+
+
+def _born() -> float:
+    """When this process started, in seconds since the epoch; where the system does not say it, when it asked first."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - up + ticks / 100
+    return _IMPORTED
+
+
+_IMPORTED = time.time()
+
+
+def _reset_peak() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Bytes of the host's memory that this process has held at most since the last reset; 0 where nothing says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,127 @@
+"""python -m benchmarks.speed.theirs CASE WEIGHTS: a case by the PyTorch originals, which alone this needs.
+
+That is torch, audio-diffusion-pytorch, audio-encoders-pytorch and transformers, in an environment of their own.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+
+import numpy as np
+import torch
+
+from benchmarks.speed.cases import CPU, GPU, Case
+from benchmarks.speed.draws import drawn
+from benchmarks.speed.serve import Job, serve
+
+
+def build(case: Case) -> torch.nn.Module:
+    """The module whose state_dict the weights are."""
+    if case.kind == "t5":
+        from transformers import T5Config, T5EncoderModel
+
+        return T5EncoderModel(T5Config(**case.net, dropout_rate=0.0))
+    if case.kind == "encoder":
+        from audio_encoders_pytorch import ME1d, TanhBottleneck
+
+        stft = {"stft_num_fft": case.settings["n_fft"], "stft_hop_length": case.settings["hop_length"]}
+        return ME1d(in_channels=case.channels, **case.net, **stft, bottleneck=TanhBottleneck())
+    from audio_diffusion_pytorch import DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LTPlugin, UNetV0
+
+    net_t = UNetV0 if case.transform is None else LTPlugin(UNetV0, **case.transform)
+    if case.kind == "upsampler":
+        return DiffusionUpsampler(
+            net_t=net_t, in_channels=case.channels, upsample_factor=case.settings["factor"], **case.net
+        )
+    if case.kind == "vocoder":
+        mel = {
+            "mel_n_fft": case.settings["n_fft"], "mel_hop_length": case.settings["hop_length"],
+            "mel_channels": case.settings["mel_channels"], "mel_sample_rate": 48_000,
+        }  # fmt: skip
+        return DiffusionVocoder(net_t=net_t, **mel, **case.net)
+    return DiffusionModel(net_t=net_t, in_channels=case.channels, **case.net)
+
+
+def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Job:
+    began = time.perf_counter()
+    module = build(case)
+    with np.load(weights) as state:
+        found = module.load_state_dict({name: torch.from_numpy(state[name]) for name in state.files}, strict=False)
+    # The net is listed three times, and written once.
+    if rest := [name for name in found.missing_keys if not name.startswith(("diffusion.", "sampler."))]:
+        raise ValueError(f"the weights lack {rest[0]} and {len(rest) - 1} more")
+    module = module.to(device).train(case.work == "training")
+    loaded = time.perf_counter() - began
+    where = {"device": device}
+    given = {name: torch.from_numpy(array).to(device) for name, array in drawn(case, first=True).items()}
+    embedding = {"embedding": given["embedding"]} if case.text else {}
+    half = torch.autocast(device, dtype=torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
+    call = torch.compile(module) if compiled else module
+
+    def finish(result: torch.Tensor) -> np.ndarray:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result.detach().float().cpu().numpy()
+
+    if case.work == "training":
+        optimizer = torch.optim.AdamW(module.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-3)
+        masked = {"embedding_mask_proba": 0.1} if case.text else {}
+
+        def run() -> np.ndarray:
+            optimizer.zero_grad()
+            with half:
+                loss = call(given["x"], **embedding, **masked)
+            loss.backward()
+            optimizer.step()
+            return finish(loss)
+
+    elif case.work == "sampling":
+        scale = {"embedding_scale": case.guidance} if case.guidance != 1 else {}
+        if compiled:
+            module.sampler.net = torch.compile(module.sampler.net)
+        # The models draw their noise: theirs is ours.
+        import audio_diffusion_pytorch.models as models
+
+        models.randn_like = lambda like, **_: given["noise"].reshape(like.shape)
+        source = {"upsampler": "low", "vocoder": "spectrogram"}.get(case.kind, "noise")
+
+        def run() -> np.ndarray:
+            with half, torch.no_grad():
+                return finish(module.sample(given[source], num_steps=case.steps, **embedding, **scale))
+
+    else:
+        net = getattr(module, "net", module)
+        call = torch.compile(net) if compiled else net
+
+        def forward() -> torch.Tensor:
+            if case.kind == "t5":
+                return call(input_ids=given["tokens"], attention_mask=given["mask"]).last_hidden_state
+            if case.kind == "encoder":
+                return call(given["x"])
+            return call(given["x"], torch.full((case.batch,), 0.5, **where), **embedding)
+
+        def run() -> np.ndarray:
+            with half, torch.no_grad():
+                return finish(forward())
+
+    memory = torch.cuda.max_memory_allocated if device == "cuda" else lambda: None
+    return Job(run, {"load": loaded, "version": f"torch {torch.__version__}"}, memory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("case")
+    parser.add_argument("weights")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    case = next(case for case in (*CPU, *GPU) if case.name == options.case)
+    if options.device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    serve(lambda: job(case, options.weights, options.device, options.dtype, options.compile))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
