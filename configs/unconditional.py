@@ -54,7 +54,7 @@ small = replace(
         text=None,
     ),
     batch_size=16,
-    steps=2_400,
+    steps=1_200,
     sample_prompts=("", "", ""),
     sample_guidance=1.0,
 )

@@ -63,6 +63,25 @@ def test_remat_changes_no_value_and_no_gradient():
         np.testing.assert_allclose(plain, remat, rtol=1e-4, atol=1e-5 * float(jnp.abs(plain).max() + 1e-6))
 
 
+def test_the_backward_pass_keeps_products_alone_and_with_remat_only_what_goes_into_blocks():
+    settings = {"channels": (64, 64), "factors": (1, 2), "items": (2, 2), "modulation_features": 16}
+    batch, length = 2, 1024
+    x, t = jnp.zeros((batch, length, 2)), jnp.zeros(batch)
+
+    def kept(remat):
+        """Bytes that the backward pass is handed, the parameters aside."""
+        net = aj.UNetV0(**settings, remat=remat)
+        params = jax.eval_shape(net.init, jax.random.key(0), x, t)
+        pull = jax.eval_shape(lambda params: jax.vjp(lambda params: net.apply(params, x, t), params)[1], params)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((pull, params)) if batch in leaf.shape)
+
+    array = batch * length * 64 * 4
+    # Keeping all would be 113 such arrays.
+    products, inputs = kept(False) / array, kept(True) / array
+    assert products < 20
+    assert inputs < 4
+
+
 def test_gradients_agree_with_finite_differences_in_float64():
     with jax.enable_x64(True):
         dtype = jnp.float64

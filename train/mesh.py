@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from archijax.compiler import compiler_options
 from archijax.errors import InputError
 from train.config import TrainConfig
 from train.parallel import Pmap, check_divides
@@ -72,7 +73,8 @@ class MeshParallel:
             state, metrics = step(state, batch, root_key)
             return jax.lax.with_sharding_constraint(state, jax.tree.map(self.sharding, state)), metrics
 
-        return jax.jit(placed, donate_argnums=0)
+        options = compiler_options(self.devices[0].platform)
+        return jax.jit(placed, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
         """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""

@@ -39,6 +39,7 @@ JUDGES = {
 }
 # These learn from spoken sentences too.
 SPEECH = (aj.UpsamplerConfig, aj.VocoderConfig, aj.DiffusionAEConfig)
+ONE_KIND = "Pieces for organ"  # the folder of what models without text learn
 LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
@@ -66,8 +67,9 @@ class Evidence:
                 return status
             loaded = load(self._folder(name), tuple(KINDS))
             folders = [songs, self._speech()] if isinstance(config.model, SPEECH) else [songs]
+            inside = ONE_KIND if _is_unconditional(config.model) else ""
             train_paths, heldout = (
-                sorted(path for folder in folders for path in (folder / part).rglob("*.*"))
+                sorted(path for folder in folders for path in (folder / part / inside).rglob("*.*"))
                 for part in ("train", "heldout")
             )
             rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
@@ -83,6 +85,8 @@ class Evidence:
         """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
         config = _config(name)
         data, more = self.out / "music" / "train", []
+        if _is_unconditional(config.model):
+            data = data / ONE_KIND
         if isinstance(config.model, SPEECH):
             data = self._sounds() / "train"
         if isinstance(config.model, aj.LatentConfig):
@@ -111,6 +115,10 @@ class Evidence:
                 if not link.exists():
                     link.symlink_to((source / part).resolve())
         return folder
+
+
+def _is_unconditional(model):
+    return type(model) is aj.DiffusionConfig and model.text is None
 
 
 def _judge(model):

@@ -1,6 +1,7 @@
 """A process that does one piece of work whenever it is told to: lines in, lines of JSON out."""
 
 import contextlib
+import ctypes
 import json
 import sys
 import time
@@ -20,11 +21,13 @@ class Job:
         run: does it, waits for it, and returns what it made.
         facts: what is known before: seconds of compiling, operations ...
         device_memory: the most bytes that were in use on the accelerator; None where there is none.
+        keep: what is held as long as the work.
     """
 
     run: Callable[[], Any]
     facts: dict[str, Any] = field(default_factory=dict)
     device_memory: Callable[[], int | None] = lambda: None
+    keep: Any = None
 
 
 def serve(start: Callable[[], Job]) -> None:
@@ -68,7 +71,9 @@ _IMPORTED = time.time()
 
 
 def _reset_peak() -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
+        # What compiling and loading have freed is given back first: it is not the work's.
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 
