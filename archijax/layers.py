@@ -295,14 +295,16 @@ class GroupNorm(nn.Module):
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float) -> jax.Array:
-    c = x.shape[-1]
-    flat = full(x).reshape(x.shape[0], -1, groups, c // groups)
-    per_channel = partial(jnp.repeat, repeats=c // groups, axis=-1)
-    mean = flat.mean((1, 3))
-    centred = full(x) - spread(per_channel(mean), x)
-    variance = jnp.square(centred.reshape(flat.shape)).mean((1, 3))
+    def mean(y: jax.Array) -> jax.Array:
+        """Of each group, for each of its channels [b, c]."""
+        # Over positions first: with channels last that is the longest sum, and by far the faster one on CPU.
+        per_channel = y.reshape(y.shape[0], -1, y.shape[-1]).mean(1)
+        per_group = per_channel.reshape(y.shape[0], groups, -1).mean(-1)
+        return jnp.repeat(per_group, y.shape[-1] // groups, axis=-1)
+
+    centred = full(x) - spread(mean(full(x)), x)
     scale, bias = scale.astype(centred.dtype), bias.astype(centred.dtype)
-    gain = per_channel(lax.rsqrt(variance + epsilon)) * scale
+    gain = lax.rsqrt(mean(jnp.square(centred)) + epsilon) * scale
     return (centred * spread(gain, x) + spread(bias[None], x)).astype(x.dtype)
 
 

@@ -112,7 +112,8 @@ class _Up(nn.Module):
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name in ("conv_general_dilated", "dot_general")
+    # The last is cuDNN's attention.
+    return primitive.name.startswith(("conv_general_dilated", "dot_general", "dot_product_attention_fwd"))
 
 
 class UNet(nn.Module):
@@ -124,7 +125,7 @@ class UNet(nn.Module):
         downsample, upsample, skip: for the blocks that name none of their own.
         remat: keep nothing of a block for its backward pass, which then computes all of it again. Else convolutions and
             matrix products are kept, and only what is cheap between them (norms, activations, modulation) is computed
-            again: a third of the memory of keeping all, in no more time. On CPU both need
+            again: on the README net's training step a third of the memory of keeping all. On CPU both need
             :func:`archijax.compiler.compiler_options`.
     """
 

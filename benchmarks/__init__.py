@@ -1,1 +1,1 @@
-"""Timings: ``python -m benchmarks``. Compare numbers of one run only; machines differ and are shared."""
+"""What takes long to measure: speed, data, evidence, torture. Compare numbers of one run only: machines are shared."""

@@ -1,6 +1,7 @@
 """The training step on a mesh of devices equals the one on a single device."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from nets import TEXT_MODEL, text_batch
@@ -9,7 +10,7 @@ from test_train_step import close, equals_one_device
 from archijax.errors import InputError
 from train.config import EmaConfig, OptimizerConfig
 from train.mesh import MeshParallel
-from train.optimizer import direction, schedule
+from train.optimizer import direction, norm, schedule
 from train.parallel import Pmap
 from train.state import TrainState
 from train.step import make_train_step
@@ -48,6 +49,15 @@ def test_a_real_net_is_really_split():
                 (shape,) = {shard.data.shape for shard in kernel.addressable_shards}
                 assert np.prod(shape) * 4 == kernel.size
     close(results["data x fsdp"], results["pmap"])
+
+
+def test_the_norm_gathers_no_gradient():
+    devices = MeshParallel(8, 8, small=0)
+    for shape in ((3, 16, 2), (3, 2, 16), (16, 3)):
+        split = jax.ShapeDtypeStruct(shape, jnp.float32)
+        split = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=devices.sharding(split))
+        assert not split.sharding.is_fully_replicated
+        assert "all-gather" not in jax.jit(norm).lower({"leaf": split}).compile().as_text()
 
 
 def test_numbers_that_do_not_divide_are_said():

@@ -165,6 +165,15 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(bad, broken_me
     assert not np.array_equal(after.params["kernel"], state.params["kernel"])
 
 
+def test_a_first_step_that_is_not_finite_changes_nothing_either():
+    state, step = start(ema=EmaConfig(start=5))
+    broken = make_batch()
+    broken["audio"][0, 0, 0] = np.nan
+    after, _ = jax.jit(step)(state, broken, jax.random.key(0))
+    assert int(after.skipped) == 1
+    jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step, skipped=state.skipped), state)
+
+
 def test_the_state_is_donated():
     state, step = start(axis=Pmap.axis)
     devices = Pmap(batch_size=8)

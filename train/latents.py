@@ -42,19 +42,24 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
+def uses_texts(config: TrainConfig) -> bool:
+    """Whether a model can use stored embeddings of texts: it reads text, and training does not change how."""
+    text = getattr(config.model, "text", None)
+    return text is not None and text.tokenizer != "bytes" and not text.learned
+
+
 def text_settings(config: TrainConfig) -> dict[str, Any]:
     """What embeddings of texts depend on beside the tags and the encoder's weights, JSON-able.
 
-    Raises InputError for a model that cannot use them: training changes how it reads text, or it reads none.
+    Raises InputError for a model that cannot use them.
     """
     text = getattr(config.model, "text", None)
-    if text is None or text.tokenizer == "bytes" or text.learned:
+    if not uses_texts(config):
         reason = "the model reads no text"
         if text is not None:
             reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.learned {text.learned}'
         raise InputError(
-            f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: "
-            "use latents encoded with --texts 0."
+            f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: use --texts 0."
         )
     return {
         "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},
@@ -102,14 +107,14 @@ class Latents:
         manifest: the sound files that they are of.
         weights: fingerprint of the autoencoder's variables.
         length: frames of a crop.
-        texts: embeddings of each crop; 0 for none.
+        texts: embeddings of each crop; 0 for none, or a model that cannot use them.
 
     Args:
         folder: that `python -m train.encode` wrote.
         config: of the latent training.
 
     Raises:
-        InputError: the folder is not complete, was made with other settings, or has texts that the model cannot use.
+        InputError: the folder is not complete, or was made with other settings.
     """
 
     key = "latent"
@@ -121,7 +126,7 @@ class Latents:
         found = records(self.folder)
         for record in found:
             check_settings(self.folder, settings(config), record["settings"])
-            if texts := record.get("texts"):
+            if uses_texts(config) and (texts := record.get("texts")):
                 check_settings(self.folder, text_settings(config), texts["settings"], "texts")
         facts = [[record.get(name) for name in ("of", "files", "weights", "texts")] for record in found]
         complete = found and len(found) == found[0]["of"] and all(record["finished"] for record in found)
@@ -139,7 +144,7 @@ class Latents:
         self.weights = found[0]["weights"]
         self.channels = found[0]["channels"]
         self.length = found[0]["frames"]
-        texts = found[0].get("texts") or {"count": 0, "weights": None}
+        texts = (uses_texts(config) and found[0].get("texts")) or {"count": 0, "weights": None}
         self.texts, self._text_weights = texts["count"], texts["weights"]
         if self.texts:
             self._text_shape = (config.model.text.max_length, config.model.text.t5().d_model)

@@ -107,9 +107,15 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
 
 def norm(grads: Any) -> jax.Array:
     """The global norm of gradients, float32 []."""
-    # As products: sums of squares are written down before they are summed.
-    products = (jnp.vdot(leaf, leaf, precision=jax.lax.Precision.HIGHEST) for leaf in jax.tree.leaves(grads))
-    return jnp.sqrt(sum(product.astype(jnp.float32) for product in products))
+
+    def squared(leaf: jax.Array) -> jax.Array:
+        # As a product: squares would be written down before they are summed. Over all axes as they are, since a leaf
+        # that is split over devices cannot be made flat without being gathered.
+        axes = tuple(range(leaf.ndim))
+        product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
+        return product.astype(jnp.float32)
+
+    return jnp.sqrt(sum(map(squared, jax.tree.leaves(grads))))
 
 
 def average(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:

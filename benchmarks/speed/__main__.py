@@ -19,7 +19,7 @@ from benchmarks.speed.cases import CPU, GPU, Case
 ROOT = Path(__file__).parent.parent.parent
 OURS, THEIRS = "benchmarks.speed.ours", "benchmarks.speed.theirs"
 # Dense products of bfloat16 with float32 sums, as NVIDIA's data sheets say, operations a second.
-NOMINAL = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+NOMINAL = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
 
 
 class Side:
@@ -27,9 +27,8 @@ class Side:
 
     def __init__(self, *command: str):
         self.process = subprocess.Popen(
-            [command[0], "-m", *command[1:]], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if os.environ.get("QUIET") else None,
-        )  # fmt: skip
+            [command[0], "-m", *command[1:]], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self.facts = self._reply()
 
     def ask(self, command: str) -> dict[str, Any]:
@@ -55,6 +54,11 @@ def compared(
     case: Case, peer: str | None, weights: Path, repeats: int, ours: Sequence[str] = (), theirs: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Medians of a case by both sides in turn; without a peer by ours alone."""
+    result: dict[str, Any] = {"case": case.name, "what": case.what, "options": [*ours, *theirs]}
+    if case.fresh:
+        # As a user begins: with random weights.
+        with Side(sys.executable, OURS, case.name, *ours) as fresh:
+            result["first_step"] = fresh.facts["since_start"]
     with contextlib.ExitStack() as stack:
         own = Side(sys.executable, OURS, case.name, "--weights", str(weights), *ours)
         sides = {"ours": stack.enter_context(own)}
@@ -64,10 +68,10 @@ def compared(
         for _ in range(repeats):
             for name, side in sides.items():
                 runs[name].append(side.ask("run"))
-        result: dict[str, Any] = {"case": case.name, "what": case.what, "options": [*ours, *theirs]}
         for name, side in sides.items():
             seconds = [run["seconds"] for run in runs[name]]
-            memory = [run["device_memory"] or run["memory"] for run in runs[name]]
+            where = "memory" if runs[name][0]["device_memory"] is None else "device_memory"
+            memory = [run[where] for run in runs[name]]
             result[name] = {**side.facts, "seconds": median(seconds), "all": seconds, "memory": max(memory)}
         if peer is not None:
             result["ratio"] = result["theirs"]["seconds"] / result["ours"]["seconds"]
@@ -88,11 +92,12 @@ def _difference(sides: dict[str, Side], folder: Path) -> float:
 
 def line(result: dict[str, Any], case: Case, peak: float) -> str:
     """A result as a line of text, in it each side's share of the machine's peak."""
+    if "failed" in result:
+        return f"{case.what:<46}{result['failed']}"
     ours, theirs = result["ours"], result.get("theirs")
-    operations = ours["operations"]
 
     def told(side: dict[str, Any]) -> str:
-        share = operations / side["seconds"] / peak
+        share = result["operations"] / side["seconds"] / peak
         return f"{side['seconds']:9.3f} s {share:5.0%} {side['memory'] / 2**30:6.2f} GiB"
 
     text = f"{case.what:<46}{told(ours)}"
@@ -102,16 +107,26 @@ def line(result: dict[str, Any], case: Case, peak: float) -> str:
         text += f"  differ by {result['difference']:.0e}"
     if case.work != "forward":
         text += f"  {case.seconds / ours['seconds']:.3g}x real time"
+    if "first_step" in result:
+        text += f"  first step {result['first_step']:.0f} s after the start"
     return f"{text}  compiled in {ours['compile']:.1f} s"
 
 
 @contextlib.contextmanager
-def weights_of(case: Case) -> Iterator[Path]:
-    """A file of random weights for both sides."""
+def weights_of(case: Case) -> Iterator[tuple[Path, float]]:
+    """A file of random weights for both sides, and the operations that the case needs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.npz"
-        subprocess.run([sys.executable, "-m", OURS, case.name, "--write", path], cwd=ROOT, check=True)
-        yield path
+        yield path, float(_told(case.name, "--write", str(path), on="cpu"))
+
+
+def _told(*arguments: str, on: str) -> str:
+    """What a process of ours prints, on a platform."""
+    command = [sys.executable, "-m", OURS, *arguments]
+    environment = {**os.environ, "JAX_PLATFORMS": on}
+    return subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout.strip()
 
 
 def variants(options: argparse.Namespace, case: Case) -> Iterator[tuple[list[str], list[str]]]:
@@ -119,9 +134,8 @@ def variants(options: argparse.Namespace, case: Case) -> Iterator[tuple[list[str
     if options.device == "cpu":
         yield [], []
         return
-    for dtype in ("bfloat16", "float32"):
-        for compile_ in ([], ["--compile"]):
-            yield ["--dtype", dtype], ["--device", "cuda", "--dtype", dtype, *compile_]
+    for dtype, compile_ in (("bfloat16", []), ("bfloat16", ["--compile"]), ("float32", [])):
+        yield ["--dtype", dtype], ["--device", "cuda", "--dtype", dtype, *compile_]
     if any(case.net.get("attentions", ())):
         for attention in ("xla", "cudnn"):
             yield ["--dtype", "bfloat16", "--attention", attention], []
@@ -142,24 +156,35 @@ def main() -> int:
         return 2
     cases = [known[name] for name in options.cases] or [c for c in known.values() if c.quick or not options.quick]
     repeats = options.repeats or (3 if options.quick else 5)
-    dtype = "float32" if options.device == "cpu" else "bfloat16"
-    found = subprocess.run(
-        [sys.executable, "-m", OURS, "peak", "--dtype", dtype], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    peak, device = (float(found.stdout.split()[0]), found.stdout.split(maxsplit=1)[1].strip())
-    print(f"{device}: matrix products of {dtype} reach {peak:.3g} operations a second")
-    results = []
+    # Both sides share the accelerator's memory; and on a machine that has one, a CPU is timed only if asked for.
+    os.environ |= {
+        "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda"}[options.device], "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
+    }  # fmt: skip
+    platform_ = os.environ["JAX_PLATFORMS"]
+    peaks, results = {}, []
+    for dtype in ("float32",) if options.device == "cpu" else ("bfloat16", "float32"):
+        peak, device = _told("peak", "--dtype", dtype, on=platform_).split(maxsplit=1)
+        peaks[dtype] = float(peak)
+        print(f"{device}: matrix products of {dtype} reach {peaks[dtype]:.3g} operations a second", flush=True)
+    if nominal := next((value for name, value in NOMINAL.items() if name in device), None):
+        print(f"{device}: {nominal:.3g} in bfloat16 by its data sheet", flush=True)
+    facts = {"device": device, "machine": platform.platform(), "processors": os.cpu_count(), "peaks": peaks}
     for case in cases:
-        with weights_of(case) as weights:
+        with weights_of(case) as (weights, operations):
             for ours, theirs in variants(options, case):
                 peer = options.peer if options.device == "cpu" or theirs else None
-                result = compared(case, peer, weights, repeats, ours, theirs)
+                try:
+                    result = compared(case, peer, weights, repeats, ours, theirs)
+                except RuntimeError as error:  # out of memory, as a rule
+                    result = {"case": case.name, "options": [*ours, *theirs], "failed": str(error)}
+                result["operations"] = operations
+                peak = peaks["bfloat16" if "bfloat16" in ours else "float32"]
                 print(line(result, case, peak), " ".join([*ours, *theirs]), flush=True)
                 results.append(result)
-                facts = {"device": device, "machine": platform.platform(), "processors": os.cpu_count(), "peak": peak}
                 with replacing(options.out) as unfinished:
                     unfinished.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
-    return 0
+    return 1 if any("failed" in result for result in results) else 0
 
 
 if __name__ == "__main__":

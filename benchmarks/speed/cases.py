@@ -58,7 +58,9 @@ class Case:
         batch, length, channels: of the sound, or of the latent; of "t5" length is tokens.
         steps, guidance: of sampling.
         settings: of the kind, beside the net's.
+        sample_rate: of what length counts, in Hz.
         quick: whether it is one of the few of --quick.
+        fresh: whether the time from a process's start to the end of its first run is taken too.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     sample_rate: float = 48_000
     quick: bool = False
+    fresh: bool = False
 
     @property
     def text(self) -> bool:
@@ -89,7 +92,8 @@ class Case:
 
 CPU = (
     Case("readme", "README net, forward", "net", "forward", README, 2**18, quick=True),
-    Case("readme_training", "README net, training step", "net", "training", README, 2**18, quick=True),
+    Case("readme_training", "README net, training step", "net", "training", README, 2**18, quick=True,
+         fresh=True),
     Case(
         "readme_sampling", "README net with text, 10 guided steps", "net", "sampling",
         {**README, **TEXT, "cross_attentions": (0, 0, 0, 0, 0, 1, 1, 1, 1)}, 2**18, steps=10, guidance=5.0,

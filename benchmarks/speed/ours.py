@@ -109,16 +109,14 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
         own = OptimizerConfig()
         step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())
-        held = [TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own))]
+        held = [jax.block_until_ready(TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own)))]
         del variables
         batch = {"audio": given["x"], **({"embedding": given["embedding"]} if case.text else {})}
         root = jax.random.key(1)
         options = compiler_options(jax.devices()[0].platform)
+        began = time.perf_counter()
         compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(held[0], batch, root).compile()
         facts["compile"] = time.perf_counter() - began
-        # The backward pass has twice the products of the forward one; what it computes again is not counted.
-        once = jax.jit(functools.partial(forward, case, module)).lower({"params": held[0].params}, given)
-        facts["operations"] = 3 * _operations(once)
 
         def run() -> jax.Array:
             held[0], metrics = compiled(held[0], batch, root)
@@ -126,15 +124,8 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
     else:
         function = functools.partial(sampled if case.work == "sampling" else forward, case, module)
-        lowered = jax.jit(function).lower(variables, given)
-        compiled = lowered.compile()
+        compiled = jax.jit(function).lower(variables, given).compile()
         facts["compile"] = time.perf_counter() - began
-        if case.work == "sampling":
-            once = functools.partial(sampled, case, module, steps=1)
-            # What a loop repeats is counted once.
-            facts["operations"] = case.steps * _operations(jax.jit(once).lower(variables, given))
-        else:
-            facts["operations"] = _operations(lowered)
 
         def run() -> jax.Array:
             return compiled(variables, given)
@@ -171,8 +162,19 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
     return model.sample(variables, key, shape=given["noise"].shape, **settings)
 
 
-def _operations(lowered: Any) -> float:
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+def operations(case: Case) -> float:
+    """Operations that a case needs; on CPU, as the compilers of accelerators do not count them.
+
+    A backward pass has twice the products of the forward one. What it computes again is not counted.
+    """
+    module = build(case)
+    variables = jax.eval_shape(lambda: initial(case, module))
+    given = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in drawn(case, first=False).items()}
+    sampling = case.work == "sampling"
+    # What a loop repeats is counted once.
+    once = functools.partial(sampled, case, module, steps=1) if sampling else functools.partial(forward, case, module)
+    times = {"sampling": case.steps, "training": 3, "forward": 1}[case.work]
+    return times * jax.jit(once).lower(variables, given).cost_analysis()["flops"]
 
 
 def _device_memory() -> int | None:
@@ -207,6 +209,7 @@ def main() -> None:
     case = next(case for case in (*CPU, *GPU) if case.name == options.case)
     if options.write:
         np.savez(options.write, **written(case))
+        print(operations(case))
     else:
         serve(lambda: job(case, options.weights, options.dtype, options.attention))
 

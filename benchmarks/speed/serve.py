@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ class Job:
 
     Fields:
         run: does it, waits for it, and returns what it made.
-        facts: what is known before: seconds of compiling, operations ...
-        device_memory: the most bytes that were in use on the accelerator; None where there is none.
+        facts: what is known before, such as seconds of compiling.
+        device_memory: the most bytes that were in use on the accelerator since the start; None where there is none.
         keep: what is held as long as the work.
     """
 
@@ -63,7 +64,7 @@ def _born() -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
-        return time.time() - up + ticks / 100
+        return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
     return _IMPORTED
 
 

@@ -50,8 +50,9 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
     with np.load(weights) as state:
         found = module.load_state_dict({name: torch.from_numpy(state[name]) for name in state.files}, strict=False)
     # The net is listed three times, and written once.
-    if rest := [name for name in found.missing_keys if not name.startswith(("diffusion.", "sampler."))]:
-        raise ValueError(f"the weights lack {rest[0]} and {len(rest) - 1} more")
+    missing = [name for name in found.missing_keys if not name.startswith(("diffusion.", "sampler."))]
+    if rest := [*missing, *found.unexpected_keys]:
+        raise ValueError(f"weights and net do not have the same names: {rest[0]} and {len(rest) - 1} more")
     module = module.to(device).train(case.work == "training")
     loaded = time.perf_counter() - began
     where = {"device": device}
@@ -111,7 +112,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
     if case.work != "training":
         averages = None
     memory = torch.cuda.max_memory_allocated if device == "cuda" else lambda: None
-    return Job(run, {"load": loaded, "version": f"torch {torch.__version__}"}, memory, keep=averages)
+    return Job(run, {"load": loaded, "version": f"torch {torch.__version__}"}, device_memory=memory, keep=averages)
 
 
 def main() -> None:
