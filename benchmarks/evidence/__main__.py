@@ -1,7 +1,8 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and says how good they are.
 
-Each NAME is a config, such as upsampler:small. It is trained on the demo's music, most with spoken sentences beside it
-(or its finished run is used), and judged on what was held out, against what its kind must beat.
+Each NAME is a config, such as upsampler:small. It is trained on the demo's music, some with spoken sentences beside it,
+those without text on one instrument (or its finished run is used), and judged on what was held out, against what its
+kind must beat.
 """
 
 import sys
