@@ -184,8 +184,8 @@ def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(
             return value, new
 
         (value, new), gradient = jax.value_and_grad(of, has_aux=True)(params[name])
-        with jax.numpy_dtype_promotion("standard"):
-            update, _ = optimizer.update(gradient, optimizer.init(params[name]), params[name])
+        norms = {"finite": jnp.bool_(True), "norm": optax.tree.norm(gradient)}
+        update, _ = optimizer.update(gradient, optimizer.init(params[name]), params[name], **norms)
         return value, jax.tree.map(lambda p, u: p - jnp.float32(1e-2) * u, params[name], update), new
 
     params, collections = variables["params"], {"state": variables["state"]}
