@@ -123,9 +123,11 @@ class Attention(nn.Module):
         heads = (*x.shape[:2], c.num_heads, c.d_kv)
         spreads = {"q": c.d_model * c.d_kv, "k": c.d_model, "v": c.d_model}
         q, k, v = (_dense(inner, spreads[name], self.dtype, name)(x).reshape(heads) for name in "qkv")
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+        # Heads go first, as on CPU products are faster over axes side by side.
+        q, k, v = (jnp.swapaxes(array, 1, 2) for array in (q, k, v))
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(scores + bias, axis=-1).astype(self.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(*x.shape[:2], inner)
+        mixed = jnp.swapaxes(jnp.einsum("bhqk,bhkd->bhqd", weights, v), 1, 2).reshape(*x.shape[:2], inner)
         return _dense(c.d_model, inner, self.dtype, "o")(mixed)
 
 
