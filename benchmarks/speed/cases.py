@@ -92,8 +92,7 @@ class Case:
 
 CPU = (
     Case("readme", "README net, forward", "net", "forward", README, 2**18, quick=True),
-    Case("readme_training", "README net, training step", "net", "training", README, 2**18, quick=True,
-         fresh=True),
+    Case("readme_training", "README net, training step", "net", "training", README, 2**18, fresh=True),
     Case(
         "readme_sampling", "README net with text, 10 guided steps", "net", "sampling",
         {**README, **TEXT, "cross_attentions": (0, 0, 0, 0, 0, 1, 1, 1, 1)}, 2**18, steps=10, guidance=5.0,
