@@ -118,17 +118,18 @@ def make_train_step(
 
         done = state.step + 1
         new, old = (variables["params"], variables["state"]), (state.params, state.state)
-        if len(opt_states) > 1:
+        params, new_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
+        opt_state = tuple(opt_states)
+        if len(opt_state) > 1:
             # The first has not seen whether the losses after it are finite.
-            new, old = (*new, tuple(opt_states)), (*old, state.opt_state)
-        params, new_state, *_ = kept = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
+            opt_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), opt_state, state.opt_state)
         state = state.replace(
             step=done,
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             params=params,
             # Of the parameters as they are kept, which XLA reads rather than making them twice.
             ema=average(ema, state.ema, params, done, finite),
-            opt_state=kept[2] if len(kept) > 2 else tuple(opt_states),
+            opt_state=opt_state,
             state=new_state,
         )
         metrics |= {"learning_rate": rate, "skipped": state.skipped}

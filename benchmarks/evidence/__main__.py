@@ -31,6 +31,7 @@ from train.encode import main as encode
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 TRACKS = 14  # pieces per instrument
 JUDGES = {
+    aj.DiffusionConfig: prompts,
     aj.AutoEncoderConfig: wave,
     aj.MagnitudeAutoEncoderConfig: magnitude,
     aj.UpsamplerConfig: upsampler,
@@ -123,9 +124,7 @@ def _is_unconditional(model):
 
 
 def _judge(model):
-    if type(model) is aj.DiffusionConfig:
-        return unconditional if model.text is None else prompts
-    return JUDGES[type(model)]
+    return unconditional if _is_unconditional(model) else JUDGES[type(model)]
 
 
 def _place(name: str) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from archijax.atomic import replacing
 from benchmarks.speed.cases import CPU, GPU, Case
 
@@ -81,8 +83,6 @@ def compared(
 
 def _difference(sides: dict[str, Side], folder: Path) -> float:
     """||ours - theirs|| / ||theirs|| of what was made last."""
-    import numpy as np
-
     made = {}
     for name, side in sides.items():
         side.ask(f"save {folder / name}.npy")

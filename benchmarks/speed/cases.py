@@ -136,3 +136,4 @@ GPU = (
     Case("decoder_sampling", "decoder's net, 120 s, 20 steps", "net", "sampling",
          {**THESIS, "attentions": (0,) * 7}, 5632 * 1024, transform=TRANSFORM, steps=20, quick=True),
 )  # fmt: skip
+CASES = {case.name: case for case in GPU}

@@ -23,7 +23,7 @@ from archijax.encoders import ME1d
 from archijax.t5 import T5Config, T5Encoder
 from archijax.t5 import from_torch as t5_from_torch
 from archijax.t5 import to_torch as t5_to_torch
-from benchmarks.speed.cases import CPU, GPU, Case
+from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.draws import drawn
 from benchmarks.speed.serve import Job, serve
 
@@ -101,7 +101,6 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     loaded = time.perf_counter() - began
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"load": loaded, "version": f"jax {jax.__version__}"}
-    began = time.perf_counter()
     if case.work == "training":
         from train.optimizer import EmaConfig, OptimizerConfig, direction, schedule
         from train.state import TrainState
@@ -111,7 +110,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
         step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())
         held = [jax.block_until_ready(TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own)))]
         del variables
-        batch = {"audio": given["x"], **({"embedding": given["embedding"]} if case.text else {})}
+        batch = {"audio": given["x"], **_embedding(given)}
         root = jax.random.key(1)
         options = compiler_options(jax.devices()[0].platform)
         began = time.perf_counter()
@@ -124,6 +123,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
     else:
         function = functools.partial(sampled if case.work == "sampling" else forward, case, module)
+        began = time.perf_counter()
         compiled = jax.jit(function).lower(variables, given).compile()
         facts["compile"] = time.perf_counter() - began
 
@@ -143,16 +143,19 @@ def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:
         return module.apply(variables, given["tokens"], given["mask"])
     if case.kind == "encoder":
         return module.apply(variables, given["x"])[0]
-    embedding = {"embedding": given["embedding"]} if case.text else {}
     net = {"params": variables["params"]["net"]}
-    return module.net.apply(net, given["x"], jnp.full(case.batch, 0.5), **embedding)
+    return module.net.apply(net, given["x"], jnp.full(case.batch, 0.5), **_embedding(given))
+
+
+def _embedding(given: dict) -> dict:
+    return {name: array for name, array in given.items() if name == "embedding"}
 
 
 def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | None = None) -> jax.Array:
     """Sounds from noise."""
-    settings = {"num_steps": steps or case.steps, "noise": given["noise"]}
+    settings = {"num_steps": steps or case.steps, "noise": given["noise"], **_embedding(given)}
     if case.text:
-        settings |= {"embedding": given["embedding"], "guidance": case.guidance}
+        settings["guidance"] = case.guidance
     key = jax.random.key(0)
     if case.kind == "upsampler":
         return model.sample(variables, key, given["low"], **settings)
@@ -206,7 +209,7 @@ def main() -> None:
         gpu = jax.devices()[0].platform != "cpu"
         print(peak(options.dtype, 16_384 if gpu else 4096), jax.devices()[0].device_kind)
         return
-    case = next(case for case in (*CPU, *GPU) if case.name == options.case)
+    case = CASES[options.case]
     if options.write:
         np.savez(options.write, **written(case))
         print(operations(case))

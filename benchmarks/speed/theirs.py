@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.speed.cases import CPU, GPU, Case
+from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.draws import drawn
 from benchmarks.speed.serve import Job, serve
 
@@ -55,11 +55,10 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
         raise ValueError(f"weights and net do not have the same names: {rest[0]} and {len(rest) - 1} more")
     module = module.to(device).train(case.work == "training")
     loaded = time.perf_counter() - began
-    where = {"device": device}
     given = {name: torch.from_numpy(array).to(device) for name, array in drawn(case, first=True).items()}
     embedding = {"embedding": given["embedding"]} if case.text else {}
     half = torch.autocast(device, dtype=torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
-    call = torch.compile(module) if compiled else module
+    averages = None
 
     def finish(result: torch.Tensor) -> np.ndarray:
         if device == "cuda":
@@ -71,6 +70,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
         # As the original's trainer has them, which moves them in every tenth step, after the first hundred.
         averages = copy.deepcopy(getattr(module, "net", module)).requires_grad_(False)
         masked = {"embedding_mask_proba": 0.1} if case.text else {}
+        call = torch.compile(module) if compiled else module
 
         def run() -> np.ndarray:
             optimizer.zero_grad()
@@ -103,14 +103,12 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
                 return call(input_ids=given["tokens"], attention_mask=given["mask"]).last_hidden_state
             if case.kind == "encoder":
                 return call(given["x"])
-            return call(given["x"], torch.full((case.batch,), 0.5, **where), **embedding)
+            return call(given["x"], torch.full((case.batch,), 0.5, device=device), **embedding)
 
         def run() -> np.ndarray:
             with half, torch.no_grad():
                 return finish(forward())
 
-    if case.work != "training":
-        averages = None
     memory = torch.cuda.max_memory_allocated if device == "cuda" else lambda: None
     return Job(run, {"load": loaded, "version": f"torch {torch.__version__}"}, device_memory=memory, keep=averages)
 
@@ -123,7 +121,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    case = next(case for case in (*CPU, *GPU) if case.name == options.case)
+    case = CASES[options.case]
     if options.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     serve(lambda: job(case, options.weights, options.device, options.dtype, options.compile))
