@@ -4,9 +4,11 @@ from typing import Any
 
 
 def compiler_options(platform: str) -> dict[str, Any]:
-    """``jax.jit(..., compiler_options=...)`` for a gradient or a training step on "cpu", "gpu" or "tpu".
+    """``jax.jit(..., compiler_options=...)`` for "cpu", "gpu" or "tpu"; the other compilers need nothing.
 
-    What the backward pass computes again is kept apart by barriers. XLA's CPU compiler takes these away before it looks
-    for what is computed twice, and so keeps all of it. The other compilers need nothing.
+    XLA's CPU compiler has two passes that do harm here. One takes away the barriers that keep apart what the backward
+    pass computes again, before it looks for what is computed twice, and so keeps all of it in memory. The other splits
+    every sum in two, which costs a fifth of a large net's training step and a quarter of its compile time; sums are as
+    exact without.
     """
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else {}
+    return {"xla_disable_hlo_passes": "cse_barrier_expander,tree_reduction_rewriter"} if platform == "cpu" else {}

@@ -47,43 +47,9 @@ def full(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
-# --- a vector for every position ---
-
-_CHUNK = 256
-
-
-def _outer_with_ones(v: jax.Array, count: int) -> jax.Array:
-    """[b, c] -> [b, count, c] as a matrix product, so that its transpose, a sum over positions, is one too."""
-    chunk = _CHUNK if count % _CHUNK == 0 else count  # two levels: float32 sums over 2**18 terms stay exact to 1e-7
-    chunks = jnp.broadcast_to(v[:, None], (v.shape[0], count // chunk, v.shape[1]))
-    outer = lax.dot_general(chunks, jnp.ones((chunk,), v.dtype), (((), ()), ((), ())))
-    return jnp.swapaxes(outer, 2, 3).reshape(v.shape[0], count, v.shape[1])
-
-
-def _repeat(v: jax.Array, count: int) -> jax.Array:
-    return jnp.broadcast_to(v[:, None], (v.shape[0], count, v.shape[1]))
-
-
-@partial(jax.jit, static_argnums=1)
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _spread(v: jax.Array, count: int) -> jax.Array:
-    return _repeat(v, count)
-
-
-@_spread.__wrapped__.defjvp
-def _spread_jvp(count, primals, tangents):
-    # On CPU the gradient of a broadcast, a sum over all positions with channels last, takes ten times as long as a
-    # matrix product with ones; elsewhere the compiler's own reduction is the fast one.
-    tangent = lax.platform_dependent(
-        tangents[0], cpu=partial(_outer_with_ones, count=count), default=partial(_repeat, count=count)
-    )
-    return _spread(primals[0], count), tangent
-
-
 def spread(v: jax.Array, x: jax.Array) -> jax.Array:
-    """A vector per item, [b or 1, c], repeated over the positions of x [b, *positions, channels]."""
-    count = math.prod(x.shape[1:-1])
-    return _spread(v, count).reshape(v.shape[0], *x.shape[1:-1], v.shape[-1])
+    """A vector per item, [b, c], in the form in which it broadcasts over the positions of x [b, *positions, c]."""
+    return jnp.expand_dims(v, tuple(range(1, x.ndim - 1)))
 
 
 # --- linear maps ---
@@ -185,7 +151,7 @@ class Linear(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", uniform_init(x.shape[-1]), (self.features,)).astype(self.dtype)
-        return y + (spread(bias[None], y) if y.ndim > 2 else bias)
+        return y + bias
 
 
 class Conv(nn.Module):
@@ -207,7 +173,7 @@ class Conv(nn.Module):
         bias = self.param("bias", init, (self.features,))
         x = pad_positions(x.astype(self.dtype), self.kernel_size // 2)
         y = conv(x, kernel.astype(self.dtype), self.groups)
-        return y + spread(bias.astype(self.dtype)[None], y)
+        return y + bias.astype(self.dtype)
 
 
 def _kernel_size(what: str, width: int, factor: int) -> int:
@@ -238,7 +204,7 @@ class Downsample(nn.Module):
         bias = self.param("bias", init, (channels,))
         x = pad_positions(x.astype(self.dtype), (size - factor) // 2)
         y = strided_conv(x, kernel.astype(self.dtype), factor)
-        return y + spread(bias.astype(self.dtype)[None], y)
+        return y + bias.astype(self.dtype)
 
 
 class UpsampleNearest(nn.Module):
@@ -269,7 +235,7 @@ class UpsampleTranspose(nn.Module):
         kernel = self.param("kernel", init, (*sizes, x.shape[-1], channels))
         bias = self.param("bias", init, (channels,))
         y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype), factor, padding=(size - factor) // 2)
-        return y + spread(bias.astype(self.dtype)[None], y)
+        return y + bias.astype(self.dtype)
 
 
 # --- norms ---
@@ -305,7 +271,7 @@ def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, ep
     centred = full(x) - spread(mean(full(x)), x)
     scale, bias = scale.astype(centred.dtype), bias.astype(centred.dtype)
     gain = lax.rsqrt(mean(jnp.square(centred)) + epsilon) * scale
-    return (centred * spread(gain, x) + spread(bias[None], x)).astype(x.dtype)
+    return (centred * spread(gain, x) + bias).astype(x.dtype)
 
 
 def normalize(x: jax.Array, epsilon: float) -> jax.Array:
@@ -326,7 +292,7 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         y = normalize(x, self.epsilon)
         scale, bias = scale.astype(y.dtype), bias.astype(y.dtype)
-        return (y * spread(scale[None], x) + spread(bias[None], x)).astype(x.dtype)
+        return (y * scale + bias).astype(x.dtype)
 
 
 # --- items of a U-Net: (x, context) -> x ---
@@ -377,7 +343,7 @@ class GlobalResponseNorm(nn.Module):
         # The norm of an all-zero channel is zero; its gradient is taken as zero, not as 0 / 0.
         norm = jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
         response = norm / (norm.mean(-1, keepdims=True) + 1e-6)
-        y = spread(gamma[None], x) * (y * spread(response, x)) + spread(beta[None], x) + y
+        y = gamma * (y * spread(response, x)) + beta + y
         return y.astype(x.dtype)
 
 
