@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from .audio.mel import MelSpectrogram
 from .audio.stft import STFT, to_polar
 from .errors import InputError
-from .layers import Conv, Resnet, full, strided_conv, transposed_conv, uniform_init
+from .layers import Conv, Resnet, biased, full, strided_conv, transposed_conv, uniform_init
 
 # Log-magnitudes stay in this range, which keeps those of silence finite.
 LOG_RANGE = (-30.0, 20.0)
@@ -40,7 +40,7 @@ class _Downsample(nn.Module):
         kernel = jnp.pad(kernel, ((0, 3 * factor - size), (0, 0), (0, 0)))
         x = jnp.pad(x.astype(self.dtype), ((0, 0), (factor, factor + -x.shape[1] % factor), (0, 0)))
         y = strided_conv(x, kernel.astype(self.dtype), factor)
-        return y + bias.astype(self.dtype)
+        return biased(y, bias)
 
 
 class _Upsample(nn.Module):
@@ -57,7 +57,7 @@ class _Upsample(nn.Module):
         bias = self.param("bias", init, (self.features,))
         y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.factor, padding=0)
         y = y[:, (self.factor + 1) // 2 :][:, : x.shape[1] * self.factor]
-        return y + bias.astype(self.dtype)
+        return biased(y, bias)
 
 
 class _Patch(nn.Module):

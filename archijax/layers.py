@@ -52,6 +52,12 @@ def spread(v: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.expand_dims(v, tuple(range(1, x.ndim - 1)))
 
 
+def biased(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y [..., c] plus a bias [c], in y's type; added in at least float32, as the bias's gradient is a long sum."""
+    wide = full(y)
+    return (wide + bias.astype(wide.dtype)).astype(y.dtype)
+
+
 # --- linear maps ---
 
 
@@ -150,8 +156,7 @@ class Linear(nn.Module):
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if not self.use_bias:
             return y
-        bias = self.param("bias", uniform_init(x.shape[-1]), (self.features,)).astype(self.dtype)
-        return y + bias
+        return biased(y, self.param("bias", uniform_init(x.shape[-1]), (self.features,)))
 
 
 class Conv(nn.Module):
@@ -173,7 +178,7 @@ class Conv(nn.Module):
         bias = self.param("bias", init, (self.features,))
         x = pad_positions(x.astype(self.dtype), self.kernel_size // 2)
         y = conv(x, kernel.astype(self.dtype), self.groups)
-        return y + bias.astype(self.dtype)
+        return biased(y, bias)
 
 
 def _kernel_size(what: str, width: int, factor: int) -> int:
@@ -204,7 +209,7 @@ class Downsample(nn.Module):
         bias = self.param("bias", init, (channels,))
         x = pad_positions(x.astype(self.dtype), (size - factor) // 2)
         y = strided_conv(x, kernel.astype(self.dtype), factor)
-        return y + bias.astype(self.dtype)
+        return biased(y, bias)
 
 
 class UpsampleNearest(nn.Module):
@@ -235,7 +240,7 @@ class UpsampleTranspose(nn.Module):
         kernel = self.param("kernel", init, (*sizes, x.shape[-1], channels))
         bias = self.param("bias", init, (channels,))
         y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype), factor, padding=(size - factor) // 2)
-        return y + bias.astype(self.dtype)
+        return biased(y, bias)
 
 
 # --- norms ---
@@ -430,4 +435,5 @@ class SkipModulate(nn.Module):
         if context.features is None:
             raise InputError("a modulated skip needs features [batch, features] and found none: pass time=")
         scale = Linear(x.shape[-1], dtype=self.dtype, name="to_scale")(nn.silu(context.features))
-        return skip + spread(scale, x) * x
+        # In at least float32, as the scale's gradient is a long sum.
+        return (full(skip) + spread(full(scale), x) * full(x)).astype(x.dtype)

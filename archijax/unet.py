@@ -4,8 +4,9 @@ A net is described by templates. ``Block(channels=256, factor=2, items=[R, A] * 
 item is a Flax module (or any function) that maps ``(x, context) -> x``, and the U-Net makes a fresh copy of it at every
 position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
-Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), any
-mixture of items may repeat, and the 217M-parameter net of the original's README compiles in seconds all the same.
+Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), and any
+mixture of items may repeat. Under a scan the outer six depths of the original's README net trained five times slower on
+CPU, and compiled in three quarters of the time.
 """
 
 from __future__ import annotations

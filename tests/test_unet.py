@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from nets import README_NET, UNET
 
 import archijax as aj
@@ -100,6 +101,29 @@ def test_gradients_agree_with_finite_differences_in_float64():
         # The input alone as well: among the parameters its share would be too small to see.
         numeric = (energy(params, x + step * direction[1]) - energy(params, x - step * direction[1])) / (2 * step)
         assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
+
+
+def test_nothing_is_summed_in_bfloat16():
+    # With eight bits a sum stands still after 256 equal terms; compilers may or may not widen it.
+    net = aj.UNetV0(**vars(UNET), embedding_features=8, dtype=jnp.bfloat16)
+    x, t, embedding = jnp.zeros((2, 8, 2)), jnp.zeros(2), jnp.zeros((2, 3, 8))
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), x, t, embedding=embedding))
+
+    def energy(params):
+        return jnp.sum(net.apply(params, x, t, embedding=embedding))
+
+    def sums(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "reduce_sum":
+                given = equation.invars[0].aval
+                yield given.dtype, given.size / equation.outvars[0].aval.size
+            for inner in jaxprs_in_params(equation.params):
+                yield from sums(inner)
+
+    found = list(sums(jax.make_jaxpr(jax.grad(energy))(params).jaxpr))
+    assert any(count > 2 for _, count in found)
+    # Repeating each position twice is the one sum of two that may stay.
+    assert all(dtype == jnp.float32 or count <= 2 for dtype, count in found)
 
 
 def test_bfloat16_keeps_float32_parameters_and_stays_close():
