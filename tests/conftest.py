@@ -5,10 +5,11 @@ import os
 import shutil
 import tempfile
 
-# Compiling is what tests cost: programs that run once need not be fast.
+# Compiling is what tests cost: programs that run once need not be fast. The old emitters take half as long as the new.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 # What one test has compiled, another, or a process that it starts, need not compile again.

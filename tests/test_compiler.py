@@ -18,3 +18,11 @@ def test_what_is_computed_again_is_not_kept():
     # Should XLA give the pass another name, nothing but this says so.
     assert memory(compiler_options("cpu")) < 0.6 * memory({})
     assert compiler_options("gpu") == compiler_options("tpu") == {}
+
+
+def test_sums_are_not_split():
+    def text(options):
+        return jax.jit(lambda x: x @ x, compiler_options=options).lower(jnp.ones(1024)).compile().as_text()
+
+    assert "reduce-window" in text({})
+    assert "reduce-window" not in text(compiler_options("cpu"))

@@ -64,6 +64,7 @@ def test_the_noise_of_a_sample_depends_on_the_key_and_its_place_alone():
     found = np.asarray(noise(key, starts, length, (2,)))
     long = np.asarray(noise(key, np.zeros(1, np.int32), 9 * BLOCK, (2,)))[0]
     for start, part in zip(starts, found, strict=True):
-        np.testing.assert_array_equal(part, long[start : start + length])
-    np.testing.assert_array_equal(long[:BLOCK], jax.random.normal(jax.random.fold_in(key, 0), (BLOCK, 2)))
+        # Compiled for another shape, the last bit may be another.
+        np.testing.assert_allclose(part, long[start : start + length], rtol=1e-6)
+    np.testing.assert_allclose(long[:BLOCK], jax.random.normal(jax.random.fold_in(key, 0), (BLOCK, 2)), rtol=1e-6)
     assert abs(long.std() - 1) < 0.05

@@ -61,7 +61,6 @@ def train(
     places = spread(config, devices)
     model, tokenize = config.model.build(), tokenizer(config.model)
     optimizer = direction(config.optimizer)
-    train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
 
     with contextlib.ExitStack() as stack:
@@ -106,6 +105,8 @@ def train(
         state = places.put_state(state)
         tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
         began, progress, signals, pending = time.perf_counter(), None, None, None
+        step = training_step(config, model, places.axis, config.accumulate)
+        train_step = places.compile(step, state, places.put_batch(example), root_key)
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 

@@ -75,8 +75,8 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     key = jax.eval_shape(lambda: jax.random.key(0))
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
-    step = places.compile(training_step(config, model, places.axis, config.accumulate))
-    memory = step.lower(*places.shapes(state, batch), key).compile().memory_analysis()
+    step = training_step(config, model, places.axis, config.accumulate)
+    memory = places.compile(step, *places.shapes(state, batch), key).memory_analysis()
     lines = {
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
         "state": f"{_size(_bytes(state))}: parameters, their average, optimizer and what is frozen",

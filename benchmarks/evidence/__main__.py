@@ -7,6 +7,7 @@ kind must beat.
 
 import sys
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import tyro
@@ -62,16 +63,14 @@ class Evidence:
     def run(self) -> int:
         """All of it; the exit status, 1 where a figure is not as promised."""
         configs = {name: _config(name) for name in self.names}
-        songs = music.rendered(self.out / "music", TRACKS)
+        music.rendered(self.out / "music", TRACKS)
         broken = 0
         for name, config in configs.items():
             if status := self._train(name):
                 return status
             loaded = load(self._folder(name), tuple(KINDS))
-            folders = [songs, self._speech()] if isinstance(config.model, SPEECH) else [songs]
-            inside = ONE_KIND if _is_unconditional(config.model) else ""
             train_paths, heldout = (
-                sorted(path for folder in folders for path in (folder / part / inside).rglob("*.*"))
+                sorted(map(Path, glob(f"{self._sounds(config.model, part)}/**/*.*", recursive=True)))
                 for part in ("train", "heldout")
             )
             rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
@@ -86,11 +85,7 @@ class Evidence:
     def _train(self, name: str) -> int:
         """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
         config = _config(name)
-        data, more = self.out / "music" / "train", []
-        if _is_unconditional(config.model):
-            data = data / ONE_KIND
-        if isinstance(config.model, SPEECH):
-            data = self._sounds() / "train"
+        data, more = self._sounds(config.model, "train"), []
         if isinstance(config.model, aj.LatentConfig):
             if status := self._train(LATENTS):
                 return status
@@ -104,18 +99,19 @@ class Evidence:
     def _folder(self, name: str) -> Path:
         return self.out / name.replace(":", "_")
 
-    def _speech(self) -> Path:
-        return speech.rendered(self.out / "speech")
-
-    def _sounds(self) -> Path:
-        """A folder with music and speech, by links."""
-        folder, spoken = self.out / "sounds", self._speech()
-        for part in ("train", "heldout"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            for kind, source in {"music": self.out / "music", "speech": spoken}.items():
-                link = folder / part / kind
-                if not link.exists():
-                    link.symlink_to((source / part).resolve())
+    def _sounds(self, model: object, part: str) -> Path:
+        """The folder of what a model learns ("train") or is judged on ("heldout")."""
+        songs = self.out / "music" / part
+        if _is_unconditional(model):
+            return songs / ONE_KIND
+        if not isinstance(model, SPEECH):
+            return songs
+        folder = self.out / "sounds" / part
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, source in {"music": songs, "speech": speech.rendered(self.out / "speech") / part}.items():
+            link = folder / kind
+            if not link.exists():
+                link.symlink_to(source.resolve())
         return folder
 
 

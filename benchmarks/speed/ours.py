@@ -101,6 +101,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     loaded = time.perf_counter() - began
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"load": loaded, "version": f"jax {jax.__version__}"}
+    options = compiler_options(jax.devices()[0].platform)
     if case.work == "training":
         from train.optimizer import EmaConfig, OptimizerConfig, direction, schedule
         from train.state import TrainState
@@ -112,7 +113,6 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
         del variables
         batch = {"audio": given["x"], **_embedding(given)}
         root = jax.random.key(1)
-        options = compiler_options(jax.devices()[0].platform)
         began = time.perf_counter()
         compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(held[0], batch, root).compile()
         facts["compile"] = time.perf_counter() - began
@@ -124,7 +124,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     else:
         function = functools.partial(sampled if case.work == "sampling" else forward, case, module)
         began = time.perf_counter()
-        compiled = jax.jit(function).lower(variables, given).compile()
+        compiled = jax.jit(function, compiler_options=options).lower(variables, given).compile()
         facts["compile"] = time.perf_counter() - began
 
         def run() -> jax.Array:
