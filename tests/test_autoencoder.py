@@ -208,8 +208,7 @@ def test_eight_devices_equal_one(models):
     state, step = begin(model, variables)
     _, mapped = begin(model, variables, axis=Pmap.axis)
     devices, root = Pmap(batch_size=16), jax.random.key(5)
-    single, spread = jax.jit(step), devices.put_state(state)
-    mapped = devices.compile(mapped, spread, devices.put_batch(sounds(16, seed=0)), root)
+    single, mapped, spread = jax.jit(step), devices.compile(mapped), devices.put_state(state)
     for index in range(4):
         batch = sounds(16, seed=index)
         state, metrics = single(state, batch, root)

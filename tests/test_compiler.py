@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from archijax.compiler import compiler_options
 
@@ -24,5 +25,19 @@ def test_sums_are_not_split():
     def text(options):
         return jax.jit(lambda x: x @ x, compiler_options=options).lower(jnp.ones(1024)).compile().as_text()
 
+    # Should this fail, XLA no longer has the pass by this name, and the option can go.
     assert "reduce-window" in text({})
     assert "reduce-window" not in text(compiler_options("cpu"))
+
+
+def test_long_sums_are_exact_all_the_same():
+    x = jax.random.normal(jax.random.key(0), (1, 2**18, 3)) + 10
+
+    def sums(x):
+        # As a norm's and, by its gradient, a bias's.
+        return x.mean(1), jax.grad(lambda bias: jnp.sum((x * x + bias) * x))(jnp.ones(3))
+
+    mean, gradient = jax.jit(sums, compiler_options=compiler_options("cpu"))(x)
+    exact = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, exact.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(gradient, exact.sum((0, 1)), rtol=1e-6)

@@ -64,7 +64,7 @@ def test_two_processes_agree_with_one_and_continue_when_one_was_killed(setting, 
     assert reached >= 20
 
     total = str(reached + 5)
-    codes, errors = ends(start(setting, out, "--steps", total, *overrides))
+    codes, errors = ends(start(setting, out, "--steps", total, *overrides, "--parallel", "pmap"))
     assert codes == [0, 0], errors
     assert f"continuing at step {reached}" in errors[0]
     assert "step" not in errors[1]

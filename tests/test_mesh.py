@@ -38,11 +38,10 @@ def test_a_real_net_is_really_split():
         "pmap": Pmap(8),
         "data x fsdp": MeshParallel(8, 4, small=64),
     }.items():
-        spread, root = devices.put_state(state), jax.random.key(1)
-        compiled = devices.compile(step(devices.axis), spread, devices.put_batch(jax.device_get(batch)), root)
+        compiled, spread = devices.compile(step(devices.axis)), devices.put_state(state)
         for index in range(3):
             given = {**batch, "audio": batch["audio"] * (1 + index / 3)}
-            spread, metrics = compiled(spread, devices.put_batch(jax.device_get(given)), root)
+            spread, metrics = compiled(spread, devices.put_batch(jax.device_get(given)), jax.random.key(1))
         results[name] = devices.get((spread, metrics))
         if name == "data x fsdp":
             for part in (spread.params, spread.ema, spread.opt_state):

@@ -55,8 +55,7 @@ def equals_one_device(devices, accumulate=1):
     root = jax.random.key(7)
     state, step = start()
     single, spread = jax.jit(step), devices.put_state(jax.device_get(state))
-    mapped = start(axis=devices.axis, accumulate=accumulate)[1]
-    mapped = devices.compile(mapped, spread, devices.put_batch(make_batch(16 * accumulate)), root)
+    mapped = devices.compile(start(axis=devices.axis, accumulate=accumulate)[1])
     for index in range(20):
         batch = make_batch(16 * accumulate, index)
         state, metrics = single(state, batch, root)
@@ -178,9 +177,8 @@ def test_a_first_step_that_is_not_finite_changes_nothing_either():
 def test_the_state_is_donated():
     state, step = start(axis=Pmap.axis)
     devices = Pmap(batch_size=8)
-    given = devices.put_state(state), devices.put_batch(make_batch()), jax.random.key(0)
-    before = given[0]
-    after, _ = devices.compile(step, *given)(*given)
+    before = devices.put_state(state)
+    after, _ = devices.compile(step)(before, devices.put_batch(make_batch()), jax.random.key(0))
     assert before.params["kernel"].is_deleted()
     assert before.ema["kernel"].is_deleted()
     assert after.params["kernel"].shape == (8, 2, 3)

@@ -103,10 +103,10 @@ def test_gradients_agree_with_finite_differences_in_float64():
         assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
 
 
-def test_nothing_is_summed_in_bfloat16():
+def test_no_long_sum_of_a_bfloat16_net_is_in_bfloat16():
     # With eight bits a sum stands still after 256 equal terms; compilers may or may not widen it.
     net = aj.UNetV0(**vars(UNET), embedding_features=8, dtype=jnp.bfloat16)
-    x, t, embedding = jnp.zeros((2, 8, 2)), jnp.zeros(2), jnp.zeros((2, 3, 8))
+    x, t, embedding = jnp.zeros((3, 8, 2)), jnp.zeros(3), jnp.zeros((3, 3, 8))
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), x, t, embedding=embedding))
 
     def energy(params):

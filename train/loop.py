@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from archijax.cli import say
+from archijax.compiler import compiler_options
 from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
@@ -28,7 +29,7 @@ from train.state import TrainState
 from train.step import item_keys, losses
 from train.validation import Validation
 
-WARM = 2  # steps before a profile, which compiling would drown
+WARM = 2  # steps before a profile, so that it shows none of the first one
 
 
 def train(
@@ -61,6 +62,7 @@ def train(
     places = spread(config, devices)
     model, tokenize = config.model.build(), tokenizer(config.model)
     optimizer = direction(config.optimizer)
+    train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
 
     with contextlib.ExitStack() as stack:
@@ -105,8 +107,11 @@ def train(
         state = places.put_state(state)
         tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
         began, progress, signals, pending = time.perf_counter(), None, None, None
-        step = training_step(config, model, places.axis, config.accumulate)
-        train_step = places.compile(step, state, places.put_batch(example), root_key)
+        if jax.process_count() == 1:
+            # The compiler's options reach what pmap makes only ahead, and that it cannot for several processes.
+            options = compiler_options(places.devices[0].platform)
+            lowered = train_step.lower(state, places.put_batch(example), root_key)
+            train_step = lowered.compile(compiler_options=options)
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jax.stages import Compiled
 
 from archijax.compiler import compiler_options
 from archijax.errors import InputError
@@ -67,19 +66,15 @@ class MeshParallel:
         longest = max(fitting, key=lambda axis: shape[axis])
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
-    def compile(self, step: Callable, state: Any, batch: dict, root_key: jax.Array) -> Compiled:
-        """The step over all devices, for arguments of these shapes.
-
-        It donates the state that it is given and leaves the next one as it lay.
-        """
+    def compile(self, step: Callable) -> Callable:
+        """The step over all devices; it donates the state that it is given and leaves the next one as it lay."""
 
         def placed(state, batch, root_key):
             state, metrics = step(state, batch, root_key)
             return jax.lax.with_sharding_constraint(state, jax.tree.map(self.sharding, state)), metrics
 
         options = compiler_options(self.devices[0].platform)
-        jitted = jax.jit(placed, donate_argnums=0, compiler_options=options)
-        return jitted.lower(state, batch, root_key).compile()
+        return jax.jit(placed, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
         """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""

@@ -6,9 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.stages import Compiled
 
-from archijax.compiler import compiler_options
 from archijax.errors import InputError
 
 AXIS = "devices"
@@ -49,11 +47,9 @@ class Pmap:
         self.local = [device for device in self.devices if device.process_index == jax.process_index()]
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
-    def compile(self, step: Callable, state: Any, batch: dict, root_key: jax.Array) -> Compiled:
-        """The step over all devices, for arguments of these shapes; it donates the state that it is given."""
-        mapped = jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
-        options = compiler_options(self.devices[0].platform)
-        return mapped.lower(state, batch, root_key).compile(compiler_options=options)
+    def compile(self, step: Callable) -> Callable:
+        """The step over all devices; it donates the state that it is given."""
+        return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
         """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""

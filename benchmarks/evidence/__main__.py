@@ -7,7 +7,7 @@ kind must beat.
 
 import sys
 from dataclasses import dataclass
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 
 import tyro
@@ -70,7 +70,8 @@ class Evidence:
                 return status
             loaded = load(self._folder(name), tuple(KINDS))
             train_paths, heldout = (
-                sorted(map(Path, glob(f"{self._sounds(config.model, part)}/**/*.*", recursive=True)))
+                # Not Path's rglob, which does not follow links.
+                sorted(map(Path, glob(f"{escape(str(self._sounds(config.model, part)))}/**/*.*", recursive=True)))
                 for part in ("train", "heldout")
             )
             rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
@@ -100,7 +101,7 @@ class Evidence:
         return self.out / name.replace(":", "_")
 
     def _sounds(self, model: object, part: str) -> Path:
-        """The folder of what a model learns ("train") or is judged on ("heldout")."""
+        """The folder of what a model learns ("train") or is judged on ("heldout"), in part by links."""
         songs = self.out / "music" / part
         if _is_unconditional(model):
             return songs / ONE_KIND
