@@ -43,6 +43,24 @@ def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, st
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [100, 512])
+def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
+    x = jax.random.normal(jax.random.key(0), (2, length, 3))
+    v = jax.random.normal(jax.random.key(1), (2, 3))
+
+    def plain(v):
+        return jnp.broadcast_to(v[:, None], x.shape)
+
+    def ours(v):
+        return layers.spread(v, x) * jnp.ones_like(x)
+
+    np.testing.assert_array_equal(ours(v), plain(v))
+    grads = (jax.grad(lambda v: jnp.sum(x * f(v) ** 2))(v) for f in (ours, plain))  # noqa: B023
+    np.testing.assert_allclose(*grads, rtol=1e-5)
+    np.testing.assert_allclose(*(jax.jvp(f, (v,), (v,))[1] for f in (ours, plain)), rtol=1e-6)
+    np.testing.assert_array_equal(jax.vmap(ours)(jnp.stack([v, 2 * v]))[1], 2 * plain(v))
+
+
 def test_group_norm_normalises_each_group_of_each_item():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 10, 4, 8))
     variables = {"params": {"scale": jnp.arange(8.0), "bias": jnp.ones(8)}}
