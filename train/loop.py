@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from archijax.cli import say
-from archijax.compiler import compiler_options
 from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
@@ -21,6 +20,7 @@ from train.initial import initial
 from train.latents import Latents
 from train.mesh import spread
 from train.optimizer import direction
+from train.parallel import compiled_ahead
 from train.plan import training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
@@ -108,10 +108,7 @@ def train(
         tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
         began, progress, signals, pending = time.perf_counter(), None, None, None
         if jax.process_count() == 1:
-            # The compiler's options reach what pmap makes only ahead, and that it cannot for several processes.
-            options = compiler_options(places.devices[0].platform)
-            lowered = train_step.lower(state, places.put_batch(example), root_key)
-            train_step = lowered.compile(compiler_options=options)
+            train_step = compiled_ahead(train_step, places.devices, state, places.put_batch(example), root_key)
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 

@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled
 
+from archijax.compiler import compiler_options
 from archijax.errors import InputError
 
 AXIS = "devices"
@@ -21,6 +23,14 @@ def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
             f"batch_size must be a multiple of the {devices} devices{parts}, not {batch_size}: "
             f"{batch_size - batch_size % count or count} would do."
         )
+
+
+def compiled_ahead(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Compiled:
+    """A jitted or mapped step for arguments of these shapes, by the compiler's options, which pmap itself cannot take.
+
+    Not for calls of a mapped step with several processes: each holds a part of the arguments that pmap alone joins.
+    """
+    return step.lower(*arguments).compile(compiler_options=compiler_options(devices[0].platform))
 
 
 class Pmap:
