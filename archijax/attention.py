@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import InputError
-from .layers import LayerNorm, Linear, full
+from .layers import LayerNorm, Linear, Weight, full
 
 
 class Attention(nn.Module):
@@ -24,8 +24,8 @@ class Attention(nn.Module):
         linear: softmax over the features of q and over the positions of k, then k^T v first (Shen et al. 2021,
             "Efficient Attention"): cost grows with the length, not with its square.
         embedding_features: of an embedding's token, checked if given.
-        implementation: None for plain matrix products, or that of ``jax.nn.dot_product_attention``: "xla", or "cudnn"
-            on NVIDIA GPUs (bfloat16 or float16 only).
+        implementation: that of ``jax.nn.dot_product_attention``, "xla" or "cudnn". None takes cuDNN's on NVIDIA GPUs
+            where it can be had (bfloat16 or float16, heads of at most 128 features), and else plain matrix products.
     """
 
     head_features: int
@@ -40,24 +40,33 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, context=None) -> jax.Array:
         shape = x.shape
         x = x.reshape(shape[0], -1, shape[-1])
-        y = LayerNorm(name="norm")(x)
+        y = LayerNorm(name="norm")(x).astype(self.dtype)
         # Self-attention too has a norm of its own for keys and values, as in the original.
-        source = LayerNorm(name="norm_context")(self._embedding(context) if self.cross else x)
-        linear = partial(Linear, use_bias=False, dtype=self.dtype)
-        inner = self.head_features * self.num_heads
-        q = linear(inner, name="to_q")(y)
-        k, v = jnp.split(linear(2 * inner, name="to_kv")(source), 2, axis=-1)
-        q, k, v = (t.reshape(*t.shape[:2], self.num_heads, self.head_features) for t in (q, k, v))
+        source = self._embedding(context).astype(self.dtype) if self.cross else x
+        source = LayerNorm(name="norm_context")(source)
+        features = self.head_features
+        inner = features * self.num_heads
+        to_q = Weight(inner, name="to_q")(shape[-1]).astype(self.dtype)
+        k, v = jnp.split(Linear(2 * inner, use_bias=False, dtype=self.dtype, name="to_kv")(source), 2, axis=-1)
+        to_out = Weight(shape[-1], name="to_out")(inner).astype(self.dtype)
+        k, v = (self._heads(t) for t in (k, v))
+        if self.cross and not self.linear and _absorbing_pays(y, k):
+            out = _absorbed_attention(y, self._heads(to_q), k, v, to_out.reshape(self.num_heads, features, -1))
+            return (x.astype(self.dtype) + out).reshape(shape)
+        q = self._heads(y @ to_q)
         if self.linear:
             out = _linear_attention(q, k, v)
-        elif self.implementation is None:
-            out = _attention(q, k, v)
-        else:
+        elif implementation := self.implementation or ("cudnn" if _cudnn_takes(q, k) else None):
             # Its own code mixes types.
             with jax.numpy_dtype_promotion("standard"):
-                out = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
-        out = linear(shape[-1], name="to_out")(out.reshape(*out.shape[:2], inner))
+                out = jax.nn.dot_product_attention(q, k, v, implementation=implementation)
+        else:
+            out = _attention(q, k, v)
+        out = out.reshape(*out.shape[:2], inner) @ to_out
         return (x.astype(self.dtype) + out).reshape(shape)
+
+    def _heads(self, t: jax.Array) -> jax.Array:
+        return t.reshape(*t.shape[:-1], self.num_heads, self.head_features)
 
     def _embedding(self, context) -> jax.Array:
         if context is None or context.embedding is None:
@@ -70,12 +79,46 @@ class Attention(nn.Module):
         return context.embedding
 
 
+def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
+    """Whether cuDNN's attention is there, for [b, n, h, d] each."""
+    device = jax.local_devices()[0]
+    if not device.device_kind.startswith("NVIDIA") or float(device.compute_capability) < 8:
+        return False
+    features = q.shape[-1]
+    # A program to be exported, which may run elsewhere, has sizes that are not known yet.
+    known = all(isinstance(size, int) for size in (*q.shape, *k.shape))
+    return known and q.dtype in (jnp.bfloat16, jnp.float16) and features % 8 == 0 and features <= 128
+
+
 @jax.jit
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """[b, n, h, d] each; the softmax in float32. Heads go first: on CPU that takes half the time."""
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * q.shape[-1] ** -0.5, k, v))
     weights = jax.nn.softmax(full(jnp.einsum("bhnd,bhmd->bhnm", q, k)), axis=-1)
     return jnp.swapaxes(jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v), 1, 2)
+
+
+def _absorbing_pays(y: jax.Array, k: jax.Array) -> bool:
+    """Whether `_absorbed_attention` multiplies less often than projections and attention, for [b, n, c], [b, m, h, d]."""
+    (_, n, c), (_, m, _, d) = y.shape, k.shape
+    return m * c * (n + d) <= n * d * (c + m)
+
+
+@jax.jit
+def _absorbed_attention(y: jax.Array, to_q: jax.Array, k: jax.Array, v: jax.Array, to_out: jax.Array) -> jax.Array:
+    """Attention to few tokens, its projections multiplied into keys and values: two products instead of four.
+
+    softmax(y W_q k^T) v W_o is softmax(y (W_q k^T)) (v W_o), and what stands in brackets does not grow with the length.
+
+    Args:
+        y: [b, n, c]; to_q: [c, h, d]; k, v: [b, m, h, d]; to_out: [h, d, c].
+    """
+    keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
+    values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
+    b, c, h, m = keys.shape
+    scores = (y @ keys.reshape(b, c, h * m)).reshape(b, -1, h, m)
+    weights = jax.nn.softmax(full(scores), axis=-1).astype(y.dtype)
+    return weights.reshape(b, -1, h * m) @ values.reshape(b, h * m, c)
 
 
 def _linear_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+
 
 def compiler_options(platform: str) -> dict[str, Any]:
     """``jax.jit(..., compiler_options=...)`` for "cpu", "gpu" or "tpu"; the other compilers need nothing.
@@ -11,3 +13,12 @@ def compiler_options(platform: str) -> dict[str, Any]:
     sums in two for the sake of precision, which they have without it, and adds a fifth to a large net's compile time.
     """
     return {"xla_disable_hlo_passes": "cse_barrier_expander,tree_reduction_rewriter"} if platform == "cpu" else {}
+
+
+def written(x: Any) -> Any:
+    """x, which CPU programs write down once for all that reads it.
+
+    Left to itself XLA's CPU compiler computes it again for every reader. Those of accelerators make one kernel of a
+    value and its readers, which a barrier would tear apart.
+    """
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)

@@ -8,12 +8,14 @@ the type of the computation, and statistics of norms are at least float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from .errors import InputError
 
@@ -143,6 +145,16 @@ def transposed_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
     return y[(slice(None), *inner)]
 
 
+class Weight(nn.Module):
+    """The kernel [c, features] of a linear map of c features."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, c: int) -> jax.Array:
+        return self.param("kernel", uniform_init(c), (c, self.features))
+
+
 class Linear(nn.Module):
     """Linear map of the last axis, [..., c] -> [..., features]."""
 
@@ -266,24 +278,52 @@ class GroupNorm(nn.Module):
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float) -> jax.Array:
-    def mean(y: jax.Array) -> jax.Array:
-        """Of each group, for each of its channels [b, c]."""
-        # Over positions first: with channels last that is the longest sum, and by far the faster one on CPU.
-        per_channel = y.reshape(y.shape[0], -1, y.shape[-1]).mean(1)
-        per_group = per_channel.reshape(y.shape[0], groups, -1).mean(-1)
-        return jnp.repeat(per_group, y.shape[-1] // groups, axis=-1)
+    size = x.shape[-1] // groups
 
-    centred = full(x) - spread(mean(full(x)), x)
-    scale, bias = scale.astype(centred.dtype), bias.astype(centred.dtype)
-    gain = lax.rsqrt(mean(jnp.square(centred)) + epsilon) * scale
-    return (centred * spread(gain, x) + bias).astype(x.dtype)
+    def average(y: jax.Array) -> jax.Array:
+        """Means of each group, for each of its channels: [b, n, c] -> [b, 1, c]."""
+        # Over positions first: with channels last that is the longest sum, and by far the faster one on CPU.
+        means = y.mean(1).reshape(y.shape[0], groups, size).mean(-1)
+        return jnp.repeat(means, size, axis=-1)[:, None]
+
+    y = _standardized(x.reshape(x.shape[0], -1, x.shape[-1]), average, epsilon)
+    y = y * scale.astype(y.dtype) + bias.astype(y.dtype)
+    return y.reshape(x.shape).astype(x.dtype)
 
 
 def normalize(x: jax.Array, epsilon: float) -> jax.Array:
     """Zero mean and unit variance over the last axis; in at least float32."""
-    x = full(x)
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return _standardized(x, lambda y: y.mean(-1, keepdims=True), epsilon)
+
+
+def _standardized(x: jax.Array, average: Callable, epsilon: float) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) in at least float32, of what ``average`` takes means over."""
+    wide = full(x)
+    if x.dtype == wide.dtype:
+        centred = x - average(x)
+        return centred * lax.rsqrt(average(jnp.square(centred)) + epsilon)
+    # Both moments from reading x once. That loses the variance beside a large mean, where float32 has eight digits; but
+    # of such values a narrow type has lost it already.
+    fixed = lax.stop_gradient(wide)
+    mean, square = average(fixed), average(jnp.square(fixed))
+    variance = jnp.maximum(square - jnp.square(mean), 0)
+    mean, variance = (checkpoint_name(moment, "moments") for moment in (mean, variance))
+    return _scaled_by_moments(wide, mean, lax.rsqrt(variance + epsilon), average)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _scaled_by_moments(x: jax.Array, mean: jax.Array, gain: jax.Array, average: Callable) -> jax.Array:
+    """(x - mean) * gain, where mean and gain = 1 / deviation follow from x; so does the derivative."""
+    return (x - mean) * gain
+
+
+@_scaled_by_moments.defjvp
+def _scaled_by_moments_jvp(average: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    # By hand, since the backward pass of this reads x and its cotangent once for all its sums, and the one that follows
+    # from the moments' definitions three times.
+    x, mean, gain = primals
+    y, moved = (x - mean) * gain, tangents[0]
+    return y, (moved - average(moved) - y * average(y * moved)) * gain
 
 
 class LayerNorm(nn.Module):

@@ -117,6 +117,11 @@ def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name.startswith(("conv_general_dilated", "dot_general", "dot_product_attention_fwd"))
 
 
+_keep_products = jax.checkpoint_policies.save_from_both_policies(
+    _is_product, jax.checkpoint_policies.save_only_these_names("moments")
+)
+
+
 class UNet(nn.Module):
     """A U-Net of any depth, in one, two or three dimensions.
 
@@ -181,7 +186,7 @@ class UNet(nn.Module):
         down, up = _Down, _Up
         # Initialising has no backward pass, and `initialize` must see which operations the parameters need.
         if not self.is_initializing():
-            down, up = (nn.remat(kind, policy=None if self.remat else _is_product) for kind in (_Down, _Up))
+            down, up = (nn.remat(kind, policy=None if self.remat else _keep_products) for kind in (_Down, _Up))
         outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
 
         skips = []

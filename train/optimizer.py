@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from archijax.compiler import written
 from archijax.errors import require
 
 
@@ -83,10 +84,8 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
     def moments(grad: jax.Array, mu: jax.Array, nu: jax.Array, factor: jax.Array, finite: jax.Array) -> tuple:
         grad = grad * factor.astype(grad.dtype)
         moved = b1 * mu + (1 - b1) * grad, b2 * nu + (1 - b2) * jnp.square(grad)
-        # The barrier: parameters follow from what is kept, so that nothing must remember what was.
-        return jax.lax.optimization_barrier(
-            tuple(jnp.where(finite, new, old) for new, old in zip(moved, (mu, nu), strict=True))
-        )
+        # Parameters follow from what is kept, so that nothing must remember what was.
+        return written(tuple(jnp.where(finite, new, old) for new, old in zip(moved, (mu, nu), strict=True)))
 
     @jax.jit
     def directed(mu: jax.Array, nu: jax.Array, param: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from archijax.compiler import written
 from train.optimizer import EmaConfig, average, norm
 from train.state import TrainState, part, restricted
 
@@ -148,4 +149,4 @@ def _moved(leaf: jax.Array, update: jax.Array, rate: jax.Array) -> jax.Array:
 
 @jax.jit
 def _kept(new: jax.Array, old: jax.Array, finite: jax.Array) -> jax.Array:
-    return jax.lax.optimization_barrier(jnp.where(finite, new, old))
+    return written(jnp.where(finite, new, old))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..diffusion import GaussianProcess
 from ..errors import InputError
+from .invariants import hoisted
 from .steps import DDIM, Denoise, Sampler
 
 
@@ -68,7 +69,10 @@ def advance(
         )  # fmt: skip
         return State(x, x0, t, keys), x0
 
-    return jax.lax.scan(step, state, (times[:-1], times[1:], noise))
+    inputs = (times[:-1], times[1:], noise)
+    step = hoisted(step, state, jax.tree.map(lambda leaf: leaf[0], inputs))
+    # A gradient through the loop keeps the states, and of what is in a step only what that step's own pass needs.
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), state, inputs)
 
 
 def sample(

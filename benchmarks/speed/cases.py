@@ -126,7 +126,7 @@ _LATENT = Case(
 GPU = (
     *CPU,
     Case("crisp_training", "crisp (300M), crops of 2^21, training step", "net", "training", CRISP, 2**21,
-         transform=TRANSFORM, batch=4, quick=True, settings={"remat": True}),
+         transform=TRANSFORM, batch=16, quick=True),
     _LATENT,
     *(replace(_LATENT, name=f"latent_training_{batch}", batch=batch, quick=False) for batch in (1, 4, 8, 64)),
     Case("crisp_sampling", "crisp, 44 s, 50 guided steps", "net", "sampling", CRISP, 2**21, transform=TRANSFORM,

@@ -25,6 +25,7 @@ from archijax.t5 import from_torch as t5_from_torch
 from archijax.t5 import to_torch as t5_to_torch
 from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.draws import drawn
+from benchmarks.speed.profile import costs
 from benchmarks.speed.serve import Job, serve
 
 
@@ -134,7 +135,8 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
         made = jax.block_until_ready(run())
         return np.asarray(made) if made.ndim < 3 or case.kind == "t5" else np.moveaxis(np.asarray(made), -1, 1)
 
-    return Job(finished, facts, _device_memory)
+    on_gpu = jax.default_backend() == "gpu"
+    return Job(finished, facts, _device_memory, (lambda: costs(finished, compiled.as_text())) if on_gpu else None)
 
 
 def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:

@@ -21,6 +21,7 @@ class Job:
     Fields:
         run: does it, waits for it, and returns what it made.
         facts: what is known before, such as seconds of compiling.
+        costs: seconds and kernels by kind of work; None where they cannot be told.
         device_memory: the most bytes that were in use on the accelerator since the start; None where there is none.
         keep: what is held as long as the work.
     """
@@ -28,14 +29,15 @@ class Job:
     run: Callable[[], Any]
     facts: dict[str, Any] = field(default_factory=dict)
     device_memory: Callable[[], int | None] = lambda: None
+    costs: Callable[[], dict[str, tuple[float, int]]] | None = None
     keep: Any = None
 
 
 def serve(start: Callable[[], Job]) -> None:
     """Starts the work, says what it knows, and then follows standard input until it ends.
 
-    "run" is answered by seconds and the peak of the memory in use meanwhile; "save PATH" by writing what the work made
-    last as a NumPy array.
+    "run" is answered by seconds and the peak of the memory in use meanwhile; "costs" by what the time goes to; "save
+    PATH" by writing what the work made last as a NumPy array.
     """
     replies = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no reply
@@ -54,6 +56,8 @@ def serve(start: Callable[[], Job]) -> None:
             made = job.run()
             seconds = time.perf_counter() - began
             reply(seconds=seconds, memory=_peak(), device_memory=job.device_memory())
+        elif command == "costs":
+            reply(costs=job.costs() if job.costs else {})
         elif command == "save":
             np.save(rest, np.asarray(made, np.float32))
             reply()

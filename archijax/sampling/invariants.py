@@ -1,0 +1,101 @@
+"""Loop-invariant code motion: what a step computes only from what never changes is computed once, before the loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+# Calls whose insides are looked at: jit and rematerialisation, by the names that versions of JAX give them.
+CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
+
+
+def hoisted(step: Callable, *example: Any) -> Callable:
+    """``step`` for a loop; what it computes from nothing that it is given is computed here, and held.
+
+    ``jax.lax.scan`` compiles a body as it stands, and XLA leaves most of it inside. The steps of a sampler would all
+    convert the weights to the type of the computation, and make the same keys and values of the same text.
+
+    Args:
+        step: pure; may close over arrays.
+        example: its arguments, or their shapes.
+
+    Returns:
+        A function that gives what ``step`` gives, to rounding, for arguments of these shapes.
+    """
+    traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
+    count = len(traced.consts)
+    flat = jax.make_jaxpr(lambda *leaves: _inlined(traced.jaxpr, leaves))(*traced.consts, *jax.tree.leaves(example))
+    fixed = {*flat.jaxpr.constvars, *flat.jaxpr.invars[:count]}
+    before: list[JaxprEqn] = []
+    for equation in flat.jaxpr.eqns:
+        if not equation.effects and fixed.issuperset(_read(equation)):
+            before.append(equation)
+            fixed.update(equation.outvars)
+
+    # Values go into the loop where a step reads them, except those that are larger than what they are made of, such as
+    # broadcasts: these are made again.
+    made_by = {variable: equation for equation in before for variable in equation.outvars}
+    kept: dict[Var, None] = {}
+    again: set[int] = set()
+    outside = {id(equation) for equation in before}
+    reads = [v for equation in flat.jaxpr.eqns if id(equation) not in outside for v in _read(equation)]
+    pending = [*reads, *(v for v in flat.jaxpr.outvars if not isinstance(v, Literal))]
+    while pending:
+        variable = pending.pop()
+        if variable not in fixed or variable in kept:
+            continue
+        equation = made_by.get(variable)
+        if equation is not None and _grows(equation):
+            if id(equation) not in again:
+                again.add(id(equation))
+                pending += _read(equation)
+        else:
+            kept[variable] = None
+
+    first = flat.jaxpr.replace(invars=flat.jaxpr.invars[:count], outvars=list(kept), eqns=before)
+    values = jax.jit(jaxpr_as_fun(ClosedJaxpr(first, flat.consts)))(*traced.consts)
+    inside = [e for e in flat.jaxpr.eqns if id(e) not in outside or id(e) in again]
+    rest = flat.jaxpr.replace(constvars=[], invars=[*kept, *flat.jaxpr.invars[count:]], eqns=inside)
+    run = jaxpr_as_fun(ClosedJaxpr(rest, ()))
+    return lambda *args: jax.tree.unflatten(jax.tree.structure(shapes), run(*values, *jax.tree.leaves(args)))
+
+
+def _read(equation: JaxprEqn) -> list[Var]:
+    return [v for v in equation.invars if not isinstance(v, Literal)]
+
+
+def _grows(equation: JaxprEqn) -> bool:
+    def size(variables: Sequence[Var]) -> int:
+        return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in variables)
+
+    return size(equation.outvars) > size(_read(equation))
+
+
+def _inlined(jaxpr: Jaxpr, leaves: Sequence[jax.Array]) -> list[jax.Array]:
+    """What a program of constants and arguments gives, evaluated without the calls that it is divided into."""
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], leaves, strict=True))
+    wanted = {v for e in jaxpr.eqns for v in _read(e)}.union(v for v in jaxpr.outvars if not isinstance(v, Literal))
+
+    def value(v: Var | Literal) -> Any:
+        return v.val if isinstance(v, Literal) else values[v]
+
+    for is_call, group in itertools.groupby(jaxpr.eqns, lambda equation: equation.primitive.name in CALLS):
+        equations = list(group)
+        if not is_call:
+            made = [v for equation in equations for v in equation.outvars if v in wanted]
+            given = list({v: None for equation in equations for v in _read(equation) if v in values})
+            part = jaxpr.replace(constvars=[], invars=given, outvars=made, eqns=equations)
+            values.update(zip(made, jaxpr_as_fun(ClosedJaxpr(part, ()))(*map(value, given)), strict=True))
+            continue
+        for equation in equations:
+            inner, given = equation.params["jaxpr"], list(map(value, equation.invars))
+            if isinstance(inner, ClosedJaxpr):
+                inner, given = inner.jaxpr, [*inner.consts, *given]
+            with jax.named_scope(str(equation.source_info.name_stack)):
+                values.update(zip(equation.outvars, _inlined(inner, given), strict=True))
+    return list(map(value, jaxpr.outvars))

@@ -1,0 +1,54 @@
+"""Where an accelerator's time goes: a run's kernels, added up by the part of the net that they belong to."""
+
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+# Kernels of libraries, by their names.
+LIBRARIES = {
+    "attention": r"fmha|flash|sdpa",
+    "convolutions": r"cudnn|fprop|dgrad|wgrad|convolve|nchw|nhwc",
+    "matrix products": r"gemm|cublas|nvjet|cutlass|_dot_",
+}
+
+
+def costs(run: Callable[[], object], program: str) -> dict[str, tuple[float, int]]:
+    """Seconds and kernels by kind of work, the most expensive first.
+
+    Args:
+        run: does the work once, and waits for it.
+        program: the compiled program's text, which says of every operation which line it comes from.
+    """
+    scopes = {
+        name.replace(".", "_").replace("-", "_"): scope
+        for name, scope in re.findall(r'%([\w.\-]+) = [^\n]*?op_name="([^"]*)"', program)
+    }
+    totals: dict[str, list] = defaultdict(lambda: [0.0, 0])
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        planes = jax.profiler.ProfileData.from_file(str(path)).planes
+        lines = [line for plane in planes if plane.name.startswith("/device:GPU:0") for line in plane.lines]
+        for event in (event for line in lines if line.name.startswith("Stream") for event in line.events):
+            total = totals[_kind(event, scopes)]
+            total[0] += event.duration_ns / 1e9
+            total[1] += 1
+    ordered = sorted(totals.items(), key=lambda item: -item[1][0])
+    return {kind: (seconds, kernels) for kind, (seconds, kernels) in ordered}
+
+
+def _kind(event: object, scopes: dict[str, str]) -> str:
+    name = str(dict(event.stats).get("hlo_op", event.name)).replace(".", "_").replace("-", "_")
+    scope = scopes.get(name, "")
+    backward = "backward " if "transpose(" in scope else ""
+    for library, pattern in LIBRARIES.items():
+        if re.search(pattern, f"{name} {event.name}"):
+            return backward + library
+    # The last module or jitted function in which it stands: "net/up_0/items_3/block_0/norm/mul" is "block/norm".
+    parts = [re.sub(r"_\d+$", "", part) for part in re.sub(r"\w+\(|\)|checkpoint|rematted_computation", "", scope).split("/")]
+    return backward + ("/".join(part for part in parts[-3:-1] if part) or event.name)
