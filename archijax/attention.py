@@ -24,8 +24,9 @@ class Attention(nn.Module):
         linear: softmax over the features of q and over the positions of k, then k^T v first (Shen et al. 2021,
             "Efficient Attention"): cost grows with the length, not with its square.
         embedding_features: of an embedding's token, checked if given.
-        implementation: that of ``jax.nn.dot_product_attention``, "xla" or "cudnn". None takes cuDNN's on NVIDIA GPUs
-            where it can be had (bfloat16 or float16, heads of at most 128 features), and else plain matrix products.
+        implementation: that of ``jax.nn.dot_product_attention``, "xla" or "cudnn". None takes the fastest: for few
+            tokens and a long x the projections are absorbed; else cuDNN's on NVIDIA GPUs where it can be had (bfloat16
+            or float16, heads of at most 128 features); else plain matrix products.
     """
 
     head_features: int
@@ -50,7 +51,7 @@ class Attention(nn.Module):
         k, v = jnp.split(Linear(2 * inner, use_bias=False, dtype=self.dtype, name="to_kv")(source), 2, axis=-1)
         to_out = Weight(shape[-1], name="to_out")(inner).astype(self.dtype)
         k, v = (self._heads(t) for t in (k, v))
-        if self.cross and not self.linear and _absorbing_pays(y, k):
+        if self.cross and not self.linear and self.implementation is None and _absorbing_pays(y, k):
             out = _absorbed_attention(y, self._heads(to_q), k, v, to_out.reshape(self.num_heads, features, -1))
             return (x.astype(self.dtype) + out).reshape(shape)
         q = self._heads(y @ to_q)
@@ -99,7 +100,7 @@ def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def _absorbing_pays(y: jax.Array, k: jax.Array) -> bool:
-    """Whether `_absorbed_attention` multiplies less often than projections and attention, for [b, n, c], [b, m, h, d]."""
+    """Whether `_absorbed_attention` of [b, n, c] to [b, m, h, d] has fewer multiplications."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
     return m * c * (n + d) <= n * d * (c + m)
 

@@ -31,8 +31,10 @@ def reference(params, x, source, heads, linear):
 
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("linear", [False, True])
-def test_attention_equals_its_equations(cross, linear):
-    x = jax.random.normal(jax.random.key(0), (1, 7, 6))
+# Where the second is long enough, cross-attention absorbs its projections.
+@pytest.mark.parametrize("length", [7, 64])
+def test_attention_equals_its_equations(cross, linear, length):
+    x = jax.random.normal(jax.random.key(0), (1, length, 6))
     embedding = jax.random.normal(jax.random.key(1), (1, 5, 10))
     module = aj.Attention(head_features=4, num_heads=3, cross=cross, linear=linear)
     context = aj.Context(embedding=embedding)
@@ -42,11 +44,30 @@ def test_attention_equals_its_equations(cross, linear):
     np.testing.assert_allclose(module.apply(variables, x, context)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_implementations_agree():
-    x = jax.random.normal(jax.random.key(0), (2, 7, 6))
-    plain, xla = (aj.Attention(head_features=4, num_heads=3, implementation=name) for name in (None, "xla"))
-    variables = plain.init(jax.random.key(1), x)
-    np.testing.assert_allclose(plain.apply(variables, x), xla.apply(variables, x), atol=1e-5)
+@pytest.mark.parametrize("cross", [False, True])
+def test_implementations_agree(cross):
+    x = jax.random.normal(jax.random.key(0), (2, 64, 6))
+    context = aj.Context(embedding=jax.random.normal(jax.random.key(1), (2, 5, 10)))
+    fastest, xla = (aj.Attention(4, 3, cross=cross, implementation=name) for name in (None, "xla"))
+    variables = fastest.init(jax.random.key(2), x, context)
+
+    def energy(module, variables, x):
+        return jnp.square(module.apply(variables, x, context)).sum()
+
+    ours, theirs = (jax.value_and_grad(energy, (1, 2))(module, variables, x) for module in (fastest, xla))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+@pytest.mark.parametrize(("length", "tokens", "share"), [(1024, 16, 0.8), (8, 16, 1.01), (64, 512, 1.01)])
+def test_projections_are_absorbed_where_that_is_less_work(length, tokens, share):
+    def operations(implementation):
+        x, context = jnp.zeros((1, length, 32)), aj.Context(embedding=jnp.zeros((1, tokens, 8)))
+        module = aj.CrossAttention(head_features=32, num_heads=2, implementation=implementation)
+        variables = jax.eval_shape(module.init, jax.random.key(0), x, context)
+        apply = jax.jit(lambda variables: module.apply(variables, x, context))
+        return apply.lower(variables).cost_analysis()["flops"]
+
+    assert operations(None) <= share * operations("xla")
 
 
 def test_positions_of_two_dimensions_are_one_sequence():

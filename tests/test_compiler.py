@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archijax.compiler import compiler_options
+from archijax.compiler import compiler_options, written
 
 
 def test_what_is_computed_again_is_not_kept():
@@ -41,3 +41,14 @@ def test_long_sums_are_exact_all_the_same():
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(mean, exact.mean(1), rtol=1e-6)
     np.testing.assert_allclose(gradient, exact.sum((0, 1)), rtol=1e-6)
+
+
+def test_only_cpu_programs_write_down_what_is_read_twice():
+    traced = jax.jit(lambda x: written({"x": x + 1})["x"] * 2).trace(jnp.ones(3))
+    texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert {name: "optimization_barrier" in text for name, text in texts.items()} == {
+        "cpu": True,
+        "cuda": False,
+        "tpu": False,
+    }
+    np.testing.assert_array_equal(jax.jit(lambda x: written(x + 1))(jnp.ones(3)), 2.0)

@@ -73,6 +73,25 @@ def test_group_norm_normalises_each_group_of_each_item():
         layers.GroupNorm(groups=3).apply(variables, x)
 
 
+@pytest.mark.parametrize("norm", [lambda x: layers.GroupNorm(2).apply(NORM, x), lambda x: layers.normalize(x, 1e-5)])
+@pytest.mark.parametrize("mean", [0.0, 20.0])
+def test_norms_of_narrow_types_are_those_of_float32_with_their_derivatives(norm, mean):
+    # The narrow ones have formulas of their own for moments and derivatives.
+    narrow = (mean + jax.random.normal(jax.random.key(0), (2, 50, 8))).astype(jnp.bfloat16)
+    weight, tangent = (jax.random.normal(jax.random.key(i), narrow.shape).astype(jnp.bfloat16) for i in (1, 2))
+
+    def all_of(dtype):
+        x, v, w = (array.astype(dtype) for array in (narrow, tangent, weight))
+        y, pullback = jax.vjp(norm, x)
+        return y, pullback(w.astype(y.dtype))[0], jax.jvp(norm, (x,), (v,))[1]
+
+    for ours, exact in zip(all_of(jnp.bfloat16), all_of(jnp.float32), strict=True):
+        np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=0.01, atol=0.01)
+
+
+NORM = {"params": {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.arange(8.0) / 8}}
+
+
 def test_silence_gives_finite_gradients():
     silence = jnp.zeros((1, 16, 8))
     for module in (aj.ConvNeXtV2(), aj.Resnet(groups=4), aj.LinearAttention(head_features=4, num_heads=2)):

@@ -75,6 +75,7 @@ def compared(
             where = "memory" if runs[name][0]["device_memory"] is None else "device_memory"
             memory = [run[where] for run in runs[name]]
             result[name] = {**side.facts, "seconds": median(seconds), "all": seconds, "memory": max(memory)}
+        result["costs"] = own.ask("costs")["costs"]
         if peer is not None:
             result["ratio"] = result["theirs"]["seconds"] / result["ours"]["seconds"]
             result["difference"] = _difference(sides, weights.parent) if case.work != "training" else None
@@ -109,7 +110,10 @@ def line(result: dict[str, Any], case: Case, peak: float) -> str:
         text += f"  {case.seconds / ours['seconds']:.3g}x real time"
     if "first_step" in result:
         text += f"  first step {result['first_step']:.0f} s after the start"
-    return f"{text}  compiled in {ours['compile']:.1f} s"
+    text += f"  compiled in {ours['compile']:.1f} s"
+    spent = sum(seconds for seconds, _ in result["costs"].values())
+    largest = [f"{kind} {seconds / spent:.0%}" for kind, (seconds, _) in list(result["costs"].items())[:3]]
+    return f"{text}  most of it in {', '.join(largest)}" if largest else text
 
 
 @contextlib.contextmanager

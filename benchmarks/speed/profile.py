@@ -5,6 +5,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,10 +24,7 @@ def costs(run: Callable[[], object], program: str) -> dict[str, tuple[float, int
         run: does the work once, and waits for it.
         program: the compiled program's text, which says of every operation which line it comes from.
     """
-    scopes = {
-        name.replace(".", "_").replace("-", "_"): scope
-        for name, scope in re.findall(r'%([\w.\-]+) = [^\n]*?op_name="([^"]*)"', program)
-    }
+    scopes = {_plain(name): scope for name, scope in re.findall(r'%([\w.\-]+) = [^\n]*?op_name="([^"]*)"', program)}
     totals: dict[str, list] = defaultdict(lambda: [0.0, 0])
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -42,13 +40,19 @@ def costs(run: Callable[[], object], program: str) -> dict[str, tuple[float, int
     return {kind: (seconds, kernels) for kind, (seconds, kernels) in ordered}
 
 
-def _kind(event: object, scopes: dict[str, str]) -> str:
-    name = str(dict(event.stats).get("hlo_op", event.name)).replace(".", "_").replace("-", "_")
-    scope = scopes.get(name, "")
+def _kind(event: Any, scopes: dict[str, str]) -> str:
+    # A kernel of XLA's own has its operation's name. One of a library has not, and is told by the operation that called
+    # it, unless that is a CUDA graph.
+    names = [_plain(name) for name in (event.name, str(dict(event.stats).get("hlo_op", "")))]
+    scope = next((scopes[name] for name in names if name in scopes), "")
     backward = "backward " if "transpose(" in scope else ""
     for library, pattern in LIBRARIES.items():
-        if re.search(pattern, f"{name} {event.name}"):
+        if re.search(pattern, " ".join(names)):
             return backward + library
-    # The last module or jitted function in which it stands: "net/up_0/items_3/block_0/norm/mul" is "block/norm".
-    parts = [re.sub(r"_\d+$", "", part) for part in re.sub(r"\w+\(|\)|checkpoint|rematted_computation", "", scope).split("/")]
-    return backward + ("/".join(part for part in parts[-3:-1] if part) or event.name)
+    # The last module or jitted function in which it stands: of "net/up_0/items_3/block_0/norm/mul" it is "block/norm".
+    path = re.sub(r"\w+\(|\)|checkpoint/|rematted_computation/", "", scope)
+    return backward + ("/".join(re.sub(r"_\d+$", "", part) for part in path.split("/")[-3:-1]) or names[0])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[.-]", "_", name)

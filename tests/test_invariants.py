@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import archijax as aj
+from archijax.sampling.invariants import hoisted
+
+
+@jax.custom_jvp
+def cube(x):
+    return x**3
+
+
+cube.defjvp(lambda primals, tangents: (cube(*primals), 3 * primals[0] ** 2 * tangents[0]))
+
+
+def make_step(weights, bias):
+    """A step with calls in it: jit, rematerialisation, a derivative by hand."""
+
+    @jax.jit
+    def inner(x, matrix):
+        return jnp.tanh(x @ matrix)
+
+    def step(carry, t):
+        matrix = cube(weights @ weights.T / 8)
+        x = jax.checkpoint(lambda x: inner(x, matrix) + inner(x, weights) + bias)(carry["x"])
+        return {"x": cube(x) * t, "count": carry["count"] + 1}, (x.sum(), 7.0)
+
+    return step
+
+
+@pytest.fixture
+def given():
+    weights = jax.random.normal(jax.random.key(0), (8, 8)) / 8
+    carry = {"x": jax.random.normal(jax.random.key(1), (400, 8)), "count": jnp.int32(0)}
+    return weights, jnp.arange(8.0), carry, jnp.linspace(1.0, 0.5, 3)
+
+
+def loop(weights, bias, carry, times, change=lambda step, *_: step):
+    step = make_step(weights, bias)
+    return jax.lax.scan(change(step, carry, times[0]), carry, times)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_loop_gives_the_same(given, compiled):
+    run = jax.jit(loop, static_argnums=4) if compiled else loop
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        run(*given, hoisted),
+        run(*given, lambda step, *_: step),
+    )
+
+
+def test_so_are_its_gradients(given):
+    def energy(weights, bias, carry, times, change):
+        return jnp.square(loop(weights, bias, carry, times, change)[0]["x"]).sum()
+
+    weights, bias, carry, times = given
+    ours, theirs = (
+        jax.grad(energy, (0, 1))(weights, bias, carry, times, change) for change in (hoisted, lambda step, *_: step)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+def body(function, *args):
+    """The equations of the loop in a function, and the shapes of what it holds beside the carried state."""
+    (scan,) = [e for e in jax.make_jaxpr(function)(*args).eqns if e.primitive.name == "scan"]
+    held = [v.aval.shape for v in scan.invars[: scan.params["num_consts"]]]
+    return str(scan.params["jaxpr"]), held
+
+
+def test_products_of_what_is_fixed_leave_the_loop_and_broadcasts_stay(given):
+    text, held = body(lambda *given: loop(*given, hoisted), *given)
+    assert text.count("f32[400,8] = dot_general") == 2
+    assert "f32[8,8] = dot_general" not in text
+    assert "f32[8,8] = dot_general" in body(loop, *given)[0]
+    # The bias of all 400 rows is not held.
+    assert all(np.prod(shape) <= 64 for shape in held)
+
+
+def test_a_sampler_reads_its_text_and_casts_its_weights_once():
+    net = aj.UNetV0(
+        channels=(8, 16), factors=(1, 2), items=(1, 1), cross_attentions=(1, 1), attention_heads=2,
+        attention_features=4, embedding_features=10, embedding_max_length=6, use_embedding_cfg=True, resnet_groups=4,
+        modulation_features=16, dtype=jnp.bfloat16,
+    )  # fmt: skip
+    model = aj.DiffusionModel(net, embedding_mask_proba=0.5)
+    embedding = jax.random.normal(jax.random.key(0), (2, 6, 10))
+    variables = model.init(jax.random.key(1), {"audio": jnp.zeros((1, 64, 2)), "embedding": embedding[:1]})
+
+    def sample(variables, embedding):
+        settings = {"shape": (2, 64, 2), "num_steps": 3, "guidance": 2.0}
+        return model.sample(variables, jax.random.key(0), embedding=embedding, **settings)
+
+    text, _ = body(sample, variables, embedding)
+    # Nothing that has the text's features is left, of the four items of guided sounds.
+    assert "6,10]" not in text
+    # Convolutions' weights come in the type of the computation.
+    assert text.count("conv_general_dilated") > 8
+    assert not [line for line in text.splitlines() if "bf16[3," in line and "convert_element_type" in line]
