@@ -5,6 +5,9 @@ Each maps ``(x, context) -> x`` over all positions of x [b, *positions, c], flat
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from functools import partial
 
 import flax.linen as nn
@@ -13,6 +16,18 @@ import jax.numpy as jnp
 
 from .errors import InputError
 from .layers import LayerNorm, Linear, Weight, full
+
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Programs that are traced inside run on any platform, and not on the one at hand alone."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
 
 
 class Attention(nn.Module):
@@ -26,7 +41,7 @@ class Attention(nn.Module):
         embedding_features: of an embedding's token, checked if given.
         implementation: that of ``jax.nn.dot_product_attention``, "xla" or "cudnn". None takes the fastest: for few
             tokens and a long x the projections are absorbed; else cuDNN's on NVIDIA GPUs where it can be had (bfloat16
-            or float16, heads of at most 128 features); else plain matrix products.
+            or float16, heads of at most 128 features; without `jax.jvp`); else plain matrix products.
     """
 
     head_features: int
@@ -82,13 +97,16 @@ class Attention(nn.Module):
 
 def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
     """Whether cuDNN's attention is there, for [b, n, h, d] each."""
-    device = jax.local_devices()[0]
-    if not device.device_kind.startswith("NVIDIA") or float(device.compute_capability) < 8:
+    device, features = jax.local_devices()[0], q.shape[-1]
+    if _portable.get() or not _known(q, k) or not device.device_kind.startswith("NVIDIA"):
         return False
-    features = q.shape[-1]
-    # A program to be exported, which may run elsewhere, has sizes that are not known yet.
-    known = all(isinstance(size, int) for size in (*q.shape, *k.shape))
-    return known and q.dtype in (jnp.bfloat16, jnp.float16) and features % 8 == 0 and features <= 128
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and features % 8 == 0 and features <= 128
+    return fits and float(device.compute_capability) >= 8
+
+
+def _known(*arrays: jax.Array) -> bool:
+    """Whether all sizes are numbers: those of exported programs may not be."""
+    return all(isinstance(size, int) for array in arrays for size in array.shape)
 
 
 @jax.jit
@@ -102,7 +120,7 @@ def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 def _absorbing_pays(y: jax.Array, k: jax.Array) -> bool:
     """Whether `_absorbed_attention` of [b, n, c] to [b, m, h, d] has fewer multiplications."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
-    return m * c * (n + d) <= n * d * (c + m)
+    return _known(y, k) and m * c * (n + d) <= n * d * (c + m)
 
 
 @jax.jit

@@ -302,10 +302,9 @@ def _standardized(x: jax.Array, average: Callable, epsilon: float) -> jax.Array:
     if x.dtype == wide.dtype:
         centred = x - average(x)
         return centred * lax.rsqrt(average(jnp.square(centred)) + epsilon)
-    # Both moments from reading x once. That loses the variance beside a large mean, where float32 has eight digits; but
-    # of such values a narrow type has lost it already.
-    fixed = lax.stop_gradient(wide)
-    mean, square = average(fixed), average(jnp.square(fixed))
+    # Both moments from reading x once. That loses the variance beside a large mean, where float32 has eight digits, and
+    # squares of more than 1e19; but of such values a narrow type has lost it already, and nets do not reach these.
+    mean, square = average(wide), average(jnp.square(wide))
     variance = jnp.maximum(square - jnp.square(mean), 0)
     mean, variance = (checkpoint_name(moment, "moments") for moment in (mean, variance))
     return _scaled_by_moments(wide, mean, lax.rsqrt(variance + epsilon), average)
@@ -320,7 +319,7 @@ def _scaled_by_moments(x: jax.Array, mean: jax.Array, gain: jax.Array, average: 
 @_scaled_by_moments.defjvp
 def _scaled_by_moments_jvp(average: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     # By hand, since the backward pass of this reads x and its cotangent once for all its sums, and the one that follows
-    # from the moments' definitions three times.
+    # from the moments' definitions three times. What the moments' own tangents would add is in it.
     x, mean, gain = primals
     y, moved = (x - mean) * gain, tangents[0]
     return y, (moved - average(moved) - y * average(y * moved)) * gain

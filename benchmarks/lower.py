@@ -16,6 +16,7 @@ import jax
 import jax.export
 import numpy as np
 
+from archijax.attention import portable
 from train.__main__ import load_config
 from train.config import TrainConfig
 from train.plan import batch_shapes, state_shapes, training_step, unread
@@ -48,7 +49,8 @@ def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]
 
 
 def _export(function: Any, *shapes: Any) -> jax.export.Exported:
-    return jax.export.export(function, platforms=PLATFORMS)(*shapes)
+    with portable():
+        return jax.export.export(function, platforms=PLATFORMS)(*shapes)
 
 
 def main(places: list[str]) -> int:

@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from archijax import cli
+from archijax.attention import portable
 from archijax.errors import InputError
 from archijax.pretrained import check_new, whole_folder
 from archijax.sampling import Guidance
@@ -64,7 +65,8 @@ def write(folder: Path, loaded: Loaded, settings: Settings, length: int) -> None
     sample, inputs = sampler(loaded, settings, length)
     weights = flatten_dict(loaded.variables, sep=".")
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
-    program = export.export(jax.jit(sample), platforms=PLATFORMS)(*arguments)
+    with portable():
+        program = export.export(jax.jit(sample), platforms=PLATFORMS)(*arguments)
     with whole_folder(folder) as unfinished:
         (unfinished / "sampler.jaxexport").write_bytes(program.serialize())
         # Beside the program, not in it: that may not exceed 2 GB, and weights in it would be constants to fold.

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import archijax as aj
+from archijax import attention
 
 
 def reference(params, x, source, heads, linear):
@@ -81,3 +84,22 @@ def test_positions_of_two_dimensions_are_one_sequence():
 def test_cross_attention_without_an_embedding_says_so():
     with pytest.raises(aj.InputError, match="needs an embedding"):
         aj.CrossAttention(head_features=4, num_heads=2).init(jax.random.key(0), jnp.zeros((1, 4, 8)), aj.Context())
+
+
+def test_cudnn_is_taken_where_it_can_be_and_never_in_portable_programs(monkeypatch):
+    def taken(kind="NVIDIA H200", capability="9.0", dtype=jnp.bfloat16, features=64):
+        device = SimpleNamespace(device_kind=kind, compute_capability=capability)
+        monkeypatch.setattr(jax, "local_devices", lambda: [device])
+        array = jax.ShapeDtypeStruct((2, 7, 3, features), dtype)
+        return attention._cudnn_takes(array, array)
+
+    assert taken()
+    assert not taken(kind="cpu")
+    assert not taken(kind="AMD Instinct", capability="gfx942")
+    assert not taken(capability="7.5")
+    assert not taken(dtype=jnp.float32)
+    assert not taken(features=20)
+    assert not taken(features=192)
+    with attention.portable():
+        assert not taken()
+    assert taken()

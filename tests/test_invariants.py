@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import archijax as aj
+from archijax.sampling import advance, begin
 from archijax.sampling.invariants import hoisted
 
 
@@ -77,6 +78,38 @@ def test_products_of_what_is_fixed_leave_the_loop_and_broadcasts_stay(given):
     assert "f32[8,8] = dot_general" in body(loop, *given)[0]
     # The bias of all 400 rows is not held.
     assert all(np.prod(shape) <= 64 for shape in held)
+
+
+def test_products_leave_the_loop_also_where_they_are_larger_than_what_they_are_made_of():
+    text, weights, x = jnp.ones((64, 32, 4)), jnp.ones((4, 16)), jnp.ones((64, 32, 16))
+
+    def steps(text, weights, x):
+        def step(x, _):
+            return x + text @ weights, None
+
+        return jax.lax.scan(hoisted(step, x, None), x, length=2)[0]
+
+    assert "dot_general" not in body(steps, text, weights, x)[0]
+    np.testing.assert_array_equal(steps(text, weights, x), 9.0)
+
+
+def test_a_backward_pass_in_a_step_keeps_what_it_computes_again():
+    def step(x, t):
+        net = jax.checkpoint(lambda x: jnp.sin(jnp.sin(jax.lax.scan(lambda x, _: (jnp.sin(x), None), x, length=2)[0])))
+        return x - t * jax.grad(lambda x: net(x).sum())(x), None
+
+    x, times = jnp.linspace(0.0, 1.0, 5), jnp.array([0.5, 0.25])
+    ours = jax.lax.scan(hoisted(step, x, times[0]), x, times)[0]
+    np.testing.assert_allclose(ours, jax.lax.scan(step, x, times)[0], rtol=1e-6)
+    text = str(jax.make_jaxpr(hoisted(step, x, times[0]))(x, times[0]))
+    assert "differentiated=True" in text
+
+
+def test_a_loop_may_have_no_step():
+    state = begin(jnp.ones((2, 4, 1)), 0.5)
+    after, estimates = advance(lambda x, t: x, aj.v_diffusion(), state, jnp.array([0.5]))
+    assert estimates.shape == (0, 2, 4, 1)
+    np.testing.assert_array_equal(after.x, state.x)
 
 
 def test_a_sampler_reads_its_text_and_casts_its_weights_once():

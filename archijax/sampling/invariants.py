@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 # Calls whose insides are looked at: jit and rematerialisation, by the names that versions of JAX give them.
-CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
+CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Callable:
@@ -21,7 +20,8 @@ def hoisted(step: Callable, *example: Any) -> Callable:
     convert the weights to the type of the computation, and make the same keys and values of the same text.
 
     Args:
-        step: pure; may close over arrays.
+        step: pure; may close over arrays. Of jit and checkpoint in it the insides alone are kept, not their options:
+            for a gradient through the loop wrap the result in `jax.checkpoint`.
         example: its arguments, or their shapes.
 
     Returns:
@@ -37,8 +37,8 @@ def hoisted(step: Callable, *example: Any) -> Callable:
             before.append(equation)
             fixed.update(equation.outvars)
 
-    # Values go into the loop where a step reads them, except those that are larger than what they are made of, such as
-    # broadcasts: these are made again.
+    # Values go into the loop where a step reads them, except broadcasts and the like, which cost nothing and are larger
+    # than what they are made of: these are made again.
     made_by = {variable: equation for equation in before for variable in equation.outvars}
     kept: dict[Var, None] = {}
     again: set[int] = set()
@@ -50,7 +50,7 @@ def hoisted(step: Callable, *example: Any) -> Callable:
         if variable not in fixed or variable in kept:
             continue
         equation = made_by.get(variable)
-        if equation is not None and _grows(equation):
+        if equation is not None and _only_spreads(equation):
             if id(equation) not in again:
                 again.add(id(equation))
                 pending += _read(equation)
@@ -69,11 +69,15 @@ def _read(equation: JaxprEqn) -> list[Var]:
     return [v for v in equation.invars if not isinstance(v, Literal)]
 
 
-def _grows(equation: JaxprEqn) -> bool:
-    def size(variables: Sequence[Var]) -> int:
-        return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in variables)
+def _only_spreads(equation: JaxprEqn) -> bool:
+    name, made = equation.primitive.name, equation.outvars[0].aval.dtype
+    widens = name == "convert_element_type" and made.itemsize > equation.invars[0].aval.dtype.itemsize
+    return widens or name in ("broadcast_in_dim", "iota")
 
-    return size(equation.outvars) > size(_read(equation))
+
+def _is_call(equation: JaxprEqn) -> bool:
+    # A backward pass in the step, with what it computes again, stays as it is.
+    return equation.primitive.name in CALLS and not equation.params.get("differentiated")
 
 
 def _inlined(jaxpr: Jaxpr, leaves: Sequence[jax.Array]) -> list[jax.Array]:
@@ -84,7 +88,7 @@ def _inlined(jaxpr: Jaxpr, leaves: Sequence[jax.Array]) -> list[jax.Array]:
     def value(v: Var | Literal) -> Any:
         return v.val if isinstance(v, Literal) else values[v]
 
-    for is_call, group in itertools.groupby(jaxpr.eqns, lambda equation: equation.primitive.name in CALLS):
+    for is_call, group in itertools.groupby(jaxpr.eqns, _is_call):
         equations = list(group)
         if not is_call:
             made = [v for equation in equations for v in equation.outvars if v in wanted]

@@ -70,8 +70,9 @@ def advance(
         return State(x, x0, t, keys), x0
 
     inputs = (times[:-1], times[1:], noise)
-    step = hoisted(step, state, jax.tree.map(lambda leaf: leaf[0], inputs))
-    # A gradient through the loop keeps the states, and of what is in a step only what that step's own pass needs.
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
+    step = hoisted(step, state, one)
+    # A gradient through the loop keeps the states alone, and computes each step again.
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), state, inputs)
 
 
