@@ -286,28 +286,29 @@ def _group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, ep
         means = y.mean(1).reshape(y.shape[0], groups, size).mean(-1)
         return jnp.repeat(means, size, axis=-1)[:, None]
 
-    y = _standardized(x.reshape(x.shape[0], -1, x.shape[-1]), average, epsilon)
-    y = y * scale.astype(y.dtype) + bias.astype(y.dtype)
-    return y.reshape(x.shape).astype(x.dtype)
+    y = _standardized(x.reshape(x.shape[0], -1, x.shape[-1]), average, epsilon, scale)
+    return (y + bias.astype(y.dtype)).reshape(x.shape).astype(x.dtype)
 
 
 def normalize(x: jax.Array, epsilon: float) -> jax.Array:
     """Zero mean and unit variance over the last axis; in at least float32."""
-    return _standardized(x, lambda y: y.mean(-1, keepdims=True), epsilon)
+    return _standardized(x, lambda y: y.mean(-1, keepdims=True), epsilon, jnp.ones((), x.dtype))
 
 
-def _standardized(x: jax.Array, average: Callable, epsilon: float) -> jax.Array:
-    """(x - mean) / sqrt(variance + epsilon) in at least float32, of what ``average`` takes means over."""
+def _standardized(x: jax.Array, average: Callable, epsilon: float, scale: jax.Array) -> jax.Array:
+    """scale * (x - mean) / sqrt(variance + epsilon) in at least float32, of what ``average`` takes means over."""
     wide = full(x)
+    scale = scale.astype(wide.dtype)
     if x.dtype == wide.dtype:
         centred = x - average(x)
-        return centred * lax.rsqrt(average(jnp.square(centred)) + epsilon)
+        # One factor, so that x is multiplied once.
+        return centred * (lax.rsqrt(average(jnp.square(centred)) + epsilon) * scale)
     # Both moments from reading x once. That loses the variance beside a large mean, where float32 has eight digits, and
     # squares of more than 1e19; but of such values a narrow type has lost it already, and nets do not reach these.
     mean, square = average(wide), average(jnp.square(wide))
     variance = jnp.maximum(square - jnp.square(mean), 0)
     mean, variance = (checkpoint_name(moment, "moments") for moment in (mean, variance))
-    return _scaled_by_moments(wide, mean, lax.rsqrt(variance + epsilon), average)
+    return _scaled_by_moments(wide, mean, lax.rsqrt(variance + epsilon), average) * scale
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
