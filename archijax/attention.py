@@ -59,27 +59,31 @@ class Attention(nn.Module):
         y = LayerNorm(name="norm")(x).astype(self.dtype)
         # Self-attention too has a norm of its own for keys and values, as in the original.
         source = self._embedding(context).astype(self.dtype) if self.cross else x
-        source = LayerNorm(name="norm_context")(source)
-        features = self.head_features
-        inner = features * self.num_heads
-        to_q = Weight(inner, name="to_q")(shape[-1]).astype(self.dtype)
-        k, v = jnp.split(Linear(2 * inner, use_bias=False, dtype=self.dtype, name="to_kv")(source), 2, axis=-1)
-        to_out = Weight(shape[-1], name="to_out")(inner).astype(self.dtype)
-        k, v = (self._heads(t) for t in (k, v))
+        source = LayerNorm(name="norm_context")(source).astype(self.dtype)
+        inner = self.head_features * self.num_heads
+        weight = partial(Weight, dtype=self.dtype)
+        to_q = weight(inner, name="to_q")(shape[-1])
+        k, v = jnp.split(source @ weight(2 * inner, name="to_kv")(source.shape[-1]), 2, axis=-1)
+        k, v = self._heads(k), self._heads(v)
+        to_out = weight(shape[-1], name="to_out")(inner)
         if self.cross and not self.linear and self.implementation is None and _absorbing_pays(y, k):
-            out = _absorbed_attention(y, self._heads(to_q), k, v, to_out.reshape(self.num_heads, features, -1))
-            return (x.astype(self.dtype) + out).reshape(shape)
-        q = self._heads(y @ to_q)
-        if self.linear:
-            out = _linear_attention(q, k, v)
-        elif implementation := self.implementation or ("cudnn" if _cudnn_takes(q, k) else None):
-            # Its own code mixes types.
-            with jax.numpy_dtype_promotion("standard"):
-                out = jax.nn.dot_product_attention(q, k, v, implementation=implementation)
+            to_out = to_out.reshape(self.num_heads, self.head_features, -1)
+            out = _absorbed_attention(y, self._heads(to_q), k, v, to_out)
         else:
-            out = _attention(q, k, v)
-        out = out.reshape(*out.shape[:2], inner) @ to_out
+            out = self._attended(self._heads(y @ to_q), k, v)
+            out = out.reshape(*out.shape[:2], inner) @ to_out
         return (x.astype(self.dtype) + out).reshape(shape)
+
+    def _attended(self, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        """What q finds among v by k, [b, n, h, d] each."""
+        if self.linear:
+            return _linear_attention(q, k, v)
+        implementation = self.implementation or ("cudnn" if _cudnn_takes(q, k) else None)
+        if implementation is None:
+            return _attention(q, k, v)
+        # Its own code mixes types.
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
 
     def _heads(self, t: jax.Array) -> jax.Array:
         return t.reshape(*t.shape[:-1], self.num_heads, self.head_features)

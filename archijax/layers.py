@@ -146,28 +146,26 @@ def transposed_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
 
 
 class Weight(nn.Module):
-    """The kernel [c, features] of a linear map of c features."""
+    """The kernel [c, features] of a linear map without bias, for who multiplies with it in another order."""
 
     features: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, c: int) -> jax.Array:
-        return self.param("kernel", uniform_init(c), (c, self.features))
+        return self.param("kernel", uniform_init(c), (c, self.features)).astype(self.dtype)
 
 
 class Linear(nn.Module):
     """Linear map of the last axis, [..., c] -> [..., features]."""
 
     features: int
-    use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", uniform_init(x.shape[-1]), (x.shape[-1], self.features))
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-        if not self.use_bias:
-            return y
         return biased(y, self.param("bias", uniform_init(x.shape[-1]), (self.features,)))
 
 

@@ -30,36 +30,32 @@ def hoisted(step: Callable, *example: Any) -> Callable:
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)
     flat = jax.make_jaxpr(lambda *leaves: _inlined(traced.jaxpr, leaves))(*traced.consts, *jax.tree.leaves(example))
-    fixed = {*flat.jaxpr.constvars, *flat.jaxpr.invars[:count]}
+    given = [*flat.jaxpr.constvars, *flat.jaxpr.invars[:count]]
+    fixed = set(given)
+
+    def is_fixed(equation: JaxprEqn) -> bool:
+        return not equation.effects and fixed.issuperset(_read(equation))
+
     before: list[JaxprEqn] = []
     for equation in flat.jaxpr.eqns:
-        if not equation.effects and fixed.issuperset(_read(equation)):
+        if is_fixed(equation):
             before.append(equation)
             fixed.update(equation.outvars)
 
     # Values go into the loop where a step reads them, except broadcasts and the like, which cost nothing and are larger
     # than what they are made of: these are made again.
-    made_by = {variable: equation for equation in before for variable in equation.outvars}
-    kept: dict[Var, None] = {}
-    again: set[int] = set()
-    outside = {id(equation) for equation in before}
-    reads = [v for equation in flat.jaxpr.eqns if id(equation) not in outside for v in _read(equation)]
-    pending = [*reads, *(v for v in flat.jaxpr.outvars if not isinstance(v, Literal))]
-    while pending:
-        variable = pending.pop()
-        if variable not in fixed or variable in kept:
-            continue
-        equation = made_by.get(variable)
-        if equation is not None and _only_spreads(equation):
-            if id(equation) not in again:
-                again.add(id(equation))
-                pending += _read(equation)
-        else:
-            kept[variable] = None
+    inside: list[JaxprEqn] = []
+    wanted = {v for v in flat.jaxpr.outvars if not isinstance(v, Literal)}
+    for equation in reversed(flat.jaxpr.eqns):
+        if not is_fixed(equation) or (_only_spreads(equation) and not wanted.isdisjoint(equation.outvars)):
+            inside.append(equation)
+            wanted.update(_read(equation))
+    inside.reverse()
+    wanted.difference_update(v for equation in inside for v in equation.outvars)
+    kept = [v for v in [*given, *(v for equation in before for v in equation.outvars)] if v in wanted]
 
-    first = flat.jaxpr.replace(invars=flat.jaxpr.invars[:count], outvars=list(kept), eqns=before)
+    first = flat.jaxpr.replace(invars=flat.jaxpr.invars[:count], outvars=kept, eqns=before)
     values = jax.jit(jaxpr_as_fun(ClosedJaxpr(first, flat.consts)))(*traced.consts)
-    inside = [e for e in flat.jaxpr.eqns if id(e) not in outside or id(e) in again]
     rest = flat.jaxpr.replace(constvars=[], invars=[*kept, *flat.jaxpr.invars[count:]], eqns=inside)
     run = jaxpr_as_fun(ClosedJaxpr(rest, ()))
     return lambda *args: jax.tree.unflatten(jax.tree.structure(shapes), run(*values, *jax.tree.leaves(args)))

@@ -135,8 +135,10 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
         made = jax.block_until_ready(run())
         return np.asarray(made) if made.ndim < 3 or case.kind == "t5" else np.moveaxis(np.asarray(made), -1, 1)
 
-    on_gpu = jax.default_backend() == "gpu"
-    return Job(finished, facts, _device_memory, (lambda: costs(finished, compiled.as_text())) if on_gpu else None)
+    ready = Job(finished, facts, _device_memory)
+    if jax.default_backend() == "gpu":
+        ready.costs = lambda: costs(finished, compiled.as_text())
+    return ready
 
 
 def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:

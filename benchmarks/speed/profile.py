@@ -17,8 +17,8 @@ LIBRARIES = {
 }
 
 
-def costs(run: Callable[[], object], program: str) -> dict[str, tuple[float, int]]:
-    """Seconds and kernels by kind of work, the most expensive first.
+def costs(run: Callable[[], object], program: str) -> dict[str, list]:
+    """[seconds, kernels] by kind of work, the most expensive first.
 
     Args:
         run: does the work once, and waits for it.
@@ -36,8 +36,7 @@ def costs(run: Callable[[], object], program: str) -> dict[str, tuple[float, int
             total = totals[_kind(event, scopes)]
             total[0] += event.duration_ns / 1e9
             total[1] += 1
-    ordered = sorted(totals.items(), key=lambda item: -item[1][0])
-    return {kind: (seconds, kernels) for kind, (seconds, kernels) in ordered}
+    return dict(sorted(totals.items(), key=lambda item: -item[1][0]))
 
 
 def _kind(event: Any, scopes: dict[str, str]) -> str:

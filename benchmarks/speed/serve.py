@@ -21,7 +21,7 @@ class Job:
     Fields:
         run: does it, waits for it, and returns what it made.
         facts: what is known before, such as seconds of compiling.
-        costs: seconds and kernels by kind of work; None where they cannot be told.
+        costs: seconds and kernels by kind of work; empty where they cannot be told.
         device_memory: the most bytes that were in use on the accelerator since the start; None where there is none.
         keep: what is held as long as the work.
     """
@@ -29,7 +29,7 @@ class Job:
     run: Callable[[], Any]
     facts: dict[str, Any] = field(default_factory=dict)
     device_memory: Callable[[], int | None] = lambda: None
-    costs: Callable[[], dict[str, tuple[float, int]]] | None = None
+    costs: Callable[[], dict[str, list]] = dict
     keep: Any = None
 
 
@@ -57,7 +57,7 @@ def serve(start: Callable[[], Job]) -> None:
             seconds = time.perf_counter() - began
             reply(seconds=seconds, memory=_peak(), device_memory=job.device_memory())
         elif command == "costs":
-            reply(costs=job.costs() if job.costs else {})
+            reply(costs=job.costs())
         elif command == "save":
             np.save(rest, np.asarray(made, np.float32))
             reply()
