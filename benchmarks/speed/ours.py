@@ -85,12 +85,13 @@ def written(case: Case) -> dict[str, np.ndarray]:
 
 
 def read(case: Case, module: Any, weights: str) -> dict[str, Any]:
-    """The variables that a state_dict holds."""
+    """The variables that a state_dict holds, on the device."""
+    shapes = jax.eval_shape(lambda: initial(case, module))
     with np.load(weights) as state:
         if case.kind == "t5":
-            return {"params": t5_from_torch(dict(state), module.config)}
-        shapes = jax.eval_shape(lambda: initial(case, module))
-        params = convert.from_torch(convert.entries(module, shapes["params"]), dict(state))
+            params = t5_from_torch(dict(state), module.config)
+        else:
+            params = convert.from_torch(convert.entries(module, shapes["params"]), dict(state))
     return {**{name: {} for name in shapes}, "params": jax.tree.map(jnp.asarray, params)}
 
 
