@@ -11,6 +11,7 @@ import tyro
 from archijax import cli
 from archijax.errors import InputError
 from train.config import TrainConfig
+from train.parallel import leave
 
 USAGE = """\
 usage: python -m train CONFIG.py[:NAME] --data DIR --out DIR [overrides]
@@ -114,4 +115,4 @@ def load_config(place: str | Path) -> TrainConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from train.initial import initial
 from train.latents import Latents
 from train.mesh import spread
 from train.optimizer import direction
-from train.parallel import compiled_ahead
+from train.parallel import compiling
 from train.plan import training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
@@ -64,6 +65,7 @@ def train(
     optimizer = direction(config.optimizer)
     train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
+    alone = jax.process_count() == 1
 
     with contextlib.ExitStack() as stack:
 
@@ -90,7 +92,21 @@ def train(
         position = stream.get_state()
         example = next(stream)
         stream.set_state(position)
-        state, record = _start(config, model, optimizer, init_key, example, folder)
+        began = time.perf_counter()
+        create = partial(_create, config, optimizer, init_key, example)
+        shapes = jax.eval_shape(lambda: create(unread(model)))
+
+        @cache
+        def ahead() -> Future:
+            return compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
+
+        def new() -> TrainState:
+            if alone:
+                # The compiler needs no more than shapes: it works while the weights are drawn.
+                ahead()
+            return create(model, partial(initial, config))
+
+        state, record = folder.restore(shapes, new)
         if latents is not None:
             latents.check(state.frozen)
         if record:
@@ -106,9 +122,8 @@ def train(
         health = Health(config.max_skipped, int(state.skipped))
         state = places.put_state(state)
         tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
-        began, progress, signals, pending = time.perf_counter(), None, None, None
-        if jax.process_count() == 1:
-            train_step = compiled_ahead(train_step, places.devices, state, places.put_batch(example), root_key)
+        progress, signals, pending = None, None, None
+        take_step = ahead().result() if alone else train_step
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 
@@ -141,7 +156,7 @@ def train(
                 batch = next(stream)
                 placed = places.put_batch(batch)
             with clock.time("compute"):
-                state, metrics = train_step(state, placed, root_key)
+                state, metrics = take_step(state, placed, root_key)
             clock.step()
             profile.after(number, metrics)
             if progress is None:
@@ -176,18 +191,18 @@ def train(
         return 0
 
 
-def _start(
-    config: TrainConfig, model: Any, optimizer: Any, key: jax.Array, example: dict, folder: Folder
-) -> tuple[TrainState, dict]:
-    """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record."""
+def _create(
+    config: TrainConfig,
+    optimizer: Any,
+    key: jax.Array,
+    example: dict,
+    model: Any,
+    weights: Callable[[dict], dict] = lambda variables: variables,
+) -> TrainState:
+    """The state of a new run, whose first weights are what `weights` makes of random ones."""
     example = {name: leaf[:1] for name, leaf in example.items()}
     if "latent" in example:
         # An autoencoder is made for sound.
         example["audio"] = np.zeros((1, config.data.length, config.data.channels), np.float32)
     groups = [names for _, names in losses(model)]
-
-    def create(model, weights=lambda variables: variables):
-        return TrainState.create(weights(model.init(key, example)), optimizer, groups, config.trained)
-
-    shapes = jax.eval_shape(lambda: create(unread(model)))
-    return folder.restore(shapes, lambda: create(model, partial(initial, config)))
+    return TrainState.create(weights(model.init(key, example)), optimizer, groups, config.trained)

@@ -1,7 +1,11 @@
 """Where the training step runs."""
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -12,6 +16,7 @@ from archijax.compiler import compiler_options
 from archijax.errors import InputError
 
 AXIS = "devices"
+_COMPILER = "compiler"
 
 
 def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
@@ -25,12 +30,26 @@ def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
         )
 
 
-def compiled_ahead(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Compiled:
-    """A jitted or mapped step for arguments of these shapes, by the compiler's options, which pmap itself cannot take.
+def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Future[Compiled]:
+    """Compiles a jitted or mapped step for arguments of these shapes in a thread, so that there is time for the rest.
 
-    Not for calls of a mapped step with several processes: each holds a part of the arguments that pmap alone joins.
+    The compiler's options are those of the devices, which pmap itself cannot take. Not for calls of a mapped step with
+    several processes: each holds a part of the arguments that pmap alone joins.
     """
-    return step.lower(*arguments).compile(compiler_options=compiler_options(devices[0].platform))
+    lowered = step.lower(*arguments)
+    pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)
+    compiled = pool.submit(lowered.compile, compiler_options=compiler_options(devices[0].platform))
+    pool.shutdown(wait=False)
+    return compiled
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process, at once where an error has left a compiler at work: it cannot be stopped, and Python waits."""
+    if any(thread.name.startswith(_COMPILER) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 class Pmap:

@@ -13,7 +13,7 @@ from archijax.models import DiffusionModel
 from train.config import TrainConfig
 from train.mesh import MeshParallel, spread
 from train.optimizer import direction, schedule
-from train.parallel import compiled_ahead
+from train.parallel import compiling
 from train.state import TrainState
 from train.step import losses, make_train_step
 
@@ -77,7 +77,7 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
     step = places.compile(training_step(config, model, places.axis, config.accumulate))
-    memory = compiled_ahead(step, places.devices, *places.shapes(state, batch), key).memory_analysis()
+    memory = compiling(step, places.devices, *places.shapes(state, batch), key).result().memory_analysis()
     lines = {
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
         "state": f"{_size(_bytes(state))}: parameters, their average, optimizer and what is frozen",

@@ -18,7 +18,6 @@ from archijax import convert
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.bottlenecks import TanhBottleneck
-from archijax.compiler import compiler_options
 from archijax.encoders import ME1d
 from archijax.t5 import T5Config, T5Encoder
 from archijax.t5 import from_torch as t5_from_torch
@@ -27,6 +26,7 @@ from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.draws import drawn
 from benchmarks.speed.profile import costs
 from benchmarks.speed.serve import Job, serve
+from train.parallel import compiling
 
 
 def build(case: Case, dtype: str = "float32", attention: str | None = None) -> Any:
@@ -96,14 +96,9 @@ def read(case: Case, module: Any, weights: str) -> dict[str, Any]:
 
 
 def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> Job:
-    began = time.perf_counter()
     module = build(case, dtype, attention)
-    variables = initial(case, module) if weights is None else read(case, module, weights)
-    jax.block_until_ready(variables)
-    loaded = time.perf_counter() - began
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
-    facts: dict[str, Any] = {"load": loaded, "version": f"jax {jax.__version__}"}
-    options = compiler_options(jax.devices()[0].platform)
+    facts: dict[str, Any] = {"version": f"jax {jax.__version__}"}
     if case.work == "training":
         from train.optimizer import EmaConfig, OptimizerConfig, direction, schedule
         from train.state import TrainState
@@ -111,26 +106,35 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
         own = OptimizerConfig()
         step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())
-        held = [jax.block_until_ready(TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own)))]
-        del variables
-        batch = {"audio": given["x"], **_embedding(given)}
-        root = jax.random.key(1)
-        began = time.perf_counter()
-        compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(held[0], batch, root).compile()
-        facts["compile"] = time.perf_counter() - began
+        jitted = jax.jit(step, donate_argnums=0)
+        arguments = {"audio": given["x"], **_embedding(given)}, jax.random.key(1)
+
+        def begin(variables: dict) -> TrainState:
+            return TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own))
 
         def run() -> jax.Array:
-            held[0], metrics = compiled(held[0], batch, root)
+            held[0], metrics = compiled(held[0], *arguments)
             return metrics["loss"]
 
     else:
-        function = functools.partial(sampled if case.work == "sampling" else forward, case, module)
-        began = time.perf_counter()
-        compiled = jax.jit(function, compiler_options=options).lower(variables, given).compile()
-        facts["compile"] = time.perf_counter() - began
+        jitted = jax.jit(functools.partial(sampled if case.work == "sampling" else forward, case, module))
+        arguments = (given,)
+
+        def begin(variables: dict) -> dict:
+            return variables
 
         def run() -> jax.Array:
-            return compiled(variables, given)
+            return compiled(*held, *arguments)
+
+    held = [] if weights is None else [jax.block_until_ready(begin(read(case, module, weights)))]
+    began = time.perf_counter()
+    shapes = jax.eval_shape(lambda: begin(initial(case, module)))
+    pending = compiling(jitted, jax.devices(), shapes, *arguments)
+    if weights is None:
+        # As a training does: while the compiler works.
+        held.append(jax.block_until_ready(begin(initial(case, module))))
+    compiled = pending.result()
+    facts["compile"] = time.perf_counter() - began
 
     def finished() -> np.ndarray:
         made = jax.block_until_ready(run())
