@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 
 def compiler_options(platform: str) -> dict[str, Any]:
@@ -22,3 +23,14 @@ def written(x: Any) -> Any:
     value and its readers, which a barrier would tear apart.
     """
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+@jax.jit
+def row_major(x: jax.Array) -> jax.Array:
+    """x, which programs for NVIDIA GPUs have in memory with the last axis innermost.
+
+    cuDNN gives a convolution kernel's gradient transposed. Left to itself XLA updates all that belongs to the parameter
+    in that order, and copies every part of it back; so it is the gradient alone that is copied.
+    """
+    layout = Layout(major_to_minor=tuple(range(x.ndim)))
+    return jax.lax.platform_dependent(x, cuda=lambda x: with_layout_constraint(x, layout), default=lambda x: x)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archijax.compiler import compiler_options, written
+from archijax.compiler import compiler_options, row_major, written
 
 
 def test_what_is_computed_again_is_not_kept():
@@ -52,3 +52,17 @@ def test_only_cpu_programs_write_down_what_is_read_twice():
         "tpu": False,
     }
     np.testing.assert_array_equal(jax.jit(lambda x: written(x + 1))(jnp.ones(3)), 2.0)
+
+
+def test_only_programs_for_nvidia_are_told_where_the_last_axis_lies():
+    traced = jax.jit(lambda x: row_major(x.transpose(2, 1, 0)) * 2).trace(jnp.ones((3, 4, 5)))
+    texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert {name: "LayoutConstraint" in text for name, text in texts.items()} == {
+        "cpu": False,
+        "cuda": True,
+        "tpu": False,
+    }
+    # The last axis is the one whose neighbours are side by side.
+    assert "dense<[2, 1, 0]>" in texts["cuda"]
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_array_equal(jax.jit(row_major)(x), x)

@@ -8,7 +8,7 @@ import pytest
 
 from archijax.errors import InputError
 from train.config import EmaConfig, OptimizerConfig
-from train.optimizer import average, direction, schedule
+from train.optimizer import average, direction, norm, schedule
 from train.parallel import Pmap
 from train.state import TrainState
 from train.step import item_keys, make_train_step
@@ -126,6 +126,16 @@ def test_the_update_is_adamw():
         np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(grads), rtol=1e-5)
         seen.append(float(metrics["learning_rate"]))
     np.testing.assert_allclose(seen, [0, 1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2], rtol=1e-5)
+
+
+def test_the_norm_is_of_all_gradients_short_and_long():
+    rng = np.random.default_rng(0)
+    shapes = [(), (5,), *[(3,)] * 70, (2, 3), (4, 2, 3), (1, 7)]
+    grads = {str(i): jnp.asarray(rng.standard_normal(shape), jnp.float32) for i, shape in enumerate(shapes)}
+    exact = np.sqrt(sum(np.sum(np.square(np.asarray(leaf, np.float64))) for leaf in grads.values()))
+    np.testing.assert_allclose(jax.jit(norm)(grads), exact, rtol=1e-6)
+    matrices = {name: leaf for name, leaf in grads.items() if leaf.ndim > 1}
+    np.testing.assert_allclose(norm(matrices), optax.tree.norm(matrices), rtol=1e-6)
 
 
 def test_the_cosine_ends_at_zero():

@@ -114,7 +114,11 @@ def norm(grads: Any) -> jax.Array:
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
 
-    return jnp.sqrt(sum(map(squared, jax.tree.leaves(grads))))
+    # Vectors are short and many: a product for some dozens of them, not one or two kernels for each.
+    leaves = jax.tree.leaves(grads)
+    vectors = [leaf.ravel().astype(jnp.float32) for leaf in leaves if leaf.ndim < 2]
+    joined = [jnp.concatenate(vectors[i : i + 32]) for i in range(0, len(vectors), 32)]
+    return jnp.sqrt(sum(map(squared, [*(leaf for leaf in leaves if leaf.ndim > 1), *joined])))
 
 
 def average(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from archijax.compiler import written
+from archijax.compiler import row_major, written
 from train.optimizer import EmaConfig, average, norm
 from train.state import TrainState, part, restricted
 
@@ -96,7 +96,7 @@ def make_train_step(
             (new_state, total), _ = jax.lax.scan(add, (variables["state"], zeros), parts)
             results = jax.tree.map(lambda leaf: leaf / accumulate, total)
         value, metrics, grads = mean(results)
-        return trained, value, metrics, grads, new_state
+        return trained, value, metrics, jax.tree.map(row_major, grads), new_state
 
     def train_step(state: TrainState, batch: dict, root_key: jax.Array) -> tuple[TrainState, dict]:
         count = jax.tree.leaves(batch)[0].shape[0]
