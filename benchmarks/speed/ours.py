@@ -127,8 +127,8 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
             return compiled(*held, *arguments)
 
     held = [] if weights is None else [jax.block_until_ready(begin(read(case, module, weights)))]
-    began = time.perf_counter()
     shapes = jax.eval_shape(lambda: begin(initial(case, module)))
+    began = time.perf_counter()
     pending = compiling(jitted, jax.devices(), shapes, *arguments)
     if weights is None:
         # As a training does: while the compiler works.
