@@ -45,7 +45,10 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
 def leave(status: int) -> NoReturn:
     """Ends the process, at once where an error has left a compiler at work: it cannot be stopped, and Python waits."""
-    if any(thread.name.startswith(_COMPILER) for thread in threading.enumerate()):
+    compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
+    for thread in compilers:
+        thread.join(0.5)  # what one that is done needs at most to end
+    if any(thread.is_alive() for thread in compilers):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
