@@ -11,7 +11,7 @@ from archijax.errors import InputError
 from train.config import EmaConfig, OptimizerConfig
 from train.mesh import MeshParallel
 from train.optimizer import direction, norm, schedule
-from train.parallel import Pmap
+from train.parallel import SMALL, Pmap
 from train.state import TrainState
 from train.step import make_train_step
 
@@ -53,7 +53,7 @@ def test_a_real_net_is_really_split():
 
 def test_the_norm_gathers_no_gradient():
     devices = MeshParallel(8, 8, small=0)
-    for shape in ((3, 16, 2), (3, 2, 16), (16, 3)):
+    for shape in ((3, 16, 2), (3, 2, 16), (16, 3), (SMALL,)):
         split = jax.ShapeDtypeStruct(shape, jnp.float32)
         split = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=devices.sharding(split))
         assert not split.sharding.is_fully_replicated

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import pytest
 
 from train.parallel import compiling
 
+ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import atexit, time
 import jax
@@ -31,7 +33,7 @@ leave(3)
 @pytest.mark.parametrize(("seconds", "waits", "said"), [(600, False, ["told"]), (0, True, ["told", "ends as ever"])])
 def test_an_error_waits_for_no_compiler(seconds, waits, said):
     program = PROGRAM.format(seconds=seconds, waits=waits)
-    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 3
     assert done.stdout.split("\n")[:-1] == said
 

@@ -18,10 +18,11 @@ import soundfile
 
 from archijax.checkpoints import restore_weights, steps
 from archijax.config import KINDS
+from train import loop
 from train.__main__ import load_config, main
 from train.logs import MetricsLog
 from train.loop import train
-from train.mesh import SMALL
+from train.parallel import SMALL, compiling
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,9 +151,12 @@ def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
     assert int(ours["step"]) == 300
 
 
-def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path, capsys):
+def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path, capsys, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(loop, "compiling", lambda *given: compiled.append(given) or compiling(*given))
     arguments = command(setting, tmp_path, "--sample-prompts", "", "--sample-seconds", "0.1")
     assert main([*arguments, "--profile", "2"]) == 0
+    assert len(compiled) == 1
     assert "compiling" in capsys.readouterr().err
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*")}
     assert names == {
@@ -181,7 +185,9 @@ def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path
 
     assert main(arguments) == 0
     assert "is finished: 12 of 12 steps" in capsys.readouterr().err
+    assert len(compiled) == 1
     assert main([*arguments, "--steps", "14", "--log-every", "1"]) == 0
+    assert len(compiled) == 2
     assert [json.loads(line)["step"] for line in lines(tmp_path)] == [3, 6, 9, 12, 13, 14]
 
     assert main([*arguments, "--optimizer.learning-rate", "0.1", "--seed", "3"]) == 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -115,4 +116,9 @@ def load_config(place: str | Path) -> TrainConfig:
 
 
 if __name__ == "__main__":
-    leave(main())
+    try:
+        status = main()
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    leave(status)

@@ -92,13 +92,13 @@ def train(
         position = stream.get_state()
         example = next(stream)
         stream.set_state(position)
-        began = time.perf_counter()
         create = partial(_create, config, optimizer, init_key, example)
         shapes = jax.eval_shape(lambda: create(unread(model)))
 
         @cache
-        def ahead() -> Future:
-            return compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
+        def ahead() -> tuple[float, Future]:
+            began = time.perf_counter()
+            return began, compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
 
         def new() -> TrainState:
             if alone:
@@ -122,8 +122,10 @@ def train(
         health = Health(config.max_skipped, int(state.skipped))
         state = places.put_state(state)
         tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
-        progress, signals, pending = None, None, None
-        take_step = ahead().result() if alone else train_step
+        began, progress, signals, pending = time.perf_counter(), None, None, None
+        if alone:
+            began, compiled = ahead()
+            train_step = compiled.result()
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 
@@ -156,7 +158,7 @@ def train(
                 batch = next(stream)
                 placed = places.put_batch(batch)
             with clock.time("compute"):
-                state, metrics = take_step(state, placed, root_key)
+                state, metrics = train_step(state, placed, root_key)
             clock.step()
             profile.after(number, metrics)
             if progress is None:

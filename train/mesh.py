@@ -12,10 +12,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from archijax.compiler import compiler_options
 from archijax.errors import InputError
 from train.config import TrainConfig
-from train.parallel import Pmap, check_divides
+from train.parallel import SMALL, Pmap, check_divides
 
 DATA, FSDP = "data", "fsdp"
-SMALL = 2**12  # leaves of fewer values are not worth sending around
 
 
 class MeshParallel:

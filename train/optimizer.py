@@ -9,6 +9,7 @@ import optax
 
 from archijax.compiler import written
 from archijax.errors import require
+from train.parallel import SMALL
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,16 @@ def norm(grads: Any) -> jax.Array:
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
 
-    # Vectors are short and many: a product for some dozens of them, not one or two kernels for each.
-    leaves = jax.tree.leaves(grads)
-    vectors = [leaf.ravel().astype(jnp.float32) for leaf in leaves if leaf.ndim < 2]
+    # Vectors are many and as a rule short, so that no mesh splits them: a product for some dozens of them, not one or
+    # two kernels for each.
+    vectors, rest = [], []
+    for leaf in jax.tree.leaves(grads):
+        if leaf.ndim < 2 and leaf.size < SMALL:
+            vectors.append(leaf.ravel().astype(jnp.float32))
+        else:
+            rest.append(leaf)
     joined = [jnp.concatenate(vectors[i : i + 32]) for i in range(0, len(vectors), 32)]
-    return jnp.sqrt(sum(map(squared, [*(leaf for leaf in leaves if leaf.ndim > 1), *joined])))
+    return jnp.sqrt(sum(map(squared, [*rest, *joined])))
 
 
 def average(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:

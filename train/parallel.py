@@ -1,5 +1,6 @@
 """Where the training step runs."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from archijax.compiler import compiler_options
 from archijax.errors import InputError
 
 AXIS = "devices"
+SMALL = 2**12  # leaves of fewer values are not worth sending around
 _COMPILER = "compiler"
 
 
@@ -46,8 +48,9 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 def leave(status: int) -> NoReturn:
     """Ends the process, at once where an error has left a compiler at work: it cannot be stopped, and Python waits."""
     compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
-    for thread in compilers:
-        thread.join(0.5)  # what one that is done needs at most to end
+    with contextlib.suppress(KeyboardInterrupt):
+        for thread in compilers:
+            thread.join(0.5)  # what one that is done needs at most to end
     if any(thread.is_alive() for thread in compilers):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -56,7 +56,8 @@ def state_shapes(config: TrainConfig, model: Any) -> TrainState:
 def training_step(config: TrainConfig, model: Any, axis: str | None = None, accumulate: int = 1) -> Any:
     """The training step of a configuration."""
     rate = schedule(config.optimizer, config.steps)
-    return make_train_step(model, direction(config.optimizer), rate, config.ema, axis, accumulate, config.trained)
+    optimizer, split = direction(config.optimizer), config.parallel == "mesh" and config.fsdp > 1
+    return make_train_step(model, optimizer, rate, config.ema, axis, accumulate, config.trained, split)
 
 
 def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> str:

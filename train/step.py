@@ -38,6 +38,7 @@ def make_train_step(
     axis: str | None = None,
     accumulate: int = 1,
     trained: Sequence[str] = (),
+    split: bool = False,
 ) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, dict]]:
     """Makes `train_step(state, batch, root_key) -> (state, metrics)` for a model with `init` and `loss`.
 
@@ -54,6 +55,7 @@ def make_train_step(
         accumulate: parts that a batch is taken in, one after the other, for their mean gradient; its size is a
             multiple. A loss that depends on its batch as a whole sees a part, and the model's state follows the parts.
         trained: names of the parameters, at the first level, that it changes; empty for all.
+        split: whether parameters are split over the devices of a mesh.
 
     The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
     float32 scalars: the model's, which may be pairs of sums to be divided once all items are in, and loss, grad_norm
@@ -96,7 +98,9 @@ def make_train_step(
             (new_state, total), _ = jax.lax.scan(add, (variables["state"], zeros), parts)
             results = jax.tree.map(lambda leaf: leaf / accumulate, total)
         value, metrics, grads = mean(results)
-        return trained, value, metrics, jax.tree.map(row_major, grads), new_state
+        if not split:  # on a mesh XLA would make them whole for it
+            grads = jax.tree.map(row_major, grads)
+        return trained, value, metrics, grads, new_state
 
     def train_step(state: TrainState, batch: dict, root_key: jax.Array) -> tuple[TrainState, dict]:
         count = jax.tree.leaves(batch)[0].shape[0]

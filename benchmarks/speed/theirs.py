@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import copy
 import sys
-import time
 
 import numpy as np
 import torch
@@ -45,7 +44,6 @@ def build(case: Case) -> torch.nn.Module:
 
 
 def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Job:
-    began = time.perf_counter()
     module = build(case)
     with np.load(weights) as state:
         found = module.load_state_dict({name: torch.from_numpy(state[name]) for name in state.files}, strict=False)
@@ -54,7 +52,6 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
     if rest := [*missing, *found.unexpected_keys]:
         raise ValueError(f"weights and net do not have the same names: {rest[0]} and {len(rest) - 1} more")
     module = module.to(device).train(case.work == "training")
-    loaded = time.perf_counter() - began
     given = {name: torch.from_numpy(array).to(device) for name, array in drawn(case, first=True).items()}
     embedding = {"embedding": given["embedding"]} if case.text else {}
     half = torch.autocast(device, dtype=torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
@@ -110,7 +107,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
                 return finish(forward())
 
     memory = torch.cuda.max_memory_allocated if device == "cuda" else lambda: None
-    return Job(run, {"load": loaded, "version": f"torch {torch.__version__}"}, device_memory=memory, keep=averages)
+    return Job(run, {"version": f"torch {torch.__version__}"}, device_memory=memory, keep=averages)
 
 
 def main() -> None:
