@@ -2,11 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,14 +19,13 @@ from train.health import Health, first_bad
 from train.initial import initial
 from train.latents import Latents
 from train.mesh import spread
-from train.optimizer import direction
 from train.parallel import compiling
-from train.plan import training_step, unread
+from train.plan import first_state, training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
 from train.state import TrainState
-from train.step import item_keys, losses
+from train.step import item_keys
 from train.validation import Validation
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
@@ -62,7 +60,6 @@ def train(
     tell = say if hosts.leads() else lambda sentence: None
     places = spread(config, devices)
     model, tokenize = config.model.build(), tokenizer(config.model)
-    optimizer = direction(config.optimizer)
     train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
     alone = jax.process_count() == 1
@@ -92,8 +89,11 @@ def train(
         position = stream.get_state()
         example = next(stream)
         stream.set_state(position)
-        create = partial(_create, config, optimizer, init_key, example)
-        shapes = jax.eval_shape(lambda: create(unread(model)))
+        item = {name: leaf[:1] for name, leaf in example.items()}
+        if "latent" in item:
+            # An autoencoder is made for sound.
+            item["audio"] = np.zeros((1, config.data.length, config.data.channels), np.float32)
+        shapes = jax.eval_shape(lambda: first_state(config, unread(model), init_key, item))
 
         @cache
         def ahead() -> tuple[float, Future]:
@@ -104,7 +104,7 @@ def train(
             if alone:
                 # The compiler needs no more than shapes: it works while the weights are drawn.
                 ahead()
-            return create(model, partial(initial, config))
+            return first_state(config, model, init_key, item, partial(initial, config))
 
         state, record = folder.restore(shapes, new)
         if latents is not None:
@@ -191,20 +191,3 @@ def train(
         folder.wait()
         tell(f"finished {config.steps} steps: {out}")
         return 0
-
-
-def _create(
-    config: TrainConfig,
-    optimizer: Any,
-    key: jax.Array,
-    example: dict,
-    model: Any,
-    weights: Callable[[dict], dict] = lambda variables: variables,
-) -> TrainState:
-    """The state of a new run, whose first weights are what `weights` makes of random ones."""
-    example = {name: leaf[:1] for name, leaf in example.items()}
-    if "latent" in example:
-        # An autoencoder is made for sound.
-        example["audio"] = np.zeros((1, config.data.length, config.data.channels), np.float32)
-    groups = [names for _, names in losses(model)]
-    return TrainState.create(weights(model.init(key, example)), optimizer, groups, config.trained)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -44,19 +44,25 @@ def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
 def state_shapes(config: TrainConfig, model: Any) -> TrainState:
     """The shapes of the state of a model, which `unread` returned."""
     item = {name: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for name, leaf in batch_shapes(config).items()}
+    return jax.eval_shape(lambda item: first_state(config, model, jax.random.key(0), item), item)
+
+
+def first_state(
+    config: TrainConfig,
+    model: Any,
+    key: jax.Array,
+    item: dict,
+    weights: Callable[[dict], dict] = lambda variables: variables,
+) -> TrainState:
+    """The state of a new run, whose weights are what `weights` makes of random ones; item is a batch of one."""
     groups = [names for _, names in losses(model)]
-
-    def create(item: dict) -> TrainState:
-        variables = model.init(jax.random.key(0), item)
-        return TrainState.create(variables, direction(config.optimizer), groups, config.trained)
-
-    return jax.eval_shape(create, item)
+    return TrainState.create(weights(model.init(key, item)), direction(config.optimizer), groups, config.trained)
 
 
 def training_step(config: TrainConfig, model: Any, axis: str | None = None, accumulate: int = 1) -> Any:
     """The training step of a configuration."""
     rate = schedule(config.optimizer, config.steps)
-    optimizer, split = direction(config.optimizer), config.parallel == "mesh" and config.fsdp > 1
+    optimizer, split = direction(config.optimizer), config.fsdp > 1
     return make_train_step(model, optimizer, rate, config.ema, axis, accumulate, config.trained, split)
 
 

@@ -84,9 +84,8 @@ def written(case: Case) -> dict[str, np.ndarray]:
     return {name: array for name, array in state.items() if not name.startswith(("diffusion.", "sampler."))}
 
 
-def read(case: Case, module: Any, weights: str) -> dict[str, Any]:
-    """The variables that a state_dict holds, on the device."""
-    shapes = jax.eval_shape(lambda: initial(case, module))
+def read(case: Case, module: Any, shapes: dict[str, Any], weights: str) -> dict[str, Any]:
+    """The variables, of these shapes, that a state_dict holds, on the device."""
     with np.load(weights) as state:
         if case.kind == "t5":
             params = t5_from_torch(dict(state), module.config)
@@ -126,10 +125,10 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
         def run() -> jax.Array:
             return compiled(*held, *arguments)
 
-    held = [] if weights is None else [jax.block_until_ready(begin(read(case, module, weights)))]
-    shapes = jax.eval_shape(lambda: begin(initial(case, module)))
+    shapes = jax.eval_shape(lambda: initial(case, module))
+    held = [] if weights is None else [jax.block_until_ready(begin(read(case, module, shapes, weights)))]
     began = time.perf_counter()
-    pending = compiling(jitted, jax.devices(), shapes, *arguments)
+    pending = compiling(jitted, jax.devices(), jax.eval_shape(begin, shapes), *arguments)
     if weights is None:
         # As a training does: while the compiler works.
         held.append(jax.block_until_ready(begin(initial(case, module))))
