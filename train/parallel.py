@@ -1,6 +1,7 @@
 """Where the training step runs."""
 
 import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -38,11 +39,19 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
     The compiler's options are those of the devices, which pmap itself cannot take. Not for calls of a mapped step with
     several processes: each holds a part of the arguments that pmap alone joins.
     """
-    lowered = step.lower(*arguments)
+    lowered, options = step.lower(*arguments), compiler_options(devices[0].platform)
+
+    def compiled() -> Compiled:
+        made = lowered.compile(compiler_options=options)
+        # glibc keeps to itself what compiling a large program has freed: half a GiB and more.
+        with contextlib.suppress(OSError, TypeError, AttributeError):  # another system's C library
+            ctypes.CDLL(None).malloc_trim(0)
+        return made
+
     pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)
-    compiled = pool.submit(lowered.compile, compiler_options=compiler_options(devices[0].platform))
+    pending = pool.submit(compiled)
     pool.shutdown(wait=False)
-    return compiled
+    return pending
 
 
 def leave(status: int) -> NoReturn:
