@@ -95,15 +95,18 @@ def train(
             item["audio"] = np.zeros((1, config.data.length, config.data.channels), np.float32)
         shapes = jax.eval_shape(lambda: first_state(config, unread(model), init_key, item))
 
+        def start(step: int) -> float:
+            tell(f"{'continuing at' if step else 'starting at'} step {step}: compiling the training step …")
+            return time.perf_counter()
+
         @cache
-        def ahead() -> tuple[float, Future]:
-            began = time.perf_counter()
-            return began, compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
+        def ahead(step: int) -> tuple[float, Future]:
+            return start(step), compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
 
         def new() -> TrainState:
             if alone:
                 # The compiler needs no more than shapes: it works while the weights are drawn.
-                ahead()
+                ahead(0)
             return first_state(config, model, init_key, item, partial(initial, config))
 
         state, record = folder.restore(shapes, new)
@@ -121,11 +124,12 @@ def train(
         folder.start_log(first, record)
         health = Health(config.max_skipped, int(state.skipped))
         state = places.put_state(state)
-        tell(f"{'continuing at' if first else 'starting at'} step {first}: compiling the training step …")
-        began, progress, signals, pending = time.perf_counter(), None, None, None
+        progress, signals, pending = None, None, None
         if alone:
-            began, compiled = ahead()
+            began, compiled = ahead(first)
             train_step = compiled.result()
+        else:
+            began = start(first)
         clock = Clock()
         profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
 
