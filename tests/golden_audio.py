@@ -21,10 +21,10 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         return (z.real, z.imag) if args["use_complex"] else to_polar(z)
 
     def theirs(a):  # [b, frames, f, c] to [b, c, f, frames]
-        return np.asarray(a).transpose(0, 3, 2, 1)
+        return a.transpose(0, 3, 2, 1)
 
     def decode(tensors, kwargs, draws):
-        a, b = (jnp.asarray(tensors[name].transpose(0, 3, 2, 1)) for name in ("stft_a", "stft_b"))
+        a, b = (tensors[name].transpose(0, 3, 2, 1) for name in ("stft_a", "stft_b"))
         z = jax.lax.complex(a, b) if args["use_complex"] else from_polar(a, b)
         samples = a.shape[1] * args["hop_length"]
         below = 2 ** int(np.log2(samples))
@@ -32,11 +32,11 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         reach = (a.shape[1] - 1) * args["hop_length"] + (args["num_fft"] + args["window_length"]) // 2
         reach -= args["num_fft"] // 2
         wave = last(stft.decode(z, min(length, reach)))
-        return [np.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch fills up with zeros
+        return [jnp.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch fills up with zeros
 
     def flat(tensors, kwargs, draws):
         both = [theirs(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
-        return [np.concatenate(both, axis=1)]
+        return [jnp.concatenate(both, axis=1)]
 
     calls = {"encode": lambda t, k, d: [theirs(a) for a in pair(t["wave"])], "encode1d": flat, "decode": decode}
 
@@ -60,7 +60,7 @@ def mel_case(args: dict, state: dict, example: dict) -> Built:
         log, power = kwargs.pop("normalize_log", False), kwargs.pop("normalize", False)
         normalize = "log" if log else "max" if power else None
         mel = MelSpectrogram(**kwargs, normalize=normalize).encode(first(tensors["waveform"]))
-        return [np.asarray(mel).transpose(0, 3, 2, 1)]
+        return [mel.transpose(0, 3, 2, 1)]
 
     return Built({}, lambda params: {}, {"__call__": call})
 
@@ -76,12 +76,12 @@ def cqt_case(args: dict, state: dict, example: dict) -> Built:
     cqt = CQT(**args)
 
     def encode(tensors, kwargs, draws):
-        z = np.asarray(cqt.encode(first(tensors["waveform"]))).transpose(0, 3, 2, 1)
+        z = cqt.encode(first(tensors["waveform"])).transpose(0, 3, 2, 1)
         return [z.real, z.imag]
 
     def decode(tensors, kwargs, draws):
-        z = tensors["real"] + 1j * tensors["imag"]
-        return [last(cqt.decode(jnp.asarray(z.transpose(0, 3, 2, 1), jnp.complex64)))]
+        z = jax.lax.complex(tensors["real"], tensors["imag"])
+        return [last(cqt.decode(z.transpose(0, 3, 2, 1)))]
 
     return Built({}, lambda params: {}, {"encode": encode, "decode": decode})
 

@@ -12,7 +12,6 @@ import golden_encoders
 import golden_models
 import jax
 import jax.numpy as jnp
-import numpy as np
 from golden_layout import SIGNALS, Built, first, last
 from safetensors.numpy import load_file
 
@@ -109,9 +108,9 @@ def t5_case(args: dict, state: dict, example: dict) -> Built:
     params = t5_from_torch(state, config)
 
     def call(tensors, kwargs, draws):
-        tokens = jnp.asarray(tensors["input_ids"], jnp.int32)
-        mask = jnp.asarray(tensors["attention_mask"]).astype(bool)
-        return [np.asarray(T5Encoder(config).apply({"params": params}, tokens, mask))]
+        tokens = tensors["input_ids"].astype(jnp.int32)
+        mask = tensors["attention_mask"].astype(bool)
+        return [T5Encoder(config).apply({"params": params}, tokens, mask)]
 
     return Built(params, lambda p: t5_to_torch(p, config), {"__call__": call})
 

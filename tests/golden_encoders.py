@@ -108,7 +108,7 @@ def autoencoder_case(args: dict, state: dict, example: dict) -> Built:
 
     def encode_with_info(tensors, kwargs, draws):
         latent, info = apply(tensors, draws, "encode")
-        return [last(latent), last(info["mean"]), last(info["log_variance"]), np.asarray(info["loss"])]
+        return [last(latent), last(info["mean"]), last(info["log_variance"]), info["loss"]]
 
     calls = {
         "encode": lambda t, k, d: [last(apply(t, d, "encode")[0])],
@@ -146,7 +146,7 @@ def magnitude_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
     params, to_torch = converted(net, state, first(example["wave"]), method="loss")
 
     def loss(tensors, kwargs, draws):
-        return [np.asarray(net.apply({"params": params}, first(tensors["wave"]), method="loss")[0])]
+        return [net.apply({"params": params}, first(tensors["wave"]), method="loss")[0]]
 
     return Built(params, to_torch, {"loss": loss})
 
@@ -158,18 +158,18 @@ def bitcodes_case(args: dict, state: dict, example: dict) -> Built:
     params, to_torch = converted(net, {f"bitcodes.{name}": array for name, array in state.items()}, x)
 
     def call(tensors, kwargs, draws):
-        draws = jnp.asarray(draws[0]).reshape(*tensors["x"].shape[:2], -1, 2) if draws else None
-        y, info = net.apply({"params": params}, jnp.asarray(tensors["x"]), draws=draws, train=draws is not None)
-        return [np.asarray(y), np.asarray(info["bits"])]
+        draws = draws[0].reshape(*tensors["x"].shape[:2], -1, 2) if draws else None
+        y, info = net.apply({"params": params}, tensors["x"], draws=draws, train=draws is not None)
+        return [y, info["bits"]]
 
     def from_bits(tensors, kwargs, draws):
-        return [np.asarray(net.apply({"params": params}, jnp.asarray(tensors["bits"]), method="from_bits"))]
+        return [net.apply({"params": params}, tensors["bits"], method="from_bits")]
 
     calls = {
         "__call__": call,
         "from_bits": from_bits,
-        "to_decimal": lambda t, k, d: [np.asarray(to_decimal(jnp.asarray(t["bits"])))],
-        "to_bits": lambda t, k, d: [np.asarray(to_bits(jnp.asarray(next(iter(t.values())), jnp.int32), **k))],
+        "to_decimal": lambda t, k, d: [to_decimal(t["bits"])],
+        "to_bits": lambda t, k, d: [to_bits(next(iter(t.values())).astype(jnp.int32), **k)],
     }
     back = {name: f"bitcodes.{name}" for name in state}
     return Built(params, lambda p: {name: to_torch(p)[ours] for name, ours in back.items()}, calls)
@@ -181,8 +181,7 @@ def discriminator_case(args: dict, state: dict, example: dict) -> Built:
     params, to_torch = converted(net, state, *pair)
 
     def call(tensors, kwargs, draws):
-        losses = net.apply({"params": params}, first(tensors["true"]), first(tensors["fake"]))[:2]
-        return [np.asarray(loss) for loss in losses]
+        return list(net.apply({"params": params}, first(tensors["true"]), first(tensors["fake"]))[:2])
 
     return Built(params, to_torch, {"forward": call})
 

@@ -18,6 +18,8 @@ SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "
 class Built:
     """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
 
+    A call can be compiled for its arrays, which are ``inputs`` and ``draws``.
+
     ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
     """
 
@@ -27,11 +29,11 @@ class Built:
     phases: dict[str, Callable] = dataclasses.field(default_factory=dict)
 
 
-def first(array: np.ndarray) -> jax.Array:
+def first(array: jax.Array) -> jax.Array:
     """Channels first to channels last."""
-    return jnp.asarray(np.moveaxis(array, 1, -1))
+    return jnp.moveaxis(array, 1, -1)
 
 
-def last(array: jax.Array) -> np.ndarray:
+def last(array: jax.Array) -> jax.Array:
     """Channels last to channels first."""
-    return np.moveaxis(np.asarray(array), -1, 1)
+    return jnp.moveaxis(array, -1, 1)

@@ -39,7 +39,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
-        return [np.asarray(model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t), first(eps)))]
+        return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
         noise = first(tensors["x_noisy"])
@@ -65,8 +65,8 @@ def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
-        loss = model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t)[:, 0], first(eps))
-        return [np.asarray(loss)]
+        loss = model.loss_given(variables, {"audio": first(tensors["x"])}, t[:, 0], first(eps))
+        return [loss]
 
     def sample(tensors, kwargs, draws):
         noise, ladder_noise, *fresh = (first(draw) for draw in draws)
@@ -84,7 +84,7 @@ def upsampler_case(args: dict, state: dict, example: dict) -> Built:
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
-        return [np.asarray(model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t), first(eps)))]
+        return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
         return [last(model.sample(variables, KEY, first(tensors["downsampled"]), noise=first(draws[0]), **kwargs))]
@@ -103,14 +103,14 @@ def vocoder_case(args: dict, state: dict, example: dict) -> Built:
     variables, back = weights(model, {"audio": sound}, state)
 
     def theirs(spectrogram):  # [b, frames, mels, c] to [b, c, mels, frames]
-        return np.asarray(spectrogram).transpose(0, 3, 2, 1)
+        return spectrogram.transpose(0, 3, 2, 1)
 
     def forward(tensors, kwargs, draws):
         t, eps = draws
-        return [np.asarray(model.loss_given(variables, {"audio": first(tensors["x"])}, jnp.asarray(t), first(eps)))]
+        return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
-        spectrogram = jnp.asarray(tensors["spectrogram"].transpose(0, 3, 2, 1))
+        spectrogram = tensors["spectrogram"].transpose(0, 3, 2, 1)
         return [last(model.sample(variables, KEY, spectrogram, noise=first(draws[0]), **kwargs))]
 
     calls = {
@@ -140,7 +140,7 @@ def diffusion_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
     def forward(tensors, kwargs, draws):
         (t, eps), x = draws, first(tensors["x"])
         latent, _ = model.encode(variables, x)
-        return [np.asarray(model.loss_given(variables, {"audio": x}, latent, jnp.asarray(t), first(eps)))]
+        return [model.loss_given(variables, {"audio": x}, latent, t, first(eps))]
 
     def decode(tensors, kwargs, draws):
         noise = first(draws[0])

@@ -41,10 +41,10 @@ def test_attention_equals_its_equations(cross, linear, length):
     embedding = jax.random.normal(jax.random.key(1), (1, 5, 10))
     module = aj.Attention(head_features=4, num_heads=3, cross=cross, linear=linear)
     context = aj.Context(embedding=embedding)
-    variables = module.init(jax.random.key(2), x, context)
+    variables = jax.jit(module.init)(jax.random.key(2), x, context)
     params = jax.tree.map(np.asarray, variables["params"])
     expected = reference(params, np.asarray(x[0]), np.asarray(embedding[0] if cross else x[0]), 3, linear)
-    np.testing.assert_allclose(module.apply(variables, x, context)[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, x, context)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cross", [False, True])
@@ -52,12 +52,13 @@ def test_implementations_agree(cross):
     x = jax.random.normal(jax.random.key(0), (2, 64, 6))
     context = aj.Context(embedding=jax.random.normal(jax.random.key(1), (2, 5, 10)))
     fastest, xla = (aj.Attention(4, 3, cross=cross, implementation=name) for name in (None, "xla"))
-    variables = fastest.init(jax.random.key(2), x, context)
+    variables = jax.jit(fastest.init)(jax.random.key(2), x, context)
 
     def energy(module, variables, x):
         return jnp.square(module.apply(variables, x, context)).sum()
 
-    ours, theirs = (jax.value_and_grad(energy, (1, 2))(module, variables, x) for module in (fastest, xla))
+    gradients = jax.jit(jax.value_and_grad(energy, (1, 2)), static_argnums=0)
+    ours, theirs = (gradients(module, variables, x) for module in (fastest, xla))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
@@ -76,9 +77,9 @@ def test_projections_are_absorbed_where_that_is_less_work(length, tokens, share)
 def test_positions_of_two_dimensions_are_one_sequence():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
     module = aj.Attention(head_features=4, num_heads=2)
-    variables = module.init(jax.random.key(1), x)
-    flat = module.apply(variables, x.reshape(2, 12, 6))
-    np.testing.assert_allclose(module.apply(variables, x), flat.reshape(x.shape), rtol=1e-6, atol=1e-6)
+    variables, apply = jax.jit(module.init)(jax.random.key(1), x), jax.jit(module.apply)
+    flat = apply(variables, x.reshape(2, 12, 6))
+    np.testing.assert_allclose(apply(variables, x), flat.reshape(x.shape), rtol=1e-6, atol=1e-6)
 
 
 def test_cross_attention_without_an_embedding_says_so():

@@ -66,8 +66,9 @@ def test_the_upsampler_hears_the_low_rate_alone():
     low = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.05)[None, :, None] * jnp.ones((1, 1, 2))
     np.testing.assert_allclose(model.reupsampled(low)[:, 16:48], low[:, 16:48], atol=0.05)
     # Lengths that the net does not divide are made to fit and cut, whole or by windows.
+    sample = jax.jit(model.sample, static_argnames=("num_steps", "window"))
     for settings in ({}, {"window": 32}):
-        out = model.sample(variables, jax.random.key(3), low[:, :15], num_steps=1, **settings)
+        out = sample(variables, jax.random.key(3), low[:, :15], num_steps=1, **settings)
         assert out.shape == (1, 60, 2)
     with pytest.raises(aj.InputError, match="63 samples: a multiple of the factor 4"):
         model.reupsampled(low[:, :63])
@@ -107,7 +108,7 @@ def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():
     model = CONFIGS["vocoder"].build()
     variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
     mel = model.mel.encode(jnp.tile(AUDIO, (1, 3, 1)))[:, :37]
-    out = model.sample(variables, jax.random.key(3), mel, num_steps=1)
+    out = jax.jit(model.sample, static_argnames="num_steps")(variables, jax.random.key(3), mel, num_steps=1)
     assert out.shape == (2, 148, 2)
     # The channels are made each for itself.
     swapped = model.flattened(variables, mel[..., ::-1]).reshape(2, 2, -1)
@@ -128,11 +129,12 @@ def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     with pytest.raises(aj.InputError, match="a frame every 2 samples, and the net a position every 1, 4"):
         wrong.build()
     variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
-    latent, _ = model.encode(variables, AUDIO)
+    latent, _ = jax.jit(model.encode)(variables, AUDIO)
     assert latent.shape == (2, 16, 3)
     assert float(jnp.abs(latent).max()) < 1
-    other = model.decode(variables, jax.random.key(0), -latent, num_steps=2, channels=2)
-    same = model.decode(variables, jax.random.key(0), latent, num_steps=2, channels=2)
+    decode = jax.jit(model.decode, static_argnames=("num_steps", "channels"))
+    other = decode(variables, jax.random.key(0), -latent, num_steps=2, channels=2)
+    same = decode(variables, jax.random.key(0), latent, num_steps=2, channels=2)
     assert float(jnp.abs(other - same).max()) > 1e-3
     with pytest.raises(aj.InputError, match="66 samples give 17 frames of 4"):
         model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 66, 2))})
@@ -146,7 +148,7 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     model = aj.LatentDiffusion(net, autoencoder, pretrained=lambda: frozen)
     variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]})
     assert variables["frozen"]["autoencoder"] is frozen
-    latent, _ = autoencoder.encode(frozen, AUDIO)
+    latent, _ = jax.jit(autoencoder.encode)(frozen, AUDIO)
     losses = [
         float(jax.jit(model.loss)(variables, jax.random.key(3), batch)[0])
         for batch in ({"audio": AUDIO}, {"latent": latent})
@@ -155,9 +157,9 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     gradient = jax.jit(jax.grad(lambda v: model.loss(v, jax.random.key(3), {"audio": AUDIO})[0]))(variables)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
     keys = per_item(jax.random.key(4), 2)
+    sample = jax.jit(model.sample, static_argnames=("shape", "num_steps", "decoder_steps"))
     both, alone = (
-        model.sample(variables, some, shape=(len(some), 50, 2), num_steps=2, decoder_steps=1)
-        for some in (keys, keys[1:])
+        sample(variables, some, shape=(len(some), 50, 2), num_steps=2, decoder_steps=1) for some in (keys, keys[1:])
     )
     assert both.shape == (2, 50, 2)
     np.testing.assert_allclose(both[1:], alone, atol=1e-4)

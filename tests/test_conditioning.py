@@ -14,47 +14,48 @@ EMBEDDING = jax.random.normal(jax.random.key(1), (3, 4, 6))
 @pytest.fixture(scope="module")
 def guided():
     net = aj.UNetV0(**vars(UNET), embedding_features=6, use_embedding_cfg=True, embedding_max_length=5)
-    return net, net.init(jax.random.key(2), X, T, embedding=EMBEDDING)
+    return jax.jit(net.apply), jax.jit(net.init)(jax.random.key(2), X, T, embedding=EMBEDDING)
 
 
 def test_guidance_in_one_batch_equals_two_calls_and_takes_a_scale_per_item(guided):
-    net, variables = guided
-    conditional = net.apply(variables, X, T, embedding=EMBEDDING)
-    masked = net.apply(variables, X, T, embedding=EMBEDDING, embedding_mask=jnp.ones(3, bool))
+    apply, variables = guided
+    conditional = apply(variables, X, T, embedding=EMBEDDING)
+    masked = apply(variables, X, T, embedding=EMBEDDING, embedding_mask=jnp.ones(3, bool))
     assert not np.allclose(conditional, masked, atol=1e-3)
-    both = net.apply(variables, X, T, embedding=EMBEDDING, embedding_scale=4.0)
+    both = apply(variables, X, T, embedding=EMBEDDING, embedding_scale=4.0)
     np.testing.assert_allclose(both, masked + (conditional - masked) * 4, rtol=1e-4, atol=1e-5)
     scales = jnp.array([1.0, 0.0, 3.0])
-    each = net.apply(variables, X, T, embedding=EMBEDDING, embedding_scale=scales)
+    each = apply(variables, X, T, embedding=EMBEDDING, embedding_scale=scales)
     np.testing.assert_allclose(each, masked + (conditional - masked) * scales[:, None, None], rtol=1e-4, atol=1e-5)
 
 
 def test_masking_replaces_only_the_items_it_names(guided):
-    net, variables = guided
-    conditional = net.apply(variables, X, T, embedding=EMBEDDING)
-    some = net.apply(variables, X, T, embedding=EMBEDDING, embedding_mask=jnp.array([False, True, False]))
+    apply, variables = guided
+    conditional = apply(variables, X, T, embedding=EMBEDDING)
+    some = apply(variables, X, T, embedding=EMBEDDING, embedding_mask=jnp.array([False, True, False]))
     np.testing.assert_allclose(some[::2], conditional[::2], atol=1e-6)
     assert not np.allclose(some[1], conditional[1], atol=1e-3)
 
 
 def test_embeddings_that_do_not_fit_are_refused(guided):
-    net, variables = guided
+    apply, variables = guided
     for shape in ((3, 6, 6), (3, 4, 7)):
         with pytest.raises(aj.InputError, match=f"{shape[1]} tokens of {shape[2]} features: at most 5 tokens of 6"):
-            net.apply(variables, X, T, embedding=jnp.zeros(shape))
+            apply(variables, X, T, embedding=jnp.zeros(shape))
 
 
 def test_several_times_are_summed_and_features_added():
     net = aj.UNetV0(channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16)
-    variables = net.init(jax.random.key(0), X, T)
-    twice = net.apply(variables, X, jnp.stack([T, T], axis=1))
-    assert not np.allclose(twice, net.apply(variables, X, T))
+    variables = jax.jit(net.init)(jax.random.key(0), X, T)
+    apply = jax.jit(net.apply)
+    twice = apply(variables, X, jnp.stack([T, T], axis=1))
+    assert not np.allclose(twice, apply(variables, X, T))
     # Features equal to the time's own do what a second equal time does.
     h = nn.gelu(aj.NumberEmbedder(16).apply({"params": variables["params"]["embedder"]}, T), approximate=False)
     layer = variables["params"]["layer"]
     for _ in range(2):
         h = nn.gelu(h @ layer["kernel"] + layer["bias"], approximate=False)
-    np.testing.assert_allclose(net.apply(variables, X, T, features=h), twice, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(variables, X, T, features=h), twice, rtol=1e-4, atol=1e-5)
 
 
 def test_text_is_joined_with_an_embedding_and_read_by_any_embedder():
@@ -66,11 +67,12 @@ def test_text_is_joined_with_an_embedding_and_read_by_any_embedder():
     inner = dict(**vars(UNET), embedding_features=6)
     net = aj.UNetV0(**inner, use_text_conditioning=True, text_embedder=Embedder())
     tokens, mask = jnp.array([[1, 2], [3, 4], [5, 6]]), jnp.array([[True, True], [True, False], [True, True]])
-    variables = net.init(jax.random.key(0), X, T, tokens=tokens, token_mask=mask)
+    variables = jax.jit(net.init)(jax.random.key(0), X, T, tokens=tokens, token_mask=mask)
+    apply = jax.jit(net.apply)
     text = Embedder().apply({"params": variables["params"]["net"]["embedder"]}, tokens, mask)
     plain = {"params": {**variables["params"], "net": variables["params"]["net"]["net"]}}
     joined = aj.UNetV0(**inner).apply(plain, X, T, embedding=jnp.concatenate([text, EMBEDDING], axis=1))
-    ours = net.apply(variables, X, T, tokens=tokens, token_mask=mask, embedding=EMBEDDING)
+    ours = apply(variables, X, T, tokens=tokens, token_mask=mask, embedding=EMBEDDING)
     np.testing.assert_allclose(ours, joined, rtol=1e-5, atol=1e-6)
 
 
@@ -88,10 +90,11 @@ def test_classes_and_numbers_enter_as_features_or_as_tokens():
 
     net = Song(aj.UNetV0(**vars(UNET), embedding_features=6))
     inputs = {"genre": jnp.array([0, 1, 2]), "seconds": jnp.array([1.0, 2.0, 30.0])}
-    variables = net.init(jax.random.key(0), X, T, **inputs)
-    out = net.apply(variables, X, T, **inputs)
+    variables = jax.jit(net.init)(jax.random.key(0), X, T, **inputs)
+    apply = jax.jit(net.apply)
+    out = apply(variables, X, T, **inputs)
     for name, other in (("genre", jnp.array([0, 2, 2])), ("seconds", jnp.array([1.0, 3.0, 30.0]))):
-        changed = net.apply(variables, X, T, **{**inputs, name: other})
+        changed = apply(variables, X, T, **{**inputs, name: other})
         moved = np.abs(changed - out).max((1, 2))
         assert moved[1] > 1e-4, name
         np.testing.assert_allclose(moved[::2], 0, atol=1e-6)
@@ -104,13 +107,14 @@ def test_appended_channels_reach_the_result_but_do_not_widen_it():
         )
     )
     extra = jax.random.normal(jax.random.key(3), (3, 8, 5))
-    variables = net.init(jax.random.key(0), X, T, append_channels=extra)
-    out = net.apply(variables, X, T, append_channels=extra)
+    variables = jax.jit(net.init)(jax.random.key(0), X, T, append_channels=extra)
+    apply = jax.jit(net.apply)
+    out = apply(variables, X, T, append_channels=extra)
     assert out.shape == X.shape
-    assert not np.allclose(out, net.apply(variables, X, T, append_channels=extra * 2))
+    assert not np.allclose(out, apply(variables, X, T, append_channels=extra * 2))
     assert net.length_multiple == 2
     with pytest.raises(aj.InputError, match=r"appended channels have shape \(3, 4, 5\)"):
-        net.apply(variables, X, T, append_channels=extra[:, :4])
+        apply(variables, X, T, append_channels=extra[:, :4])
 
 
 def test_the_mean_of_the_embedding_joins_the_features_and_follows_the_mask():
@@ -118,12 +122,11 @@ def test_the_mean_of_the_embedding_joins_the_features_and_follows_the_mask():
         channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16,
         embedding_features=6, use_embedding_cfg=True, embedding_max_length=5, use_embedding_features=True,
     )  # fmt: skip
-    variables = net.init(jax.random.key(2), X, T, embedding=EMBEDDING)
-    out = net.apply(variables, X, T, embedding=EMBEDDING)
+    variables = jax.jit(net.init)(jax.random.key(2), X, T, embedding=EMBEDDING)
+    apply = jax.jit(net.apply)
+    out = apply(variables, X, T, embedding=EMBEDDING)
     # Without cross-attention the mean is all that is heard: the order of tokens is not.
-    np.testing.assert_allclose(net.apply(variables, X, T, embedding=EMBEDDING[:, ::-1]), out, atol=1e-5)
-    assert not np.allclose(net.apply(variables, X, T, embedding=2 * EMBEDDING), out, atol=1e-3)
-    masked = [
-        net.apply(variables, X, T, embedding=e, embedding_mask=jnp.ones(3, bool)) for e in (EMBEDDING, -EMBEDDING)
-    ]
+    np.testing.assert_allclose(apply(variables, X, T, embedding=EMBEDDING[:, ::-1]), out, atol=1e-5)
+    assert not np.allclose(apply(variables, X, T, embedding=2 * EMBEDDING), out, atol=1e-3)
+    masked = [apply(variables, X, T, embedding=e, embedding_mask=jnp.ones(3, bool)) for e in (EMBEDDING, -EMBEDDING)]
     np.testing.assert_array_equal(*masked)

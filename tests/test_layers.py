@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,8 @@ def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, st
     x = jax.random.normal(jax.random.key(0), (2, *(4 * size,) * dims, 3))
     kernel = jax.random.normal(jax.random.key(1), (*(size,) * dims, 3, 5))
     plain = lax.conv_general_dilated(x, kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
-    np.testing.assert_allclose(layers.strided_conv(x, kernel, stride), plain, rtol=1e-4, atol=1e-4)
+    ours = jax.jit(layers.strided_conv, static_argnums=2)(x, kernel, stride)
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
     # A transposed convolution is the gradient of a convolution, with the roles of the channels exchanged.
     y, padding = plain[..., :3], (size - stride) // 2
@@ -37,8 +40,8 @@ def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, st
         return lax.conv_general_dilated(z, forward_kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
 
     z = jnp.zeros((2, *(length,) * dims, 5))
-    expected = jax.vjp(forward, z)[1](y)[0]
-    ours = layers.transposed_conv(y, kernel, stride, padding)
+    expected = jax.jit(lambda y: jax.vjp(forward, z)[1](y)[0])(y)
+    ours = jax.jit(layers.transposed_conv, static_argnums=(2, 3))(y, kernel, stride, padding)
     assert ours.shape == expected.shape
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
@@ -55,7 +58,7 @@ def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
         return layers.spread(v, x) * jnp.ones_like(x)
 
     np.testing.assert_array_equal(ours(v), plain(v))
-    grads = (jax.grad(lambda v: jnp.sum(x * f(v) ** 2))(v) for f in (ours, plain))  # noqa: B023
+    grads = (jax.jit(jax.grad(lambda v: jnp.sum(x * f(v) ** 2)))(v) for f in (ours, plain))  # noqa: B023
     np.testing.assert_allclose(*grads, rtol=1e-5)
     np.testing.assert_allclose(*(jax.jvp(f, (v,), (v,))[1] for f in (ours, plain)), rtol=1e-6)
     np.testing.assert_array_equal(jax.vmap(ours)(jnp.stack([v, 2 * v]))[1], 2 * plain(v))
@@ -64,7 +67,7 @@ def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
 def test_group_norm_normalises_each_group_of_each_item():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 10, 4, 8))
     variables = {"params": {"scale": jnp.arange(8.0), "bias": jnp.ones(8)}}
-    ours = layers.GroupNorm(groups=2).apply(variables, x)
+    ours = jax.jit(layers.GroupNorm(groups=2).apply)(variables, x)
     groups = np.asarray(x).reshape(2, 40, 2, 4)
     mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
     normalised = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
@@ -80,6 +83,7 @@ def test_norms_of_narrow_types_are_those_of_float32_with_their_derivatives(norm,
     narrow = (mean + jax.random.normal(jax.random.key(0), (2, 50, 8))).astype(jnp.bfloat16)
     weight, tangent = (jax.random.normal(jax.random.key(i), narrow.shape).astype(jnp.bfloat16) for i in (1, 2))
 
+    @functools.partial(jax.jit, static_argnums=0)
     def all_of(dtype):
         x, v, w = (array.astype(dtype) for array in (narrow, tangent, weight))
         y, pullback = jax.vjp(norm, x)
@@ -99,24 +103,25 @@ NORM = {"params": {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.arange(8.0) /
 def test_silence_gives_finite_gradients():
     silence = jnp.zeros((1, 16, 8))
     for module in (aj.ConvNeXtV2(), aj.Resnet(groups=4), aj.LinearAttention(head_features=4, num_heads=2)):
-        variables = module.init(jax.random.key(0), silence)
+        variables = jax.jit(module.init)(jax.random.key(0), silence)
 
         def total(variables, x, module=module):
             return jnp.sum(jnp.square(module.apply(variables, x)))
 
-        gradients = jax.grad(total, argnums=(0, 1))(variables, silence)
+        gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(variables, silence)
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients)), type(module).__name__
 
 
 def test_initial_weights_fill_the_range_of_pytorch_and_differ():
     module = layers.Conv(features=64, kernel_size=3)
-    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 32)))["params"]
+    init = jax.jit(module.init)
+    params = init(jax.random.key(0), jnp.zeros((1, 8, 32)))["params"]
     bound = (3 * 32) ** -0.5
     for leaf in params.values():
         assert 0.9 * bound < np.abs(leaf).max() <= bound
         assert abs(float(leaf.mean())) < 0.2 * bound
     assert len(np.unique(params["kernel"])) > 0.99 * params["kernel"].size
-    other = module.init(jax.random.key(1), jnp.zeros((1, 8, 32)))["params"]
+    other = init(jax.random.key(1), jnp.zeros((1, 8, 32)))["params"]
     assert not np.array_equal(other["kernel"], params["kernel"])
 
 

@@ -64,23 +64,11 @@ def golden(request):
     return (
         json.loads((folder / "case.json").read_text()),
         load_file(folder / "weights.safetensors"),
-        load_file(folder / "io.safetensors"),
     )
 
 
-def test_equals_the_original(golden):
-    case, weights, io = golden
-    config = T5Config.from_hf(case["args"])
-    variables = {"params": from_torch(weights, config)}
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == case["num_params"]
-    for call in case["calls"]:
-        tokens, mask = (jnp.asarray(io[call["inputs"][name]]) for name in ("input_ids", "attention_mask"))
-        y = jax.jit(T5Encoder(config).apply)(variables, tokens.astype(jnp.int32), mask.astype(bool))
-        assert distance(y, io[call["outputs"][0]]) <= 1e-5
-
-
 def test_weights_round_trip(golden):
-    case, weights, _ = golden
+    case, weights = golden
     config = T5Config.from_hf(case["args"])
     back = to_torch(from_torch(weights, config), config)
     assert back.keys() == weights.keys()

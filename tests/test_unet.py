@@ -34,7 +34,7 @@ def test_items_of_ones_own_get_parameters_at_every_position():
 
     net = aj.UNet(blocks=[aj.Block(4, 2, items=[Gain(), look] * 2), aj.Block(8, 3, items=[Gain()], items_up=[])])
     x = jnp.ones((1, 12, 2))
-    params = net.init(jax.random.key(0), x)["params"]
+    params = jax.jit(net.init)(jax.random.key(0), x)["params"]
     assert seen == [(0, 6)] * 4
     gains = [
         params["down_0"]["items_0"]["gain"],
@@ -52,7 +52,7 @@ def test_remat_changes_no_value_and_no_gradient():
     nets = [aj.UNetV0(**vars(UNET), embedding_features=8, remat=remat) for remat in (False, True)]
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
     embedding = jax.random.normal(jax.random.key(1), (2, 3, 8))
-    params = nets[0].init(jax.random.key(2), x, t, embedding=embedding)
+    params = jax.jit(nets[0].init)(jax.random.key(2), x, t, embedding=embedding)
 
     def gradients(net):
         def energy(params, x):
@@ -89,9 +89,9 @@ def test_gradients_agree_with_finite_differences_in_float64():
         net = aj.UNetV0(**vars(UNET), embedding_features=6, use_time_conditioning=False, dtype=dtype)
         normal = lambda i, *shape: jax.random.normal(jax.random.key(i), shape, dtype)  # noqa: E731
         x, inputs = normal(0, 1, 8, 2), {"features": normal(1, 1, 16), "embedding": normal(2, 1, 3, 6)}
-        params = jax.tree.map(lambda p: p.astype(dtype), net.init(jax.random.key(3), x, **inputs))
+        params = jax.tree.map(lambda p: p.astype(dtype), jax.jit(net.init)(jax.random.key(3), x, **inputs))
         energy = jax.jit(lambda params, x: jnp.sum(net.apply(params, x, **inputs) ** 2))
-        value_gradient = jax.grad(energy, argnums=(0, 1))(params, x)
+        value_gradient = jax.jit(jax.grad(energy, argnums=(0, 1)))(params, x)
         direction = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape, dtype), (params, x))
         step = 1e-5
         moved = [jax.tree.map(lambda p, d, s=s: p + s * step * d, (params, x), direction) for s in (1, -1)]
@@ -130,9 +130,9 @@ def test_bfloat16_keeps_float32_parameters_and_stays_close():
     net, half = (aj.UNetV0(**vars(UNET), embedding_features=8, dtype=d) for d in (jnp.float32, jnp.bfloat16))
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
     inputs = {"embedding": jax.random.normal(jax.random.key(1), (2, 3, 8))}
-    params = half.init(jax.random.key(2), x, t, **inputs)
+    params = jax.jit(half.init)(jax.random.key(2), x, t, **inputs)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    full, rough = net.apply(params, x, t, **inputs), half.apply(params, x, t, **inputs)
+    full, rough = (jax.jit(each.apply)(params, x, t, **inputs) for each in (net, half))
     assert rough.dtype == jnp.float32
     assert 0 < float(jnp.linalg.norm(full - rough) / jnp.linalg.norm(full)) < 0.05
 
@@ -159,7 +159,7 @@ def test_inputs_that_do_not_fit_are_named_before_compilation():
     embedding, channels = jnp.zeros((2, 3, 8)), [None, jnp.zeros((2, 4, 3))]
     good = dict(x=jnp.zeros((2, 8, 2)), time=jnp.zeros(2), embedding=embedding, channels=channels)
     key = jax.random.key(0)
-    net.init(key, **good)
+    jax.eval_shape(net.init, key, **good)
     for change, message in [
         ({"x": jnp.zeros((2, 7, 2))}, r"length 7 is not a multiple of 2 \(the product of the factors\): pad to 8"),
         ({"time": jnp.zeros(3)}, r"time of shape \[2\] .* found shape \(3,\)"),
