@@ -101,7 +101,7 @@ def test_bits_give_back_exactly_their_latent():
     np.testing.assert_array_equal(applied(bottleneck, variables, info["bits"], method="from_bits"), latent)
     numbers = to_decimal(info["bits"])
     np.testing.assert_array_equal(to_bits(numbers, 9), info["bits"])
-    again = bottleneck.apply(variables, to_bits(numbers, 9), method="from_bits")
+    again = applied(bottleneck, variables, to_bits(numbers, 9), method="from_bits")
     np.testing.assert_array_equal(again, latent)
     with pytest.raises(InputError, match=r"last axis must be 9 \(num_bits\)"):
         bottleneck.apply(variables, info["bits"][..., 1:], method="from_bits")

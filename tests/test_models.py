@@ -71,7 +71,8 @@ def test_the_loss_is_pure_under_jit_vmap_and_pmap(text_model):
     def loss(keys, batch):
         return model.loss(variables, keys, batch)[0]
 
-    plain = jax.jit(loss)(keys, batch)
+    plain = loss(keys, batch)
+    assert float(jax.jit(loss)(keys, batch)) == pytest.approx(float(plain), rel=1e-5)
     single = jax.tree.map(lambda leaf: leaf[:, None], (keys, batch))
     each = jax.jit(jax.vmap(loss))(*single)
     assert float(each.mean()) == pytest.approx(float(plain), rel=1e-5)
