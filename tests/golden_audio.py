@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from golden_layout import Built, first, last
+from golden_layout import Built, first, last, swapped
 
 from archijax.audio.cqt import CQT
 from archijax.audio.mel import MelSpectrogram
@@ -20,11 +20,8 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         z = stft.encode(first(wave))
         return (z.real, z.imag) if args["use_complex"] else to_polar(z)
 
-    def theirs(a):  # [b, frames, f, c] to [b, c, f, frames]
-        return a.transpose(0, 3, 2, 1)
-
     def decode(tensors, kwargs, draws):
-        a, b = (tensors[name].transpose(0, 3, 2, 1) for name in ("stft_a", "stft_b"))
+        a, b = (swapped(tensors[name]) for name in ("stft_a", "stft_b"))
         z = jax.lax.complex(a, b) if args["use_complex"] else from_polar(a, b)
         samples = a.shape[1] * args["hop_length"]
         below = 2 ** int(np.log2(samples))
@@ -35,10 +32,10 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         return [jnp.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch fills up with zeros
 
     def flat(tensors, kwargs, draws):
-        both = [theirs(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
+        both = [swapped(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]
         return [jnp.concatenate(both, axis=1)]
 
-    calls = {"encode": lambda t, k, d: [theirs(a) for a in pair(t["wave"])], "encode1d": flat, "decode": decode}
+    calls = {"encode": lambda t, k, d: [swapped(a) for a in pair(t["wave"])], "encode1d": flat, "decode": decode}
 
     def wrap(difference):
         return (difference + np.pi) % (2 * np.pi) - np.pi
@@ -60,7 +57,7 @@ def mel_case(args: dict, state: dict, example: dict) -> Built:
         log, power = kwargs.pop("normalize_log", False), kwargs.pop("normalize", False)
         normalize = "log" if log else "max" if power else None
         mel = MelSpectrogram(**kwargs, normalize=normalize).encode(first(tensors["waveform"]))
-        return [mel.transpose(0, 3, 2, 1)]
+        return [swapped(mel)]
 
     return Built({}, lambda params: {}, {"__call__": call})
 
@@ -76,12 +73,12 @@ def cqt_case(args: dict, state: dict, example: dict) -> Built:
     cqt = CQT(**args)
 
     def encode(tensors, kwargs, draws):
-        z = cqt.encode(first(tensors["waveform"])).transpose(0, 3, 2, 1)
+        z = swapped(cqt.encode(first(tensors["waveform"])))
         return [z.real, z.imag]
 
     def decode(tensors, kwargs, draws):
         z = jax.lax.complex(tensors["real"], tensors["imag"])
-        return [last(cqt.decode(z.transpose(0, 3, 2, 1)))]
+        return [last(cqt.decode(swapped(z)))]
 
     return Built({}, lambda params: {}, {"encode": encode, "decode": decode})
 

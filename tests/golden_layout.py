@@ -37,3 +37,8 @@ def first(array: jax.Array) -> jax.Array:
 def last(array: jax.Array) -> jax.Array:
     """Channels last to channels first."""
     return jnp.moveaxis(array, -1, 1)
+
+
+def swapped(array: jax.Array) -> jax.Array:
+    """[batch, channels, frequencies, frames] in PyTorch to [batch, frames, frequencies, channels] here, and back."""
+    return array.transpose(0, 3, 2, 1)

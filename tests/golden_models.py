@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from golden_encoders import bottlenecks, encoder, mel, with_buffers
-from golden_layout import Built, first, last
+from golden_layout import Built, first, last, swapped
 
 import archijax as aj
 from archijax import convert
@@ -102,19 +102,15 @@ def vocoder_case(args: dict, state: dict, example: dict) -> Built:
     sound = first(example["waveform" if "waveform" in example else "x"])
     variables, back = weights(model, {"audio": sound}, state)
 
-    def theirs(spectrogram):  # [b, frames, mels, c] to [b, c, mels, frames]
-        return spectrogram.transpose(0, 3, 2, 1)
-
     def forward(tensors, kwargs, draws):
         t, eps = draws
         return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
-        spectrogram = tensors["spectrogram"].transpose(0, 3, 2, 1)
-        return [last(model.sample(variables, KEY, spectrogram, noise=first(draws[0]), **kwargs))]
+        return [last(model.sample(variables, KEY, swapped(tensors["spectrogram"]), noise=first(draws[0]), **kwargs))]
 
     calls = {
-        "to_spectrogram": lambda tensors, kwargs, draws: [theirs(model.mel.encode(first(tensors["waveform"])))],
+        "to_spectrogram": lambda tensors, kwargs, draws: [swapped(model.mel.encode(first(tensors["waveform"])))],
         "forward": forward,
         "sample": sample,
     }
