@@ -24,7 +24,7 @@ class Slow:
 atexit.register(print, "ends as ever")
 compiled = compiling(Slow(), jax.devices())
 if {waits}:
-    compiled.result()
+    compiled()
 print("told")
 leave(3)
 """
@@ -39,7 +39,7 @@ def test_an_error_waits_for_no_compiler(seconds, waits, said):
 
 
 def test_a_step_is_compiled_for_shapes_with_the_errors_of_its_tracing_at_once():
-    compiled = compiling(jax.jit(lambda x: x + 1), jax.devices(), jax.ShapeDtypeStruct((2,), jnp.float32)).result()
+    compiled = compiling(jax.jit(lambda x: x + 1), jax.devices(), jax.ShapeDtypeStruct((2,), jnp.float32))()
     assert compiled(jnp.ones(2)).tolist() == [2, 2]
     with pytest.raises(TypeError):
         compiling(jax.jit(lambda x: x + jnp.ones(3)), jax.devices(), jax.ShapeDtypeStruct((2,), jnp.float32))

@@ -2,13 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 
 from archijax.cli import say
 from train import hosts
@@ -100,7 +100,7 @@ def train(
             return time.perf_counter()
 
         @cache
-        def ahead(step: int) -> tuple[float, Future]:
+        def ahead(step: int) -> tuple[float, Callable[[], Compiled]]:
             return start(step), compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
 
         def new() -> TrainState:
@@ -127,7 +127,7 @@ def train(
         progress, signals, pending = None, None, None
         if alone:
             began, compiled = ahead(first)
-            train_step = compiled.result()
+            train_step = compiled()
         else:
             began = start(first)
         clock = Clock()

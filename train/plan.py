@@ -84,7 +84,7 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
     step = places.compile(training_step(config, model, places.axis, config.accumulate))
-    memory = compiling(step, places.devices, *places.shapes(state, batch), key).result().memory_analysis()
+    memory = compiling(step, places.devices, *places.shapes(state, batch), key)().memory_analysis()
     lines = {
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
         "state": f"{_size(_bytes(state))}: parameters, their average, optimizer and what is frozen",

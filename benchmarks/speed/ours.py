@@ -132,7 +132,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     if weights is None:
         # As a training does: while the compiler works.
         held.append(jax.block_until_ready(begin(initial(case, module))))
-    compiled = pending.result()
+    compiled = pending()
     facts["compile"] = time.perf_counter() - began
 
     def finished() -> np.ndarray:
