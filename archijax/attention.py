@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import InputError
-from .layers import LayerNorm, Linear, Weight, full
+from .layers import LayerNorm, Linear, Weight, full, halves
 
 _portable = contextvars.ContextVar("portable", default=False)
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         inner = self.head_features * self.num_heads
         weight = partial(Weight, dtype=self.dtype)
         to_q = weight(inner, name="to_q")(shape[-1])
-        k, v = jnp.split(source @ weight(2 * inner, name="to_kv")(source.shape[-1]), 2, axis=-1)
+        k, v = halves(source @ weight(2 * inner, name="to_kv")(source.shape[-1]))
         k, v = self._heads(k), self._heads(v)
         to_out = weight(shape[-1], name="to_out")(inner)
         if self.cross and not self.linear and self.implementation is None and _absorbing_pays(y, k):

@@ -54,6 +54,12 @@ def spread(v: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.expand_dims(v, tuple(range(1, x.ndim - 1)))
 
 
+def halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two halves of the last axis. The gradient of a split joins arrays, which XLA compiles for CPU every time."""
+    half = x.shape[-1] // 2
+    return lax.slice_in_dim(x, 0, half, axis=-1), lax.slice_in_dim(x, half, None, axis=-1)
+
+
 def biased(y: jax.Array, bias: jax.Array) -> jax.Array:
     """y [..., c] plus a bias [c], in y's type; added in at least float32, as the bias's gradient is a long sum."""
     wide = full(y)
@@ -415,7 +421,7 @@ class Modulation(nn.Module):
         if context.features is None:
             raise InputError("modulation needs features [batch, features] and found none: pass time= or features=")
         scale_shift = Linear(2 * x.shape[-1], dtype=self.dtype, name="to_scale_shift")
-        scale, shift = jnp.split(full(scale_shift(nn.silu(context.features))), 2, axis=-1)
+        scale, shift = halves(full(scale_shift(nn.silu(context.features))))
         y = normalize(x, 1e-6) * spread(1 + scale, x) + spread(shift, x)
         return y.astype(self.dtype)
 

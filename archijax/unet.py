@@ -80,17 +80,28 @@ def _place(template: Callable, parent: nn.Module, name: str) -> Callable:
     return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
 
 
+def _run(item: Callable, x: jax.Array, context: Context) -> jax.Array:
+    return item(x, context)
+
+
+def _shared() -> Callable:
+    """What runs items like `_run`, but traces those that are alike, in settings and shapes, only once."""
+    jitted = nn.jit(_run)
+    return lambda item, *given: (jitted if isinstance(item, nn.Module) else _run)(item, *given)
+
+
 class _Down(nn.Module):
     """Downsampling and the items on the way down."""
 
     block: Block
+    run: Callable
 
     @nn.compact
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         block = self.block
         x = _place(block.downsample, self, "downsample")(x, block.channels, block.factor)
         for i, item in enumerate(block.items):
-            x = _place(item, self, f"items_{i}")(x, context)
+            x = self.run(_place(item, self, f"items_{i}"), x, context)
         return x
 
 
@@ -98,6 +109,7 @@ class _Up(nn.Module):
     """The items on the way up, upsampling, and the merge with the skip."""
 
     block: Block
+    run: Callable
     out_channels: int
     dtype: jnp.dtype
 
@@ -105,7 +117,7 @@ class _Up(nn.Module):
     def __call__(self, x: jax.Array, skip: jax.Array, context: Context) -> jax.Array:
         block = self.block
         for i, item in enumerate(block.items if block.items_up is None else block.items_up):
-            x = _place(item, self, f"items_{i}")(x, context)
+            x = self.run(_place(item, self, f"items_{i}"), x, context)
         x = _place(block.upsample, self, "upsample")(x, self.out_channels, block.factor)
         if skip.shape[-1] != self.out_channels:
             skip = Conv(self.out_channels, dtype=self.dtype, name="skip_adapter")(skip)
@@ -183,18 +195,22 @@ class UNet(nn.Module):
                     f"{name} have shape {value.shape}: [{', '.join(wanted)}] with batch {x.shape[0]} is needed"
                 )
         context = Context(features=features, embedding=embedding, channels=tuple(channels))
-        down, up = _Down, _Up
+        down, up, run = _Down, _Up, _run
         # Initialising has no backward pass, and `initialize` must see which operations the parameters need.
         if not self.is_initializing():
             down, up = (nn.remat(kind, policy=None if self.remat else _keep_products) for kind in (_Down, _Up))
+            # Anew in every call, since what is traced may depend on more than jit knows of, such as `portable`.
+            run = _shared()
         outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
 
         skips = []
         for depth, block in enumerate(blocks):
             skips.append(x)
-            x = down(block, name=f"down_{depth}")(x, context.replace(depth=depth))
+            x = down(block, run, name=f"down_{depth}")(x, context.replace(depth=depth))
         for depth, block in reversed(list(enumerate(blocks))):
-            x = up(block, outs[depth], self.dtype, name=f"up_{depth}")(x, skips[depth], context.replace(depth=depth))
+            x = up(block, run, outs[depth], self.dtype, name=f"up_{depth}")(
+                x, skips[depth], context.replace(depth=depth)
+            )
         return full(x)
 
     def _with_defaults(self, block: Block) -> Block:

@@ -48,6 +48,34 @@ def test_items_of_ones_own_get_parameters_at_every_position():
     assert net.apply({"params": params}, jnp.ones((1, 18, 2))).shape == (1, 18, 2)
 
 
+def test_items_that_are_alike_are_traced_once_in_a_call_and_keep_their_parameters():
+    traced = []
+
+    class Power(nn.Module):
+        exponent: int
+
+        @nn.compact
+        def __call__(self, x, context):
+            traced.append((self.exponent, x.shape))
+            return self.param("gain", nn.initializers.normal(1.0), ()) * x**self.exponent
+
+    net = aj.UNet(
+        blocks=[aj.Block(2, 1, items=[Power(1), Power(2), Power(1)], items_up=[])],
+        downsample=lambda x, channels, factor: x,
+        upsample=lambda x, channels, factor: x,
+        skip=lambda skip, x, context: x,
+    )
+    x = jnp.array([[[1.0, -2.0]]])
+    params = net.init(jax.random.key(0), x)
+    a, b, c = (params["params"]["down_0"][f"items_{i}"]["gain"] for i in range(3))
+    assert len({float(gain) for gain in (a, b, c)}) == 3
+    for _ in range(2):
+        # In every call anew: what it depends on beside settings and shapes may have changed.
+        traced.clear()
+        np.testing.assert_allclose(net.apply(params, x), c * b * (a * x) ** 2, rtol=1e-6)
+        assert traced == [(1, x.shape), (2, x.shape)]
+
+
 def test_remat_changes_no_value_and_no_gradient():
     nets = [aj.UNetV0(**vars(UNET), embedding_features=8, remat=remat) for remat in (False, True)]
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
