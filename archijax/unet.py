@@ -6,7 +6,8 @@ position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusi
 
 Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), and any
 mixture of items may repeat. Under a scan the outer six depths of the original's README net trained five times slower on
-CPU, and compiled in three quarters of the time.
+CPU, and compiled in three quarters of the time. Items left to XLA as calls that it must not inline compile in six
+sevenths of the time and train fifteen times slower.
 """
 
 from __future__ import annotations
