@@ -3,17 +3,7 @@
 Arrays are channels last: sound is float32 [batch, time, channels] in [-1, 1].
 """
 
-from .attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
-from .conditioning import (
-    AppendChannels,
-    ClassEmbedder,
-    ClassifierFreeGuidance,
-    EmbeddingFeatures,
-    NumberEmbedder,
-    TextConditioning,
-    TimeConditioning,
-)
-from .config import (
+from archijax.configs import (
     AutoEncoderConfig,
     BottleneckConfig,
     CoderConfig,
@@ -30,22 +20,9 @@ from .config import (
     UpsamplerConfig,
     VocoderConfig,
 )
-from .diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
-from .errors import InputError
-from .initialize import initialize
-from .layers import (
-    ConvNeXtV2,
-    Downsample,
-    InjectChannels,
-    Modulation,
-    Resnet,
-    SkipAdd,
-    SkipConcat,
-    SkipModulate,
-    UpsampleNearest,
-    UpsampleTranspose,
-)
-from .models import (
+from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from archijax.errors import InputError
+from archijax.models import (
     AutoEncoder,
     DiffusionAE,
     DiffusionAR,
@@ -55,10 +32,39 @@ from .models import (
     LatentDiffusion,
     MagnitudeAutoEncoder,
 )
-from .sampling import DDIM, DDPM, DPMSolverPP, Guidance, Heun, Inpaint
-from .t5 import T5Config, T5Encoder
-from .transforms import LearnedTransform, Patching, STFTTransform
-from .unet import Block, Context, UNet, UNetV0
+from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.nn.conditioning import (
+    AppendChannels,
+    ClassEmbedder,
+    ClassifierFreeGuidance,
+    EmbeddingFeatures,
+    NumberEmbedder,
+    TextConditioning,
+    TimeConditioning,
+)
+from archijax.nn.initialize import initialize
+from archijax.nn.items import (
+    ConvNeXtV2,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+)
+from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
+from archijax.nn.t5 import T5Config, T5Encoder
+from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
+from archijax.nn.unet import Block, Context, UNet
+from archijax.nn.unet_v0 import UNetV0
+from archijax.sampling import (
+    DDIM,
+    DDPM,
+    DPMSolverPP,
+    Guidance,
+    Heun,
+    Inpaint,
+)
 
 __all__ = [
     "DDIM",

@@ -16,7 +16,7 @@ import jax
 import jax.export
 import numpy as np
 
-from archijax.attention import portable
+from archijax.nn.attention import portable
 from train.__main__ import load_config
 from train.config import TrainConfig
 from train.plan import batch_shapes, state_shapes, training_step, unread

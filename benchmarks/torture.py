@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from archijax.audio import files
-from archijax.checkpoints import restore_weights, steps
+from archijax.training.checkpoints import restore_weights, steps
 
 KILLS, STEPS, MORE = 20, 1_500, 20
 ROOT = Path(__file__).parents[1]

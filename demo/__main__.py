@@ -15,7 +15,7 @@ from archijax import cli
 from archijax.atomic import replacing
 from archijax.audio import files, plots
 from archijax.audio.loudness import gain
-from archijax.config import example_batch
+from archijax.configs import example_batch
 from demo import music, table
 from sample.generation import Generation
 from sample.model import Loaded, load

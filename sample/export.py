@@ -14,9 +14,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from archijax import cli
-from archijax.attention import portable
 from archijax.errors import InputError
-from archijax.pretrained import check_new, whole_folder
+from archijax.nn.attention import portable
+from archijax.pretrained.folder import check_new, whole_folder
 from archijax.sampling import Guidance
 from sample.model import Loaded, frames, load
 from sample.settings import Settings, shared

@@ -19,7 +19,7 @@ import numpy as np
 
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.errors import InputError
 from archijax.models import DiffusionVocoder
 from sample.coding import samples_per_frame

@@ -13,8 +13,8 @@ import numpy as np
 
 from archijax.audio.loudness import gain
 from archijax.errors import InputError
-from archijax.pretrained import Facts
-from archijax.trained import load_trained
+from archijax.pretrained.folder import Facts
+from archijax.pretrained.trained import load_trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Loaded:
     """A model with its weights, ready to be called.
 
     Attributes:
-        config: what it was built from, of one of the kinds in `archijax.config`: sample_rate, channels and length
+        config: what it was built from, of one of the kinds in `archijax.configs`: sample_rate, channels and length
             among others.
         model: what it does.
         variables: its collections, on the device; the parameters are the moving average.
@@ -67,7 +67,7 @@ def load(name: str | Path, kinds: Sequence[str] = ("diffusion",)) -> Loaded:
     """Loads a model.
 
     Args:
-        name, kinds: as for `archijax.trained.load_trained`.
+        name, kinds: as for `archijax.pretrained.trained.load_trained`.
 
     Raises InputError if there is none, or one of another kind.
     """

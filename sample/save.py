@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archijax import cli
-from archijax.config import KINDS
-from archijax.pretrained import save_pretrained
+from archijax.configs import KINDS
+from archijax.pretrained.folder import save_pretrained
 from sample.model import load
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from archijax import cli, metrics
-from archijax.audio import files
+from archijax import cli
+from archijax.audio import files, metrics
 from archijax.errors import InputError
 from sample.model import Loaded
 from sample.output import Output, distinct

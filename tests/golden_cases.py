@@ -17,22 +17,20 @@ from safetensors.numpy import load_file
 
 import archijax as aj
 from archijax import convert
-from archijax.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
-from archijax.layers import (
+from archijax.convert.t5 import from_torch as t5_from_torch
+from archijax.convert.t5 import to_torch as t5_to_torch
+from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.nn.items import (
     ConvNeXtV2,
-    Downsample,
     InjectChannels,
     Modulation,
     Resnet,
     SkipAdd,
     SkipConcat,
     SkipModulate,
-    UpsampleNearest,
-    UpsampleTranspose,
 )
-from archijax.t5 import T5Config, T5Encoder
-from archijax.t5 import from_torch as t5_from_torch
-from archijax.t5 import to_torch as t5_to_torch
+from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
+from archijax.nn.t5 import T5Config, T5Encoder
 
 UNET_V0_OWN = {  # what the original's constructors take and ours infer from x
     "dim", "in_channels", "append_channels", "transform", "use_text_conditioning",

@@ -14,7 +14,8 @@ from golden_layout import Built, first, last
 from archijax import convert
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
-from archijax.bottlenecks import (
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
@@ -22,8 +23,8 @@ from archijax.bottlenecks import (
     to_bits,
     to_decimal,
 )
-from archijax.discriminator import Discriminator1d
-from archijax.encoders import AutoEncoder1d, Encoder1d, MAE1d, ME1d, MelE1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 
 LEVELS = (
     "channels", "multipliers", "factors", "num_blocks", "patch_size", "resnet_groups", "bottleneck_channels",

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import archijax as aj
-from archijax.t5 import to_torch
+from archijax.convert.t5 import to_torch
 
 UNET = aj.UNetConfig(
     channels=(8, 16), factors=(1, 2), items=(1, 1), attentions=(0, 1), cross_attentions=(0, 1),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import archijax as aj
-from archijax import attention
+from archijax.nn import attention
 
 
 def reference(params, x, source, heads, linear):

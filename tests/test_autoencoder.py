@@ -13,15 +13,15 @@ import soundfile
 
 import archijax as aj
 from archijax.audio.stft import to_polar
-from archijax.checkpoints import restore_weights
-from archijax.config import from_dict, to_dict
-from archijax.losses import log_mel_loss, multi_resolution_stft_loss
+from archijax.codecs.losses import log_mel_loss, multi_resolution_stft_loss
+from archijax.configs import from_dict, to_dict
+from archijax.training.checkpoints import restore_weights
+from archijax.training.optimizer import direction
+from archijax.training.pmap import Pmap
+from archijax.training.state import TrainState
+from archijax.training.step import item_keys, losses, make_train_step
 from train.__main__ import main
 from train.config import EmaConfig, OptimizerConfig
-from train.optimizer import direction
-from train.parallel import Pmap
-from train.state import TrainState
-from train.step import item_keys, losses, make_train_step
 
 CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
 WAVE = aj.AutoEncoderConfig(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from archijax.bottlenecks import (
+from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
     NoiserBottleneck,
     TanhBottleneck,

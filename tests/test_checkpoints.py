@@ -7,8 +7,8 @@ import optax
 import pytest
 from flax import struct
 
-from archijax.checkpoints import Checkpoints, restore_weights, steps
 from archijax.errors import InputError
+from archijax.training.checkpoints import Checkpoints, restore_weights, steps
 
 
 @struct.dataclass

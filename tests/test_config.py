@@ -4,7 +4,7 @@ import pytest
 from nets import TEXT_MODEL
 
 import archijax as aj
-from archijax.config import from_dict, to_dict
+from archijax.configs import from_dict, to_dict
 
 
 def test_a_configuration_survives_json():

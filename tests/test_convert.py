@@ -9,9 +9,10 @@ import archijax as aj
 from archijax import convert
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
-from archijax.bottlenecks import BitcodesBottleneck, TanhBottleneck, VariationalBottleneck, VectorQuantizer
-from archijax.discriminator import Discriminator1d
-from archijax.encoders import AutoEncoder1d, MAE1d, ME1d, MelE1d
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.bottlenecks import BitcodesBottleneck, TanhBottleneck, VariationalBottleneck, VectorQuantizer
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import ME1d, MelE1d
 
 
 @pytest.fixture(scope="module")

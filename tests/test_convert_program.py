@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.convert.__main__ import main
 from archijax.convert.state import find, read_state
 from archijax.convert.table import Entry
-from archijax.pretrained import from_pretrained
+from archijax.pretrained.folder import from_pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
 UNET = aj.UNetConfig(

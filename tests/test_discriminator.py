@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from archijax.audio.stft import STFT
-from archijax.discriminator import Discriminator1d
-from archijax.encoders import Encoder1d, ME1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import Encoder1d, ME1d
 from archijax.errors import InputError
 
 LEVELS = dict(channels=8, multipliers=(1, 1, 1), factors=(2, 2), num_blocks=(1, 1), resnet_groups=4)

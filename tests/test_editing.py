@@ -6,7 +6,14 @@ from test_sampling import exact
 
 import archijax as aj
 from archijax.diffusion import v_diffusion
-from archijax.sampling import DDIM, DDPM, DPMSolverPP, Inpaint, sample, slerp
+from archijax.sampling import (
+    DDIM,
+    DDPM,
+    DPMSolverPP,
+    Inpaint,
+    sample,
+    slerp,
+)
 
 PROCESS = v_diffusion()
 SOURCE, NOISE = jax.random.normal(jax.random.key(0), (2, 3, 16, 2))

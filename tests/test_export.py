@@ -15,10 +15,10 @@ from flax.traverse_util import flatten_dict
 from nets import TEXT_MODEL, UNET, text_batch
 
 from archijax import InputError
-from archijax.checkpoints import Checkpoints
-from archijax.config import to_dict
-from archijax.pretrained import from_pretrained
+from archijax.configs import to_dict
+from archijax.pretrained.folder import from_pretrained
 from archijax.text import tokenize
+from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
 from sample.export import sampler, write
 from sample.generation import generate

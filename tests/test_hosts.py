@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from test_train import ROOT, command, forget_the_toy, lines, setting  # noqa: F401
 
-from archijax.checkpoints import restore_weights, steps
 from archijax.errors import InputError
+from archijax.training.checkpoints import restore_weights, steps
 from train import hosts
 from train.__main__ import main
 

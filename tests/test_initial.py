@@ -13,18 +13,18 @@ from test_train import CONFIG as TOY
 
 import archijax as aj
 from archijax.audio import files
-from archijax.checkpoints import restore_weights
-from archijax.config import KINDS, example_batch
+from archijax.configs import KINDS, example_batch
 from archijax.errors import InputError
-from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.pretrained.folder import from_pretrained, save_pretrained
+from archijax.pretrained.trained import load_trained
 from archijax.text import tokenize
-from archijax.trained import load_trained
+from archijax.training.checkpoints import restore_weights
+from archijax.training.state import TrainState
+from archijax.training.step import losses
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig
 from train.initial import initial, match
-from train.state import TrainState
-from train.step import losses
 
 DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=1)
 

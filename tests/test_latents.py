@@ -14,11 +14,11 @@ from test_initial import drawn
 
 import archijax as aj
 from archijax.audio import files
-from archijax.checkpoints import restore_weights
-from archijax.config import KINDS
+from archijax.configs import KINDS
+from archijax.convert.t5 import load_t5
 from archijax.errors import InputError
-from archijax.pretrained import save_pretrained
-from archijax.t5 import load_t5
+from archijax.pretrained.folder import save_pretrained
+from archijax.training.checkpoints import restore_weights
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig, batches
@@ -36,7 +36,7 @@ from typing import Any
 import jax.numpy as jnp
 from nets import AUTOENCODER
 
-from archijax.config import KINDS
+from archijax.configs import KINDS
 from train.config import DataConfig, TrainConfig
 
 

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import archijax as aj
-from archijax import layers
+from archijax.nn import linear as layers
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

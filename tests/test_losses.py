@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import archijax as aj
-from archijax import losses
 from archijax.audio.mel import mel_filters
+from archijax.codecs import losses
 
 RATE = 8000
 WINDOWS = (256, 64)

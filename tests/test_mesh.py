@@ -8,12 +8,12 @@ from nets import TEXT_MODEL, text_batch
 from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
+from archijax.training.mesh import MeshParallel
+from archijax.training.optimizer import direction, norm, schedule
+from archijax.training.pmap import SMALL, Pmap
+from archijax.training.state import TrainState
+from archijax.training.step import make_train_step
 from train.config import EmaConfig, OptimizerConfig
-from train.mesh import MeshParallel
-from train.optimizer import direction, norm, schedule
-from train.parallel import SMALL, Pmap
-from train.state import TrainState
-from train.step import make_train_step
 
 
 @pytest.mark.parametrize("fsdp", [1, 8])

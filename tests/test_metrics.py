@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from archijax import metrics
+from archijax.audio import metrics
+from archijax.codecs.losses import multi_resolution_stft_loss
 from archijax.errors import InputError
-from archijax.losses import multi_resolution_stft_loss
 
 RATE = 8000
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from train.parallel import compiling
+from archijax.training.compiling import compiling
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from nets import TEXT_MODEL
 from test_train import command, forget_the_toy, setting  # noqa: F401
 
-from archijax.config import TextConfig
+from archijax.configs import TextConfig
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig

@@ -15,9 +15,9 @@ from nets import TEXT_MODEL, UNET, text_batch
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
-from archijax.config import KINDS
-from archijax.pretrained import Facts, from_pretrained, save_pretrained
-from archijax.t5 import to_torch
+from archijax.configs import KINDS
+from archijax.convert.t5 import to_torch
+from archijax.pretrained.folder import Facts, from_pretrained, save_pretrained
 
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
 CODER = aj.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
@@ -177,7 +177,7 @@ def test_a_failed_save_leaves_nothing(tmp_path, variables, monkeypatch):
         save_pretrained(tmp_path / "pads", TEXT_MODEL, {"params": {"net": variables["params"]["net"]}})
     with pytest.raises(aj.InputError, match="not finite numbers"):
         save_pretrained(tmp_path / "pads", TEXT_MODEL, variables, Facts(metrics={"loss": float("nan")}))
-    monkeypatch.setattr("archijax.pretrained.card", lambda *_: 1 / 0)
+    monkeypatch.setattr("archijax.pretrained.folder.card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_pretrained(tmp_path / "pads", TEXT_MODEL, variables)
     assert [path.name for path in tmp_path.rglob("*")] == ["pads"]

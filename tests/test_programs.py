@@ -9,7 +9,7 @@ import soundfile
 from nets import TEXT_MODEL, text_batch
 
 from archijax.audio import files
-from archijax.checkpoints import restore_weights
+from archijax.training.checkpoints import restore_weights
 from sample.__main__ import main as sample
 from train.__main__ import load_config
 from train.__main__ import main as train

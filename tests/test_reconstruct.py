@@ -7,10 +7,9 @@ import pytest
 import soundfile
 
 import archijax as aj
-from archijax import metrics
-from archijax.audio import files
-from archijax.checkpoints import Checkpoints
-from archijax.config import to_dict
+from archijax.audio import files, metrics
+from archijax.configs import to_dict
+from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
 from sample.coding import analysis, synthesis
 from sample.model import load

@@ -9,9 +9,9 @@ import soundfile
 
 from archijax import DiffusionConfig, InputError, LearnedTransformConfig, TextConfig, UNetConfig
 from archijax.audio import files
-from archijax.checkpoints import Checkpoints
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.text import tokenize
+from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
 from sample.generation import _begin, _step, generate
 from sample.model import load

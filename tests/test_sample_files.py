@@ -12,8 +12,8 @@ from nets import LATENT_MODEL
 import archijax as aj
 from archijax.audio import files
 from archijax.audio.resample import resample
-from archijax.config import KINDS, example_batch
-from archijax.pretrained import Facts, save_pretrained
+from archijax.configs import KINDS, example_batch
+from archijax.pretrained.folder import Facts, save_pretrained
 from sample.__main__ import main
 from sample.coding import _begin, analysis, samples_per_frame, synthesis
 from sample.generation import generate

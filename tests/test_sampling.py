@@ -6,8 +6,24 @@ import numpy as np
 import pytest
 
 import archijax as aj
-from archijax.diffusion import CosineSchedule, GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
-from archijax.sampling import DDIM, DDPM, SAMPLERS, DPMSolverPP, Heun, advance, begin, sample
+from archijax.diffusion import (
+    CosineSchedule,
+    GaussianProcess,
+    ddpm,
+    edm,
+    rectified_flow,
+    v_diffusion,
+)
+from archijax.sampling import (
+    DDIM,
+    DDPM,
+    SAMPLERS,
+    DPMSolverPP,
+    Heun,
+    advance,
+    begin,
+    sample,
+)
 
 SOUND = jax.random.normal(jax.random.key(0), (3, 16, 2))
 NOISE = jax.random.normal(jax.random.key(1), (3, 16, 2))

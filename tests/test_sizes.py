@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from archijax.config import example_batch
+from archijax.configs import example_batch
 from train.__main__ import load_config
 from train.plan import unread
 

@@ -14,8 +14,9 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
+from archijax.convert.t5 import from_torch, load_t5, to_torch
 from archijax.errors import InputError
-from archijax.t5 import T5Config, T5Encoder, from_torch, load_t5, relative_buckets, to_torch
+from archijax.nn.t5 import T5Config, T5Encoder, relative_buckets
 
 GOLDEN = Path(os.environ.get("ARCHIJAX_GOLDEN", Path(__file__).parent / "golden"))
 CASES = sorted(path.name for path in GOLDEN.glob("t5_*"))

@@ -10,7 +10,7 @@ from nets import TEXT_MODEL
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import archijax as aj
-from archijax.config import from_dict, to_dict
+from archijax.configs import from_dict, to_dict
 from archijax.errors import InputError
 from archijax.text import load_tokenizer, tokenize
 

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from archijax.checkpoints import restore_weights, steps
-from archijax.config import KINDS
+from archijax.configs import KINDS
+from archijax.training.checkpoints import restore_weights, steps
+from archijax.training.compiling import compiling
+from archijax.training.pmap import SMALL
 from train import loop
 from train.__main__ import load_config, main
 from train.logs import MetricsLog
 from train.loop import train
-from train.parallel import SMALL, compiling
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from archijax.config import KINDS
+from archijax.configs import KINDS
 from train.config import DataConfig, EmaConfig, OptimizerConfig, TrainConfig
 
 

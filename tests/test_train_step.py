@@ -7,11 +7,11 @@ import optax
 import pytest
 
 from archijax.errors import InputError
+from archijax.training.optimizer import average, direction, norm, schedule
+from archijax.training.pmap import Pmap
+from archijax.training.state import TrainState
+from archijax.training.step import item_keys, make_train_step
 from train.config import EmaConfig, OptimizerConfig
-from train.optimizer import average, direction, norm, schedule
-from train.parallel import Pmap
-from train.state import TrainState
-from train.step import item_keys, make_train_step
 
 
 class Toy:

@@ -11,8 +11,8 @@ import tyro
 
 from archijax import cli
 from archijax.errors import InputError
+from archijax.training.compiling import leave
 from train.config import TrainConfig
-from train.parallel import leave
 
 USAGE = """\
 usage: python -m train CONFIG.py[:NAME] --data DIR --out DIR [overrides]

@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.errors import InputError, require
+from archijax.training.optimizer import EmaConfig, OptimizerConfig
 from train.dataset import DataConfig
-from train.optimizer import EmaConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ FREE = {
 
 
 def as_json(config: TrainConfig) -> dict:
-    """The configuration as JSON-able nested dicts; `model` is read back by `archijax.config.from_dict`."""
+    """The configuration as JSON-able nested dicts; `model` is read back by `archijax.configs.from_dict`."""
     settings = {
         field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         for field in dataclasses.fields(config)

@@ -14,6 +14,7 @@ import tyro
 
 from archijax import cli
 from archijax.errors import InputError
+from archijax.training.pmap import check_divides
 from train.__main__ import load_config
 from train.config import TrainConfig
 from train.dataset import Crops, Sounds, draw_prompt
@@ -32,7 +33,6 @@ from train.latents import (
     write_record,
 )
 from train.manifest import Entry, Manifest, index
-from train.parallel import check_divides
 from train.prompts import tokenizer
 
 USAGE = """\

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from archijax.atomic import replacing
-from archijax.checkpoints import Checkpoints, steps
 from archijax.cli import say
 from archijax.errors import InputError
+from archijax.training.checkpoints import Checkpoints, steps
 from train import hosts
 from train.config import TrainConfig, as_json, differences
 from train.logs import MetricsLog

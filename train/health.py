@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from train.state import part
-from train.step import losses
+from archijax.training.state import part
+from archijax.training.step import losses
 
 
 class Diverged(RuntimeError):

@@ -7,9 +7,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.cli import say
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.errors import InputError, listed
-from archijax.trained import load_trained
+from archijax.pretrained.trained import load_trained
 from train.config import TrainConfig, unequal
 
 

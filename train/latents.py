@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from archijax.atomic import replacing
-from archijax.config import to_dict
+from archijax.configs import to_dict
 from archijax.errors import InputError, listed
 from train.config import TrainConfig, unequal
 from train.dataset import Crops

@@ -11,6 +11,9 @@ import numpy as np
 from jax.stages import Compiled
 
 from archijax.cli import say
+from archijax.training.compiling import compiling
+from archijax.training.state import TrainState
+from archijax.training.step import item_keys
 from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
@@ -18,14 +21,11 @@ from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
 from train.latents import Latents
-from train.mesh import spread
-from train.parallel import compiling
+from train.placement import spread
 from train.plan import first_state, training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
-from train.state import TrainState
-from train.step import item_keys
 from train.validation import Validation
 
 WARM = 2  # steps before a profile, so that it shows none of the first one

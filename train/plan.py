@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from archijax.models import DiffusionModel
+from archijax.training.compiling import compiling
+from archijax.training.mesh import MeshParallel
+from archijax.training.optimizer import direction, schedule
+from archijax.training.state import TrainState
+from archijax.training.step import losses, make_train_step
 from train.config import TrainConfig
-from train.mesh import MeshParallel, spread
-from train.optimizer import direction, schedule
-from train.parallel import compiling
-from train.state import TrainState
-from train.step import losses, make_train_step
+from train.placement import spread
 
 
 def unread(model: Any) -> Any:

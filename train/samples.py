@@ -9,7 +9,7 @@ import numpy as np
 
 from archijax.audio import files, plots
 from archijax.cli import say
-from archijax.config import DiffusionConfig
+from archijax.configs import DiffusionConfig
 from archijax.errors import InputError
 from train.config import TrainConfig
 

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from archijax.training.step import item_keys, losses
 from train.config import TrainConfig
 from train.dataset import Crops, batches
 from train.manifest import Manifest
-from train.step import item_keys, losses
 
 
 class Validation:

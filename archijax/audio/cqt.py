@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
-from .stft import hann
+from archijax.audio.stft import hann
+from archijax.errors import InputError
 
 
 @dataclass(frozen=True)

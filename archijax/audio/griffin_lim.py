@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
-from .mel import MelSpectrogram
-from .stft import STFT, from_polar, to_polar
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import STFT, from_polar, to_polar
+from archijax.errors import InputError
 
 
 def griffin_lim(

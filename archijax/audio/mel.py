@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
-from .stft import STFT, to_polar
+from archijax.audio.stft import STFT, to_polar
+from archijax.errors import InputError
 
 _LOG_FLOOR = 1e-5  # of the originals: log(1e-5) = -11.5 is silence
 _TINY = 1e-30  # below it a root's gradient is not finite in float32

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
-from ..layers import strided_conv
+from archijax.errors import InputError
+from archijax.nn.linear import strided_conv
 
 _MOST_WEIGHTS = 1 << 26
 

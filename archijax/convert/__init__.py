@@ -5,7 +5,7 @@ params = from_torch(table, state)   # state: a state_dict, numpy arrays by name
 state = to_torch(table, params)
 """
 
-from .names import entries
-from .table import Entry, from_torch, to_torch
+from archijax.convert.names import entries
+from archijax.convert.table import Entry, from_torch, to_torch
 
 __all__ = ["Entry", "entries", "from_torch", "to_torch"]

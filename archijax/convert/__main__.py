@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import tyro
 
-from .. import cli
-from ..atomic import replacing
-from ..config import KINDS, example_batch, from_dict
-from ..errors import InputError
-from ..hub import read_json
-from ..pretrained import from_pretrained, save_pretrained
-from . import entries, from_torch, to_torch
-from .state import find, read_archisound, read_state
+from archijax import cli
+from archijax.atomic import replacing
+from archijax.configs import KINDS, example_batch, from_dict
+from archijax.convert import entries, from_torch, to_torch
+from archijax.convert.state import find, read_archisound, read_state
+from archijax.errors import InputError
+from archijax.hub import read_json
+from archijax.pretrained.folder import from_pretrained, save_pretrained
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,17 @@ import flax.linen as nn
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from .. import attention, bottlenecks, conditioning, discriminator, encoders, layers, models, transforms, unet
-from ..audio.mel import MelSpectrogram, mel_filters
-from ..errors import InputError
-from .table import Entry, Path
+from archijax import models
+from archijax.audio.mel import MelSpectrogram, mel_filters
+from archijax.codecs import bottlenecks, discriminator
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.decoders import Decoder1d
+from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
+from archijax.convert.table import Entry, Path
+from archijax.errors import InputError
+from archijax.nn import attention, conditioning, transforms, unet
+from archijax.nn.items import ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipAdd, SkipConcat, SkipModulate
+from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 
 
 def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
@@ -61,7 +68,7 @@ def _norm(path: Path, name: str) -> Iterator[Entry]:
     yield Entry((*path, "bias"), (f"{name}bias",))
 
 
-def _resnet(module: layers.Resnet, path: Path, name: str) -> Iterator[Entry]:
+def _resnet(module: Resnet, path: Path, name: str) -> Iterator[Entry]:
     for i in range(2):
         yield from _norm((*path, f"block_{i}", "norm"), f"{name}block.blocks.0.blocks.{i}.0.")
         yield from _affine((*path, f"block_{i}", "conv"), f"{name}block.blocks.0.blocks.{i}.2.")
@@ -80,7 +87,7 @@ def _feed_forward(module: attention.FeedForward, path: Path, name: str) -> Itera
     yield from _affine((*path, "contract"), f"{name}blocks.0.block.blocks.2.")
 
 
-def _convnext(module: layers.ConvNeXtV2, path: Path, name: str) -> Iterator[Entry]:
+def _convnext(module: ConvNeXtV2, path: Path, name: str) -> Iterator[Entry]:
     name += "block.blocks.0."
     yield from _affine((*path, "depthwise"), f"{name}0.")
     yield from _norm((*path, "norm"), f"{name}1.")
@@ -139,7 +146,7 @@ def _encoder_resnet(path: Path, name: str) -> Iterator[Entry]:
     yield from _affine((*path, "skip"), f"{name}to_out.")
 
 
-def _encoder(module: encoders.Encoder1d, path: Path, name: str) -> Iterator[Entry]:
+def _encoder(module: Encoder1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _encoder_resnet((*path, "to_in", "resnet"), f"{name}to_in.block.")
     for i, count in enumerate(module.num_blocks):
         yield from _affine((*path, f"down_{i}", "downsample"), f"{name}downsamples.{i}.downsample.")
@@ -150,7 +157,7 @@ def _encoder(module: encoders.Encoder1d, path: Path, name: str) -> Iterator[Entr
         yield from _walk(bottleneck, (*path, f"bottlenecks_{i}"), f"{name}bottlenecks.{i}.")
 
 
-def _decoder(module: encoders.Decoder1d, path: Path, name: str) -> Iterator[Entry]:
+def _decoder(module: Decoder1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _affine((*path, "to_in"), f"{name}to_in.")
     for i, (count, factor) in enumerate(zip(module.num_blocks, module.factors, strict=True)):
         for j in range(count):
@@ -160,7 +167,7 @@ def _decoder(module: encoders.Decoder1d, path: Path, name: str) -> Iterator[Entr
     yield from _encoder_resnet((*path, "to_out"), f"{name}to_out.block.")
 
 
-def _autoencoder(module: encoders.AutoEncoder1d, path: Path, name: str) -> Iterator[Entry]:
+def _autoencoder(module: AutoEncoder1d, path: Path, name: str) -> Iterator[Entry]:
     module = module.bind({})
     yield from _walk(module.encoder, (*path, "encoder"), f"{name}encoder.")
     yield from _walk(module.decoder, (*path, "decoder"), f"{name}decoder.")
@@ -171,17 +178,17 @@ def _window(length: int, name: str) -> Iterator[Entry]:
     yield Entry((), (name,), constant=window.astype(np.float32))
 
 
-def _magnitude_encoder(module: encoders.ME1d, path: Path, name: str) -> Iterator[Entry]:
+def _magnitude_encoder(module: ME1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _encoder(module, path, name)
     yield from _window(module.stft.window_length or module.stft.n_fft, f"{name}stft.window")
 
 
-def _magnitude_autoencoder(module: encoders.MAE1d, path: Path, name: str) -> Iterator[Entry]:
+def _magnitude_autoencoder(module: MAE1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _autoencoder(module, path, name)
     yield from _window(module.stft.window_length or module.stft.n_fft, f"{name}stft.window")
 
 
-def _mel_encoder(module: encoders.MelE1d, path: Path, name: str) -> Iterator[Entry]:
+def _mel_encoder(module: MelE1d, path: Path, name: str) -> Iterator[Entry]:
     yield from _encoder(module, path, name)
     yield from _mel(module.mel, f"{name}mel.")
 
@@ -220,16 +227,16 @@ def _vocoder(model: models.DiffusionVocoder, path: Path, name: str) -> Iterator[
 
 
 _NAMES = {
-    layers.Resnet: _resnet,
-    layers.ConvNeXtV2: _convnext,
-    layers.Modulation: lambda m, path, name: _affine((*path, "to_scale_shift"), f"{name}blocks.0.block.blocks.0.1."),
-    layers.InjectChannels: lambda m, path, name: _affine((*path, "conv"), f"{name}block.blocks.0."),
-    layers.Downsample: lambda m, path, name: _affine(path, f"{name}block."),
-    layers.UpsampleNearest: lambda m, path, name: _affine((*path, "conv"), f"{name}block.1."),
-    layers.UpsampleTranspose: lambda m, path, name: _affine(path, f"{name}block.", layout="transposed"),
-    layers.SkipAdd: lambda m, path, name: iter(()),
-    layers.SkipConcat: lambda m, path, name: _affine((*path, "conv"), f"{name}blocks.0."),
-    layers.SkipModulate: lambda m, path, name: _affine((*path, "to_scale"), f"{name}blocks.0.1."),
+    Resnet: _resnet,
+    ConvNeXtV2: _convnext,
+    Modulation: lambda m, path, name: _affine((*path, "to_scale_shift"), f"{name}blocks.0.block.blocks.0.1."),
+    InjectChannels: lambda m, path, name: _affine((*path, "conv"), f"{name}block.blocks.0."),
+    Downsample: lambda m, path, name: _affine(path, f"{name}block."),
+    UpsampleNearest: lambda m, path, name: _affine((*path, "conv"), f"{name}block.1."),
+    UpsampleTranspose: lambda m, path, name: _affine(path, f"{name}block.", layout="transposed"),
+    SkipAdd: lambda m, path, name: iter(()),
+    SkipConcat: lambda m, path, name: _affine((*path, "conv"), f"{name}blocks.0."),
+    SkipModulate: lambda m, path, name: _affine((*path, "to_scale"), f"{name}blocks.0.1."),
     attention.Attention: _attention,
     attention.FeedForward: _feed_forward,
     unet.UNet: _unet,
@@ -237,12 +244,12 @@ _NAMES = {
     conditioning.ClassifierFreeGuidance: _guidance,
     conditioning.AppendChannels: _append,
     transforms.LearnedTransform: _learned_transform,
-    encoders.Encoder1d: _encoder,
-    encoders.Decoder1d: _decoder,
-    encoders.AutoEncoder1d: _autoencoder,
-    encoders.ME1d: _magnitude_encoder,
-    encoders.MAE1d: _magnitude_autoencoder,
-    encoders.MelE1d: _mel_encoder,
+    Encoder1d: _encoder,
+    Decoder1d: _decoder,
+    AutoEncoder1d: _autoencoder,
+    ME1d: _magnitude_encoder,
+    MAE1d: _magnitude_autoencoder,
+    MelE1d: _mel_encoder,
     models.DiffusionModel: _model,
     models.DiffusionAR: _autoregressive,
     models.DiffusionUpsampler: lambda m, path, name: _model(m.model, path, name),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import AutoEncoderConfig, BottleneckConfig, CoderConfig
-from ..errors import InputError
-from ..hub import read_json, read_safetensors, read_weights
-from .table import Entry
+from archijax.configs import AutoEncoderConfig, BottleneckConfig, CoderConfig
+from archijax.convert.table import Entry
+from archijax.errors import InputError
+from archijax.hub import read_json, read_safetensors, read_weights
 
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
 T5 = "blocks.0.transformer."  # where the text plugin holds its encoder

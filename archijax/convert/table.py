@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ..errors import InputError, listed
+from archijax.errors import InputError, listed
 
 Path = tuple[str, ...]
 

@@ -7,10 +7,17 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
-from .distributions import Discrete, LogitNormal, LogNormal, TimeDistribution, Uniform, stratified
-from .gaussian import GaussianProcess, Prediction, Spacing
-from .schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
+from archijax.diffusion.distributions import (
+    Discrete,
+    LogitNormal,
+    LogNormal,
+    TimeDistribution,
+    Uniform,
+    stratified,
+)
+from archijax.diffusion.gaussian import GaussianProcess, Prediction, Spacing
+from archijax.diffusion.schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
+from archijax.errors import InputError
 
 __all__ = [
     "BetaSchedule",

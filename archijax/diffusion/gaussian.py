@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
-from .distributions import TimeDistribution, Uniform
-from .schedules import Schedule, SigmaSchedule
+from archijax.diffusion.distributions import TimeDistribution, Uniform
+from archijax.diffusion.schedules import Schedule, SigmaSchedule
+from archijax.errors import InputError
 
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
 Spacing = Literal["linear", "cosine", "karras"]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
+from archijax.errors import InputError
 
 
 class Schedule(Protocol):

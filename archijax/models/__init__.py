@@ -1,12 +1,12 @@
 """Models: a net and what it is trained and used for, composed; each with the methods ``init`` and ``loss``."""
 
-from .autoencoder import AutoEncoder, MagnitudeAutoEncoder
-from .autoregressive import DiffusionAR
-from .diffusion import DiffusionModel, check_source, per_item, step_keys
-from .diffusion_autoencoder import DiffusionAE
-from .latent import LatentDiffusion
-from .upsampler import DiffusionUpsampler
-from .vocoder import DiffusionVocoder
+from archijax.models.autoencoder import AutoEncoder, MagnitudeAutoEncoder
+from archijax.models.autoregressive import DiffusionAR
+from archijax.models.diffusion import DiffusionModel, check_source, per_item, step_keys
+from archijax.models.diffusion_autoencoder import DiffusionAE
+from archijax.models.latent import LatentDiffusion
+from archijax.models.upsampler import DiffusionUpsampler
+from archijax.models.vocoder import DiffusionVocoder
 
 __all__ = [
     "AutoEncoder",

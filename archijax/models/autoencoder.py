@@ -14,15 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..audio.griffin_lim import griffin_lim, random_phase
-from ..audio.stft import to_polar
-from ..discriminator import Discriminator1d
-from ..encoders import AutoEncoder1d, MAE1d, log_magnitude
-from ..errors import InputError
-from ..initialize import initialize
-from ..layers import full
-from ..losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
-from .diffusion import per_item
+from archijax.audio.griffin_lim import griffin_lim, random_phase
+from archijax.audio.stft import to_polar
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import log_magnitude
+from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
+from archijax.errors import InputError
+from archijax.models.diffusion import per_item
+from archijax.nn.arrays import full
+from archijax.nn.initialize import initialize
 
 # Half way from the lowest magnitude to 1: in this unit the net's logarithms lie around zero, as it learns fastest.
 UNIT = FLOOR**0.5

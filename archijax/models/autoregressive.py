@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..diffusion import BetaSchedule, GaussianProcess, v_diffusion
-from ..errors import InputError
-from ..initialize import initialize
-from ..sampling import advance, begin
-from .diffusion import per_item
+from archijax.diffusion import BetaSchedule, GaussianProcess, v_diffusion
+from archijax.errors import InputError
+from archijax.models.diffusion import per_item
+from archijax.nn.initialize import initialize
+from archijax.sampling import advance, begin
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..diffusion import GaussianProcess, Spacing, stratified, v_diffusion
-from ..errors import InputError
-from ..initialize import initialize
-from ..layers import full
-from ..sampling import DDIM, Denoise, Guidance, Inpaint, Sampler, advance, begin, clamped, thresholded, windowed
+from archijax.diffusion import GaussianProcess, Spacing, stratified, v_diffusion
+from archijax.errors import InputError
+from archijax.nn.arrays import full
+from archijax.nn.initialize import initialize
+from archijax.sampling import (
+    DDIM,
+    Denoise,
+    Guidance,
+    Inpaint,
+    Sampler,
+    advance,
+    begin,
+    clamped,
+    thresholded,
+    windowed,
+)
 
 # What the model itself reads of a batch; everything else goes to the net.
 OWN = ("audio", "tokens", "token_mask")

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-from ..encoders import Encoder1d
-from ..errors import InputError
-from ..initialize import initialize
-from .diffusion import DiffusionModel, per_item
+from archijax.codecs.encoders import Encoder1d
+from archijax.errors import InputError
+from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.nn.initialize import initialize
 
 
 @dataclass(frozen=True, eq=False)

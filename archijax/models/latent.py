@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
-from .autoencoder import AutoEncoder
-from .diffusion import DiffusionModel, per_item
-from .diffusion_autoencoder import DiffusionAE
+from archijax.errors import InputError
+from archijax.models.autoencoder import AutoEncoder
+from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.models.diffusion_autoencoder import DiffusionAE
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from ..audio.resample import resample
-from ..errors import InputError
-from .diffusion import DiffusionModel
+from archijax.audio.resample import resample
+from archijax.errors import InputError
+from archijax.models.diffusion import DiffusionModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..audio.mel import MelSpectrogram
-from ..errors import InputError
-from ..layers import transposed_conv, uniform_init
-from .diffusion import DiffusionModel, per_item
+from archijax.audio.mel import MelSpectrogram
+from archijax.errors import InputError
+from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.nn.linear import transposed_conv, uniform_init
 
 PER_ITEM = {"tokens", "token_mask", "embedding", "features"}
 

@@ -1,10 +1,18 @@
 """Sampling: steps from noise towards sound, the loop that runs them, guidance and editing."""
 
-from .editing import Inpaint, slerp
-from .guidance import Guidance, clamped, thresholded
-from .loop import State, advance, begin, sample
-from .steps import DDIM, DDPM, SAMPLERS, Denoise, DPMSolverPP, Heun, Sampler
-from .windows import windowed
+from archijax.sampling.editing import Inpaint, slerp
+from archijax.sampling.guidance import Guidance, clamped, thresholded
+from archijax.sampling.loop import State, advance, begin, sample
+from archijax.sampling.steps import (
+    DDIM,
+    DDPM,
+    SAMPLERS,
+    Denoise,
+    DPMSolverPP,
+    Heun,
+    Sampler,
+)
+from archijax.sampling.windows import windowed
 
 __all__ = [
     "DDIM",

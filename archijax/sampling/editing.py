@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
-from .steps import DDIM, Sampler, renoised
+from archijax.errors import InputError
+from archijax.sampling.steps import DDIM, Sampler, renoised
 
 
 @jax.tree_util.register_dataclass

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..diffusion import GaussianProcess
-from ..errors import InputError
-from .steps import Denoise
+from archijax.diffusion import GaussianProcess
+from archijax.errors import InputError
+from archijax.sampling.steps import Denoise
 
 
 @jax.tree_util.register_dataclass

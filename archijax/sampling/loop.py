@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..diffusion import GaussianProcess
-from ..errors import InputError
-from .invariants import hoisted
-from .steps import DDIM, Denoise, Sampler
+from archijax.diffusion import GaussianProcess
+from archijax.errors import InputError
+from archijax.sampling.invariants import hoisted
+from archijax.sampling.steps import DDIM, Denoise, Sampler
 
 
 @jax.tree_util.register_dataclass

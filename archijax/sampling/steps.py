@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import jax
 import jax.numpy as jnp
 
-from ..diffusion import GaussianProcess
-from ..errors import InputError
+from archijax.diffusion import GaussianProcess
+from archijax.errors import InputError
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """(x [b, ...], t [b]) -> the prediction that the process names, [b, ...]."""

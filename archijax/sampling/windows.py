@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import InputError
-from .steps import Denoise
+from archijax.errors import InputError
+from archijax.sampling.steps import Denoise
 
 
 def windowed(

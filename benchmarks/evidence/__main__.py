@@ -15,7 +15,7 @@ import tyro
 import archijax as aj
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.config import KINDS
+from archijax.configs import KINDS
 from archijax.errors import InputError
 from benchmarks.evidence import speech
 from benchmarks.evidence.autoencoders import magnitude, wave

@@ -7,9 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from archijax.audio.stft import from_polar, to_polar
-from archijax.encoders import log_magnitude
-from archijax.losses import FLOOR
-from benchmarks.evidence.clips import Case, Rows, clips, judged, resampled, untrained
+from archijax.codecs.encoders import log_magnitude
+from archijax.codecs.losses import FLOOR
+from benchmarks.evidence.clips import (
+    Case,
+    Rows,
+    clips,
+    judged,
+    resampled,
+    untrained,
+)
 
 
 def wave(case: Case) -> tuple[Rows, dict[str, bool]]:

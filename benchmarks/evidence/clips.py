@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archijax import metrics
-from archijax.audio import files
+from archijax.audio import files, metrics
 from archijax.audio.resample import resample
-from archijax.config import example_batch
+from archijax.configs import example_batch
 from sample.model import Loaded
 
 BATCH = 8

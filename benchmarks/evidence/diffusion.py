@@ -8,7 +8,15 @@ import numpy as np
 
 from archijax.audio.griffin_lim import mel_to_audio
 from archijax.audio.stft import STFT
-from benchmarks.evidence.clips import Case, Rows, clips, judged, lower, resampled, untrained
+from benchmarks.evidence.clips import (
+    Case,
+    Rows,
+    clips,
+    judged,
+    lower,
+    resampled,
+    untrained,
+)
 from sample.model import Loaded
 
 CROPS = 8  # of each file

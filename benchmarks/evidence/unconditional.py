@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from archijax.metrics import kernel_distance, log_mel_embedding
+from archijax.audio.metrics import kernel_distance, log_mel_embedding
 from benchmarks.evidence.clips import Case, Rows, clips
 from sample.generation import generate
 
@@ -13,8 +13,8 @@ STEPS = (5, 15, 50, 200)
 def unconditional(case: Case) -> tuple[Rows, dict[str, bool]]:
     """(table, no promises) of a model without text: the distance of its sounds from held-out ones, DDIM at any steps.
 
-    It is 1000 times the kernel distance of log-mel embeddings (:func:`archijax.metrics.log_mel_embedding`) from every
-    second held-out piece. The other pieces are the yardstick.
+    It is 1000 times the kernel distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`) from
+    every second held-out piece. The other pieces are the yardstick.
     """
     loaded = case.loaded
     rate, pieces = loaded.config.sample_rate, list(clips(loaded, case.heldout))

@@ -17,16 +17,16 @@ import archijax as aj
 from archijax import convert
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
-from archijax.bottlenecks import TanhBottleneck
-from archijax.encoders import ME1d
-from archijax.t5 import T5Config, T5Encoder
-from archijax.t5 import from_torch as t5_from_torch
-from archijax.t5 import to_torch as t5_to_torch
+from archijax.codecs.bottlenecks import TanhBottleneck
+from archijax.codecs.encoders import ME1d
+from archijax.convert.t5 import from_torch as t5_from_torch
+from archijax.convert.t5 import to_torch as t5_to_torch
+from archijax.nn.t5 import T5Config, T5Encoder
+from archijax.training.compiling import compiling
 from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.draws import drawn
 from benchmarks.speed.profile import costs
 from benchmarks.speed.serve import Job, serve
-from train.parallel import compiling
 
 
 def build(case: Case, dtype: str = "float32", attention: str | None = None) -> Any:
@@ -99,9 +99,9 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"version": f"jax {jax.__version__}"}
     if case.work == "training":
-        from train.optimizer import EmaConfig, OptimizerConfig, direction, schedule
-        from train.state import TrainState
-        from train.step import make_train_step
+        from archijax.training.optimizer import EmaConfig, OptimizerConfig, direction, schedule
+        from archijax.training.state import TrainState
+        from archijax.training.step import make_train_step
 
         own = OptimizerConfig()
         step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())

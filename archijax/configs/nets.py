@@ -9,7 +9,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ..bottlenecks import (
+from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
     Bottleneck,
     NoiserBottleneck,
@@ -17,9 +17,10 @@ from ..bottlenecks import (
     VariationalBottleneck,
     VectorQuantizer,
 )
-from ..errors import InputError
-from ..t5 import T5Config, load_t5_config
-from ..transforms import LearnedTransform, Patching, STFTTransform
+from archijax.convert.t5 import load_t5_config
+from archijax.errors import InputError
+from archijax.nn.t5 import T5Config
+from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 
 
 def positive(config: Any, owner: str, *names: str) -> None:
@@ -153,7 +154,7 @@ class TextConfig:
     def load_tokenizer(self) -> Any:
         """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
         # Takes seconds to import, and building a model does not need it.
-        from ..text import load_tokenizer
+        from archijax.text import load_tokenizer
 
         return load_tokenizer(self.tokenizer, learned=self.learned)
 

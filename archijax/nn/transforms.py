@@ -7,17 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .audio.stft import STFT, from_polar, to_polar
-from .conditioning import Wrapper
-from .errors import InputError
-from .layers import (
-    fold,
-    full,
-    pad_positions,
-    strided_conv,
-    transposed_conv,
-    unfold,
-)
+from archijax.audio.stft import STFT, from_polar, to_polar
+from archijax.errors import InputError
+from archijax.nn.arrays import full
+from archijax.nn.conditioning import Wrapper
+from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_conv, unfold
 
 
 def _check_length(x: jax.Array, multiple: int, what: str) -> None:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from archijax.compiler import row_major, written
-from train.optimizer import EmaConfig, average, norm
-from train.state import TrainState, part, restricted
+from archijax.training.optimizer import EmaConfig, average, norm
+from archijax.training.state import TrainState, part, restricted
 
 
 def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, count: int) -> jax.Array:

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import InputError
-from .layers import Linear, full
-from .t5 import T5Encoder
+from archijax.errors import InputError
+from archijax.nn.arrays import full
+from archijax.nn.linear import Linear
+from archijax.nn.t5 import T5Encoder
 
 
 class Wrapper(nn.Module):
@@ -173,7 +174,7 @@ class TextConditioning(Wrapper):
     """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
 
     Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]``; by default one of T5-base's size, whose
-    weights :func:`archijax.t5.load_t5` reads.
+    weights :func:`archijax.convert.t5.load_t5` reads.
     """
 
     embedder: nn.Module = field(default_factory=T5Encoder)

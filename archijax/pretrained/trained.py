@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoints import restore_weights, steps
-from .config import KINDS, from_dict
-from .errors import InputError
-from .hub import is_hub_name
-from .pretrained import Facts, Pretrained, from_pretrained
+from archijax.configs import KINDS, from_dict
+from archijax.errors import InputError
+from archijax.hub import is_hub_name
+from archijax.pretrained.folder import Facts, Pretrained, from_pretrained
+from archijax.training.checkpoints import restore_weights, steps
 
 
 def load_trained(name: str | Path, kinds: Sequence[str] | None = None) -> Pretrained:

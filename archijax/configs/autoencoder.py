@@ -8,14 +8,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from ..audio.stft import STFT
-from ..discriminator import Discriminator1d
-from ..encoders import AutoEncoder1d, Encoder1d, MAE1d
-from ..errors import InputError
-from ..losses import WINDOWS
-from ..models import AutoEncoder, MagnitudeAutoEncoder
-from .example import example_batch
-from .nets import BottleneckConfig, CoderConfig, positive
+from archijax.audio.stft import STFT
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import Encoder1d
+from archijax.codecs.losses import WINDOWS
+from archijax.configs.example import example_batch
+from archijax.configs.nets import BottleneckConfig, CoderConfig, positive
+from archijax.errors import InputError
+from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
 
 @dataclass(frozen=True)

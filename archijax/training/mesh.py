@@ -11,8 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from archijax.compiler import compiler_options
 from archijax.errors import InputError
-from train.config import TrainConfig
-from train.parallel import SMALL, Pmap, check_divides
+from archijax.training.pmap import SMALL, check_divides
 
 DATA, FSDP = "data", "fsdp"
 
@@ -103,13 +102,6 @@ class MeshParallel:
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
-
-
-def spread(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """Where a run's steps are taken, as its settings say. Raises InputError for numbers that do not divide."""
-    if config.parallel == "mesh":
-        return MeshParallel(config.batch_size, config.fsdp, accumulate=config.accumulate, devices=devices)
-    return Pmap(config.batch_size, accumulate=config.accumulate, devices=devices)
 
 
 def _whole(leaf: jax.Array) -> np.ndarray:

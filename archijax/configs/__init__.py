@@ -1,10 +1,17 @@
 """Model configurations: frozen dataclasses that build a model, and their form in config.json."""
 
-from .autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
-from .diffusion import DiffusionAEConfig, DiffusionConfig, EncoderConfig, LatentConfig, UpsamplerConfig, VocoderConfig
-from .example import example_batch
-from .kinds import KINDS, from_dict, to_dict
-from .nets import (
+from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.diffusion import (
+    DiffusionAEConfig,
+    DiffusionConfig,
+    EncoderConfig,
+    LatentConfig,
+    UpsamplerConfig,
+    VocoderConfig,
+)
+from archijax.configs.example import example_batch
+from archijax.configs.kinds import KINDS, from_dict, to_dict
+from archijax.configs.nets import (
     BottleneckConfig,
     CoderConfig,
     LearnedTransformConfig,

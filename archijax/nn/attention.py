@@ -14,8 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from .errors import InputError
-from .layers import LayerNorm, Linear, Weight, full, halves
+from archijax.errors import InputError
+from archijax.nn.arrays import full, halves
+from archijax.nn.linear import Linear, Weight
+from archijax.nn.norms import LayerNorm
 
 _portable = contextvars.ContextVar("portable", default=False)
 

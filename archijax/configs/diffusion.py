@@ -11,17 +11,25 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ..audio.mel import MelSpectrogram
-from ..audio.stft import STFT
-from ..conditioning import AppendChannels
-from ..diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
-from ..encoders import Encoder1d, ME1d, MelE1d
-from ..errors import InputError
-from ..models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
-from ..t5 import T5Encoder, load_t5
-from ..unet import UNetV0
-from .autoencoder import AutoEncoderConfig
-from .nets import BottleneckConfig, CoderConfig, TextConfig, TransformConfig, UNetConfig, positive
+from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import STFT
+from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
+from archijax.configs.autoencoder import AutoEncoderConfig
+from archijax.configs.nets import (
+    BottleneckConfig,
+    CoderConfig,
+    TextConfig,
+    TransformConfig,
+    UNetConfig,
+    positive,
+)
+from archijax.convert.t5 import load_t5
+from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from archijax.errors import InputError
+from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
+from archijax.nn.conditioning import AppendChannels
+from archijax.nn.t5 import T5Encoder
+from archijax.nn.unet_v0 import UNetV0
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .errors import InputError
-from .layers import Conv, full
+from archijax.errors import InputError
+from archijax.nn.arrays import full
+from archijax.nn.linear import Conv
 
 
 class Bottleneck(nn.Module):

@@ -9,7 +9,7 @@ import optax
 
 from archijax.compiler import written
 from archijax.errors import require
-from train.parallel import SMALL
+from archijax.training.pmap import SMALL
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import types
 import typing
 from typing import Any, Literal
 
-from ..errors import InputError
-from .autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
-from .diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
+from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
+from archijax.errors import InputError
 
 KINDS: dict[str, type] = {
     "diffusion": DiffusionConfig,

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from .errors import InputError
-from .layers import full
-from .losses import feature_matching_loss, hinge_discriminator_loss, hinge_generator_loss
+from archijax.codecs.losses import feature_matching_loss, hinge_discriminator_loss, hinge_generator_loss
+from archijax.errors import InputError
+from archijax.nn.arrays import full
 
 
 class Discriminator1d(nn.Module):

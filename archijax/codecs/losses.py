@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from .audio.mel import mel_filters
-from .audio.stft import STFT
-from .errors import InputError
-from .layers import full
+from archijax.audio.mel import mel_filters
+from archijax.audio.stft import STFT
+from archijax.errors import InputError
+from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
 FLOOR = 1e-5  # of a magnitude whose logarithm is taken: white noise at about -100 dB of full scale

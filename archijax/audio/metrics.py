@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .audio.mel import mel_filters
-from .audio.stft import STFT
-from .errors import InputError
-from .losses import WINDOWS, multi_resolution_stft_loss
+from archijax.audio.mel import mel_filters
+from archijax.audio.stft import STFT
+from archijax.codecs.losses import WINDOWS, multi_resolution_stft_loss
+from archijax.errors import InputError
 
 SILENCE = -100.0  # dB of a full-scale sine, where levels end: the difference of two quieter sounds is not heard
 BANDS = 64
@@ -93,7 +93,7 @@ def paired_log_spectral_distance(estimate: np.ndarray, reference: np.ndarray, n_
 def multi_resolution_stft_distance(
     estimate: np.ndarray, reference: np.ndarray, windows: Sequence[int] = WINDOWS
 ) -> np.ndarray:
-    """The value [n] of :func:`archijax.losses.multi_resolution_stft_loss` for each item; its mean is that loss.
+    """The value [n] of :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each item; its mean is that loss.
 
     Args:
         estimate, reference: [n, time, channels], time longer than half the longest window.

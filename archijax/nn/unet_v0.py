@@ -1,0 +1,139 @@
+"""The U-Net of audio-diffusion-pytorch: one call that builds blocks, items and conditioning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from archijax.errors import InputError
+from archijax.nn.attention import Attention, CrossAttention
+from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TextConditioning, TimeConditioning
+from archijax.nn.items import (
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipConcat,
+    SkipModulate,
+)
+from archijax.nn.resampling import Downsample, UpsampleNearest
+from archijax.nn.unet import Block, UNet
+
+
+def UNetV0(
+    *,
+    channels: Sequence[int],
+    factors: Sequence[int],
+    items: Sequence[int],
+    attentions: Sequence[int] | None = None,
+    cross_attentions: Sequence[int] | None = None,
+    context_channels: Sequence[int] | None = None,
+    attention_features: int | None = None,
+    attention_heads: int | None = None,
+    embedding_features: int | None = None,
+    resnet_groups: int = 8,
+    use_modulation: bool = True,
+    modulation_features: int = 1024,
+    embedding_max_length: int | None = None,
+    use_time_conditioning: bool = True,
+    use_embedding_cfg: bool = False,
+    use_embedding_features: bool = False,
+    use_text_conditioning: bool = False,
+    text_embedder: nn.Module | None = None,
+    out_channels: int | None = None,
+    attention_implementation: str | None = None,
+    remat: bool = False,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
+    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``; input channels and dimensions follow x.
+
+    Args:
+        channels, factors, items: per depth, outermost first: channels, downsampling, and how often the group of items
+            (resnet, modulation, injected channels, attention, cross-attention) is repeated.
+        attentions, cross_attentions: per depth, how many of each stand in a group; 0 by default.
+        context_channels: per depth, channels injected from ``channels=``; 0 by default.
+        attention_features, attention_heads: features of a head, and heads.
+        embedding_features: features of the embedding that cross-attention reads; checked at the first call.
+        use_modulation: features modulate items and skips; else skips are concatenated.
+        modulation_features: width of the features.
+        use_time_conditioning: features are made from ``time``.
+        use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
+        use_embedding_features: the mean of the embedding is added to the features.
+        use_text_conditioning: the net takes ``tokens=`` and ``token_mask=``.
+        text_embedder: what embeds them, ``(tokens, mask) -> [b, n, embedding_features]``; T5-base by default.
+        out_channels: of the result; None: as many as x has.
+        attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
+
+    Raises:
+        InputError: lists of different lengths, groups that do not divide channels, or settings that lack another.
+    """
+    depths = len(channels)
+    per_depth = {
+        "channels": channels,
+        "factors": factors,
+        "items": items,
+        "attentions": attentions or (0,) * depths,
+        "cross_attentions": cross_attentions or (0,) * depths,
+        "context_channels": context_channels or (0,) * depths,
+    }
+    for name, values in per_depth.items():
+        if len(values) != depths:
+            raise InputError(f"{name} has {len(values)} entries and channels has {depths}: both need one per depth")
+        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
+            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
+    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: it must be at least 1")
+    for width in channels:
+        if width % resnet_groups:
+            raise InputError(
+                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
+            )
+    if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
+        for name, value in (
+            ("attention_features", attention_features),
+            ("attention_heads", attention_heads),
+        ):
+            if not value:
+                raise InputError(f"attention needs {name}, found {value}: give a positive number")
+    if any(per_depth["cross_attentions"]) and not embedding_features:
+        raise InputError(f"cross-attention needs embedding_features, found {embedding_features}")
+    if use_time_conditioning and not use_modulation:
+        raise InputError("use_time_conditioning needs use_modulation=True, found False: time enters by modulation")
+    if use_embedding_cfg and not embedding_max_length:
+        raise InputError(f"use_embedding_cfg needs embedding_max_length, found {embedding_max_length}")
+
+    attention = dict(
+        head_features=attention_features,
+        num_heads=attention_heads,
+        implementation=attention_implementation,
+        dtype=dtype,
+    )
+    blocks = []
+    for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
+        group = [Resnet(resnet_groups, dtype=dtype)]
+        group += [Modulation(dtype=dtype)] * use_modulation
+        group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
+        group += [Attention(**attention)] * selfs if selfs else []
+        group += [CrossAttention(**attention, embedding_features=embedding_features)] * crosses if crosses else []
+        blocks.append(Block(width, factor, items=tuple(group * repeats)))
+    net: nn.Module = UNet(
+        blocks=tuple(blocks),
+        out_channels=out_channels,
+        downsample=Downsample(dtype=dtype),
+        upsample=UpsampleNearest(dtype=dtype),
+        skip=SkipModulate(dtype=dtype) if use_modulation else SkipConcat(dtype=dtype),
+        remat=remat,
+        dtype=dtype,
+    )
+    if use_embedding_features:
+        net = EmbeddingFeatures(net)
+    if use_embedding_cfg:
+        net = ClassifierFreeGuidance(net, max_length=embedding_max_length, features=embedding_features)
+    if use_text_conditioning:
+        net = TextConditioning(net, **({} if text_embedder is None else {"embedder": text_embedder}))
+    if use_time_conditioning:
+        net = TimeConditioning(net, features=modulation_features)
+    return net

@@ -1,0 +1,5 @@
+"""Models as folders to share, and where their folders are: here, in a training run, or on the Hugging Face hub."""
+
+from archijax.pretrained.folder import Facts, Pretrained, from_pretrained, save_pretrained
+
+__all__ = ["Facts", "Pretrained", "from_pretrained", "save_pretrained"]
