@@ -167,7 +167,15 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
 
     @functools.partial(
         jax.jit,
-        static_argnames=("sampler", "spacing", "strength", "clamp", "num_resamples", "masked", "return_estimates"),
+        static_argnames=(
+            "sampler",
+            "timestep_spacing",
+            "strength",
+            "clamp",
+            "num_resamples",
+            "masked",
+            "return_estimates",
+        ),
     )
     def sample(keys, guidance=1.0, source=None, negative=None, masked=False, **settings):
         return model.sample(
@@ -176,7 +184,7 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
         )  # fmt: skip
 
     plain = sample(keys)
-    for settings in ({"sampler": aj.DPMSolverPP(stochastic=True), "spacing": "karras"}, {"clamp": 0.01}):
+    for settings in ({"sampler": aj.DPMSolverPP(stochastic=True), "timestep_spacing": "karras"}, {"clamp": 0.01}):
         found = sample(keys, **settings)
         assert np.isfinite(found).all()
         assert float(jnp.abs(found - plain).max()) > 1e-3

@@ -121,8 +121,8 @@ class DiffusionConfig:
             stratified=self.stratified,
             embedder=embedder,
             pretrained=pretrained,
-            learned=0 if self.text is None else len(self.text.learned),
-            embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
+            num_placeholders=0 if self.text is None else len(self.text.placeholder_tokens),
+            cond_drop_prob=0.0 if self.text is None else self.text.cond_drop_prob,
         )
 
 

@@ -14,7 +14,6 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,24 +32,10 @@ from archijax.hub import (
     read_weights,
 )
 from archijax.pretrained.card import card
+from archijax.pretrained.facts import Facts, names_encoder
 
 # Where a text encoder that the configuration names has its place among the variables.
 ENCODER = ("frozen", "embedder")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of how a model was trained.
-
-    Attributes:
-        loudness: root mean square in dBFS that the sounds were brought to, or None: as they were.
-        step: steps taken, or None.
-        metrics: the last figures of the training by name, finite.
-    """
-
-    loudness: float | None = None
-    step: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pretrained(NamedTuple):
@@ -95,7 +80,7 @@ def save_pretrained(
     settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
     _read_facts({**settings}, "facts")
     tensors = flatten_dict(dict(variables), sep=".")
-    if _names_encoder(config):
+    if names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
     _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
     with whole_folder(folder) as unfinished:
@@ -127,7 +112,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     try:
         config = from_dict(settings["model"])
         # Of a stranger's model: it must not have folders of this machine read.
-        if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
+        if names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
             raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
         model = config.build()
         expected = _expected(config, model)
@@ -140,7 +125,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
-    if _names_encoder(config):
+    if names_encoder(config):
         from archijax.convert.t5 import load_t5
 
         variables["frozen"] = {**variables["frozen"], ENCODER[1]: load_t5(config.text.tokenizer)[1]}
@@ -173,11 +158,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _names_encoder(config: Any) -> bool:
-    text = getattr(config, "text", None)
-    return text is not None and text.tokenizer != "bytes"
-
-
 def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every tensor that a folder holds, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -185,7 +165,7 @@ def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {
         ".".join(path): leaf
         for path, leaf in flat.items()
-        if not (_names_encoder(config) and path[: len(ENCODER)] == ENCODER)
+        if not (names_encoder(config) and path[: len(ENCODER)] == ENCODER)
     }
 
 
