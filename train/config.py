@@ -88,16 +88,16 @@ class TrainConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
         require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
         for name in ("sample_rate", "channels", "length"):
-            ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
-            if theirs is not None and ours != theirs:
+            ours, theirs = getattr(self.data, name), getattr(self.model, name)
+            if ours != theirs:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
-        if self.autoencoder is not None and not hasattr(self.model, "autoencoder"):
+        if self.autoencoder is not None and self.model.autoencoder is None:
             raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
-        if getattr(self.model, "text", None) is None and self.data.prompt is not None:
+        if self.model.text is None and self.data.prompt is not None:
             raise InputError(
                 f"data.prompt is {self.data.prompt!r}, but the model has no text conditioning: leave it out."
             )
-        if getattr(self.model, "text", None) is None and any(self.sample_prompts):
+        if self.model.text is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
             )

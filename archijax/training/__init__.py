@@ -1,0 +1,28 @@
+"""Training as pure functions: a state of arrays, a step, and where it runs. `train/` is the program around them.
+
+    devices = Pmap(batch_size=8)
+    optimizer = adamw(OptimizerConfig(learning_rate=1e-3))
+    state = devices.put_state(TrainState.create(model, model.init(key, batch), optimizer))
+    step = devices.compile(make_train_step(model, optimizer, axis=devices.axis))
+    state, metrics = step(state, devices.put_batch(batch), root_key)
+"""
+
+from archijax.keys import item_keys
+from archijax.training.checkpoints import Checkpoints
+from archijax.training.mesh import MeshParallel
+from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw
+from archijax.training.pmap import Pmap
+from archijax.training.state import TrainState
+from archijax.training.step import make_train_step
+
+__all__ = [
+    "Checkpoints",
+    "EmaConfig",
+    "MeshParallel",
+    "OptimizerConfig",
+    "Pmap",
+    "TrainState",
+    "adamw",
+    "item_keys",
+    "make_train_step",
+]
