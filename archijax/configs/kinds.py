@@ -59,10 +59,10 @@ def _read(wanted: Any, value: Any, name: str) -> Any:
         if value is None and type(None) in args:
             return None
         kinds = [arg for arg in args if arg is not type(None)]
-        # Of several configurations the one that has all these settings.
-        settings = value.keys() if isinstance(value, dict) else {None}
-        fitting = [kind for kind in kinds if settings <= {f.name for f in dataclasses.fields(kind)}]
-        return _read((fitting or kinds)[0], value, name)
+        if isinstance(value, dict):
+            # Of several configurations the one that has all these settings.
+            kinds = [kind for kind in kinds if value.keys() <= {f.name for f in dataclasses.fields(kind)}] or kinds
+        return _read(kinds[0], value, name)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(args[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value in args:
