@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from archijax.configs import to_dict
-from archijax.pretrained.facts import Facts, names_encoder
+from archijax.pretrained.facts import Facts
 
 
 def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
@@ -39,7 +39,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
             f"trained on {seconds:.3g} s at a time.",
             *(
                 ["", f"Its text encoder is `{text.tokenizer}`, which is loaded by that name."]
-                if names_encoder(config)
+                if text is not None and text.is_pretrained
                 else []
             ),
             "",

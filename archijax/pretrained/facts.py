@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,3 @@ class Facts:
     loudness: float | None = None
     step: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def names_encoder(config: Any) -> bool:
-    """Whether a configuration names a pretrained text encoder, which lies elsewhere."""
-    return config.text is not None and config.text.tokenizer != "bytes"

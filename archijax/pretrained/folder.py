@@ -32,7 +32,7 @@ from archijax.hub import (
     read_weights,
 )
 from archijax.pretrained.card import card
-from archijax.pretrained.facts import Facts, names_encoder
+from archijax.pretrained.facts import Facts
 
 # Where a text encoder that the configuration names has its place among the variables.
 ENCODER = ("frozen", "embedder")
@@ -80,7 +80,7 @@ def save_pretrained(
     settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
     _read_facts({**settings}, "facts")
     tensors = flatten_dict(dict(variables), sep=".")
-    if names_encoder(config):
+    if _names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
     _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
     with whole_folder(folder) as unfinished:
@@ -112,7 +112,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     try:
         config = from_dict(settings["model"])
         # Of a stranger's model: it must not have folders of this machine read.
-        if names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
+        if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
             raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
         model = config.build()
         expected = _expected(config, model)
@@ -125,10 +125,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
-    if names_encoder(config):
-        from archijax.convert.t5 import load_t5
-
-        variables["frozen"] = {**variables["frozen"], ENCODER[1]: load_t5(config.text.tokenizer)[1]}
+    variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
     return Pretrained(config, model, variables, facts)
 
 
@@ -158,6 +155,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
+def _names_encoder(config: Any) -> bool:
+    return config.text is not None and config.text.is_pretrained
+
+
 def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every tensor that a folder holds, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -165,7 +166,7 @@ def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {
         ".".join(path): leaf
         for path, leaf in flat.items()
-        if not (names_encoder(config) and path[: len(ENCODER)] == ENCODER)
+        if not (_names_encoder(config) and path[: len(ENCODER)] == ENCODER)
     }
 
 
