@@ -10,6 +10,7 @@ from typing import Literal
 import grain
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio import files
 from archijax.audio.loudness import gain
 from archijax.errors import InputError
@@ -65,7 +66,7 @@ class Sounds:
 
     def positions(self, entry: Entry) -> int:
         """Positions in a file, between which random crops lie."""
-        return -(-entry.frames * self.config.sample_rate // entry.sample_rate)
+        return ceil_div(entry.frames * self.config.sample_rate, entry.sample_rate)
 
     def read(self, entry: Entry, start: int) -> np.ndarray:
         """Float32 [length, channels] from a position of a file on. Raises InputError if it cannot be read."""

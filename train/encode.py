@@ -98,7 +98,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         OSError: `out` cannot be written.
     """
     out = Path(out)
-    if not hasattr(config.model, "autoencoder"):
+    if config.model.autoencoder is None:
         raise InputError("Only a latent model has an autoencoder to encode with: give the config of one.")
     if config.autoencoder is None:
         raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder.")
@@ -114,7 +114,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     facts["weights"] = fingerprint(weights)
     model = config.model.build()
     if texts:
-        encoder = model.model.pretrained()
+        encoder = config.model.load_frozen()["embedder"]
         facts["texts"]["weights"] = fingerprint(encoder)
     for record in records(out):
         check_settings(out, facts["settings"], record["settings"])

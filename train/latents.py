@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from archijax.arithmetic import ceil_div
 from archijax.atomic import replacing
 from archijax.configs import to_dict
 from archijax.errors import InputError, listed
@@ -44,8 +45,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 def uses_texts(config: TrainConfig) -> bool:
     """Whether a model can use stored embeddings of texts: it reads text, and training does not change how."""
-    text = getattr(config.model, "text", None)
-    return text is not None and text.tokenizer != "bytes" and not text.placeholder_tokens
+    text = config.model.text
+    return text is not None and text.is_pretrained and not text.placeholder_tokens
 
 
 def text_settings(config: TrainConfig) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
 
     Raises InputError for a model that cannot use them.
     """
-    text = getattr(config.model, "text", None)
+    text = config.model.text
     if not uses_texts(config):
         reason = "the model reads no text"
         if text is not None:
@@ -121,7 +122,7 @@ class Latents:
 
     def __init__(self, folder: str | Path, config: TrainConfig):
         self.folder, self.config = Path(folder), config.data
-        if not hasattr(config.model, "autoencoder"):
+        if config.model.autoencoder is None:
             raise InputError(f"{folder} holds latents, which only a latent model trains on: give a folder of sounds.")
         found = records(self.folder)
         for record in found:
@@ -168,8 +169,8 @@ class Latents:
 
     def positions(self, entry: Entry) -> int:
         """Frames of a file's latents that are not of the silence after it."""
-        samples = -(-entry.frames * self.config.sample_rate // entry.sample_rate)
-        frames = -(-samples * self.length // self.config.length)
+        samples = ceil_div(entry.frames * self.config.sample_rate, entry.sample_rate)
+        frames = ceil_div(samples * self.length, self.config.length)
         return min(frames, int(self._counts[entry.path]) * self.length)
 
     def read(self, entry: Entry, start: int) -> np.ndarray:

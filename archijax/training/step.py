@@ -13,7 +13,7 @@ from archijax.compiler import row_major, written
 from archijax.contract import Batch, Loss, Metrics, Model, Variables
 from archijax.keys import item_keys
 from archijax.training.losses import Names, losses, over_axis, select
-from archijax.training.optimizer import EmaConfig, ema_update, norm
+from archijax.training.optimizer import EmaConfig, ema_update, global_norm, skipping
 from archijax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
@@ -47,7 +47,7 @@ def make_train_step(
     optimizer's state has it; the loss and grad_norm of the losses after the first end in the names of their
     parameters, as in loss_discriminator.
     """
-    model, ema, optimizer = over_axis(model, axis), ema or EmaConfig(), optax.with_extra_args_support(optimizer)
+    model, ema, optimizer = over_axis(model, axis), ema or EmaConfig(), skipping(optimizer)
 
     def train_step(state: TrainState, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Metrics]:
         count = jax.tree.leaves(batch)[0].shape[0]
@@ -55,18 +55,15 @@ def make_train_step(
         keys = item_keys(root_key, state.step, first, count)
         variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
         for opt_state, (loss, names) in zip(state.opt_state, losses(model, trainable), strict=True):
-            old = select(variables["params"], names)
             (value, more, grads), new_state = _gradients(
                 loss, names, variables, keys, batch, axis, grad_accumulation_steps
             )
             if not sharded:  # on a mesh XLA would make them whole for it
                 grads = jax.tree.map(row_major, grads)
-            grad_norm = norm(grads)
+            grad_norm = global_norm(grads)
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
-            with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix types
-                updates, opt_state = optimizer.update(
-                    grads, opt_state, old, finite=finite, norm=grad_norm, step=state.step
-                )
+            old = select(variables["params"], names)
+            updates, opt_state = optimizer.update(grads, opt_state, old, finite=finite, grad_norm=grad_norm)
             moved = optax.apply_updates(old, updates)
             params = moved if names is None else {**variables["params"], **moved}
             suffix = "_".join(["", *names]) if opt_states else ""
@@ -119,9 +116,12 @@ def _gradients(
 def _advanced(
     state: TrainState, variables: Variables, opt_state: tuple, finite: jax.Array, ema: EmaConfig
 ) -> TrainState:
-    """The state after a step that led to these variables; but for its counts what it was, where it is not finite."""
-    new, old = (variables["params"], variables["state"], opt_state), (state.params, state.state, state.opt_state)
-    params, new_state, opt_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
+    """The state after a step that led to these variables; but for its counts what it was where one is not finite."""
+    new, old = (variables["params"], variables["state"]), (state.params, state.state)
+    params, new_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
+    if len(opt_state) > 1:
+        # The first has not seen whether the losses after it are finite.
+        opt_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), opt_state, state.opt_state)
     return state.replace(
         step=state.step + 1,
         skipped=state.skipped + (1 - finite.astype(jnp.int32)),
