@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from archijax.errors import InputError
 
-
 # Draws beside the main one of a key, which uses the key itself. Of an item's key:
 SAMPLER_NOISE = 1  # what samplers add; the main draw is what sampling starts from
 DECODER_NOISE = 2  # what a diffusion decoder of the item's latents starts from

@@ -37,11 +37,15 @@ import jax.numpy as jnp
 from nets import AUTOENCODER
 
 from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
 from train.config import DataConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(ModelConfig):
+    sample_rate: int = 8000
+    channels: int = 1
+    length: int = 64
     autoencoder: Any = AUTOENCODER
 
     def build(self):
@@ -55,8 +59,8 @@ KINDS["toy"] = ToyConfig
 class Toy:
     autoencoder: Any
 
-    def init(self, key, batch):
-        frozen = {"autoencoder": self.autoencoder.init(key, {"audio": batch["audio"]})}
+    def init(self, key, batch, frozen=None):
+        frozen = frozen or {"autoencoder": self.autoencoder.init(key, {"audio": batch["audio"]})}
         return {"params": {"mean": jnp.zeros(batch["latent"].shape[-1])}, "frozen": frozen}
 
     def loss(self, variables, keys, batch):

@@ -34,13 +34,15 @@ import jax
 import jax.numpy as jnp
 
 from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
 from train.config import DataConfig, EmaConfig, OptimizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(ModelConfig):
     sample_rate: int = 8000
     channels: int = 1
+    length: int = 200
     width: int = 4
     """Features inside."""
     broken_from: int = 1_000_000

@@ -49,9 +49,7 @@ def start(config=None, ema=None, axis=None, steps=100, grad_accumulation_steps=1
     config, ema = config or OptimizerConfig(learning_rate=1e-2), ema or EmaConfig(start=0, every=1)
     model, optimizer = Toy(), adamw(config, steps)
     state = TrainState.create(model, model.init(jax.random.key(1), make_batch()), optimizer)
-    return state, make_train_step(
-        model, optimizer, ema, axis=axis, grad_accumulation_steps=grad_accumulation_steps
-    )
+    return state, make_train_step(model, optimizer, ema, axis=axis, grad_accumulation_steps=grad_accumulation_steps)
 
 
 def close(one, two, tolerance=1e-5):

@@ -37,8 +37,8 @@ class TrainConfig:
     autoencoder: str | None = None
     """Of a latent model: the trained autoencoder, given likewise, with the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The others
-    stay what init_from has made them."""
+    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The
+    others stay as init_from has them."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
     seed: int = 0
@@ -124,21 +124,10 @@ def as_json(config: TrainConfig) -> dict:
 
 def differences(ours: dict, theirs: dict) -> list[str]:
     """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
-    ours, theirs = dotted(ours), dotted(theirs)
     # A schedule that ends at the last step depends on which that is.
-    free = FREE | ({"steps"} if ours["optimizer.learning_rate_schedule"] == "constant" else set())
-    return [
-        f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
-        for name in sorted(ours.keys() | theirs.keys())
-        if name not in free and _differ(ours, theirs, name)
-    ]
-
-
-def _differ(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
-    if name in ours and name in theirs:
-        return ours[name] != theirs[name]
-    # A run from before there was a setting had it off.
-    return bool(ours.get(name, theirs.get(name)))
+    free = FREE | ({"steps"} if ours["optimizer"]["learning_rate_schedule"] == "constant" else set())
+    pairs = unequal(ours, theirs)
+    return [f"{name} is {there} there and {here} here" for name, (here, there) in pairs.items() if name not in free]
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from archijax.training.state import part
-from archijax.training.step import losses
+from archijax.training.losses import losses, select
 
 
 class Diverged(RuntimeError):
@@ -96,7 +95,7 @@ class _Examination:
 
     def __call__(self, variables: dict, keys: jax.Array, batch: dict) -> str | None:
         self.bad.clear()
-        value, grads = self.function(part(variables["params"], self.names), variables, keys, batch)
+        value, grads = self.function(select(variables["params"], self.names), variables, keys, batch)
         jax.effects_barrier()
         bad = [name for name, leaf in flatten_dict(grads, sep="/").items() if _is_bad(leaf)]
         if np.isfinite(value) and not bad:

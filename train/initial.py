@@ -112,9 +112,7 @@ class Match(NamedTuple):
 def match(variables: dict, source: dict) -> Match:
     """Puts what fits of the tree `source` in the place of the arrays in `variables`."""
     ours, theirs = (flatten_dict(tree, keep_empty_nodes=True, sep="/") for tree in (variables, source))
-    mine, others = (
-        {name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs)
-    )
+    mine, others = ({name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs))
     both = [name for name in mine if name in others]
     matched = [name for name in both if mine[name].shape == others[name].shape]
     taken = {name: others[name].astype(mine[name].dtype) for name in matched}

@@ -58,9 +58,10 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
     if not uses_texts(config):
         reason = "the model reads no text"
         if text is not None:
-            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.placeholder_tokens {text.placeholder_tokens}'
+            tokens = text.placeholder_tokens
+            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.placeholder_tokens {tokens}'
         raise InputError(
-            f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: use --texts 0."
+            f"Texts can be stored for a pretrained encoder without placeholder tokens, but {reason}: use --texts 0."
         )
     return {
         "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},

@@ -131,7 +131,8 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     def update(
         grads: Any, state: AdamWState, params: Any, *, finite: jax.Array, grad_norm: jax.Array
     ) -> tuple[Any, AdamWState]:
-        clip, count = config.clip_norm / jnp.maximum(grad_norm, config.clip_norm), state.count + finite.astype(jnp.int32)
+        clip = config.clip_norm / jnp.maximum(grad_norm, config.clip_norm)
+        count = state.count + finite.astype(jnp.int32)
         with jax.numpy_dtype_promotion("standard"):
             rate = jnp.asarray(schedule(state.count), jnp.float32)
         pairs = jax.tree.map(lambda *leaves: moments(*leaves, clip, finite), grads, state.mu, state.nu)
