@@ -39,7 +39,6 @@ from archijax.nn.conditioning import (
     ClassifierFreeGuidance,
     EmbeddingFeatures,
     NumberEmbedder,
-    TextConditioning,
     TimeConditioning,
 )
 from archijax.nn.initialize import initialize
@@ -119,7 +118,6 @@ __all__ = [
     "SkipModulate",
     "T5Config",
     "T5Encoder",
-    "TextConditioning",
     "TextConfig",
     "TimeConditioning",
     "UNet",

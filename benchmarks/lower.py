@@ -24,7 +24,7 @@ from train.samples import Samples
 from train.setup import training_step
 
 PLATFORMS = ("tpu", "cuda")
-NAMED = ("long", "crisp", "upsampler", "vocoder", "autoencoder", "unconditional")
+NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
