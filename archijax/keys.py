@@ -25,7 +25,8 @@ CODING = 2**32 - 1  # what coding existing sounds draws, apart from the items th
 
 def stream(keys: jax.Array, number: int) -> jax.Array:
     """The keys of another draw, by its number above, of one key or of keys [b]."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number) if keys.ndim else jax.random.fold_in(keys, number)
+    fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
+    return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 
 
 def item_keys(root_key: jax.Array, step: jax.Array | int, first: jax.Array | int, count: int) -> jax.Array:

@@ -322,10 +322,10 @@ def test_metrics_are_means_and_a_cut_line_is_dropped(tmp_path):
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
-def test_pairs_are_divided_after_they_are_added(tmp_path):
+def test_means_over_some_items_are_divided_after_they_are_added(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, every=2)
-    log.add(1, {"rare": (2.0, 0.5), "never": (0.0, 0.0)})
-    log.add(2, {"rare": (1.0, 0.25), "never": (0.0, 0.0)})
+    log.add(1, {"rare": 2.0, "rare:weight": 0.5, "never": 0.0, "never:weight": 0.0})
+    log.add(2, {"rare": 1.0, "rare:weight": 0.25, "never": 0.0, "never:weight": 0.0})
     log.close()
     assert lines(tmp_path) == ['{"step": 2, "never": null, "rare": 4.0}']

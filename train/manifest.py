@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from archijax.atomic import replacing
 from archijax.audio import files
 from archijax.errors import InputError
 
@@ -144,13 +144,8 @@ def _load(path):
 
 
 def _save(manifest, path):
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(asdict(manifest), indent=1))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(manifest), indent=1))
     except OSError as error:
         raise InputError(f"The manifest {path} cannot be written: {error.strerror}.") from error
