@@ -155,17 +155,17 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
 
 def test_of_several_losses_those_stay_that_train_something():
     class Two:
-        init = loss = None
+        init = loss = len
         losses = (("first", ("net", "placeholders")), ("second", ("judge",)))
 
-    assert losses(Two) == Two.losses
-    assert losses(Two, ("placeholders",)) == (("first", ("placeholders",)),)
+    assert losses(Two()) == Two.losses
+    assert losses(Two(), ("placeholders",)) == (("first", ("placeholders",)),)
     variables = {"params": {name: np.zeros(2) for name in ("net", "placeholders", "judge")}}
-    state = TrainState.create(Two, variables, optax.trace(0.9), ("placeholders",))
+    state = TrainState.create(Two(), variables, optax.trace(0.9), ("placeholders",))
     assert state.opt_state[0].trace.keys() == {"placeholders"}
     assert len(state.opt_state) == 1
     with pytest.raises(InputError, match="trainable names 'nett': the model has net, placeholders, judge"):
-        TrainState.create(Two, variables, optax.identity(), ("nett",))
+        TrainState.create(Two(), variables, optax.identity(), ("nett",))
 
 
 def test_learned_words_keep_their_embeddings(monkeypatch):
@@ -178,7 +178,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
     monkeypatch.setattr("train.initial.load_trained", lambda name: trained)
-    new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]))
+    new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]), {})
     np.testing.assert_array_equal(new["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 
 
@@ -186,7 +186,9 @@ def test_weights_of_other_models(models, capsys):
     narrow = dataclasses.replace(LATENT_MODEL, unet=dataclasses.replace(LATENT_MODEL.unet, modulation_features=8))
     variables = drawn(narrow, 3)
     # The autoencoder came with the other weights.
-    new = initial(TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), around(variables))
+    new = initial(
+        TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), around(variables), variables["frozen"]
+    )
     said = capsys.readouterr().err
     assert "of another shape, and new: " in said
     assert "params/net/net/net/up_0/skip/to_scale/kernel is [16, 3] there and [8, 3] here" in said
@@ -211,6 +213,6 @@ def test_other_autoencoders_are_refused(models):
     ]:
         settings = {setting: str(models / name) for setting, name in names.items()}
         with pytest.raises(InputError, match=message):
-            initial(TrainConfig(config, data=DATA, **settings), around(variables))
+            initial(TrainConfig(config, data=DATA, **settings), around(variables), variables["frozen"])
     with pytest.raises(InputError, match="only a latent model takes one"):
         TrainConfig(AUTOENCODER, data=DATA, sample_prompts=(), autoencoder="coder")

@@ -198,6 +198,61 @@ def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path
     assert "optimizer.learning_rate is 0.001 there and 0.1 here; seed is 0 there and 3 here" in message
 
 
+OWN = """
+import dataclasses
+
+import jax.numpy as jnp
+
+from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
+from train.config import DataConfig, EmaConfig, TrainConfig
+
+
+class Mean:
+    def init(self, key, batch):
+        return {"params": {"mean": jnp.zeros(batch["audio"].shape[-1])}}
+
+    def loss(self, variables, keys, batch):
+        return jnp.mean((batch["audio"] - variables["params"]["mean"]) ** 2), ({}, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanConfig(ModelConfig):
+    sample_rate: int = 8000
+    channels: int = 1
+    length: int = 200
+
+    def build(self):
+        return Mean()
+
+
+KINDS["toy"] = MeanConfig
+config = TrainConfig(
+    model=MeanConfig(),
+    data=DataConfig(sample_rate=8000, channels=1, length=200, workers=1),
+    ema=EmaConfig(start=0, every=1),
+    batch_size=8,
+    log_every=2,
+    checkpoint_every=2,
+    validation=0.4,
+    sample_prompts=(),
+)
+"""
+
+
+def test_a_model_of_ones_own_needs_init_and_loss_alone(setting, tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN)
+    arguments = [str(tmp_path / "own.py"), "--data", str(setting / "audio"), "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--steps", "2"]) == 0
+    assert main([*arguments, "--steps", "4"]) == 0
+    assert "continuing at step 2" in capsys.readouterr().err
+    metrics = [json.loads(line) for line in lines(tmp_path / "run")]
+    assert [line["step"] for line in metrics] == [2, 4]
+    assert all(np.isfinite(line["validation_loss"]) for line in metrics)
+    _, trees = restore_weights(tmp_path / "run")
+    assert trees["params"]["mean"].shape == (1,)
+
+
 def test_a_diverged_run_stops(setting, tmp_path, capsys):
     arguments = command(setting, tmp_path, "--model.broken-from", "6", "--max-skipped", "4", "--steps", "30")
     assert main(arguments) == 3

@@ -184,7 +184,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
     def read(crop):
         file, i, _ = crop
         try:
-            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * sounds.length)
+            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * config.data.length)
         except InputError as error:
             return manifest.entries[file].path, error
 

@@ -16,7 +16,7 @@ from archijax.pretrained.trained import load_trained
 from train.config import TrainConfig, unequal
 
 
-def initial(config: TrainConfig, init: Callable[[Variables], Variables]) -> Variables:
+def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
     """The collections that a new run starts from, on the host where they are not the random ones.
 
     `config.init_from` replaces every array that its model has too, by name and in the same shape, and says on stderr
@@ -25,15 +25,19 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables]) -> Vari
     Args:
         config: of the run.
         init: random variables around pretrained parts, as `model.init` makes them.
+        frozen: the shapes of its frozen variables.
 
     Raises:
         InputError: a model is not there, has nothing in common, or is not the autoencoder that the settings describe;
             or a latent model lacks a trained one.
     """
-    if config.init_from is None:
-        return init(_frozen(config, None))
-    source = load_trained(config.init_from)
-    variables, words = init(_frozen(config, source)), _words(config.model)
+    source = None if config.init_from is None else load_trained(config.init_from)
+    pretrained = _pretrained(config, source)
+    # In the structure of the model's own: files hold no empty collections.
+    variables = init(match({name: frozen[name] for name in pretrained}, pretrained).variables)
+    if source is None:
+        return variables
+    words = _words(config.model)
     taken = match(_by_word(variables, words), _by_word(source.variables, _words(source.config)))
     _report(config.init_from, taken)
     variables = taken.variables
@@ -44,7 +48,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables]) -> Vari
     return variables
 
 
-def _frozen(config: TrainConfig, source: Pretrained | None) -> Variables:
+def _pretrained(config: TrainConfig, source: Pretrained | None) -> Variables:
     """The pretrained parts of the model: those of the source where they are the same, else as the settings say."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):

@@ -23,7 +23,7 @@ from archijax.atomic import replacing
 from archijax.configs import to_dict
 from archijax.errors import InputError, listed
 from train.config import TrainConfig, unequal
-from train.dataset import Crops
+from train.dataset import Crops, draw_prompt, draw_start
 from train.manifest import Entry, Manifest
 
 
@@ -103,7 +103,7 @@ def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], w
 
 
 class Latents:
-    """The latents in a folder, and embeddings if it has them, as `train.dataset.batches` reads them.
+    """The latents in a folder, and embeddings if it has them: an `archijax.contract.ItemSource`.
 
     Attributes:
         manifest: the sound files that they are of.
@@ -118,8 +118,6 @@ class Latents:
     Raises:
         InputError: the folder is not complete, or was made with other settings.
     """
-
-    key = "latent"
 
     def __init__(self, folder: str | Path, config: TrainConfig):
         self.folder, self.config = Path(folder), config.data
@@ -168,7 +166,15 @@ class Latents:
                 f"The texts in {self.folder} were encoded by another encoder than the one of this run: encode again."
             )
 
-    def positions(self, entry: Entry) -> int:
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
+        """ "latent" float32 [length, channels], and "embedding" float32 [max_length, features] or "prompt"."""
+        start = draw_start(self.config, crop, self.length, self.frames(file), rng)
+        latent = {"latent": self.read(file, start)}
+        if self.texts:
+            return {**latent, "embedding": self.embedding(file, start, rng)}
+        return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
+
+    def frames(self, entry: Entry) -> int:
         """Frames of a file's latents that are not of the silence after it."""
         samples = ceil_div(entry.frames * self.config.sample_rate, entry.sample_rate)
         frames = ceil_div(samples * self.length, self.config.length)

@@ -153,7 +153,7 @@ class Run:
         if jax.process_count() == 1:
             # The compiler needs no more than shapes: it works while the weights are drawn and read.
             self._start_compiler(0)
-        variables = initial(self.config, partial(init, self.model, self.init_key, self.item))
+        variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
         return first_state(self.config, self.model, variables)
 
     def _start_compiler(self, step: int) -> None:
