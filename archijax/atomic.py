@@ -17,7 +17,7 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path`` to write a file or make a folder at, and renames it when the block ends.
 
-    A file takes the place of an older one, a folder that of an empty one. Parent folders are made. Two writers of one
+    A file takes the place of an older one, a folder that of an empty one. Parent folders appear. Two writers of one
     path do not disturb each other: the last one wins. If the block fails, what it wrote is removed; what a killed
     process of this machine left in the folder is removed when the next process first writes there.
     """

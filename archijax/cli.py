@@ -54,7 +54,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         command: the dataclass; the texts under its fields are their help.
         arguments: without the name of the program.
         prog: the name of the program, for its help.
-        default: values of what is not given; `tyro.MISSING` where it must be. Without it the dataclass's own.
+        default: values of missing options, `tyro.MISSING` where one is required; without it the dataclass's own.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -81,8 +81,8 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
     if unknown:
         name = unknown[0].split("=")[0]
         if not name.startswith("--"):
-            dash = "; a value that starts with a dash is given as --name=value" if name.startswith("-") else ""
-            raise InputError(f'Unexpected argument "{unknown[0]}": settings are given as --name value{dash}.')
+            dash = "; a value that starts with a dash is written --name=value" if name.startswith("-") else ""
+            raise InputError(f'Unexpected argument "{unknown[0]}": settings are written --name value{dash}.')
         listing = io.StringIO()
         with contextlib.redirect_stdout(listing), contextlib.suppress(SystemExit):
             parsed(["--help"])

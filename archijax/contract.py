@@ -139,4 +139,4 @@ class ModelConfig(Protocol):
         """The model. Raises InputError: settings that do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError: they are not there."""
+        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError: one is missing."""

@@ -57,6 +57,7 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "folder")])
     assert killed.returncode == -9

@@ -199,7 +199,7 @@ def test_the_program_trains_on_latents_of_its_own_autoencoder_alone(folder, tmp_
         return main([str(tmp_path / "toy.py"), *arguments])
 
     assert run(tmp_path / "other") == 2
-    assert "were made by another autoencoder" in capsys.readouterr().err.splitlines()[-1]
+    assert "are of another autoencoder" in capsys.readouterr().err.splitlines()[-1]
     assert run(folder / "coder") == 0
     _, trees = restore_weights(tmp_path / "run")
     assert np.abs(trees["params"]["mean"]).min() > 0

@@ -24,6 +24,7 @@ def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
     equals_one_device(MeshParallel(64, 4, small=0, grad_accumulation_steps=4), grad_accumulation_steps=4)
 
 
+@pytest.mark.slow
 def test_a_real_net_is_really_split():
     model, batch = TEXT_MODEL.build(), text_batch(8)
     config = OptimizerConfig(learning_rate=1e-3)

@@ -130,11 +130,12 @@ def stop(setting, out, overrides, number, after):
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
     overrides = ["--steps", "300", "--log-every", "1", "--checkpoint-every", "20"]
     assert main(command(setting, tmp_path / "whole", *overrides)) == 0
 
-    out, chance = tmp_path / "stopped", random.Random()
+    out, chance = tmp_path / "stopped", random.Random(0)
     status, _ = stop(setting, out, overrides, signal.SIGKILL, chance.randint(25, 120))
     assert status == -signal.SIGKILL
     killed = len(lines(out))
@@ -265,6 +266,7 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
     assert metrics[-1]["loss"] is None
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
     config = load_config(setting / "toy.py")
     # Wide enough that its parameters are split.

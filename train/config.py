@@ -35,7 +35,7 @@ class TrainConfig:
     """Model whose weights a new run starts from, as far as they have its names and shapes: a run's folder, a saved
     model's, or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """Of a latent model: the trained autoencoder, given likewise, with the settings of model.autoencoder."""
+    """Of a latent model: the trained one, a folder or name likewise, with the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
     """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The
     others stay as init_from has them."""

@@ -125,7 +125,7 @@ def batches(
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
 
-    There is one order of crops for all processes. Step k of process i of n holds the crops at places
+    There is one order of crops for all processes. Step k of process i of n holds the crops
     (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
     are the batch that a single process would have with batch_size * n. Epochs follow without a gap, inside a batch
     too. How many threads read makes no difference.
@@ -147,8 +147,8 @@ def batches(
       source: what reads the crops; None is the sounds of the manifest.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; of items with prompts, with ``tokenize``,
-      also "tokens": int32 [b, n] and "token_mask": bool [b, n].
+      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; with ``tokenize`` and prompts also
+      "tokens": int32 [b, n] and "token_mask": bool [b, n].
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.

@@ -36,7 +36,7 @@ class Health:
         return self.row >= self.limit
 
     def diverged(self, step: int, place: str) -> Diverged:
-        """The error that ends the run at a step; `place` is what `first_bad` found."""
+        """The error that ends the run at a step; `place` is what `first_bad` returned."""
         return Diverged(
             f"The loss or its gradient was not finite for {self.row} steps in a row, up to step {step}; first in that "
             f"step: {place}. Lower optimizer.learning_rate or look for broken audio; those updates were skipped, so "
@@ -63,11 +63,11 @@ def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
         for loss, names in losses(model):
             examine = _Examination(loss, names)
             for item in range(len(keys)):
-                found = examine(
+                place = examine(
                     variables, keys[item : item + 1], {k: leaf[item : item + 1] for k, leaf in batch.items()}
                 )
-                if found:
-                    return f"{found}, for item {item} of the batch"
+                if place:
+                    return f"{place}, for item {item} of the batch"
     return "nothing when each item is computed again by itself"
 
 

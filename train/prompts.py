@@ -14,8 +14,8 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
     """The tags that make a prompt; a file that has none of them is titled by the words of its name."""
-    found = {name: tags[name] for name in FIELDS if tags.get(name)}
-    return found or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
+    known = {name: tags[name] for name in FIELDS if tags.get(name)}
+    return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
 
 def prompt(

@@ -1,11 +1,4 @@
-"""Training as pure functions: a state of arrays, a step, and where it runs. `train/` is the program around them.
-
-devices = Pmap(batch_size=8)
-optimizer = adamw(OptimizerConfig(learning_rate=1e-3))
-state = devices.put_state(TrainState.create(model, model.init(key, batch), optimizer))
-step = devices.compile(make_train_step(model, optimizer, axis=devices.axis))
-state, metrics = step(state, devices.put_batch(batch), root_key)
-"""
+"""Training as pure functions: a state of arrays, a step, and where it runs. `train/` is the program around them."""
 
 from archijax.keys import item_keys
 from archijax.training.checkpoints import Checkpoints

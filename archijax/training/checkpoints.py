@@ -32,7 +32,7 @@ class Checkpoints:
     Of several processes one alone may have them: the arrays are whole, and no other is waited for.
 
     Args:
-        folder: made when missing.
+        folder: appears when it is missing.
         keep: how many of the newest complete checkpoints to retain.
         keep_every: those of steps that this divides stay too; 0 for none.
         keep_best: as many of the lowest score stay too.

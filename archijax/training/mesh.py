@@ -65,7 +65,7 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices; it donates the state that it is given and leaves the next one as it lay."""
+        """The step over all devices; it donates its state and leaves the next one as it lay."""
 
         def placed(state, batch, root_key):
             state, metrics = step(state, batch, root_key)
