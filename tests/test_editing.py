@@ -21,7 +21,7 @@ MASK = (jnp.arange(16) < 10)[:, None]
 KEYS = jax.random.split(jax.random.key(2), 3)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DDPM("posterior"), DPMSolverPP()], ids=str)
+@pytest.mark.parametrize("sampler", [DDIM(), DDPM(0.0), DPMSolverPP()], ids=str)
 @pytest.mark.parametrize("settings", [{}, {"num_resamples": 3}, {"redraw": True}], ids=str)
 def test_inpainting_keeps_the_source_and_fills_the_rest(sampler, settings):
     # Every sound is one number: what is kept says what the rest must be, and the exact denoiser averages what it sees.
