@@ -1,4 +1,4 @@
-"""What is known of a pretrained model beside its weights and its configuration."""
+"""What is known of a trained model beside its weights and its configuration."""
 
 from __future__ import annotations
 
@@ -20,8 +20,3 @@ class Facts:
     loudness: float | None = None
     step: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def names_encoder(config: Any) -> bool:
-    """Whether a configuration names a pretrained text encoder, which lies elsewhere."""
-    return config.text is not None and config.text.tokenizer != "bytes"
