@@ -35,8 +35,13 @@ class Loss(Protocol):
 class Model(Protocol):
     """What trains."""
 
-    def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Variables for batches like this one, whose values do not matter; one item is enough. Reads no file."""
+    def init(self, key: jax.Array, batch: Batch, frozen: Variables | None = None) -> Variables:
+        """Variables for batches like this one, whose values do not matter; one item is enough. Reads no file.
+
+        Args:
+            frozen: pretrained parts by name, for the collection "frozen"; without them random ones take their place.
+                A model without such parts need not have this argument.
+        """
 
     def loss(self, variables: Variables, keys: jax.Array, batch: Batch) -> LossResult:
         """What training minimises, see :class:`Loss`."""

@@ -110,9 +110,9 @@ def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
 def test_a_pretrained_encoder_is_frozen():
     config = TEXT_MODEL.build()
     weights = config.embedder.init(jax.random.key(9), text_batch(1)["tokens"], text_batch(1)["token_mask"])["params"]
-    model = aj.DiffusionModel(config.net, embedder=config.embedder, pretrained=lambda: weights)
+    model = aj.DiffusionModel(config.net, embedder=config.embedder, frozen_embedder=True)
     batch = text_batch(2)
-    variables = model.init(jax.random.key(0), batch)
+    variables = model.init(jax.random.key(0), batch, {"embedder": weights})
     assert set(variables["params"]) == {"net"}
     assert variables["frozen"]["embedder"] is weights
     gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)

@@ -142,7 +142,7 @@ def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
     np.testing.assert_allclose(read(with_word, mask, learned), read(tokens, mask), atol=1e-6)
 
     # A frozen encoder lets the gradient through to the word, in the text that has it.
-    model = aj.DiffusionModel(net=None, embedder=encoder, pretrained=lambda: params, num_placeholders=2)
+    model = aj.DiffusionModel(net=None, embedder=encoder, frozen_embedder=True, num_placeholders=2)
     batch = {"tokens": with_word, "token_mask": mask}
 
     def text(learned):

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from archijax.cli import say
 from archijax.configs import to_dict
 from archijax.errors import InputError, listed
-from archijax.pretrained.trained import load_trained
+from archijax.pretrained import from_pretrained
 from train.config import TrainConfig, unequal
 
 
@@ -30,7 +30,7 @@ def initial(config: TrainConfig, variables: dict) -> dict:
     wanted = getattr(config.model, "autoencoder", None)
     brought = False
     if config.init_from is not None:
-        source = load_trained(config.init_from)
+        source = from_pretrained(config.init_from)
         words = _words(config.model)
         found = match(_by_word(variables, words), _by_word(source.variables, _words(source.config)))
         _report(config.init_from, found)
@@ -56,7 +56,7 @@ def initial(config: TrainConfig, variables: dict) -> dict:
 
 def autoencoder(name: str, config: Any) -> dict:
     """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
-    trained = load_trained(name, kinds=(to_dict(config)["kind"],))
+    trained = from_pretrained(name)
     found = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
         for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()

@@ -13,6 +13,7 @@ from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.losses import WINDOWS
+from archijax.configs.base import ModelConfig
 from archijax.configs.example import example_batch
 from archijax.configs.nets import BottleneckConfig, CoderConfig, positive
 from archijax.errors import InputError
@@ -20,7 +21,7 @@ from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
 
 @dataclass(frozen=True)
-class _AutoEncoderConfig:
+class _AutoEncoderConfig(ModelConfig):
     coder: CoderConfig
     """The net."""
     bottleneck: BottleneckConfig = BottleneckConfig()

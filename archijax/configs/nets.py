@@ -153,6 +153,11 @@ class TextConfig:
                 f"text.placeholder_tokens is {self.placeholder_tokens}: different words are needed, none of them empty"
             )
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder is a pretrained one, which stays as it is."""
+        return self.tokenizer != "bytes"
+
     def load_tokenizer(self) -> Any:
         """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
         # Takes seconds to import, and building a model does not need it.
@@ -162,7 +167,7 @@ class TextConfig:
 
     def t5(self) -> T5Config:
         """The encoder's configuration."""
-        if self.tokenizer != "bytes":
+        if self.is_pretrained:
             return load_t5_config(self.tokenizer)
         if self.features % self.num_heads:
             raise InputError(

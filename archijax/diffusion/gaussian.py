@@ -124,24 +124,23 @@ class GaussianProcess:
             raise InputError(f'the timestep_spacing is "{timestep_spacing}": "linear", "cosine" and "karras" are known')
         return self.schedule.snapped(times).astype(np.float32)
 
-    def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """The mean of errors [b] at times t [b] in each fifth of the noise levels, named by the middle of the fifth.
+    def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
+        """Errors [b] at times t [b] by noise level, in five equal parts, each named by its middle.
 
         The level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) with every method; of v-diffusion without a
         shift it is t.
 
         Returns:
-            pairs (a, n), whose ratio is the mean: sums over the items of the fifth, divided by b. Pairs of several
-            batches are added before they are divided.
+            scalars NAME and NAME:weight for each part, see :data:`archijax.contract.Metrics`.
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
-        fifth = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
-        return {
-            f"loss_at_noise_{k / 5 + 0.1:.1f}": (
-                jnp.mean(jnp.where(fifth == k, errors, 0.0)), jnp.mean(jnp.where(fifth == k, 1.0, 0.0))
-            )
-            for k in range(5)
-        }  # fmt: skip
+        part = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
+        metrics = {}
+        for k in range(5):
+            name, inside = f"loss_at_noise_{k / 5 + 0.1:.1f}", part == k
+            metrics[name] = jnp.mean(jnp.where(inside, errors, 0.0))
+            metrics[f"{name}:weight"] = jnp.mean(inside, dtype=errors.dtype)
+        return metrics
 
     def _coefficients(self, prediction: Prediction, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """a and b of a prediction a x0 + b eps, shaped to multiply x."""

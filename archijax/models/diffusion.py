@@ -55,9 +55,9 @@ class DiffusionModel:
         net: any module ``net(x, time, **conditioning)``.
         process: the diffusion method.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that makes the embedding from tokens, or None.
-        pretrained: a function that gives the embedder's parameters, which are then frozen; None trains them along.
-        num_placeholders: words with a trained embedding of their own (Gal et al. 2022, textual inversion): parameters "placeholders"
-            [num_placeholders, e], the embedder's third argument, be it frozen or not.
+        frozen_embedder: the embedder's parameters are pretrained and stay as they are; else they are trained.
+        num_placeholders: placeholder tokens, which have trained embeddings of their own beside those of the embedder
+            (Gal et al. 2022, textual inversion): parameters "placeholders" [num_placeholders, e].
         cond_drop_prob: how often training replaces an item's embedding by the net's fixed one, so that it
             can be guided. Nets without :class:`ClassifierFreeGuidance` need 0.
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
@@ -69,7 +69,7 @@ class DiffusionModel:
     net: nn.Module
     process: GaussianProcess = field(default_factory=v_diffusion)
     embedder: nn.Module | None = None
-    pretrained: Callable[[], Any] | None = None
+    frozen_embedder: bool = False
     num_placeholders: int = 0
     cond_drop_prob: float = 0.0
     stratified: bool = False
@@ -82,15 +82,21 @@ class DiffusionModel:
         # Any module may be a net.
         return getattr(self.net, "length_multiple", 1)
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one; its values do not matter, one item is enough."""
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Variables for batches like this one; its values do not matter, one item is enough.
+
+        Args:
+            frozen: the pretrained parameters, "embedder" if it is frozen; without them random ones take their place.
+        """
         net_key, embedder_key = jax.random.split(key)
-        params, frozen = {}, {}
+        params, frozen = {}, dict(frozen or {})
         if self.embedder is not None:
-            if self.pretrained is None:
-                params["embedder"] = initialize(self.embedder.init, embedder_key, *self._tokens(batch))["params"]
-            else:
-                frozen["embedder"] = self.pretrained()
+            collection = frozen if self.frozen_embedder else params
+            if "embedder" not in collection:
+                # A frozen encoder's texts may have been encoded before, and its parameters depend on none.
+                encoded = self.frozen_embedder and "tokens" not in batch
+                tokens = (jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)) if encoded else self._tokens(batch)
+                collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
                 draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.num_placeholders, table.shape[1]))
@@ -361,10 +367,10 @@ class DiffusionModel:
             return conditioning
         if "embedding" in batch and "tokens" not in batch:
             return conditioning
-        collection = "params" if self.pretrained is None else "frozen"
+        collection = "frozen" if self.frozen_embedder else "params"
         placeholders = (variables["params"]["placeholders"],) if self.num_placeholders else ()
         text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch), *placeholders)
-        if self.pretrained is not None and not self.num_placeholders:
+        if self.frozen_embedder and not self.num_placeholders:
             text = jax.lax.stop_gradient(text)
         if "embedding" in conditioning:
             text = jnp.concatenate([text, conditioning["embedding"].astype(text.dtype)], axis=1)

@@ -1,7 +1,7 @@
 """Models as folders to share: config.json, the weights as safetensors, and a model card.
 
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
-    config, model, variables, facts = from_pretrained("pads")  # or its name on the Hugging Face hub
+    pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
 A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
 (`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,27 +31,12 @@ from archijax.hub import (
     read_json,
     read_weights,
 )
+from archijax.pipeline import Pipeline
+from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
-from archijax.pretrained.facts import Facts, names_encoder
 
-# Where a text encoder that the configuration names has its place among the variables.
+# The name among the variables of a text encoder that the configuration names.
 ENCODER = ("frozen", "embedder")
-
-
-class Pretrained(NamedTuple):
-    """A model as :func:`from_pretrained` gives it.
-
-    Attributes:
-        config: what it was built from, of one of the kinds in `archijax.configs`.
-        model: what it does.
-        variables: its collections "params" (of a training run their moving average), "frozen" and "state", numpy.
-        facts: how it was trained.
-    """
-
-    config: Any
-    model: Any
-    variables: dict[str, Any]
-    facts: Facts
 
 
 def save_pretrained(
@@ -80,7 +65,7 @@ def save_pretrained(
     settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
     _read_facts({**settings}, "facts")
     tensors = flatten_dict(dict(variables), sep=".")
-    if names_encoder(config):
+    if _names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
     _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
     with whole_folder(folder) as unfinished:
@@ -90,20 +75,12 @@ def save_pretrained(
         (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
 
 
-def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
-    """The model that :func:`save_pretrained` wrote.
+def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
+    """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
-    Args:
-        name: A folder, or the name of a model on the Hugging Face hub, whose local cache is enough without a network.
-        revision: Branch, tag or commit on the hub.
-
-    Raises:
-        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
-            those that the settings ask for; nothing that it holds is executed.
+    Args and errors are those of :func:`archijax.from_pretrained`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
-    if (folder / "checkpoints").is_dir():
-        raise InputError(f"{folder} is a training run: python -m sample save --model {folder} makes a folder of it")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(absent(name, folder, WEIGHT_FILES))
@@ -112,7 +89,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     try:
         config = from_dict(settings["model"])
         # Of a stranger's model: it must not have folders of this machine read.
-        if names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
+        if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
             raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
         model = config.build()
         expected = _expected(config, model)
@@ -125,11 +102,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
-    if names_encoder(config):
-        from archijax.convert.t5 import load_t5
-
-        variables["frozen"] = {**variables["frozen"], ENCODER[1]: load_t5(config.text.tokenizer)[1]}
-    return Pretrained(config, model, variables, facts)
+    variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
+    return Pipeline(config, model, variables, facts)
 
 
 def check_new(folder: Path) -> None:
@@ -158,6 +132,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
+def _names_encoder(config: Any) -> bool:
+    return config.text is not None and config.text.is_pretrained
+
+
 def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every tensor that a folder holds, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -165,7 +143,7 @@ def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {
         ".".join(path): leaf
         for path, leaf in flat.items()
-        if not (names_encoder(config) and path[: len(ENCODER)] == ENCODER)
+        if not (_names_encoder(config) and path[: len(ENCODER)] == ENCODER)
     }
 
 
@@ -220,7 +198,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         shards[-1].append(name)
         size += bytes_
     single = len(shards) == 1
-    places, total = {}, 0
+    files, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # safetensors writes an array that is not contiguous as if it were.
@@ -228,11 +206,8 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         save_file(arrays, folder / file, {"format": "flax"})
         # safetensors makes files that only their owner may read.
         (folder / file).chmod((folder / "config.json").stat().st_mode)
-        places |= dict.fromkeys(names, file)
+        files |= dict.fromkeys(names, file)
         total += sum(array.nbytes for array in arrays.values())
     if not single:
-        index = {"metadata": {"total_size": total}, "weight_map": places}
+        index = {"metadata": {"total_size": total}, "weight_map": files}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-# --- the model card ---
