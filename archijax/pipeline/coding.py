@@ -72,7 +72,8 @@ def decoder(
 
     # A sound ends in silence; of spectra and latents nobody knows what silence is.
     return Parts(
-        make, pipeline.config.length // factor, rows_out=factor, batch_size=batch_size, edge=model.frames != "sound", steps=settings.num_steps if by_diffusion else 1,
+        make, pipeline.config.length // factor, rows_out=factor, batch_size=batch_size,
+        edge=model.frames != "sound", steps=settings.num_steps if by_diffusion else 1,
     )  # fmt: skip
 
 

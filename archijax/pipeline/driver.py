@@ -19,7 +19,7 @@ from jax.tree_util import Partial
 from archijax.contract import Batch, DenoisingGenerator, Variables
 from archijax.models import step_keys
 from archijax.pipeline.settings import SampleSettings
-from archijax.sampling import Guidance, State, begin, stepper
+from archijax.sampling import State, begin, stepper
 
 CHUNK = 8  # steps that the program takes in one call, at most
 SECONDS = 0.5  # that a call may take, so that progress shows
@@ -81,7 +81,7 @@ def prepare(program: Program, variables: Variables, inputs: Inputs, t: jax.Array
     x = model.start(jax.random.key(0), inputs.noise.shape, t, noise=inputs.noise, source=inputs.source)
     state, guidance, negative, sampler = begin(x, t, keys), 1.0, None, settings.make_sampler()
     if inputs.scale is not None:
-        guidance = Guidance(inputs.scale, settings.guidance_rescale, settings.guidance_interval, settings.sequential)
+        guidance = settings.guidance(inputs.scale)
     if inputs.negative is not None:
         negative = model.conditioning(variables, inputs.negative)
     denoise = model.denoiser(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from archijax.contract import DenoisingGenerator, Variables
-from archijax.errors import InputError, require
+from archijax.contract import DenoisingGenerator, Generator, Variables
+from archijax.errors import require
 from archijax.models import check_source
 from archijax.pipeline.driver import Inputs, Program, Progress, compile_for, prepare, run, silent
 from archijax.pipeline.settings import SampleSettings
@@ -92,6 +92,7 @@ class Generation:
         self.prompts = pipeline.checked(prompts)
         self.length = pipeline.config.length if length is None else length
         self.scale = settings.scale(pipeline.guidable)
+        pipeline.needs(Generator if source is None else DenoisingGenerator, "generates" if source is None else "edits")
         if source is not None:
             check_source(source, strength, mask, (self.length, pipeline.config.channels))
         self.source, self.strength, self.mask = source, strength, mask

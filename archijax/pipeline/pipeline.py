@@ -20,7 +20,7 @@ import numpy as np
 
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
-from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Generator, Model, Variables
+from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
 from archijax.errors import InputError, require
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress, silent
@@ -189,7 +189,6 @@ class Pipeline:
         batch_size: int = 16,
     ) -> Generation:
         """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
-        self.needs(Generator, "generates")
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         length, rate = self.config.length, self.config.sample_rate
         if seconds is not None:
@@ -250,9 +249,9 @@ class Pipeline:
         """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
 
-    def needs(self, protocol: type, verb: str, frames: str | None = None) -> None:
-        """Raises InputError unless the model follows a protocol, and its frames are of this kind."""
-        if not isinstance(self.model, protocol) or (frames is not None and self.model.frames != frames):
+    def needs(self, protocol: type, verb: str, *frames: str) -> None:
+        """Raises InputError unless the model follows a protocol, and its frames are of one of these kinds."""
+        if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
             raise InputError(f"a model is needed that {verb} sound, but this one is of kind {kind_of(self.config)!r}")
 
     @property
@@ -300,7 +299,6 @@ class Pipeline:
         return whole.hexdigest()
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-        self.needs(DenoisingGenerator, "edits")
         settings, options = _split(options, "count", "first", "batch_size", *also)
         prompts = self.checked([prompt])
         items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))

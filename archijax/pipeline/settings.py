@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from archijax.errors import InputError, require
-from archijax.sampling import DDIM, SAMPLERS, Sampler, get_sampler
+from archijax.sampling import DDIM, SAMPLERS, Guidance, Sampler, get_sampler
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ class SampleSettings:
             what = "negative_prompt is set" if self.negative_prompt is not None else f"guidance_scale is {scale}"
             raise InputError(f"{what}, but this model was not trained to be guided: leave it out.")
         return None if scale == 1 else float(scale)
+
+    def guidance(self, scale: Any) -> Guidance:
+        """The guidance by a scale, which a program may get as an input."""
+        return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
         """Samples of a window, a multiple of what the net divides that is as near as can be to what is asked for."""
