@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -106,7 +106,7 @@ class Generation:
         self.steps = batches * settings.num_steps + len(self.items) * self.finish.steps
         mesh = jax.sharding.Mesh(np.array(devices), "items")
         self._shared = partial(jax.device_put, device=jax.NamedSharding(mesh, jax.P("items")))
-        self._variables = jax.device_put(pipeline.on_device, jax.NamedSharding(mesh, jax.P()))
+        self._replicated = jax.NamedSharding(mesh, jax.P())
         model = pipeline.model
         self._program = self._timesteps = None
         # A generator of a user's own may have no steps to take from outside.
@@ -114,6 +114,10 @@ class Generation:
             window = settings.window(pipeline.config.sample_rate, model.length_multiple)
             self._program = Program(model, settings.compiled, window, circular, num_resamples)
             self._timesteps = model.process.timesteps(settings.num_steps, settings.timestep_spacing, strength=strength)
+
+    @cached_property
+    def _variables(self) -> Variables:
+        return jax.device_put(self.pipeline.variables, self._replicated)
 
     def compile(self) -> float:
         """Compiles for the shapes of this generation unless they were met before; returns the seconds that it took."""
@@ -126,9 +130,9 @@ class Generation:
         """Traces the program. Raises an error where the model does not take what it is conditioned on."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
-            jax.eval_shape(partial(prepare, self._program), self._variables, inputs, self._timesteps[0])
+            jax.eval_shape(partial(prepare, self._program), self.pipeline.variables, inputs, self._timesteps[0])
         else:
-            jax.eval_shape(self._whole, self._variables, inputs)
+            jax.eval_shape(self._whole, self.pipeline.variables, inputs)
 
     def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, np.ndarray]]:
         """Makes the sounds: (number of the prompt, item, sound [time, channels]), not clipped."""
