@@ -201,7 +201,7 @@ def test_other_autoencoders_are_refused(models):
         (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
         (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
-        (LATENT_MODEL, {"autoencoder": "none"}, "none is not a model folder"),
+        (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),
         (LATENT_MODEL, {"init_from": "coder"}, "no array of the name and shape"),
     ]:
         places = {name: str(models / place) for name, place in given.items()}

@@ -7,7 +7,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.cli import say
-from archijax.configs import to_dict
+from archijax.configs import kind_of, to_dict
 from archijax.errors import InputError, listed
 from archijax.pretrained import from_pretrained
 from train.config import TrainConfig, unequal
@@ -57,6 +57,8 @@ def initial(config: TrainConfig, variables: dict) -> dict:
 def autoencoder(name: str, config: Any) -> dict:
     """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
     trained = from_pretrained(name)
+    if kind_of(trained.config) != kind_of(config):
+        raise InputError(f"{name} is of kind {kind_of(trained.config)!r}: {kind_of(config)!r} is needed.")
     found = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
         for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()
