@@ -23,7 +23,7 @@ from train.config import TrainConfig
 from train.plan import batch_shapes, state_shapes, training_step, unread
 
 PLATFORMS = ("tpu", "cuda")
-NAMED = ("long", "crisp", "upsampler", "vocoder", "autoencoder", "unconditional")
+NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:

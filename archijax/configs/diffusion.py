@@ -72,9 +72,15 @@ class DiffusionConfig(ModelConfig):
 
     def process(self) -> GaussianProcess:
         """The diffusion method."""
-        if self.method == "v":
-            return v_diffusion(self.schedule_shift)
-        return {"ddpm": ddpm(), "edm": edm(self.sigma_data), "flow": rectified_flow()}[self.method]
+        methods = {
+            "v": lambda: v_diffusion(self.schedule_shift),
+            "ddpm": ddpm,
+            "edm": lambda: edm(self.sigma_data),
+            "flow": rectified_flow,
+        }
+        if self.method not in methods:
+            raise InputError(f'method is "{self.method}": {", ".join(methods)} are known')
+        return methods[self.method]()
 
     def load_frozen(self) -> Variables:
         """The parameters of the pretrained text encoder, if the settings name one."""

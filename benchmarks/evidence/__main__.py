@@ -46,7 +46,7 @@ LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
     "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "upsampler:small", "vocoder:small",
-    "autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
+    "diffusion_autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The diffusion autoencoder: 64 times fewer numbers than samples; small, at 4 kHz in minutes on two CPU cores.
 
-    python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
-    python -m train configs/autoencoder.py:small --data DIR --out runs/autoencoder
+    python -m train configs/diffusion_autoencoder.py --data DIR --out runs/diffusion_autoencoder
+    python -m train configs/diffusion_autoencoder.py:small --data DIR --out runs/diffusion_autoencoder
     python -m sample reconstruct FILES --model runs/autoencoder --num-steps 15 --out sounds
-    python -m benchmarks.evidence autoencoder:small
+    python -m benchmarks.evidence diffusion_autoencoder:small
 
 `config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M
 parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 5.1M
