@@ -20,7 +20,8 @@ from archijax.models import reconstruct
 from archijax.nn.attention import portable
 from train.__main__ import load_config
 from train.config import TrainConfig
-from train.plan import batch_shapes, state_shapes, training_step, unread
+from train.plan import batch_shapes, state_shapes
+from train.setup import training_step
 
 PLATFORMS = ("tpu", "cuda")
 NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
@@ -28,7 +29,7 @@ NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unco
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
     """What lowers the training step and the sampler of a configuration, by name."""
-    model = unread(config.model.build())
+    model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     return {

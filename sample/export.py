@@ -15,13 +15,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from archijax import cli
+from archijax.atomic import replacing
 from archijax.contract import DenoisingGenerator
 from archijax.errors import InputError
 from archijax.nn.attention import portable
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.settings import to_samples
 from archijax.pretrained import from_pretrained
-from archijax.pretrained.folder import check_new, whole_folder
+from archijax.pretrained.folder import check_new
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -72,7 +73,8 @@ def write(folder: Path, pipeline: Pipeline, settings: SampleSettings, length: in
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
     with portable():
         program = export.export(jax.jit(sample), platforms=PLATFORMS)(*arguments)
-    with whole_folder(folder) as unfinished:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         (unfinished / "sampler.jaxexport").write_bytes(program.serialize())
         # Beside the program, not in it: that may not exceed 2 GB, and weights in it would be constants to fold.
         np.savez(unfinished / "weights.npz", **{name: np.asarray(leaf) for name, leaf in weights.items()})

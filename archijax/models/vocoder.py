@@ -11,8 +11,9 @@ import numpy as np
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.errors import InputError
+from archijax.keys import per_item
 from archijax.models.decoding import decode_by_diffusion
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.models.diffusion import DiffusionModel
 from archijax.nn.linear import transposed_conv, uniform_init
 
 
