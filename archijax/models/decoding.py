@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
-from archijax.models.diffusion import per_item
+from archijax.keys import per_item
 
 
 def decode_by_diffusion(

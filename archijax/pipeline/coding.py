@@ -14,6 +14,7 @@ import numpy as np
 
 from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
 from archijax.errors import InputError
+from archijax.keys import CODING, stream
 from archijax.pipeline.driver import Inputs, Program, Progress, run
 from archijax.pipeline.parts import Parts, noise
 from archijax.pipeline.settings import SampleSettings
@@ -54,7 +55,7 @@ def decoder(
     model, factor = pipeline.model, pipeline.model.downsample_factor
     (prompt,) = pipeline.checked([prompt])
     # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
-    key = jax.random.fold_in(jax.random.key(settings.seed), 2**32 - 1)
+    key = stream(jax.random.key(settings.seed), CODING)
     key = jax.random.fold_in(jax.random.fold_in(key, pipeline.config.sample_rate), item)
     # A mel spectrogram may be of any number of channels, which then start from the same noise.
     channels = 1 if model.frames == "mel" else pipeline.config.channels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError, require
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.generation import Finish, Generation
@@ -95,7 +96,7 @@ class Extension(Generation):
         # Of a shorter sound less is kept, and what would lie before it is made up and dropped.
         tail = source.audio[-self._context :]
         self._missing, self._hop = self._context - len(tail), config.length - self._context
-        self._place, self._parts = np.arange(config.length), -(-self._new // self._hop)
+        self._place, self._parts = np.arange(config.length), ceil_div(self._new, self._hop)
         self._tail = np.pad(tail, ((self._missing, 0), (0, 0)))
         region = source.region(len(source.audio) - self._context, len(source.audio))
 

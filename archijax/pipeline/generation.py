@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.contract import DenoisingGenerator, Generator, Variables
 from archijax.errors import require
 from archijax.models import check_source
@@ -98,11 +99,11 @@ class Generation:
         self.source, self.strength, self.mask = source, strength, mask
         self.finish = finish or Finish(pipeline.config.sample_rate)
         # Batches as even as can be, so that little is made only to fill the last.
-        batches = -(-len(self.items) // batch_size)
-        share = -(-len(self.items) // batches)
+        batches = ceil_div(len(self.items), batch_size)
+        share = ceil_div(len(self.items), batches)
         self._batches = [self.items[first : first + share] for first in range(0, len(self.items), share)]
         devices = jax.local_devices()[:share]
-        self._size = -(-share // len(devices)) * len(devices)
+        self._size = ceil_div(share, len(devices)) * len(devices)
         self.steps = batches * settings.num_steps + len(self.items) * self.finish.steps
         mesh = jax.sharding.Mesh(np.array(devices), "items")
         self._shared = partial(jax.device_put, device=jax.NamedSharding(mesh, jax.P("items")))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import require
 from archijax.pipeline.driver import Progress, silent
 
@@ -55,7 +56,7 @@ class Parts:
     def steps(self, rows: int) -> int:
         """Steps that so many rows of input take."""
         count, size = self._count(rows)
-        return -(-count // size) * self._steps
+        return ceil_div(count, size) * self._steps
 
     def __call__(self, rows: np.ndarray, progress: Progress = silent) -> np.ndarray:
         """The output [rows / rows_in, rounded up, times rows_out, ...] of an input [rows, ...]."""
@@ -67,7 +68,7 @@ class Parts:
             pieces = np.stack([self._piece(rows, start * self.rows_in) for start in starts])
             parts = np.asarray(self.make(pieces, starts, progress))
             if whole is None:
-                whole = np.empty((-(-len(rows) // self.rows_in) * self.rows_out, *parts.shape[2:]), parts.dtype)
+                whole = np.empty((ceil_div(len(rows), self.rows_in) * self.rows_out, *parts.shape[2:]), parts.dtype)
             for start, part in zip(starts[: count - first], parts, strict=False):
                 place = whole[start * self.rows_out :][: self.length * self.rows_out]
                 over = len(self._fade) if start else 0
@@ -78,7 +79,7 @@ class Parts:
 
     def _count(self, rows: int) -> tuple[int, int]:
         """(parts, how many of them are made at once)."""
-        count = 1 + max(0, -(-(-(-rows // self.rows_in) - self.length) // self.hop))
+        count = 1 + max(0, ceil_div(ceil_div(rows, self.rows_in) - self.length, self.hop))
         return count, min(self.batch_size, 1 << (count - 1).bit_length())
 
     def _piece(self, rows: np.ndarray, begin: int) -> np.ndarray:
@@ -97,7 +98,7 @@ def noise(key: jax.Array, starts: jax.Array, length: int, channels: int) -> jax.
 
     def one(start: jax.Array) -> jax.Array:
         first = start // BLOCK
-        keys = jax.vmap(lambda block: jax.random.fold_in(key, block))(first + jnp.arange(-(-length // BLOCK) + 1))
+        keys = jax.vmap(lambda block: jax.random.fold_in(key, block))(first + jnp.arange(ceil_div(length, BLOCK) + 1))
         blocks = jax.vmap(lambda key: jax.random.normal(key, (BLOCK, channels)))(keys)
         return jax.lax.dynamic_slice_in_dim(blocks.reshape(-1, channels), start % BLOCK, length)
 

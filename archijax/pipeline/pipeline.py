@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
 from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
@@ -207,7 +208,7 @@ class Pipeline:
 
     def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size) -> Generation:
         latents, autoencoder = self.halves
-        frames = -(-length // self.model.downsample_factor)
+        frames = ceil_div(length, self.model.downsample_factor)
         if frames > latents.config.length and settings.window_seconds is None:
             # As much at once as in training.
             settings = replace(settings, window_seconds=self.config.length / self.config.sample_rate)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 
 Sound = str | Path | np.ndarray
@@ -37,7 +38,7 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> tuple[np.ndarray
 
 def converted(sound: np.ndarray, sample_rate: int, to_rate: int, channels: int | None) -> np.ndarray:
     """A sound [time, channels] at another rate and number of channels, as :func:`archijax.audio.files.read` does it."""
-    length = -(-len(sound) * to_rate // sample_rate)
+    length = ceil_div(len(sound) * to_rate, sample_rate)
     if channels not in (None, sound.shape[1]) and sound.shape[1] > 1:
         sound = sound.mean(axis=1, keepdims=True)
     if to_rate != sample_rate:
