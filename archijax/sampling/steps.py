@@ -181,7 +181,14 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++": DPMSolverPP(),
     "dpm++sde": DPMSolverPP(stochastic=True),
 }
-"""Samplers by their names on the command line; Euler's step between two points of (alpha, sigma) is DDIM."""
+"""Samplers by name; Euler's step between two points of (alpha, sigma) is DDIM."""
+
+
+def get_sampler(name: str) -> Sampler:
+    """The sampler of this name. Raises InputError for a name that is none."""
+    if name not in SAMPLERS:
+        raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
 
 
 def renoised(process: GaussianProcess, x: jax.Array, t: jax.Array, t_next: jax.Array, noise: jax.Array) -> jax.Array:
