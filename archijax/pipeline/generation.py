@@ -14,9 +14,9 @@ import numpy as np
 from archijax.arithmetic import ceil_div
 from archijax.contract import DenoisingGenerator, Generator, Variables
 from archijax.errors import require
-from archijax.models import check_source
 from archijax.pipeline.driver import Inputs, Program, Progress, compile_for, prepare, run, silent
 from archijax.pipeline.settings import SampleSettings
+from archijax.sampling.editing import check_source
 
 if TYPE_CHECKING:
     from archijax.pipeline.pipeline import Pipeline
