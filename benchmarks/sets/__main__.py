@@ -8,8 +8,9 @@ from pathlib import Path
 import tyro
 
 from archijax import cli
-from archijax.errors import InputError, require
+from archijax.errors import InputError, listed, require
 from benchmarks.sets import folder, synthesizer
+from benchmarks.sets.instruments import INSTRUMENTS, Instrument
 from benchmarks.sets.music import music
 from benchmarks.sets.notes import notes
 from benchmarks.sets.phrases import phrases
@@ -27,9 +28,9 @@ class Set:
 
 
 SETS = {
-    "notes": Set(lambda s: notes(s.font, s.rate, s.channels), "MIT, as both soundfonts"),
-    "phrases": Set(lambda s: phrases(s.font, s.rate, s.channels), "MIT, as both soundfonts"),
-    "speech": Set(lambda s: speech(s.rate, s.channels), "BSD-like (ru: Shmyrev 2005) and CC-BY-SA 3.0 (it: Asterisk)"),
+    "notes": Set(lambda s: notes(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
+    "phrases": Set(lambda s: phrases(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
+    "speech": Set(lambda s: speech(s.rate, s.channels), "BSD-like (ru: Shmyrev 2005) and CC-BY 3.0 (it: Flora 2012)"),
     "music": Set(lambda s: music(s.rate, s.channels), "CC-BY-SA 3.0 (Max McCracken): to measure on, not to learn from"),
 }
 
@@ -48,6 +49,17 @@ class Command:
     """1 or 2."""
     font: str = FONT
     """Soundfont of notes and phrases: the name of a Debian package or a file."""
+
+    instruments: tuple[str, ...] = ()
+    """Instruments of notes and phrases by their first names, such as flute; all by default."""
+
+    @property
+    def chosen(self) -> tuple[Instrument, ...]:
+        """The instruments by these names."""
+        known = {instrument.name: instrument for instrument in INSTRUMENTS}
+        for name in self.instruments:
+            require(name in known, "instruments", name, f"among {listed(list(known))}")
+        return tuple(known[name] for name in self.instruments) or INSTRUMENTS
 
     def run(self) -> int:
         """Writes the set; the exit status."""
