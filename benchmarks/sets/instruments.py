@@ -77,7 +77,7 @@ _LIST = """
 36 24 slap bass, slapped bass guitar
 37 24 popped bass, popped bass guitar
 38 24 synth bass, synthesizer bass
-39 24 rubber synth bass, soft synthesizer bass
+39 24 rubber synth bass, rubbery synthesizer bass
 40 48 violin
 41 48 viola
 42 36 cello
@@ -86,7 +86,7 @@ _LIST = """
 45 36 pizzicato strings, plucked strings
 46 36 harp, concert harp
 48 36 strings, string ensemble, string section
-49 36 slow strings, slow string ensemble
+49 36 swelling strings, swelling string ensemble
 50 36 synth strings, synthesizer strings
 51 36 warm synth strings, warm synthesizer strings
 52 36 choir, choir singing aah, voices
@@ -99,7 +99,7 @@ _LIST = """
 60 36 French horn, horn
 61 36 brass section, brass
 62 36 synth brass, synthesizer brass
-63 36 soft synth brass, soft synthesizer brass
+63 36 mellow synth brass, mellow synthesizer brass
 64 48 soprano saxophone, soprano sax
 65 36 alto saxophone, saxophone, alto sax
 66 36 tenor saxophone, tenor sax
