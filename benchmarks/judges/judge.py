@@ -3,7 +3,7 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,13 @@ class Case:
     def asked(self, name: str) -> np.ndarray:
         """A field of each made clip as float, nan where it is not known."""
         return np.array([float(clip.fields.get(name, "nan")) for clip in self.made])
+
+    def wanted(self, name: str, heard: Callable[[Clip], float]) -> np.ndarray:
+        """A field of each made clip, or else what is heard of its reference; nan where there is neither."""
+        asked = self.asked(name)
+        for i in np.flatnonzero(np.isnan(asked)) if self.paired else ():
+            asked[i] = heard(self.reference[i])
+        return asked
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def judged(case: Case, names: list[str] | None = None, processes: int = 2) -> ta
         for key, column in columns.items():
             before = verdict[key].values if key in verdict else np.zeros(0)
             verdict[key] = Column(np.concatenate([before, column.values]), column.higher)
-    return verdict
+    return {key: column for key, column in verdict.items() if not np.isnan(column.values).all()}
 
 
 def _parts(case: Case, needs: str) -> list[Case]:

@@ -10,7 +10,7 @@ from benchmarks.sets.instruments import NAMES
 FLATS = {"C#": "D", "D#": "E", "F#": "G", "G#": "A", "A#": "B"}
 SOFT = (("soft", "softly"), ("quiet", "quietly"), ("gentle", "gently"))
 LOUD = (("loud", "loudly"), ("strong", "strongly"), ("forceful", "forcefully"))
-PLURAL = re.compile(r"\b(?:strings|voices|vibes|bells|pan pipes|harmonics|oohs|brass)$")
+PLURAL = re.compile(r"\b(?:strings|voices|vibes|bells|pan pipes|oohs|brass)$")
 SHORT, LONG = ("short", "brief"), ("long", "sustained")
 
 

@@ -36,7 +36,9 @@ def note_name(pitch: int) -> str:
 
 
 # Left out: percussion and sound effects (112 to 127 but steel drums), leads and pads that play several pitches at once
-# or none (86, 96 to 103), the orchestra hit (55), timpani (47), and bagpipes with their loud drones (109).
+# or none (86, 96 to 103), the orchestra hit (55), timpani (47), bagpipes with their loud drones (109), and what sounds
+# octaves from what is played, or has no pitch that judges agree on: organs with drawbars (16 to 18), guitar harmonics
+# (31), glockenspiel (9).
 _LIST = """
 0 36 grand piano, piano, acoustic piano
 1 36 bright piano, bright acoustic piano
@@ -47,16 +49,12 @@ _LIST = """
 6 36 harpsichord
 7 36 clavinet, clavi
 8 48 celesta
-9 48 glockenspiel
 10 48 music box
 11 48 vibraphone, vibes
 12 48 marimba
 13 48 xylophone
 14 48 tubular bells, tubular bell
 15 48 dulcimer, hammered dulcimer
-16 36 drawbar organ, Hammond organ
-17 36 percussive organ
-18 36 rock organ
 19 36 church organ, pipe organ
 20 36 reed organ, harmonium
 21 36 accordion
@@ -69,7 +67,6 @@ _LIST = """
 28 36 muted guitar, palm-muted electric guitar
 29 36 overdriven guitar, overdriven electric guitar
 30 36 distorted guitar, distortion guitar, heavy electric guitar
-31 36 guitar harmonics
 32 24 acoustic bass, double bass played with fingers, upright bass
 33 24 electric bass, fingered bass guitar, bass guitar
 34 24 picked bass, bass guitar played with a pick

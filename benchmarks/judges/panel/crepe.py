@@ -13,15 +13,13 @@ RIGHT = 50  # cents
 def judge(case: Case) -> dict[str, Column]:
     """How sure CREPE is of a pitch at all, and cents from what was asked for or from the reference's pitch."""
     heard, confidence = _heard(case.made)
-    columns = {"CREPE confidence": Column(confidence, higher=True)}
-    wanted = case.asked("pitch")
-    if np.isnan(wanted).all() and case.paired:
-        wanted, _ = _heard(case.reference)
-    if not np.isnan(wanted).all():
-        cents = 100 * np.abs(heard - wanted)
-        right = np.where(np.isnan(wanted), np.nan, cents <= RIGHT)
-        columns |= {"CREPE cents off": Column(cents, higher=False), "CREPE pitch right": Column(right, higher=True)}
-    return columns
+    wanted = case.wanted("pitch", lambda clip: _pitch(clip)[0])
+    cents = 100 * np.abs(heard - wanted)
+    return {
+        "CREPE confidence": Column(confidence, higher=True),
+        "CREPE cents off": Column(cents, higher=False),
+        "CREPE pitch right": Column(np.where(np.isnan(wanted), np.nan, cents <= RIGHT), higher=True),
+    }
 
 
 def _heard(clips) -> tuple[np.ndarray, np.ndarray]:
