@@ -7,7 +7,8 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from archijax.errors import InputError
+from archijax.errors import InputError, SoundWarning
 
 Command = TypeVar("Command")
 
@@ -28,7 +29,8 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
         interrupted: said on Ctrl-C.
     """
     try:
-        return program()
+        with _told():
+            return program()
     except InputError as error:
         say(str(error))
     except OSError as error:
@@ -125,6 +127,25 @@ def bar(total: int, what: str, unit: str) -> tqdm:
     """A progress bar on stderr; in a log file a line now and then, not a moving bar."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=what, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Says what the library warns of about sounds as sentences, each once; other warnings are shown as Python does."""
+    show, told = warnings.showwarning, set()
+
+    def said(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, SoundWarning):
+            show(message, category, *place, **more)
+        elif (sentence := str(message)) not in told:
+            told.add(sentence)
+            say(sentence)
+
+    warnings.showwarning = said
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _sentence(box: str, prog: str) -> str:
