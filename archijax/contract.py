@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import jax
+import numpy as np
 
 Variables = dict[str, Any]
 """Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
@@ -101,8 +102,24 @@ class Codec(Model, Protocol):
         """Sounds [b, frames * downsample_factor, c] of frames."""
 
 
+class ItemSource(Protocol):
+    """What reads the items of a training: crops of files, which `train.dataset.batches` puts together."""
+
+    def item(self, file: Any, crop: int, crops: int, rng: np.random.Generator) -> Mapping[str, np.ndarray | str]:
+        """A crop of a file: arrays by their names in a batch, and without "embedding" also a "prompt", a text.
+
+        Called from several threads. Raises InputError where it cannot be read; another crop then takes its place.
+
+        Args:
+            file: of the manifest.
+            crop: the number of the crop in the file, from 0.
+            crops: how many there are in it.
+            rng: draws what is random in the item.
+        """
+
+
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a model.
+    """A frozen dataclass that builds a model; `archijax.configs.base.ModelConfig` has the defaults.
 
     Attributes:
         sample_rate: of its sounds, in Hz.
@@ -120,3 +137,6 @@ class ModelConfig(Protocol):
 
     def build(self) -> Model:
         """The model. Raises InputError: settings that do not fit each other."""
+
+    def load_frozen(self) -> Variables:
+        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError: one is missing."""

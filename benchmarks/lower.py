@@ -19,8 +19,9 @@ import numpy as np
 from archijax.nn.attention import portable
 from train.__main__ import load_config
 from train.config import TrainConfig
-from train.plan import batch_shapes, state_shapes, training_step, unread
+from train.plan import batch_shapes, state_shapes
 from train.samples import Samples
+from train.setup import training_step
 
 PLATFORMS = ("tpu", "cuda")
 NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
@@ -28,9 +29,9 @@ NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unco
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
     """What lowers the training step and the sampler of a configuration, by name."""
-    model = unread(config.model.build())
+    model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
-    text = getattr(config.model, "text", None)
+    text = config.model.text
 
     def tokenize(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         shape = (len(prompts), text.max_length)

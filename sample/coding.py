@@ -22,6 +22,7 @@ from archijax.audio import files
 from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.resample import resample
 from archijax.errors import InputError
+from archijax.keys import CODING, stream
 from archijax.models import DiffusionAE, DiffusionUpsampler, DiffusionVocoder, MagnitudeAutoEncoder
 from archijax.sampling import State, begin
 from sample.generation import stepped
@@ -90,7 +91,7 @@ def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: 
     if loaded.tokenizer is None and prompt:
         raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
     # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
-    key = jax.random.fold_in(jax.random.key(settings.seed), 2**32 - 1)
+    key = stream(jax.random.key(settings.seed), CODING)
     key = jax.random.fold_in(jax.random.fold_in(key, loaded.config.sample_rate), item)
     if isinstance(model, DiffusionUpsampler | DiffusionVocoder | DiffusionAE):
         make, steps = _diffusing(loaded, settings, key, prompt), settings.num_steps

@@ -14,9 +14,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from archijax import cli
+from archijax.atomic import replacing
 from archijax.errors import InputError
 from archijax.nn.attention import portable
-from archijax.pretrained.folder import check_new, whole_folder
+from archijax.pretrained.folder import check_new
 from archijax.sampling import Guidance
 from sample.model import Loaded, frames, load
 from sample.settings import Settings, shared
@@ -67,7 +68,8 @@ def write(folder: Path, loaded: Loaded, settings: Settings, length: int) -> None
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
     with portable():
         program = export.export(jax.jit(sample), platforms=PLATFORMS)(*arguments)
-    with whole_folder(folder) as unfinished:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         (unfinished / "sampler.jaxexport").write_bytes(program.serialize())
         # Beside the program, not in it: that may not exceed 2 GB, and weights in it would be constants to fold.
         np.savez(unfinished / "weights.npz", **{name: np.asarray(leaf) for name, leaf in weights.items()})

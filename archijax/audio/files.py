@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from archijax.arithmetic import ceil_div
 from archijax.audio import ffmpeg, libsndfile
 from archijax.audio.channels import mix
 from archijax.audio.formats import FFMPEG, LIBSNDFILE, RATES, SUFFIXES
@@ -126,11 +127,11 @@ def read(
         margin = 0 if stride == stride_out else math.ceil(_FILTER_REACH * max(1, stride / stride_out))
         strides = max(0, start * stride // stride_out - margin) // stride
         begin = strides * stride
-        end = _MOST if frames is None else -(-(start + frames) * stride // stride_out) + margin
+        end = _MOST if frames is None else ceil_div((start + frames) * stride, stride_out) + margin
         audio = stream.decode(begin, end - begin)
         audio = audio / np.float32(_scale(path, stream))
     if frames is None:
-        whole = -(-(begin + len(audio)) * stride_out // stride)
+        whole = ceil_div((begin + len(audio)) * stride_out, stride)
         frames = whole - start
         if frames < 1 or not len(audio):
             raise InputError(f"start is {start}, but {path} has only {whole} frames at {rate} Hz.")

@@ -1,12 +1,11 @@
 """Writing sound files, which appear under their names only when they are complete."""
 
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from archijax.atomic import replacing
 from archijax.audio import libsndfile
 from archijax.audio.formats import RATES
 from archijax.errors import InputError
@@ -65,25 +64,22 @@ def write(
         subtype = "FLOAT"
     else:
         audio = np.clip(audio, -1.0, 1.0)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:
-            for name, value in tags.items():
-                setattr(file, "date" if name == "year" else name, value)
-            # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
-            for begin in range(0, len(audio), _BLOCK):
-                file.write(audio[begin : begin + _BLOCK])
-        # A full disk makes libsndfile drop what its encoders hold back, without an error.
-        if not _whole(partial, len(audio)):
-            raise InputError
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:
+                for name, value in tags.items():
+                    setattr(file, "date" if name == "year" else name, value)
+                # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
+                for begin in range(0, len(audio), _BLOCK):
+                    file.write(audio[begin : begin + _BLOCK])
+            # A full disk makes libsndfile drop what its encoders hold back, without an error.
+            if not _whole(partial, len(audio)):
+                raise InputError
     except (OSError, InputError, AssertionError) as error:
         raise InputError(f"{path} cannot be written: the folder is read-only or the disk is full.") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" .").replace("System error", "the folder is read-only or the disk is full")
         raise InputError(f"{path} cannot be written: {reason}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _whole(path: Path, frames: int) -> bool:

@@ -21,7 +21,7 @@ from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import log_magnitude
 from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
 from archijax.errors import InputError
-from archijax.models.diffusion import per_item
+from archijax.keys import per_item
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 

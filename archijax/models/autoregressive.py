@@ -12,7 +12,7 @@ import numpy as np
 
 from archijax.diffusion import BetaSchedule, GaussianProcess, v_diffusion
 from archijax.errors import InputError
-from archijax.models.diffusion import per_item
+from archijax.keys import per_item
 from archijax.nn.initialize import initialize
 from archijax.sampling import advance, begin
 

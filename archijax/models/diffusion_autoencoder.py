@@ -10,7 +10,8 @@ import jax
 
 from archijax.codecs.encoders import Encoder1d
 from archijax.errors import InputError
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.keys import ENCODER, per_item, stream
+from archijax.models.diffusion import DiffusionModel
 from archijax.nn.initialize import initialize
 
 
@@ -72,8 +73,7 @@ class DiffusionAE:
         """
         audio = batch["audio"]
         keys = per_item(keys, len(audio))
-        # Not 0 to 2: these are what split(key, 3) gives, from which the diffusion draws.
-        encoder_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
+        encoder_keys = stream(keys, ENCODER)
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )

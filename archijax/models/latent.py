@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
+from archijax.keys import DECODER_NOISE, per_item, stream
 from archijax.models.autoencoder import AutoEncoder
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.models.diffusion import DiffusionModel
 from archijax.models.diffusion_autoencoder import DiffusionAE
 
 
@@ -85,12 +87,12 @@ class LatentDiffusion:
             settings: of :meth:`DiffusionModel.sample`, for the latents: guidance, tokens, window in frames ...
         """
         keys = per_item(keys, shape[0])
-        frames = -(-shape[1] // self.downsample_factor)
+        frames = ceil_div(shape[1], self.downsample_factor)
         latent = self.model.sample(
             variables, keys, shape=(shape[0], frames, self.latent_channels), num_steps=num_steps, **settings
         )
         # The decoder's noise is not that of the latents.
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+        keys = stream(keys, DECODER_NOISE)
         sound = self.decode(variables, keys, latent, num_steps=decoder_steps, channels=shape[2])
         return sound[:, : shape[1]]
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.errors import InputError
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.keys import per_item
+from archijax.models.diffusion import DiffusionModel
 from archijax.nn.linear import transposed_conv, uniform_init
 
 PER_ITEM = {"tokens", "token_mask", "embedding", "features"}

@@ -11,9 +11,7 @@ so a folder to share names one on the hub. The tokenizer "bytes" needs no files,
 import dataclasses
 import json
 import math
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from archijax.atomic import replacing
 from archijax.configs import example_batch, from_dict, to_dict
 from archijax.errors import InputError, listed
 from archijax.hub import (
@@ -83,7 +82,8 @@ def save_pretrained(
     if _names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
     _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
-    with whole_folder(folder) as unfinished:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         (unfinished / "config.json").write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
         _write_weights(unfinished, tensors, shard_bytes)
         count = sum(math.prod(leaf.shape) for leaf in tensors.values())
@@ -133,26 +133,6 @@ def check_new(folder: Path) -> None:
     """Raises InputError if a folder to be made holds something already, before the work of making it."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there already: a new or an empty folder is needed")
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `folder` to fill, and renames it to `folder` when the block ends well.
-
-    `folder` must not exist, or be empty; what a failed block has written is removed.
-    """
-    folder = folder.absolute()
-    unfinished = folder.with_name(folder.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _names_encoder(config: Any) -> bool:

@@ -99,17 +99,15 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"version": f"jax {jax.__version__}"}
     if case.work == "training":
-        from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw, learning_rate_schedule
-        from archijax.training.state import TrainState
-        from archijax.training.step import make_train_step
+        from archijax.training import OptimizerConfig, TrainState, adamw, make_train_step
 
-        own = OptimizerConfig()
-        step = make_train_step(module, adamw(own), learning_rate_schedule(own, 1), EmaConfig())
+        optimizer = adamw(OptimizerConfig())
+        step = make_train_step(module, optimizer)
         jitted = jax.jit(step, donate_argnums=0)
         arguments = {"audio": given["x"], **_embedding(given)}, jax.random.key(1)
 
         def begin(variables: dict) -> TrainState:
-            return TrainState.create({"frozen": {}, "state": {}, **variables}, adamw(own))
+            return TrainState.create(module, variables, optimizer)
 
         def run() -> jax.Array:
             held[0], metrics = compiled(held[0], *arguments)
