@@ -18,7 +18,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from archijax.errors import InputError, SoundWarning
+from archijax.errors import InputError, InputWarning
 
 Command = TypeVar("Command")
 
@@ -134,11 +134,11 @@ def bar(total: int, what: str, unit: str) -> tqdm:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Says what the library warns of about sounds as sentences, each once; other warnings are shown as Python does."""
+    """Says what the library warns of about its input, each sentence once; other warnings are shown as Python does."""
     show, told = warnings.showwarning, set()
 
     def said(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, SoundWarning):
+        if not issubclass(category, InputWarning):
             show(message, category, *place, **more)
         elif (sentence := str(message)) not in told:
             told.add(sentence)

@@ -8,8 +8,8 @@ class InputError(ValueError):
     """
 
 
-class SoundWarning(UserWarning):
-    """A sound file is used, but not as it stands: a part is lost, or its level is changed. The message is one sentence.
+class InputWarning(UserWarning):
+    """An input is used, but not as it stands: a part is lost, or its level is changed. The message is one sentence.
 
     The programs print each once.
     """

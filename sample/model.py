@@ -57,9 +57,11 @@ class Loaded:
         """The "tokens" and "token_mask" of a batch with these prompts; nothing for a model without text."""
         if self.tokenizer is None:
             return {}
-        from archijax.text import tokenize
+        from archijax.text import tokenize, warn_of_cut
 
         tokens, mask = tokenize(self.tokenizer, list(prompts), self.config.text.max_length)
+        for row in np.flatnonzero(mask.all(axis=1)):
+            warn_of_cut(self.tokenizer, [prompts[row]], self.config.text.max_length)
         return {"tokens": tokens, "token_mask": mask}
 
 

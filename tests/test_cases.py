@@ -14,7 +14,7 @@ import soundfile
 from archijax.audio import files
 from archijax.audio.channels import mix
 from archijax.audio.loudness import gain
-from archijax.errors import InputError, SoundWarning
+from archijax.errors import InputError, InputWarning
 
 CASES = Path(__file__).parent / "cases"
 RATE = 8_000
@@ -53,7 +53,7 @@ def crops_are_the_whole(path, tolerance=1e-6):
         ("fade_out.wav", 16_000, 1.2e-4),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*full_scale_32768.wav has samples up to 9818:archijax.errors.SoundWarning")
+@pytest.mark.filterwarnings("ignore:.*full_scale_32768.wav has samples up to 9818:archijax.errors.InputWarning")
 def test_all_of_a_case_is_used(name, frames, peak):
     path = CASES / name
     assert files.info(path).frames == files.verify(path).frames == frames
@@ -120,7 +120,7 @@ def test_a_chain_with_another_rate_gives_its_first_links(tmp_path):
         soundfile.write(tmp_path / f"{name}.ogg", tone(1, rate=rate), rate)
     path = tmp_path / "chain.ogg"
     path.write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
-    with pytest.warns(SoundWarning, match=r"leaves out 1 of 2 parts"):
+    with pytest.warns(InputWarning, match=r"leaves out 1 of 2 parts"):
         assert files.verify(path).frames == 8_000
 
 
@@ -214,7 +214,7 @@ def test_centre_of_5_1():
 
 
 def test_opposite_phases():
-    with pytest.warns(SoundWarning, match=r"loses more than 12 dB when its 2 channels are mixed to 1"):
+    with pytest.warns(InputWarning, match=r"loses more than 12 dB when its 2 channels are mixed to 1"):
         audio = files.read(CASES / "opposite_phases.wav", channels=1)
     assert np.abs(audio).max() < 1e-4
     with warnings.catch_warnings():
@@ -253,7 +253,7 @@ def test_channels_that_are_not_known_are_averaged(before, after):
 def test_a_mix_that_loses_one_of_many_channels_warns():
     audio = np.zeros((100, 6), np.float32)
     audio[:, 2] = 0.1
-    with pytest.warns(SoundWarning, match="more than 12 dB"):
+    with pytest.warns(InputWarning, match="more than 12 dB"):
         mix(audio, 2, None, "a.wav")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -4,7 +4,7 @@ import soundfile
 
 from archijax.audio import files
 from archijax.audio.loudness import gain
-from archijax.errors import SoundWarning
+from archijax.errors import InputWarning
 
 
 def test_normalize():
@@ -43,7 +43,7 @@ def test_floats_far_beyond_full_scale_are_brought_back(tmp_path, peak, scale, su
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, sound, 44_100, subtype="FLOAT")
     if scale > 1:
-        with pytest.warns(SoundWarning, match="divided by"):
+        with pytest.warns(InputWarning, match="divided by"):
             files.verify(path)
     # Once is enough: a warning would now be an error.
     np.testing.assert_allclose(files.read(path), sound / scale, atol=1e-6)

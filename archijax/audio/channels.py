@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archijax.errors import SoundWarning
+from archijax.errors import InputWarning
 
 _MASK = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR"  # by bit
 
@@ -86,7 +86,7 @@ def mix(audio: np.ndarray, channels: int, layout: Sequence[str] | None, path: st
     if before > _QUIET and after < before * 10 ** (-_LOSS / 20):
         warnings.warn(
             f"{path} loses more than {_LOSS:.0f} dB when its {given} channels are mixed to {channels}.",
-            SoundWarning,
+            InputWarning,
             stacklevel=2,
         )
     return mixed.repeat(channels // mixed.shape[1], axis=1) if mixed.shape[1] != channels else mixed

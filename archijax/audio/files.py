@@ -18,7 +18,7 @@ from archijax.audio.formats import FFMPEG, LIBSNDFILE, RATES, SUFFIXES
 from archijax.audio.loudness import full_scale
 from archijax.audio.tags import cleaned
 from archijax.audio.writing import write
-from archijax.errors import InputError, SoundWarning
+from archijax.errors import InputError, InputWarning
 
 __all__ = ["FFMPEG", "LIBSNDFILE", "SUFFIXES", "AudioInfo", "info", "read", "verify", "write"]
 
@@ -71,14 +71,14 @@ def verify(path: str | Path) -> AudioInfo:
         if lost > min(0.01 * stream.promised, stream.sample_rate):
             warnings.warn(
                 f"{path} is cut off: its header promises {stream.promised} frames, {frames} decode and are used.",
-                SoundWarning,
+                InputWarning,
                 stacklevel=2,
             )
         if stream.left_out:
             parts = stream.left_out + len(stream.parts)
             warnings.warn(
                 f"{path} changes its sample rate or channels: reading leaves out {stream.left_out} of {parts} parts.",
-                SoundWarning,
+                InputWarning,
                 stacklevel=2,
             )
         _scale(path, stream)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from archijax.errors import SoundWarning
+from archijax.errors import InputWarning
 
 _INTEGER = 32_768  # full scale of 16-bit samples, which some programs write to float files as they are
 _BEYOND = 4.0  # 12 dB above full scale: a loud mix stays below
@@ -52,7 +52,7 @@ def _scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> 
     peak = max(_peak(decode(start, block)) for start in range(0, frames, block))
     # Of 16-bit samples hardly any file is quieter than 1 / 128 at its peak.
     scale = float(_INTEGER) if _INTEGER / 128 <= peak <= _INTEGER else peak
-    warnings.warn(f"{path} has samples up to {peak:g}: they are divided by {scale:g}.", SoundWarning, stacklevel=3)
+    warnings.warn(f"{path} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
     return scale
 
 
