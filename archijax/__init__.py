@@ -56,6 +56,8 @@ from archijax.nn.t5 import T5Config, T5Encoder
 from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 from archijax.nn.unet import Block, Context, UNet
 from archijax.nn.unet_v0 import UNetV0
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.sampling import (
     DDIM,
     DDPM,
@@ -110,9 +112,11 @@ __all__ = [
     "NumberEmbedder",
     "Patching",
     "PatchingConfig",
+    "Pipeline",
     "Resnet",
     "STFTConfig",
     "STFTTransform",
+    "SampleSettings",
     "SkipAdd",
     "SkipConcat",
     "SkipModulate",
@@ -129,7 +133,9 @@ __all__ = [
     "VocoderConfig",
     "ddpm",
     "edm",
+    "from_pretrained",
     "initialize",
     "rectified_flow",
+    "save_pretrained",
     "v_diffusion",
 ]

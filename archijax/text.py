@@ -1,6 +1,5 @@
 """The host side of text: strings to token ids. Nothing here may run inside a jitted function."""
 
-import bisect
 import logging
 import re
 import warnings
@@ -140,7 +139,7 @@ def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[s
 
     for text in texts:
         if (tokens := length(text)) > max_length:
-            kept = bisect.bisect_right(range(len(text)), max_length, key=lambda end: length(text[:end])) - 1
+            kept = next(end for end in reversed(range(len(text))) if length(text[:end]) <= max_length)
             warnings.warn(
                 f"A prompt has {tokens} tokens, but the model reads {max_length}: of {text!r} the end {text[kept:]!r} "
                 "is cut off. Let prompts be shorter, or train with a larger model.text.max_length.",

@@ -3,7 +3,7 @@
     python -m train configs/long.py --autoencoder AUTOENCODER --data DIR --out runs/long
     python -m train.encode configs/long.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/long.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/long
-    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --length-seconds 180 --out music
+    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --seconds 180 --out music
     python -m benchmarks.evidence long:small
 
 `config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops of 2^21 stereo

@@ -13,7 +13,7 @@ from archijax.configs import to_dict
 from archijax.convert.__main__ import main
 from archijax.convert.state import find, read_state
 from archijax.convert.table import Entry
-from archijax.pretrained.folder import from_pretrained
+from archijax.pretrained import from_pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
 UNET = aj.UNetConfig(

@@ -15,7 +15,7 @@ import archijax as aj
 from archijax.audio import files
 from archijax.convert.t5 import load_t5
 from archijax.errors import InputError
-from archijax.pretrained.folder import save_pretrained
+from archijax.pretrained import save_pretrained
 from train.config import TrainConfig
 from train.dataset import DataConfig, Sounds, batches
 from train.encode import encode, main

@@ -15,8 +15,7 @@ import archijax as aj
 from archijax.audio import files
 from archijax.configs import KINDS, example_batch
 from archijax.errors import InputError
-from archijax.pretrained.folder import from_pretrained, save_pretrained
-from archijax.pretrained.trained import load_trained
+from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.text import tokenize
 from archijax.training.checkpoints import restore_weights
 from archijax.training.losses import losses
@@ -140,9 +139,10 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     assert all(np.abs(leaf).min() > 0 for leaf in jax.tree.leaves(trees["opt_state"]))
     assert np.abs(words[0] - words[1]).max() > 0
 
-    trained = load_trained(tmp_path / "run")
+    trained = from_pretrained(tmp_path / "run")
     save_pretrained(tmp_path / "saved", trained.config, trained.variables)
-    config, model, variables, _ = from_pretrained(tmp_path / "saved")
+    saved = from_pretrained(tmp_path / "saved")
+    config, model, variables = saved.config, saved.model, saved.variables
     np.testing.assert_array_equal(variables["params"]["placeholders"], words[1])
     tokens, mask = tokenize(config.text.load_tokenizer(), ["a <mine>", "a mine"], config.text.max_length)
     sample = jax.jit(lambda v: model.sample(
@@ -177,7 +177,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
         return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
-    monkeypatch.setattr("train.initial.load_trained", lambda name: trained)
+    monkeypatch.setattr("train.initial.from_pretrained", lambda name: trained)
     new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]), {})
     np.testing.assert_array_equal(new["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 
@@ -207,7 +207,7 @@ def test_other_autoencoders_are_refused(models):
         (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
         (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
-        (LATENT_MODEL, {"autoencoder": "none"}, "none is not a model folder"),
+        (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),
         (LATENT_MODEL, {"init_from": "coder"}, "give --autoencoder MODEL"),
         (LATENT_MODEL, {"init_from": "coder", "autoencoder": "coder"}, "no array of the name and shape"),
     ]:

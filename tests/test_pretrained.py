@@ -15,9 +15,11 @@ from nets import TEXT_MODEL, UNET, text_batch
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
+from archijax.audio import files
 from archijax.configs import KINDS
 from archijax.convert.t5 import to_torch
-from archijax.pretrained.folder import Facts, from_pretrained, save_pretrained
+from archijax.pipeline.facts import Facts
+from archijax.pretrained import from_pretrained, save_pretrained
 
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
 CODER = aj.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
@@ -90,10 +92,10 @@ def refused(name, words, **options):
 
 
 def test_what_is_saved_comes_back(folder, variables):
-    config, model, loaded, facts = from_pretrained(folder)
-    assert (config, facts) == (TEXT_MODEL, FACTS)
-    assert isinstance(model, aj.DiffusionModel)
-    assert_same(loaded, variables)
+    pipeline = from_pretrained(folder)
+    assert (pipeline.config, pipeline.facts) == (TEXT_MODEL, FACTS)
+    assert isinstance(pipeline.model, aj.DiffusionModel)
+    assert_same(pipeline.variables, variables)
     assert {path.name for path in folder.parent.iterdir()} == {"pads"}
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert (folder / "model.safetensors").stat().st_mode == (folder / "README.md").stat().st_mode
@@ -155,11 +157,12 @@ def test_the_model_cards_lines_run(tmp_path, monkeypatch, config):
     assert "| loss | 0.25 |" in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    files.write("sound.wav", np.zeros((64, 2), np.float32), config.sample_rate)
     names = {}
     exec(code, names)
-    made = names["sound" if config is TEXT_MODEL else "again"]
-    assert made.shape == (1, 64, 2)
-    assert np.isfinite(made).all()
+    assert names["sounds"].shape == (1, 64, 2)
+    assert names["sample_rate"] == config.sample_rate
+    assert np.isfinite(names["sounds"]).all()
     described = json.loads(re.search(r"```json\n(.*?)```", card, re.DOTALL)[1])
     assert aj.configs.from_dict(described) == config
 

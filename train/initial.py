@@ -8,11 +8,11 @@ import numpy as np
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from archijax.cli import say
-from archijax.configs import to_dict
+from archijax.configs import kind_of, to_dict
 from archijax.contract import ModelConfig, Variables
 from archijax.errors import InputError, listed
-from archijax.pretrained.folder import Pretrained
-from archijax.pretrained.trained import load_trained
+from archijax.pipeline import Pipeline
+from archijax.pretrained import from_pretrained
 from train.config import TrainConfig, unequal
 
 
@@ -31,7 +31,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
         InputError: a model is not there, has nothing in common, or is not the autoencoder that the settings describe;
             or a latent model lacks a trained one.
     """
-    source = None if config.init_from is None else load_trained(config.init_from)
+    source = None if config.init_from is None else from_pretrained(config.init_from)
     pretrained = _pretrained(config, source)
     # In the structure of the model's own: files hold no empty collections.
     variables = init(match({name: frozen[name] for name in pretrained}, pretrained).variables)
@@ -48,7 +48,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
     return variables
 
 
-def _pretrained(config: TrainConfig, source: Pretrained | None) -> Variables:
+def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
     """The pretrained parts of the model: those of the source where they are the same, else as the settings say."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
@@ -69,7 +69,9 @@ def _pretrained(config: TrainConfig, source: Pretrained | None) -> Variables:
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
     """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
-    trained = load_trained(name, kinds=(to_dict(config)["kind"],))
+    trained = from_pretrained(name)
+    if kind_of(trained.config) != kind_of(config):
+        raise InputError(f"{name} is of kind {kind_of(trained.config)!r}: {kind_of(config)!r} is needed.")
     different = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
         for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()

@@ -237,7 +237,7 @@ class DiffusionAEConfig(DiffusionConfig):
             raise InputError(
                 f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
             )
-        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth)
+        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth, channels=self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,12 @@ class DiffusionModel:
     error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
     weight: Callable[[jax.Array], jax.Array] | None = None
 
+    @property
+    def length_multiple(self) -> int:
+        """Samples that the net's lengths are a multiple of."""
+        # Any module may be a net.
+        return getattr(self.net, "length_multiple", 1)
+
     def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one; its values do not matter, one item is enough.
 
@@ -218,8 +224,9 @@ class DiffusionModel:
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
         check_source(source, strength, mask, shape)
-        keys, times = per_item(keys, shape[0]), self.process.timesteps(num_steps, timestep_spacing, strength=strength)
-        x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
+        keys = per_item(keys, shape[0])
+        timesteps = self.process.timesteps(num_steps, timestep_spacing, strength=strength)
+        x = self.start(keys, shape, timesteps[0], noise=noise, source=source if strength < 1 else None)
         if negative is not None:
             negative = self.conditioning(variables, negative)
         denoise = self.denoiser(
@@ -228,7 +235,8 @@ class DiffusionModel:
         )  # fmt: skip
         if mask is not None:
             sampler = self.inpainting(source, mask, sampler, num_resamples)
-        state, estimates = advance(denoise, self.process, begin(x, times[0], step_keys(keys)), times, sampler)
+        state = begin(x, timesteps[0], step_keys(keys))
+        state, estimates = advance(denoise, self.process, state, timesteps, sampler)
         sounds = state.x[:, : shape[1]]
         return (sounds, estimates[:, :, : shape[1]]) if return_estimates else sounds
 
@@ -331,7 +339,7 @@ class DiffusionModel:
         return denoise
 
     def _windowed(self, predict: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
-        multiple = getattr(self.net, "length_multiple", 1)
+        multiple = self.length_multiple
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
         # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
@@ -405,7 +413,7 @@ class DiffusionModel:
         return {**({"embedding_mask": nothing} if "embedding" in conditioning else {}), **conditioning}, away
 
     def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
-        extra = -sounds.shape[1] % getattr(self.net, "length_multiple", 1)
+        extra = -sounds.shape[1] % self.length_multiple
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
 
 

@@ -1,7 +1,7 @@
 """Models as folders to share: config.json, the weights as safetensors, and a model card.
 
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
-    config, model, variables, facts = from_pretrained("pads")  # or its name on the Hugging Face hub
+    pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
 A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
 (`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,27 +30,12 @@ from archijax.hub import (
     read_json,
     read_weights,
 )
+from archijax.pipeline import Pipeline
+from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
-from archijax.pretrained.facts import Facts
 
-# Where a text encoder that the configuration names has its place among the variables.
+# The name among the variables of a text encoder that the configuration names.
 ENCODER = ("frozen", "embedder")
-
-
-class Pretrained(NamedTuple):
-    """A model as :func:`from_pretrained` gives it.
-
-    Attributes:
-        config: what it was built from, of one of the kinds in `archijax.configs`.
-        model: what it does.
-        variables: its collections "params" (of a training run their moving average), "frozen" and "state", numpy.
-        facts: how it was trained.
-    """
-
-    config: Any
-    model: Any
-    variables: dict[str, Any]
-    facts: Facts
 
 
 def save_pretrained(
@@ -90,20 +75,12 @@ def save_pretrained(
         (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
 
 
-def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
-    """The model that :func:`save_pretrained` wrote.
+def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
+    """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
-    Args:
-        name: A folder, or the name of a model on the Hugging Face hub, whose local cache is enough without a network.
-        revision: Branch, tag or commit on the hub.
-
-    Raises:
-        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
-            those that the settings ask for; nothing that it holds is executed.
+    Args and errors are those of :func:`archijax.from_pretrained`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
-    if (folder / "checkpoints").is_dir():
-        raise InputError(f"{folder} is a training run: python -m sample save --model {folder} makes a folder of it")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(absent(name, folder, WEIGHT_FILES))
@@ -126,7 +103,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
     variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
-    return Pretrained(config, model, variables, facts)
+    return Pipeline(config, model, variables, facts)
 
 
 def check_new(folder: Path) -> None:
@@ -201,7 +178,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         shards[-1].append(name)
         size += bytes_
     single = len(shards) == 1
-    places, total = {}, 0
+    files, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # safetensors writes an array that is not contiguous as if it were.
@@ -209,11 +186,8 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         save_file(arrays, folder / file, {"format": "flax"})
         # safetensors makes files that only their owner may read.
         (folder / file).chmod((folder / "config.json").stat().st_mode)
-        places |= dict.fromkeys(names, file)
+        files |= dict.fromkeys(names, file)
         total += sum(array.nbytes for array in arrays.values())
     if not single:
-        index = {"metadata": {"total_size": total}, "weight_map": places}
+        index = {"metadata": {"total_size": total}, "weight_map": files}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-# --- the model card ---

@@ -44,7 +44,7 @@ class EmaConfig:
     """Exponential moving average of the parameters, the weights that sampling uses."""
 
     decay: float = 0.995
-    """Largest decay; it warms up as 1 - (1 + n)^-power, n = averages taken so far."""
+    """Largest decay; it warms up as 1 - (1 + n)^-power, n = steps since averaging started."""
     power: float = 0.7
     """Speed of that warm-up."""
     start: int = 100
@@ -169,11 +169,11 @@ def global_norm(grads: Any) -> jax.Array:
 def ema_update(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:
     """The moving average after `steps` steps, the last of which led to `params`; what it was if not `finite`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the averages taken so far. Until `start` the average is
-    a copy of the parameters; after it, it moves every `every` steps.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as the original does. Until then the
+    average is a copy of the parameters; afterwards it moves every `every` steps.
     """
     since = steps - config.start
-    n = jnp.maximum(since // config.every - 1, 0).astype(jnp.float32)
+    n = jnp.maximum(since - 1, 0).astype(jnp.float32)
     decay = jnp.minimum(config.decay, 1 - (1 + n) ** -config.power)
     decay = jnp.where(since <= 0, 0.0, jnp.where((since % config.every == 0) & finite, decay, 1.0))
 

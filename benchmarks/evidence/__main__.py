@@ -15,8 +15,8 @@ import tyro
 import archijax as aj
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.configs import KINDS
 from archijax.errors import InputError
+from archijax.pretrained import from_pretrained
 from benchmarks.evidence import speech
 from benchmarks.evidence.autoencoders import magnitude, wave
 from benchmarks.evidence.clips import Case, text
@@ -24,7 +24,6 @@ from benchmarks.evidence.diffusion import autoencoder, upsampler, vocoder
 from benchmarks.evidence.prompts import prompts
 from benchmarks.evidence.unconditional import unconditional
 from demo import music
-from sample.model import load
 from train.__main__ import load_config
 from train.__main__ import main as train
 from train.encode import main as encode
@@ -68,13 +67,13 @@ class Evidence:
         for name, config in configs.items():
             if status := self._train(name):
                 return status
-            loaded = load(self._folder(name), tuple(KINDS))
+            pipeline = from_pretrained(self._folder(name))
             train_paths, heldout = (
                 # Not Path's rglob, which does not follow links.
                 sorted(map(Path, glob(f"{escape(str(self._sounds(config.model, part)))}/**/*.*", recursive=True)))
                 for part in ("train", "heldout")
             )
-            rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
+            rows, promises = _judge(config.model)(Case(pipeline, self._folder(name), train_paths, heldout))
             told = [f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in promises.items()]
             report = "\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told])
             print(f"{report}\n", flush=True)

@@ -163,11 +163,11 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
     if case.text:
         settings["guidance"] = case.guidance
     key = jax.random.key(0)
-    if case.kind == "upsampler":
-        return model.sample(variables, key, given["low"], **settings)
-    if case.kind == "vocoder":
-        noise = jnp.swapaxes(settings.pop("noise"), 1, 2).reshape(-1, case.length, 1)
-        return model.sample(variables, key, given["spectrogram"], noise=noise, **settings)
+    if case.kind in ("upsampler", "vocoder"):
+        # Without what brings the sound to the frames, which the originals do not do.
+        frames = given["low" if case.kind == "upsampler" else "spectrogram"]
+        noise, conditioning = model.prepare(variables, frames, settings.pop("noise"), {})
+        return model.model.sample(variables, key, shape=noise.shape, noise=noise, **conditioning, **settings)
     return model.sample(variables, key, shape=given["noise"].shape, **settings)
 
 
