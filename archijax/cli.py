@@ -31,6 +31,9 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
         interrupted: said on Ctrl-C.
     """
     _quieten()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no letters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _told():
             return program()

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,15 @@ class AudioInfo:
     """What the header of a sound file says.
 
     ``frames`` is the length in samples per channel at ``sample_rate`` (Hz). ``tags`` has lower-case names; of the
-    usual ones are present those that the file has: title, artist, album, genre, year (four digits if found).
+    usual ones are present those that the file has: title, artist, album, genre, year (four digits if found). ``layout``
+    names the speaker of each channel, where there are more than two and the file says it (`archijax.audio.channels`).
     """
 
     frames: int
     sample_rate: int
     channels: int
     tags: dict[str, str]
+    layout: tuple[str, ...] | None = field(default=None, compare=False)
 
 
 def info(path: str | Path) -> AudioInfo:
@@ -82,7 +84,7 @@ def verify(path: str | Path) -> AudioInfo:
                 stacklevel=2,
             )
         _scale(path, stream)
-        return AudioInfo(frames, header.sample_rate, header.channels, header.tags)
+        return replace(header, frames=frames)
 
 
 def read(
@@ -194,7 +196,7 @@ def _info(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioI
         raise InputError(f"{path} does not say how long it is, as streams do; encode it again to a file.")
     if not stream.frames:
         raise InputError(f"{path} holds no sound: its length is zero.")
-    return AudioInfo(stream.frames, stream.sample_rate, stream.channels, cleaned(stream.tags))
+    return AudioInfo(stream.frames, stream.sample_rate, stream.channels, cleaned(stream.tags), stream.layout)
 
 
 def _scale(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> float:

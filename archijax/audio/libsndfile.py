@@ -55,7 +55,12 @@ def _parts(path: Path) -> list[Opener]:
     if head[:3] == b"ID3" and path.suffix.lower() == ".flac":
         # libsndfile reads behind the tag, but seeks as if there were none.
         return [lambda: soundfile.SoundFile(_Window(path, id3_size(head), path.stat().st_size))]
-    return [lambda: soundfile.SoundFile(path)]
+    return [lambda: soundfile.SoundFile(name_of(path))]
+
+
+def name_of(path: Path) -> str | bytes:
+    """A path as soundfile takes it: as bytes where they need not be letters."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def id3_size(head: bytes) -> int:

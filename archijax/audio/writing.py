@@ -42,7 +42,8 @@ def write(
     """
     path = Path(path)
     audio = np.asarray(audio).astype(np.float32)
-    tags = {name: str(value) for name, value in (tags or {}).items()}
+    # Names of files may hold bytes that are no letters.
+    tags = {name: str(value).encode(errors="replace").decode() for name, value in (tags or {}).items()}
     if path.suffix.lower() not in _WRITTEN:
         raise InputError(f"{path} cannot be written: the suffix must be one of {', '.join(_WRITTEN)}.")
     if audio.ndim != 2 or not audio.size:
@@ -66,9 +67,10 @@ def write(
         audio = np.clip(audio, -1.0, 1.0)
     try:
         with replacing(path) as partial:
-            with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:
-                for name, value in tags.items():
-                    setattr(file, "date" if name == "year" else name, value)
+            name, channels = libsndfile.name_of(partial), audio.shape[1]
+            with soundfile.SoundFile(name, "w", sample_rate, channels, subtype, format=kind) as file:
+                for tag, value in tags.items():
+                    setattr(file, "date" if tag == "year" else tag, value)
                 # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
                 for begin in range(0, len(audio), _BLOCK):
                     file.write(audio[begin : begin + _BLOCK])
