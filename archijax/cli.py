@@ -9,7 +9,8 @@ import itertools
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from archijax.errors import InputError
+from archijax.errors import InputError, InputWarning
 
 Command = TypeVar("Command")
 
@@ -30,8 +31,12 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
         interrupted: said on Ctrl-C.
     """
     _quieten()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no letters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return program()
+        with _told():
+            return program()
     except InputError as error:
         say(str(error))
     except OSError as error:
@@ -128,6 +133,25 @@ def bar(total: int, what: str, unit: str) -> tqdm:
     """A progress bar on stderr; in a log file a line now and then, not a moving bar."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=what, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Says what the library warns of about its input, each sentence once; other warnings are shown as Python does."""
+    show, told = warnings.showwarning, set()
+
+    def said(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            show(message, category, *place, **more)
+        elif (sentence := str(message)) not in told:
+            told.add(sentence)
+            say(sentence)
+
+    warnings.showwarning = said
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 @functools.cache  # once in a process

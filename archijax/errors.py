@@ -1,10 +1,17 @@
-"""The one exception that means the caller, not the library, has something to change, and what helps to word it."""
+"""What the library says to its caller: the exception for wrong input, the warning about sound, and how to word them."""
 
 
 class InputError(ValueError):
     """A setting or an input is wrong. The message is one sentence: what, the value found, what would be right.
 
     The programs print it without a traceback and exit with status 2.
+    """
+
+
+class InputWarning(UserWarning):
+    """An input is used, but not as it stands: a part is lost, or its level is changed. The message is one sentence.
+
+    The programs print each once.
     """
 
 

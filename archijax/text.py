@@ -2,13 +2,15 @@
 
 import logging
 import re
+import warnings
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archijax.errors import InputError
+from archijax.errors import InputError, InputWarning
 from archijax.hub import absent, pretrained_folder
 
 # Importing transformers without PyTorch logs that models won't be available: only its tokenizers are used here.
@@ -125,3 +127,24 @@ def tokenize(
         return_tensors="np",
     )
     return encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool)
+
+
+def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[str], max_length: int) -> bool:
+    """Warns, with an `archijax.errors.InputWarning`, of the first text that `tokenize` cuts; returns whether one is."""
+
+    def length(text: str) -> int:
+        most = 4 * len(text) + 16  # a character is four bytes at most
+        form = {"padding": "max_length", "truncation": True, "split_special_tokens": True, "return_tensors": "np"}
+        return int(tokenizer([text], max_length=most, **form)["attention_mask"].sum())
+
+    for text in texts:
+        if (tokens := length(text)) > max_length:
+            kept = next(end for end in reversed(range(len(text))) if length(text[:end]) <= max_length)
+            warnings.warn(
+                f"A prompt has {tokens} tokens, but the model reads {max_length}: of {text!r} the end {text[kept:]!r} "
+                "is cut off. Let prompts be shorter, or train with a larger model.text.max_length.",
+                InputWarning,
+                stacklevel=2,
+            )
+            return True
+    return False

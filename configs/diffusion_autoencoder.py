@@ -2,7 +2,7 @@
 
     python -m train configs/diffusion_autoencoder.py --data DIR --out runs/diffusion_autoencoder
     python -m train configs/diffusion_autoencoder.py:small --data DIR --out runs/diffusion_autoencoder
-    python -m sample reconstruct FILES --model runs/autoencoder --num-steps 15 --out sounds
+    python -m sample reconstruct FILES --model runs/diffusion_autoencoder --num-steps 15 --out sounds
     python -m benchmarks.evidence diffusion_autoencoder:small
 
 `config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M

@@ -21,7 +21,7 @@ Three minutes of 48 kHz stereo by nets of these sizes took 1.0 GB of memory.
 """
 
 import archijax as aj
-from configs import autoencoder, autoencoder_wave
+from configs import autoencoder_wave, diffusion_autoencoder
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
@@ -38,7 +38,7 @@ config = TrainConfig(
         text=aj.configs.TextConfig(tokenizer="t5-base"),
         length=2**21,
         dtype="bfloat16",
-        autoencoder=autoencoder.config.model,
+        autoencoder=diffusion_autoencoder.config.model,
     ),
     data=DataConfig(length=2**21, crop="fixed"),
 )
@@ -55,7 +55,7 @@ small = TrainConfig(
             attention_features=32,
             modulation_features=128,
         ),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
+        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
         sample_rate=4_000,
         channels=1,
         length=2**13,

@@ -29,7 +29,7 @@ config = TrainConfig(
         length=2048,
         # Windows of 64 ms: the partials of a note are different filters.
         transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
+        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
         schedule_shift=0.2,
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=2048, normalize=-14.0, workers=2),

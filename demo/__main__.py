@@ -71,13 +71,13 @@ class Demo:
             "The untrained net by prompt": table.score(classifier, noise, prompts),
         }
         distances = {
-            name: table.log_spectral_distance(a, clips, config.sample_rate)
+            name: table.distance(a, clips, config.sample_rate)
             for name, a in (("generated", sounds), ("real", real), ("untrained", noise))
         }
         lines = [shown.text(title) for title, shown in tables.items()]
         lines.append(
-            "Log-spectral distance to real clips: "
-            + ", ".join(f"{name} {value:.1f} dB" for name, value in distances.items())
+            "Kernel distance to real clips, 0 for more of them: "
+            + ", ".join(f"{name} {value:.3f}" for name, value in distances.items())
         )
         levels = [20 * np.log10(np.sqrt(np.mean(np.clip(sound, -1, 1) ** 2)) + 1e-9) for sound in sounds]
         lines.append(f"Loudness of generated sounds: {min(levels):.1f} to {max(levels):.1f} dBFS RMS")
@@ -85,7 +85,7 @@ class Demo:
         print(report)
         with replacing(self.out / "table.txt") as unfinished:
             unfinished.write_text(report + "\n")
-        facts = {title: shown.as_dict() for title, shown in tables.items()} | {"log-spectral distance": distances}
+        facts = {title: shown.as_dict() for title, shown in tables.items()} | {"kernel distance": distances}
         with replacing(self.out / "table.json") as unfinished:
             unfinished.write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archijax.audio.metrics import kernel_distance, log_mel_embedding
 from archijax.errors import InputError
 
 WINDOW, HOP = 0.064, 0.016  # seconds
@@ -30,8 +31,8 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
     return filters / filters.sum(axis=0)
 
 
-def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mel power [n, frames, BANDS] of clips, mixed to mono and scaled to unit RMS first. Silence gives zeros."""
+def _levelled(clips: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Clips mixed to mono, without a constant offset, at unit RMS: [n, time]. Silence stays so."""
     clips = np.asarray(clips, np.float64)
     if clips.ndim not in (2, 3) or clips.shape[0] == 0 or clips.shape[1] == 0:
         raise InputError(f"Clips have shape {clips.shape}, but [n, time, channels] or [n, time] is needed, not empty.")
@@ -41,7 +42,12 @@ def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
         raise InputError(f"The sample rate is {sample_rate}, but it must be above 0 Hz.")
     mono = clips if clips.ndim == 2 else clips.mean(axis=-1)
     mono = mono - mono.mean(axis=1, keepdims=True)
-    mono = mono / np.maximum(np.sqrt(np.mean(mono**2, axis=1, keepdims=True)), 1e-8)
+    return mono / np.maximum(np.sqrt(np.mean(mono**2, axis=1, keepdims=True)), 1e-8)
+
+
+def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mel power [n, frames, BANDS] of clips, mixed to mono and scaled to unit RMS first. Silence gives zeros."""
+    mono = _levelled(clips, sample_rate)
     window, hop = max(16, round(WINDOW * sample_rate)), max(1, round(HOP * sample_rate))
     mono = np.pad(mono, ((0, 0), (0, max(0, window - mono.shape[1]))))
     frames = np.lib.stride_tricks.sliding_window_view(mono, window, axis=1)[:, ::hop]
@@ -138,15 +144,14 @@ def fit(clips: np.ndarray, labels: Sequence[str], sample_rate: int) -> Classifie
     return Classifier(names, sample_rate, mean, scale, examples, np.linalg.solve(kernel, wanted))
 
 
-def log_spectral_distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> float:
-    """How far, in dB, the clips of `a` are on average from the clip of `b` nearest to each.
+def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> float:
+    """How far the clips `a` are, as a set, from the clips `b`: 0 when both are drawn alike, however many there are.
 
-    A clip's spectrum is its mel power averaged over time, at unit RMS, in dB below its loudest band with a floor at
-    -FLOOR; the distance of two is the root mean square of their difference over the bands. Compare only values with the
-    same `b`: the nearest of many is nearer than the nearest of few.
+    The kernel distance of `archijax.audio.metrics.log_mel_embedding`: of each clip, mixed to mono at one loudness, the
+    mean and the spread over time of the level in 64 bands. Noise has another spread than music, whatever its spectrum.
     """
-    a, b = (_decibels(_mel_power(clips, sample_rate).mean(axis=1)) for clips in (a_clips, b_clips))
-    return float(np.sqrt(np.mean((a[:, None] - b) ** 2, axis=-1)).min(axis=1).mean())
+    a, b = (log_mel_embedding(_levelled(clips, sample_rate)[:, :, None], sample_rate) for clips in (a_clips, b_clips))
+    return kernel_distance(a, b)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.editing import Extension, inpainting, variation
 from archijax.pipeline.generation import Generation, numbered
 from archijax.pretrained import from_pretrained
-from sample.output import Output
+from sample.output import Output, shortened
 from sample.writing import write
 
 
@@ -50,7 +50,7 @@ class Edit:
             seconds: of new sound in each, by default all of it.
         """
         stem, output = (
-            f"{self.sound.stem}_{type(self).__name__.lower()}",
+            f"{shortened(self.sound.stem)}_{type(self).__name__.lower()}",
             Output(self.out, generation.finish.sample_rate),
         )
         write(generation, output, stem=stem, seconds=seconds, exact=sound is not None and _needs_floats(sound))

@@ -1,6 +1,7 @@
 """Where the sampling programs put sounds: a folder of WAV files, each with a picture."""
 
 import itertools
+import os
 import re
 import tempfile
 import textwrap
@@ -13,8 +14,10 @@ from tqdm import tqdm
 
 from archijax import cli
 from archijax.audio import files, plots
+from archijax.audio.formats import RATES
 from archijax.errors import InputError
 
+LONGEST = 190  # bytes of a file's name
 MUCH = 1e-3  # of the samples beyond full scale is audible
 
 
@@ -22,10 +25,14 @@ class Output:
     """A folder for sounds of one sample rate (Hz), made when missing.
 
     Raises:
-        InputError: it cannot be made, or not be written to.
+        InputError: it cannot be made, or not be written to, or sounds of this rate cannot.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
+        if sample_rate not in RATES:
+            raise InputError(
+                f"Sounds of {sample_rate} Hz cannot be written: {RATES[0]} to {RATES[-1]} Hz are possible."
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # To know before hours of sampling; what permissions say is not all that can be wrong.
@@ -42,7 +49,7 @@ class Output:
         With `exact` its samples are written as they are, also those beyond full scale.
         """
         path = self.folder / f"{name}.wav"
-        title = textwrap.shorten(title, 90, placeholder=" …")
+        title = textwrap.shorten(title.encode(errors="replace").decode(), 90, placeholder=" …")
         with warnings.catch_warnings():
             # A letter that the font lacks is drawn as a box.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -70,9 +77,14 @@ def slugs(texts: Sequence[str]) -> list[str]:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names, numbered from the second on where several are alike."""
+    """The names, numbered from the second on where several are alike, and short enough for what is added to them."""
     taken: dict[str, None] = {}
-    for name in names:
+    for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))
         taken[next(each for each in itertools.chain([name], same) if each not in taken)] = None
     return list(taken)
+
+
+def shortened(name: str) -> str:
+    """As much of a name as leaves room, in the 255 bytes of most file systems, for verb, seed, numbers and suffix."""
+    return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

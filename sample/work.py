@@ -9,6 +9,7 @@ import glob
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -124,7 +125,7 @@ class OnFiles:
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        paths = sound_files(self.sounds, self.takes)
+        paths = sound_files(self.sounds, self.takes, self.out)
         targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in paths)]
         for target in {path.resolve() for path in targets} & {path.resolve() for path in paths}:
             raise InputError(f"{target} would be written over, but it is to be read: let out be another folder.")
@@ -150,14 +151,15 @@ class OnFiles:
                 with cli.bar(self.steps(material), f"{path.name} ({number} of {len(paths)})", "step") as bar:
                     result = self.finish(material, self.make(material, bar.update))
                 figures = {} if material.reference is None else measured(result, material.reference)
-                record = json.dumps({**settings, "figures": figures, "made_of": made_of})
+                record = json.dumps({**settings, "figures": figures, "made_of": made_of}, allow_nan=False)
                 self.write(output, target, path.stem, material, result, record)
             if figures:
                 tqdm.write(f"    {_text(figures)}")
                 measurements.append(figures)
         output.tell_clipped()
         if len(measurements) > 1:
-            mean = {name: float(np.mean([each[name] for each in measurements])) for name in measurements[0]}
+            names = dict.fromkeys(name for each in measurements for name in each)
+            mean = {name: float(np.mean([each[name] for each in measurements if name in each])) for name in names}
             tqdm.write(f"mean of {len(measurements)} sounds: {_text(mean)}")
         if failed:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
@@ -184,7 +186,10 @@ def digest(*parts: str | Path) -> str:
 
 
 def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """How near an estimate [time, channels] comes to its reference; of long ones by the mean of pieces."""
+    """How near an estimate [time, channels] comes to its reference; of long ones by the mean of pieces.
+
+    A figure that is no number is left out: silence has no ratio of signal to distortion.
+    """
     # What the longest window needs.
     extra = max(0, 2048 - len(reference))
     estimate, reference = (np.pad(each, ((0, extra), (0, 0))) if extra else each for each in (estimate, reference))
@@ -192,11 +197,12 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     edges = [*range(0, len(reference) - 2047, PIECE), len(reference)]
     pairs = [(estimate[None, a:b], reference[None, a:b]) for a, b in itertools.pairwise(edges)]
     mean = partial(np.average, weights=np.diff(edges))
-    return {
+    figures = {
         "SI-SDR": _si_sdr(pairs),
         "log-spectral distance": float(mean([metrics.paired_log_spectral_distance(*pair)[0] for pair in pairs])),
         "STFT distance": float(mean([metrics.multi_resolution_stft_distance(*pair)[0] for pair in pairs])),
     }
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -211,13 +217,18 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
         return float(10 * np.log10(scale**2 * energy / total(lambda e, r: np.sum(np.square(scale * r - e)))))
 
 
-def sound_files(paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES) -> list[Path]:
+def sound_files(
+    paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES, out: Path | None = None
+) -> list[Path]:
     """The files with these suffixes that paths name, folders with all below them; a file that is named is one.
+
+    What lies in the folder `out`, inside a folder or pattern, is what the program has written: it is left out.
 
     Raises InputError for a path that names none, or without any.
     """
     if not paths:
         raise InputError("No file is named: give files, folders of them, or patterns in quotes.")
+    own = None if out is None else out.resolve()
     matching: dict[Path, Any] = {}
     for path in paths:
         if path.is_file():
@@ -226,7 +237,9 @@ def sound_files(paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFI
             # Not Path.rglob, which leaves out linked folders.
             pattern = f"{glob.escape(str(path))}/**" if path.is_dir() else str(path)
             inside = map(Path, glob.glob(pattern, recursive=True))
-            some = sorted(each for each in inside if each.is_file() and each.suffix.lower() in suffixes)
+            some = sorted(each for each in inside if each.suffix.lower() in suffixes and each.is_file())
+            if path.resolve() != own:
+                some = [each for each in some if own not in each.resolve().parents]
         if not some:
             what = "sound file" if suffixes is files.SUFFIXES else f"file of {', '.join(sorted(suffixes))}"
             raise InputError(f"There is no {what} {path}: give a file, a folder with some, or a pattern in quotes.")

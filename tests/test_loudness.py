@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import soundfile
 
+from archijax.audio import files
 from archijax.audio.loudness import gain
+from archijax.errors import InputWarning
 
 
 def test_normalize():
@@ -11,5 +14,37 @@ def test_normalize():
     assert scaled.dtype == np.float32
     assert 20 * np.log10(np.sqrt(np.mean(scaled**2))) == pytest.approx(-18, abs=1e-3)
     assert np.abs(audio * gain(audio, 0.0)).max() == pytest.approx(1, abs=1e-6)
-    silence = np.full((10, 1), 1e-6, np.float32)
-    np.testing.assert_array_equal(gain(silence, -18.0), 1)
+
+
+def test_gain_is_bounded_and_has_no_cliff():
+    noise = np.random.default_rng(0).standard_normal((1_000, 1)).astype(np.float32)
+    noise /= np.sqrt(np.mean(noise**2))
+    levels = 10 ** np.linspace(-12, 0, 481)
+    gains = np.array([gain(level * noise, -14.0) for level in levels])
+    assert gains.max() == pytest.approx(10**1.5)
+    assert gain(np.zeros((10, 1), np.float32), -14.0) == pytest.approx(10**1.5)
+    assert gain(1e-5 * noise, -14.0, limit=6.0) == pytest.approx(10**0.3)
+    # From one level to the next, 0.5 dB louder, the gain falls by 0.5 dB at most and never rises.
+    steps = 20 * np.log10(gains[1:] / gains[:-1])
+    assert steps.max() <= 1e-4
+    assert steps.min() >= -0.51
+
+
+@pytest.mark.parametrize(
+    ("peak", "scale"),
+    [(0.9, 1), (3.9, 1), (100, 100), (9_818, 32_768), (32_768, 32_768), (40_000, 40_000), (2.0**31, 2.0**31)],
+)
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "caf"])
+def test_floats_far_beyond_full_scale_are_brought_back(tmp_path, peak, scale, suffix):
+    time = np.arange(400_000) / 44_100
+    # Quiet at first, so that what tells is not the beginning.
+    sound = (np.sin(2 * np.pi * 100 * time) * np.linspace(0, 1, len(time)) ** 2)[:, None]
+    sound *= peak / np.abs(sound).max()
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, sound, 44_100, subtype="FLOAT")
+    if scale > 1:
+        with pytest.warns(InputWarning, match="divided by"):
+            files.verify(path)
+    # Once is enough: a warning would now be an error.
+    np.testing.assert_allclose(files.read(path), sound / scale, atol=1e-6)
+    np.testing.assert_allclose(files.read(path, start=10_000, frames=900), sound[10_000:10_900] / scale, atol=1e-6)

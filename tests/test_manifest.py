@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -51,6 +53,55 @@ def test_index_survives_links(folder, tmp_path):
     assert [path for path, _ in found.skipped] == ["broken.wav"]
 
 
+def test_what_runs_write_is_no_data(folder, tmp_path):
+    tone = np.full((4_000, 1), 0.1)
+    expected = ["b/a.mp3", "b/c.ogg", "b/deep/ä.flac", "z.WAV"]
+
+    def run_folder(place):
+        for name in ("checkpoints", "samples"):
+            (place / name).mkdir(parents=True)
+        files.write(place / "samples" / "step_0000010_0.wav", tone, 8_000)
+        (place / "config.json").write_text("{}")
+        (place / "manifest.json").write_text("{}")
+
+    # The run's own folder, of which nothing is there but its samples, and one of another run.
+    own = folder / "b" / "run"
+    (own / "samples").mkdir(parents=True)
+    files.write(own / "samples" / "step_0000010_0.wav", tone, 8_000)
+    run_folder(folder / "runs" / "other")
+    found = index(folder, own / "manifest.json")
+    assert [entry.path for entry in found.entries] == expected
+    assert [entry.path for entry in index(folder, own / "manifest.json").entries] == expected
+    # The data may even be where the run writes.
+    shutil.rmtree(own)
+    run_folder(folder)
+    assert [entry.path for entry in index(folder, folder / "manifest.json").entries] == expected
+    # A folder of samples that no run has written is like any other.
+    (folder / "b" / "deep" / "samples").mkdir()
+    files.write(folder / "b" / "deep" / "samples" / "a.wav", tone, 8_000)
+    assert len(index(folder, tmp_path / "manifest.json").entries) == 5
+
+
+def test_formats_that_need_ffmpeg_are_counted(folder, tmp_path, monkeypatch, capfd):
+    for name in ("x.m4a", "y.M4A", "b/z.wma"):
+        (folder / name).write_bytes(b"no matter what")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    found = index(folder, tmp_path / "manifest.json")
+    assert len(found.entries) == 4
+    assert found.skipped == ()
+    assert "4 files, 0.00 hours, 0 files skipped, 2 .m4a, 1 .wma left out, which need ffmpeg" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+def test_formats_are_read_through_ffmpeg(folder, tmp_path, capfd):
+    source = ["-f", "lavfi", "-i", "sine=d=1"]
+    for name in ("x.m4a", "b/z.wma"):
+        subprocess.run(["ffmpeg", "-v", "error", *source, str(folder / name)], check=True)
+    found = index(folder, tmp_path / "manifest.json")
+    assert [entry.path for entry in found.entries if entry.path.endswith(("m4a", "wma"))] == ["b/z.wma", "x.m4a"]
+    assert "6 files, 0.00 hours, 0 files skipped, 1 .m4a, 1 .wma read through ffmpeg" in capfd.readouterr().err
+
+
 def test_bad_files_are_named_once_and_counted(folder, tmp_path, capfd):
     bad = bad_files(folder)
     found = index(folder, tmp_path / "manifest.json")
@@ -59,7 +110,7 @@ def test_bad_files_are_named_once_and_counted(folder, tmp_path, capfd):
     lines = capfd.readouterr().err.splitlines()
     for name, _ in bad:
         assert sum(line.startswith(f"skipping {name}: ") for line in lines) == 1
-    assert any("4 files" in line and "11 files skipped" in line for line in lines)
+    assert any("4 files" in line and "7 files skipped" in line for line in lines)
 
 
 def test_only_changes_are_read_again(folder, tmp_path, monkeypatch):

@@ -1,6 +1,14 @@
-import numpy as np
+import dataclasses
+import warnings
 
-from train.prompts import FIELDS, describe, prompt
+import numpy as np
+import pytest
+
+import archijax as aj
+from archijax.errors import InputWarning
+from configs import long, quickstart
+from demo import music
+from train.prompts import FIELDS, describe, prompt, tokenizer
 
 TAGS = {"title": "One Two", "artist": "Three", "album": "Four", "genre": "Five", "year": "1966", "comment": "Six"}
 
@@ -40,3 +48,27 @@ def test_prompt_is_the_generators():
 def test_describe_falls_back_to_the_name():
     assert describe({"genre": "Jazz", "tracknumber": "3", "title": ""}, "x/a_b.wav") == {"genre": "Jazz"}
     assert describe({"comment": "ripped"}, "x/slow_warm__pad.take.wav") == {"title": "slow warm pad.take"}
+
+
+def test_a_prompt_that_is_cut_is_told_once():
+    config = dataclasses.replace(quickstart.config.model, text=aj.TextConfig(max_length=12))
+    tokenize = tokenizer(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenize(["", "eleven byte"])
+    expected = r"13 tokens, but the model reads 12: of 'twelve bytes' the end 's' is cut off"
+    with pytest.warns(InputWarning, match=expected) as told:
+        tokenize(["eleven byte", "twelve bytes", "many more than twelve bytes"])
+    assert len(told) == 1
+    # Another warning would be an error.
+    tokenize(["many more than twelve bytes"])
+
+
+@pytest.mark.parametrize("config", [quickstart.config, long.small])
+def test_the_small_models_read_the_whole_prompts_of_the_demo(config):
+    tokenize = tokenizer(config.model)
+    for instrument in music.INSTRUMENTS:
+        for number in range(1, 15):
+            _, tags = music.track(instrument, number, 0, (0.1, 0.2))
+            position = (12, 12) if config.data.crop == "fixed" else None
+            tokenize([prompt(describe(tags, ""), np.random.default_rng(0), drop=0.0, position=position)])

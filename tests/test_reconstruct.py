@@ -1,5 +1,10 @@
 """The verb reconstruct, on a tiny model with random weights."""
 
+import json
+import os
+import shutil
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +15,13 @@ import archijax as aj
 from archijax.audio import files, metrics
 from archijax.configs import to_dict
 from archijax.models import reconstruct
+from archijax.pipeline.sounds import converted, load_sound
 from archijax.pretrained import from_pretrained
 from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
 from sample.work import measured, sound_files
 
+CASES = Path(__file__).parent / "cases"
 LENGTH, RATE = 128, 8000
 
 
@@ -68,6 +75,56 @@ def test_files_folders_and_patterns_are_reconstructed_and_measured(model, tmp_pa
     assert np.abs(made).max() < 1  # Else it would be clipped in the file, and be measured unclipped.
     assert f"SI-SDR {metrics.si_sdr(made[None], sound[None])[0]:.2f} dB" in said
     assert "mean of 3 sounds: SI-SDR" in said
+
+
+def test_silence_has_no_ratio_and_leaves_the_mean_a_number(model, tmp_path, capsys):
+    shutil.copy(CASES / "silent.wav", tmp_path / "silent.wav")
+    loud = [write(tmp_path / f"{seed}.wav", 0.05, seed=seed) for seed in (1, 2)]
+    assert run(model, tmp_path / "out", *loud, tmp_path / "silent.wav") == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said.lower()
+    record = json.loads(files.info(tmp_path / "out" / "silent.wav").tags["comment"], parse_constant=pytest.fail)
+    assert record["figures"].keys() == {"log-spectral distance", "STFT distance"}
+    ratios = [json.loads(files.info(tmp_path / "out" / f"{seed}.wav").tags["comment"])["figures"] for seed in (1, 2)]
+    mean = np.mean([each["SI-SDR"] for each in ratios])
+    assert f"mean of 3 sounds: SI-SDR {mean:.2f} dB" in said
+    # What is there is found again.
+    assert run(model, tmp_path / "out", tmp_path / "silent.wav") == 0
+    assert "skipped" in capsys.readouterr().err
+
+
+def test_results_are_not_read_again(model, tmp_path, capsys):
+    write(tmp_path / "songs" / "one.wav", 0.05)
+    for _ in range(2):
+        assert run(model, tmp_path / "songs" / "out", tmp_path / "songs") == 0
+    assert [path.name for path in (tmp_path / "songs" / "out").glob("*.wav")] == ["one.wav"]
+    # A file that is named is read wherever it is.
+    assert sound_files((tmp_path / "songs" / "out" / "one.wav",), out=tmp_path / "songs" / "out")
+
+
+@pytest.mark.parametrize("letter", ["a", "ж", "字"])
+def test_names_of_any_length_and_bytes(model, tmp_path, letter):
+    longest = letter * (244 // len(letter.encode()))
+    for name in (longest + ".wav", longest[:-1] + "b.wav"):
+        write(tmp_path / "songs" / name, 0.02)
+    odd = os.fsdecode(b"odd \xff name.wav")
+    write(tmp_path / "songs" / "x.wav", 0.02).rename(tmp_path / "songs" / odd)
+    assert run(model, tmp_path / "out", tmp_path / "songs") == 0
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.wav"))
+    assert len(names) == 3
+    assert odd in names
+    assert all(name.startswith(letter * 20) and len(name.encode()) < 200 for name in names if name != odd)
+
+
+def test_surround_sound_is_mixed_by_the_standard(model, tmp_path):
+    recording = load_sound(CASES / "only_centre_5_1.wav")
+    assert recording.layout == ("FL", "FR", "FC", "LFE", "BL", "BR")
+    np.testing.assert_allclose(converted(recording, RATE, 1)[:, 0], recording.sound[:, 2] * 0.5**0.5, atol=1e-6)
+    np.testing.assert_allclose(
+        converted(recording, RATE // 2, 2),
+        files.read(CASES / "only_centre_5_1.wav", channels=2, sample_rate=RATE // 2),
+        atol=1e-5,
+    )
 
 
 def test_a_sound_of_one_part_is_what_the_model_makes_of_it(model):

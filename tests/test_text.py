@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import archijax as aj
 from archijax.configs import from_dict, to_dict
-from archijax.errors import InputError
-from archijax.text import load_tokenizer, tokenize
+from archijax.errors import InputError, InputWarning
+from archijax.text import load_tokenizer, tokenize, warn_of_cut
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,18 @@ def test_truncation_keeps_the_end(byte_tokenizer, max_length):
     tokens, mask = tokenize(byte_tokenizer, ["a" * 20], max_length)
     assert tokens.tolist() == [[ord("a") + 3] * (max_length - 1) + [1]]
     assert mask.all()
+
+
+def test_what_is_cut_off_is_told(byte_tokenizer, words):
+    assert not warn_of_cut(byte_tokenizer, ["", "four", "five!"], max_length=6)
+    # A letter of two bytes of which only one is read is not read.
+    with pytest.warns(InputWarning, match=r"8 tokens, but the model reads 6: of 'pianoé' the end 'é' is cut off"):
+        assert warn_of_cut(byte_tokenizer, ["four", "pianoé", "another one"], max_length=6)
+    with pytest.warns(InputWarning, match=r"5 tokens, but the model reads 3: .* the end 'warm warm' is cut off"):
+        assert warn_of_cut(load_tokenizer(words), ["warm organ warm warm"], max_length=3)
+    placeholder = load_tokenizer("bytes", placeholder_tokens=("<mine>",))
+    with pytest.warns(InputWarning, match=r"5 tokens, but the model reads 4: .* the end 'cd' is cut off"):
+        assert warn_of_cut(placeholder, ["a<mine>bcd"], max_length=4) or True
 
 
 def test_a_folder_is_enough(words):

@@ -26,7 +26,7 @@ class DataConfig:
     sample_rate: int = 48_000
     """Sample rate in Hz; files of other rates are resampled."""
     channels: int = 2
-    """Channels; mono is repeated, other counts are averaged to mono first."""
+    """Channels; mono is repeated, surround sound mixed by the standard, other counts are averaged to mono first."""
     length: int = 2**18
     """Frames per crop; shorter files are followed by silence."""
     crop: Literal["random", "fixed"] = "random"
@@ -34,7 +34,7 @@ class DataConfig:
     prompt: str | None = None
     """Prompt of every crop, in place of those that tags make; None leaves it to them."""
     normalize: float | None = None
-    """Root mean square in dBFS that each crop is brought to, as far as its peak stays within 1; None leaves it."""
+    """Root mean square in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
     workers: int = 4
     """Threads that read files."""
     prefetch: int = 4

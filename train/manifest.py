@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from archijax.atomic import replacing
-from archijax.audio import files
+from archijax.audio import ffmpeg, files
+from archijax.audio.formats import FFMPEG
 from archijax.errors import InputError
+
+_MARKS = frozenset({"config.json", "manifest.json", "checkpoints"})  # what tells the folder of a run
+_WRITTEN = frozenset({"checkpoints", "samples", "tensorboard", "profile"})  # the folders that a run writes into its own
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,13 @@ class Manifest:
 
 
 def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
-    """Lists the sound files in a folder and below, in any case and format of `files.SUFFIXES`, hidden ones left out.
+    """Lists the sound files in a folder and below, in any case and format of `files.SUFFIXES`.
 
-    Only files that are new, or differ in size or time from the manifest of the last run, are opened. Files that are
-    empty, cut off or not sound are named on stderr and left out. The manifest is rewritten if anything has changed.
+    Left out are hidden files and folders, the folder of the manifest, and folders that other runs have written: what a
+    run makes is never what it learns from. So are, if the folder is one of these itself, the parts that a run writes.
+
+    Only files that are new, or differ in size or time from the manifest of the last run, are opened. Files of which
+    nothing decodes are named on stderr and left out. The manifest is rewritten if anything has changed.
 
     Raises InputError: no such folder, no usable file in it, or the manifest cannot be written.
     """
@@ -66,7 +74,7 @@ def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
         raise InputError(f"{folder} {what}; give the folder that holds the sound files.")
     old = _load(manifest_path)
     known = {(entry.path, entry.size, entry.modified): entry for entry in old.entries} if old else {}
-    files_there, skipped = _walk(folder)
+    files_there, skipped, undecoded = _walk(folder, manifest_path.parent)
     fresh = [file for file in files_there if file not in known]
     # libsndfile and the disk work outside of Python's lock: more threads than cores hide a slow disk.
     pool = ThreadPoolExecutor(16)
@@ -83,18 +91,36 @@ def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
         print(f"skipping {path}: {reason}", file=sys.stderr)
     if not entries:
         kinds = ", ".join(sorted(files.SUFFIXES))
-        raise InputError(f"{folder} holds no usable sound file ({len(skipped)} skipped); looked for {kinds}.")
+        found = f"{_counted(undecoded)} need ffmpeg" if undecoded else f"{len(skipped)} skipped"
+        raise InputError(f"{folder} holds no usable sound file ({found}); looked for {kinds}.")
     manifest = Manifest(str(folder.resolve()), entries, skipped)
     hours = manifest.seconds / 3600
-    print(f"{folder}: {len(entries)} files, {hours:.2f} hours, {len(skipped)} files skipped", file=sys.stderr)
+    facts = [f"{len(entries)} files", f"{hours:.2f} hours", f"{len(skipped)} files skipped"]
+    foreign = Counter(Path(entry.path).suffix.lower() for entry in entries) & Counter(
+        dict.fromkeys(FFMPEG, len(entries))
+    )
+    facts += [f"{_counted(foreign)} read through ffmpeg"] if foreign else []
+    facts += [f"{_counted(undecoded)} left out, which need ffmpeg"] if undecoded else []
+    print(f"{folder}: {', '.join(facts)}", file=sys.stderr)
     if manifest != old:
         _save(manifest, manifest_path)
     return manifest
 
 
-def _walk(folder):
-    """Sorted (path, size, modified) of what could be sound, and (path, reason) of what cannot even be looked at."""
-    sounds, skipped, visited = [], [], set()
+def _counted(suffixes):
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
+
+
+def _walk(folder, own):
+    """What a folder holds, but for what the run in the folder `own` and other runs have written there.
+
+    Returns:
+        Sorted (path, size, modified) of what could be sound; (path, reason) of what cannot even be looked at; the
+        numbers of files, by suffix, that would need ffmpeg where it is not installed.
+    """
+    sounds, skipped, visited, undecoded = [], [], set(), Counter()
+    missing = frozenset() if ffmpeg.installed() else FFMPEG
+    own = own.resolve()
 
     def relative(path):
         return Path(path).relative_to(folder).as_posix()
@@ -109,9 +135,19 @@ def _walk(folder):
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        at_root = parent == os.fspath(folder)
+        is_run = {*folders, *names} >= _MARKS or Path(parent).resolve() == own
+        if is_run and not at_root:
+            folders.clear()
+            continue
+        left_out = _WRITTEN if is_run else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
         for name in names:
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in files.SUFFIXES:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or suffix not in files.SUFFIXES:
+                continue
+            if suffix in missing:
+                undecoded[suffix] += 1
                 continue
             path = os.path.join(parent, name)
             try:
@@ -121,7 +157,7 @@ def _walk(folder):
                 continue
             if stat.S_ISREG(status.st_mode):
                 sounds.append((relative(path), status.st_size, status.st_mtime_ns))
-    return sorted(sounds), skipped
+    return sorted(sounds), skipped, undecoded
 
 
 def _examine(folder, path, size, modified):

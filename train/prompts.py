@@ -6,6 +6,7 @@ from pathlib import PurePath
 import numpy as np
 
 from archijax.contract import ModelConfig
+from train import hosts
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -43,12 +44,23 @@ def prompt(
 
 
 def tokenizer(model: ModelConfig) -> Tokenize | None:
-    """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text."""
+    """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text.
+
+    Warns of the first prompt that is too long, in the first of several processes.
+    """
     text = model.text
     if text is None:
         return None
     # Takes seconds to import.
-    from archijax.text import tokenize
+    from archijax.text import tokenize, warn_of_cut
 
-    words = text.load_tokenizer()
-    return lambda prompts: tokenize(words, prompts, text.max_length)
+    words, warned = text.load_tokenizer(), not hosts.leads()
+
+    def tokenized(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal warned
+        tokens, mask = tokenize(words, prompts, text.max_length)
+        full = mask.all(axis=1)
+        warned = warned or warn_of_cut(words, (prompts[row] for row in np.flatnonzero(full)), text.max_length)
+        return tokens, mask
+
+    return tokenized

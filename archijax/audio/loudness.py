@@ -1,10 +1,62 @@
 """Levels of sound."""
 
+import os
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 
+from archijax.errors import InputWarning
 
-def gain(audio: np.ndarray, level: float) -> np.float32:
-    """What [time, channels] is multiplied by for a root mean square of ``level`` dBFS, or less where its peak would
-    pass 1. What is silent (below -80 dBFS, the noise of 14 bits) stays so: 1."""
+_INTEGER = 32_768  # full scale of 16-bit samples, which some programs write to float files as they are
+_BEYOND = 4.0  # 12 dB above full scale: a loud mix stays below
+_BLOCK, _BLOCKS = 4096, 64
+_scales: dict[tuple[str, int, int], float] = {}  # by path, size and time of modification: crops ask again and again
+
+
+def gain(audio: np.ndarray, level: float, limit: float = 30.0) -> np.float32:
+    """What [time, channels] is multiplied by for a root mean square of ``level`` dBFS.
+
+    Less where its peak would pass 1, and at most ``limit`` dB: what is far quieter than its neighbours, as the end of a
+    fade is, stays quieter.
+    """
     loudness, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
-    return np.float32(1.0 if loudness < 1e-4 else min(10 ** (level / 20) / loudness, 1 / peak))
+    bounds = [10 ** (limit / 20)]
+    if peak:
+        bounds += [10 ** (level / 20) / loudness, 1 / peak] if loudness else [1 / peak]
+    return np.float32(min(bounds))
+
+
+def full_scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
+    """What the samples of a file of floats are divided by, 1 for most; warns, once of each file, of any other.
+
+    Samples more than 12 dB beyond 1 are far beyond full scale. They are divided by 32,768 where that fits them, as
+    16-bit samples in a float file need it, else by their peak. Of a long file 64 blocks tell whether there are any.
+
+    Args:
+      frames: length of the file.
+      decode: gives (begin, count) of the samples [count, channels].
+    """
+    status = os.stat(path)
+    file = (path, status.st_size, status.st_mtime_ns)
+    if file not in _scales:
+        _scales[file] = _scale(path, frames, decode)
+    return _scales[file]
+
+
+def _scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
+    starts = range(0, frames, max(_BLOCK, frames // _BLOCKS))
+    if max((_peak(decode(start, _BLOCK)) for start in starts), default=0.0) <= _BEYOND:
+        return 1.0
+    block = 16 * _BLOCK
+    peak = max(_peak(decode(start, block)) for start in range(0, frames, block))
+    # Of 16-bit samples hardly any file is quieter than 1 / 128 at its peak.
+    scale = float(_INTEGER) if _INTEGER / 128 <= peak <= _INTEGER else peak
+    warnings.warn(f"{path} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
+    return scale
+
+
+def _peak(audio: np.ndarray) -> float:
+    """The largest finite size of a sample."""
+    size = np.abs(audio)
+    return float(np.max(size, initial=0.0, where=np.isfinite(size)))

@@ -19,17 +19,39 @@ _FLOOR = 1e-12  # keeps silence from 0 / 0; its square is still a float32
 
 
 def mel_filters(n_fft: int, sample_rate: float, count: int) -> np.ndarray:
-    """Triangular filters [n_fft // 2 + 1, count] of height 1, evenly spaced on the HTK mel scale from 0 to Nyquist.
+    """Triangular filters float32 [n_fft // 2 + 1, count] of height 1, evenly spaced on the HTK mel scale to Nyquist.
 
     mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). The bins are taken to reach Nyquist for odd n_fft too, as the
-    originals do.
+    originals do; like theirs, each step is rounded to float32, by which a filter differs up to 1e-5 from the exact one.
     """
-    bins = np.linspace(0, sample_rate // 2, n_fft // 2 + 1)[:, None]
-    highest = 2595 * np.log10(1 + (sample_rate // 2) / 700)
-    points = 700 * (10 ** (np.linspace(0, highest, count + 2) / 2595) - 1)
-    rising = (bins - points[:-2]) / (points[1:-1] - points[:-2])
-    falling = (points[2:] - bins) / (points[2:] - points[1:-1])
-    return np.maximum(0, np.minimum(rising, falling))
+    bins = _evenly(sample_rate // 2, n_fft // 2 + 1)[:, None]
+    mels = _evenly(2595 * np.log10(1 + (sample_rate // 2) / 700), count + 2)
+    points = np.float32(700) * (_power_of_ten(mels / np.float32(2595)) - np.float32(1))
+    width, distance = np.diff(points), points - bins
+    return np.maximum(0, np.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]))
+
+
+def _evenly(end: float, count: int) -> np.ndarray:
+    """float32 from 0 to end, counted from the nearer end in steps that are rounded too."""
+    end, i = np.float32(end), np.arange(count)
+    step = np.float64(end / np.float32(count - 1))
+    return np.where(i < count // 2, step * i, end - step * (count - 1 - i)).astype(np.float32)
+
+
+# exp(s) = 1 + s + s^2 (c0 s^4 + ... + c4) for |s| <= log(2) / 2, the minimax polynomial of Sleef's exponential (Shibata
+# & Petrogalli 2020), which PyTorch computes powers with. Its last bit decides over 5e-6 of a filter.
+_EXPONENTIAL = np.float32([0.0013632465, 0.008365969, 0.041671082, 0.16666552, 0.49999985])
+
+
+def _power_of_ten(y: np.ndarray) -> np.ndarray:
+    """10^y in float32, rounded as by the originals."""
+    exponent = y.astype(np.float64) * np.log(10.0)
+    octaves = np.rint(exponent / np.log(2.0))
+    s = exponent - octaves * np.log(2.0)
+    rounded, series = s.astype(np.float32).astype(np.float64), np.float32(0)
+    for coefficient in _EXPONENTIAL:
+        series = (series * rounded + coefficient).astype(np.float32)
+    return np.ldexp((1 + (s + s * s * series)).astype(np.float32), octaves.astype(np.int32))
 
 
 @dataclass(frozen=True)

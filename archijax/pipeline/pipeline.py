@@ -164,7 +164,7 @@ class Pipeline:
     def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
         """A sound with the high band that it lacks; it is brought to the model's low rate first."""
         self.needs(Codec, "upsamples", "sound")
-        low = converted(*load_sound(sound, sample_rate), self.low_rate, self.config.channels)
+        low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
         scale = self.gain(low)
         return self.decode(Frames(low * scale, scale), prompt, **options)
 
@@ -225,7 +225,7 @@ class Pipeline:
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
         """A sound as it is, and as the model takes it."""
-        return Source(*load_sound(sound, sample_rate), self)
+        return Source(load_sound(sound, sample_rate), self)
 
     def checked(self, prompts: str | Sequence[str]) -> list[str]:
         """The prompts without spaces around them; [""] for a model without text, which takes none."""
@@ -241,9 +241,11 @@ class Pipeline:
         """The "tokens" and "token_mask" of a batch with these prompts; nothing for a model without text."""
         if self.tokenizer is None:
             return {}
-        from archijax.text import tokenize
+        from archijax.text import tokenize, warn_of_cut
 
         tokens, mask = tokenize(self.tokenizer, list(prompts), self.config.text.max_length)
+        for row in np.flatnonzero(mask.all(axis=1)):
+            warn_of_cut(self.tokenizer, [prompts[row]], self.config.text.max_length)
         return {"tokens": tokens, "token_mask": mask}
 
     def gain(self, sound: np.ndarray) -> np.float32:

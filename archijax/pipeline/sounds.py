@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from archijax.arithmetic import ceil_div
+from archijax.audio.channels import mix
 from archijax.errors import InputError
 
 Sound = str | Path | np.ndarray
 """A file, or an array [time, channels] (or [time]) whose sample rate is said beside it."""
 
 
-def load_sound(sound: Sound, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """(float32 [time, channels], sample rate in Hz) of a file, or of an array of this sample rate.
+class Recording(NamedTuple):
+    """A sound as it is.
+
+    Attributes:
+        sound: float32 [time, channels].
+        sample_rate: in Hz.
+        layout: the speaker of each channel, None where it is not known.
+        name: of its file, for what is said about it.
+    """
+
+    sound: np.ndarray
+    sample_rate: int
+    layout: tuple[str, ...] | None = None
+    name: str = "the sound"
+
+
+def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
+    """The recording in a file, or of an array of this sample rate (Hz).
 
     Raises:
         InputError: no such file, not sound, not finite, or an array without its sample rate.
@@ -24,7 +41,8 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> tuple[np.ndarray
     if isinstance(sound, str | Path):
         from archijax.audio import files
 
-        return files.read(sound), files.info(sound).sample_rate
+        header = files.info(sound)
+        return Recording(files.read(sound), header.sample_rate, header.layout, str(sound))
     array = np.asarray(sound, np.float32)
     array = array[:, None] if array.ndim == 1 else array
     if sample_rate is None:
@@ -33,22 +51,22 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> tuple[np.ndarray
         raise InputError(f"the sound has shape {np.shape(sound)}: [time, channels] is needed, and not empty")
     if not np.isfinite(array).all():
         raise InputError("the sound holds samples that are not finite (NaN or infinity)")
-    return array, sample_rate
+    return Recording(array, sample_rate)
 
 
-def converted(sound: np.ndarray, sample_rate: int, to_rate: int, channels: int | None) -> np.ndarray:
-    """A sound [time, channels] at another rate and number of channels, as :func:`archijax.audio.files.read` does it."""
+def converted(recording: Recording, to_rate: int, channels: int | None) -> np.ndarray:
+    """Its sound [time, channels] at another rate and number of channels, as :func:`archijax.audio.files.read` has it."""
+    sound, sample_rate, layout, name = recording
+    channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
-    if channels not in (None, sound.shape[1]) and sound.shape[1] > 1:
-        sound = sound.mean(axis=1, keepdims=True)
+    if channels < sound.shape[1]:
+        sound = mix(sound, channels, layout, name)
     if to_rate != sample_rate:
         import soxr
 
         sound = soxr.resample(sound, sample_rate, to_rate)[:length]
         sound = np.pad(sound, ((0, length - len(sound)), (0, 0)))
-    if channels not in (None, sound.shape[1]):
-        sound = sound.repeat(channels, axis=1)
-    return np.ascontiguousarray(sound, np.float32)
+    return np.ascontiguousarray(mix(sound, channels, layout, name), np.float32)
 
 
 class Source:
@@ -60,9 +78,10 @@ class Source:
         gain: what it was multiplied by.
     """
 
-    def __init__(self, sound: np.ndarray, sample_rate: int, pipeline: Any):
-        self.sound, self.sample_rate, self.model_rate = sound, sample_rate, pipeline.config.sample_rate
-        audio = converted(sound, sample_rate, self.model_rate, pipeline.channels)
+    def __init__(self, recording: Recording, pipeline: Any):
+        self.sound, self.sample_rate = recording.sound, recording.sample_rate
+        self.model_rate = pipeline.config.sample_rate
+        audio = converted(recording, self.model_rate, pipeline.channels)
         self.gain = pipeline.gain(audio)
         self.audio = audio * self.gain
 

@@ -1,0 +1,115 @@
+"""Tags of sound files as people read them: numbers of genres become names, text in a wrong code page is repaired."""
+
+import re
+import unicodedata
+
+# The genres of ID3v1 and of Winamp's extension of it, by number.
+_GENRES = (
+    "Blues|Classic Rock|Country|Dance|Disco|Funk|Grunge|Hip-Hop|Jazz|Metal|New Age|Oldies|Other|Pop|"
+    "R&B|Rap|Reggae|Rock|Techno|Industrial|Alternative|Ska|Death Metal|Pranks|Soundtrack|Euro-Techno|"
+    "Ambient|Trip-Hop|Vocal|Jazz+Funk|Fusion|Trance|Classical|Instrumental|Acid|House|Game|Sound Clip|"
+    "Gospel|Noise|Alternative Rock|Bass|Soul|Punk|Space|Meditative|Instrumental Pop|Instrumental Rock|"
+    "Ethnic|Gothic|Darkwave|Techno-Industrial|Electronic|Pop-Folk|Eurodance|Dream|Southern Rock|Comedy|"
+    "Cult|Gangsta|Top 40|Christian Rap|Pop/Funk|Jungle|Native American|Cabaret|New Wave|Psychedelic|"
+    "Rave|Showtunes|Trailer|Lo-Fi|Tribal|Acid Punk|Acid Jazz|Polka|Retro|Musical|Rock & Roll|"
+    "Hard Rock|Folk|Folk-Rock|National Folk|Swing|Fast Fusion|Bebop|Latin|Revival|Celtic|Bluegrass|"
+    "Avantgarde|Gothic Rock|Progressive Rock|Psychedelic Rock|Symphonic Rock|Slow Rock|Big Band|Chorus|"
+    "Easy Listening|Acoustic|Humour|Speech|Chanson|Opera|Chamber Music|Sonata|Symphony|Booty Bass|"
+    "Primus|Porn Groove|Satire|Slow Jam|Club|Tango|Samba|Folklore|Ballad|Power Ballad|Rhythmic Soul|"
+    "Freestyle|Duet|Punk Rock|Drum Solo|A Cappella|Euro-House|Dance Hall|Goa|Drum & Bass|Club-House|"
+    "Hardcore|Terror|Indie|BritPop|Afro-Punk|Polsk Punk|Beat|Christian Gangsta Rap|Heavy Metal|"
+    "Black Metal|Crossover|Contemporary Christian|Christian Rock|Merengue|Salsa|Thrash Metal|Anime|JPop|"
+    "Synthpop|Abstract|Art Rock|Baroque|Bhangra|Big Beat|Breakbeat|Chillout|Downtempo|Dub|EBM|"
+    "Eclectic|Electro|Electroclash|Emo|Experimental|Garage|Global|IDM|Illbient|Industro-Goth|Jam Band|"
+    "Krautrock|Leftfield|Lounge|Math Rock|New Romantic|Nu-Breakz|Post-Punk|Post-Rock|Psytrance|Shoegaze|"
+    "Space Rock|Trop Rock|World Music|Neoclassical|Audiobook|Audio Theatre|Neue Deutsche Welle|Podcast|"
+    "Indie Rock|G-Funk|Dubstep|Garage Rock|Psybient"
+)
+GENRES = tuple(_GENRES.split("|"))
+_ABBREVIATED = {"RX": "Remix", "CR": "Cover"}
+
+# Code pages of alphabets beside the Latin one, each with the ten most frequent letters of a language that uses it.
+_CODE_PAGES = {
+    "cp1251": "оеаинтсрвл",
+    "koi8_r": "оеаинтсрвл",
+    "cp866": "оеаинтсрвл",
+    "cp1253": "αοιετσνηυρ",
+    "cp1255": "יוהלאתרמבש",
+}
+_FREQUENT = 0.4  # share of these letters, at least, in a text of their language
+
+
+def cleaned(tags: dict[str, str]) -> dict[str, str]:
+    """Tags without empty ones and without text that nobody can read, "date" as "year" with four digits if found."""
+    found = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
+    if date := found.pop("date", None):
+        year = re.search(r"\d{4}", date)
+        found["year"] = year.group() if year else date
+    found["genre"] = named(found.get("genre", ""))
+    return {name: text for name, text in found.items() if text}
+
+
+def named(genre: str) -> str:
+    """A genre in words: "(17)" and "17" are numbers of `GENRES`, as ID3v2 (section 4.2.1, TCON) writes them."""
+    references = re.match(r"(?:\((?:\d+|RX|CR)\))*", genre).group()
+    rest = genre[len(references) :].strip()
+    if not references and rest.isdecimal():
+        references, rest = f"({rest})", ""
+    if rest:
+        # Words refine the numbers before them; a bracket that belongs to them is doubled.
+        return rest[1:] if rest.startswith("((") else rest
+    words = (
+        _ABBREVIATED.get(one) or (GENRES[int(one)] if int(one) < len(GENRES) else "") for one in _numbers(references)
+    )
+    return ", ".join(word for word in words if word)
+
+
+def _numbers(references: str) -> list[str]:
+    return re.findall(r"\((\w+)\)", references)
+
+
+def readable(text: str) -> str:
+    """Text that was decoded by the wrong code page, decoded by the right one; "" where that is not to be told.
+
+    Such text has three or more different letters from beyond ASCII in a row, as no language does that Latin-1 is made
+    for, or marks that stand for what was no letter at all.
+    """
+    if "\ufffd" in text:
+        return ""
+    if text.isascii() or not all(ord(letter) < 256 for letter in text):
+        return text
+    raw = text.encode("latin-1")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    control = any(unicodedata.category(letter) == "Cc" for letter in text)
+    runs = re.findall(r"[\xa1-\xff]{3,}", text)
+    if not control and not any(len(set(run.lower())) >= 3 for run in runs):
+        return text
+    return _repaired(raw)
+
+
+def _repaired(raw: bytes) -> str:
+    best, share = "", _FREQUENT
+    for page, frequent in _CODE_PAGES.items():
+        try:
+            text = raw.decode(page)
+        except UnicodeDecodeError:
+            continue
+        letters = [letter for letter in text if not letter.isascii()]
+        if not all(letter.isalpha() or letter in "«»№–—“”„…’" for letter in letters) or not _cased(text):
+            continue
+        found = sum(letter.lower() in frequent for letter in _without_accents(letters)) / len(letters)
+        if found > share:
+            best, share = text, found
+    return best
+
+
+def _cased(text: str) -> bool:
+    """Whether capitals stand where they should: at the beginning of words, or everywhere."""
+    return all(word.istitle() or word.islower() or word.isupper() for word in re.findall(r"[^\W\d_]{2,}", text))
+
+
+def _without_accents(letters: list[str]) -> list[str]:
+    return [unicodedata.normalize("NFD", letter)[0] if letter not in "йЙ" else letter for letter in letters]

@@ -1,0 +1,91 @@
+"""Writing sound files, which appear under their names only when they are complete."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from archijax.atomic import replacing
+from archijax.audio import libsndfile
+from archijax.audio.formats import RATES
+from archijax.errors import InputError
+
+# No MP3: libsndfile garbles the letters beyond ASCII in its tags.
+_WRITTEN = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
+_TAGS = frozenset({"title", "artist", "album", "genre", "year", "comment", "copyright", "software", "tracknumber"})
+_BLOCK = 65_536
+
+
+def write(
+    path: str | Path,
+    audio: np.ndarray,
+    sample_rate: int,
+    tags: dict[str, str] | None = None,
+    *,
+    exact: bool = False,
+) -> None:
+    """Writes a sound file; it appears under its name only when it is complete.
+
+    The suffix gives the format: .wav and .flac with 24 bits (so that rounding, 6e-8, is far below what float32 audio is
+    compared to), .ogg is Vorbis. Samples beyond [-1, 1] are clipped.
+
+    Args:
+      path: the file, replaced if it exists.
+      audio: [time, channels].
+      sample_rate: in Hz.
+      tags: names as in `archijax.audio.files.AudioInfo.tags`.
+      exact: every float32 sample as it is, not clipped; for .wav alone.
+
+    Raises:
+      InputError: wrong shape, empty or not finite audio, a format, rate or tag that cannot be written, or an output
+        folder that is missing, full or read-only.
+    """
+    path = Path(path)
+    audio = np.asarray(audio).astype(np.float32)
+    # Names of files may hold bytes that are no letters.
+    tags = {name: str(value).encode(errors="replace").decode() for name, value in (tags or {}).items()}
+    if path.suffix.lower() not in _WRITTEN:
+        raise InputError(f"{path} cannot be written: the suffix must be one of {', '.join(_WRITTEN)}.")
+    if audio.ndim != 2 or not audio.size:
+        raise InputError(f"Audio to write has shape {audio.shape}, but must be [time, channels] and not empty.")
+    # The Vorbis encoder crashes the process beyond 200 kHz.
+    highest = 200_000 if path.suffix.lower() == ".ogg" else RATES[-1]
+    if not RATES[0] <= sample_rate <= highest:
+        raise InputError(f"Sample rate of {path} is {sample_rate} Hz, but must lie between {RATES[0]} and {highest}.")
+    if not np.isfinite(audio).all():
+        raise InputError(f"{path} was not written: the audio holds NaN or infinity.")
+    if unknown := sorted(tags.keys() - _TAGS):
+        raise InputError(f"Tag {unknown[0]!r} cannot be written to {path}: the names are {', '.join(sorted(_TAGS))}.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
+    kind, subtype = _WRITTEN[path.suffix.lower()]
+    if exact and kind != "WAV":
+        raise InputError(f"{path} cannot hold float samples exactly: the suffix must be .wav.")
+    if exact:
+        subtype = "FLOAT"
+    else:
+        audio = np.clip(audio, -1.0, 1.0)
+    try:
+        with replacing(path) as partial:
+            name, channels = libsndfile.name_of(partial), audio.shape[1]
+            with soundfile.SoundFile(name, "w", sample_rate, channels, subtype, format=kind) as file:
+                for tag, value in tags.items():
+                    setattr(file, "date" if tag == "year" else tag, value)
+                # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
+                for begin in range(0, len(audio), _BLOCK):
+                    file.write(audio[begin : begin + _BLOCK])
+            # A full disk makes libsndfile drop what its encoders hold back, without an error.
+            if not _whole(partial, len(audio)):
+                raise InputError
+    except (OSError, InputError, AssertionError) as error:
+        raise InputError(f"{path} cannot be written: the folder is read-only or the disk is full.") from error
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip(" .").replace("System error", "the folder is read-only or the disk is full")
+        raise InputError(f"{path} cannot be written: {reason}.") from error
+
+
+def _whole(path: Path, frames: int) -> bool:
+    """Whether a file has its frames, the last ones too."""
+    with libsndfile.opened(path) as stream:
+        tail = min(frames, 4096)
+        return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail
