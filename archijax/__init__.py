@@ -13,9 +13,12 @@ from archijax.configs import (
     LatentConfig,
     LearnedTransformConfig,
     MagnitudeAutoEncoderConfig,
+    OobleckConfig,
     PatchingConfig,
+    StableAudioConfig,
     STFTConfig,
     TextConfig,
+    TransformerConfig,
     UNetConfig,
     UpsamplerConfig,
     VocoderConfig,
@@ -51,8 +54,10 @@ from archijax.nn.items import (
     SkipConcat,
     SkipModulate,
 )
+from archijax.nn.numbers import Number, NumberConditioning
 from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 from archijax.nn.t5 import T5Config, T5Encoder
+from archijax.nn.transformer import DiffusionTransformer
 from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 from archijax.nn.unet import Block, Context, UNet
 from archijax.nn.unet_v0 import UNetV0
@@ -86,6 +91,7 @@ __all__ = [
     "DiffusionAR",
     "DiffusionConfig",
     "DiffusionModel",
+    "DiffusionTransformer",
     "DiffusionUpsampler",
     "DiffusionVocoder",
     "Downsample",
@@ -107,7 +113,10 @@ __all__ = [
     "MagnitudeAutoEncoder",
     "MagnitudeAutoEncoderConfig",
     "Modulation",
+    "Number",
+    "NumberConditioning",
     "NumberEmbedder",
+    "OobleckConfig",
     "Patching",
     "PatchingConfig",
     "Resnet",
@@ -116,10 +125,12 @@ __all__ = [
     "SkipAdd",
     "SkipConcat",
     "SkipModulate",
+    "StableAudioConfig",
     "T5Config",
     "T5Encoder",
     "TextConfig",
     "TimeConditioning",
+    "TransformerConfig",
     "UNet",
     "UNetConfig",
     "UNetV0",
