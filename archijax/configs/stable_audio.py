@@ -57,13 +57,13 @@ def seconds(longest: float, length: float) -> tuple[Number, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class StableAudioConfig(ModelConfig):
-    """A transformer that diffuses an autoencoder's latents, by text and seconds; the defaults are Stable Audio Open's."""
+    """A transformer that diffuses latents, by text and seconds; the defaults are Stable Audio Open's."""
 
-    transformer: TransformerConfig = TransformerConfig()
+    transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
     """The net."""
-    autoencoder: OobleckConfig | AutoEncoderConfig = OobleckConfig()
+    autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
     """What makes latents of sound, and sound of latents."""
-    text: TextConfig = TextConfig(tokenizer="t5-base", max_length=128)
+    text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
     """Text conditioning."""
     conditioning_features: int = 768
     """Width of a token of the embedding, before the transformer: of a number's, and of the text's."""

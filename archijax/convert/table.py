@@ -21,8 +21,8 @@ class Entry:
 
     Layouts: "same"; "kernel", [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed", [in, out, *sizes]
     in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here; "column", [c, 1] in PyTorch
-    and [c] here. An entry with a ``constant`` is no parameter but an array, such as a window, that PyTorch lists and the
-    settings determine.
+    and [c] here. An entry with a ``constant`` is no parameter but an array, such as a window, that PyTorch lists and
+    the settings determine.
 
     Fields, beside these:
         rows: (first, count) of PyTorch's array, where that holds several parameters one below the other.
@@ -185,7 +185,6 @@ def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.
             state |= dict(zip(entry.tensors(whole), tensors, strict=True))
             if entry.rows is not None:
                 rows.setdefault(whole, []).append((entry.rows[0], tensors[0]))
-    joined = {
-        name: np.concatenate([part for _, part in sorted(parts, key=lambda p: p[0])]) for name, parts in rows.items()
-    }
-    return state | joined
+    for name, parts in rows.items():
+        state[name] = np.concatenate([array for _, array in sorted(parts, key=lambda part: part[0])])
+    return state

@@ -82,10 +82,9 @@ class NumberConditioning(Wrapper):
         )
 
     def _text(self, embedding: jax.Array) -> jax.Array:
-        if embedding.shape[-1] != (self.text_features or self.width):
-            raise InputError(
-                f"the text's embedding has {embedding.shape[-1]} features: {self.text_features or self.width} are needed"
-            )
+        found, needed = embedding.shape[-1], self.text_features or self.width
+        if found != needed:
+            raise InputError(f"the text's embedding has {found} features: {needed} are needed")
         if self.text_features in (None, self.width):
             return embedding
         there = jnp.any(embedding != 0, axis=-1, keepdims=True)

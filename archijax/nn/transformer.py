@@ -111,9 +111,8 @@ class TransformerLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array | None, angles: jax.Array) -> jax.Array:
         def attention(source_heads: int, name: str) -> HeadsAttention:
-            return HeadsAttention(
-                self.head_features, self.num_heads, source_heads, self.qk_norm, self.implementation, self.dtype, name=name
-            )  # fmt: skip
+            settings = (self.head_features, self.num_heads, source_heads, self.qk_norm, self.implementation)
+            return HeadsAttention(*settings, dtype=self.dtype, name=name)
 
         y = LayerNorm(name="attention_norm")(x)
         x = x + attention(self.num_heads, "attention")(y, y, angles)
