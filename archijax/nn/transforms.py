@@ -38,7 +38,7 @@ def _windowed_sinusoids(window: int, stride: int, count: int) -> np.ndarray:
 
 
 class LearnedTransform(Wrapper):
-    """A learned filter bank around a net (ArchiSound, section 2.4): a strided convolution, the net, its transpose.
+    """A learned filter bank around a net (ArchiSound, section 5.2.4): a strided convolution, the net, its transpose.
 
     The filters start as windowed sines and cosines, with which the transform is invertible: from random ones, as in the
     original, learning takes longer.
@@ -87,7 +87,7 @@ class LearnedTransform(Wrapper):
 
 
 class Patching(Wrapper):
-    """Patches of consecutive samples as channels around a net (ArchiSound, section 2.4).
+    """Patches of consecutive samples as channels around a net (ArchiSound, section 5.2.4).
 
     Fields: patch_size, samples (in each dimension) that become one position.
     """
@@ -111,7 +111,7 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """The short-time Fourier transform around a net (ArchiSound, section 2.4), time / hop_length frames.
+    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4), time / hop_length frames.
 
     Fields:
         n_fft, hop_length: in samples.

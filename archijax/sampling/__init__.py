@@ -1,7 +1,7 @@
 """Sampling: steps from noise towards sound, the loop that runs them, guidance and editing."""
 
 from archijax.sampling.editing import Inpaint, slerp
-from archijax.sampling.guidance import Guidance, clamped, thresholded
+from archijax.sampling.guidance import Guidance, clamped, guided, thresholded
 from archijax.sampling.loop import State, advance, begin, sample
 from archijax.sampling.steps import (
     DDIM,
@@ -28,6 +28,7 @@ __all__ = [
     "advance",
     "begin",
     "clamped",
+    "guided",
     "sample",
     "slerp",
     "thresholded",
