@@ -52,13 +52,19 @@ def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
     return f"model {str(name)!r} is not complete in {place}: {advice}"
 
 
-def _weight_files(name: str | Path, folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Path]:
+    """The safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json names.
+
+    Raises:
+        InputError: files are missing, or the index leads out of the folder.
+    """
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return [single]
     if not index.is_file():
-        hint = " (pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors)"
-        raise InputError(absent(name, folder, WEIGHT_FILES) + hint * (folder / "pytorch_model.bin").is_file())
+        pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt"))
+        hint = f" ({pickled[0]} is not read: save_pretrained under PyTorch turns it into safetensors)" if pickled else ""
+        raise InputError(absent(name, folder, [f"{stem}*.safetensors", index.name]) + hint)
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
@@ -95,7 +101,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
         InputError: files are missing or damaged, or the index leads out of the folder.
     """
     return {
-        key: value for path in _weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
+        key: value for path in weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
     }
 
 

@@ -21,8 +21,8 @@ class Entry:
 
     Layouts: "same"; "kernel", [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed", [in, out, *sizes]
     in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here; "column", [c, 1] in PyTorch
-    and [c] here. An entry with a ``constant`` is no parameter but an array, such as a window, that PyTorch lists and
-    the settings determine.
+    and [c] here; "pointwise", [out, in, 1] in PyTorch and [in, out] here. An entry with a ``constant`` is no parameter
+    but an array, such as a window, that PyTorch lists and the settings determine.
 
     Fields, beside these:
         rows: (first, count) of PyTorch's array, where that holds several parameters one below the other.
@@ -50,6 +50,8 @@ class Entry:
             return (self.shape[-2], self.shape[-1], *self.shape[:-2])
         if self.layout == "column":
             return (*self.shape, 1)
+        if self.layout == "pointwise":
+            return (self.shape[1], self.shape[0], 1)
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
@@ -72,6 +74,8 @@ class Entry:
             array = array.transpose(*range(2, array.ndim), 0, 1)
         elif self.layout in ("channel", "column"):
             array = array.reshape(-1)
+        elif self.layout == "pointwise":
+            array = array[..., 0].T
         return np.ascontiguousarray(array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -84,6 +88,8 @@ class Entry:
             array = array.reshape(1, -1, *(1,) * self.dims)
         elif self.layout == "column":
             array = array.reshape(-1, 1)
+        elif self.layout == "pointwise":
+            array = array.T[..., None]
         array = np.ascontiguousarray(array)
         return (_lengths(array).astype(array.dtype), array) if self.weight_norm else (array,)
 

@@ -11,11 +11,15 @@ from archijax.nn.arrays import full, halves
 BASE = 10_000.0  # of the frequencies, which fall from 1 to its inverse
 
 
+def rotary_frequencies(features: int) -> np.ndarray:
+    """What a position is multiplied by to give the angle of each of features / 2 pairs, float32."""
+    return np.float32(1) / np.float32(BASE) ** (np.arange(0, features, 2, dtype=np.float32) / np.float32(features))
+
+
 def rotary_angles(length: int, features: int) -> jax.Array:
     """Angles [length, features / 2] of the positions 0 ... length - 1, for features that are turned in pairs."""
-    # As float32 products, which is what pretrained nets were trained with.
-    frequencies = np.float32(1) / np.float32(BASE) ** (np.arange(0, features, 2, dtype=np.float32) / features)
-    return jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(frequencies)
+    # Products in float32, which is what pretrained nets were trained with.
+    return jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(rotary_frequencies(features))
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
