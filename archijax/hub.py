@@ -41,8 +41,18 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
     except Exception as error:  # errors of the hub's HTTP library come through as they are
+        if type(error).__name__ == "GatedRepoError":
+            raise InputError(
+                f"model {str(name)!r} is given to who accepts its licence: do so at https://huggingface.co/{name} and "
+                "log in by 'hf auth login'"
+            ) from error
         reason = re.split(r"\.\s|\n", str(error).strip())[0]
         raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
+
+
+def part(folder: Path, name: str) -> Path:
+    """The folder of a part, such as "tokenizer", of a pipeline in diffusers' layout; any other folder as it is."""
+    return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
@@ -63,8 +73,8 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
         return [single]
     if not index.is_file():
         pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt"))
-        hint = f" ({pickled[0]} is not read: save_pretrained under PyTorch turns it into safetensors)" if pickled else ""
-        raise InputError(absent(name, folder, [f"{stem}*.safetensors", index.name]) + hint)
+        hint = f" ({'/'.join(pickled[:1])} is not read: save_pretrained under PyTorch turns it into safetensors)"
+        raise InputError(absent(name, folder, [f"{stem}*.safetensors", index.name]) + hint * bool(pickled))
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index} has no weight_map, it should name the file of every tensor")

@@ -33,7 +33,9 @@ class TransformerConfig:
     head_features: int = 64
     """Features of a head."""
     embedding_width: int = 768
-    """Width of the tokens that cross-attention reads; as many heads of keys and values as it has head_features."""
+    """Width of the tokens that cross-attention reads."""
+    embedding_heads: int | None = None
+    """Heads of keys and values there, a divisor of num_heads; None: embedding_width / head_features."""
     time_features: int = 256
     """Sines and cosines of the diffusion time."""
     rotary_features: int | None = None
@@ -45,14 +47,16 @@ class TransformerConfig:
         positive(self, "transformer", "num_layers", "num_heads", "head_features", "embedding_width", "time_features")
 
 
-def seconds(longest: float, length: float) -> tuple[Number, ...]:
-    """Where in its piece a sound begins, and how long the piece is: numbers up to ``longest``.
+def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
+    """Where in its piece a sound begins, and how long the piece is: numbers from ``shortest`` to ``longest``.
 
     Args:
-        longest: seconds, the end of both ranges.
+        shortest, longest: seconds, the ends of both ranges.
         length: seconds of the sounds that the model is trained on, which is taken where nothing is said.
     """
-    return Number("seconds_start", 0.0, longest, 0.0), Number("seconds_total", 0.0, longest, min(length, longest))
+    shortest, longest = float(shortest), float(longest)
+    total = min(max(length, shortest), longest)
+    return Number("seconds_start", shortest, longest, shortest), Number("seconds_total", shortest, longest, total)
 
 
 @dataclass(frozen=True, kw_only=True)

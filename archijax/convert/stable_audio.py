@@ -40,11 +40,11 @@ def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str
         raise InputError(f"diffusers knows the numbers {', '.join(SIDES)} alone: write a single file")
     levels, layers = len(config.autoencoder.strides), config.transformer.num_layers
     parts = {
-        "transformer": (TRANSFORMER, _hub_transformer(layers)),
-        "projection_model": (CONDITIONERS, _hub_conditioners()),
+        "transformer": (TRANSFORMER, hub_transformer(layers)),
+        "projection_model": (CONDITIONERS, hub_conditioners()),
         "vae": (AUTOENCODER, oobleck.hub_entries(levels)),
     }
-    return {part: (path, _fitted(table, shapes, path)) for part, (path, table) in parts.items()}
+    return {part: (path, fitted(table, _within(shapes, path))) for part, (path, table) in parts.items()}
 
 
 def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[Entry]:
@@ -58,22 +58,30 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
     return [
         dataclasses.replace(entry, path=(*path, *entry.path) if entry.path else ())
         for path, table in parts.items()
-        for entry in _fitted(table, shapes, path)
+        for entry in fitted(table, _within(shapes, path))
     ]
 
 
-def _fitted(table: Iterable[Entry], shapes: Mapping[str, Any], path: Path) -> list[Entry]:
-    """The entries of parameters that are there, and of constants, with their shapes; rows counted."""
+def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """What is at a path, of the conditioners without the net that they stand around."""
     for name in path:
         shapes = shapes[name]
+    return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
+
+
+def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
+    """The entries of parameters that are there, and of constants, with their shapes; rows counted.
+
+    Raises:
+        InputError: a parameter that no entry names.
+    """
     flat = flatten_dict(shapes)
     fitted = [
         entry if entry.constant is not None else dataclasses.replace(entry, shape=flat[entry.path].shape)
         for entry in table
         if entry.path in flat or entry.constant is not None
     ]
-    known = {entry.path for entry in fitted}
-    if rest := [own for own in flat.keys() - known if path != CONDITIONERS or own[0] != "net"]:
+    if rest := flat.keys() - {entry.path for entry in fitted}:
         raise InputError(f"{'/'.join(min(rest))} is not part of Stable Audio: it has no name to convert to")
     heights: dict[str, int] = {}
     for i, entry in enumerate(fitted):
@@ -109,7 +117,8 @@ def _feed_forward(path: Path, name: str) -> Iterator[Entry]:
     yield Entry((*path, "bias"), (f"{name}.2.bias",))
 
 
-def _hub_transformer(layers: int) -> Iterator[Entry]:
+def hub_transformer(layers: int) -> Iterator[Entry]:
+    """The table of diffusers' StableAudioDiTModel, without shapes."""
     yield from _kernel(("mix_in",), "preprocess_conv", layout="pointwise")
     yield from _kernel(("mix_out",), "postprocess_conv", layout="pointwise")
     yield from _kernel(("to_in",), "proj_in")
@@ -167,7 +176,8 @@ def _number(own: str, name: str) -> Iterator[Entry]:
     yield from _kernel((own, "to_out"), f"{name}.1", bias=True)
 
 
-def _hub_conditioners() -> Iterator[Entry]:
+def hub_conditioners() -> Iterator[Entry]:
+    """The table of diffusers' StableAudioProjectionModel, without shapes."""
     yield from _kernel(("text",), "text_projection", bias=True)
     for own, side in SIDES.items():
         yield from _number(own, f"{side}_number_conditioner.time_positional_embedding")

@@ -128,8 +128,8 @@ class DiffusionTransformer(nn.Module):
     Fields:
         num_layers, num_heads, head_features: the width is num_heads * head_features.
         embedding_features: of the embedding's tokens; None for a net without cross-attention.
-        embedding_width: of the tokens that cross-attention reads, a multiple of head_features: that many heads of keys
-            and values. None: embedding_features.
+        embedding_width: of the tokens that cross-attention reads. None: embedding_features.
+        embedding_heads: of keys and values there, a divisor of num_heads. None: embedding_width / head_features.
         global_features: of ``features``, the state of the whole sound; None for a net without.
         time_features: sines and cosines of the time.
         rotary_features: of each head that are turned by the position; None: half of them.
@@ -145,6 +145,7 @@ class DiffusionTransformer(nn.Module):
     head_features: int = 64
     embedding_features: int | None = None
     embedding_width: int | None = None
+    embedding_heads: int | None = None
     global_features: int | None = None
     time_features: int = 256
     rotary_features: int | None = None
@@ -154,16 +155,14 @@ class DiffusionTransformer(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
-        turned, width = self._rotary_features, self._embedding_width
+        turned = self._rotary_features
         if turned % 2 or not 0 < turned <= self.head_features:
             raise InputError(f"rotary_features is {turned}: an even number up to head_features {self.head_features}")
         if self.time_features % 2:
             raise InputError(f"time_features is {self.time_features}: sines and cosines need an even number")
-        if width % self.head_features or (width and self.num_heads % (width // self.head_features)):
-            raise InputError(
-                f"embedding_width {width} with heads of {self.head_features} features: heads of keys must be whole and "
-                f"divide the {self.num_heads} heads of queries"
-            )
+        heads = self._embedding_heads
+        if self.embedding_features is not None and (heads < 1 or self.num_heads % heads):
+            raise InputError(f"embedding_heads is {heads}: a divisor of the {self.num_heads} heads is needed")
         super().__post_init__()
 
     @nn.compact
@@ -202,10 +201,9 @@ class DiffusionTransformer(nn.Module):
             embedding = Projection(self._embedding_width, False, self.dtype, name="embedding")(embedding)
         angles = rotary_angles(y.shape[1], self._rotary_features)
         layer = nn.remat(TransformerLayer) if self.remat and not self.is_initializing() else TransformerLayer
-        heads = self._embedding_width // self.head_features
         for i in range(self.num_layers):
-            settings = (self.head_features, self.num_heads, heads, self.qk_norm, self.implementation, self.dtype)
-            y = layer(*settings, name=f"layers_{i}")(y, embedding, angles)
+            heads = (self.head_features, self.num_heads, self._embedding_heads)
+            y = layer(*heads, self.qk_norm, self.implementation, self.dtype, name=f"layers_{i}")(y, embedding, angles)
         y = Product(out_channels or c, dtype=self.dtype, name="to_out")(y[:, 1:])
         return full(y + Product(y.shape[-1], zero=True, dtype=self.dtype, name="mix_out")(y))
 
@@ -217,6 +215,10 @@ class DiffusionTransformer(nn.Module):
     @property
     def _embedding_width(self) -> int:
         return self.embedding_width or self.embedding_features or 0
+
+    @property
+    def _embedding_heads(self) -> int:
+        return self._embedding_width // self.head_features if self.embedding_heads is None else self.embedding_heads
 
     @property
     def _rotary_features(self) -> int:
