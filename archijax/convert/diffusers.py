@@ -166,13 +166,14 @@ def _config(
         length=int(np.prod(vae["downsampling_ratios"])) * min(32, transformer["sample_size"]),
     )
     length = int(transformer["sample_size"]) * autoencoder.downsample_factor
+    features, heads = transformer["attention_head_dim"], transformer["num_key_value_attention_heads"]
     return StableAudioConfig(
         transformer=TransformerConfig(
             num_layers=transformer["num_layers"],
             num_heads=transformer["num_attention_heads"],
-            head_features=transformer["attention_head_dim"],
+            head_features=features,
             embedding_width=transformer["cross_attention_dim"],
-            embedding_heads=transformer["num_key_value_attention_heads"],
+            embedding_heads=None if heads * features == transformer["cross_attention_dim"] else heads,
             time_features=transformer["time_proj_dim"],
         ),
         autoencoder=autoencoder,
