@@ -53,9 +53,14 @@ def test_a_configuration_survives_json():
     assert from_dict(json.loads(json.dumps(to_dict(CODEC)))) == CODEC
 
 
+def drawn(shapes, scale):
+    """Arrays of these shapes that are not those of the beginning, where many are zero."""
+    draw = np.random.default_rng(0).standard_normal
+    return jax.tree.map(lambda leaf: (scale * draw(leaf.shape)).astype(np.float32), shapes)
+
+
 @pytest.fixture(scope="module")
 def trained():
-    """A model and variables that are not those of the beginning, where many are zero."""
     model = SMALL.build()
     batch = {
         "latent": jax.random.normal(jax.random.key(1), (8, 16, 4)),
@@ -64,9 +69,8 @@ def trained():
         "seconds_start": jnp.arange(8.0),
         "seconds_total": 10 + jnp.arange(8.0),
     }
-    variables = model.init(jax.random.key(0), {**batch, "audio": jnp.zeros((1, 256, 2))})
-    noise = iter(jax.random.split(jax.random.key(3), len(jax.tree.leaves(variables))))
-    return model, jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(noise), leaf.shape), variables), batch
+    shapes = jax.eval_shape(model.init, jax.random.key(0), {**batch, "audio": jnp.zeros((1, 256, 2))})
+    return model, drawn(shapes, 0.2), batch
 
 
 def gradient(model, variables, batch):
@@ -76,20 +80,25 @@ def gradient(model, variables, batch):
     return jax.value_and_grad(loss)(variables["params"])
 
 
+def close(found, expected):
+    """Leaf by leaf to rounding: sums over devices are of another order."""
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.linalg.norm(np.subtract(ours, theirs)) <= 1e-5 * np.linalg.norm(theirs)
+
+
 def test_gradients_with_and_without_remat_and_on_a_mesh_are_equal(trained):
     model, variables, batch = trained
-    loss, expected = jax.jit(lambda v, b: gradient(model, v, b))(variables, batch)
+    spared = dataclasses.replace(SMALL, remat=True).build()
+    (loss, expected), found = jax.jit(lambda v, b: (gradient(model, v, b), gradient(spared, v, b)))(variables, batch)
     # Nothing that is trained is left out.
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(expected["net"]))
-    spared = dataclasses.replace(SMALL, remat=True).build()
-    found = jax.jit(lambda v, b: gradient(spared, v, b))(variables, batch)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), found, (loss, expected))
+    close(found, (loss, expected))
     devices = MeshParallel(8, 8, small=0)
     spread = devices.put_state(jax.device_get(variables))
     kernel = spread["params"]["net"]["net"]["layers_0"]["feed_forward"]["expand"]["kernel"]
     assert {shard.data.size for shard in kernel.addressable_shards} == {kernel.size // 8}
     on_mesh = jax.jit(lambda v, b: gradient(model, v, b))(spread, devices.put_batch(jax.device_get(batch)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), on_mesh, (loss, expected))
+    close(on_mesh, (loss, expected))
 
 
 def test_the_net_of_a_method_and_a_transform():
@@ -137,9 +146,8 @@ def test_missing_numbers_are_those_of_the_training(trained):
 
 def test_the_authors_sampler_makes_sound(trained):
     model, variables, batch = trained
-    assert model.model.process.timesteps(3) == pytest.approx(
-        [2 / np.pi * np.arctan(s) for s in (500, 150**0.5, 0.3)] + [0]
-    )
+    sigmas = np.array([500, 150**0.5, 0.3, 0])
+    np.testing.assert_allclose(model.model.process.timesteps(3), 2 / np.pi * np.arctan(sigmas), rtol=1e-6)
     sampler = aj.DPMSolverPP(stochastic=True)
     conditioning = {name: array[:1] for name, array in batch.items() if name != "latent"}
     sound = jax.jit(
@@ -156,11 +164,11 @@ def pretrained(tmp_path_factory):
     write_t5(folder, 0)
     config = dataclasses.replace(
         SMALL,
-        transformer=dataclasses.replace(SMALL.transformer, embedding_width=64, num_heads=4),
+        transformer=dataclasses.replace(SMALL.transformer, num_heads=4, time_features=256),
+        conditioning_features=64,
         text=aj.TextConfig(tokenizer=str(folder), max_length=5),
     )
-    draw = np.random.default_rng(0).standard_normal
-    variables = jax.tree.map(lambda leaf: 0.1 * draw(leaf.shape).astype(np.float32), diffusers.shapes(config))
+    variables = drawn(diffusers.shapes(config), 0.1)
     variables["frozen"]["autoencoder"]["state"] = {}
     return config, {**variables, "frozen": {**variables["frozen"], **config.load_frozen()}}
 
@@ -179,42 +187,43 @@ def test_the_hubs_layout_there_and_back(pretrained, tmp_path):
     assert set(json.loads((tmp_path / "model_index.json").read_text())) == {"_class_name", *diffusers.CLASSES}
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
-def test_the_single_file_there_and_back(pretrained, tmp_path, qk_norm):
+def test_the_single_file_there_and_back(pretrained, tmp_path):
     config, variables = pretrained
-    if qk_norm:
-        config = dataclasses.replace(
-            config, method="flow", numbers=config.numbers[1:],
-            transformer=dataclasses.replace(config.transformer, qk_norm=True),
-        )  # fmt: skip
-        draw = np.random.default_rng(1).standard_normal
-        fresh = jax.tree.map(lambda leaf: draw(leaf.shape).astype(np.float32), diffusers.shapes(config))
-        variables = {"params": fresh["params"], "frozen": variables["frozen"]}
-        with pytest.raises(aj.InputError, match="diffusers has no transformer with qk_norm"):
-            diffusers.hub_tables(config, variables)
     stable_audio_tools.write(tmp_path, config, variables)
     found, back = stable_audio_tools.read(tmp_path, text_encoder=config.text.tokenizer)
     same(back, variables)
     assert dataclasses.replace(found, text=config.text, autoencoder=config.autoencoder) == config
     state = load_file(tmp_path / "model.safetensors")
-    query, both = (
-        f"model.model.transformer.layers.0.{part}.weight" for part in ("self_attn.to_qkv", "cross_attn.to_kv")
-    )
-    assert (state[query].shape, state[both].shape) == ((3 * 256, 256), (2 * 64, 64))
+    layer = "model.model.transformer.layers.0"
+    assert state[f"{layer}.self_attn.to_qkv.weight"].shape == (3 * 256, 256)
+    assert state[f"{layer}.cross_attn.to_kv.weight"].shape == (2 * 64, 64)
     # Newer files do without the positions' frequencies, and name the parts of weight norm otherwise.
     state.pop("model.model.transformer.rotary_pos_emb.inv_freq")
-    for name in [name for name in state if name.endswith("weight_g")]:
+    for name in [name.removesuffix("weight_g") for name in state if name.endswith("weight_g")]:
         for part, index in (("g", 0), ("v", 1)):
-            state[name[:-1].removesuffix("weight_") + f"parametrizations.weight.original{index}"] = state.pop(
-                name[:-1] + part
-            )
+            state[f"{name}parametrizations.weight.original{index}"] = state.pop(f"{name}weight_{part}")
     save_file(state, tmp_path / "model.safetensors")
     same(stable_audio_tools.read(tmp_path, text_encoder=config.text.tokenizer)[1], variables)
 
 
+def test_the_smaller_model_has_a_single_file_alone(pretrained, tmp_path):
+    """As Stable Audio Open Small: queries and keys normalised, one number, projected tokens, rectified flow."""
+    config, variables = pretrained
+    transformer = dataclasses.replace(config.transformer, qk_norm=True, embedding_width=256)
+    config = dataclasses.replace(config, method="flow", numbers=config.numbers[1:], transformer=transformer)
+    variables = {"params": drawn(diffusers.shapes(config), 0.1)["params"], "frozen": variables["frozen"]}
+    with pytest.raises(aj.InputError, match="diffusers has no transformer with qk_norm"):
+        diffusers.hub_tables(config, variables)
+    stable_audio_tools.write(tmp_path, config, variables)
+    found, back = stable_audio_tools.read(tmp_path, text_encoder=config.text.tokenizer)
+    same(back, variables)
+    assert dataclasses.replace(found, text=config.text, autoencoder=config.autoencoder) == config
+    assert back["params"]["net"]["net"]["layers_0"]["attention"]["q_norm"]["scale"].shape == (64,)
+
+
 def test_loading_in_half_precision_and_onto_a_mesh():
     devices = MeshParallel(8, 8, small=0)
-    config, variables = diffusers.read(HUB, dtype="bfloat16", sharding=devices.sharding)
+    _, variables = diffusers.read(HUB, dtype="bfloat16", sharding=devices.sharding)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("bfloat16")}
     kernel = variables["params"]["net"]["net"]["layers_0"]["feed_forward"]["expand"]["kernel"]
     assert {shard.data.size for shard in kernel.addressable_shards} == {kernel.size // 8}
@@ -237,21 +246,13 @@ def test_bad_folders_are_one_sentence(tmp_path):
             diffusers.read(folder)
         assert "\n" not in str(caught.value)
 
-    refused(
-        edited(HUB, tmp_path, "vae", decoder_input_channels=6), "in_channels of the transformer .* is 4, but 6 fits"
-    )
-    refused(
-        edited(HUB, tmp_path, "transformer", num_layers=3),
-        "transformer: the weights do not fit .* missing transformer_blocks.2",
-    )
-    refused(
-        edited(HUB, tmp_path, "vae", decoder_channels=16),
-        r"vae: .*decoder.* is float32 of shape .* needs floats of shape",
-    )
-    refused(
-        edited(HUB, tmp_path, "transformer", _class_name="DiTModel"),
-        "is of 'DiTModel': 'StableAudioDiTModel' is needed",
-    )
+    for part, changes, match in (
+        ("vae", {"decoder_input_channels": 6}, "in_channels of the transformer .* is 4, but 6 fits"),
+        ("transformer", {"num_layers": 3}, "transformer: the weights do not fit .* missing transformer_blocks.2"),
+        ("vae", {"decoder_channels": 16}, r"vae: .*decoder.* is float32 of shape .* needs floats of shape"),
+        ("transformer", {"_class_name": "DiTModel"}, "is of 'DiTModel': 'StableAudioDiTModel' is needed"),
+    ):
+        refused(edited(HUB, tmp_path, part, **changes), match)
     folder = edited(HUB, tmp_path, "vae")
     (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
     refused(folder, r"diffusion_pytorch_model.bin is not read")
@@ -292,7 +293,7 @@ def test_bad_sizes_and_inputs_are_one_sentence(trained):
     ):
         with pytest.raises(aj.InputError, match=match):
             aj.DiffusionTransformer(1, 2, 8, **settings)
-    with pytest.raises(aj.InputError, match="length 200 is not a multiple of 8 .* use 200|length 250 .* use 256"):
+    with pytest.raises(aj.InputError, match=r"length 250 is not a multiple of 8 .* use 256"):
         dataclasses.replace(SMALL, length=250).build()
     with pytest.raises(aj.InputError, match="sample_rate is 44100, but the autoencoder's is 8000"):
         dataclasses.replace(SMALL, sample_rate=44100)

@@ -5,6 +5,7 @@ Stable Audio Open Small is one, and Stable Audio Open is there in this form too.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -197,9 +198,10 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     if not config.text.is_pretrained or config.text.placeholder_tokens:
         raise InputError("stable-audio-tools reads text by a pretrained T5: this model has an encoder of its own")
     settings = _settings(config)
-    again = _config(settings, config.text.tokenizer)
-    if differing := [name for name in SIZES if getattr(again, name) != getattr(config, name)]:
-        raise InputError(f"stable-audio-tools has no model with this setting of {differing[0]}")
+    again, ours = (flatten_dict(dataclasses.asdict(c)) for c in (_config(settings, config.text.tokenizer), config))
+    if differing := [path for path in ours if path[0] in SIZES and again[path] != ours[path]]:
+        name, value = ".".join(differing[0]), ours[differing[0]]
+        raise InputError(f"stable-audio-tools has no model whose {name} is {value!r}")
     state = table.to_torch(tools_table(config, variables), variables)
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
