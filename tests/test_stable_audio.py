@@ -13,20 +13,28 @@ from nets import write_t5
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
-from archijax.configs import from_dict, seconds, to_dict
+from archijax.configs import (
+    OobleckConfig,
+    StableAudioConfig,
+    TextConfig,
+    TransformerConfig,
+    from_dict,
+    seconds,
+    to_dict,
+)
 from archijax.convert import diffusers, stable_audio_tools
 from archijax.training.mesh import MeshParallel
 
 HUB = Path(__file__).parent / "golden" / "stable_audio_pipeline" / "pipeline"
 
-CODEC = aj.OobleckConfig(
+CODEC = OobleckConfig(
     encoder_channels=8, decoder_channels=4, multipliers=(1, 2), strides=(2, 4), latent_channels=4,
     sample_rate=8000, length=256,
 )  # fmt: skip
-SMALL = aj.StableAudioConfig(
-    transformer=aj.TransformerConfig(num_layers=1, num_heads=2, embedding_width=64, time_features=16),
+SMALL = StableAudioConfig(
+    transformer=TransformerConfig(num_layers=1, num_heads=2, embedding_width=64, time_features=16),
     autoencoder=CODEC,
-    text=aj.TextConfig(max_length=5, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
+    text=TextConfig(max_length=5, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
     conditioning_features=16,
     numbers=seconds(32.0, 0.032),
     sample_rate=8000,
@@ -39,12 +47,12 @@ def millions(tree):
 
 
 def test_full_sizes():
-    found = diffusers.shapes(aj.StableAudioConfig())
+    found = diffusers.shapes(StableAudioConfig())
     net = found["params"]["net"]
     assert millions(net["net"]) == pytest.approx(1056.9, rel=0.001)
     assert millions({name: inner for name, inner in net.items() if name != "net"}) == pytest.approx(0.40, rel=0.01)
     assert millions(found["frozen"]["autoencoder"]) == pytest.approx(156.1, rel=0.001)
-    model = aj.StableAudioConfig().build()
+    model = StableAudioConfig().build()
     assert (model.downsample_factor, model.latent_channels, model.autoencoder.net.overlap) == (2048, 64, 10)
 
 
@@ -166,7 +174,7 @@ def pretrained(tmp_path_factory):
         SMALL,
         transformer=dataclasses.replace(SMALL.transformer, num_heads=4, time_features=256),
         conditioning_features=64,
-        text=aj.TextConfig(tokenizer=str(folder), max_length=5),
+        text=TextConfig(tokenizer=str(folder), max_length=5),
     )
     variables = drawn(diffusers.shapes(config), 0.1)
     variables["frozen"]["autoencoder"]["state"] = {}

@@ -17,6 +17,7 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, to_polar
 from archijax.codecs.levels import DownLevel, Levels, Patch, to_channels
 from archijax.errors import InputError
+from archijax.keys import stream
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
@@ -93,7 +94,7 @@ class Encoder1d(Levels, kw_only=True):
         z, info = full(self.features(x)[-1]), {}
         loss = jnp.zeros((), z.dtype)
         for i, bottleneck in enumerate(self.bottlenecks):
-            own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            own = None if keys is None else stream(keys, i)
             z, report = bottleneck(z, keys=own, draws=None if draws is None else draws[i], train=train)
             loss += report.pop("loss", 0.0)
             info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}

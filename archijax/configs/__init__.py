@@ -10,7 +10,7 @@ from archijax.configs.diffusion import (
     VocoderConfig,
 )
 from archijax.configs.example import example_batch
-from archijax.configs.kinds import KINDS, from_dict, to_dict
+from archijax.configs.kinds import KINDS, from_dict, kind_of, to_dict
 from archijax.configs.nets import (
     BottleneckConfig,
     CoderConfig,
@@ -45,6 +45,7 @@ __all__ = [
     "VocoderConfig",
     "example_batch",
     "from_dict",
+    "kind_of",
     "seconds",
     "to_dict",
 ]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
@@ -124,7 +125,7 @@ class DiffusionConfig(ModelConfig):
         if self.length % multiple:
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (factors and stride): "
-                f"use {-(-self.length // multiple) * multiple}"
+                f"use {ceil_div(self.length, multiple) * multiple}"
             )
         return DiffusionModel(
             wrap(net),
@@ -236,7 +237,7 @@ class DiffusionAEConfig(DiffusionConfig):
             raise InputError(
                 f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
             )
-        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth)
+        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth, channels=self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
+from archijax.keys import PLACEHOLDERS, SAMPLER_NOISE, STRATUM, per_item, stream
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 from archijax.sampling import (
@@ -78,6 +80,12 @@ class DiffusionModel:
     error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
     weight: Callable[[jax.Array], jax.Array] | None = None
 
+    @property
+    def length_multiple(self) -> int:
+        """Samples that the net's lengths are a multiple of."""
+        # Any module may be a net.
+        return getattr(self.net, "length_multiple", 1)
+
     def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one; its values do not matter, one item is enough.
 
@@ -95,7 +103,7 @@ class DiffusionModel:
                 collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
-                draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.num_placeholders, table.shape[1]))
+                draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
                 # As large as the embeddings that the encoder knows.
                 params["placeholders"] = jnp.std(table) * draw
         parts = {"params": params, "frozen": frozen}
@@ -133,7 +141,7 @@ class DiffusionModel:
 
         u, eps, masked, t_keys = jax.vmap(one)(keys)
         if self.stratified:
-            u = stratified(u, jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(t_keys))
+            u = stratified(u, jax.vmap(jax.random.uniform)(stream(t_keys, STRATUM)))
         return self.process.training.quantile(u), eps, masked
 
     def loss_given(
@@ -216,8 +224,9 @@ class DiffusionModel:
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
         check_source(source, strength, mask, shape)
-        keys, times = per_item(keys, shape[0]), self.process.timesteps(num_steps, timestep_spacing, strength=strength)
-        x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
+        keys = per_item(keys, shape[0])
+        timesteps = self.process.timesteps(num_steps, timestep_spacing, strength=strength)
+        x = self.start(keys, shape, timesteps[0], noise=noise, source=source if strength < 1 else None)
         if negative is not None:
             negative = self.conditioning(variables, negative)
         denoise = self.denoiser(
@@ -226,7 +235,8 @@ class DiffusionModel:
         )  # fmt: skip
         if mask is not None:
             sampler = self.inpainting(source, mask, sampler, num_resamples)
-        state, estimates = advance(denoise, self.process, begin(x, times[0], step_keys(keys)), times, sampler)
+        state = begin(x, timesteps[0], step_keys(keys))
+        state, estimates = advance(denoise, self.process, state, timesteps, sampler)
         sounds = state.x[:, : shape[1]]
         return (sounds, estimates[:, :, : shape[1]]) if return_estimates else sounds
 
@@ -329,11 +339,11 @@ class DiffusionModel:
         return denoise
 
     def _windowed(self, predict: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
-        multiple = getattr(self.net, "length_multiple", 1)
+        multiple = self.length_multiple
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
         # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
-        hop = -(-window // (2 * multiple)) * multiple
+        hop = ceil_div(window, 2 * multiple) * multiple
         along = {name: conditioning[name] for name in ALONG if name in conditioning}
         long = windowed(predict, window, hop, circular=circular, along=along)
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
@@ -403,7 +413,7 @@ class DiffusionModel:
         return {**({"embedding_mask": nothing} if "embedding" in conditioning else {}), **conditioning}, away
 
     def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
-        extra = -sounds.shape[1] % getattr(self.net, "length_multiple", 1)
+        extra = -sounds.shape[1] % self.length_multiple
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
 
 
@@ -418,17 +428,6 @@ def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]
         raise InputError(f"the source has shape {source.shape}: {shape} is needed")
 
 
-def per_item(keys: jax.Array, count: int) -> jax.Array:
-    """One key per item, [count]: those given, or fold_in(key, i) of a single key."""
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        raise InputError(f"keys are {keys.dtype} of shape {keys.shape}: keys of jax.random.key are needed")
-    if keys.ndim == 0:
-        return jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(count))
-    if keys.shape != (count,):
-        raise InputError(f"keys have shape {keys.shape}: one key, or one per item [{count}], is needed")
-    return keys
-
-
 def step_keys(keys: jax.Array) -> jax.Array:
     """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    return stream(keys, SAMPLER_NOISE)

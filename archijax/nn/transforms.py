@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT, from_polar, to_polar
 from archijax.errors import InputError
 from archijax.nn.arrays import full
@@ -19,7 +20,7 @@ def _check_length(x: jax.Array, multiple: int, what: str) -> None:
         if length == 0 or length % multiple:
             raise InputError(
                 f"length {length} is not a multiple of {multiple} ({what}): "
-                f"pad to {multiple * max(1, -(-length // multiple))}"
+                f"pad to {multiple * max(1, ceil_div(length, multiple))}"
             )
 
 
