@@ -23,6 +23,7 @@ from archijax.configs import (
     to_dict,
 )
 from archijax.convert import diffusers, stable_audio_tools
+from archijax.convert.__main__ import main
 from archijax.training.mesh import MeshParallel
 
 HUB = Path(__file__).parent / "golden" / "stable_audio_pipeline" / "pipeline"
@@ -311,3 +312,27 @@ def test_bad_sizes_and_inputs_are_one_sentence(trained):
     net = aj.DiffusionTransformer(1, 2, 8, global_features=4)
     with pytest.raises(aj.InputError, match=r"the transformer's features: found none, of shape \(1, 4\) is needed"):
         net.init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(1))
+
+
+def test_a_folder_is_loaded_by_name_and_written_in_every_layout(pretrained, tmp_path, capsys):
+    config, variables = pretrained
+    hub, ours, tools, again = (tmp_path / name for name in ("hub", "ours", "tools", "again"))
+    hub.mkdir()
+    diffusers.write(hub, config, variables)
+    for arguments in (
+        (hub, ours),
+        (ours, tools, "--layout", "stable-audio-tools"),
+        (ours, again, "--layout", "diffusers"),
+    ):
+        assert main([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
+    for part in ("transformer", "vae", "projection_model", "text_encoder"):
+        (path,) = (hub / part).glob("*.safetensors")
+        found = load_file(again / part / path.name)
+        same(found, load_file(path))
+    pipeline = aj.from_pretrained(hub)
+    assert pipeline.config.autoencoder.strides == CODEC.strides
+    same(pipeline.variables["params"], variables["params"])
+    sounds, rate = pipeline.generate(["a"], seconds=0.01, num_steps=1, guidance_scale=7.0)
+    assert (sounds.shape, rate) == ((1, 80, 2), 8000)
+    assert np.isfinite(sounds).all()
+    assert main([str(tmp_path / "no"), str(tmp_path / "x"), "--layout", "diffusers"]) == 2
