@@ -1,12 +1,13 @@
 """Judges that need numpy alone, what prompts ask for, and what makes a calibration fail."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from benchmarks.judges import checkpoint, instrument, prompt, table
+from benchmarks.judges import checkpoint, instrument, orders, prompt, table
 from benchmarks.judges.judge import Case, Clip, Column, JudgeError, metadata, read, suits
 from benchmarks.judges.pitch import pitch
 
@@ -228,3 +229,24 @@ class FloatStorage:
 
 def _rebuild_tensor_v2(*_):
     """Stands for torch's."""
+
+
+def _kept() -> dict[str, dict[str, float]]:
+    """The table that `make judges-check` has written."""
+    text = (Path(orders.__file__).parent / "calibration.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    kinds = rows[0][1:]
+    return {row[0]: {kind: float(cell) for kind, cell in zip(kinds, row[1:], strict=True) if cell} for row in rows[1:]}
+
+
+def test_the_kept_calibration_holds_and_each_of_its_orders_can_fail():
+    kept = _kept()
+    assert orders.broken(kept) == []
+    for column, wanted in orders.ORDERS.items():
+        for kinds, step in wanted:
+            if step == 0:
+                continue
+            # As if the judge could not tell the first two kinds apart.
+            blind = kept | {column: kept[column] | {kinds[0]: kept[column][kinds[1]]}}
+            assert any(told.startswith(f"{column}: '{kinds[0]}'") for told in orders.broken(blind)), (column, kinds)
+    assert len(orders.broken({})) >= len(orders.ORDERS)

@@ -1,8 +1,8 @@
 """python -m benchmarks.judges.calibration SETS [--out FILE]: does each judge order what it should?
 
 SETS is the folder that has the sets `notes`, `phrases` and `speech`. Known damage is done to real sounds, each judge
-judges it, and ORDERS says what it should put in order. Writes the table, and ends with status 1 if an order does not
-hold.
+judges it, and `orders.py` says what it should put in order. Writes the table, and ends with status 1 if an order does
+not hold.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from scipy.signal import butter, sosfilt
 
 from benchmarks.judges.judge import Case, Clip, metadata, read_clip
 from benchmarks.judges.jury import judged
+from benchmarks.judges.orders import LOW_PASSED, MOVED, NOISES, OTHER, SAME, broken
 from benchmarks.judges.panel import kernel
 
 SECONDS = 3.0
@@ -28,40 +29,6 @@ NOTES = (
 )  # fmt: skip
 SENTENCES = 6
 PHRASES, COUNT = (("grand_piano", "melody"), ("nylon_guitar", "arpeggio"), ("drums_standard", "drums")), 6
-SAME, OTHER = "the same", "another instrument"
-NOISES = {f"noise {level} dB below": level for level in (30, 20, 10, 0)}
-LOW_PASSED = {"low-passed at 4 kHz": 4_000, "low-passed at 1 kHz": 1_000}
-MOVED = {"pitch moved by 30 cents": 30, "pitch moved by 100 cents": 100}
-NOISY = (SAME, *NOISES)
-
-# For each column, kinds of damage from the best to the worst; beside it the smallest step between neighbours.
-ORDERS: dict[str, list[tuple[tuple[str, ...], float]]] = {
-    "ViSQOL": [(NOISY, 0.05), ((SAME, *LOW_PASSED), 0.05), ((SAME, OTHER), 0.5)],
-    "log-spectral distance (dB)": [(NOISY, 1.0), ((SAME, *LOW_PASSED), 1.0), ((SAME, OTHER), 3.0)],
-    "STFT distance": [(NOISY, 0.1), ((SAME, *LOW_PASSED), 0.05), ((SAME, OTHER), 0.3)],
-    "mel distance (dB)": [(NOISY, 1.0), ((SAME, *LOW_PASSED), 0.3), ((SAME, OTHER), 3.0)],
-    "SI-SDR (dB)": [(NOISY, 5.0), ((SAME, OTHER), 30.0), ((SAME, *MOVED), 0.0)],
-    "periodicity": [(NOISY, 0.0), ((SAME, "noise 0 dB below"), 0.2)],
-    "cents off": [((SAME, *MOVED), 15.0)],
-    "pitch right": [
-        ((SAME, "pitch moved by 100 cents"), 0.8),
-        (("noise 10 dB below", "pitch moved by 100 cents"), 0.8),
-    ],
-    "CREPE cents off": [((SAME, *MOVED), 15.0)],
-    "CREPE pitch right": [((SAME, "pitch moved by 100 cents"), 0.8)],
-    "CREPE confidence": [((SAME, "noise 0 dB below"), 0.05)],
-    "instrument right": [((SAME, OTHER), 0.7)],
-    "notes F1": [((SAME, "pitch moved by 100 cents"), 0.5), ((SAME, "noise 0 dB below"), 0.1)],
-    "kernel distance x 1000": [((SAME, "noise 20 dB below", "noise 0 dB below"), 1.0), ((SAME, OTHER), 1.0)],
-    "PESQ": [(NOISY, 0.05)],
-    "STOI": [(NOISY, 0.002), ((SAME, "low-passed at 1 kHz"), 0.05)],
-    "DNSMOS": [((SAME, "noise 20 dB below", "noise 10 dB below", "noise 0 dB below"), 0.1)],
-    "DNSMOS background": [((SAME, "noise 20 dB below", "noise 10 dB below", "noise 0 dB below"), 0.1)],
-    # 300 cents are 19 % of the tempo; 100 cents leave few notes in the key.
-    "phrases: tempo right": [((SAME, "pitch moved by 300 cents"), 0.5)],
-    "phrases: notes in key": [((SAME, "pitch moved by 100 cents"), 0.3)],
-    "phrases: notes F1": [((SAME, "pitch moved by 100 cents"), 0.3)],
-}
 
 
 def damages() -> dict[str, Callable[[Clip], Clip]]:
@@ -91,20 +58,6 @@ def moved(clip: Clip, cents: float) -> Clip:
     return replace(clip, audio=np.pad(audio, (0, len(clip.audio) - len(audio))).astype(np.float32))
 
 
-def broken(table: dict[str, dict[str, float]]) -> list[str]:
-    """The orders that do not hold in a table of columns, of kinds of damage, of means; a sentence each."""
-    lower = {"log-spectral distance (dB)", "STFT distance", "mel distance (dB)", "cents off", "CREPE cents off"}
-    lower |= {"kernel distance x 1000"}
-    told = []
-    for column, orders in ORDERS.items():
-        for kinds, step in orders:
-            values = [table.get(column, {}).get(kind, float("nan")) * (-1 if column in lower else 1) for kind in kinds]
-            for better, worse, a, b in zip(kinds, kinds[1:], values, values[1:], strict=False):
-                if not a - b >= step:
-                    told.append(f"{column}: '{better}' should be better than '{worse}' by {step:g}, not {a - b:.3g}.")
-    return told
-
-
 def measured(sets: Path) -> dict[str, dict[str, float]]:
     """Means of the columns by kind of damage."""
     notes, others = _notes(sets / "notes")
@@ -132,6 +85,8 @@ def _means(
     case = Case(clips, list(reference) * len(made), bool(reference))
     table: dict[str, dict[str, float]] = {}
     for column, values in judged(case, judges).items():
+        if len(values.values) != len(clips):
+            continue  # of the whole set
         each = np.split(values.values, len(made))
         table[prefix + column] = {kind: float(np.nanmean(part)) for kind, part in zip(made, each, strict=True)}
     return table
@@ -191,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 INTRODUCTION = """By `make judges-check`: means over 8 notes (3 s, 16 kHz), 6 Russian sentences (PESQ, STOI, DNSMOS) and
-18 phrases (melodies, arpeggios, drum loops). `calibration.py` says what each judge must put in order."""
+18 phrases (melodies, arpeggios, drum loops). `orders.py` says what each judge must put in order."""
 
 
 if __name__ == "__main__":
