@@ -66,7 +66,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
-    model = aj.DiffusionAR(aj.AppendChannels(unet_v0(args)), args["length"], args["num_splits"])
+    model = aj.DiffusionAR(aj.nn.AppendChannels(unet_v0(args)), args["length"], args["num_splits"])
     variables, back = weights(model, {"audio": jnp.zeros((1, args["length"], args["in_channels"]))}, state)
 
     def forward(tensors, kwargs, draws):
@@ -84,7 +84,7 @@ def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def upsampler_case(args: dict, state: dict, example: dict) -> Built:
-    model = DiffusionUpsampler(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), args["upsample_factor"])
+    model = DiffusionUpsampler(aj.DiffusionModel(aj.nn.AppendChannels(unet_v0(args))), args["upsample_factor"])
     length = args["upsample_factor"] * np.prod(args["factors"])
     variables, back = weights(model, {"audio": jnp.zeros((1, length, args["in_channels"]))}, state)
 
@@ -104,7 +104,7 @@ def upsampler_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def vocoder_case(args: dict, state: dict, example: dict) -> Built:
-    model = DiffusionVocoder(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), mel(args))
+    model = DiffusionVocoder(aj.DiffusionModel(aj.nn.AppendChannels(unet_v0(args))), mel(args))
     sound = first(example["waveform" if "waveform" in example else "x"])
     variables, back = weights(model, {"audio": sound}, state)
 

@@ -23,10 +23,12 @@ from archijax.training.state import TrainState
 from archijax.training.step import make_train_step
 from train.__main__ import main
 
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
-WAVE = aj.AutoEncoderConfig(
+CODER = aj.configs.CoderConfig(
+    channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
+)
+WAVE = aj.configs.AutoEncoderConfig(
     CODER,
-    aj.BottleneckConfig(channels=3),
+    aj.configs.BottleneckConfig(channels=3),
     sample_rate=8000,
     channels=1,
     length=64,
@@ -36,13 +38,19 @@ WAVE = aj.AutoEncoderConfig(
 )
 QUANTIZED = dataclasses.replace(
     WAVE,
-    bottleneck=aj.BottleneckConfig(kinds=("quantizer",), channels=3, num_codes=8),
+    bottleneck=aj.configs.BottleneckConfig(kinds=("quantizer",), channels=3, num_codes=8),
     stft=0.0,
     mel=0.0,
 )
 ADVERSARIAL = dataclasses.replace(QUANTIZED, discriminator=CODER, adversarial=0.3)
-MAGNITUDE = aj.MagnitudeAutoEncoderConfig(
-    dataclasses.replace(CODER, patch_size=1), aj.BottleneckConfig(channels=3), 8000, 1, 64, n_fft=14, hop_length=4
+MAGNITUDE = aj.configs.MagnitudeAutoEncoderConfig(
+    dataclasses.replace(CODER, patch_size=1),
+    aj.configs.BottleneckConfig(channels=3),
+    8000,
+    1,
+    64,
+    n_fft=14,
+    hop_length=4,
 )
 
 
@@ -230,10 +238,12 @@ import archijax as aj
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
-coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
+sizes = dict(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
+coder = aj.configs.CoderConfig(**sizes)
 config = TrainConfig(
-    model=aj.AutoEncoderConfig(
-        coder, aj.BottleneckConfig(("noise", "quantizer"), channels=3, num_codes=8), 8000, 1, 64, discriminator=coder
+    model=aj.configs.AutoEncoderConfig(
+        coder, aj.configs.BottleneckConfig(("noise", "quantizer"), channels=3, num_codes=8), 8000, 1, 64,
+        discriminator=coder,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=1),
     ema=EmaConfig(start=1, every=2),

@@ -13,18 +13,18 @@ from archijax.contract import DiffusionDecoder, Generator
 from archijax.models import per_item, reconstruct
 from archijax.sampling import windowed
 
-UNET = aj.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
+UNET = aj.configs.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
 SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
-ENCODER = aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
+ENCODER = aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3))
 CONFIGS = {
-    "upsampler": aj.UpsamplerConfig(**SHARED, factor=4),
-    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
-    "autoencoder": aj.DiffusionAEConfig(
+    "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=4),
+    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
+    "autoencoder": aj.configs.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,)))
     ),
-    "magnitudes": aj.DiffusionAEConfig(
-        **{**SHARED, "transform": aj.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
+    "magnitudes": aj.configs.DiffusionAEConfig(
+        **{**SHARED, "transform": aj.configs.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
         encoder=dataclasses.replace(ENCODER, kind="magnitude", n_fft=15, hop_length=8),
     ),
 }
@@ -139,14 +139,14 @@ def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():
     with pytest.raises(aj.InputError, match="spectrogram has 4 mel bands: this vocoder reads 5"):
         model.decode(variables, mel[:, :, :4], num_steps=1)
     with pytest.raises(aj.InputError, match="both must differ from the hop by an even number"):
-        aj.VocoderConfig(**SHARED, n_fft=15, hop_length=4).build()
+        aj.configs.VocoderConfig(**SHARED, n_fft=15, hop_length=4).build()
 
 
 def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     model = CONFIGS["autoencoder"].build()
     assert (model.inject_depth, model.samples_per_frame) == (1, 4)
     assert CONFIGS["magnitudes"].build().inject_depth == 1
-    wrong = aj.DiffusionAEConfig(
+    wrong = aj.configs.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(2,)))
     )
     with pytest.raises(aj.InputError, match="a frame every 2 samples, and the net a position every 1, 4"):
@@ -167,7 +167,7 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     autoencoder = CONFIGS["autoencoder"].build()
     frozen = autoencoder.init(jax.random.key(1), {"audio": AUDIO[:1]})
     inner = dataclasses.replace(CONFIGS["autoencoder"], encoder=ENCODER)
-    net = aj.DiffusionConfig(inner.unet, length=16, channels=3).build()
+    net = aj.configs.DiffusionConfig(inner.unet, length=16, channels=3).build()
     model = aj.LatentDiffusion(net, autoencoder)
     variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]}, {"autoencoder": frozen})
     assert variables["frozen"]["autoencoder"] is frozen

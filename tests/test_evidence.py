@@ -36,8 +36,8 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
     low, high = np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 1500 * time)
     for index in range(2):
         soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
-    coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
-    config = aj.AutoEncoderConfig(coder, aj.BottleneckConfig(num_codes=300), RATE, 1, LENGTH)
+    coder = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
+    config = aj.configs.AutoEncoderConfig(coder, aj.configs.BottleneckConfig(num_codes=300), RATE, 1, LENGTH)
     rows, promises = wave(Case(aj.Pipeline(config, Keeper(), 0.01), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
@@ -80,7 +80,7 @@ def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
         tones = np.sin(2 * np.pi * 200 * time) + np.sin(2 * np.pi * 1500 * time)
         soundfile.write(tmp_path / f"{index}.wav", 0.2 * tones + rng.normal(0, 1e-2, len(time)), RATE)
     paths = sorted(tmp_path.glob("*.wav"))
-    config = aj.UpsamplerConfig(aj.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
+    config = aj.configs.UpsamplerConfig(aj.configs.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
     rows, promises = upsampler(Case(aj.Pipeline(config, Upsampler(None, 2), kept), tmp_path, paths, paths))
     name = "sinc and noise of mean magnitudes"
     # Of two equal tones one is there; noise about as loud as the other makes it worse.

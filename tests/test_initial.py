@@ -101,15 +101,15 @@ config = TrainConfig(
     sample_prompts=(),
 )
 """
-SMALL = aj.DiffusionConfig(
-    aj.UNetConfig(
+SMALL = aj.configs.DiffusionConfig(
+    aj.configs.UNetConfig(
         channels=(8,), factors=(1,), items=(1,), cross_attentions=(1,), attention_heads=2, attention_features=4,
         resnet_groups=4, modulation_features=8,
     ),
     sample_rate=8000,
     channels=1,
     length=64,
-    text=aj.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.0),
+    text=aj.configs.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.0),
 )  # fmt: skip
 
 

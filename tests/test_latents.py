@@ -83,7 +83,7 @@ class Net(nn.Module):
         return nn.Dense(x.shape[-1], name="own")(x) + nn.Dense(x.shape[-1], name="text")(embedding).mean(1)[:, None]
 
 
-class Quick(aj.LatentConfig):
+class Quick(aj.configs.LatentConfig):
     """A latent model that compiles at once."""
 
     @functools.cache  # noqa: B019  there is one of it
@@ -115,7 +115,7 @@ def texts(folder):
 
 
 def text_config(folder, **changes):
-    text = aj.TextConfig(str(folder / "t5"), max_length=24, cond_drop_prob=0.5)
+    text = aj.configs.TextConfig(str(folder / "t5"), max_length=24, cond_drop_prob=0.5)
     settings = config(folder, crop="random", prompt="a pad")
     return dataclasses.replace(settings, model=Quick(**{**vars(LATENT_MODEL), "text": text}), **changes)
 

@@ -176,7 +176,9 @@ def test_calls_that_cannot_work_say_why(text_model):
         per_item(jax.random.PRNGKey(0), 2)
     with pytest.raises(aj.InputError, match=r"keys have shape \(3,\): one key, or one per item \[2\]"):
         per_item(jax.random.split(jax.random.key(0), 3), 2)
-    plain = aj.DiffusionConfig(aj.UNetConfig(**{**vars(UNET), "cross_attentions": ()}), length=64).build()
+    plain = aj.configs.DiffusionConfig(
+        aj.configs.UNetConfig(**{**vars(UNET), "cross_attentions": ()}), length=64
+    ).build()
     with pytest.raises(aj.InputError, match="without a text encoder"):
         plain.conditioning({}, text_batch(1))
     with pytest.raises(aj.InputError, match="not trained to be guided"):

@@ -22,24 +22,24 @@ from archijax.pipeline.facts import Facts
 from archijax.pretrained import from_pretrained, save_pretrained
 
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
-CODER = aj.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
-AUTOENCODER = aj.AutoEncoderConfig(
+CODER = aj.configs.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
+AUTOENCODER = aj.configs.AutoEncoderConfig(
     CODER,
-    aj.BottleneckConfig(("quantizer",), channels=4, num_codes=8),
+    aj.configs.BottleneckConfig(("quantizer",), channels=4, num_codes=8),
     sample_rate=8000,
     length=64,
 )
 SOUND = dict(sample_rate=8000, length=64, unet=dataclasses.replace(UNET, attentions=(), cross_attentions=()))
 CONFIGS = {
     "diffusion": TEXT_MODEL,
-    "upsampler": aj.UpsamplerConfig(**SOUND, factor=4),
-    "vocoder": aj.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
-    "diffusion_autoencoder": aj.DiffusionAEConfig(
-        **SOUND, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+    "upsampler": aj.configs.UpsamplerConfig(**SOUND, factor=4),
+    "vocoder": aj.configs.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
+    "diffusion_autoencoder": aj.configs.DiffusionAEConfig(
+        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3))
     ),
-    "latent": aj.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
+    "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
-    "magnitude_autoencoder": aj.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
+    "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
 }
 
 
@@ -119,9 +119,9 @@ def test_every_kind_comes_back(tmp_path, kind):
 
 def test_a_text_encoder_that_is_named_stays_where_it_is(tmp_path):
     sizes = {"vocab_size": 11, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    encoder = aj.T5Config(**sizes)
+    encoder = aj.nn.T5Config(**sizes)
     tokens = np.ones((1, 6), np.int32)
-    params = jax.eval_shape(aj.T5Encoder(encoder).init, jax.random.key(1), tokens, tokens > 0)["params"]
+    params = jax.eval_shape(aj.nn.T5Encoder(encoder).init, jax.random.key(1), tokens, tokens > 0)["params"]
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), params)
     (tmp_path / "t5").mkdir()
     (tmp_path / "t5" / "config.json").write_text(json.dumps(sizes))

@@ -51,7 +51,7 @@ def test_describe_falls_back_to_the_name():
 
 
 def test_a_prompt_that_is_cut_is_told_once():
-    config = dataclasses.replace(quickstart.config.model, text=aj.TextConfig(max_length=12))
+    config = dataclasses.replace(quickstart.config.model, text=aj.configs.TextConfig(max_length=12))
     tokenize = tokenizer(config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

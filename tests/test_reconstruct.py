@@ -29,9 +29,11 @@ LENGTH, RATE = 128, 8000
 def model(tmp_path_factory):
     """A run's folder as training leaves it."""
     folder = tmp_path_factory.mktemp("model")
-    config = aj.AutoEncoderConfig(
-        aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4),
-        aj.BottleneckConfig(("tanh", "quantizer"), channels=3, num_codes=8),
+    config = aj.configs.AutoEncoderConfig(
+        aj.configs.CoderConfig(
+            channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4
+        ),
+        aj.configs.BottleneckConfig(("tanh", "quantizer"), channels=3, num_codes=8),
         sample_rate=RATE,
         channels=1,
         length=LENGTH,

@@ -19,15 +19,16 @@ from archijax.pretrained import from_pretrained, save_pretrained
 from sample.__main__ import main
 
 RATE = 8000
-UNET = aj.UNetConfig(channels=(8,), factors=(4,), items=(1,), resnet_groups=4, modulation_features=8)
+UNET = aj.configs.UNetConfig(channels=(8,), factors=(4,), items=(1,), resnet_groups=4, modulation_features=8)
 SHARED = dict(unet=UNET, sample_rate=RATE, channels=1, length=128)
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num_blocks=(1,), resnet_groups=4)
+CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num_blocks=(1,), resnet_groups=4)
 CONFIGS = {
-    "upsampler": aj.UpsamplerConfig(**SHARED, factor=2),
-    "first": aj.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
-    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
-    "autoencoder": aj.DiffusionAEConfig(
-        **SHARED, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+    "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=2),
+    "first": aj.configs.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
+    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
+    "autoencoder": aj.configs.DiffusionAEConfig(
+        **SHARED,
+        encoder=aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3)),
     ),
     "latent": LATENT_MODEL,
 }

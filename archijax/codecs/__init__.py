@@ -1,0 +1,28 @@
+"""Codecs: encoders, decoders, the bottlenecks between them, and what judges their sound in training."""
+
+from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.bottlenecks import (
+    BitcodesBottleneck,
+    NoiserBottleneck,
+    TanhBottleneck,
+    VariationalBottleneck,
+    VectorQuantizer,
+)
+from archijax.codecs.decoders import Decoder1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
+
+__all__ = [
+    "AutoEncoder1d",
+    "BitcodesBottleneck",
+    "Decoder1d",
+    "Discriminator1d",
+    "Encoder1d",
+    "MAE1d",
+    "ME1d",
+    "MelE1d",
+    "NoiserBottleneck",
+    "TanhBottleneck",
+    "VariationalBottleneck",
+    "VectorQuantizer",
+]

@@ -169,8 +169,8 @@ def global_norm(grads: Any) -> jax.Array:
 def ema_update(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:
     """The moving average after `steps` steps, the last of which led to `params`; what it was if not `finite`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as the original does. Until then the
-    average is a copy of the parameters; afterwards it moves every `every` steps.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as the original does. Until then
+    the average is a copy of the parameters; afterwards it moves every `every` steps.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)

@@ -31,16 +31,16 @@ from train.encode import main as encode
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 TRACKS = 14  # pieces per instrument
 JUDGES = {
-    aj.DiffusionConfig: prompts,
-    aj.AutoEncoderConfig: wave,
-    aj.MagnitudeAutoEncoderConfig: magnitude,
-    aj.UpsamplerConfig: upsampler,
-    aj.VocoderConfig: vocoder,
-    aj.DiffusionAEConfig: autoencoder,
-    aj.LatentConfig: prompts,
+    aj.configs.DiffusionConfig: prompts,
+    aj.configs.AutoEncoderConfig: wave,
+    aj.configs.MagnitudeAutoEncoderConfig: magnitude,
+    aj.configs.UpsamplerConfig: upsampler,
+    aj.configs.VocoderConfig: vocoder,
+    aj.configs.DiffusionAEConfig: autoencoder,
+    aj.configs.LatentConfig: prompts,
 }
 # These learn from spoken sentences too.
-SPEECH = (aj.UpsamplerConfig, aj.VocoderConfig, aj.DiffusionAEConfig)
+SPEECH = (aj.configs.UpsamplerConfig, aj.configs.VocoderConfig, aj.configs.DiffusionAEConfig)
 ONE_KIND = "Pieces for organ"  # the folder of what models without text learn
 LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
@@ -86,7 +86,7 @@ class Evidence:
         """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
         config = _config(name)
         data, more = self._sounds(config.model, "train"), []
-        if isinstance(config.model, aj.LatentConfig):
+        if isinstance(config.model, aj.configs.LatentConfig):
             if status := self._train(LATENTS):
                 return status
             more = ["--autoencoder", str(self._folder(LATENTS))]
@@ -116,7 +116,7 @@ class Evidence:
 
 
 def _is_unconditional(model):
-    return type(model) is aj.DiffusionConfig and model.text is None
+    return type(model) is aj.configs.DiffusionConfig and model.text is None
 
 
 def _judge(model):

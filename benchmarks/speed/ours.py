@@ -41,7 +41,7 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
     if case.transform is not None:
         net = aj.LearnedTransform(net, **case.transform, dtype=kind)
     if case.kind in ("upsampler", "vocoder"):
-        net = aj.AppendChannels(net)
+        net = aj.nn.AppendChannels(net)
     model = aj.DiffusionModel(net, cond_drop_prob=0.1 if case.text else 0.0)
     if case.kind == "upsampler":
         return aj.DiffusionUpsampler(model, case.settings["factor"])
@@ -67,9 +67,9 @@ def initial(case: Case, module: Any) -> dict[str, Any]:
     key = jax.random.key(0)
     if case.kind == "t5":
         shape = (1, case.length)
-        return aj.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
+        return aj.nn.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
     if case.kind == "encoder":
-        return aj.initialize(module.init, key, _example(case)["audio"])
+        return aj.nn.initialize(module.init, key, _example(case)["audio"])
     return module.init(key, _example(case))
 
 
