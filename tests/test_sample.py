@@ -38,7 +38,7 @@ def save(folder, text):
         channels=2,
         length=LENGTH,
         transform=LearnedTransformConfig(num_filters=4, window_length=16, stride=8),
-        text=TextConfig(max_length=8, features=8, num_layers=1, num_heads=2) if text else None,
+        text=TextConfig(max_length=24, features=8, num_layers=1, num_heads=2) if text else None,
     )
     batch = {"audio": np.zeros((1, LENGTH, 2), np.float32)}
     if text:
