@@ -198,7 +198,13 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     if not config.text.is_pretrained or config.text.placeholder_tokens:
         raise InputError("stable-audio-tools reads text by a pretrained T5: this model has an encoder of its own")
     settings = _settings(config)
-    again, ours = (flatten_dict(dataclasses.asdict(c)) for c in (_config(settings, config.text.tokenizer), config))
+    again = _config(settings, config.text.tokenizer)
+    # Defaults of numbers follow from the length there.
+    pairs = zip(config.numbers, again.numbers, strict=True)
+    config = dataclasses.replace(
+        config, numbers=tuple(dataclasses.replace(number, default=other.default) for number, other in pairs)
+    )
+    again, ours = (flatten_dict(dataclasses.asdict(c)) for c in (again, config))
     if differing := [path for path in ours if path[0] in SIZES and again[path] != ours[path]]:
         name, value = ".".join(differing[0]), ours[differing[0]]
         raise InputError(f"stable-audio-tools has no model whose {name} is {value!r}")
