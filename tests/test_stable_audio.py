@@ -18,6 +18,7 @@ from archijax.configs import (
     StableAudioConfig,
     TextConfig,
     TransformerConfig,
+    example_batch,
     from_dict,
     seconds,
     to_dict,
@@ -55,6 +56,15 @@ def test_full_sizes():
     assert millions(found["frozen"]["autoencoder"]) == pytest.approx(156.1, rel=0.001)
     model = StableAudioConfig().build()
     assert (model.downsample_factor, model.latent_channels, model.autoencoder.net.overlap) == (2048, 64, 10)
+
+
+def test_shapes_are_those_of_initialising():
+    config = dataclasses.replace(SMALL, transformer=dataclasses.replace(SMALL.transformer, num_layers=2))
+    batch = {name: jnp.asarray(array) for name, array in example_batch(config).items()}
+    traced = jax.eval_shape(config.build().init, jax.random.key(0), batch)
+    found = diffusers.shapes(config)
+    assert found["params"]["net"] == traced["params"]["net"]
+    assert found["frozen"]["autoencoder"]["params"] == traced["frozen"]["autoencoder"]["params"]
 
 
 def test_a_configuration_survives_json():
