@@ -74,7 +74,9 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
     if not index.is_file():
         pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt"))
         hint = f" ({'/'.join(pickled[:1])} is not read: save_pretrained under PyTorch turns it into safetensors)"
-        raise InputError(absent(name, folder, [f"{stem}*.safetensors", index.name]) + hint * bool(pickled))
+        raise InputError(
+            absent(name, folder, ["config.json", f"{stem}*.safetensors", index.name]) + hint * bool(pickled)
+        )
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index} has no weight_map, it should name the file of every tensor")

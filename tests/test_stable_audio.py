@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nets import OOBLECK as CODEC
+from nets import STABLE_AUDIO as SMALL
 from nets import write_t5
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
 from archijax.configs import (
-    OobleckConfig,
     StableAudioConfig,
     TextConfig,
-    TransformerConfig,
+    example_batch,
     from_dict,
-    seconds,
     to_dict,
 )
 from archijax.convert import diffusers, stable_audio_tools
@@ -27,20 +27,6 @@ from archijax.convert.__main__ import main
 from archijax.training.mesh import MeshParallel
 
 HUB = Path(__file__).parent / "golden" / "stable_audio_pipeline" / "pipeline"
-
-CODEC = OobleckConfig(
-    encoder_channels=8, decoder_channels=4, multipliers=(1, 2), strides=(2, 4), latent_channels=4,
-    sample_rate=8000, length=256,
-)  # fmt: skip
-SMALL = StableAudioConfig(
-    transformer=TransformerConfig(num_layers=1, num_heads=2, embedding_width=64, time_features=16),
-    autoencoder=CODEC,
-    text=TextConfig(max_length=5, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
-    conditioning_features=16,
-    numbers=seconds(32.0, 0.032),
-    sample_rate=8000,
-    length=256,
-)
 
 
 def millions(tree):
@@ -55,6 +41,15 @@ def test_full_sizes():
     assert millions(found["frozen"]["autoencoder"]) == pytest.approx(156.1, rel=0.001)
     model = StableAudioConfig().build()
     assert (model.downsample_factor, model.latent_channels, model.autoencoder.net.overlap) == (2048, 64, 10)
+
+
+def test_shapes_are_those_of_initialising():
+    config = dataclasses.replace(SMALL, transformer=dataclasses.replace(SMALL.transformer, num_layers=2))
+    batch = {name: jnp.asarray(array) for name, array in example_batch(config).items()}
+    traced = jax.eval_shape(config.build().init, jax.random.key(0), batch)
+    found = diffusers.shapes(config)
+    assert found["params"]["net"] == traced["params"]["net"]
+    assert found["frozen"]["autoencoder"]["params"] == traced["frozen"]["autoencoder"]["params"]
 
 
 def test_a_configuration_survives_json():

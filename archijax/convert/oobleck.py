@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from archijax.codecs.oobleck import DILATIONS
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import unflatten_dict
+
+from archijax.codecs.oobleck import DILATIONS, KERNEL
+from archijax.configs import OobleckConfig
 from archijax.convert.table import Entry, Path
 
 
@@ -64,3 +70,37 @@ def _conv(path: Path, name: str, *, transposed: bool = False, bias: bool = True)
     yield Entry((*path, "kernel"), (f"{name}.weight",), layout, weight_norm=True)
     if bias:
         yield Entry((*path, "bias"), (f"{name}.bias",))
+
+
+def shapes(config: OobleckConfig) -> dict[str, Any]:
+    """The shapes of the parameters, nested, as ``Oobleck.init`` makes them; tracing it would take seconds."""
+    flat: dict[Path, tuple[int, ...]] = {}
+
+    def conv(path: Path, size: int, c_in: int, c_out: int) -> None:
+        flat[*path, "kernel"], flat[*path, "bias"] = (size, c_in, c_out), (c_out,)
+
+    def snake(path: Path, c: int) -> None:
+        flat[*path, "alpha"] = flat[*path, "beta"] = (c,)
+
+    latent = {"encoder": 2 * config.latent_channels, "decoder": config.latent_channels}
+    for side, channels in (("encoder", config.encoder_channels), ("decoder", config.decoder_channels)):
+        widths = [channels * multiplier for multiplier in (1, *config.multipliers)]
+        deep, shallow = (widths[-1], channels) if side == "encoder" else (channels, widths[-1])
+        for i, (near, far, stride) in enumerate(zip(widths, widths[1:], config.strides, strict=False)):
+            name, c_in, c_out = ("down", near, far) if side == "encoder" else ("up", far, near)
+            snake((side, f"{name}_{i}_snake"), c_in)
+            conv((side, f"{name}_{i}"), 2 * stride, c_in, c_out)
+            for j in range(len(DILATIONS)):
+                unit = (side, f"{name}_{i}_unit_{j}")
+                snake((*unit, "snake"), near)
+                snake((*unit, "snake_mix"), near)
+                conv((*unit, "conv"), KERNEL, near, near)
+                conv((*unit, "mix"), 1, near, near)
+        snake((side, "snake"), deep)
+        if side == "encoder":
+            conv((side, "to_in"), KERNEL, config.channels, shallow)
+            conv((side, "to_out"), 3, deep, latent[side])
+        else:
+            conv((side, "to_in"), KERNEL, latent[side], shallow)
+            flat[side, "to_out", "kernel"] = (KERNEL, deep, config.channels)
+    return unflatten_dict({path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in flat.items()})

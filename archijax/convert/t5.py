@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ def entries(config: T5Config) -> list[Entry]:
         for matrix in ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo"):
             names[layer, "feed_forward", matrix, "kernel"] = (f"{block}.1.DenseReluDense.{matrix}.weight",)
     tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
-    variables = jax.eval_shape(lambda: T5Encoder(config).init(jax.random.key(0), tokens, mask))
-    shapes = flatten_dict(variables["params"])
+    one = dataclasses.replace(config, num_layers=1)
+    shapes = flatten_dict(jax.eval_shape(lambda: T5Encoder(one).init(jax.random.key(0), tokens, mask))["params"])
+    # Layers are alike: one stands for all.
+    shapes |= {path: shapes["layers_0", *path[1:]] for path in names if path[0].startswith("layers_")}
     layout = {"kernel": "kernel", "scale": "same", "embedding": "same"}
     return [Entry(path, names[path], layout[path[-1]], shape=shapes[path].shape) for path in names]
 

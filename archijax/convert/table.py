@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from archijax.errors import InputError, listed
 
 Path = tuple[str, ...]
+WORKERS = 2  # that convert parameters at once: each has some copies of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +67,17 @@ class Entry:
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
         """The parameter of the tensors, in the order of :meth:`tensors`."""
-        array = _directed(*tensors) if self.weight_norm else tensors[0]
+        array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
         if self.layout == "kernel":
-            array = array.transpose(*range(2, array.ndim), 1, 0)
+            # The first axis last, then the sizes first: rows of contiguous numbers are moved by then.
+            array = _first_last(array, ratio)
+            array = array.transpose(*range(1, array.ndim - 1), 0, array.ndim - 1)
         elif self.layout == "transposed":
-            array = array.transpose(*range(2, array.ndim), 0, 1)
+            array = (array if ratio is None else (array * ratio).astype(array.dtype, copy=False)).transpose(
+                *range(2, array.ndim), 0, 1
+            )
         elif self.layout in ("channel", "column"):
             array = array.reshape(-1)
         elif self.layout == "pointwise":
@@ -94,20 +100,34 @@ class Entry:
         return (_lengths(array).astype(array.dtype), array) if self.weight_norm else (array,)
 
 
+def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
+    """[n, *rest], each of n multiplied by a ratio [n, 1 ...], as [*rest, n].
+
+    Some rows at a time, which stay in the cache: twice as fast as at once, and without a copy between.
+    """
+    flat = array.reshape(len(array), -1)
+    out = np.empty(flat.shape[::-1], array.dtype)
+    step = max(16, 2**15 // max(1, flat.shape[1]))
+    for first in range(0, len(flat), step):
+        rows = flat[first : first + step]
+        out[:, first : first + step] = (rows if ratio is None else rows * ratio.reshape(-1, 1)[first : first + step]).T
+    return out.reshape(*array.shape[1:], len(array))
+
+
 def _lengths(v: np.ndarray) -> np.ndarray:
     """The Euclidean lengths of the rows of v, [rows, 1 ...], in at least float32."""
-    wide = v.astype(np.promote_types(v.dtype, np.float32)) if v.dtype.kind == "f" else v.astype(np.float32)
-    return np.sqrt(np.sum(np.square(wide), axis=tuple(range(1, v.ndim)), keepdims=True))
+    rows = v.reshape(len(v), -1)
+    rows = rows.astype(np.promote_types(v.dtype, np.float32) if v.dtype.kind == "f" else np.float32, copy=False)
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows)).reshape(-1, *(1,) * (v.ndim - 1))
 
 
-def _directed(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """v, its rows made as long as g says; v itself, bit for bit, where they are already."""
+def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """What the rows of v are multiplied by to be as long as g says, [rows, 1 ...]; exactly 1 where they are already."""
     # A row of zeros has no direction.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
     # Rounded as g is, so that what `to_torch` writes comes back as it was.
-    ratio = g.astype(lengths.dtype) / lengths.astype(g.dtype).astype(lengths.dtype)
-    return (v.astype(lengths.dtype) * ratio).astype(v.dtype)
+    return g.astype(lengths.dtype) / lengths.astype(g.dtype).astype(lengths.dtype)
 
 
 def from_torch(
@@ -134,16 +154,22 @@ def from_torch(
     missing = sorted({min(entry.tensors(entry.names[0]).keys() - state.keys()) for entry in absent})
     named = {"missing": missing, "not part of this net": sorted(state.keys() - known)}
     wrong = [f"{what} {listed(names)}" for what, names in named.items() if names]
-    params = {}
-    for entry, first in zip(table, found, strict=True):
+
+    def convert(entry: Entry, first: str | None) -> tuple[Any, list[str]]:
         if first is None:
-            continue
+            return None, []
         tensors = {name: np.asarray(state[name]) for name in entry.tensors(first)}
         problems = [p for name, shape in entry.tensors(first).items() if (p := _problem(entry, name, shape, tensors))]
         problems += _unequal(entry, first, state, tensors)
-        wrong += problems
-        if not problems and not named["missing"] and entry.constant is None:
-            params[entry.path] = place(entry.path, entry.to_flax(*tensors.values()))
+        if problems or wrong or entry.constant is not None:
+            return None, problems
+        return place(entry.path, entry.to_flax(*tensors.values())), []
+
+    # Threads, since moving numbers about leaves Python free.
+    with ThreadPoolExecutor(WORKERS) as pool:
+        leaves, problems = zip(*pool.map(convert, table, found), strict=True)
+    wrong += [problem for each in problems for problem in each]
+    params = {entry.path: leaf for entry, leaf in zip(table, leaves, strict=True) if leaf is not None}
     if wrong:
         raise InputError(f"the weights do not fit the net: {listed(list(dict.fromkeys(wrong)), 12, '; ')}")
     return unflatten_dict(params)

@@ -1,7 +1,8 @@
-"""The tensors of safetensors files, each read when it is asked for: no more than one is in memory beside its use."""
+"""The tensors of safetensors files, each read when it is asked for, so that none is in memory longer than needed."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from archijax.errors import InputError
 
 # The pages of a mapped file count as memory until it is closed.
-MAPPED_BYTES = 2**27
+MAPPED_BYTES = 2**26
 # What PyTorch calls the length and the direction of weight norm nowadays, and what it called them before.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
@@ -31,6 +32,7 @@ class Tensors(Mapping[str, np.ndarray]):
         self._places: dict[str, tuple[Path, str]] = {}
         self._open: tuple[Path, Any] | None = None
         self._read = 0
+        self._lock = threading.Lock()
         for path in paths:
             for name in self._file(path).keys():  # noqa: SIM118  it is no dict
                 if not name.startswith(leave_out):
@@ -38,12 +40,18 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         path, stored = self._places[name]
-        try:
-            tensor = self._file(path).get_tensor(stored)
-        except Exception as error:  # damaged files fail in many ways, numpy on types of eight bits with AttributeError
-            raise InputError(f"{path} cannot be read at {stored} ({error})") from error
-        self._read += tensor.nbytes
+        with self._lock:
+            file = self._file(path)
+            try:
+                tensor = file.get_tensor(stored)
+            except Exception as error:  # numpy says of types of eight bits that it has no such attribute
+                raise InputError(f"{path} cannot be read at {stored} ({error})") from error
+            self._read += tensor.nbytes
         return tensor
+
+    def __contains__(self, name: object) -> bool:
+        # Without reading the tensor.
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
