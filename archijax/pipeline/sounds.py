@@ -55,7 +55,7 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 
 
 def converted(recording: Recording, to_rate: int, channels: int | None) -> np.ndarray:
-    """Its sound [time, channels] at another rate and number of channels, as :func:`archijax.audio.files.read` has it."""
+    """Its sound [time, channels] at another rate and number of channels, as `archijax.audio.files.read` has it."""
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
