@@ -120,7 +120,13 @@ def test_a_chain_with_another_rate_gives_its_first_links(tmp_path):
         soundfile.write(tmp_path / f"{name}.ogg", tone(1, rate=rate), rate)
     path = tmp_path / "chain.ogg"
     path.write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
-    with pytest.warns(InputWarning, match=r"leaves out 1 of 2 parts"):
+    with pytest.warns(InputWarning, match=r"1 of 2 parts are left out"):
+        assert files.verify(path).frames == 8_000
+    # So does one whose second link is damaged.
+    damaged = (tmp_path / "a.ogg").read_bytes()
+    path = tmp_path / "damaged.ogg"
+    path.write_bytes(damaged + damaged[:58] + bytes(3000))
+    with pytest.warns(InputWarning, match=r"1 of 2 parts are left out"):
         assert files.verify(path).frames == 8_000
 
 
@@ -168,10 +174,27 @@ def test_what_libsndfile_refuses_is_read_by_ffmpeg(tmp_path):
         subprocess.run(["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), *options, str(path)], check=True)
         assert abs(files.verify(path).frames - 96_000) < 5000
         assert pitch(files.read(path), 48_000) == pytest.approx(440, abs=1)
+    # What decodes of a damaged file is used here too.
+    whole = (tmp_path / "mp3_inside.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(InputWarning, match="is cut off"):
+        assert 40_000 < files.verify(tmp_path / "cut.wav").frames < 56_000
     # A FLAC stream from a pipe does not say how long it is.
     command = f"ffmpeg -v error -i {tmp_path / 'a.wav'} -f flac - | cat > {tmp_path / 'pipe.flac'}"
     subprocess.run(command, shell=True, check=True)
     assert files.verify(tmp_path / "pipe.flac").frames == 96_000
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_decodes_of_a_cut_file_is_used_and_the_loss_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(20, 1000, rate=48_000), 48_000)
+    path = tmp_path / "a.webm"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), str(path)], check=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(InputWarning, match="cut off: its header promises 95"):
+        frames = files.verify(path).frames
+    assert 400_000 < frames < 560_000
+    assert pitch(files.read(path, start=300_000, frames=48_000), 48_000) == pytest.approx(1000, abs=1)
 
 
 def test_without_ffmpeg_its_formats_are_refused_in_a_sentence(tmp_path, monkeypatch):

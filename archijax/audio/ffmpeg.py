@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from archijax.errors import InputError
 _BLOCK = 65_536
 # Containers whose index leads to any moment. In the others a seek lands seconds away: they are decoded from the start.
 _SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm", "asf", "ape", "wv", "tta"})
+_DELAY = 0.1  # seconds
 _PREROLL = 0.5  # seconds decoded before a crop: codecs need what comes before, and timestamps are rounded
 # Names of the channel layouts with more than two channels (`ffmpeg -layouts`).
 _LAYOUTS = {
@@ -56,18 +58,24 @@ class Stream:
     tags: dict[str, str]
     seekable: bool
 
-    floats, estimated, left_out = False, True, 0
+    floats, left_out = False, 0
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the length is not stated but guessed."""
+        return not self.seekable
 
     @property
     def promised(self) -> int:
-        return self.frames
+        """The length that the header states, less what the codecs' delays may have added to it."""
+        return max(0, self.frames - int(_DELAY * self.sample_rate))
 
     def decode(self, begin: int, count: int) -> np.ndarray:
         """float32 [up to count, channels] from frame `begin`; fewer at the end of the file."""
         ahead = int(_PREROLL * self.sample_rate)
         origin = begin - ahead if self.seekable and begin > 2 * ahead else 0
         size, skip, pieces = 4 * self.channels, begin - origin, []
-        with self._decoder(origin) as (output, _):
+        with self._decoder(origin) as output:
             while count > 0 and (data := output.read(_BLOCK * size)):
                 block = np.frombuffer(data[: len(data) // size * size], np.float32).reshape(-1, self.channels)
                 kept = block[skip : skip + count]
@@ -77,25 +85,21 @@ class Stream:
 
     def count(self) -> int:
         """The number of frames that really can be decoded."""
-        return self.counted()[0]
-
-    def counted(self) -> tuple[int, str]:
-        """That number, and what ffmpeg complains of meanwhile."""
         total = 0
-        with self._decoder(0) as (output, errors):
+        with self._decoder(0) as output:
             while data := output.read(_BLOCK * 4 * self.channels):
                 total += len(data)
-            return total // (4 * self.channels), errors.read().decode(errors="replace").strip()
+        return total // (4 * self.channels)
 
     @contextlib.contextmanager
-    def _decoder(self, origin: int) -> Iterator[tuple]:
-        """The output and the complaints of ffmpeg, decoding from a frame on."""
+    def _decoder(self, origin: int) -> Iterator[IO[bytes]]:
+        """The output of ffmpeg, decoding from a frame on."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
         form = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
-        command = ["ffmpeg", "-nostdin", "-v", "error", *seek, "-i", f"file:{self.path}", "-map", "0:a:0", *form]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", f"file:{self.path}", "-map", "0:a:0", *form]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
-                yield process.stdout, process.stderr
+                yield process.stdout
             finally:
                 process.kill()
 
@@ -118,6 +122,8 @@ def _stream(path: str, size: int, modified: int) -> Stream:
         found = json.loads(done.stdout.decode(errors="replace"))
         sound, container = found["streams"][0], found.get("format", {})
         rate, channels = int(sound["sample_rate"]), int(sound["channels"])
+        if not rate or not channels:
+            raise ValueError("the header tells nothing")
         seconds = float(sound.get("duration") or container.get("duration") or 0)
     except (ValueError, LookupError):
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -60,12 +60,7 @@ def verify(path: str | Path) -> AudioInfo:
     with _opened(path) as stream:
         header = _info(path, stream)
         frames, tail = header.frames, min(header.frames, _END)
-        if isinstance(stream, ffmpeg.Stream):
-            frames, complaint = stream.counted()
-            if complaint and Path(path).suffix.lower() not in FFMPEG:
-                # A file that libsndfile has refused is sound if ffmpeg finds nothing wrong with it.
-                raise InputError(f"{path} cannot be read as sound: it is damaged or of another format than its name.")
-        elif len(stream.decode(frames - tail, tail)) < tail:
+        if isinstance(stream, ffmpeg.Stream) or len(stream.decode(frames - tail, tail)) < tail:
             frames = stream.count()
         if not frames:
             raise InputError(f"{path} holds no sound: nothing of it can be decoded.")
@@ -79,7 +74,7 @@ def verify(path: str | Path) -> AudioInfo:
         if stream.left_out:
             parts = stream.left_out + len(stream.parts)
             warnings.warn(
-                f"{path} changes its sample rate or channels: reading leaves out {stream.left_out} of {parts} parts.",
+                f"{path} goes on with other sound than it begins: {stream.left_out} of {parts} parts are left out.",
                 InputWarning,
                 stacklevel=2,
             )

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +79,21 @@ class Stream:
       layout: the speaker of each, None where the file does not say.
       tags: as the file has them.
       floats: whether its samples are floating point numbers, which may have any size.
-      left_out: parts of another rate or number of channels, of an Ogg file with several.
+      left_out: links of an Ogg file that are damaged, or do not go on at the rate and channels of the first.
       estimated: whether the length is not stated but guessed.
     """
 
     def __init__(self, openers: list[Opener], stack: ExitStack):
-        parts = [(stack.enter_context(opener()), opener) for opener in openers]
-        file = parts[0][0]
+        first, *others = openers
+        file = stack.enter_context(first())
+        self.parts = [(file, first)]
         self.sample_rate, self.channels = file.samplerate, file.channels
-        # Of Ogg links those are left out that do not go on as the first began.
-        self.parts = [
-            part for part in parts if (part[0].samplerate, part[0].channels) == (file.samplerate, file.channels)
-        ]
-        self.left_out = len(parts) - len(self.parts)
+        for opener in others:
+            with suppress(soundfile.LibsndfileError):
+                part = stack.enter_context(opener())
+                if (part.samplerate, part.channels) == (file.samplerate, file.channels):
+                    self.parts.append((part, opener))
+        self.left_out = len(openers) - len(self.parts)
         self.frames = sum(part.frames for part, _ in self.parts)
         self.floats = file.subtype in ("FLOAT", "DOUBLE")
         self.layout = _layout(file) if file.channels > 2 else None
