@@ -11,10 +11,12 @@ import grain
 import numpy as np
 
 from archijax.audio import files
-from archijax.audio.loudness import gain
+from archijax.audio.loudness import gain, level
 from archijax.errors import InputError
 from train.manifest import Entry, Manifest
 from train.prompts import Tokenize, describe, prompt
+
+TRIES = 4  # to find a crop that is not silent
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class DataConfig:
     """Prompt of every crop, in place of those that tags make; None leaves it to them."""
     normalize: float | None = None
     """Root mean square in dBFS that each crop is brought to, as far as its peak stays within 1; None leaves it."""
+    pitch_shift: float = 0.0
+    """Semitones by which crops are shifted at most, up or down, together with their speed."""
+    skip_below: float | None = None
+    """Root mean square in dBFS below which a random crop is drawn again, a few times; None takes every crop."""
     workers: int = 4
     """Threads that read files."""
     prefetch: int = 4
@@ -67,14 +73,22 @@ class Sounds:
         """Positions in a file, between which random crops lie."""
         return -(-entry.frames * self.config.sample_rate // entry.sample_rate)
 
-    def read(self, entry: Entry, start: int) -> np.ndarray:
-        """Float32 [length, channels] from a position of a file on. Raises InputError if it cannot be read."""
-        config = self.config
+    def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
+
+        Raises InputError if it cannot be read.
+        """
+        config, rate = self.config, self.config.sample_rate
+        if config.pitch_shift and rng is not None:
+            # A sound read at another rate than it is played at is shifted. Steps of 0.1 % spare the resampler a long
+            # way to the next sample at which both rates meet.
+            semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
+            rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
         audio = files.read(
             self.root / entry.path,
-            sample_rate=config.sample_rate,
+            sample_rate=rate,
             channels=config.channels,
-            start=start,
+            start=start * rate // config.sample_rate,
             frames=config.length,
         )
         if config.normalize is not None:
@@ -242,11 +256,14 @@ class _Loader:
     def _read(self, file, i, count, rng):
         entry, source = self.manifest.entries[file], self.source
         start = i * source.length
-        if self.config.crop == "random":
-            start = int(rng.integers(max(1, source.positions(entry) - source.length + 1)))
-        if source.texts:
-            return source.read(entry, start), source.embedding(entry, start, rng)
-        return source.read(entry, start), draw_prompt(entry, self.config, i, count, rng)
+        for _ in range(1 if self.config.skip_below is None else TRIES):
+            if self.config.crop == "random":
+                start = int(rng.integers(max(1, source.positions(entry) - source.length + 1)))
+            crop = source.read(entry, start, rng)
+            if self.config.skip_below is None or level(crop) >= self.config.skip_below:
+                break
+        text = source.embedding(entry, start, rng) if source.texts else draw_prompt(entry, self.config, i, count, rng)
+        return crop, text
 
     def _report(self, file, error):
         with self.lock:

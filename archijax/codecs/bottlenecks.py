@@ -8,6 +8,7 @@ minimise. What is random comes from ``keys``, one per item, or from ``draws``, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -54,11 +55,53 @@ class Bottleneck(nn.Module):
         return None
 
 
+def in_sequence(
+    bottlenecks: Sequence[Bottleneck],
+    x: jax.Array,
+    *,
+    keys: jax.Array | None = None,
+    draws: Sequence[jax.Array | None] | None = None,
+    train: bool = False,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Maps x [b, n, channels] through bottlenecks, one after the other, to (latent, info).
+
+    Args:
+        keys: one per item [b], for those that draw.
+        draws: the random numbers instead, one entry for each bottleneck.
+        train: True in training.
+
+    Returns:
+        info: what they report, "loss" the sum of theirs; what two report is numbered, as in "codes_1".
+    """
+    if draws is not None and len(draws) != len(bottlenecks):
+        raise InputError(f"{len(draws)} draws for {len(bottlenecks)} bottlenecks: one entry each is needed")
+    loss, info = jnp.zeros((), x.dtype), {}
+    for i, bottleneck in enumerate(bottlenecks):
+        own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        x, report = bottleneck(x, keys=own, draws=None if draws is None else draws[i], train=train)
+        loss += report.pop("loss", 0.0)
+        info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}
+    return x, {"loss": loss, **info}
+
+
 class TanhBottleneck(Bottleneck):
-    """Latents in (-1, 1)."""
+    """Latents in (-1, 1).
+
+    ``info`` has "saturated", the share of them beyond 0.98 on either side, and with a ``guard`` "loss".
+
+    Fields:
+        guard: weight of a loss that keeps latents from saturating: the mean square of what inputs exceed 2 by, where
+            tanh is 0.96. 0: none.
+    """
+
+    guard: float = 0.0
 
     def __call__(self, x, *, keys=None, draws=None, train=False):
-        return jnp.tanh(x), {}
+        latent = jnp.tanh(x)
+        info = {"saturated": jnp.mean(jnp.abs(latent) > 0.98, dtype=jnp.float32)}
+        if self.guard:
+            info["loss"] = self.guard * jnp.mean(jnp.square(nn.relu(jnp.abs(x) - 2)))
+        return latent, info
 
 
 class NoiserBottleneck(Bottleneck):

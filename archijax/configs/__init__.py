@@ -1,6 +1,14 @@
 """Model configurations: frozen dataclasses that build a model, and their form in config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.bottlenecks import (
+    BitcodesConfig,
+    NoiseConfig,
+    QuantizerConfig,
+    TanhConfig,
+    VariationalConfig,
+)
+from archijax.configs.coders import CoderConfig, FrameCoderConfig
 from archijax.configs.diffusion import (
     DiffusionAEConfig,
     DiffusionConfig,
@@ -12,8 +20,6 @@ from archijax.configs.diffusion import (
 from archijax.configs.example import example_batch
 from archijax.configs.kinds import KINDS, from_dict, to_dict
 from archijax.configs.nets import (
-    BottleneckConfig,
-    CoderConfig,
     LearnedTransformConfig,
     PatchingConfig,
     STFTConfig,
@@ -24,19 +30,24 @@ from archijax.configs.nets import (
 __all__ = [
     "KINDS",
     "AutoEncoderConfig",
-    "BottleneckConfig",
+    "BitcodesConfig",
     "CoderConfig",
     "DiffusionAEConfig",
     "DiffusionConfig",
     "EncoderConfig",
+    "FrameCoderConfig",
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",
+    "NoiseConfig",
     "PatchingConfig",
+    "QuantizerConfig",
     "STFTConfig",
+    "TanhConfig",
     "TextConfig",
     "UNetConfig",
     "UpsamplerConfig",
+    "VariationalConfig",
     "VocoderConfig",
     "example_batch",
     "from_dict",

@@ -9,22 +9,24 @@ import jax
 import jax.numpy as jnp
 
 from archijax.audio.stft import STFT
-from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.autoencoders import MAE1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.losses import WINDOWS
+from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
+from archijax.configs.coders import CoderConfig, FrameCoderConfig
 from archijax.configs.example import example_batch
-from archijax.configs.nets import BottleneckConfig, CoderConfig, positive
+from archijax.configs.nets import positive
 from archijax.errors import InputError
 from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _AutoEncoderConfig:
-    coder: CoderConfig
-    """The net."""
-    bottleneck: BottleneckConfig = BottleneckConfig()
-    """Its bottleneck."""
+    bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
+    """Its bottleneck, or several in sequence."""
+    latent_channels: int | None = 32
+    """Channels of the latent; None: those of a net's last level, without a convolution to another number."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
@@ -39,10 +41,8 @@ class _AutoEncoderConfig:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            **self.coder.settings(),
             "in_channels": self.channels,
-            "bottleneck": self.bottleneck.build(),
-            "bottleneck_channels": self.bottleneck.channels,
+            "bottleneck": build_bottlenecks(self.bottleneck, self.latent_channels),
             "dtype": jnp.dtype(self.dtype),
         }
 
@@ -62,18 +62,22 @@ class _AutoEncoderConfig:
         return model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of sound."""
 
+    coder: CoderConfig | FrameCoderConfig
+    """The net: one of samples, or one of an STFT's frames."""
     waveform: float = 1.0
     """Weight of the mean absolute difference of samples."""
     stft: float = 0.0
     """Weight of the multi-resolution STFT loss."""
+    phase: float = 0.0
+    """Weight of the difference of complex spectra of compressed magnitude."""
     mel: float = 0.0
     """Weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Windows of these two in samples, multiples of 4."""
+    """Windows of these three in samples, multiples of 4."""
     discriminator: CoderConfig | None = None
     """A discriminator trained along, or None."""
     adversarial: float = 1.0
@@ -86,9 +90,9 @@ class AutoEncoderConfig(_AutoEncoderConfig):
             InputError: settings that do not fit each other.
         """
         judge = self.discriminator
-        weights = {name: getattr(self, name) for name in ("waveform", "stft", "mel", "windows", "adversarial")}
+        weights = {name: getattr(self, name) for name in ("waveform", "stft", "phase", "mel", "windows", "adversarial")}
         model = AutoEncoder(
-            AutoEncoder1d(**self._settings()),
+            self.coder.build(latent_channels=self.latent_channels, **self._settings()),
             sample_rate=self.sample_rate,
             discriminator=None if judge is None else Discriminator1d(Encoder1d(**judge.settings())),
             **weights,
@@ -96,10 +100,12 @@ class AutoEncoderConfig(_AutoEncoderConfig):
         return self._checked(model)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of an STFT's magnitudes; what it decodes is made sound by Griffin-Lim."""
 
+    coder: CoderConfig
+    """The net."""
     n_fft: int = 1024
     """Samples of a frame of the STFT, and of its Hann window."""
     hop_length: int = 256
@@ -112,4 +118,5 @@ class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
             InputError: settings that do not fit each other.
         """
         stft = STFT(self.n_fft, self.hop_length, centred=False)
-        return self._checked(MagnitudeAutoEncoder(MAE1d(**self._settings(), stft=stft)))
+        net = MAE1d(**self.coder.settings(), bottleneck_channels=self.latent_channels, **self._settings(), stft=stft)
+        return self._checked(MagnitudeAutoEncoder(net))

@@ -19,7 +19,8 @@ from archijax.audio.stft import to_polar
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import log_magnitude
-from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
+from archijax.codecs.frames import FrameAutoEncoder
+from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss, phase_loss
 from archijax.errors import InputError
 from archijax.models.diffusion import per_item
 from archijax.nn.arrays import full
@@ -28,14 +29,14 @@ from archijax.nn.initialize import initialize
 # Half way from the lowest magnitude to 1: in this unit the net's logarithms lie around zero, as it learns fastest.
 UNIT = FLOOR**0.5
 # What bottlenecks report of themselves and training shows.
-REPORTED = ("kl", "commitment", "perplexity")
+REPORTED = ("saturated", "kl", "commitment", "perplexity")
 
 Loss = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Coder:
-    net: AutoEncoder1d
+    net: AutoEncoder1d | FrameAutoEncoder
 
     @property
     def latent_channels(self) -> int:
@@ -113,8 +114,9 @@ class AutoEncoder(_Coder):
         sample_rate: in Hz.
         waveform: weight of the mean absolute difference of samples.
         stft: weight of the multi-resolution STFT loss.
+        phase: weight of the difference of complex spectra.
         mel: weight of the log-mel loss.
-        windows: lengths of the windows of these two, in samples.
+        windows: lengths of the windows of these three, in samples.
         discriminator: what judges the reconstructions, or None.
         adversarial: weight of the loss that it gives.
     """
@@ -122,6 +124,7 @@ class AutoEncoder(_Coder):
     sample_rate: int
     waveform: float = 1.0
     stft: float = 0.0
+    phase: float = 0.0
     mel: float = 0.0
     windows: Sequence[int] = WINDOWS
     discriminator: Discriminator1d | None = None
@@ -159,6 +162,8 @@ class AutoEncoder(_Coder):
         parts = {"waveform": jnp.mean(jnp.abs(fake - audio))}
         if self.stft:
             parts["stft"] = multi_resolution_stft_loss(fake, audio, self.windows)
+        if self.phase:
+            parts["phase"] = phase_loss(fake, audio, self.windows)
         if self.mel:
             parts["mel"] = log_mel_loss(fake, audio, self.sample_rate, self.windows)
         if self.discriminator is not None:
