@@ -47,8 +47,8 @@ def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
 
 # An autoencoder of 4 samples per frame, and a diffusion model of its latents.
 AUTOENCODER = aj.AutoEncoderConfig(
-    aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4),
-    aj.BottleneckConfig(channels=3),
+    coder=aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4),
+    latent_channels=3,
     sample_rate=8000,
     channels=1,
     length=64,

@@ -25,8 +25,8 @@ from train.config import EmaConfig, OptimizerConfig
 
 CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
 WAVE = aj.AutoEncoderConfig(
-    CODER,
-    aj.BottleneckConfig(channels=3),
+    coder=CODER,
+    latent_channels=3,
     sample_rate=8000,
     channels=1,
     length=64,
@@ -36,13 +36,19 @@ WAVE = aj.AutoEncoderConfig(
 )
 QUANTIZED = dataclasses.replace(
     WAVE,
-    bottleneck=aj.BottleneckConfig(kinds=("quantizer",), channels=3, num_codes=8),
+    bottleneck=(aj.QuantizerConfig(num_codes=8),),
     stft=0.0,
     mel=0.0,
 )
 ADVERSARIAL = dataclasses.replace(QUANTIZED, discriminator=CODER, adversarial=0.3)
 MAGNITUDE = aj.MagnitudeAutoEncoderConfig(
-    dataclasses.replace(CODER, patch_size=1), aj.BottleneckConfig(channels=3), 8000, 1, 64, n_fft=14, hop_length=4
+    coder=dataclasses.replace(CODER, patch_size=1),
+    latent_channels=3,
+    sample_rate=8000,
+    channels=1,
+    length=64,
+    n_fft=14,
+    hop_length=4,
 )
 
 
@@ -233,7 +239,13 @@ from train.dataset import DataConfig
 coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
 config = TrainConfig(
     model=aj.AutoEncoderConfig(
-        coder, aj.BottleneckConfig(("noise", "quantizer"), channels=3, num_codes=8), 8000, 1, 64, discriminator=coder
+        coder=coder,
+        bottleneck=(aj.NoiseConfig(), aj.QuantizerConfig(num_codes=8)),
+        latent_channels=3,
+        sample_rate=8000,
+        channels=1,
+        length=64,
+        discriminator=coder,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=1),
     ema=EmaConfig(start=1, every=2),

@@ -22,8 +22,9 @@ from archijax.pretrained.folder import Facts, from_pretrained, save_pretrained
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
 CODER = aj.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
 AUTOENCODER = aj.AutoEncoderConfig(
-    CODER,
-    aj.BottleneckConfig(("quantizer",), channels=4, num_codes=8),
+    coder=CODER,
+    bottleneck=(aj.QuantizerConfig(num_codes=8),),
+    latent_channels=4,
     sample_rate=8000,
     length=64,
 )
@@ -33,11 +34,11 @@ CONFIGS = {
     "upsampler": aj.UpsamplerConfig(**SOUND, factor=4),
     "vocoder": aj.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
     "diffusion_autoencoder": aj.DiffusionAEConfig(
-        **SOUND, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+        **SOUND, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": aj.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
-    "magnitude_autoencoder": aj.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
+    "magnitude_autoencoder": aj.MagnitudeAutoEncoderConfig(coder=CODER, length=64, n_fft=15, hop_length=4),
 }
 
 

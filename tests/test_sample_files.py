@@ -29,7 +29,7 @@ CONFIGS = {
     "first": aj.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
     "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
     "autoencoder": aj.DiffusionAEConfig(
-        **SHARED, encoder=aj.EncoderConfig(CODER, "waveform", bottleneck=aj.BottleneckConfig(channels=3))
+        **SHARED, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": LATENT_MODEL,
 }
