@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test lint bench evidence lower torture clean
+.PHONY: setup demo test test-slow lint bench evidence lower torture clean
 
 setup: .venv/ready
 
@@ -14,7 +14,10 @@ demo: setup
 	$(BIN)/python -m demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .

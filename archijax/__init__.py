@@ -44,7 +44,6 @@ from archijax.nn.conditioning import (
     ClassifierFreeGuidance,
     EmbeddingFeatures,
     NumberEmbedder,
-    TextConditioning,
     TimeConditioning,
 )
 from archijax.nn.initialize import initialize
@@ -128,7 +127,6 @@ __all__ = [
     "T5Config",
     "T5Encoder",
     "TanhConfig",
-    "TextConditioning",
     "TextConfig",
     "TimeConditioning",
     "UNet",

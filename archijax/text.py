@@ -20,15 +20,15 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer that knows words of a model's own, :attr:`archijax.TextConfig.learned`: word i has the id -1 - i.
+    """A tokenizer that knows words of a model's own, :attr:`archijax.TextConfig.placeholder_tokens`: word i has the id -1 - i.
 
     Ids below zero are none of any vocabulary, so that one need not know how large that of a pretrained encoder is.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, learned: tuple[str, ...]):
-        self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(learned)}
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholder_tokens: tuple[str, ...]):
+        self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(placeholder_tokens)}
         # Of words that begin alike the longest.
-        longest = sorted(map(re.escape, learned), key=len, reverse=True)
+        longest = sorted(map(re.escape, placeholder_tokens), key=len, reverse=True)
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ class Extended:
 
 
 def load_tokenizer(
-    name: str | Path, revision: str | None = None, learned: tuple[str, ...] = ()
+    name: str | Path, revision: str | None = None, placeholder_tokens: tuple[str, ...] = ()
 ) -> PreTrainedTokenizerBase | Extended:
     """The tokenizer of a T5 model.
 
@@ -62,13 +62,13 @@ def load_tokenizer(
             A model trained from scratch on it takes `vocab_size=len(tokenizer)`, which is 259; ByT5's own weights
             (vocab_size 384) take it as well.
         revision: Branch, tag or commit on the hub.
-        learned: Further words; that of number i gets the id -1 - i.
+        placeholder_tokens: Further words; that of number i gets the id -1 - i.
 
     Raises:
         InputError: the tokenizer is not there or damaged.
     """
-    if learned:
-        return Extended(load_tokenizer(name, revision), learned)
+    if placeholder_tokens:
+        return Extended(load_tokenizer(name, revision), placeholder_tokens)
     if name == "bytes":
         return ByT5Tokenizer(extra_ids=0)
     folder = pretrained_folder(name, revision, _FILES)

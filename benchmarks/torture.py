@@ -37,7 +37,7 @@ config = TrainConfig(
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=2),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5),
     ema=EmaConfig(start=3, every=2),
-    batch_size=8, accumulate=2, log_every=3, checkpoint_every=20, keep_best=1, validation=0.3, validate_every=15,
+    batch_size=8, grad_accumulation_steps=2, log_every=3, checkpoint_every=20, keep_best=1, validation=0.3, validate_every=15,
     sample_prompts=(),
 )
 """

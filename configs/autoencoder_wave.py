@@ -31,7 +31,7 @@ config = TrainConfig(
         length=4096,
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=4096, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.99, start=100, every=1),
     batch_size=16,
     steps=2_200,

@@ -1,7 +1,7 @@
 """A codec of sound at frame rate, whose latents diffusion models are trained on.
 
-    python -m train configs/codec.py:small --data DIR --out runs/codec
-    python -m sample reconstruct FILES --model runs/codec --out sounds
+python -m train configs/codec.py:small --data DIR --out runs/codec
+python -m sample reconstruct FILES --model runs/codec --out sounds
 """
 
 import archijax as aj
@@ -30,7 +30,7 @@ small = TrainConfig(
         windows=(2048, 1024, 512, 256),
     ),
     data=DataConfig(sample_rate=16_000, channels=1, length=16_384, pitch_shift=2.0, skip_below=-50.0, workers=1),
-    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.8, b2=0.99, warmup_steps=200, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.8, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.995, start=100, every=10),
     batch_size=8,
     steps=16_000,

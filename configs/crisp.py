@@ -2,7 +2,7 @@
 
     python -m train configs/crisp.py --data DIR --out runs/crisp
     python -m train configs/crisp.py:small --data DIR --out runs/crisp
-    python -m sample generate --model runs/crisp --prompt "organ" --guidance 1.5 --out sounds
+    python -m sample generate --model runs/crisp --prompt "organ" --guidance-scale 1.5 --out sounds
     python -m benchmarks.evidence crisp:small
 
 `config` is the thesis's: 300.4M parameters and T5-base (its files are needed), crops of 2^21, batch 32, a million steps

@@ -3,7 +3,7 @@
     python -m train configs/long.py --autoencoder AUTOENCODER --data DIR --out runs/long
     python -m train.encode configs/long.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/long.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/long
-    python -m sample generate --model runs/long --prompt "organ" --guidance 1.5 --length-seconds 180 --out music
+    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --length-seconds 180 --out music
     python -m benchmarks.evidence long:small
 
 `config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/autoencoder.py, crops of 2^21 stereo
@@ -64,7 +64,7 @@ small = TrainConfig(
         autoencoder=autoencoder_wave.config.model,
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=2**13, crop="fixed", normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.999, start=100, every=1),
     batch_size=16,
     steps=4_000,
@@ -72,5 +72,5 @@ small = TrainConfig(
     checkpoint_every=1_000,
     keep_checkpoints=2,
     sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance=1.5,
+    sample_guidance_scale=1.5,
 )

@@ -1,7 +1,7 @@
 """Text to sound in minutes on two CPU cores: what `make demo` trains.
 
     python -m train configs/quickstart.py --data DIR --out runs/quickstart
-    python -m sample generate --model runs/quickstart --prompt "organ" --guidance 1.5 --count 4 --out sounds
+    python -m sample generate --model runs/quickstart --prompt "organ" --guidance-scale 1.5 --count 4 --out sounds
 
 Half a second of mono sound at 4 kHz: small enough to learn in thousands of steps, and timbres still differ. 3.2M
 parameters, 11 minutes on two CPU cores. `make demo` heard 24 of 24 sounds as what their prompt names at guidance 1.5
@@ -33,7 +33,7 @@ config = TrainConfig(
         schedule_shift=0.2,
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=2048, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.999, start=100, every=1),
     batch_size=32,
     steps=5_000,
@@ -41,5 +41,5 @@ config = TrainConfig(
     checkpoint_every=1_250,
     keep_checkpoints=2,
     sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance=1.5,
+    sample_guidance_scale=1.5,
 )

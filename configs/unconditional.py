@@ -70,7 +70,7 @@ small = replace(
     batch_size=16,
     steps=1_200,
     sample_prompts=("", "", ""),
-    sample_guidance=1.0,
+    sample_guidance_scale=1.0,
 )
 small_ddpm = replace(small, model=replace(small.model, method="ddpm", schedule_shift=1.0))
 # At -14 dBFS the RMS is 0.2.

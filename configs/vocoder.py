@@ -50,7 +50,7 @@ small = TrainConfig(
         whiten=True,
     ),
     data=DataConfig(sample_rate=8_000, channels=1, length=4096, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.999, start=100, every=1),
     batch_size=16,
     steps=5_000,

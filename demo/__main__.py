@@ -114,7 +114,7 @@ class Demo:
             music.INSTRUMENTS,
             count=SEEDS,
             num_steps=self.num_steps,
-            guidance=self.guidance,
+            guidance_scale=self.guidance,
             batch_size=SEEDS * len(music.INSTRUMENTS),
         )
         cli.say("compiling …")

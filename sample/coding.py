@@ -77,7 +77,7 @@ def synthesis(loaded: Loaded, settings: Settings, prompt: str = "", batch_size: 
     """From what the model hears to sounds, by parts of the training's length.
 
     Args:
-        settings: of the sampling, for a model that diffuses; of them count num_steps, sampler, eta, schedule, guidance,
+        settings: of the sampling, for a model that diffuses; of them count num_steps, sampler, eta, timestep_spacing, guidance_scale,
             clamp, threshold and seed. Parts agree where they overlap because they start from the same noise; so the
             sampler must draw none.
         prompt: what it should sound like, for a model that reads text.
@@ -131,10 +131,10 @@ def _diffusing(loaded: Loaded, settings: Settings, key: jax.Array, prompt: str) 
         )
     inner, model = loaded.model.model, loaded.model
     guidance = settings.make_guidance(dataclasses.replace(loaded, model=inner))
-    times = inner.process.times(settings.num_steps, settings.schedule)
+    times = inner.process.timesteps(settings.num_steps, settings.timestep_spacing)
     made = (inner, settings.make_sampler(), 1, settings.clamp, settings.threshold, None, False)
     text = loaded.tokens([prompt])
-    masked = not prompt.strip() if inner.embedding_mask_proba > 0 else None
+    masked = not prompt.strip() if inner.cond_drop_prob > 0 else None
     if masked:
         # With no prompt both halves of the guidance would be the same.
         guidance = None

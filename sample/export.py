@@ -98,7 +98,7 @@ def sampler(
 
         inputs["tokens"] = jax.ShapeDtypeStruct((b, config.text.max_length), np.int32)
         inputs["token_mask"] = jax.ShapeDtypeStruct((b, config.text.max_length), bool)
-        if model.embedding_mask_proba > 0:
+        if model.cond_drop_prob > 0:
             inputs["empty"] = jax.ShapeDtypeStruct((b,), bool)
         if settings.steers_away and guidance is not None:
             tokens, mask = tokenize(loaded.tokenizer, [settings.negative_prompt], config.text.max_length)
@@ -114,7 +114,7 @@ def sampler(
             guided = Guidance(given["guidance"], guidance.rescale, guidance.interval, guidance.sequential)
         return model.sample(
             variables, key[None], shape=(1, length, config.channels), num_steps=settings.num_steps,
-            sampler=settings.make_sampler(), spacing=settings.schedule, guidance=guided, negative=negative,
+            sampler=settings.make_sampler(), timestep_spacing=settings.timestep_spacing, guidance=guided, negative=negative,
             clamp=settings.clamp, threshold=settings.threshold, window=settings.window(loaded),
             **{theirs: given[ours][None] for ours, theirs in names.items() if ours in given},
         )[0]  # fmt: skip
@@ -153,7 +153,7 @@ def describe(
         "guidance": None if guidance is None else guidance.scale,
         "tokenizer": None if text is None else text.tokenizer,
         "max_length": None if text is None else text.max_length,
-        "learned": None if text is None else list(text.learned),
+        "placeholder_tokens": None if text is None else list(text.placeholder_tokens),
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "settings": asdict(settings),
@@ -212,7 +212,7 @@ if __name__ == "__main__":
 ROWS = """\
 def rows(prompts, ids_of, padding, end):
     # Words that the model has learned beside those of its vocabulary have ids below zero.
-    words, length = ABOUT["learned"], ABOUT["max_length"]
+    words, length = ABOUT["placeholder_tokens"], ABOUT["max_length"]
     pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     tokens, mask = np.full((len(prompts), length), padding, np.int32), np.zeros((len(prompts), length), bool)
     for row, used, prompt in zip(tokens, mask, prompts):

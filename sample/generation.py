@@ -1,7 +1,7 @@
 """Making sounds with a loaded model, for prompts or without, from noise or from another sound.
 
 loaded = load("runs/demo")
-sounds = generate(loaded, ["warm pad", "drums"], count=4, guidance=3.0)     # [8, time, channels]
+sounds = generate(loaded, ["warm pad", "drums"], count=4, guidance_scale=3.0)     # [8, time, channels]
 """
 
 import itertools
@@ -81,7 +81,9 @@ class Generation:
         if source is not None:
             check_source(source, strength, mask, (*source.shape[:-2], self.length, loaded.config.channels))
         self.source, self.mask, self.strength = source, mask, strength
-        self.times = loaded.model.process.times(self.settings.num_steps, self.settings.schedule, strength=strength)
+        self.times = loaded.model.process.timesteps(
+            self.settings.num_steps, self.settings.timestep_spacing, strength=strength
+        )
         every = itertools.product(range(len(self.prompts)), range(first, first + count))
         self.items = [item for item in every if item not in skip]
         # Batches as even as can be, so that little is made only to fill the last.
@@ -160,7 +162,7 @@ class Generation:
             self.loaded.model, shape, self._variables, jax.random.key(self.settings.seed), numbers, part,
             self.times[0], started, text, negative,
         )  # fmt: skip
-        if "embedding" in conditioning and self.loaded.model.embedding_mask_proba > 0:
+        if "embedding" in conditioning and self.loaded.model.cond_drop_prob > 0:
             conditioning["embedding_mask"] = spread(np.array([not prompt for prompt in prompts]))
         given = {"conditioning": conditioning, "negative": negative or None, "guidance": self.guidance}
         if mask is not None:

@@ -25,9 +25,9 @@ class Settings:
     """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
     eta: float = 0.0
     """Noise that ddim adds: 0 for none, 1 for as much as ddpm."""
-    schedule: Literal["linear", "cosine", "karras"] | None = None
-    """Spacing of the noise levels; by default that of the model's diffusion method."""
-    guidance: float | None = None
+    timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
+    """TimestepSpacing of the noise levels; by default that of the model's diffusion method."""
+    guidance_scale: float | None = None
     """How strictly the prompt is followed, 1 for no guidance; by default 3 with text, else 1."""
     guidance_rescale: float = 0.0
     """How far guided predictions are brought back to the loudness of plain ones, 0 to 1."""
@@ -52,7 +52,12 @@ class Settings:
         require(0 <= self.eta <= 1, "eta", self.eta, "at least 0 and at most 1")
         if self.eta and self.sampler != "ddim":
             raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has none: it belongs to ddim.")
-        require(self.guidance is None or math.isfinite(self.guidance), "guidance", self.guidance, "finite")
+        require(
+            self.guidance_scale is None or math.isfinite(self.guidance_scale),
+            "guidance_scale",
+            self.guidance_scale,
+            "finite",
+        )
         require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "at least 0 and at most 1")
         if self.guidance_interval is not None:
             low, high = self.guidance_interval
@@ -72,10 +77,10 @@ class Settings:
 
     def make_guidance(self, loaded: Loaded) -> Guidance | None:
         """The guidance for a model, or None for none. Raises InputError if the model cannot be guided."""
-        guidable = loaded.tokenizer is not None and loaded.model.embedding_mask_proba > 0
-        scale = self.guidance if self.guidance is not None else 3.0 if guidable else 1.0
+        guidable = loaded.tokenizer is not None and loaded.model.cond_drop_prob > 0
+        scale = self.guidance_scale if self.guidance_scale is not None else 3.0 if guidable else 1.0
         if not guidable and (scale != 1 or self.negative_prompt is not None):
-            what = "negative_prompt is set" if self.negative_prompt is not None else f"guidance is {scale}"
+            what = "negative_prompt is set" if self.negative_prompt is not None else f"guidance_scale is {scale}"
             raise InputError(f"{what}, but this model was not trained to be guided: leave it out.")
         if scale == 1:
             return None

@@ -40,11 +40,11 @@ class Making:
     """Denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
     """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
-    schedule: Literal["linear", "cosine", "karras"] | None = None
-    """Spacing of the noise levels; by default that of the model's diffusion method."""
+    timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
+    """TimestepSpacing of the noise levels; by default that of the model's diffusion method."""
     prompt: str = ""
     """What it should sound like, for a model that reads text."""
-    guidance: float | None = None
+    guidance_scale: float | None = None
     """How strictly the prompt is followed, 1 for no guidance; by default 3 with text, else 1."""
     seed: int = 0
     """Root of the noise, which is the same for all files."""
@@ -55,7 +55,7 @@ class Making:
     def settings(self) -> Settings:
         """As settings of a generation. Raises InputError for what makes no sense."""
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        names = ("num_steps", "sampler", "schedule", "guidance", "seed")
+        names = ("num_steps", "sampler", "timestep_spacing", "guidance_scale", "seed")
         return Settings(**{name: getattr(self, name) for name in names})
 
 

@@ -46,7 +46,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
         return [last(model.sample(variables, KEY, shape=noise.shape, noise=noise, **kwargs))]
 
     def inpaint(tensors, kwargs, draws):
-        resamples, times = kwargs["num_resamples"], model.process.times(kwargs["num_steps"])
+        resamples, times = kwargs["num_resamples"], model.process.timesteps(kwargs["num_steps"])
         start, *noises = (first(draw) for draw in draws)
         # Of each step's draws no more than the last two change the original's result.
         noises = jnp.stack(noises).reshape(-1, resamples, *start.shape)[:, -2:]

@@ -31,7 +31,7 @@ TEXT_MODEL = aj.DiffusionConfig(
     channels=2,
     length=64,
     transform=aj.LearnedTransformConfig(num_filters=4, window_length=8, stride=4),
-    text=aj.TextConfig(max_length=6, features=8, num_layers=1, num_heads=2, mask_proba=0.5),
+    text=aj.TextConfig(max_length=6, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
 )
 
 

@@ -16,7 +16,7 @@ from archijax.audio.stft import to_polar
 from archijax.codecs.losses import log_mel_loss, multi_resolution_stft_loss
 from archijax.configs import from_dict, to_dict
 from archijax.training.checkpoints import restore_weights
-from archijax.training.optimizer import direction
+from archijax.training.optimizer import adamw
 from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
 from archijax.training.step import item_keys, losses, make_train_step
@@ -175,7 +175,7 @@ OPTIMIZER = OptimizerConfig(learning_rate=1e-2, eps=1e-2)
 
 
 def begin(model, variables, axis=None):
-    optimizer, ema = direction(OPTIMIZER), EmaConfig(start=0, every=1)
+    optimizer, ema = adamw(OPTIMIZER), EmaConfig(start=0, every=1)
     state = TrainState.create(variables, optimizer, [names for _, names in losses(model)])
     return state, make_train_step(model, optimizer, optax.constant_schedule(1e-2), ema, axis)
 
@@ -186,7 +186,7 @@ def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(
     batch, root = sounds(), jax.random.key(3)
     after, metrics = jax.jit(step)(state, batch, root)
 
-    keys, optimizer = item_keys(root, jnp.int32(0), 0, 8), direction(OPTIMIZER)
+    keys, optimizer = item_keys(root, jnp.int32(0), 0, 8), adamw(OPTIMIZER)
 
     @partial(jax.jit, static_argnums=(2, 3))
     def moved(params, collections, name, other):

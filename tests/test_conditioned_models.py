@@ -145,8 +145,8 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     frozen = autoencoder.init(jax.random.key(1), {"audio": AUDIO[:1]})
     inner = dataclasses.replace(CONFIGS["autoencoder"], encoder=ENCODER)
     net = aj.DiffusionConfig(inner.unet, length=16, channels=3).build()
-    model = aj.LatentDiffusion(net, autoencoder, pretrained=lambda: frozen)
-    variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]})
+    model = aj.LatentDiffusion(net, autoencoder)
+    variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]}, {"autoencoder": frozen})
     assert variables["frozen"]["autoencoder"] is frozen
     latent, _ = jax.jit(autoencoder.encode)(frozen, AUDIO)
     losses = [

@@ -58,24 +58,6 @@ def test_several_times_are_summed_and_features_added():
     np.testing.assert_allclose(apply(variables, X, T, features=h), twice, rtol=1e-4, atol=1e-5)
 
 
-def test_text_is_joined_with_an_embedding_and_read_by_any_embedder():
-    class Embedder(nn.Module):
-        @nn.compact
-        def __call__(self, tokens, mask):
-            return nn.Embed(10, 6)(tokens) * mask[..., None].astype(jnp.float32)
-
-    inner = dict(**vars(UNET), embedding_features=6)
-    net = aj.UNetV0(**inner, use_text_conditioning=True, text_embedder=Embedder())
-    tokens, mask = jnp.array([[1, 2], [3, 4], [5, 6]]), jnp.array([[True, True], [True, False], [True, True]])
-    variables = jax.jit(net.init)(jax.random.key(0), X, T, tokens=tokens, token_mask=mask)
-    apply = jax.jit(net.apply)
-    text = Embedder().apply({"params": variables["params"]["net"]["embedder"]}, tokens, mask)
-    plain = {"params": {**variables["params"], "net": variables["params"]["net"]["net"]}}
-    joined = aj.UNetV0(**inner).apply(plain, X, T, embedding=jnp.concatenate([text, EMBEDDING], axis=1))
-    ours = apply(variables, X, T, tokens=tokens, token_mask=mask, embedding=EMBEDDING)
-    np.testing.assert_allclose(ours, joined, rtol=1e-5, atol=1e-6)
-
-
 def test_classes_and_numbers_enter_as_features_or_as_tokens():
     class Song(nn.Module):
         """Genre as features, duration as an embedding token."""

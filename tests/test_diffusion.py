@@ -41,7 +41,7 @@ each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.k
 @each_method
 def test_every_prediction_converts_to_every_other_and_back(process):
     t = process.schedule.start * jnp.array([0.03, 0.1, 0.5, 0.8, 0.95])
-    x = process.noised(X0, EPS, t)
+    x = process.add_noise(X0, EPS, t)
     kinds = ["v", "x0", "eps", "velocity", "score"] + ["edm"] * (process.prediction == "edm")
     predictions = {kind: process.target(X0, EPS, t, kind) for kind in kinds}
     for kind, other in itertools.product(kinds, kinds):
@@ -57,14 +57,14 @@ def test_every_prediction_converts_to_every_other_and_back(process):
 def test_any_prediction_is_consistent_with_x(process):
     t, guess = jnp.full(5, 0.3 * process.schedule.start), EPS
     x0, eps = process.x0_eps(guess, X0, t)
-    np.testing.assert_allclose(process.noised(x0, eps, t), X0, atol=1e-4)
+    np.testing.assert_allclose(process.add_noise(x0, eps, t), X0, atol=1e-4)
     np.testing.assert_allclose(process.target(x0, eps, t), guess, atol=1e-4)
 
 
 @each_method
 def test_velocity_is_the_slope_of_x(process):
     t, step = 0.4 * process.schedule.start * jnp.ones(5), 0.01 * process.schedule.start
-    slope = (process.noised(X0, EPS, t + step) - process.noised(X0, EPS, t - step)) / (2 * step)
+    slope = (process.add_noise(X0, EPS, t + step) - process.add_noise(X0, EPS, t - step)) / (2 * step)
     np.testing.assert_allclose(process.target(X0, EPS, t, "velocity"), slope, atol=2e-2, rtol=1e-2)
 
 
@@ -82,8 +82,8 @@ def test_schedules_go_from_sound_to_noise_and_back_from_ratio_to_time(process):
 
 def test_v_diffusion_turns_from_sound_to_noise_on_a_circle():
     process = v_diffusion()
-    np.testing.assert_allclose(process.noised(X0, EPS, jnp.zeros(5)), X0, atol=1e-6)
-    np.testing.assert_allclose(process.noised(X0, EPS, jnp.ones(5)), EPS, atol=1e-6)
+    np.testing.assert_allclose(process.add_noise(X0, EPS, jnp.zeros(5)), X0, atol=1e-6)
+    np.testing.assert_allclose(process.add_noise(X0, EPS, jnp.ones(5)), EPS, atol=1e-6)
     alpha, sigma = CosineSchedule().alpha_sigma(T)
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, atol=1e-6)
     # v is the derivative of x along the circle, per quarter turn.
@@ -134,7 +134,7 @@ def test_edm_is_the_preconditioning_of_the_paper():
     np.testing.assert_allclose(x0, skip * X0 + out * output, rtol=1e-4, atol=1e-5)
     # The weighted error of the sound is the plain error of the net's output.
     weight = (sigma**2 + data**2) / (sigma * data) ** 2
-    noised = process.noised(X0, EPS, t)
+    noised = process.add_noise(X0, EPS, t)
     guess, _ = process.x0_eps(output, noised, t)
     error = output - process.target(X0, EPS, t)
     np.testing.assert_allclose(jnp.sum(error**2), jnp.sum(weight * (guess - X0) ** 2), rtol=1e-3)
@@ -147,55 +147,55 @@ def test_edm_is_the_preconditioning_of_the_paper():
 def test_a_rectified_flow_is_a_straight_line():
     process = rectified_flow()
     np.testing.assert_allclose(process.target(X0, EPS, T), EPS - X0, atol=1e-6)
-    np.testing.assert_allclose(process.noised(X0, EPS, jnp.full(5, 0.25)), 0.75 * X0 + 0.25 * EPS, atol=1e-6)
+    np.testing.assert_allclose(process.add_noise(X0, EPS, jnp.full(5, 0.25)), 0.75 * X0 + 0.25 * EPS, atol=1e-6)
     assert isinstance(process.schedule, LinearSchedule)
 
 
 @each_method
-@pytest.mark.parametrize("spacing", [None, "linear", "cosine", "karras"])
-def test_times_descend_from_the_start_to_zero(process, spacing):
-    times = process.times(12, spacing)
+@pytest.mark.parametrize("timestep_spacing", [None, "linear", "cosine", "karras"])
+def test_times_descend_from_the_start_to_zero(process, timestep_spacing):
+    times = process.timesteps(12, timestep_spacing)
     assert times.shape == (13,)
     assert times[-1] == 0
     assert (np.diff(times) < 0).all()
     assert times[0] > 0.9 * process.schedule.start
-    half = process.times(12, spacing, strength=0.5)
+    half = process.timesteps(12, timestep_spacing, strength=0.5)
     assert half[-1] == 0
     assert half[0] == pytest.approx(process.schedule.part(0.5), rel=0.02)
     with pytest.raises(aj.InputError, match="number of steps is 0"):
-        process.times(0, spacing)
+        process.timesteps(0, timestep_spacing)
     with pytest.raises(aj.InputError, match=r"strength is 1\.5"):
-        process.times(4, spacing, strength=1.5)
+        process.timesteps(4, timestep_spacing, strength=1.5)
 
 
 def test_times_are_those_of_the_papers():
-    np.testing.assert_allclose(v_diffusion().times(4), [1, 0.75, 0.5, 0.25, 0])
-    sigmas = edm().times(18)
+    np.testing.assert_allclose(v_diffusion().timesteps(4), [1, 0.75, 0.5, 0.25, 0])
+    sigmas = edm().timesteps(18)
     wanted = (80 ** (1 / 7) + np.arange(18) / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     np.testing.assert_allclose(sigmas[:-1], wanted, rtol=1e-4)
-    np.testing.assert_allclose(ddpm().times(300) * 1000, np.round(ddpm().times(300) * 1000), atol=1e-3)
-    assert len(ddpm().times(1000)) == 1001
+    np.testing.assert_allclose(ddpm().timesteps(300) * 1000, np.round(ddpm().timesteps(300) * 1000), atol=1e-3)
+    assert len(ddpm().timesteps(1000)) == 1001
     for steps, strength, most in ((1001, 1.0, 1000), (600, 0.5, 500)):
         with pytest.raises(aj.InputError, match=f"{steps} steps are more than the {most} that the net is trained at"):
-            ddpm().times(steps, strength=strength)
-    with pytest.raises(aj.InputError, match='spacing of times is "even"'):
-        ddpm().times(10, "even")
+            ddpm().timesteps(steps, strength=strength)
+    with pytest.raises(aj.InputError, match='timestep_spacing is "even"'):
+        ddpm().timesteps(10, "even")
 
 
 def test_training_times_have_their_distributions():
     u = (jnp.arange(10_000.0) + 0.5) / 10_000
-    np.testing.assert_array_equal(Uniform().times(u), u)
-    logs = jnp.log(LogNormal(-1.2, 1.2).times(u))
+    np.testing.assert_array_equal(Uniform().quantile(u), u)
+    logs = jnp.log(LogNormal(-1.2, 1.2).quantile(u))
     assert float(logs.mean()) == pytest.approx(-1.2, abs=1e-3)
     assert float(logs.std()) == pytest.approx(1.2, abs=1e-2)
-    t = LogitNormal(0.5, 2.0).times(u)
+    t = LogitNormal(0.5, 2.0).quantile(u)
     logits = jnp.log(t / (1 - t))
     assert float(logits.mean()) == pytest.approx(0.5, abs=1e-2)
     assert float(logits.std()) == pytest.approx(2.0, abs=1e-2)
-    steps, counts = np.unique(np.round(np.asarray(Discrete(10).times(u)) * 10), return_counts=True)
+    steps, counts = np.unique(np.round(np.asarray(Discrete(10).quantile(u)) * 10), return_counts=True)
     np.testing.assert_array_equal(steps, np.arange(1, 11))
     np.testing.assert_array_equal(counts, 1000)
-    assert np.isfinite(LogNormal().times(jnp.array([0.0, 1.0]))).all()
+    assert np.isfinite(LogNormal().quantile(jnp.array([0.0, 1.0]))).all()
 
 
 @each_method
@@ -224,7 +224,7 @@ def test_min_snr_weights_the_error_of_the_sound(prediction, schedule):
     process = GaussianProcess(schedule, prediction)
     assert np.isfinite(min_snr(process)(jnp.array([0.0, 1.0]))).all()
     t = jnp.array([0.1, 0.3, 0.5, 0.7, 0.9])
-    x = process.noised(X0, EPS, t)
+    x = process.add_noise(X0, EPS, t)
     alpha, sigma = (a[:, None, None] for a in schedule.alpha_sigma(t))
     guess = process.target(X0 + 0.1, (x - alpha * (X0 + 0.1)) / sigma, t)
     weighted = min_snr(process, 5.0)(t)[:, None, None] * (guess - process.target(X0, EPS, t)) ** 2

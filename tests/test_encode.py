@@ -215,8 +215,8 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
         ([*text, "--texts", "3", "--data.prompt", "a", "--model.text.max-length", "12"],
          "texts of other settings: data.prompt is None there and a here; model.text.max_length is 24 there and 12"),
         (["--texts", "-1"], "--texts is -1, but must be 0 or more"),
-        (["--texts", "3"], 'model.text.tokenizer is "bytes" and model.text.learned (): use'),
-        ([*text, "--texts", "3", "--model.text.learned", "<a>"], "model.text.learned ('<a>',): use"),
+        (["--texts", "3"], 'model.text.tokenizer is "bytes" and model.text.placeholder_tokens (): use'),
+        ([*text, "--texts", "3", "--model.text.placeholder-tokens", "<a>"], "model.text.placeholder_tokens ('<a>',): use"),
     ]:  # fmt: skip
         assert run(folder, "texts", *arguments) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -120,7 +120,7 @@ def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(load
     elsewhere(folder, code, tmp_path)
     live = generate(loaded, PROMPTS, num_steps=4, seed=2, first=5)
     np.testing.assert_allclose(np.load(tmp_path / "three.npy"), live, rtol=0, atol=1e-6)
-    live = generate(loaded, PROMPTS, num_steps=4, seed=4294967295, first=5, guidance=1.5)
+    live = generate(loaded, PROMPTS, num_steps=4, seed=4294967295, first=5, guidance_scale=1.5)
     np.testing.assert_allclose(np.load(tmp_path / "one.npy"), live[:1], rtol=0, atol=1e-6)
     about = json.loads((folder / "sampler.json").read_text())
     assert about["inputs"].keys() == {"seed", "items", "tokens", "token_mask", "empty", "guidance"}
@@ -143,8 +143,8 @@ def test_every_setting_is_that_of_the_live_sampler(loaded):
     settings = {
         "num_steps": 3,
         "sampler": "dpm++sde",
-        "schedule": "karras",
-        "guidance": 2.0,
+        "timestep_spacing": "karras",
+        "guidance_scale": 2.0,
         "guidance_rescale": 0.5,
         "guidance_interval": (0.2, 0.8),
         "negative_prompt": "drums",
@@ -170,10 +170,10 @@ def test_every_setting_is_that_of_the_live_sampler(loaded):
 
 
 def test_what_goes_in_depends_on_model_and_settings(loaded, plain):
-    assert "guidance" not in sampler(loaded, Settings(guidance=1.0), 64)[1]
+    assert "guidance" not in sampler(loaded, Settings(guidance_scale=1.0), 64)[1]
     assert sampler(plain, Settings(), 64)[1].keys() == {"seed", "items"}
     with pytest.raises(InputError, match="not trained to be guided"):
-        sampler(plain, Settings(guidance=2.0), 64)
+        sampler(plain, Settings(guidance_scale=2.0), 64)
 
 
 @pytest.mark.parametrize(

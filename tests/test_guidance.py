@@ -42,7 +42,7 @@ def test_clamping_limits_the_estimate_and_leaves_x():
     raw, _ = process.x0_eps(denoise(x, T), x, T)
     x0, eps = process.x0_eps(clamped(denoise, process, 0.5)(x, T), x, T)
     np.testing.assert_allclose(x0, jnp.clip(raw, -0.5, 0.5), atol=1e-5)
-    np.testing.assert_allclose(process.noised(x0, eps, T), x, atol=1e-5)
+    np.testing.assert_allclose(process.add_noise(x0, eps, T), x, atol=1e-5)
     with pytest.raises(aj.InputError, match="limit of the estimated sound is 0"):
         clamped(denoise, process, 0)
 

@@ -105,7 +105,7 @@ SMALL = aj.DiffusionConfig(
     sample_rate=8000,
     channels=1,
     length=64,
-    text=aj.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, mask_proba=0.0),
+    text=aj.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.0),
 )  # fmt: skip
 
 
@@ -115,12 +115,19 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     files.write(tmp_path / "audio" / "a.wav", 0.1 * np.ones((500, 1)), 8000)
     before = drawn(SMALL, 4)
     save_pretrained(tmp_path / "base", SMALL, before)
-    given = ["--init-from", str(tmp_path / "base"), "--trained", "learned", "--model.text.learned", "<mine>"]
+    given = [
+        "--init-from",
+        str(tmp_path / "base"),
+        "--trainable",
+        "placeholders",
+        "--model.text.placeholder-tokens",
+        "<mine>",
+    ]
     command = [str(tmp_path / "fine.py"), "--data", str(tmp_path / "audio"), "--out", str(tmp_path / "run")]
     assert main([*command, *given, "--data.prompt", "a <mine>"]) == 0
-    assert "not in it, and new: params/learned/<mine>\n" in capsys.readouterr().err
+    assert "not in it, and new: params/placeholders/<mine>\n" in capsys.readouterr().err
     _, trees = restore_weights(tmp_path / "run", parts=("params", "ema", "opt_state"))
-    words = [tree.pop("learned") for tree in (trees["params"], trees["ema"])]
+    words = [tree.pop("placeholders") for tree in (trees["params"], trees["ema"])]
     equal(trees["params"], before["params"])
     equal(trees["ema"], before["params"])
     # Adam's two means of the word's gradient, and a count.
@@ -131,11 +138,11 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     trained = load_trained(tmp_path / "run")
     save_pretrained(tmp_path / "saved", trained.config, trained.variables)
     config, model, variables, _ = from_pretrained(tmp_path / "saved")
-    np.testing.assert_array_equal(variables["params"]["learned"], words[1])
+    np.testing.assert_array_equal(variables["params"]["placeholders"], words[1])
     tokens, mask = tokenize(config.text.load_tokenizer(), ["a <mine>", "a mine"], config.text.max_length)
     sample = jax.jit(lambda v: model.sample(
         v, jax.random.key(0), shape=(2, 64, 1), num_steps=1, tokens=tokens, token_mask=mask))  # fmt: skip
-    other = {**variables, "params": {**variables["params"], "learned": -variables["params"]["learned"]}}
+    other = {**variables, "params": {**variables["params"], "placeholders": -variables["params"]["placeholders"]}}
     changed = np.abs(sample(variables) - sample(other)).max(axis=(1, 2))
     assert changed[0] > 1e-5
     assert changed[1] == 0
@@ -144,31 +151,31 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
 def test_of_several_losses_those_stay_that_train_something():
     class Two:
         loss = None
-        losses = (("first", ("net", "learned")), ("second", ("judge",)))
+        losses = (("first", ("net", "placeholders")), ("second", ("judge",)))
 
     assert losses(Two) == Two.losses
-    assert losses(Two, ("learned",)) == (("first", ("learned",)),)
-    variables = {"params": {name: np.zeros(2) for name in ("net", "learned", "judge")}}
+    assert losses(Two, ("placeholders",)) == (("first", ("placeholders",)),)
+    variables = {"params": {name: np.zeros(2) for name in ("net", "placeholders", "judge")}}
     groups = [names for _, names in Two.losses]
-    state = TrainState.create(variables, optax.trace(0.9), groups, ("learned",))
-    assert state.opt_state[0].trace.keys() == {"learned"}
+    state = TrainState.create(variables, optax.trace(0.9), groups, ("placeholders",))
+    assert state.opt_state[0].trace.keys() == {"placeholders"}
     assert len(state.opt_state) == 1
-    with pytest.raises(InputError, match="trained names 'nett': the model has net, learned, judge"):
+    with pytest.raises(InputError, match="trainable names 'nett': the model has net, placeholders, judge"):
         TrainState.create(variables, optax.identity(), groups, ("nett",))
 
 
 def test_learned_words_keep_their_embeddings(monkeypatch):
     def variables(*rows):
-        return {"params": {"net": np.ones(1), "learned": np.array(rows, np.float32)}, "frozen": {}, "state": {}}
+        return {"params": {"net": np.ones(1), "placeholders": np.array(rows, np.float32)}, "frozen": {}, "state": {}}
 
     def config(*words):
-        model = dataclasses.replace(TEXT_MODEL, text=dataclasses.replace(TEXT_MODEL.text, learned=words))
+        model = dataclasses.replace(TEXT_MODEL, text=dataclasses.replace(TEXT_MODEL.text, placeholder_tokens=words))
         return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
     monkeypatch.setattr("train.initial.load_trained", lambda name: trained)
     made = initial(config("<b/c>", "<new>", "<a>"), variables([0, 0], [9, 9], [0, 0]))
-    np.testing.assert_array_equal(made["params"]["learned"], [[3, 4], [9, 9], [1, 2]])
+    np.testing.assert_array_equal(made["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 
 
 def test_weights_of_other_models(models, capsys):

@@ -120,7 +120,7 @@ def test_a_sampler_reads_its_text_and_casts_its_weights_once():
         attention_features=4, embedding_features=10, embedding_max_length=6, use_embedding_cfg=True, resnet_groups=4,
         modulation_features=16, dtype=jnp.bfloat16,
     )  # fmt: skip
-    model = aj.DiffusionModel(net, embedding_mask_proba=0.5)
+    model = aj.DiffusionModel(net, cond_drop_prob=0.5)
     embedding = jax.random.normal(jax.random.key(0), (2, 6, 10))
     variables = model.init(jax.random.key(1), {"audio": jnp.zeros((1, 64, 2)), "embedding": embedding[:1]})
 

@@ -112,7 +112,7 @@ def texts(folder):
 
 
 def text_config(folder, **changes):
-    text = aj.TextConfig(str(folder / "t5"), max_length=24, mask_proba=0.5)
+    text = aj.TextConfig(str(folder / "t5"), max_length=24, cond_drop_prob=0.5)
     settings = config(folder, crop="random", prompt="a pad")
     return dataclasses.replace(settings, model=Quick(**{**vars(LATENT_MODEL), "text": text}), **changes)
 
@@ -284,7 +284,7 @@ def test_texts_that_do_not_fit_are_refused(folder, texts):
         with pytest.raises(InputError, match=message):
             Latents(texts, dataclasses.replace(given, model=model))
     # Models that could not use them take the latents alone.
-    for changed in (dataclasses.replace(text, learned=("<a>",)), LATENT_MODEL.text):
+    for changed in (dataclasses.replace(text, placeholder_tokens=("<a>",)), LATENT_MODEL.text):
         model = dataclasses.replace(settings.model, text=changed)
         assert Latents(texts, dataclasses.replace(settings, model=model)).texts == 0
 

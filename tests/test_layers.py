@@ -7,15 +7,15 @@ import pytest
 from jax import lax
 
 import archijax as aj
-from archijax.nn import linear as layers
+from archijax.nn import arrays, linear, norms
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_unfold_inverts_fold_and_fold_gathers_neighbours(dims):
     x = jax.random.normal(jax.random.key(0), (2, *(6,) * dims, 3))
-    folded = layers.fold(x, 2)
+    folded = linear.fold(x, 2)
     assert folded.shape == (2, *(3,) * dims, 3 * 2**dims)
-    np.testing.assert_array_equal(layers.unfold(folded, 2), x)
+    np.testing.assert_array_equal(linear.unfold(folded, 2), x)
     corner = np.asarray(x)[(0, *(slice(0, 2),) * dims)].reshape(-1)
     np.testing.assert_array_equal(folded[(0, *(0,) * dims)], corner)
 
@@ -27,7 +27,7 @@ def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, st
     x = jax.random.normal(jax.random.key(0), (2, *(4 * size,) * dims, 3))
     kernel = jax.random.normal(jax.random.key(1), (*(size,) * dims, 3, 5))
     plain = lax.conv_general_dilated(x, kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
-    ours = jax.jit(layers.strided_conv, static_argnums=2)(x, kernel, stride)
+    ours = jax.jit(linear.strided_conv, static_argnums=2)(x, kernel, stride)
     np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
     # A transposed convolution is the gradient of a convolution, with the roles of the channels exchanged.
@@ -36,12 +36,12 @@ def test_strided_and_transposed_convolutions_equal_the_plain_ones(dims, size, st
     forward_kernel = jnp.swapaxes(kernel, -1, -2)
 
     def forward(z):
-        z = layers.pad_positions(z, padding)
+        z = linear.pad_positions(z, padding)
         return lax.conv_general_dilated(z, forward_kernel, (stride,) * dims, "VALID", dimension_numbers=numbers)
 
     z = jnp.zeros((2, *(length,) * dims, 5))
     expected = jax.jit(lambda y: jax.vjp(forward, z)[1](y)[0])(y)
-    ours = jax.jit(layers.transposed_conv, static_argnums=(2, 3))(y, kernel, stride, padding)
+    ours = jax.jit(linear.transposed_conv, static_argnums=(2, 3))(y, kernel, stride, padding)
     assert ours.shape == expected.shape
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
@@ -55,7 +55,7 @@ def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
         return jnp.broadcast_to(v[:, None], x.shape)
 
     def ours(v):
-        return layers.spread(v, x) * jnp.ones_like(x)
+        return arrays.over_positions(v, x) * jnp.ones_like(x)
 
     np.testing.assert_array_equal(ours(v), plain(v))
     grads = (jax.jit(jax.grad(lambda v: jnp.sum(x * f(v) ** 2)))(v) for f in (ours, plain))  # noqa: B023
@@ -67,16 +67,16 @@ def test_spread_repeats_and_its_derivatives_are_those_of_a_broadcast(length):
 def test_group_norm_normalises_each_group_of_each_item():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 10, 4, 8))
     variables = {"params": {"scale": jnp.arange(8.0), "bias": jnp.ones(8)}}
-    ours = jax.jit(layers.GroupNorm(groups=2).apply)(variables, x)
+    ours = jax.jit(norms.GroupNorm(groups=2).apply)(variables, x)
     groups = np.asarray(x).reshape(2, 40, 2, 4)
     mean, var = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
     normalised = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
     np.testing.assert_allclose(ours, normalised * np.arange(8.0) + 1, rtol=1e-4, atol=1e-4)
     with pytest.raises(aj.InputError, match="8 channels do not divide into 3 groups"):
-        layers.GroupNorm(groups=3).apply(variables, x)
+        norms.GroupNorm(groups=3).apply(variables, x)
 
 
-@pytest.mark.parametrize("norm", [lambda x: layers.GroupNorm(2).apply(NORM, x), lambda x: layers.normalize(x, 1e-5)])
+@pytest.mark.parametrize("norm", [lambda x: norms.GroupNorm(2).apply(NORM, x), lambda x: norms.normalize(x, 1e-5)])
 @pytest.mark.parametrize("mean", [0.0, 20.0])
 def test_norms_of_narrow_types_are_those_of_float32_with_their_derivatives(norm, mean):
     # The narrow ones have formulas of their own for moments and derivatives.
@@ -113,7 +113,7 @@ def test_silence_gives_finite_gradients():
 
 
 def test_initial_weights_fill_the_range_of_pytorch_and_differ():
-    module = layers.Conv(features=64, kernel_size=3)
+    module = linear.Conv(features=64, kernel_size=3)
     init = jax.jit(module.init)
     params = init(jax.random.key(0), jnp.zeros((1, 8, 32)))["params"]
     bound = (3 * 32) ** -0.5
@@ -128,7 +128,7 @@ def test_initial_weights_fill_the_range_of_pytorch_and_differ():
 def test_kernels_that_cannot_be_centred_are_refused():
     x = jnp.zeros((1, 12, 4))
     with pytest.raises(aj.InputError, match="kernel size 4 is even"):
-        layers.Conv(4, kernel_size=4).init(jax.random.key(0), x)
+        linear.Conv(4, kernel_size=4).init(jax.random.key(0), x)
     with pytest.raises(aj.InputError, match=r"downsampling width 2 .* factor 3"):
         aj.Downsample(width=2).init(jax.random.key(0), x, 4, 3)
     with pytest.raises(aj.InputError, match=r"upsampling width 2 .* factor 3"):

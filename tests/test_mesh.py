@@ -9,7 +9,7 @@ from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
 from archijax.training.mesh import MeshParallel
-from archijax.training.optimizer import direction, norm, schedule
+from archijax.training.optimizer import adamw, learning_rate_schedule, norm
 from archijax.training.pmap import SMALL, Pmap
 from archijax.training.state import TrainState
 from archijax.training.step import make_train_step
@@ -22,16 +22,18 @@ def test_a_mesh_of_eight_devices_equals_one(fsdp):
 
 
 def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
-    equals_one_device(MeshParallel(64, 4, small=0, accumulate=4), accumulate=4)
+    equals_one_device(MeshParallel(64, 4, small=0, grad_accumulation_steps=4), grad_accumulation_steps=4)
 
 
 def test_a_real_net_is_really_split():
     model, batch = TEXT_MODEL.build(), text_batch(8)
     config = OptimizerConfig(learning_rate=1e-3)
-    state = jax.device_get(TrainState.create(model.init(jax.random.key(0), batch), direction(config)))
+    state = jax.device_get(TrainState.create(model.init(jax.random.key(0), batch), adamw(config)))
 
     def step(axis=None):
-        return make_train_step(model, direction(config), schedule(config, 10), EmaConfig(start=0, every=1), axis)
+        return make_train_step(
+            model, adamw(config), learning_rate_schedule(config, 10), EmaConfig(start=0, every=1), axis
+        )
 
     results = {}
     for name, devices in {

@@ -110,9 +110,9 @@ def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
 def test_a_pretrained_encoder_is_frozen():
     config = TEXT_MODEL.build()
     weights = config.embedder.init(jax.random.key(9), text_batch(1)["tokens"], text_batch(1)["token_mask"])["params"]
-    model = aj.DiffusionModel(config.net, embedder=config.embedder, pretrained=lambda: weights)
+    model = aj.DiffusionModel(config.net, embedder=config.embedder, frozen_embedder=True)
     batch = text_batch(2)
-    variables = model.init(jax.random.key(0), batch)
+    variables = model.init(jax.random.key(0), batch, {"embedder": weights})
     assert set(variables["params"]) == {"net"}
     assert variables["frozen"]["embedder"] is weights
     gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)
@@ -167,7 +167,15 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
 
     @functools.partial(
         jax.jit,
-        static_argnames=("sampler", "spacing", "strength", "clamp", "num_resamples", "masked", "return_estimates"),
+        static_argnames=(
+            "sampler",
+            "timestep_spacing",
+            "strength",
+            "clamp",
+            "num_resamples",
+            "masked",
+            "return_estimates",
+        ),
     )
     def sample(keys, guidance=1.0, source=None, negative=None, masked=False, **settings):
         return model.sample(
@@ -176,7 +184,7 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
         )  # fmt: skip
 
     plain = sample(keys)
-    for settings in ({"sampler": aj.DPMSolverPP(stochastic=True), "spacing": "karras"}, {"clamp": 0.01}):
+    for settings in ({"sampler": aj.DPMSolverPP(stochastic=True), "timestep_spacing": "karras"}, {"clamp": 0.01}):
         found = sample(keys, **settings)
         assert np.isfinite(found).all()
         assert float(jnp.abs(found - plain).max()) > 1e-3

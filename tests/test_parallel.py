@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import atexit, time
 import jax
-from train.parallel import compiling, leave
+from archijax.training.compiling import compiling, leave
 
 class Slow:
     def lower(self):

@@ -15,7 +15,7 @@ from train.plan import batch_shapes, state_shapes, training_step, unread
 
 
 def test_a_dry_run_says_what_a_training_needs_and_writes_nothing(setting, tmp_path, capsys):  # noqa: F811
-    arguments = command(setting, tmp_path / "out", "--dry-run", "--batch-size", "16", "--accumulate", "2")
+    arguments = command(setting, tmp_path / "out", "--dry-run", "--batch-size", "16", "--grad-accumulation-steps", "2")
     assert main([*arguments, "--parallel", "mesh", "--fsdp", "4", "--model.width", "4096"]) == 0
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-2])
     assert said["parameters"] == "8,192 trained, 0 frozen"
@@ -39,7 +39,7 @@ def test_bfloat16_stays_inside_the_net_and_no_weights_are_read():
     # Raffel et al. 2020: 220M parameters, of which the encoder with the embedding has half.
     assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 109_628_544
     key = jax.eval_shape(lambda: jax.random.key(0))
-    after, metrics = jax.eval_shape(training_step(config, model, accumulate=2), state, batch, key)
+    after, metrics = jax.eval_shape(training_step(config, model, grad_accumulation_steps=2), state, batch, key)
     kinds = [jax.tree.map(lambda leaf: leaf.dtype, tree) for tree in (state, after)]
     assert kinds[0] == kinds[1]
     assert {leaf.dtype for leaf in jax.tree.leaves((after.params, after.ema, metrics))} == {jnp.dtype("float32")}

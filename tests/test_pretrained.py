@@ -162,7 +162,7 @@ def test_the_model_cards_lines_run(tmp_path, monkeypatch, config):
     assert made.shape == (1, 64, 2)
     assert np.isfinite(made).all()
     described = json.loads(re.search(r"```json\n(.*?)```", card, re.DOTALL)[1])
-    assert aj.config.from_dict(described) == config
+    assert aj.configs.from_dict(described) == config
 
 
 def test_a_folder_that_holds_something_is_left_alone(folder, variables):

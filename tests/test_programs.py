@@ -29,7 +29,7 @@ config = TrainConfig(
     checkpoint_every=2,
     sample_prompts=("warm $pad", ""),
     sample_steps=2,
-    sample_guidance=2.0,
+    sample_guidance_scale=2.0,
 )
 """
 
@@ -58,7 +58,7 @@ def test_training_writes_a_run_that_sampling_reads(folder):
         f"step_{step:07d}_{i}.wav" for step in (2, 4) for i in (0, 1)
     }
     out = folder / "sounds"
-    command = ["generate", "--model", str(run), "--prompt", "warm pad", "--num-steps", "2", "--guidance", "2"]
+    command = ["generate", "--model", str(run), "--prompt", "warm pad", "--num-steps", "2", "--guidance-scale", "2"]
     assert sample([*command, "--count", "8", "--length-seconds", "0.01", "--out", str(out)]) == 0
     alone = [*command, "--first", "3", "--length-seconds", "0.01", "--out", str(folder / "alone")]
     assert sample(alone) == 0
@@ -132,7 +132,7 @@ def wrong_folder(folder, case):
         (lambda f: (train, arguments(f, "--model.unet.resnet-groups", "0", out="x")), "resnet_groups is 0"),
         (lambda f: (train, arguments(f, "--model.text.num-heads", "0", out="x")), "num_heads is 0"),
         (lambda f: (train, arguments(f, "--model.transform.stride", "0", out="x")), "stride is 0"),
-        (lambda f: (train, arguments(f, "--model.text.mask-proba", "2", out="x")), "mask_proba is 2"),
+        (lambda f: (train, arguments(f, "--model.text.cond-drop-prob", "2", out="x")), "cond_drop_prob is 2"),
         (lambda f: (train, arguments(f, "--model.unet.channels", "8", "24")), "other settings"),
         (lambda f: (train, arguments(f, out="/proc/x")), "/proc/x"),
         (lambda f: (sample, ["generate", "--model", str(f / "empty"), "--out", str(f / "y")]), "not a model folder"),

@@ -24,7 +24,9 @@ def model(tmp_path_factory):
     """A run's folder as training leaves it."""
     folder = tmp_path_factory.mktemp("model")
     config = aj.AutoEncoderConfig(
-        coder=aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4),
+        coder=aj.CoderConfig(
+            channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4
+        ),
         bottleneck=(aj.TanhConfig(), aj.QuantizerConfig(num_codes=8)),
         latent_channels=3,
         sample_rate=RATE,

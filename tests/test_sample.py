@@ -105,7 +105,7 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     said = capsys.readouterr()
     assert "skipped" in said.err
     assert said.out.split() == [str(tmp_path / "one" / "drums_seed0_002.wav")]
-    assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3", "--guidance", "2") == 0
+    assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3", "--guidance-scale", "2") == 0
     assert "skipped" not in capsys.readouterr().err
 
 
@@ -117,7 +117,7 @@ def test_generate_equals_the_models_own_sampling(loaded):
         count=3,
         seed=5,
         num_steps=4,
-        guidance=2.0,
+        guidance_scale=2.0,
         batch_size=4,
         progress=lambda: steps.append(1),
     )
@@ -132,7 +132,7 @@ def test_generate_equals_the_models_own_sampling(loaded):
             jax.random.key(0),
             shape=(6, LENGTH, 2),
             num_steps=4,
-            guidance=np.repeat(np.float32([2, 0]), 3),
+            guidance_scale=np.repeat(np.float32([2, 0]), 3),
             noise=jax.numpy.concatenate([noise, noise]),
             tokens=tokens,
             token_mask=mask,
@@ -143,24 +143,30 @@ def test_generate_equals_the_models_own_sampling(loaded):
 
 
 def test_an_empty_prompt_without_guidance_is_one_that_training_dropped(loaded):
-    empty, bell = np.split(generate(loaded, ["", "bell"], count=3, num_steps=1, guidance=1.0, batch_size=3), 2)
-    dropped = generate(loaded, "anything", count=3, num_steps=1, guidance=0.0)
+    empty, bell = np.split(generate(loaded, ["", "bell"], count=3, num_steps=1, guidance_scale=1.0, batch_size=3), 2)
+    dropped = generate(loaded, "anything", count=3, num_steps=1, guidance_scale=0.0)
     np.testing.assert_allclose(empty, dropped, atol=1e-5)
     assert np.abs(bell - empty).max() > 1e-3
 
 
 def test_an_empty_negative_prompt_is_none(loaded):
-    settings = dict(count=2, num_steps=2, guidance=3.0)
+    settings = dict(count=2, num_steps=2, guidance_scale=3.0)
     plain = generate(loaded, "bell", **settings)
     np.testing.assert_array_equal(generate(loaded, "bell", negative_prompt=" ", **settings), plain)
     assert np.abs(generate(loaded, "bell", negative_prompt="drums", **settings) - plain).max() > 1e-3
 
 
-@pytest.mark.parametrize("schedule", [None, "karras"])
-def test_nothing_of_a_source_is_heard_where_all_of_it_is_made_anew(plain, schedule):
+@pytest.mark.parametrize("timestep_spacing", [None, "karras"])
+def test_nothing_of_a_source_is_heard_where_all_of_it_is_made_anew(plain, timestep_spacing):
     loaded, nothing = load(plain), np.zeros(LENGTH, bool)
     quiet, loud = (
-        generate(loaded, source=np.full((LENGTH, 2), level, np.float32), mask=nothing, schedule=schedule, num_steps=2)
+        generate(
+            loaded,
+            source=np.full((LENGTH, 2), level, np.float32),
+            mask=nothing,
+            timestep_spacing=timestep_spacing,
+            num_steps=2,
+        )
         for level in (0.0, 5.0)
     )
     np.testing.assert_array_equal(quiet, loud)
@@ -169,7 +175,7 @@ def test_nothing_of_a_source_is_heard_where_all_of_it_is_made_anew(plain, schedu
 
 
 def test_a_loop_goes_on_at_its_beginning(plain, tmp_path):
-    options = ["--loop", "--length-seconds", "0.13", "--window-seconds", "0.064", "--schedule", "cosine"]
+    options = ["--loop", "--length-seconds", "0.13", "--window-seconds", "0.064", "--timestep-spacing", "cosine"]
     assert run(plain, tmp_path, *options, "--threshold", "0.99", "--sampler", "heun") == 0
     (path,) = tmp_path.glob("*.wav")
     # The frames that are nearest to it and that the net divides.
@@ -186,7 +192,7 @@ def test_any_length_and_no_prompt(plain, tmp_path, seconds):
 def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(loaded):
     generate(loaded, ["a", "b", ""], count=2, num_steps=1, batch_size=4)
     compiled = _begin._cache_size(), _step._cache_size()
-    generate(loaded, ["c"], count=7, first=2, seed=9, num_steps=3, guidance=5.0, batch_size=3)
+    generate(loaded, ["c"], count=7, first=2, seed=9, num_steps=3, guidance_scale=5.0, batch_size=3)
     assert (_begin._cache_size(), _step._cache_size()) == compiled
 
 
@@ -202,8 +208,8 @@ def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(loaded):
         (["--first", "-1"], "first is -1"),
         (["--seed", "-1"], "seed is -1"),
         (["--batch-size", "0"], "batch_size is 0"),
-        (["--guidance", "inf"], "guidance is inf"),
-        (["--guidance", "3"], "not trained to be guided"),
+        (["--guidance-scale", "inf"], "guidance_scale is inf"),
+        (["--guidance-scale", "3"], "not trained to be guided"),
         (["--prompt", "warm pad"], "The prompt 'warm pad' means nothing"),
         (["--num-stepz", "5"], "did you mean --num-steps?"),
         (["--out", "/dev/null/sounds"], "/dev/null"),

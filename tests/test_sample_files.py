@@ -28,9 +28,7 @@ CONFIGS = {
     "upsampler": aj.UpsamplerConfig(**SHARED, factor=2),
     "first": aj.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
     "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
-    "autoencoder": aj.DiffusionAEConfig(
-        **SHARED, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)
-    ),
+    "autoencoder": aj.DiffusionAEConfig(**SHARED, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)),
     "latent": LATENT_MODEL,
 }
 
@@ -187,13 +185,16 @@ def test_decoding_what_was_encoded_is_reconstruction(model, shared, sound, tmp_p
 
 def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, shared, once, tmp_path, capsys):
     options = ["--model", model("latent"), "--prompt", "organ, 2 of 4", "--decoder-steps", "1"]
-    assert run("generate", *options, "--out", tmp_path, "--length-seconds", "0.0253", "--guidance", "1", steps=2) == 0
+    assert (
+        run("generate", *options, "--out", tmp_path, "--length-seconds", "0.0253", "--guidance-scale", "1", steps=2)
+        == 0
+    )
     made = files.read(tmp_path / "organ-2-of-4_seed0_000.wav")
     assert made.shape == (202, 1)
     diffusion, autoencoder = of_latents(once(model("latent")))
     assert (diffusion.config.channels, diffusion.config.length) == (3, 16)
     window = dict(window_seconds=diffusion.config.length / diffusion.config.sample_rate)
-    (latent,) = generate(diffusion, "organ, 2 of 4", frames=51, num_steps=2, guidance=1.0, **window)
+    (latent,) = generate(diffusion, "organ, 2 of 4", frames=51, num_steps=2, guidance_scale=1.0, **window)
     sound = synthesis(autoencoder, Settings())(latent)[:202]
     np.testing.assert_allclose(made, np.clip(sound, -1, 1), atol=1e-5)
     capsys.readouterr()

@@ -71,7 +71,7 @@ def noise_at(process, times, count, key=0):
 @each_sampler
 @each_method
 def test_the_exact_denoiser_of_one_sound_recovers_it(process, sampler):
-    times = process.times(7)
+    times = process.timesteps(7)
     denoise = exact(process, lambda alpha, sigma, x: jnp.broadcast_to(SOUND, x.shape))
     out = jax.jit(lambda x: sample(denoise, process, x, times, sampler, KEYS))(NOISE * process.schedule.start)
     np.testing.assert_allclose(out, SOUND, atol=2e-3)
@@ -106,7 +106,7 @@ def test_samplers_converge_with_the_order_of_their_papers(process, sampler, orde
 def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
     # The variance "beta" is meant for all steps; "posterior" is too small for few.
     sampler, steps = (DDPM("posterior"), 400) if sampler == DDPM() else (sampler, 100)
-    times, count = process.times(steps), 4000
+    times, count = process.timesteps(steps), 4000
     keys = jax.random.split(jax.random.key(3), count)
     x = noise_at(process, times, count)
     out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, sampler, keys))(x, keys)
@@ -117,7 +117,7 @@ def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
 @each_sampler
 @pytest.mark.parametrize("process", [v_diffusion(), edm()], ids=["v", "edm"])
 def test_samplers_find_the_weights_of_two_points(process, sampler):
-    times, count = process.times(100), 4000
+    times, count = process.timesteps(100), 4000
     keys = jax.random.split(jax.random.key(3), count)
     x = noise_at(process, times, count)
     out = jax.jit(lambda x, keys: sample(two_points(process), process, x, times, sampler, keys))(x, keys)
@@ -128,7 +128,7 @@ def test_samplers_find_the_weights_of_two_points(process, sampler):
 
 def test_all_steps_of_ddpm_with_beta_variance_find_the_gaussian():
     process, count = ddpm(200), 4000
-    times, keys = process.times(200), jax.random.split(jax.random.key(3), count)
+    times, keys = process.timesteps(200), jax.random.split(jax.random.key(3), count)
     x = noise_at(process, times, count)
     out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, DDPM(), keys))(x, keys)
     assert float(out.mean()) == pytest.approx(0.3, abs=0.03)
@@ -137,7 +137,7 @@ def test_all_steps_of_ddpm_with_beta_variance_find_the_gaussian():
 
 @each_method
 def test_ddim_with_eta_one_is_the_ancestral_sampler_with_posterior_variance(process):
-    times = process.times(30)
+    times = process.timesteps(30)
     x, keys = NOISE * process.schedule.start, KEYS
     both = [
         jax.jit(functools.partial(sample, two_points(process), process, sampler=s))(x, times, keys=keys)
@@ -167,7 +167,7 @@ def test_twenty_steps_of_dpm_solver_beat_fifty_of_ddim_on_two_points():
 
 def test_a_run_cut_into_chunks_is_the_same_run():
     process = v_diffusion()
-    times = process.times(6)
+    times = process.timesteps(6)
     for sampler in (DPMSolverPP(stochastic=True), DPMSolverPP(), DDIM(eta=0.5)):
         denoise = gaussian(process)
         middle, before = advance(denoise, process, begin(NOISE, times[0], KEYS), times[:4], sampler)
@@ -180,7 +180,7 @@ def test_a_run_cut_into_chunks_is_the_same_run():
 def test_estimates_are_of_the_sound_at_every_step():
     process = v_diffusion()
     denoise = exact(process, lambda alpha, sigma, x: SOUND)
-    _, estimates = advance(denoise, process, begin(NOISE, 1.0), process.times(5))
+    _, estimates = advance(denoise, process, begin(NOISE, 1.0), process.timesteps(5))
     np.testing.assert_allclose(estimates, jnp.broadcast_to(SOUND, (5, *SOUND.shape)), atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_an_item_is_the_same_alone_and_among_others(sampler):
     process = v_diffusion()
     keys = jax.random.split(jax.random.key(5), 64)
     x = jax.random.normal(jax.random.key(6), (64, 8, 1))
-    run = jax.jit(lambda x, keys: sample(gaussian(process), process, x, process.times(6), sampler, keys))
+    run = jax.jit(lambda x, keys: sample(gaussian(process), process, x, process.timesteps(6), sampler, keys))
     np.testing.assert_allclose(run(x, keys)[5:6], run(x[5:6], keys[5:6]), atol=1e-6)
 
 
@@ -227,7 +227,7 @@ def test_sampling_is_differentiable(sampler):
             def denoise(x, t):
                 return gaussian(process)(x, t) + scale * x
 
-            return jnp.sum(sample(denoise, process, x, process.times(10), sampler, KEYS) ** 2)
+            return jnp.sum(sample(denoise, process, x, process.timesteps(10), sampler, KEYS) ** 2)
 
         numeric = (energy(0.1 + 1e-5) - energy(0.1 - 1e-5)) / 2e-5
         assert float(jax.grad(energy)(0.1)) == pytest.approx(float(numeric), rel=1e-6)
@@ -235,7 +235,7 @@ def test_sampling_is_differentiable(sampler):
 
 def test_sound_becomes_the_noise_it_comes_from_over_ascending_times():
     process = v_diffusion()
-    times, denoise = process.times(400), gaussian(process)
+    times, denoise = process.timesteps(400), gaussian(process)
     sounds = jax.jit(lambda x: sample(denoise, process, x, times))(NOISE)
     noise = jax.jit(lambda x: sample(denoise, process, x, times[::-1]))(sounds)
     np.testing.assert_allclose(noise, NOISE, atol=0.03)
@@ -244,7 +244,7 @@ def test_sound_becomes_the_noise_it_comes_from_over_ascending_times():
 def test_samplers_refuse_what_they_cannot_do():
     process = v_diffusion()
     with pytest.raises(aj.InputError, match="DDPM draws noise at every step: give keys"):
-        sample(gaussian(process), process, NOISE, process.times(3), DDPM())
+        sample(gaussian(process), process, NOISE, process.timesteps(3), DDPM())
     with pytest.raises(aj.InputError, match=r"eta is 1\.5"):
         DDIM(eta=1.5)
     with pytest.raises(aj.InputError, match='variance of DDPM is "small"'):
@@ -254,5 +254,5 @@ def test_samplers_refuse_what_they_cannot_do():
 def test_an_x0_prediction_ends_at_its_last_estimate():
     process = GaussianProcess(CosineSchedule(), "x0")
     for sampler in SAMPLERS.values():
-        out = sample(lambda x, t: SOUND, process, NOISE, process.times(5), sampler, KEYS)
+        out = sample(lambda x, t: SOUND, process, NOISE, process.timesteps(5), sampler, KEYS)
         np.testing.assert_allclose(out, SOUND, atol=1e-5)

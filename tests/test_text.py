@@ -113,7 +113,7 @@ def test_refuses_no_length(byte_tokenizer):
 
 
 def test_learned_words_have_ids_below_zero(words):
-    tokenizer = load_tokenizer("bytes", learned=("<m>", "<m>s", "organ"))
+    tokenizer = load_tokenizer("bytes", placeholder_tokens=("<m>", "<m>s", "organ"))
     tokens, mask = tokenize(tokenizer, ["a<m>s", "<m><m>s", "ab", "organ<m> organ", ""], max_length=5)
     assert tokens.tolist() == [
         [100, -2, 1, 0, 0],
@@ -124,7 +124,9 @@ def test_learned_words_have_ids_below_zero(words):
     ]
     assert mask.sum(axis=1).tolist() == [3, 3, 3, 5, 1]
     assert tokenize(tokenizer, ["abc<m>"], max_length=3)[0].tolist() == [[100, 101, 1]]
-    tokens, _ = tokenize(load_tokenizer(words, learned=("<m>",)), ["warm <m> organ", "<m>, </s>"], max_length=6)
+    tokens, _ = tokenize(
+        load_tokenizer(words, placeholder_tokens=("<m>",)), ["warm <m> organ", "<m>, </s>"], max_length=6
+    )
     assert tokens[0].tolist() == [3, -1, 4, 1, 0, 0]
     assert list(tokens[1]).count(1) == 1, "an end token spelled in the text is not one"
 
@@ -140,11 +142,11 @@ def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
     np.testing.assert_allclose(read(with_word, mask, learned), read(tokens, mask), atol=1e-6)
 
     # A frozen encoder lets the gradient through to the word, in the text that has it.
-    model = aj.DiffusionModel(net=None, embedder=encoder, pretrained=lambda: params, learned=2)
+    model = aj.DiffusionModel(net=None, embedder=encoder, frozen_embedder=True, num_placeholders=2)
     batch = {"tokens": with_word, "token_mask": mask}
 
     def text(learned):
-        variables = {"params": {"learned": learned}, "frozen": {"embedder": params}}
+        variables = {"params": {"placeholders": learned}, "frozen": {"embedder": params}}
         return model.conditioning(variables, batch)["embedding"][:, 0, 0]
 
     (other, word), without = np.abs(jax.jit(jax.jacrev(text))(learned))
@@ -154,11 +156,11 @@ def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
 
 def test_learned_words_are_optional_and_differ():
     settings = to_dict(TEXT_MODEL)
-    del settings["text"]["learned"]
+    del settings["text"]["placeholder_tokens"]
     assert from_dict(settings) == TEXT_MODEL
     for words in (("<m>", "<m>"), ("",)):
-        with pytest.raises(InputError, match=r"text\.learned is"):
-            aj.TextConfig(learned=words)
+        with pytest.raises(InputError, match=r"text\.placeholder_tokens is"):
+            aj.TextConfig(placeholder_tokens=words)
 
 
 def test_importing_it_is_quiet():

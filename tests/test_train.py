@@ -221,7 +221,7 @@ def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
 
     run("moved", 8, steps=4)
     run("moved", 4, steps=8, parallel="mesh", fsdp=2)
-    run("moved", 1, accumulate=2)
+    run("moved", 1, grad_accumulation_steps=2)
     run("whole", 1)
     parts = ("params", "ema", "opt_state")
     ours, whole = (restore_weights(tmp_path / name, parts=parts)[1] for name in ("moved", "whole"))

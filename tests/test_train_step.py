@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from archijax.errors import InputError
-from archijax.training.optimizer import average, direction, norm, schedule
+from archijax.training.optimizer import adamw, ema_update, learning_rate_schedule, norm
 from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
 from archijax.training.step import item_keys, make_train_step
@@ -38,11 +38,13 @@ def make_batch(size=8, seed=0):
     return {"audio": np.random.default_rng(seed).standard_normal((size, 16, 2)).astype(np.float32)}
 
 
-def start(config=None, ema=None, axis=None, steps=100, accumulate=1):
+def start(config=None, ema=None, axis=None, steps=100, grad_accumulation_steps=1):
     config, ema = config or OptimizerConfig(learning_rate=1e-2), ema or EmaConfig(start=0, every=1)
-    model, optimizer = Toy(), direction(config)
+    model, optimizer = Toy(), adamw(config)
     state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer)
-    return state, make_train_step(model, optimizer, schedule(config, steps), ema, axis, accumulate)
+    return state, make_train_step(
+        model, optimizer, learning_rate_schedule(config, steps), ema, axis, grad_accumulation_steps
+    )
 
 
 def close(one, two, tolerance=1e-5):
@@ -50,21 +52,21 @@ def close(one, two, tolerance=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, two)
 
 
-def equals_one_device(devices, accumulate=1):
+def equals_one_device(devices, grad_accumulation_steps=1):
     """Takes 20 steps on the devices and beside them on one, compares, and returns both states."""
     root = jax.random.key(7)
     state, step = start()
     single, spread = jax.jit(step), devices.put_state(jax.device_get(state))
-    mapped = devices.compile(start(axis=devices.axis, accumulate=accumulate)[1])
+    mapped = devices.compile(start(axis=devices.axis, grad_accumulation_steps=grad_accumulation_steps)[1])
     for index in range(20):
-        batch = make_batch(16 * accumulate, index)
+        batch = make_batch(16 * grad_accumulation_steps, index)
         state, metrics = single(state, batch, root)
         spread, spread_metrics = mapped(spread, devices.put_batch(batch), root)
         close(metrics, devices.get(spread_metrics))
     final = devices.get(spread)
-    if accumulate > 1:
+    if grad_accumulation_steps > 1:
         # The model's own state follows the parts.
-        assert final.state["count"] == 20 * accumulate
+        assert final.state["count"] == 20 * grad_accumulation_steps
         final = final.replace(state=state.state)
     close(state, final)
     return state, spread
@@ -78,7 +80,7 @@ def test_eight_devices_equal_one():
 
 
 def test_parts_of_a_batch_equal_the_whole():
-    equals_one_device(Pmap(batch_size=32, accumulate=2), accumulate=2)
+    equals_one_device(Pmap(batch_size=32, grad_accumulation_steps=2), grad_accumulation_steps=2)
 
 
 def test_jit_agrees_with_the_plain_call():
@@ -89,8 +91,8 @@ def test_jit_agrees_with_the_plain_call():
 def test_the_batch_must_divide_over_the_devices():
     with pytest.raises(InputError, match="multiple of the 8 devices, not 12: 8 would do"):
         Pmap(batch_size=12)
-    with pytest.raises(InputError, match="8 devices times accumulate 2, not 24: 16 would do"):
-        Pmap(batch_size=24, accumulate=2)
+    with pytest.raises(InputError, match="8 devices times grad_accumulation_steps 2, not 24: 16 would do"):
+        Pmap(batch_size=24, grad_accumulation_steps=2)
 
 
 def test_item_keys_do_not_depend_on_the_split():
@@ -111,7 +113,7 @@ def test_the_update_is_adamw():
     start_state, model = state, Toy()
     reference = optax.chain(
         optax.clip_by_global_norm(0.5),
-        optax.adamw(schedule(config, 100), b1=0.95, b2=0.999, eps=1e-6, weight_decay=0.1),
+        optax.adamw(learning_rate_schedule(config, 100), b1=0.95, b2=0.999, eps=1e-6, weight_decay=0.1),
     )
     gradient = jax.jit(jax.grad(lambda params, *rest: model.loss(start_state.variables(params), *rest)[0]))
     reference_state, root, seen = reference.init(params), jax.random.key(0), []
@@ -139,7 +141,9 @@ def test_the_norm_is_of_all_gradients_short_and_long():
 
 
 def test_the_cosine_ends_at_zero():
-    rate = schedule(OptimizerConfig(learning_rate=1.0, warmup_steps=10, schedule="cosine"), 110)
+    rate = learning_rate_schedule(
+        OptimizerConfig(learning_rate=1.0, warmup_steps=10, learning_rate_schedule="cosine"), 110
+    )
     np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(60), rate(110)], [0, 0.5, 1, 0.5, 0], atol=1e-6)
 
 
@@ -148,7 +152,7 @@ def test_the_average_follows_its_formula():
     ema, expected, taken = {"w": jnp.float32(0.0)}, 0.0, 0
     for steps in range(1, 30):
         value = float(steps) ** 2
-        ema = average(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps), jnp.bool_(True))
+        ema = ema_update(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps), jnp.bool_(True))
         if steps <= 4:
             expected = value
         elif (steps - 4) % 3 == 0:
@@ -209,9 +213,11 @@ class Rivals(Toy):
 
 def start_rivals():
     config, model = OptimizerConfig(learning_rate=1e-2), Rivals()
-    optimizer = direction(config)
+    optimizer = adamw(config)
     state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer, [("kernel",), ("out",)])
-    return state, jax.jit(make_train_step(model, optimizer, schedule(config, 100), EmaConfig(start=0, every=1)))
+    return state, jax.jit(
+        make_train_step(model, optimizer, learning_rate_schedule(config, 100), EmaConfig(start=0, every=1))
+    )
 
 
 def test_losses_are_taken_in_turn_each_for_its_own_parameters():
@@ -245,4 +251,4 @@ def test_one_loss_that_is_not_finite_skips_them_all():
 def test_every_parameter_needs_one_loss(groups):
     variables = Rivals().init(jax.random.key(1), make_batch())
     with pytest.raises(InputError, match="each of kernel, out once is needed"):
-        TrainState.create(variables, direction(OptimizerConfig()), groups)
+        TrainState.create(variables, adamw(OptimizerConfig()), groups)

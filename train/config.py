@@ -25,7 +25,7 @@ class TrainConfig:
     """How parameters are averaged."""
     batch_size: int = 32
     """Clips per step, over all devices."""
-    accumulate: int = 1
+    grad_accumulation_steps: int = 1
     """Parts that each device takes its clips in, one after the other, for less memory."""
     parallel: Literal["pmap", "mesh"] = "pmap"
     """pmap: every device holds the whole state. mesh: groups of `fsdp` devices share it, split between them."""
@@ -36,8 +36,8 @@ class TrainConfig:
     model's, or a name on the Hugging Face hub."""
     autoencoder: str | None = None
     """Of a latent model: the trained autoencoder, given likewise, with the settings of model.autoencoder."""
-    trained: tuple[str, ...] = ()
-    """Parameters that are trained, by their first names such as net, embedder or learned; empty for all. The others
+    trainable: tuple[str, ...] = ()
+    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The others
     stay what init_from has made them."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
@@ -70,14 +70,14 @@ class TrainConfig:
     autoencoder reconstructs as many sounds."""
     sample_steps: int = 50
     """Denoising steps of these samples."""
-    sample_guidance: float = 1.0
+    sample_guidance_scale: float = 1.0
     """Their classifier-free guidance scale (1: none)."""
     sample_seconds: float = 0.0
     """Their length in seconds; 0 is the length of the training clips."""
 
     def __post_init__(self):
         for name in (
-            "batch_size", "accumulate", "fsdp", "steps", "max_skipped", "log_every", "checkpoint_every",
+            "batch_size", "grad_accumulation_steps", "fsdp", "steps", "max_skipped", "log_every", "checkpoint_every",
             "keep_checkpoints", "sample_steps", "validate_every", "validation_batches",
         ):  # fmt: skip
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
@@ -105,9 +105,9 @@ class TrainConfig:
 
 # A run may be continued with other values of these: they change the data not at all, and updates by rounding alone.
 FREE = {
-    "accumulate", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "checkpoint_every",
+    "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "checkpoint_every",
     "keep_checkpoints", "keep_every", "keep_best", "validate_every", "validation_batches", "profile",
-    "sample_prompts", "sample_steps", "sample_guidance", "sample_seconds", "data.workers", "data.prefetch",
+    "sample_prompts", "sample_steps", "sample_guidance_scale", "sample_seconds", "data.workers", "data.prefetch",
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def differences(ours: dict, theirs: dict) -> list[str]:
     """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
     ours, theirs = dotted(ours), dotted(theirs)
     # A schedule that ends at the last step depends on which that is.
-    free = FREE | ({"steps"} if ours["optimizer.schedule"] == "constant" else set())
+    free = FREE | ({"steps"} if ours["optimizer.learning_rate_schedule"] == "constant" else set())
     return [
         f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
         for name in sorted(ours.keys() | theirs.keys())

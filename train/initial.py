@@ -36,9 +36,9 @@ def initial(config: TrainConfig, variables: dict) -> dict:
         _report(config.init_from, found)
         variables = found.variables
         if words:
-            rows = variables["params"]["learned"]
-            learned = np.stack([rows[word] for word in words])
-            variables = {**variables, "params": {**variables["params"], "learned": learned}}
+            rows = variables["params"]["placeholders"]
+            placeholders = np.stack([rows[word] for word in words])
+            variables = {**variables, "params": {**variables["params"], "placeholders": placeholders}}
         brought = getattr(source.config, "autoencoder", None) == wanted
     if wanted is None:
         return variables
@@ -68,15 +68,15 @@ def autoencoder(name: str, config: Any) -> dict:
 
 def _words(model: Any) -> tuple[str, ...]:
     text = getattr(model, "text", None)
-    return () if text is None else tuple(word.replace("/", "|") for word in text.learned)
+    return () if text is None else tuple(word.replace("/", "|") for word in text.placeholder_tokens)
 
 
 def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
     """The variables with the embeddings of learned words apart, so that each goes to its own word."""
     if not words:
         return variables
-    rows = dict(zip(words, variables["params"]["learned"], strict=True))
-    return {**variables, "params": {**variables["params"], "learned": rows}}
+    rows = dict(zip(words, variables["params"]["placeholders"], strict=True))
+    return {**variables, "params": {**variables["params"], "placeholders": rows}}
 
 
 class Match(NamedTuple):

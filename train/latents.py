@@ -45,7 +45,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 def uses_texts(config: TrainConfig) -> bool:
     """Whether a model can use stored embeddings of texts: it reads text, and training does not change how."""
     text = getattr(config.model, "text", None)
-    return text is not None and text.tokenizer != "bytes" and not text.learned
+    return text is not None and text.tokenizer != "bytes" and not text.placeholder_tokens
 
 
 def text_settings(config: TrainConfig) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
     if not uses_texts(config):
         reason = "the model reads no text"
         if text is not None:
-            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.learned {text.learned}'
+            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.placeholder_tokens {text.placeholder_tokens}'
         raise InputError(
             f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: use --texts 0."
         )

@@ -60,7 +60,7 @@ def train(
     tell = say if hosts.leads() else lambda sentence: None
     places = spread(config, devices)
     model, tokenize = config.model.build(), tokenizer(config.model)
-    train_step = places.compile(training_step(config, model, places.axis, config.accumulate))
+    train_step = places.compile(training_step(config, model, places.axis, config.grad_accumulation_steps))
     init_key, root_key = jax.random.split(jax.random.key(config.seed))
     alone = jax.process_count() == 1
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from archijax.models import DiffusionModel
 from archijax.training.compiling import compiling
 from archijax.training.mesh import MeshParallel
-from archijax.training.optimizer import direction, schedule
+from archijax.training.optimizer import adamw, learning_rate_schedule
 from archijax.training.state import TrainState
 from archijax.training.step import losses, make_train_step
 from train.config import TrainConfig
@@ -57,14 +57,14 @@ def first_state(
 ) -> TrainState:
     """The state of a new run, whose weights are what `weights` makes of random ones; item is a batch of one."""
     groups = [names for _, names in losses(model)]
-    return TrainState.create(weights(model.init(key, item)), direction(config.optimizer), groups, config.trained)
+    return TrainState.create(weights(model.init(key, item)), adamw(config.optimizer), groups, config.trainable)
 
 
-def training_step(config: TrainConfig, model: Any, axis: str | None = None, accumulate: int = 1) -> Any:
+def training_step(config: TrainConfig, model: Any, axis: str | None = None, grad_accumulation_steps: int = 1) -> Any:
     """The training step of a configuration."""
-    rate = schedule(config.optimizer, config.steps)
-    optimizer, split = direction(config.optimizer), config.fsdp > 1
-    return make_train_step(model, optimizer, rate, config.ema, axis, accumulate, config.trained, split)
+    rate = learning_rate_schedule(config.optimizer, config.steps)
+    optimizer, split = adamw(config.optimizer), config.fsdp > 1
+    return make_train_step(model, optimizer, rate, config.ema, axis, grad_accumulation_steps, config.trainable, split)
 
 
 def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> str:
@@ -84,14 +84,14 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     key = jax.eval_shape(lambda: jax.random.key(0))
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
-    step = places.compile(training_step(config, model, places.axis, config.accumulate))
+    step = places.compile(training_step(config, model, places.axis, config.grad_accumulation_steps))
     memory = compiling(step, places.devices, *places.shapes(state, batch), key)().memory_analysis()
     lines = {
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
         "state": f"{_size(_bytes(state))}: parameters, their average, optimizer and what is frozen",
         "devices": f"{len(places.devices)} {places.devices[0].platform}, {_arrangement(config, places)}",
         "batch": f"{config.batch_size} clips of {config.data.length / config.data.sample_rate:.3g} s, "
-        f"{config.batch_size // len(places.devices) // config.accumulate} at a time on each device",
+        f"{config.batch_size // len(places.devices) // config.grad_accumulation_steps} at a time on each device",
         "operations": f"{cost.get('flops', math.nan):.3g} per step, of all devices together",
     }
     if memory is not None:

@@ -44,13 +44,18 @@ class Samples:
             tokens, mask = tokenize(list(self.prompts))
             self.given = {"tokens": tokens, "token_mask": mask}
             # A latent model is guided by the model of latents in it.
-            if getattr(getattr(model, "model", model), "embedding_mask_proba", 0):
+            if getattr(getattr(model, "model", model), "cond_drop_prob", 0):
                 # As where training left the prompt out.
                 self.given["embedding_mask"] = np.array([not prompt.strip() for prompt in self.prompts])
 
         def sample(variables, keys, given):
             return model.sample(
-                variables, keys, shape=shape, num_steps=config.sample_steps, guidance=config.sample_guidance, **given
+                variables,
+                keys,
+                shape=shape,
+                num_steps=config.sample_steps,
+                guidance=config.sample_guidance_scale,
+                **given,
             )
 
         self.sample = jax.jit(sample)

@@ -13,6 +13,7 @@ from archijax.codecs.autoencoders import MAE1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.losses import WINDOWS
+from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig, FrameCoderConfig
 from archijax.configs.example import example_batch
@@ -22,7 +23,7 @@ from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AutoEncoderConfig:
+class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """Its bottleneck, or several in sequence."""
     latent_channels: int | None = 32

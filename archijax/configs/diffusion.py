@@ -15,9 +15,11 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.configs.autoencoder import AutoEncoderConfig
+from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig
 from archijax.configs.nets import TextConfig, TransformConfig, UNetConfig, positive
+from archijax.contract import Variables
 from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from archijax.errors import InputError
@@ -28,7 +30,7 @@ from archijax.nn.unet_v0 import UNetV0
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
+class DiffusionConfig(ModelConfig):
     """A diffusion model of sound, with or without text, on a U-Net."""
 
     unet: UNetConfig
@@ -69,6 +71,12 @@ class DiffusionConfig:
             return v_diffusion(self.schedule_shift)
         return {"ddpm": ddpm(), "edm": edm(self.sigma_data), "flow": rectified_flow()}[self.method]
 
+    def load_frozen(self) -> Variables:
+        """The parameters of the pretrained text encoder, if the settings name one."""
+        if self.text is None or not self.text.is_pretrained:
+            return {}
+        return {"embedder": load_t5(self.text.tokenizer)[1]}
+
     def build(self) -> DiffusionModel:
         """The model.
 
@@ -88,13 +96,10 @@ class DiffusionConfig:
         """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
-        embedder, pretrained = None, None
+        embedder = None
         if self.text is not None:
             t5 = self.text.t5()
             embedder = T5Encoder(t5, dtype=dtype)
-            if self.text.tokenizer != "bytes":
-                name = self.text.tokenizer
-                pretrained = lambda: load_t5(name)[1]  # noqa: E731
             settings |= {
                 "embedding_features": t5.d_model,
                 "use_embedding_cfg": True,
@@ -115,9 +120,9 @@ class DiffusionConfig:
             process=self.process(),
             stratified=self.stratified,
             embedder=embedder,
-            pretrained=pretrained,
-            learned=0 if self.text is None else len(self.text.learned),
-            embedding_mask_proba=0.0 if self.text is None else self.text.mask_proba,
+            frozen_embedder=self.text is not None and self.text.is_pretrained,
+            num_placeholders=0 if self.text is None else len(self.text.placeholder_tokens),
+            cond_drop_prob=0.0 if self.text is None else self.text.cond_drop_prob,
         )
 
 
@@ -229,7 +234,7 @@ class DiffusionAEConfig(DiffusionConfig):
 class LatentConfig(DiffusionConfig):
     """A diffusion model of an autoencoder's latents; sample_rate, channels and length are those of the sound."""
 
-    autoencoder: DiffusionAEConfig | AutoEncoderConfig
+    autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()
     """What makes latents of sound, and sound of latents."""
 
     def build(self) -> LatentDiffusion:

@@ -8,7 +8,7 @@ import numpy as np
 def example_batch(config: Any) -> dict[str, np.ndarray]:
     """A batch of one silent sound, and an empty prompt if the model reads text, for a configuration of any kind."""
     batch = {"audio": np.zeros((1, config.length, config.channels), np.float32)}
-    if getattr(config, "text", None) is not None:
+    if config.text is not None:
         shape = (1, config.text.max_length)
         batch |= {"tokens": np.zeros(shape, np.int32), "token_mask": np.ones(shape, bool)}
     return batch

@@ -47,7 +47,8 @@ def _read(wanted: Any, value: Any, name: str) -> Any:
     """``value`` from JSON as the type ``wanted``."""
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if dataclasses.is_dataclass(wanted) and isinstance(value, dict):
-        hints = typing.get_type_hints(wanted)
+        known = typing.get_type_hints(wanted)
+        hints = {f.name: known[f.name] for f in dataclasses.fields(wanted)}
         if unknown := sorted(value.keys() - hints.keys()):
             raise InputError(f"{name} has the unknown setting {unknown[0]!r}: it takes {', '.join(hints)}")
         for f in dataclasses.fields(wanted):
@@ -58,11 +59,10 @@ def _read(wanted: Any, value: Any, name: str) -> Any:
         if value is None and type(None) in args:
             return None
         kinds = [arg for arg in args if arg is not type(None)]
-        # Of several configurations the one that has all these settings.
-        fitting = [
-            kind for kind in kinds if isinstance(value, dict) and value.keys() <= typing.get_type_hints(kind).keys()
-        ]
-        return _read((fitting or kinds)[0], value, name)
+        if isinstance(value, dict):
+            # Of several configurations the one that has all these settings.
+            kinds = [kind for kind in kinds if value.keys() <= {f.name for f in dataclasses.fields(kind)}] or kinds
+        return _read(kinds[0], value, name)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(args[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value in args:

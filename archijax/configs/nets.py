@@ -122,7 +122,7 @@ class TextConfig:
     """"bytes" (trained along), or the folder or hub name of a pretrained T5 such as t5-base (frozen)."""
     max_length: int = 64
     """Tokens per prompt; longer ones are cut."""
-    mask_proba: float = 0.1
+    cond_drop_prob: float = 0.1
     """How often training drops the prompt, so that sampling can be guided."""
     pooled: bool = False
     """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
@@ -132,26 +132,33 @@ class TextConfig:
     """Layers of the trained encoder."""
     num_heads: int = 4
     """Attention heads of the trained encoder."""
-    learned: tuple[str, ...] = ()
+    placeholder_tokens: tuple[str, ...] = ()
     """Words such as "<mine>" that have a trained embedding of their own, beside those that the encoder knows."""
 
     def __post_init__(self):
         positive(self, "text", "max_length", "features", "num_layers", "num_heads")
-        if not 0 <= self.mask_proba < 1:
-            raise InputError(f"text.mask_proba is {self.mask_proba}: it must be at least 0 and below 1")
-        if "" in self.learned or len(set(self.learned)) < len(self.learned):
-            raise InputError(f"text.learned is {self.learned}: different words are needed, none of them empty")
+        if not 0 <= self.cond_drop_prob < 1:
+            raise InputError(f"text.cond_drop_prob is {self.cond_drop_prob}: it must be at least 0 and below 1")
+        if "" in self.placeholder_tokens or len(set(self.placeholder_tokens)) < len(self.placeholder_tokens):
+            raise InputError(
+                f"text.placeholder_tokens is {self.placeholder_tokens}: different words are needed, none of them empty"
+            )
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder is a pretrained one, which stays as it is."""
+        return self.tokenizer != "bytes"
 
     def load_tokenizer(self) -> Any:
         """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
         # Takes seconds to import, and building a model does not need it.
         from archijax.text import load_tokenizer
 
-        return load_tokenizer(self.tokenizer, learned=self.learned)
+        return load_tokenizer(self.tokenizer, placeholder_tokens=self.placeholder_tokens)
 
     def t5(self) -> T5Config:
         """The encoder's configuration."""
-        if self.tokenizer != "bytes":
+        if self.is_pretrained:
             return load_t5_config(self.tokenizer)
         if self.features % self.num_heads:
             raise InputError(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -74,29 +75,35 @@ def from_torch(table: Sequence[Entry], state: Mapping[str, np.ndarray]) -> dict[
     wanted = {name for entry in table for name in entry.names}
     missing = sorted(entry.names[0] for entry in table if not state.keys() & set(entry.names))
     extra = sorted(state.keys() - wanted)
-    if missing or extra:
-        named = {"missing": missing, "not part of this net": extra}
-        parts = [f"{what} {listed(names)}" for what, names in named.items() if names]
-        raise InputError(f"the weights do not fit the net: {'; '.join(parts)}")
+    named = {"missing": missing, "not part of this net": extra}
+    wrong = [f"{what} {listed(names)}" for what, names in named.items() if names]
     params = {}
     for entry in table:
-        name, *copies = (name for name in entry.names if name in state)
-        theirs = np.asarray(state[name])
-        for copy in copies:
-            if not np.array_equal(theirs, state[copy], equal_nan=True):
-                raise InputError(f"{copy} is not equal to {name}, of which it should be a copy: which one is meant?")
-        if theirs.shape != entry.torch_shape or theirs.dtype.kind != "f":
-            raise InputError(
-                f"{name} is {theirs.dtype} of shape {list(theirs.shape)}, and the net needs floats of shape "
-                f"{list(entry.torch_shape)}"
-            )
-        if not np.isfinite(theirs).all():
-            raise InputError(f"{name} holds values that are not finite: the weights are of a training that diverged")
-        if entry.constant is None:
-            params[entry.path] = entry.to_flax(theirs)
-        else:
-            _check_constant(entry, name, theirs)
+        names = [name for name in entry.names if name in state]
+        problems = [problem for name in names if (problem := _problem(entry, name, names[0], state))]
+        wrong += problems
+        if names and not problems and entry.constant is None:
+            params[entry.path] = entry.to_flax(np.asarray(state[names[0]]))
+    if wrong:
+        raise InputError(f"the weights do not fit the net: {listed(wrong, 12, '; ')}")
     return unflatten_dict(params)
+
+
+def _problem(entry: Entry, name: str, first: str, state: Mapping[str, np.ndarray]) -> str | None:
+    """What is wrong with the tensor of a name, or None; it must equal the tensor of the entry's first name."""
+    tensor = np.asarray(state[name])
+    if tensor.shape != entry.torch_shape or not jnp.issubdtype(tensor.dtype, jnp.floating):
+        return (
+            f"{name} is {tensor.dtype} of shape {list(tensor.shape)}, and the net needs floats of shape "
+            f"{list(entry.torch_shape)}"
+        )
+    if not np.array_equal(tensor, state[first], equal_nan=True):
+        return f"{name} is not equal to {first}, of which it should be a copy"
+    if not np.isfinite(tensor).all():
+        return f"{name} holds values that are not finite: the weights are of a training that diverged"
+    if entry.constant is not None and not np.allclose(tensor, entry.constant, rtol=0, atol=1e-4):
+        return f"{name} is not the array that the net's settings give: build it with the settings of these weights"
+    return None
 
 
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -107,10 +114,3 @@ def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.
         for entry in table
         for name in entry.names
     }
-
-
-def _check_constant(entry: Entry, name: str, theirs: np.ndarray) -> None:
-    if not np.allclose(theirs, entry.constant, rtol=0, atol=1e-4):
-        raise InputError(
-            f"{name} is not the array that the net's settings give: build it with the settings of these weights"
-        )

@@ -15,7 +15,7 @@ from archijax.diffusion.distributions import (
     Uniform,
     stratified,
 )
-from archijax.diffusion.gaussian import GaussianProcess, Prediction, Spacing
+from archijax.diffusion.gaussian import GaussianProcess, Prediction, TimestepSpacing
 from archijax.diffusion.schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
 from archijax.errors import InputError
 
@@ -30,8 +30,8 @@ __all__ = [
     "Prediction",
     "Schedule",
     "SigmaSchedule",
-    "Spacing",
     "TimeDistribution",
+    "TimestepSpacing",
     "Uniform",
     "ddpm",
     "edm",
@@ -73,7 +73,7 @@ def edm(sigma_data: float = 0.5) -> GaussianProcess:
         SigmaSchedule(80.0 * scale),
         "edm",
         training=LogNormal(-1.2 + math.log(scale), 1.2),
-        spacing="karras",
+        timestep_spacing="karras",
         sigma_data=sigma_data,
     )
 

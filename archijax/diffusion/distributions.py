@@ -13,7 +13,7 @@ from jax.scipy.special import ndtri
 class TimeDistribution(Protocol):
     """A distribution of training times."""
 
-    def times(self, u: jax.Array) -> jax.Array:
+    def quantile(self, u: jax.Array) -> jax.Array:
         """The u-quantiles: t distributed as wanted where u is uniform in (0, 1), in its shape."""
 
 
@@ -21,7 +21,7 @@ class TimeDistribution(Protocol):
 class Uniform:
     """Every time from 0 to 1 alike."""
 
-    def times(self, u: jax.Array) -> jax.Array:
+    def quantile(self, u: jax.Array) -> jax.Array:
         return u
 
 
@@ -31,7 +31,7 @@ class Discrete:
 
     num_steps: int
 
-    def times(self, u: jax.Array) -> jax.Array:
+    def quantile(self, u: jax.Array) -> jax.Array:
         # Rounding can make a stratified u exactly 1.
         return jnp.minimum(jnp.floor(u * self.num_steps) + 1, self.num_steps) / self.num_steps
 
@@ -43,7 +43,7 @@ class LogNormal:
     mean: float = -1.2
     std: float = 1.2
 
-    def times(self, u: jax.Array) -> jax.Array:
+    def quantile(self, u: jax.Array) -> jax.Array:
         return jnp.exp(self.mean + self.std * _normal(u))
 
 
@@ -54,7 +54,7 @@ class LogitNormal:
     mean: float = 0.0
     std: float = 1.0
 
-    def times(self, u: jax.Array) -> jax.Array:
+    def quantile(self, u: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(self.mean + self.std * _normal(u))
 
 

@@ -14,7 +14,7 @@ from archijax.diffusion.schedules import Schedule, SigmaSchedule
 from archijax.errors import InputError
 
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
-Spacing = Literal["linear", "cosine", "karras"]
+TimestepSpacing = Literal["linear", "cosine", "karras"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class GaussianProcess:
         prediction: "v" = alpha eps - sigma x0; "x0"; "eps"; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
             -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7), for alpha = 1 only.
         training: the distribution of training times.
-        spacing: of sampling times, see :meth:`times`.
+        timestep_spacing: of sampling times, see :meth:`timesteps`.
         sigma_data: the standard deviation of the sounds, used by "edm".
     """
 
     schedule: Schedule
     prediction: Prediction
     training: TimeDistribution = field(default_factory=Uniform)
-    spacing: Spacing = "linear"
+    timestep_spacing: TimestepSpacing = "linear"
     sigma_data: float = 0.5
 
     def __post_init__(self):
@@ -47,7 +47,7 @@ class GaussianProcess:
         """alpha and sigma of t, shaped to multiply x."""
         return self.schedule.alpha_sigma(_shaped(t, x))
 
-    def noised(self, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
+    def add_noise(self, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
         """x_t = alpha x0 + sigma eps."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
@@ -86,12 +86,14 @@ class GaussianProcess:
         sigma = _shaped(t, x)
         return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(t) / 4
 
-    def times(self, num_steps: int, spacing: Spacing | None = None, *, strength: float = 1.0) -> np.ndarray:
+    def timesteps(
+        self, num_steps: int, timestep_spacing: TimestepSpacing | None = None, *, strength: float = 1.0
+    ) -> np.ndarray:
         """num_steps + 1 sampling times, descending to 0.
 
         Args:
             num_steps: at least 1.
-            spacing: "linear": evenly; "cosine": denser at both ends; "karras": sigma / alpha from 80 to 0.002, more of
+            timestep_spacing: "linear": evenly; "cosine": denser at both ends; "karras": sigma / alpha from 80 to 0.002, more of
                 them at low noise (Karras et al. 2022, equation 5, rho = 7), scaled with sigma_data for "edm". None is
                 the process' own.
             strength: the part of the way to noise that is gone back; 1 is all of it.
@@ -103,13 +105,13 @@ class GaussianProcess:
             raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
         if not 0 < strength <= 1:
             raise InputError(f"the strength is {strength}: it must be above 0 and at most 1")
-        spacing = spacing or self.spacing
+        timestep_spacing = timestep_spacing or self.timestep_spacing
         first, even = self.schedule.part(strength), np.linspace(0, 1, num_steps + 1)
-        if spacing == "linear":
+        if timestep_spacing == "linear":
             times = first * (1 - even)
-        elif spacing == "cosine":
+        elif timestep_spacing == "cosine":
             times = first * (1 + np.cos(np.pi * even)) / 2
-        elif spacing == "karras":
+        elif timestep_spacing == "karras":
             scale = self.sigma_data / 0.5 if self.prediction == "edm" else 1.0
             # Plain numbers, also where a caller is being traced.
             with jax.ensure_compile_time_eval():
@@ -119,27 +121,26 @@ class GaussianProcess:
                 ratios = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), num_steps) ** 7
                 times = np.append(np.asarray(self.schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
         else:
-            raise InputError(f'the spacing of times is "{spacing}": "linear", "cosine" and "karras" are known')
+            raise InputError(f'the timestep_spacing is "{timestep_spacing}": "linear", "cosine" and "karras" are known')
         return self.schedule.snapped(times).astype(np.float32)
 
-    def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """The mean of errors [b] at times t [b] in each fifth of the noise levels, named by the middle of the fifth.
+    def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
+        """Errors [b] at times t [b] by noise level, in five equal parts, each named by its middle.
 
         The level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) with every method; of v-diffusion without a
         shift it is t.
 
         Returns:
-            pairs (a, n), whose ratio is the mean: sums over the items of the fifth, divided by b. Pairs of several
-            batches are added before they are divided.
+            scalars NAME and NAME:weight for each part, see :data:`archijax.contract.Metrics`.
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
-        fifth = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
-        return {
-            f"loss_at_noise_{k / 5 + 0.1:.1f}": (
-                jnp.mean(jnp.where(fifth == k, errors, 0.0)), jnp.mean(jnp.where(fifth == k, 1.0, 0.0))
-            )
-            for k in range(5)
-        }  # fmt: skip
+        part = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
+        metrics = {}
+        for k in range(5):
+            name, inside = f"loss_at_noise_{k / 5 + 0.1:.1f}", part == k
+            metrics[name] = jnp.mean(jnp.where(inside, errors, 0.0))
+            metrics[f"{name}:weight"] = jnp.mean(inside, dtype=errors.dtype)
+        return metrics
 
     def _coefficients(self, prediction: Prediction, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """a and b of a prediction a x0 + b eps, shaped to multiply x."""

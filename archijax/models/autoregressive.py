@@ -76,7 +76,7 @@ class DiffusionAR:
             return jax.random.uniform(t_key, (self.num_splits,)), jax.random.normal(eps_key, shape)
 
         u, eps = jax.vmap(one)(keys)
-        return self.process.training.times(u), eps
+        return self.process.training.quantile(u), eps
 
     def loss_given(
         self, variables: dict[str, Any], batch: dict[str, jax.Array], t: jax.Array, eps: jax.Array
@@ -84,7 +84,7 @@ class DiffusionAR:
         """The loss as a function of its draws: times t [b, splits] and noise eps [b, length, c]."""
         audio, conditioning = self._parts(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
-        prediction = self._denoise(variables, conditioning)(self.process.noised(audio, eps, t), t)
+        prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
         error = prediction.astype(jnp.float32) - self.process.target(audio, eps, t).astype(jnp.float32)
         return jnp.mean(jnp.square(error))
 
@@ -159,14 +159,14 @@ class DiffusionAR:
         self, variables: dict[str, Any], noise: jax.Array, *, num_steps: int, **conditioning: jax.Array
     ) -> jax.Array:
         """The first sound [b, length, c] from noise, all splits at one noise level."""
-        times = jnp.asarray(self.process.times(num_steps))
+        times = jnp.asarray(self.process.timesteps(num_steps))
         times = jnp.broadcast_to(times[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(times[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, times, conditioning)
 
     def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
         """Sounds [b, length, c] noised to the ladder's first levels: what :meth:`shift` goes on from."""
-        return self.process.noised(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
+        return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
 
     def shift(
         self,

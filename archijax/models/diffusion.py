@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archijax.diffusion import GaussianProcess, Spacing, stratified, v_diffusion
+from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
@@ -55,10 +55,10 @@ class DiffusionModel:
         net: any module ``net(x, time, **conditioning)``.
         process: the diffusion method.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that makes the embedding from tokens, or None.
-        pretrained: a function that gives the embedder's parameters, which are then frozen; None trains them along.
-        learned: words with a trained embedding of their own (Gal et al. 2022, textual inversion): parameters "learned"
-            [learned, e], the embedder's third argument, be it frozen or not.
-        embedding_mask_proba: how often training replaces an item's embedding by the net's fixed one, so that it
+        frozen_embedder: the embedder's parameters are pretrained and stay as they are; else they are trained.
+        num_placeholders: placeholder tokens, which have trained embeddings of their own beside those of the embedder
+            (Gal et al. 2022, textual inversion): parameters "placeholders" [num_placeholders, e].
+        cond_drop_prob: how often training replaces an item's embedding by the net's fixed one, so that it
             can be guided. Nets without :class:`ClassifierFreeGuidance` need 0.
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
             of the loss sees; an item's time then depends on the others'.
@@ -69,27 +69,33 @@ class DiffusionModel:
     net: nn.Module
     process: GaussianProcess = field(default_factory=v_diffusion)
     embedder: nn.Module | None = None
-    pretrained: Callable[[], Any] | None = None
-    learned: int = 0
-    embedding_mask_proba: float = 0.0
+    frozen_embedder: bool = False
+    num_placeholders: int = 0
+    cond_drop_prob: float = 0.0
     stratified: bool = False
     error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
     weight: Callable[[jax.Array], jax.Array] | None = None
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one; its values do not matter, one item is enough."""
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Variables for batches like this one; its values do not matter, one item is enough.
+
+        Args:
+            frozen: the pretrained parameters, "embedder" if it is frozen; without them random ones take their place.
+        """
         net_key, embedder_key = jax.random.split(key)
-        params, frozen = {}, {}
+        params, frozen = {}, dict(frozen or {})
         if self.embedder is not None:
-            if self.pretrained is None:
-                params["embedder"] = initialize(self.embedder.init, embedder_key, *self._tokens(batch))["params"]
-            else:
-                frozen["embedder"] = self.pretrained()
-            if self.learned:
+            collection = frozen if self.frozen_embedder else params
+            if "embedder" not in collection:
+                # A frozen encoder's texts may have been encoded before, and its parameters depend on none.
+                encoded = self.frozen_embedder and "tokens" not in batch
+                tokens = (jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)) if encoded else self._tokens(batch)
+                collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
+            if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
-                draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.learned, table.shape[1]))
+                draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.num_placeholders, table.shape[1]))
                 # As large as the embeddings that the encoder knows.
-                params["learned"] = jnp.std(table) * draw
+                params["placeholders"] = jnp.std(table) * draw
         parts = {"params": params, "frozen": frozen}
         conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), parts)
         audio = jnp.asarray(batch["audio"], jnp.float32)
@@ -120,13 +126,13 @@ class DiffusionModel:
 
         def one(key):
             t_key, eps_key, mask_key = jax.random.split(key, 3)
-            masked = jax.random.bernoulli(mask_key, self.embedding_mask_proba)
+            masked = jax.random.bernoulli(mask_key, self.cond_drop_prob)
             return jax.random.uniform(t_key), jax.random.normal(eps_key, shape), masked, t_key
 
         u, eps, masked, t_keys = jax.vmap(one)(keys)
         if self.stratified:
             u = stratified(u, jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(t_keys))
-        return self.process.training.times(u), eps, masked
+        return self.process.training.quantile(u), eps, masked
 
     def loss_given(
         self,
@@ -150,9 +156,9 @@ class DiffusionModel:
         """The loss of each item [b], as a function of the draws of :meth:`loss_given`."""
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
-        if self.embedding_mask_proba > 0:
+        if self.cond_drop_prob > 0:
             conditioning["embedding_mask"] = masked
-        x = self.process.noised(audio, eps, t)
+        x = self.process.add_noise(audio, eps, t)
         prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
         target = self.process.target(audio, eps, t)
         error = self.error(prediction.astype(jnp.float32), target.astype(jnp.float32))
@@ -169,7 +175,7 @@ class DiffusionModel:
         shape: tuple[int, int, int],
         num_steps: int,
         sampler: Sampler = DDIM(),
-        spacing: Spacing | None = None,
+        timestep_spacing: TimestepSpacing | None = None,
         guidance: float | jax.Array | Guidance = 1.0,
         negative: dict[str, jax.Array] | None = None,
         clamp: float | None = None,
@@ -191,7 +197,7 @@ class DiffusionModel:
             shape: (b, time, c); any time: what the net cannot divide is made longer and cut.
             num_steps: at least 1.
             sampler: how a step is made.
-            spacing: of the times, see :meth:`GaussianProcess.times`; None is the method's own.
+            timestep_spacing: of the times, see :meth:`GaussianProcess.timesteps`; None is the method's own.
             guidance: scale of classifier-free guidance, 1 for none, a number or one per item [b]; or more of it.
             negative: a batch, such as the tokens of a negative prompt, to guide away from instead of from no prompt.
             clamp: clip estimates of the sound to [-clamp, clamp] at every step.
@@ -208,7 +214,7 @@ class DiffusionModel:
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
         check_source(source, strength, mask, shape)
-        keys, times = per_item(keys, shape[0]), self.process.times(num_steps, spacing, strength=strength)
+        keys, times = per_item(keys, shape[0]), self.process.timesteps(num_steps, timestep_spacing, strength=strength)
         x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
         if negative is not None:
             negative = self.conditioning(variables, negative)
@@ -254,7 +260,7 @@ class DiffusionModel:
         noise = self._padded(full(noise), mode="wrap")
         t = jnp.asarray(self.process.schedule.start if t is None else t, noise.dtype)
         source = jnp.zeros_like(noise) if source is None else self._padded(source)
-        return self.process.noised(source, noise, t)
+        return self.process.add_noise(source, noise, t)
 
     def inpainting(
         self,
@@ -353,10 +359,10 @@ class DiffusionModel:
             return conditioning
         if "embedding" in batch and "tokens" not in batch:
             return conditioning
-        collection = "params" if self.pretrained is None else "frozen"
-        learned = (variables["params"]["learned"],) if self.learned else ()
-        text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch), *learned)
-        if self.pretrained is not None and not self.learned:
+        collection = "frozen" if self.frozen_embedder else "params"
+        placeholders = (variables["params"]["placeholders"],) if self.num_placeholders else ()
+        text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch), *placeholders)
+        if self.frozen_embedder and not self.num_placeholders:
             text = jax.lax.stop_gradient(text)
         if "embedding" in conditioning:
             text = jnp.concatenate([text, conditioning["embedding"].astype(text.dtype)], axis=1)
@@ -374,7 +380,7 @@ class DiffusionModel:
 
     def _away(self, guidance: Guidance, negative: dict, conditioning: dict) -> dict[str, jax.Array]:
         """What the negative half is conditioned on in place of the other half's."""
-        if self.embedding_mask_proba == 0:
+        if self.cond_drop_prob == 0:
             raise InputError(f"guidance is {guidance.scale}, but this model was not trained to be guided: use 1")
         # What runs along the sound is the same for both.
         negative = {name: array for name, array in negative.items() if name not in ALONG}

@@ -49,7 +49,7 @@ class DiffusionAE:
         """Samples of what is diffused per frame of the latent."""
         return self.latent_factor or self.encoder.downsample_factor
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one: "audio" [b, time, c]."""
         net_key, encoder_key = jax.random.split(key)
         variables = initialize(self.encoder.init, encoder_key, batch["audio"])
@@ -57,7 +57,7 @@ class DiffusionAE:
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
         latent, _ = jax.eval_shape(lambda: self.encode(encoder, batch["audio"]))
-        model = self.model.init(net_key, self._given(batch, jax.numpy.zeros(latent.shape, latent.dtype)))
+        model = self.model.init(net_key, self._given(batch, jax.numpy.zeros(latent.shape, latent.dtype)), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +23,10 @@ class LatentDiffusion:
     Fields:
         model: the diffusion model of latents; text and the rest as it takes.
         autoencoder: makes latents of sound and sound of latents.
-        pretrained: gives the autoencoder's variables; None: they are made as for training it, to be replaced.
     """
 
     model: DiffusionModel
     autoencoder: DiffusionAE | AutoEncoder
-    pretrained: Callable[[], Any] | None = None
 
     @property
     def latent_channels(self) -> int:
@@ -41,19 +38,21 @@ class LatentDiffusion:
         """Samples of sound per frame of the latent."""
         return self.autoencoder.downsample_factor
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one, the autoencoder's at ["frozen"]["autoencoder"]."""
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Variables for batches like this one.
+
+        Args:
+            frozen: the pretrained variables of the "autoencoder", and of the "embedder" if it is frozen; without them
+                random ones take their place.
+        """
         key, autoencoder_key = jax.random.split(key)
-        if self.pretrained is not None:
-            autoencoder = self.pretrained()
-        elif "audio" in batch:
-            autoencoder = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
-        else:
-            raise InputError("the batch has latents alone: give pretrained, or sound to make an autoencoder for")
-        frozen = {"autoencoder": autoencoder}
+        frozen = dict(frozen or {})
+        if "autoencoder" not in frozen:
+            if "audio" not in batch:
+                raise InputError("the batch has latents alone: give the autoencoder's variables as frozen, or sound")
+            frozen["autoencoder"] = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
         latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
-        variables = self.model.init(key, self._given(batch, jnp.zeros(latents.shape, latents.dtype)))
-        return {**variables, "frozen": {**variables["frozen"], **frozen}}
+        return self.model.init(key, self._given(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]

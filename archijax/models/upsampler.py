@@ -30,9 +30,9 @@ class DiffusionUpsampler:
         if self.factor < 2:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one: "audio" [b, time, c] at the high rate, time a multiple of factor."""
-        return self.model.init(key, self._given(batch))
+        return self.model.init(key, self._given(batch), frozen)
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]

@@ -42,13 +42,15 @@ class DiffusionVocoder:
                 "from the hop by an even number, so that frames and samples line up"
             )
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one: "audio" [b, time, c], time a multiple of the hop."""
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
         audio = batch["audio"][..., :1]
-        variables = self.model.init(net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)})
+        variables = self.model.init(
+            net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
+        )
         return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
 
     def loss(

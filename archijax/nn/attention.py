@@ -154,9 +154,22 @@ def _linear_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.einsum("bnhd,bhde->bnhe", q_rows.astype(v.dtype), summary)
 
 
-CrossAttention = partial(Attention, cross=True)
-LinearAttention = partial(Attention, linear=True)
-LinearCrossAttention = partial(Attention, cross=True, linear=True)
+class CrossAttention(Attention):
+    """Attention to ``context.embedding`` [b, n, e] in place of x; the fields are those of :class:`Attention`."""
+
+    cross: bool = True
+
+
+class LinearAttention(Attention):
+    """Linear attention over the positions of x; the fields are those of :class:`Attention`."""
+
+    linear: bool = True
+
+
+class LinearCrossAttention(CrossAttention):
+    """Linear attention to ``context.embedding`` [b, n, e]; the fields are those of :class:`Attention`."""
+
+    linear: bool = True
 
 
 class FeedForward(nn.Module):

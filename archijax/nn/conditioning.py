@@ -1,12 +1,10 @@
-"""Wrappers that give a net more to look at: time, guidance, text, numbers, classes and appended channels.
+"""Wrappers that give a net more to look at: time, guidance, numbers, classes and appended channels.
 
 A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning it knows, turns it into features
 [b, f] or an embedding [b, n, e], and passes the rest on; wrapping order is reading order.
 """
 
 from __future__ import annotations
-
-from dataclasses import field
 
 import flax.linen as nn
 import jax
@@ -16,7 +14,6 @@ import numpy as np
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 from archijax.nn.linear import Linear
-from archijax.nn.t5 import T5Encoder
 
 
 class Wrapper(nn.Module):
@@ -168,34 +165,6 @@ class EmbeddingFeatures(Wrapper):
             raise InputError("embedding features are added to features [batch, features], found none: pass time=")
         pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
         return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
-
-
-class TextConditioning(Wrapper):
-    """Text as the embedding: ``net(x, tokens=..., token_mask=...)``.
-
-    Fields: embedder, any module ``(tokens [b, n], mask [b, n]) -> [b, n, e]``; by default one of T5-base's size, whose
-    weights :func:`archijax.convert.t5.load_t5` reads.
-    """
-
-    embedder: nn.Module = field(default_factory=T5Encoder)
-
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        *args,
-        tokens: jax.Array | None = None,
-        token_mask: jax.Array | None = None,
-        embedding: jax.Array | None = None,
-        **conditioning,
-    ) -> jax.Array:
-        """Args: tokens int32 [b, n], token_mask bool [b, n]; embedding [b, m, e] is joined behind the text's."""
-        if tokens is None or token_mask is None:
-            raise InputError("the net reads text, but tokens and token_mask are missing: tokenize the prompts")
-        text = self.embedder(tokens, token_mask)
-        if embedding is not None:
-            text = jnp.concatenate([text, embedding.astype(text.dtype)], axis=1)
-        return self.net(x, *args, embedding=text, **conditioning)
 
 
 class AppendChannels(Wrapper):

@@ -179,13 +179,13 @@ class T5Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array, learned: jax.Array | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, mask: jax.Array, placeholders: jax.Array | None = None) -> jax.Array:
         """Encodes a batch of texts.
 
         Args:
             tokens: int32 [b, n], ids below `config.vocab_size` (an id from there on makes NaN).
             mask: bool [b, n], False where a token is padding: nothing attends to it.
-            learned: float32 [k, d_model], the embeddings of the ids -1, -2, ... -k: words that the table lacks.
+            placeholders: float32 [k, d_model], the embeddings of the ids -1, -2, ... -k: words that the table lacks.
 
         Returns:
             `dtype` [b, n, d_model]; positions of padding hold values too, as in the original.
@@ -200,10 +200,10 @@ class T5Encoder(nn.Module):
         if not jnp.issubdtype(tokens.dtype, jnp.integer) or mask.dtype != bool:
             raise InputError(f"T5 got {tokens.dtype} tokens and a {mask.dtype} mask: they should be int32 and bool")
         normal = nn.initializers.normal
-        known = tokens if learned is None else jnp.maximum(tokens, 0)
+        known = tokens if placeholders is None else jnp.maximum(tokens, 0)
         x = nn.Embed(c.vocab_size, c.d_model, embedding_init=normal(1.0), name="embed")(known)
-        if learned is not None:
-            x = jnp.where(tokens[..., None] < 0, learned[jnp.maximum(-1 - tokens, 0)], x)
+        if placeholders is not None:
+            x = jnp.where(tokens[..., None] < 0, placeholders[jnp.maximum(-1 - tokens, 0)], x)
         # One bias for each distance, then spread over [query, key]; the layers share it.
         n, num_buckets = tokens.shape[1], c.relative_attention_num_buckets
         buckets = relative_buckets(np.arange(1 - n, n), num_buckets, c.relative_attention_max_distance)

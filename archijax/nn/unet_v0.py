@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
-from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TextConditioning, TimeConditioning
+from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
 from archijax.nn.items import (
     InjectChannels,
     Modulation,
@@ -40,8 +40,6 @@ def UNetV0(
     use_time_conditioning: bool = True,
     use_embedding_cfg: bool = False,
     use_embedding_features: bool = False,
-    use_text_conditioning: bool = False,
-    text_embedder: nn.Module | None = None,
     out_channels: int | None = None,
     attention_implementation: str | None = None,
     remat: bool = False,
@@ -61,8 +59,6 @@ def UNetV0(
         use_time_conditioning: features are made from ``time``.
         use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
         use_embedding_features: the mean of the embedding is added to the features.
-        use_text_conditioning: the net takes ``tokens=`` and ``token_mask=``.
-        text_embedder: what embeds them, ``(tokens, mask) -> [b, n, embedding_features]``; T5-base by default.
         out_channels: of the result; None: as many as x has.
         attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
 
@@ -132,8 +128,6 @@ def UNetV0(
         net = EmbeddingFeatures(net)
     if use_embedding_cfg:
         net = ClassifierFreeGuidance(net, max_length=embedding_max_length, features=embedding_features)
-    if use_text_conditioning:
-        net = TextConditioning(net, **({} if text_embedder is None else {"embedder": text_embedder}))
     if use_time_conditioning:
         net = TimeConditioning(net, features=modulation_features)
     return net

@@ -1,5 +1,6 @@
 """Models as folders to share, and where their folders are: here, in a training run, or on the Hugging Face hub."""
 
-from archijax.pretrained.folder import Facts, Pretrained, from_pretrained, save_pretrained
+from archijax.pretrained.facts import Facts
+from archijax.pretrained.folder import Pretrained, from_pretrained, save_pretrained
 
 __all__ = ["Facts", "Pretrained", "from_pretrained", "save_pretrained"]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The model card of a folder to share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from archijax.configs import to_dict
-from archijax.pretrained.folder import Facts, _names_encoder
+from archijax.pretrained.facts import Facts
 
 
 def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
@@ -19,7 +19,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
         parameters: number of its parameters.
     """
     settings = to_dict(config)
-    text, kind = getattr(config, "text", None), settings["kind"].replace("_", " ")
+    text, kind = config.text, settings["kind"].replace("_", " ")
     seconds = config.length / config.sample_rate
     sound = f"{config.sample_rate} Hz, {config.channels} channel{'s' if config.channels > 1 else ''}"
     known = {"step": facts.step, "loudness of the sounds (dBFS)": facts.loudness, **facts.metrics}
@@ -39,7 +39,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
             f"trained on {seconds:.3g} s at a time.",
             *(
                 ["", f"Its text encoder is `{text.tokenizer}`, which is loaded by that name."]
-                if _names_encoder(config)
+                if text is not None and text.is_pretrained
                 else []
             ),
             "",
@@ -68,7 +68,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
 
 def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
     """Lines of Python that use a model, and a command, for its card."""
-    text, kind, quoted = getattr(config, "text", None), to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
+    text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     load = ["from archijax.pretrained import from_pretrained"]
     lines = ["", f"config, model, variables, facts = from_pretrained({quoted})"]
     if kind in ("diffusion", "latent"):
@@ -76,7 +76,7 @@ def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
         if text is not None:
             load += ["from archijax.text import tokenize"]
             lines += ['tokens, mask = tokenize(config.text.load_tokenizer(), ["warm pad"], config.text.max_length)']
-            given = ", tokens=tokens, token_mask=mask" + (", guidance=3.0" if text.mask_proba > 0 else "")
+            given = ", tokens=tokens, token_mask=mask" + (", guidance=3.0" if text.cond_drop_prob > 0 else "")
         lines += [
             "shape = (1, config.length, config.channels)",
             f"sound = model.sample(variables, jax.random.key(0), shape=shape, num_steps=50{given})",

@@ -14,7 +14,6 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,24 +32,10 @@ from archijax.hub import (
     read_weights,
 )
 from archijax.pretrained.card import card
+from archijax.pretrained.facts import Facts
 
 # Where a text encoder that the configuration names has its place among the variables.
 ENCODER = ("frozen", "embedder")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of how a model was trained.
-
-    Attributes:
-        loudness: root mean square in dBFS that the sounds were brought to, or None: as they were.
-        step: steps taken, or None.
-        metrics: the last figures of the training by name, finite.
-    """
-
-    loudness: float | None = None
-    step: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pretrained(NamedTuple):
@@ -140,10 +125,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
-    if _names_encoder(config):
-        from archijax.convert.t5 import load_t5
-
-        variables["frozen"] = {**variables["frozen"], ENCODER[1]: load_t5(config.text.tokenizer)[1]}
+    variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
     return Pretrained(config, model, variables, facts)
 
 
@@ -174,8 +156,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _names_encoder(config: Any) -> bool:
-    text = getattr(config, "text", None)
-    return text is not None and text.tokenizer != "bytes"
+    return config.text is not None and config.text.is_pretrained
 
 
 def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:

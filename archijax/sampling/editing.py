@@ -52,9 +52,9 @@ class Inpaint:
         def once(x, noise):
             noise, (*before, after), back = jnp.split(noise, [own, own + self.redraw + 1])
             if self.redraw:
-                x = jnp.where(self.mask, process.noised(self.source, before[0], t), x)
+                x = jnp.where(self.mask, process.add_noise(self.source, before[0], t), x)
             reached, x0 = self.sampler.step(process, denoise, x, t, t_next, noise=noise, x0_last=x0_last, t_last=t_last)
-            reached = jnp.where(self.mask, process.noised(self.source, after, t_next), reached)
+            reached = jnp.where(self.mask, process.add_noise(self.source, after, t_next), reached)
             if self.num_resamples > 1:
                 x = renoised(process, reached, t, t_next, back[0])
             return x, (reached, x0)

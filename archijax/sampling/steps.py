@@ -73,7 +73,7 @@ class DDIM:
     def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         if self.eta == 0:
-            return process.noised(x0, eps, t_next), x0
+            return process.add_noise(x0, eps, t_next), x0
         alpha, sigma = process.alpha_sigma(t_next, x)
         _, variance = _transition(process, x, t, t_next)
         deviation = self.eta * sigma / process.alpha_sigma(t, x)[1] * jnp.sqrt(variance)
@@ -119,7 +119,7 @@ class Heun:
 
     def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):
         x0, eps = process.x0_eps(denoise(x, t), x, t)
-        end = process.noised(x0, eps, t_next)
+        end = process.add_noise(x0, eps, t_next)
         last = process.alpha_sigma(t_next, x)[1] <= 0
         # At sigma = 0 eps may not be finite: it is not computed there, nor are its gradients.
         t_end = jnp.where(last.reshape(jnp.shape(t)), t, t_next)

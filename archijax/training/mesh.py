@@ -20,12 +20,12 @@ class MeshParallel:
     """Data parallel over all devices with parameters, optimizer and averages split over groups of `fsdp` of them.
 
     The compiler adds what has to be gathered and summed (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). What is asked
-    of it by the loop is as of :class:`train.parallel.Pmap`; here a state has the shapes that it has on the host.
+    of it by the loop is as of :class:`archijax.training.pmap.Pmap`; here a state has the shapes that it has on the host.
 
     Args:
-        batch_size: items over all devices, a multiple of their number times `accumulate`.
+        batch_size: items over all devices, a multiple of their number times `grad_accumulation_steps`.
         fsdp: devices that share one copy of the state, a divisor of their number; 1 copies it to each.
-        accumulate: parts that each device takes its share of the batch in.
+        grad_accumulation_steps: parts that each device takes its share of the batch in.
         small: leaves of fewer values are copied to every device.
         devices: those to use, by default all.
 
@@ -40,7 +40,7 @@ class MeshParallel:
         batch_size: int,
         fsdp: int = 1,
         *,
-        accumulate: int = 1,
+        grad_accumulation_steps: int = 1,
         small: int = SMALL,
         devices: Sequence[jax.Device] | None = None,
     ):
@@ -48,7 +48,7 @@ class MeshParallel:
         count = len(self.devices)
         if fsdp < 1 or count % fsdp:
             raise InputError(f"fsdp must divide the {count} devices, not be {fsdp}")
-        check_divides(batch_size, count, accumulate)
+        check_divides(batch_size, count, grad_accumulation_steps)
         types = (AxisType.Auto, AxisType.Auto)
         self.mesh = jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=types, devices=self.devices)
         self.fsdp, self.small = fsdp, small

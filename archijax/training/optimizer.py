@@ -30,7 +30,7 @@ class OptimizerConfig:
     """Gradients of a larger global norm are scaled down to it."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from zero."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: constant, or down to zero at the last step along half a cosine."""
 
     def __post_init__(self):
@@ -58,10 +58,10 @@ class EmaConfig:
         require(self.every >= 1, "ema.every", self.every, "1 or more")
 
 
-def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """The learning rate as a function of the step, for a run of `steps` steps."""
     rate, warmup = config.learning_rate, config.warmup_steps
-    if config.schedule == "cosine":
+    if config.learning_rate_schedule == "cosine":
         after = optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
     else:
         after = optax.constant_schedule(rate)
@@ -70,7 +70,7 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
-def direction(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+def adamw(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
     """AdamW (Loshchilov and Hutter, 2019) up to the learning rate: the step subtracts rate * direction.
 
     The rate stays outside so that it follows the step's own count, also across skipped updates. `update` takes
@@ -127,7 +127,7 @@ def norm(grads: Any) -> jax.Array:
     return jnp.sqrt(sum(map(squared, [*rest, *joined])))
 
 
-def average(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:
+def ema_update(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:
     """The moving average after `steps` steps, the last of which led to `params`; what it was if not `finite`.
 
     decay_n = min(decay, 1 - (1 + n)^-power), where n counts the averages taken so far. Until `start` the average is

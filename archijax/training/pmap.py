@@ -13,11 +13,11 @@ AXIS = "devices"
 SMALL = 2**12  # leaves of fewer values are not worth sending around
 
 
-def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
+def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 1) -> None:
     """Raises InputError if a batch cannot be split over so many devices and parts."""
-    count = devices * accumulate
+    count = devices * grad_accumulation_steps
     if batch_size % count:
-        parts = f" times accumulate {accumulate}" if accumulate > 1 else ""
+        parts = f" times grad_accumulation_steps {grad_accumulation_steps}" if grad_accumulation_steps > 1 else ""
         raise InputError(
             f"batch_size must be a multiple of the {devices} devices{parts}, not {batch_size}: "
             f"{batch_size - batch_size % count or count} would do."
@@ -33,7 +33,7 @@ class Pmap:
 
     Args:
         batch_size: items over all devices and processes.
-        accumulate: parts that each device takes its share of them in.
+        grad_accumulation_steps: parts that each device takes its share of them in.
         devices: those to use, by default all.
 
     Raises:
@@ -42,9 +42,11 @@ class Pmap:
 
     axis = AXIS
 
-    def __init__(self, batch_size: int, *, accumulate: int = 1, devices: Sequence[jax.Device] | None = None):
+    def __init__(
+        self, batch_size: int, *, grad_accumulation_steps: int = 1, devices: Sequence[jax.Device] | None = None
+    ):
         self.devices = list(devices or jax.devices())
-        check_divides(batch_size, len(self.devices), accumulate)
+        check_divides(batch_size, len(self.devices), grad_accumulation_steps)
         self.local = [device for device in self.devices if device.process_index == jax.process_index()]
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 

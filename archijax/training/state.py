@@ -39,7 +39,7 @@ class TrainState:
         variables: dict,
         optimizer: optax.GradientTransformation,
         groups: Sequence[Sequence[str] | None] = (None,),
-        trained: Sequence[str] = (),
+        trainable: Sequence[str] = (),
     ) -> "TrainState":
         """The state before the first step.
 
@@ -47,7 +47,7 @@ class TrainState:
             variables: the collections that `model.init` returned.
             optimizer: that of the step.
             groups: the names, at the first level, of the parameters that each loss trains; None is all.
-            trained: names of those that the step changes; empty for all.
+            trainable: names of those that the step changes; empty for all.
 
         Raises:
             InputError: parameters that no loss trains, or more than one; names of none.
@@ -56,9 +56,9 @@ class TrainState:
         named = [name for names in groups for name in (params if names is None else names)]
         if sorted(named) != sorted(params):
             raise InputError(f"the losses train {', '.join(named)}: each of {', '.join(params)} once is needed")
-        if unknown := set(trained) - set(params):
-            raise InputError(f"trained names {sorted(unknown)[0]!r}: the model has {', '.join(params)}")
-        groups = [kept for names in groups if (kept := restricted(names, trained)) != ()]
+        if unknown := set(trainable) - set(params):
+            raise InputError(f"trainable names {sorted(unknown)[0]!r}: the model has {', '.join(params)}")
+        groups = [kept for names in groups if (kept := restricted(names, trainable)) != ()]
         return cls(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -75,11 +75,11 @@ class TrainState:
         return {"params": params, "frozen": self.frozen, "state": self.state}
 
 
-def restricted(names: Sequence[str] | None, trained: Sequence[str]) -> Sequence[str] | None:
-    """Those of a loss's names of parameters that are trained, where an empty `trained` and None are all."""
-    if not trained:
+def restricted(names: Sequence[str] | None, trainable: Sequence[str]) -> Sequence[str] | None:
+    """Those of a loss's names of parameters that are trained, where an empty `trainable` and None are all."""
+    if not trainable:
         return names
-    return tuple(trained if names is None else (name for name in names if name in trained))
+    return tuple(trainable if names is None else (name for name in names if name in trainable))
 
 
 def part(params: Any, names: Sequence[str] | None) -> Any:

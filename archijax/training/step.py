@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from archijax.compiler import row_major, written
-from archijax.training.optimizer import EmaConfig, average, norm
+from archijax.training.optimizer import EmaConfig, ema_update, norm
 from archijax.training.state import TrainState, part, restricted
 
 
@@ -21,23 +21,23 @@ def item_keys(root_key: jax.Array, step: jax.Array, first: jax.Array | int, coun
     return jax.vmap(lambda index: jax.random.fold_in(step_key, index))(first + jnp.arange(count, dtype=jnp.int32))
 
 
-def losses(model: Any, trained: Sequence[str] = ()) -> tuple[tuple[Callable, Sequence[str] | None], ...]:
+def losses(model: Any, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Sequence[str] | None], ...]:
     """The model's losses with the names of the parameters that each trains: those it names, or its one for all.
 
-    Of these only the ones in `trained`, unless it is empty; a loss that is left with none is left out.
+    Of these only the ones in `trainable`, unless it is empty; a loss that is left with none is left out.
     """
     pairs = getattr(model, "losses", ((model.loss, None),))
-    return tuple((loss, kept) for loss, names in pairs if (kept := restricted(names, trained)) != ())
+    return tuple((loss, kept) for loss, names in pairs if (kept := restricted(names, trainable)) != ())
 
 
 def make_train_step(
     model: Any,
     optimizer: optax.GradientTransformationExtraArgs,
-    schedule: optax.Schedule,
+    learning_rate_schedule: optax.Schedule,
     ema: EmaConfig,
     axis: str | None = None,
-    accumulate: int = 1,
-    trained: Sequence[str] = (),
+    grad_accumulation_steps: int = 1,
+    trainable: Sequence[str] = (),
     split: bool = False,
 ) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, dict]]:
     """Makes `train_step(state, batch, root_key) -> (state, metrics)` for a model with `init` and `loss`.
@@ -47,14 +47,14 @@ def make_train_step(
             an adversary has `losses` instead, pairs of such a function and the names of the parameters that it
             trains: they are updated in turn, each given what those before it have made of the others. One whose
             state depends on the whole batch has `over(axis)`, which gives it as a part of a mapped axis needs it.
-        optimizer: maps gradients to a direction, see `train.optimizer.direction`; `schedule(step) * direction` is
+        optimizer: maps gradients to a direction, see `archijax.training.optimizer.adamw`; `learning_rate_schedule(step) * direction` is
             subtracted from the parameters.
-        schedule: learning rate by step.
+        learning_rate_schedule: learning rate by step.
         ema: how the parameters are averaged.
         axis: name of the mapped axis over which the batch is split; None for a whole batch.
-        accumulate: parts that a batch is taken in, one after the other, for their mean gradient; its size is a
+        grad_accumulation_steps: parts that a batch is taken in, one after the other, for their mean gradient; its size is a
             multiple. A loss that depends on its batch as a whole sees a part, and the model's state follows the parts.
-        trained: names of the parameters, at the first level, that it changes; empty for all.
+        trainable: names of the parameters, at the first level, that it changes; empty for all.
         split: whether parameters are split over the devices of a mesh.
 
     The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
@@ -81,12 +81,12 @@ def make_train_step(
             state = jax.tree.map(lambda leaf: mean(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, state)
             return state, (value, metrics, grads)
 
-        if accumulate == 1:
+        if grad_accumulation_steps == 1:
             new_state, results = of_part(variables["state"], keys, batch)
         else:
             # Every part has items of every device, so that none waits for the others.
             parts = jax.tree.map(
-                lambda leaf: leaf.reshape(-1, accumulate, *leaf.shape[1:]).swapaxes(0, 1), (keys, batch)
+                lambda leaf: leaf.reshape(-1, grad_accumulation_steps, *leaf.shape[1:]).swapaxes(0, 1), (keys, batch)
             )
 
             def add(carry: tuple, given: tuple) -> tuple[tuple, None]:
@@ -96,7 +96,7 @@ def make_train_step(
             _, shapes = jax.eval_shape(of_part, variables["state"], *jax.tree.map(lambda leaf: leaf[0], parts))
             zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             (new_state, total), _ = jax.lax.scan(add, (variables["state"], zeros), parts)
-            results = jax.tree.map(lambda leaf: leaf / accumulate, total)
+            results = jax.tree.map(lambda leaf: leaf / grad_accumulation_steps, total)
         value, metrics, grads = mean(results)
         if not split:  # on a mesh XLA would make them whole for it
             grads = jax.tree.map(row_major, grads)
@@ -107,9 +107,9 @@ def make_train_step(
         first = 0 if axis is None else jax.lax.axis_index(axis) * count
         keys = item_keys(root_key, state.step, first, count)
         with jax.numpy_dtype_promotion("standard"):
-            rate = jnp.asarray(schedule(state.step), jnp.float32)
+            rate = jnp.asarray(learning_rate_schedule(state.step), jnp.float32)
         variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
-        for opt_state, (loss, names) in zip(state.opt_state, losses(model, trained), strict=True):
+        for opt_state, (loss, names) in zip(state.opt_state, losses(model, trainable), strict=True):
             old, value, more, grads, new_state = gradients(loss, names, variables, keys, batch)
             grad_norm = norm(grads)
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
@@ -133,7 +133,7 @@ def make_train_step(
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             params=params,
             # Of the parameters as they are kept, which XLA reads rather than making them twice.
-            ema=average(ema, state.ema, params, done, finite),
+            ema=ema_update(ema, state.ema, params, done, finite),
             opt_state=opt_state,
             state=new_state,
         )

@@ -44,7 +44,18 @@ def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
     config, out = case.loaded.config, case.run / f"sounds_{times}"
     asked = [part for name in music.INSTRUMENTS for part in ("--prompt", name)]
     seconds = times * config.length / config.sample_rate
-    arguments = ["--model", case.run, "--out", out, "--count", COUNT, "--guidance", 1.5, "--length-seconds", seconds]
+    arguments = [
+        "--model",
+        case.run,
+        "--out",
+        out,
+        "--count",
+        COUNT,
+        "--guidance-scale",
+        1.5,
+        "--length-seconds",
+        seconds,
+    ]
     if sample(["generate", *map(str, arguments), *asked]):
         raise InputError(f"{case.run} could not be sampled.")
     pairs = [(path, name) for name in music.INSTRUMENTS for path in sorted(out.glob(f"{name}_*.wav"))]

@@ -42,7 +42,7 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
         net = aj.LearnedTransform(net, **case.transform, dtype=kind)
     if case.kind in ("upsampler", "vocoder"):
         net = aj.AppendChannels(net)
-    model = aj.DiffusionModel(net, embedding_mask_proba=0.1 if case.text else 0.0)
+    model = aj.DiffusionModel(net, cond_drop_prob=0.1 if case.text else 0.0)
     if case.kind == "upsampler":
         return aj.DiffusionUpsampler(model, case.settings["factor"])
     if case.kind == "vocoder":
@@ -99,17 +99,17 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"version": f"jax {jax.__version__}"}
     if case.work == "training":
-        from archijax.training.optimizer import EmaConfig, OptimizerConfig, direction, schedule
+        from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw, learning_rate_schedule
         from archijax.training.state import TrainState
         from archijax.training.step import make_train_step
 
         own = OptimizerConfig()
-        step = make_train_step(module, direction(own), schedule(own, 1), EmaConfig())
+        step = make_train_step(module, adamw(own), learning_rate_schedule(own, 1), EmaConfig())
         jitted = jax.jit(step, donate_argnums=0)
         arguments = {"audio": given["x"], **_embedding(given)}, jax.random.key(1)
 
         def begin(variables: dict) -> TrainState:
-            return TrainState.create({"frozen": {}, "state": {}, **variables}, direction(own))
+            return TrainState.create({"frozen": {}, "state": {}, **variables}, adamw(own))
 
         def run() -> jax.Array:
             held[0], metrics = compiled(held[0], *arguments)
