@@ -4,13 +4,16 @@ Arrays are channels last: sound is float32 [batch, time, channels] in [-1, 1].
 """
 
 from archijax.configs import (
+    AdversaryConfig,
     AutoEncoderConfig,
     BitcodesConfig,
     CoderConfig,
     DiffusionAEConfig,
     DiffusionConfig,
     EncoderConfig,
+    FiniteScalarConfig,
     FrameCoderConfig,
+    GaussianConfig,
     LatentConfig,
     LearnedTransformConfig,
     MagnitudeAutoEncoderConfig,
@@ -73,6 +76,7 @@ from archijax.sampling import (
 __all__ = [
     "DDIM",
     "DDPM",
+    "AdversaryConfig",
     "AppendChannels",
     "Attention",
     "AutoEncoder",
@@ -97,7 +101,9 @@ __all__ = [
     "EmbeddingFeatures",
     "EncoderConfig",
     "FeedForward",
+    "FiniteScalarConfig",
     "FrameCoderConfig",
+    "GaussianConfig",
     "GaussianProcess",
     "Guidance",
     "Heun",

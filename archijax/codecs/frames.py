@@ -120,12 +120,17 @@ class FrameDecoder(nn.Module):
         return self.stft.decode(to_spectra(y[:, :, 0], y[:, :, 1], y[:, :, 2]), y.shape[1] * self.stft.hop_length)
 
 
+def compressed(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Real and imaginary part of z with a compressed magnitude, |z|^0.3 and the same phase; smooth at zero."""
+    gain = (jnp.square(z.real) + jnp.square(z.imag) + SMALL**2) ** ((COMPRESSION - 1) / 2)
+    return z.real * gain, z.imag * gain
+
+
 def spectral_features(z: jax.Array) -> jax.Array:
     """Spectra [b, n, f, c] as real features [b, n, 3 * f * c]: compressed in magnitude, and its logarithm."""
     power = jnp.square(z.real) + jnp.square(z.imag) + SMALL**2
-    gain = power ** ((COMPRESSION - 1) / 2)
-    # A tenth of the logarithm: as large as the others.
-    features = jnp.stack([z.real * gain, z.imag * gain, 0.05 * jnp.log(power)], axis=2)
+    # A tenth of the logarithm of the magnitude: as large as the others.
+    features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
     return features.reshape(*z.shape[:2], -1)
 
 

@@ -3,12 +3,14 @@
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.bottlenecks import (
     BitcodesConfig,
+    FiniteScalarConfig,
+    GaussianConfig,
     NoiseConfig,
     QuantizerConfig,
     TanhConfig,
     VariationalConfig,
 )
-from archijax.configs.coders import CoderConfig, FrameCoderConfig
+from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
 from archijax.configs.diffusion import (
     DiffusionAEConfig,
     DiffusionConfig,
@@ -29,13 +31,16 @@ from archijax.configs.nets import (
 
 __all__ = [
     "KINDS",
+    "AdversaryConfig",
     "AutoEncoderConfig",
     "BitcodesConfig",
     "CoderConfig",
     "DiffusionAEConfig",
     "DiffusionConfig",
     "EncoderConfig",
+    "FiniteScalarConfig",
     "FrameCoderConfig",
+    "GaussianConfig",
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
@@ -10,12 +10,10 @@ import jax.numpy as jnp
 
 from archijax.audio.stft import STFT
 from archijax.codecs.autoencoders import MAE1d
-from archijax.codecs.discriminator import Discriminator1d
-from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.losses import WINDOWS
 from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
-from archijax.configs.coders import CoderConfig, FrameCoderConfig
+from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
 from archijax.configs.example import example_batch
 from archijax.configs.nets import positive
 from archijax.errors import InputError
@@ -79,10 +77,16 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """Weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
     """Windows of these three in samples, multiples of 4."""
-    discriminator: CoderConfig | None = None
+    discriminator: CoderConfig | AdversaryConfig | None = None
     """A discriminator trained along, or None."""
     adversarial: float = 1.0
-    """Weight of the loss that it gives."""
+    """Weight of the scores that it gives."""
+    feature_matching: float = 1.0
+    """Weight of the difference of its features."""
+    adversary_start: int = 0
+    """Steps before it learns and counts."""
+    balanced: bool = False
+    """Bring the gradient of each error to the norm that its weight says, whatever the scale of the error."""
 
     def build(self) -> AutoEncoder:
         """The model.
@@ -90,15 +94,17 @@ class AutoEncoderConfig(_AutoEncoderConfig):
         Raises:
             InputError: settings that do not fit each other.
         """
+        net = self.coder.build(latent_channels=self.latent_channels, **self._settings())
         judge = self.discriminator
-        weights = {name: getattr(self, name) for name in ("waveform", "stft", "phase", "mel", "windows", "adversarial")}
-        model = AutoEncoder(
-            self.coder.build(latent_channels=self.latent_channels, **self._settings()),
-            sample_rate=self.sample_rate,
-            discriminator=None if judge is None else Discriminator1d(Encoder1d(**judge.settings())),
-            **weights,
-        )
-        return self._checked(model)
+        discriminator = None if judge is None else judge.discriminator()
+        return self._checked(AutoEncoder(net, self.sample_rate, discriminator=discriminator, **self._shared()))
+
+    def _shared(self) -> dict[str, Any]:
+        names = {f.name for f in fields(AutoEncoder)} & {f.name for f in fields(self)} - {
+            "sample_rate",
+            "discriminator",
+        }
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

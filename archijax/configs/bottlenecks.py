@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
     Bottleneck,
+    FiniteScalarQuantizer,
+    GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
@@ -41,8 +43,33 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True)
+class GaussianConfig:
+    """A Gaussian per latent, as in a variational autoencoder."""
+
+    divergence_weight: float = 1e-4
+    """Weight of its divergence from a standard Gaussian, in nats per latent."""
+
+    def build(self, channels: int) -> GaussianBottleneck:
+        """The bottleneck of a latent of so many channels."""
+        return GaussianBottleneck(self.divergence_weight)
+
+
+@dataclass(frozen=True)
+class FiniteScalarConfig:
+    """Channels rounded to a few values each."""
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Values of the channels of a group; the latent has as many groups as fit."""
+
+    def build(self, channels: int) -> FiniteScalarQuantizer:
+        """The bottleneck of a latent of so many channels."""
+        require(channels % len(self.levels) == 0, "latent_channels", channels, f"a multiple of {len(self.levels)}")
+        return FiniteScalarQuantizer(self.levels)
+
+
+@dataclass(frozen=True)
 class VariationalConfig:
-    """A Gaussian per latent, mean in (-1, 1) and log-variance in (0, 2)."""
+    """A Gaussian per latent, mean in (-1, 1) and log-variance in (0, 2), as in audio-encoders-pytorch."""
 
     kl_weight: float = 1e-4
     """Weight of its divergence from a standard Gaussian."""
@@ -77,6 +104,8 @@ class QuantizerConfig:
     """Codebooks, each for what those before it leave."""
     commitment_weight: float = 0.25
     """Weight of the distance between latents and their codes."""
+    dropout: float = 0.0
+    """Share of a training batch's items that are decoded from a drawn number of levels, for several bit rates."""
 
     def __post_init__(self):
         for name in ("num_codes", "num_levels"):
@@ -84,10 +113,24 @@ class QuantizerConfig:
 
     def build(self, channels: int) -> VectorQuantizer:
         """The bottleneck of a latent of so many channels."""
-        return VectorQuantizer(channels, self.num_codes, self.num_levels, commitment_weight=self.commitment_weight)
+        return VectorQuantizer(
+            channels,
+            self.num_codes,
+            self.num_levels,
+            commitment_weight=self.commitment_weight,
+            dropout=self.dropout,
+        )
 
 
-BottleneckConfig = TanhConfig | NoiseConfig | VariationalConfig | BitcodesConfig | QuantizerConfig
+BottleneckConfig = (
+    TanhConfig
+    | NoiseConfig
+    | GaussianConfig
+    | VariationalConfig
+    | BitcodesConfig
+    | QuantizerConfig
+    | FiniteScalarConfig
+)
 
 
 def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None) -> tuple[Bottleneck, ...]:
@@ -98,6 +141,6 @@ def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None)
     """
     if channels is not None:
         require(channels >= 1, "latent_channels", channels, "1 or more")
-    elif any(isinstance(config, BitcodesConfig | QuantizerConfig) for config in configs):
-        raise InputError("latent_channels is None: bitcodes and quantizers need a number")
+    elif any(isinstance(config, BitcodesConfig | QuantizerConfig | FiniteScalarConfig) for config in configs):
+        raise InputError("latent_channels is None: bits and quantizers need a number")
     return tuple(config.build(channels) for config in configs)

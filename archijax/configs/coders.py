@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from archijax.audio.stft import STFT
+from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d
+from archijax.codecs.discriminator import Discriminator1d
+from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.frames import FrameAutoEncoder
 from archijax.configs.nets import positive
 
@@ -40,6 +43,10 @@ class CoderConfig:
         """The autoencoder of sound; settings are in_channels, bottleneck and dtype."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 
+    def discriminator(self) -> Discriminator1d:
+        """The discriminator whose encoder this is."""
+        return Discriminator1d(Encoder1d(**self.settings()))
+
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
@@ -71,3 +78,22 @@ class FrameCoderConfig:
             self.decoder_blocks,
             **settings,
         )
+
+
+@dataclass(frozen=True)
+class AdversaryConfig:
+    """Discriminators that hear at several periods and resolutions."""
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    """One discriminator each, in samples."""
+    windows: tuple[int, ...] = (2048, 1024, 512)
+    """One discriminator each, in samples; multiples of 64."""
+    channels: int = 32
+    """Channels of their first layers."""
+
+    def __post_init__(self):
+        positive(self, "discriminator", "channels")
+
+    def discriminator(self) -> Adversary:
+        """The discriminator."""
+        return Adversary(self.periods, self.windows, self.channels)

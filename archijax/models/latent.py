@@ -61,10 +61,15 @@ class LatentDiffusion:
         return self.model.loss(variables, keys, self._given(batch, self.latents(variables, batch)))
 
     def latents(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> jax.Array:
-        """The latents [b, frames, channels] of a batch: its own, or those of its sound."""
-        if "latent" in batch:
-            return batch["latent"]
-        latent, _ = self.autoencoder.encode(variables["frozen"]["autoencoder"], batch["audio"])
+        """The latents [b, frames, channels] of a batch, its own or those of its sound, as they are diffused.
+
+        Where the autoencoder knows mean and deviation of its channels, they are scaled to 0 and 1.
+        """
+        own = variables["frozen"]["autoencoder"]
+        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, batch["audio"])[0]
+        if isinstance(self.autoencoder, AutoEncoder):
+            mean, deviation = self.autoencoder.latent_scale(own)
+            latent = (latent - mean) / deviation
         return jax.lax.stop_gradient(latent)
 
     def sample(
@@ -104,14 +109,15 @@ class LatentDiffusion:
         channels: int,
         **settings: Any,
     ) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, latent_channels].
+        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, latent_channels] as diffused.
 
         Args:
             keys, num_steps, settings: of :meth:`DiffusionAE.decode`; a plain autoencoder has no use for them.
         """
         own = variables["frozen"]["autoencoder"]
         if isinstance(self.autoencoder, AutoEncoder):
-            return self.autoencoder.decode(own, latent)
+            mean, deviation = self.autoencoder.latent_scale(own)
+            return self.autoencoder.decode(own, latent * deviation + mean)
         return self.autoencoder.decode(own, keys, latent, num_steps=num_steps, channels=channels, **settings)
 
     def _given(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
