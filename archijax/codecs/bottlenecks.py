@@ -200,7 +200,7 @@ class FiniteScalarQuantizer(Bottleneck):
         """The latent [b, n, channels] of codes [b, n, channels / len(levels)]: exactly the one that had them."""
         digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
         width = np.asarray(self.levels, np.int32) // 2
-        return ((digits - width) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
+        return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
 
     def _to_codes(self, digits: jax.Array) -> jax.Array:
         groups = digits.reshape(*digits.shape[:-1], -1, len(self.levels))

@@ -75,6 +75,24 @@ def multi_resolution_stft_loss(prediction: jax.Array, target: jax.Array, windows
     return sum(at(n_fft) for n_fft in windows) / len(windows)
 
 
+def relative_waveform_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean absolute difference of samples, as a share of the target's RMS over time.
+
+    It hears the phases of the loudest partials before anything else. Each item and channel counts alike, however loud;
+    a target below -40 dB counts as one of -40 dB.
+
+    Args:
+        prediction, target: [b, time, c].
+
+    Returns:
+        A scalar; about 0.8 for silence in place of noise.
+    """
+    _check_pair(prediction, target)
+    prediction, target = full(prediction), full(target)
+    rms = jnp.sqrt(jnp.mean(jnp.square(target), axis=1) + 1e-12)
+    return jnp.mean(jnp.mean(jnp.abs(prediction - target), axis=1) / jnp.maximum(rms, QUIET))
+
+
 def phase_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] = WINDOWS) -> jax.Array:
     """Mean absolute difference of complex spectra of compressed magnitude, averaged over several STFTs.
 

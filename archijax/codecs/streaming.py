@@ -55,7 +55,7 @@ def decode_by_blocks(codec: Any, variables: dict[str, Any], latent: np.ndarray, 
 
 
 def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
-    """(start, end, first, last): of the frames from start to end those from first to last, counted from start, count."""
+    """(start, end, first, last): of frames start to end those from first to last, from start on, count."""
     require(block >= 1, "block", block, "1 or more")
     size, done = block + 2 * overlap, 0
     if frames <= size:

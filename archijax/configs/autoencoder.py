@@ -69,6 +69,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """The net: one of samples, or one of an STFT's frames."""
     waveform: float = 1.0
     """Weight of the mean absolute difference of samples."""
+    relative_waveform: float = 0.0
+    """Weight of that difference as a share of the sound's root mean square, which teaches phase first."""
     stft: float = 0.0
     """Weight of the multi-resolution STFT loss."""
     phase: float = 0.0

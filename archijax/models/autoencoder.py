@@ -22,7 +22,14 @@ from archijax.codecs.balance import balanced_sum
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import log_magnitude
 from archijax.codecs.frames import FrameAutoEncoder
-from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss, phase_loss
+from archijax.codecs.losses import (
+    FLOOR,
+    WINDOWS,
+    log_mel_loss,
+    multi_resolution_stft_loss,
+    phase_loss,
+    relative_waveform_loss,
+)
 from archijax.errors import InputError
 from archijax.models.diffusion import per_item
 from archijax.models.moments import mean_and_deviation, moved_moments, no_moments
@@ -117,6 +124,7 @@ class AutoEncoder(_Coder):
         net: the net.
         sample_rate: in Hz.
         waveform: weight of the mean absolute difference of samples.
+        relative_waveform: weight of that difference as a share of the sound's RMS.
         stft: weight of the multi-resolution STFT loss.
         phase: weight of the difference of complex spectra.
         mel: weight of the log-mel loss.
@@ -131,6 +139,7 @@ class AutoEncoder(_Coder):
 
     sample_rate: int
     waveform: float = 1.0
+    relative_waveform: float = 0.0
     stft: float = 0.0
     phase: float = 0.0
     mel: float = 0.0
@@ -232,6 +241,8 @@ class AutoEncoder(_Coder):
     def _errors(self, variables: dict, audio: jax.Array) -> dict[str, Callable[[jax.Array], jax.Array]]:
         """What is minimised beside the bottleneck's loss: functions of the decoded sound, by their weights' names."""
         errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
+        if self.relative_waveform:
+            errors["relative_waveform"] = lambda fake: relative_waveform_loss(fake, audio)
         if self.stft:
             errors["stft"] = lambda fake: multi_resolution_stft_loss(fake, audio, self.windows)
         if self.phase:
