@@ -38,7 +38,9 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
     for index in range(2):
         soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
     coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
-    config = aj.AutoEncoderConfig(coder=coder, sample_rate=RATE, channels=1, length=LENGTH)
+    config = aj.AutoEncoderConfig(
+        coder=coder, bottleneck=(aj.QuantizerConfig(300),), sample_rate=RATE, channels=1, length=LENGTH
+    )
     rows, promises = wave(Case(Loaded(config, Keeper(), 0.01, None), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
