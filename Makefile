@@ -1,12 +1,13 @@
 PYTHON ?= python3
-BIN = .venv/bin
+VENV = .venv
+BIN = $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint bench evidence lower torture clean
+.PHONY: setup demo test quick test-slow lint bench evidence lower torture clean
 
-setup: .venv/ready
+setup: $(VENV)/ready
 
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
@@ -15,6 +16,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+# What depends on the versions of Python and JAX.
+quick: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" tests/test_golden.py tests/test_invariants.py \
+		tests/test_compiler.py tests/test_parts.py tests/test_train_step.py tests/test_mesh.py tests/test_checkpoints.py
 
 test-slow: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
@@ -46,5 +52,5 @@ torture: setup
 	$(BIN)/python -m benchmarks.torture
 
 clean:
-	rm -rf .venv $(PEERS) runs build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest $(PEERS) runs build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,33 +1,13 @@
-"""Audio generation with diffusion models in JAX and Flax: U-Nets, diffusion, sampling, audio transforms.
+"""Audio generation with diffusion models in JAX and Flax: nets, diffusion, sampling, codecs, training, a pipeline.
 
-Arrays are channels last: sound is float32 [batch, time, channels] in [-1, 1].
+Arrays are channels last: sound is float32 [batch, time, channels] in [-1, 1]. What people type first stands here; the
+rest is in the namespaces `nn`, `diffusion`, `sampling`, `audio`, `codecs`, `models`, `training` and `configs`.
 """
 
-from archijax.configs import (
-    AdversaryConfig,
-    AutoEncoderConfig,
-    BitcodesConfig,
-    CoderConfig,
-    DiffusionAEConfig,
-    DiffusionConfig,
-    EncoderConfig,
-    FiniteScalarConfig,
-    FrameCoderConfig,
-    GaussianConfig,
-    LatentConfig,
-    LearnedTransformConfig,
-    MagnitudeAutoEncoderConfig,
-    NoiseConfig,
-    PatchingConfig,
-    QuantizerConfig,
-    STFTConfig,
-    TanhConfig,
-    TextConfig,
-    UNetConfig,
-    UpsamplerConfig,
-    VariationalConfig,
-    VocoderConfig,
-)
+import importlib
+from typing import Any
+
+from archijax import audio, codecs, configs, diffusion, models, nn, sampling
 from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import (
@@ -40,112 +20,55 @@ from archijax.models import (
     LatentDiffusion,
     MagnitudeAutoEncoder,
 )
-from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
-from archijax.nn.conditioning import (
-    AppendChannels,
-    ClassEmbedder,
-    ClassifierFreeGuidance,
-    EmbeddingFeatures,
-    NumberEmbedder,
-    TimeConditioning,
-)
-from archijax.nn.initialize import initialize
-from archijax.nn.items import (
-    ConvNeXtV2,
-    InjectChannels,
-    Modulation,
-    Resnet,
-    SkipAdd,
-    SkipConcat,
-    SkipModulate,
-)
-from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
-from archijax.nn.t5 import T5Config, T5Encoder
-from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
-from archijax.nn.unet import Block, Context, UNet
-from archijax.nn.unet_v0 import UNetV0
-from archijax.sampling import (
-    DDIM,
-    DDPM,
-    DPMSolverPP,
-    Guidance,
-    Heun,
-    Inpaint,
-)
+from archijax.nn import Block, LearnedTransform, Patching, STFTTransform, UNet, UNetV0
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.sampling import DDIM, DDPM, DPMSolverPP, Guidance, Heun, Inpaint
 
 __all__ = [
     "DDIM",
     "DDPM",
-    "AdversaryConfig",
-    "AppendChannels",
-    "Attention",
     "AutoEncoder",
-    "AutoEncoderConfig",
-    "BitcodesConfig",
     "Block",
-    "ClassEmbedder",
-    "ClassifierFreeGuidance",
-    "CoderConfig",
-    "Context",
-    "ConvNeXtV2",
-    "CrossAttention",
     "DPMSolverPP",
     "DiffusionAE",
-    "DiffusionAEConfig",
     "DiffusionAR",
-    "DiffusionConfig",
     "DiffusionModel",
     "DiffusionUpsampler",
     "DiffusionVocoder",
-    "Downsample",
-    "EmbeddingFeatures",
-    "EncoderConfig",
-    "FeedForward",
-    "FiniteScalarConfig",
-    "FrameCoderConfig",
-    "GaussianConfig",
     "GaussianProcess",
     "Guidance",
     "Heun",
-    "InjectChannels",
     "Inpaint",
     "InputError",
-    "LatentConfig",
     "LatentDiffusion",
     "LearnedTransform",
-    "LearnedTransformConfig",
-    "LinearAttention",
-    "LinearCrossAttention",
     "MagnitudeAutoEncoder",
-    "MagnitudeAutoEncoderConfig",
-    "Modulation",
-    "NoiseConfig",
-    "NumberEmbedder",
     "Patching",
-    "PatchingConfig",
-    "QuantizerConfig",
-    "Resnet",
-    "STFTConfig",
+    "Pipeline",
     "STFTTransform",
-    "SkipAdd",
-    "SkipConcat",
-    "SkipModulate",
-    "T5Config",
-    "T5Encoder",
-    "TanhConfig",
-    "TextConfig",
-    "TimeConditioning",
+    "SampleSettings",
     "UNet",
-    "UNetConfig",
     "UNetV0",
-    "UpsampleNearest",
-    "UpsampleTranspose",
-    "UpsamplerConfig",
-    "VariationalConfig",
-    "VocoderConfig",
+    "audio",
+    "codecs",
+    "configs",
     "ddpm",
+    "diffusion",
     "edm",
-    "initialize",
+    "from_pretrained",
+    "models",
+    "nn",
     "rectified_flow",
+    "sampling",
+    "save_pretrained",
+    "training",
     "v_diffusion",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Training imports Orbax, which takes seconds.
+    if name == "training":
+        return importlib.import_module("archijax.training")
+    raise AttributeError(f"module 'archijax' has no attribute {name!r}")

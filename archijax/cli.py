@@ -2,9 +2,11 @@
 
 import contextlib
 import difflib
+import functools
 import importlib.util
 import io
 import itertools
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -21,12 +23,13 @@ Command = TypeVar("Command")
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
-    """Calls a program and returns its exit status; one that is wrong input's or the disk's fault is 2, Ctrl-C's 130.
+    """Calls a program and returns its exit status: 2 where the input or the disk is at fault, 130 after Ctrl-C.
 
     Args:
         program: takes nothing, returns the exit status.
         interrupted: said on Ctrl-C.
     """
+    _quieten()
     try:
         return program()
     except InputError as error:
@@ -51,7 +54,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         command: the dataclass; the texts under its fields are their help.
         arguments: without the name of the program.
         prog: the name of the program, for its help.
-        default: values of what is not given; `tyro.MISSING` where it must be. Without it the dataclass's own.
+        default: values of missing options, `tyro.MISSING` where one is required; without it the dataclass's own.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -78,8 +81,8 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
     if unknown:
         name = unknown[0].split("=")[0]
         if not name.startswith("--"):
-            dash = "; a value that starts with a dash is given as --name=value" if name.startswith("-") else ""
-            raise InputError(f'Unexpected argument "{unknown[0]}": settings are given as --name value{dash}.')
+            dash = "; a value that starts with a dash is written --name=value" if name.startswith("-") else ""
+            raise InputError(f'Unexpected argument "{unknown[0]}": settings are written --name value{dash}.')
         listing = io.StringIO()
         with contextlib.redirect_stdout(listing), contextlib.suppress(SystemExit):
             parsed(["--help"])
@@ -125,6 +128,16 @@ def bar(total: int, what: str, unit: str) -> tqdm:
     """A progress bar on stderr; in a log file a line now and then, not a moving bar."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=what, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+@functools.cache  # once in a process
+def _quieten() -> None:
+    """Keeps what Orbax says beside the errors that it raises from the user of a program."""
+    # It reports ordinary work as warnings, and every error with a page of traceback.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # After one array fails, the reads or writes still under way report to an event loop that is gone.
+    former = sys.unraisablehook
+    sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else former(event)
 
 
 def _sentence(box: str, prog: str) -> str:

@@ -6,9 +6,10 @@ A class of a user's own needs no base class: whatever has these methods trains, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import jax
+import numpy as np
 
 Variables = dict[str, Any]
 """Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
@@ -75,34 +76,109 @@ class Generator(Model, Protocol):
 
 
 @runtime_checkable
-class Codec(Model, Protocol):
-    """A model that makes few numbers of sound, and sound of these again.
+class DenoisingGenerator(Generator, Protocol):
+    """A generator whose steps are taken from outside: several at a time, from other starts, around kept parts.
 
-    Attributes:
-        sample_rate: of the sound, in Hz.
-        downsample_factor: samples of sound in a frame.
-        latent_channels: numbers in a frame; None where it depends on the sound's channels.
+    :class:`archijax.DiffusionModel` says what the methods take.
     """
 
-    sample_rate: int
+    process: Any
+    cond_drop_prob: float
+    length_multiple: int
+
+    def start(self, keys: jax.Array, shape: tuple[int, int, int], t: Any = None, **settings: Any) -> jax.Array:
+        """The noisy sound that sampling starts from."""
+
+    def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
+        """The arrays of a batch that the net takes, its tokens turned into an embedding."""
+
+    def denoiser(self, variables: Variables, **settings: Any) -> Any:
+        """The net with its conditioning and guidance, a function (x, t) -> prediction."""
+
+    def inpainting(self, source: jax.Array, mask: jax.Array, sampler: Any, num_resamples: int) -> Any:
+        """A sampler that keeps what the mask says of a source."""
+
+
+@runtime_checkable
+class Codec(Model, Protocol):
+    """A model that encodes sound as frames and decodes these again.
+
+    Of which sample rate the sound is says the configuration: the model computes the same at any.
+
+    Attributes:
+        frames: what a frame is: a "latent" vector [latent_channels], a "mel" spectrum [mels, c] of each channel of the
+            sound, of which there may be any number, or a sample [c] of the "sound" at a lower rate.
+        downsample_factor: samples of sound in a frame.
+        latent_channels: numbers of a latent; None for other frames.
+    """
+
+    frames: Literal["latent", "mel", "sound"]
     downsample_factor: int
     latent_channels: int | None
 
     def encode(
         self, variables: Variables, audio: jax.Array, keys: jax.Array | None = None
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        """(frames [b, time / downsample_factor, ...] of sounds [b, time, c], what is known of them beside).
+        """(frames [b, time / downsample_factor, ...] of sounds [b, time, c], what the bottleneck reports).
 
         Args:
-            keys: one per item [b], for an encoding that draws; without them it gives its mean.
+            keys: one per item [b], for an encoding that draws; without them it is the mean.
         """
 
-    def decode(self, variables: Variables, frames: jax.Array) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, c] of frames."""
+    def decode(self, variables: Variables, frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        """Sounds [b, frames * downsample_factor, c] of frames.
+
+        Args:
+            noise: standard normal [b, frames * downsample_factor, c], for a decoder that starts from noise; None is
+                always the same noise.
+        """
+
+
+@runtime_checkable
+class ScaledCodec(Codec, Protocol):
+    """A codec that knows how large the numbers of its frames are, so that diffusion of them can scale them."""
+
+    def latent_scale(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
+        """Mean and deviation [latent_channels] of frames."""
+
+
+@runtime_checkable
+class DiffusionDecoder(Codec, Protocol):
+    """A codec that decodes by diffusion: its sound is ``finish(x, frames)`` of what `model` makes of the noise.
+
+    Attributes:
+        model: the diffusion model.
+    """
+
+    model: Any
+
+    def prepare(
+        self, variables: Variables, frames: jax.Array, noise: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """(noise, conditioning) of `model` for frames, noise as for :meth:`decode` and a batch, such as its tokens."""
+
+    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
+        """Sounds [b, time, c] of what `model` makes, which is shaped as the noise that :meth:`prepare` returns."""
+
+
+class ItemSource(Protocol):
+    """What reads the items of a training: crops of files, which `train.dataset.batches` puts together."""
+
+    def item(self, file: Any, crop: int, crops: int, rng: np.random.Generator) -> Mapping[str, np.ndarray | str]:
+        """A crop of a file: arrays by their names in a batch, and without "embedding" also a "prompt", a text.
+
+        Called from several threads. Raises InputError where it cannot be read; another crop then takes its place.
+
+        Args:
+            file: of the manifest.
+            crop: the number of the crop in the file, from 0.
+            crops: how many there are in it.
+            rng: draws what is random in the item.
+        """
 
 
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a model.
+    """A frozen dataclass that builds a model; `archijax.configs.base.ModelConfig` has the defaults.
 
     Attributes:
         sample_rate: of its sounds, in Hz.
@@ -120,3 +196,6 @@ class ModelConfig(Protocol):
 
     def build(self) -> Model:
         """The model. Raises InputError: settings that do not fit each other."""
+
+    def load_frozen(self) -> Variables:
+        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError: one is missing."""

@@ -20,7 +20,7 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer that knows words of a model's own, :attr:`archijax.TextConfig.placeholder_tokens`: word i has the id -1 - i.
+    """A tokenizer that knows a model's placeholder tokens: number i has the id -1 - i.
 
     Ids below zero are none of any vocabulary, so that one need not know how large that of a pretrained encoder is.
     """

@@ -14,38 +14,45 @@ from typing import Any
 
 import jax
 import jax.export
-import numpy as np
 
+from archijax.contract import Codec
+from archijax.models import reconstruct
 from archijax.nn.attention import portable
 from train.__main__ import load_config
 from train.config import TrainConfig
-from train.plan import batch_shapes, state_shapes, training_step, unread
-from train.samples import Samples
+from train.plan import batch_shapes, state_shapes
+from train.setup import training_step
 
 PLATFORMS = ("tpu", "cuda")
-NAMED = ("long", "crisp", "upsampler", "vocoder", "autoencoder", "unconditional")
+NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
     """What lowers the training step and the sampler of a configuration, by name."""
-    model = unread(config.model.build())
+    model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
-    text = getattr(config.model, "text", None)
-
-    def tokenize(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        shape = (len(prompts), text.max_length)
-        return np.zeros(shape, np.int32), np.ones(shape, bool)
-
-    samples = Samples(model, config, None if text is None else tokenize, Path())
-    if samples.reconstructs:
-        count = len(samples.prompts)
-        samples.given = {"audio": jax.ShapeDtypeStruct((count, *batch["audio"].shape[1:]), batch["audio"].dtype)}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    keys = jax.eval_shape(lambda: samples.keys)
     return {
         "training step": lambda: _export(jax.jit(training_step(config, model)), state, batch, key),
-        "sampler": lambda: _export(samples.sample, state.variables(state.ema), keys, samples.given),
+        "sampler": lambda: _export(_sampler(config, model), state.variables(state.ema), key, batch),
     }
+
+
+def _sampler(config: TrainConfig, model: Any) -> Callable:
+    """What the samples of a training are made by, all steps in one function."""
+
+    @jax.jit
+    def sample(variables: dict, key: jax.Array, batch: dict) -> jax.Array:
+        if isinstance(model, Codec):
+            return reconstruct(model, variables, batch["audio"][:1])
+        conditioning = {name: batch[name] for name in ("tokens", "token_mask") if name in batch}
+        shape = batch["audio"].shape
+        return model.sample(
+            variables, key, shape=shape, num_steps=config.sample_steps, guidance=config.sample_guidance_scale,
+            **conditioning,
+        )  # fmt: skip
+
+    return sample
 
 
 def _export(function: Any, *shapes: Any) -> jax.export.Exported:

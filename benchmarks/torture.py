@@ -28,16 +28,19 @@ import archijax as aj
 from train.config import DataConfig, EmaConfig, OptimizerConfig, TrainConfig
 
 config = TrainConfig(
-    model=aj.AutoEncoderConfig(
-        coder=aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4),
-        bottleneck=(aj.QuantizerConfig(num_codes=8),),
+    model=aj.configs.AutoEncoderConfig(
+        coder=aj.configs.CoderConfig(
+            channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
+        ),
+        bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
         latent_channels=3,
         sample_rate=8000, channels=1, length=64,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=2),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5),
     ema=EmaConfig(start=3, every=2),
-    batch_size=8, grad_accumulation_steps=2, log_every=3, checkpoint_every=20, keep_best=1, validation=0.3, validate_every=15,
+    batch_size=8, grad_accumulation_steps=2, log_every=3, checkpoint_every=20, keep_best=1, validation=0.3,
+    validate_every=15,
     sample_prompts=(),
 )
 """

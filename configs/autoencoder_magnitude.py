@@ -25,8 +25,8 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.MagnitudeAutoEncoderConfig(
-        coder=aj.CoderConfig(
+    model=aj.configs.MagnitudeAutoEncoderConfig(
+        coder=aj.configs.CoderConfig(
             channels=256, multipliers=(4, 2), factors=(1,), num_blocks=(2,), patch_size=4, resnet_groups=8
         ),
         bottleneck=(),

@@ -13,7 +13,7 @@ nothing beside them took 4.7 a second, which makes 8 minutes. On the 36 tracks h
     resampled to 1000 Hz    0.8 dB
 
 Resampling by sinc keeps as many numbers per second as the latent, 16 channels at 62.5 Hz. Only samples are compared
-here (`waveform`); `aj.AutoEncoderConfig` has spectral losses and a `discriminator` too.
+here (`waveform`); `aj.configs.AutoEncoderConfig` has spectral losses and a `discriminator` too.
 """
 
 import archijax as aj
@@ -21,8 +21,8 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.AutoEncoderConfig(
-        coder=aj.CoderConfig(
+    model=aj.configs.AutoEncoderConfig(
+        coder=aj.configs.CoderConfig(
             channels=32, multipliers=(1, 8, 8), factors=(2, 1), num_blocks=(1, 2), patch_size=32, resnet_groups=8
         ),
         latent_channels=16,

@@ -11,8 +11,8 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.AutoEncoderConfig(
-        coder=aj.FrameCoderConfig(
+    model=aj.configs.AutoEncoderConfig(
+        coder=aj.configs.FrameCoderConfig(
             n_fft=2560,
             hop_length=640,
             widths=(512, 768),
@@ -20,7 +20,7 @@ config = TrainConfig(
             encoder_blocks=(3, 4),
             decoder_blocks=(4, 5),
         ),
-        bottleneck=(aj.TanhConfig(guard=1.0), aj.NoiseConfig(0.05)),
+        bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
         latent_channels=64,
         length=64_000,
         waveform=0.0,
@@ -28,7 +28,7 @@ config = TrainConfig(
         stft=0.3,
         phase=10.0,
         mel=0.3,
-        discriminator=aj.AdversaryConfig(),
+        discriminator=aj.configs.AdversaryConfig(),
         adversarial=0.1,
         feature_matching=0.2,
         adversary_start=20_000,
@@ -44,8 +44,8 @@ config = TrainConfig(
 )
 
 small = TrainConfig(
-    model=aj.AutoEncoderConfig(
-        coder=aj.FrameCoderConfig(
+    model=aj.configs.AutoEncoderConfig(
+        coder=aj.configs.FrameCoderConfig(
             n_fft=1024,
             hop_length=256,
             widths=(320,),
@@ -53,7 +53,7 @@ small = TrainConfig(
             decoder_blocks=(6,),
         ),
         # Noise, so that latents that are nearly right sound nearly right.
-        bottleneck=(aj.TanhConfig(guard=1.0), aj.NoiseConfig(0.05)),
+        bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
         latent_channels=32,
         sample_rate=16_000,
         channels=1,
@@ -81,5 +81,5 @@ small = TrainConfig(
 tokens = dataclasses.replace(
     small,
     # 8 codes of 12 bits, 62.5 times a second: 6000 bits.
-    model=dataclasses.replace(small.model, bottleneck=(aj.FiniteScalarConfig((8, 8, 8, 8)),)),
+    model=dataclasses.replace(small.model, bottleneck=(aj.configs.FiniteScalarConfig((8, 8, 8, 8)),)),
 )

@@ -21,8 +21,8 @@ from train.config import TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.DiffusionConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.DiffusionConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 256, 512, 512, 1024, 1024),
             factors=(1, 2, 2, 2, 2, 2),
             items=(2, 2, 2, 2, 4, 4),
@@ -30,8 +30,8 @@ config = TrainConfig(
             cross_attentions=(1, 1, 1, 1, 1, 1),
             attention_heads=12,
         ),
-        transform=aj.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
-        text=aj.TextConfig(tokenizer="t5-base"),
+        transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
+        text=aj.configs.TextConfig(tokenizer="t5-base"),
         length=2**21,
         dtype="bfloat16",
         remat=True,

@@ -3,11 +3,11 @@
     python -m train configs/long.py --autoencoder AUTOENCODER --data DIR --out runs/long
     python -m train.encode configs/long.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/long.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/long
-    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --length-seconds 180 --out music
+    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --seconds 180 --out music
     python -m benchmarks.evidence long:small
 
-`config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/autoencoder.py, crops of 2^21 stereo
-that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained here. `small` has 2.8M
+`config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops of 2^21 stereo
+samples that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained here. `small` has 2.8M
 parameters and the latents of configs/autoencoder_wave.py, two seconds of them; 4000 steps took 25 minutes beside other
 work and 27 minutes of CPU time, which makes about 14 on two cores alone. The last command trains both on the demo's
 music and lets the demo's classifier hear what its sounds are, 4 for each of 6 instruments:
@@ -21,13 +21,13 @@ Three minutes of 48 kHz stereo by nets of these sizes took 1.0 GB of memory.
 """
 
 import archijax as aj
-from configs import autoencoder, autoencoder_wave
+from configs import autoencoder_wave, diffusion_autoencoder
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.LatentConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.LatentConfig(
+        unet=aj.configs.UNetConfig(
             channels=(128, 256, 512, 512, 1024, 1024),
             factors=(1, 2, 2, 2, 2, 2),
             items=(2, 2, 2, 4, 8, 8),
@@ -35,17 +35,17 @@ config = TrainConfig(
             cross_attentions=(1, 1, 1, 1, 1, 1),
             attention_heads=12,
         ),
-        text=aj.TextConfig(tokenizer="t5-base"),
+        text=aj.configs.TextConfig(tokenizer="t5-base"),
         length=2**21,
         dtype="bfloat16",
-        autoencoder=autoencoder.config.model,
+        autoencoder=diffusion_autoencoder.config.model,
     ),
     data=DataConfig(length=2**21, crop="fixed"),
 )
 
 small = TrainConfig(
-    model=aj.LatentConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.LatentConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 256),
             factors=(1, 2),
             items=(1, 1),
@@ -55,7 +55,7 @@ small = TrainConfig(
             attention_features=32,
             modulation_features=128,
         ),
-        text=aj.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
+        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
         sample_rate=4_000,
         channels=1,
         length=2**13,

@@ -13,8 +13,8 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.DiffusionConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.DiffusionConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 256),
             factors=(1, 2),
             items=(1, 1),
@@ -28,8 +28,8 @@ config = TrainConfig(
         channels=1,
         length=2048,
         # Windows of 64 ms: the partials of a note are different filters.
-        transform=aj.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
-        text=aj.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
+        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48, pooled=True),
         schedule_shift=0.2,
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=2048, normalize=-14.0, workers=2),

@@ -34,11 +34,11 @@ from configs import quickstart
 from train.config import TrainConfig
 from train.dataset import DataConfig
 
-learned = aj.LearnedTransformConfig(num_filters=128, window_length=128, stride=64)
+learned = aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64)
 
 config = TrainConfig(
-    model=aj.DiffusionConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.DiffusionConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 512, 512, 512, 1024, 1024, 1024),
             factors=(1, 2, 2, 2, 2, 2, 2),
             items=(1, 2, 2, 2, 2, 2, 2),
@@ -49,14 +49,14 @@ config = TrainConfig(
     ),
     data=DataConfig(),
 )
-patching = replace(config, model=replace(config.model, transform=aj.PatchingConfig(patch_size=32)))
-stft = replace(config, model=replace(config.model, transform=aj.STFTConfig(n_fft=1024, hop_length=256)))
+patching = replace(config, model=replace(config.model, transform=aj.configs.PatchingConfig(patch_size=32)))
+stft = replace(config, model=replace(config.model, transform=aj.configs.STFTConfig(n_fft=1024, hop_length=256)))
 
 small = replace(
     quickstart.config,
     model=replace(
         quickstart.config.model,
-        unet=aj.UNetConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 256),
             factors=(1, 2),
             items=(1, 1),
@@ -76,8 +76,8 @@ small_ddpm = replace(small, model=replace(small.model, method="ddpm", schedule_s
 # At -14 dBFS the RMS is 0.2.
 small_edm = replace(small, model=replace(small.model, method="edm", schedule_shift=1.0, sigma_data=0.2))
 small_flow = replace(small, model=replace(small.model, method="flow", schedule_shift=1.0))
-small_patching = replace(small, model=replace(small.model, transform=aj.PatchingConfig(patch_size=128)))
-small_stft = replace(small, model=replace(small.model, transform=aj.STFTConfig(n_fft=256, hop_length=128)))
+small_patching = replace(small, model=replace(small.model, transform=aj.configs.PatchingConfig(patch_size=128)))
+small_stft = replace(small, model=replace(small.model, transform=aj.configs.STFTConfig(n_fft=256, hop_length=128)))
 
 # As loud as the files are, about -12 dBFS.
 _raw = replace(small.data, normalize=None)

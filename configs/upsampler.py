@@ -25,8 +25,8 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.UpsamplerConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.UpsamplerConfig(
+        unet=aj.configs.UNetConfig(
             channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
             factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
             items=(1, 2, 2, 2, 2, 2, 2, 4, 4),
@@ -39,9 +39,11 @@ config = TrainConfig(
 )
 
 small = TrainConfig(
-    model=aj.UpsamplerConfig(
-        unet=aj.UNetConfig(channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128),
-        transform=aj.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
+    model=aj.configs.UpsamplerConfig(
+        unet=aj.configs.UNetConfig(
+            channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128
+        ),
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
         factor=4,
         sample_rate=8_000,
         channels=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -16,9 +16,10 @@ from archijax.atomic import replacing
 from archijax.audio import files, plots
 from archijax.audio.loudness import gain
 from archijax.configs import example_batch
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pipeline.generation import numbered
+from archijax.pretrained import from_pretrained
 from demo import music, table
-from sample.generation import Generation
-from sample.model import Loaded, load
 from train.__main__ import main as train
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.py"
@@ -48,10 +49,10 @@ class Demo:
         if status := train([str(CONFIG), "--data", str(songs / "train"), "--out", str(self.out / "run")]):
             return status
         cli.say("3. Making sounds from prompts and judging them")
-        return self._judge(load(self.out / "run"), songs)
+        return self._judge(from_pretrained(self.out / "run"), songs)
 
-    def _judge(self, loaded: Loaded, songs: Path) -> int:
-        config, rng = loaded.config, np.random.default_rng(0)
+    def _judge(self, pipeline: Pipeline, songs: Path) -> int:
+        config, rng = pipeline.config, np.random.default_rng(0)
         # None of these was trained on: some pieces teach the classifier, others check it.
         held_out = sorted((songs / "heldout").glob("*/*.flac"))
         teach = [path for path in held_out if int(path.name[:2]) <= TRACKS - CHECKED]
@@ -60,9 +61,9 @@ class Demo:
         real, real_labels = music.clips([path for path in held_out if path not in teach], SEEDS, rng, config)
         prompts = [name for name in music.INSTRUMENTS for _ in range(SEEDS)]
 
-        sounds = self._sample(loaded)
-        untrained = loaded.model.init(jax.random.key(0), example_batch(config))
-        noise = self._sample(Loaded(config, loaded.model, untrained, loaded.tokenizer))
+        sounds = self._sample(pipeline)
+        untrained = pipeline.model.init(jax.random.key(0), example_batch(config))
+        noise = self._sample(replace(pipeline, variables=untrained))
         tables = {
             "Generated sounds by prompt": table.score(classifier, sounds, prompts),
             "Other held-out real clips by instrument": table.score(classifier, real, real_labels),
@@ -108,15 +109,10 @@ class Demo:
                 cli.say(f"Not as promised: {sentence}.")
         return 0 if all(promises.values()) else 1
 
-    def _sample(self, loaded: Loaded) -> np.ndarray:
-        generation = Generation(
-            loaded,
-            music.INSTRUMENTS,
-            count=SEEDS,
-            num_steps=self.num_steps,
-            guidance_scale=self.guidance,
-            batch_size=SEEDS * len(music.INSTRUMENTS),
-        )
+    def _sample(self, pipeline: Pipeline) -> np.ndarray:
+        settings = SampleSettings(num_steps=self.num_steps, guidance_scale=self.guidance)
+        items = numbered(music.INSTRUMENTS, SEEDS, 0)
+        generation = pipeline.generation(settings, music.INSTRUMENTS, items, batch_size=len(items))
         cli.say("compiling …")
         generation.compile()
         with cli.bar(generation.steps, "sampling", "step") as bar:

@@ -8,7 +8,6 @@ The same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz
 """
 
 import argparse
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,11 +336,9 @@ def _write(path: Path, audio: np.ndarray, tags: dict[str, str]) -> None:
 
 def rendered(folder: Path, tracks: int = 14) -> Path:
     """The folder with what :func:`render` writes, which is done unless it is there, whole or not at all."""
-    unfinished = folder.with_name(f"{folder.name}.part")
     if not folder.exists():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        render(unfinished, tracks)
-        unfinished.rename(folder)
+        with replacing(folder) as unfinished:
+            render(unfinished, tracks)
     return folder
 
 

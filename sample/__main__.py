@@ -27,7 +27,7 @@ verbs:
     vocode      sounds of mel spectrograms
     encode      the latents of sounds, or their mel spectrograms, in files
     decode      sounds of latents
-    reconstruct sounds made again of what an autoencoder, upsampler or vocoder hears of them
+    reconstruct sounds encoded and decoded by an autoencoder, upsampler or vocoder
     save        the model as a folder to share
     export      the model as one program that needs JAX alone
 

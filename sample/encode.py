@@ -1,27 +1,27 @@
-"""The verbs encode and decode: sounds to latents in files, and back."""
+"""The verbs encode and decode: sounds to frames in files, and back."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
+from archijax.contract import Codec
+from archijax.pipeline import Pipeline
+from archijax.pipeline.coding import decoder, encoder
+from archijax.pipeline.driver import Progress
+from archijax.pipeline.parts import Parts
+from archijax.pretrained import from_pretrained
 from sample import latents
-from sample.coding import CODERS, analysis, hear, synthesis
-from sample.model import Loaded, load
 from sample.output import Output
-from sample.parts import Parts
-from sample.settings import require
-from sample.work import Heard, Making, OnFiles
+from sample.work import Making, Material, OnFiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OnFiles):
-    """Writes what a model hears of sounds: an autoencoder's latents, or the mel spectrograms of a vocoder.
+    """Writes sounds as a model's frames: an autoencoder's latents, or the mel spectrograms of a vocoder.
 
     Each .npz file holds the array "latent" [frames, channels], or "mel" [frames, mels, channels], and what decode, or
     vocode, needs beside it. Long sounds are encoded by parts as long as those that the model was trained on.
@@ -35,29 +35,29 @@ class Encode(OnFiles):
     makes = ".npz"
 
     @cached_property
-    def loaded(self) -> tuple[Loaded]:
-        return (load(self.model, (*CODERS, "vocoder")),)
+    def pipelines(self) -> tuple[Pipeline]:
+        return (coding(self.model, "latent", "mel"),)
 
     @cached_property
     def parts(self) -> Parts:
-        """From sound to what is heard of it."""
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        return analysis(self.loaded[0], self.batch_size)
+        """From sound to frames."""
+        return encoder(self.pipelines[0], self.batch_size)
 
-    def read(self, path: Path) -> Heard:
-        return replace(hear(self.loaded[0], path), reference=None)
+    def read(self, path: Path) -> Material:
+        source = self.pipelines[0].source(path)
+        return Material(source.audio, source.gain, len(source.audio))
 
-    def steps(self, heard: Heard) -> int:
-        return self.parts.steps(len(heard.given))
+    def steps(self, material: Material) -> int:
+        return self.parts.steps(len(material.rows))
 
-    def make(self, heard: Heard, progress: Callable[[], Any]) -> np.ndarray:
-        return self.parts(heard.given, progress)
+    def make(self, material: Material, progress: Progress) -> np.ndarray:
+        return self.parts(material.rows, progress)
 
-    def finish(self, heard: Heard, made: np.ndarray) -> np.ndarray:
-        return made
+    def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
+        return result
 
-    def write(self, output: Output, target: Path, title: str, heard: Heard, result: np.ndarray, record: str) -> None:
-        latents.save(target, self.loaded[0], heard, result, record)
+    def write(self, output: Output, target: Path, title: str, material: Material, result: np.ndarray, record: str):
+        latents.save(target, self.pipelines[0], material, result, record)
         tqdm.write(str(target))
 
     def record(self, path: Path) -> str:
@@ -76,19 +76,26 @@ class Decode(Making, OnFiles):
     takes = (".npz",)
 
     @cached_property
-    def loaded(self) -> tuple[Loaded]:
-        return (load(self.model, CODERS),)
+    def pipelines(self) -> tuple[Pipeline]:
+        return (coding(self.model, "latent"),)
 
     @cached_property
     def parts(self) -> Parts:
         """From latents to sound."""
-        return synthesis(self.loaded[0], self.settings, self.prompt, self.batch_size)
+        return decoder(self.pipelines[0], self.settings, self.prompt, self.batch_size)
 
-    def read(self, path: Path) -> Heard:
-        return latents.read(path, self.loaded[0])
+    def read(self, path: Path) -> Material:
+        return latents.read(path, self.pipelines[0])
 
-    def steps(self, heard: Heard) -> int:
-        return self.parts.steps(len(heard.given))
+    def steps(self, material: Material) -> int:
+        return self.parts.steps(len(material.rows))
 
-    def make(self, heard: Heard, progress: Callable[[], Any]) -> np.ndarray:
-        return self.parts(heard.given, progress)
+    def make(self, material: Material, progress: Progress) -> np.ndarray:
+        return self.parts(material.rows, progress)
+
+
+def coding(name: Path, *frames: str) -> Pipeline:
+    """A model that encodes and decodes frames of these kinds. Raises InputError if there is none, or it does not."""
+    pipeline = from_pretrained(name)
+    pipeline.needs(Codec, "codes", *frames)
+    return pipeline

@@ -1,4 +1,4 @@
-"""Files of what models hear of sounds: latents of autoencoders, mel spectrograms of vocoders, as .npz.
+"""Files of frames: latents of autoencoders, mel spectrograms of vocoders, as .npz.
 
     latent, or mel    float32 [frames, latent_channels], or [frames, mels, channels]
     kind              of the model
@@ -15,30 +15,29 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.configs import to_dict
+from archijax.configs import kind_of
 from archijax.errors import InputError
-from archijax.models import DiffusionVocoder
-from sample.coding import samples_per_frame
-from sample.model import Loaded
-from sample.work import Heard
+from archijax.pipeline import Pipeline
+from sample.work import Material
 
 
-def save(path: Path, loaded: Loaded, heard: Heard, rows: np.ndarray, record: str) -> None:
-    """Writes what a model heard of a sound."""
+def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, record: str) -> None:
+    """Writes the frames of a sound."""
     about = {
-        "kind": to_dict(loaded.config)["kind"],
-        "sample_rate": loaded.config.sample_rate,
-        "samples": len(heard.given),
-        "gain": heard.gain,
-        "weights": loaded.weights,
+        "kind": kind_of(pipeline.config),
+        "sample_rate": pipeline.config.sample_rate,
+        "samples": len(material.rows),
+        "gain": material.gain,
+        "weights": pipeline.weights,
         "record": record,
     }
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **{_name(loaded): rows}, **about)
+        np.savez(file, **{pipeline.model.frames: rows}, **about)
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -47,43 +46,38 @@ def contents(path: Path) -> dict[str, Any]:
     Raises InputError if it is not such a file.
     """
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"mel": found}
-        with found:
-            return {name: array.item() if array.ndim == 0 else array for name, array in found.items()}
+        held = np.load(path, allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            return {"mel": held}
+        with held:
+            return {name: array.item() if array.ndim == 0 else array for name, array in held.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         said = "it has 0 bytes" if path.is_file() and not path.stat().st_size else "it is damaged, or of another format"
         raise InputError(f"{path} cannot be read as a .npz or .npy file: {said}.") from error
 
 
-def read(path: Path, loaded: Loaded) -> Heard:
-    """What a file holds for a model to make sound of. Raises InputError if it is of another model's kind or sizes."""
-    found, name, kind = contents(path), _name(loaded), to_dict(loaded.config)["kind"]
-    if name not in found or found.get("kind", kind) != kind:
-        what = (
-            f"is of a model of kind {found['kind']!r}" if "kind" in found else f"holds {', '.join(found) or 'nothing'}"
-        )
+def read(path: Path, pipeline: Pipeline) -> Material:
+    """The frames that a file holds for a model. Raises InputError if it is of another model's kind or sizes."""
+    held, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
+    if name not in held or held.get("kind", kind) != kind:
+        what = f"is of a model of kind {held['kind']!r}" if "kind" in held else f"holds {', '.join(held) or 'nothing'}"
         raise InputError(f"{path} {what}: this model needs a {name}, of its kind {kind!r}.")
-    rows, rate = np.asarray(found[name]), found.get("sample_rate", loaded.config.sample_rate)
-    if rate != loaded.config.sample_rate:
-        raise InputError(f"{path} is of sound of {rate} Hz, but the model's is of {loaded.config.sample_rate} Hz.")
+    rows, rate = np.asarray(held[name]), held.get("sample_rate", pipeline.config.sample_rate)
+    if rate != pipeline.config.sample_rate:
+        raise InputError(f"{path} is of sound of {rate} Hz, but the model's is of {pipeline.config.sample_rate} Hz.")
+    sound = jax.ShapeDtypeStruct((1, pipeline.config.length, pipeline.config.channels), np.float32)
+    _, _, *frame = jax.eval_shape(pipeline.model.encode, pipeline.variables, sound)[0].shape
     if name == "mel":
         rows = rows[..., None] if rows.ndim == 2 else rows
-        wanted, fits = f"[frames, {loaded.model.mel.n_mel_channels}, channels]", rows.ndim == 3
-        fits = fits and rows.shape[1] == loaded.model.mel.n_mel_channels
+        # The channels may be any number.
+        needed, fits = f"[frames, {frame[0]}, channels]", rows.ndim == 3 and rows.shape[1] == frame[0]
     else:
-        wanted = f"[frames, {loaded.model.latent_channels}]"
-        fits = rows.ndim == 2 and rows.shape[1] == loaded.model.latent_channels
+        needed, fits = f"[frames, {', '.join(map(str, frame))}]", list(rows.shape[1:]) == frame
     if not fits or not rows.size or rows.dtype.kind != "f":
-        raise InputError(f"{path} holds a {name} of {rows.dtype} {list(rows.shape)}: numbers {wanted} are needed.")
+        raise InputError(f"{path} holds a {name} of {rows.dtype} {list(rows.shape)}: numbers {needed} are needed.")
     if not np.isfinite(rows).all():
         raise InputError(f"{path} holds values that are not finite (NaN or infinity).")
-    if name == "latent" and found.get("weights", loaded.weights) != loaded.weights:
-        cli.say(f"{path} was encoded by other weights than these: what they hear of a sound may differ.")
-    length = found.get("samples", len(rows) * samples_per_frame(loaded.model))
-    return Heard(np.float32(rows), np.float32(found.get("gain", 1)), length)
-
-
-def _name(loaded: Loaded) -> str:
-    return "mel" if isinstance(loaded.model, DiffusionVocoder) else "latent"
+    if name == "latent" and held.get("weights", pipeline.weights) != pipeline.weights:
+        cli.say(f"{path} was encoded by other weights than these: their latents may differ.")
+    length = held.get("samples", len(rows) * pipeline.model.downsample_factor)
+    return Material(np.float32(rows), np.float32(held.get("gain", 1)), length)

@@ -15,7 +15,7 @@ from archijax import cli
 from archijax.audio import files, plots
 from archijax.errors import InputError
 
-MUCH = 1e-3  # of the samples beyond full scale can be heard
+MUCH = 1e-3  # of the samples beyond full scale is audible
 
 
 class Output:
@@ -56,7 +56,7 @@ class Output:
         tqdm.write(str(path))
 
     def tell_clipped(self) -> None:
-        """Says so if sounds went beyond full scale for long enough to be heard."""
+        """Says so if sounds went beyond full scale for long enough to be audible."""
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
@@ -71,8 +71,8 @@ def slugs(texts: Sequence[str]) -> list[str]:
 
 def distinct(names: Iterable[str]) -> list[str]:
     """The names, numbered from the second on where several are alike."""
-    found: dict[str, None] = {}
+    taken: dict[str, None] = {}
     for name in names:
         same = (f"{name}-{number}" for number in itertools.count(2))
-        found[next(each for each in itertools.chain([name], same) if each not in found)] = None
-    return list(found)
+        taken[next(each for each in itertools.chain([name], same) if each not in taken)] = None
+    return list(taken)

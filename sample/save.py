@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archijax import cli
-from archijax.configs import KINDS
-from archijax.pretrained.folder import save_pretrained
-from sample.model import load
+from archijax.pretrained import from_pretrained, save_pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +24,11 @@ class Save:
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
-        loaded = load(self.model, tuple(KINDS))
-        facts = loaded.facts
+        pipeline = from_pretrained(self.model)
+        facts = pipeline.facts
         if facts.step is not None and not facts.metrics:
             facts = dataclasses.replace(facts, metrics=last_metrics(self.model / "metrics.jsonl", facts.step))
-        save_pretrained(self.out, loaded.config, loaded.variables, facts)
+        save_pretrained(self.out, pipeline.config, pipeline.variables, facts)
         size = sum(path.stat().st_size for path in self.out.iterdir())
         cli.say(f"wrote {self.out}, {size / 1e6:.3g} MB.")
 

@@ -1,19 +1,19 @@
 """The verb vocode: sound of mel spectrograms."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 
 from archijax.audio import files
+from archijax.pipeline import Pipeline
+from archijax.pipeline.driver import Progress
 from sample import latents
-from sample.model import Loaded, load
+from sample.encode import coding
 from sample.reconstruct import Reconstruct
-from sample.work import Heard
+from sample.work import Material
 
 MELS = (".npy", ".npz")
 
@@ -32,14 +32,16 @@ class Vocode(Reconstruct):
     takes = (*sorted(files.SUFFIXES), *MELS)
 
     @cached_property
-    def loaded(self) -> tuple[Loaded]:
-        return (load(self.model, ("vocoder",)),)
+    def pipelines(self) -> tuple[Pipeline]:
+        return (coding(self.model, "mel"),)
 
-    def read(self, path: Path) -> Heard:
-        return latents.read(path, self.loaded[0]) if path.suffix.lower() in MELS else super().read(path)
+    def read(self, path: Path) -> Material:
+        return latents.read(path, self.pipelines[0]) if path.suffix.lower() in MELS else super().read(path)
 
-    def steps(self, heard: Heard) -> int:
-        return self.parts[1].steps(len(heard.given)) if heard.reference is None else super().steps(heard)
+    def steps(self, material: Material) -> int:
+        return self.parts[1].steps(len(material.rows)) if material.reference is None else super().steps(material)
 
-    def make(self, heard: Heard, progress: Callable[[], Any]) -> np.ndarray:
-        return self.parts[1](heard.given, progress) if heard.reference is None else super().make(heard, progress)
+    def make(self, material: Material, progress: Progress) -> np.ndarray:
+        return (
+            self.parts[1](material.rows, progress) if material.reference is None else super().make(material, progress)
+        )

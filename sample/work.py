@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -22,9 +22,9 @@ from tqdm import tqdm
 from archijax import cli
 from archijax.audio import files, metrics
 from archijax.errors import InputError
-from sample.model import Loaded
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pipeline.driver import Progress
 from sample.output import Output, distinct
-from sample.settings import Settings, require
 
 PIECE = 2**19  # samples that are measured at once, of long sounds
 UNITS = {"SI-SDR": " dB", "log-spectral distance": " dB"}
@@ -34,14 +34,14 @@ ELSEWHERE = ("sounds", "model", "out", "batch_size")
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """How sound is made of what a model hears, for the verbs that do; the rest is for models that diffuse alone."""
+    """How frames are decoded, for the verbs that do; the steps are those of models that decode by diffusion."""
 
     num_steps: int = 50
     """Denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
     """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
     timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
-    """TimestepSpacing of the noise levels; by default that of the model's diffusion method."""
+    """Spacing of the timesteps; by default that of the model's diffusion method."""
     prompt: str = ""
     """What it should sound like, for a model that reads text."""
     guidance_scale: float | None = None
@@ -52,25 +52,23 @@ class Making:
     """Parts of a sound made at once, at most."""
 
     @property
-    def settings(self) -> Settings:
-        """As settings of a generation. Raises InputError for what makes no sense."""
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+    def settings(self) -> SampleSettings:
+        """As settings of sampling. Raises InputError for what makes no sense."""
         names = ("num_steps", "sampler", "timestep_spacing", "guidance_scale", "seed")
-        return Settings(**{name: getattr(self, name) for name in names})
+        return SampleSettings(**{name: getattr(self, name) for name in names})
 
 
-@dataclass(frozen=True)
-class Heard:
+class Material(NamedTuple):
     """What a result is made of.
 
-    Fields:
-        given: rows that go in first.
+    Attributes:
+        rows: the sound or frames that go in first.
         gain: what the sound was multiplied by, and the result is divided by.
-        length: samples of the result, or None for all that are made.
+        length: samples of the result, or None for all that come out.
         reference: what the result should be [time, channels], or None.
     """
 
-    given: np.ndarray
+    rows: np.ndarray
     gain: float = 1.0
     length: int | None = None
     reference: np.ndarray | None = None
@@ -89,7 +87,7 @@ class OnFiles:
     makes: ClassVar[str] = ".wav"
 
     @cached_property
-    def loaded(self) -> tuple[Loaded, ...]:
+    def pipelines(self) -> tuple[Pipeline, ...]:
         """The models, in the order in which they are used."""
         raise NotImplementedError
 
@@ -98,23 +96,25 @@ class OnFiles:
         """What does the work. Raises InputError for settings that make no sense."""
         raise NotImplementedError
 
-    def read(self, path: Path) -> Heard:
+    def read(self, path: Path) -> Material:
         """What goes in. Raises InputError for a file that will not do."""
         raise NotImplementedError
 
-    def steps(self, heard: Heard) -> int:
+    def steps(self, material: Material) -> int:
         """How often `make` calls progress."""
         raise NotImplementedError
 
-    def make(self, heard: Heard, progress: Callable[[], Any]) -> np.ndarray:
-        """What is made, not yet cut, and as loud as the sounds of the training."""
+    def make(self, material: Material, progress: Progress) -> np.ndarray:
+        """What comes out, not yet cut, and as loud as the sounds of the training."""
         raise NotImplementedError
 
-    def finish(self, heard: Heard, made: np.ndarray) -> np.ndarray:
-        """What is written, of what is made."""
-        return made[: heard.length] / heard.gain
+    def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
+        """What is written of it."""
+        return result[: material.length] / material.gain
 
-    def write(self, output: Output, target: Path, title: str, heard: Heard, result: np.ndarray, record: str) -> None:
+    def write(
+        self, output: Output, target: Path, title: str, material: Material, result: np.ndarray, record: str
+    ) -> None:
         """Writes the result, and in it the record."""
         output.write(target.stem, result, title, {"software": "archijax", "title": title, "comment": record})
 
@@ -124,35 +124,34 @@ class OnFiles:
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        found = sound_files(self.sounds, self.takes)
-        targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in found)]
-        for target in {path.resolve() for path in targets} & {path.resolve() for path in found}:
+        paths = sound_files(self.sounds, self.takes)
+        targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in paths)]
+        for target in {path.resolve() for path in targets} & {path.resolve() for path in paths}:
             raise InputError(f"{target} would be written over, but it is to be read: let out be another folder.")
-        models, failed, measurements = self.loaded, 0, []
+        pipelines, failed, measurements = self.pipelines, 0, []
         self.parts  # noqa: B018 - checks the settings
-        output = Output(self.out, models[-1].config.sample_rate)
+        output = Output(self.out, pipelines[-1].config.sample_rate)
         settings = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ELSEWHERE
         }
-        verb = digest(type(self).__name__, json.dumps(settings), *(model.weights for model in models))
-        for number, (path, target) in enumerate(zip(found, targets, strict=True), 1):
+        verb = digest(type(self).__name__, json.dumps(settings), *(pipeline.weights for pipeline in pipelines))
+        for number, (path, target) in enumerate(zip(paths, targets, strict=True), 1):
             try:
                 made_of = digest(verb, path)
                 figures = self._finished(target, made_of)
-                heard = self.read(path) if figures is None else None
+                material = self.read(path) if figures is None else None
             except (InputError, OSError) as error:
                 cli.say(str(error))
                 failed += 1
                 continue
-            if heard is None:
+            if material is None:
                 cli.say(f"{target} is there, made of the same by the same: skipped.")
             else:
-                with cli.bar(self.steps(heard), f"{path.name} ({number} of {len(found)})", "step") as bar:
-                    made = self.make(heard, bar.update)
-                result = self.finish(heard, made)
-                figures = {} if heard.reference is None else measured(result, heard.reference)
+                with cli.bar(self.steps(material), f"{path.name} ({number} of {len(paths)})", "step") as bar:
+                    result = self.finish(material, self.make(material, bar.update))
+                figures = {} if material.reference is None else measured(result, material.reference)
                 record = json.dumps({**settings, "figures": figures, "made_of": made_of})
-                self.write(output, target, path.stem, heard, result, record)
+                self.write(output, target, path.stem, material, result, record)
             if figures:
                 tqdm.write(f"    {_text(figures)}")
                 measurements.append(figures)
@@ -161,7 +160,7 @@ class OnFiles:
             mean = {name: float(np.mean([each[name] for each in measurements])) for name in measurements[0]}
             tqdm.write(f"mean of {len(measurements)} sounds: {_text(mean)}")
         if failed:
-            raise InputError(f"{failed} of {len(found)} files could not be read.")
+            raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
         """The figures of a result that is there already, or None."""
@@ -184,14 +183,14 @@ def digest(*parts: str | Path) -> str:
     return whole.hexdigest()
 
 
-def measured(made: np.ndarray, sound: np.ndarray) -> dict[str, float]:
-    """How near a sound [time, channels] comes to its reference; of long ones by the mean of pieces."""
+def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """How near an estimate [time, channels] comes to its reference; of long ones by the mean of pieces."""
     # What the longest window needs.
-    extra = max(0, 2048 - len(sound))
-    made, sound = (np.pad(each, ((0, extra), (0, 0))) if extra else each for each in (made, sound))
+    extra = max(0, 2048 - len(reference))
+    estimate, reference = (np.pad(each, ((0, extra), (0, 0))) if extra else each for each in (estimate, reference))
     # A last piece that would be too short belongs to the one before.
-    edges = [*range(0, len(sound) - 2047, PIECE), len(sound)]
-    pairs = [(made[None, a:b], sound[None, a:b]) for a, b in itertools.pairwise(edges)]
+    edges = [*range(0, len(reference) - 2047, PIECE), len(reference)]
+    pairs = [(estimate[None, a:b], reference[None, a:b]) for a, b in itertools.pairwise(edges)]
     mean = partial(np.average, weights=np.diff(edges))
     return {
         "SI-SDR": _si_sdr(pairs),
@@ -212,27 +211,27 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
         return float(10 * np.log10(scale**2 * energy / total(lambda e, r: np.sum(np.square(scale * r - e)))))
 
 
-def sound_files(places: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES) -> list[Path]:
+def sound_files(paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES) -> list[Path]:
     """The files with these suffixes that paths name, folders with all below them; a file that is named is one.
 
     Raises InputError for a path that names none, or without any.
     """
-    if not places:
+    if not paths:
         raise InputError("No file is named: give files, folders of them, or patterns in quotes.")
-    found: dict[Path, Any] = {}
-    for place in places:
-        if place.is_file():
-            some = [place]
+    matching: dict[Path, Any] = {}
+    for path in paths:
+        if path.is_file():
+            some = [path]
         else:
             # Not Path.rglob, which leaves out linked folders.
-            pattern = f"{glob.escape(str(place))}/**" if place.is_dir() else str(place)
+            pattern = f"{glob.escape(str(path))}/**" if path.is_dir() else str(path)
             inside = map(Path, glob.glob(pattern, recursive=True))
-            some = sorted(path for path in inside if path.is_file() and path.suffix.lower() in suffixes)
+            some = sorted(each for each in inside if each.is_file() and each.suffix.lower() in suffixes)
         if not some:
             what = "sound file" if suffixes is files.SUFFIXES else f"file of {', '.join(sorted(suffixes))}"
-            raise InputError(f"There is no {what} {place}: give a file, a folder with some, or a pattern in quotes.")
-        found |= dict.fromkeys(some)
-    return list(found)
+            raise InputError(f"There is no {what} {path}: give a file, a folder with some, or a pattern in quotes.")
+        matching |= dict.fromkeys(some)
+    return list(matching)
 
 
 def _text(figures: dict[str, float]) -> str:

@@ -1,15 +1,11 @@
 """From a generation to files: what is there already, compiling, the progress bar, names, what is said at the end."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
 
 from archijax import cli
 from archijax.audio import files
 from archijax.errors import InputError
-from sample.generation import Generation
+from archijax.pipeline.generation import Generation
 from sample.output import Output, slugs
 from sample.work import digest
 
@@ -17,32 +13,28 @@ from sample.work import digest
 def write(
     generation: Generation,
     output: Output,
-    run: Callable[[Callable[[], Any]], Iterator[tuple[int, int, np.ndarray]]],
-    steps: int,
     *,
     stem: str | None = None,
     seconds: float | None = None,
     exact: bool = False,
     made_of: str | None = None,
 ) -> None:
-    """Makes the sounds of `run(progress)`, (number of the prompt, item, sound) each, and writes each as it is made.
+    """Makes the sounds of a generation and writes each as it is made.
 
     Args:
-        steps: how often `run` calls its progress.
         stem: beginning of the files' names, by default the prompt.
         seconds: of new sound in each, by default all of it.
         exact: for :meth:`Output.write`.
         made_of: what else the sounds depend on beside prompt and item, for :func:`finished`.
     """
-    settings, guidance = generation.settings, generation.guidance
+    settings, scale = generation.settings, 1 if generation.scale is None else generation.scale
     cli.say("compiling …")
     compiled = generation.compile()
     names = _names(generation, stem)
-    began, writing, made = time.perf_counter(), 0.0, 0.0
-    with cli.bar(steps, "sampling", "step") as bar:
-        for number, item, sound in run(bar.update):
-            finished, prompt = time.perf_counter(), generation.prompts[number]
-            scale = 1 if guidance is None else guidance.scale
+    began, writing, total = time.perf_counter(), 0.0, 0.0
+    with cli.bar(generation.steps, "sampling", "step") as bar:
+        for number, item, sound in generation.run(bar.update):
+            sampled, prompt = time.perf_counter(), generation.prompts[number]
             facts = f"seed {settings.seed}, item {item}, {settings.num_steps} steps, guidance {scale:g}"
             if settings.sampler != "ddim":
                 facts += f", sampler {settings.sampler}"
@@ -50,19 +42,19 @@ def write(
                 facts += f", made of {digest(made_of, prompt, str(item))}"
             tags = {"comment": facts, "software": "archijax", **({"title": prompt} if prompt else {})}
             output.write(names[number, item], sound, prompt or facts, tags, exact)
-            made += len(sound) / output.sample_rate if seconds is None else seconds
-            writing += time.perf_counter() - finished
+            total += len(sound) / output.sample_rate if seconds is None else seconds
+            writing += time.perf_counter() - sampled
     took = time.perf_counter() - began - writing
     output.tell_clipped()
     cli.say(
-        f"made {made:.1f} s of sound in {took:.1f} s, {made / took:.3g} times as fast as real time, after "
+        f"made {total:.1f} s of sound in {took:.1f} s, {total / took:.3g} times as fast as real time, after "
         f"{compiled:.1f} s of compilation; writing the files took {writing:.1f} s."
     )
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
     """(number of the prompt, item) of the sounds that are there already, made of the same; says so of each."""
-    found = set()
+    done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"
         try:
@@ -71,8 +63,8 @@ def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[
             continue
         if comment.endswith(f"made of {digest(made_of, generation.prompts[number], str(item))}"):
             cli.say(f"{path} is there, made of the same by the same: skipped.")
-            found.add((number, item))
-    return found
+            done.add((number, item))
+    return done
 
 
 def _names(generation: Generation, stem: str | None = None) -> dict[tuple[int, int], str]:

@@ -54,7 +54,7 @@ def xunet(args: dict) -> Any:
         "LinearAttention": lambda block: LinearAttention(**attention),
         "LinearCrossAttention": lambda block: LinearCrossAttention(**attention),
     }
-    return aj.TimeConditioning(
+    return aj.nn.TimeConditioning(
         aj.UNet(
             blocks=[
                 aj.Block(block["channels"], block["factor"], items=[items[name](block) for name in block["items"]])
@@ -117,7 +117,7 @@ def t5_case(args: dict, state: dict, example: dict) -> Built:
 NETS = {
     "UNetV0": unet_v0,
     "LTPlugin(UNetV0)": lambda args: aj.LearnedTransform(unet_v0(args), **args["transform"]),
-    "AppendChannelsPlugin(UNetV0)": lambda args: aj.AppendChannels(unet_v0(args)),
+    "AppendChannelsPlugin(UNetV0)": lambda args: aj.nn.AppendChannels(unet_v0(args)),
     "TimeConditioningPlugin(XUNet)": xunet,
 }
 

@@ -33,6 +33,12 @@ def weights(model: Any, batch: dict, state: dict) -> tuple[dict, Callable]:
     return variables, lambda params: with_buffers(convert.to_torch(table, params), table, state)
 
 
+def diffused(model, variables: dict, frames: jax.Array, noise: jax.Array, settings: dict) -> jax.Array:
+    """What a decoder's diffusion model makes of noise, before it is brought to the frames."""
+    noise, conditioning = model.prepare(variables, frames, noise, {})
+    return model.model.sample(variables, KEY, shape=noise.shape, noise=noise, **conditioning, **settings)
+
+
 def diffusion_case(args: dict, state: dict, example: dict) -> Built:
     model = aj.DiffusionModel(unet_v0(args))
     variables, back = weights(model, {"audio": first(next(iter(example.values())))}, state)
@@ -60,7 +66,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
-    model = aj.DiffusionAR(aj.AppendChannels(unet_v0(args)), args["length"], args["num_splits"])
+    model = aj.DiffusionAR(aj.nn.AppendChannels(unet_v0(args)), args["length"], args["num_splits"])
     variables, back = weights(model, {"audio": jnp.zeros((1, args["length"], args["in_channels"]))}, state)
 
     def forward(tensors, kwargs, draws):
@@ -78,7 +84,7 @@ def autoregressive_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def upsampler_case(args: dict, state: dict, example: dict) -> Built:
-    model = DiffusionUpsampler(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), args["upsample_factor"])
+    model = DiffusionUpsampler(aj.DiffusionModel(aj.nn.AppendChannels(unet_v0(args))), args["upsample_factor"])
     length = args["upsample_factor"] * np.prod(args["factors"])
     variables, back = weights(model, {"audio": jnp.zeros((1, length, args["in_channels"]))}, state)
 
@@ -87,7 +93,7 @@ def upsampler_case(args: dict, state: dict, example: dict) -> Built:
         return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
-        return [last(model.sample(variables, KEY, first(tensors["downsampled"]), noise=first(draws[0]), **kwargs))]
+        return [last(diffused(model, variables, first(tensors["downsampled"]), first(draws[0]), kwargs))]
 
     calls = {
         "reupsample": lambda tensors, kwargs, draws: [last(model.reupsampled(first(tensors["x"])))],
@@ -98,7 +104,7 @@ def upsampler_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def vocoder_case(args: dict, state: dict, example: dict) -> Built:
-    model = DiffusionVocoder(aj.DiffusionModel(aj.AppendChannels(unet_v0(args))), mel(args))
+    model = DiffusionVocoder(aj.DiffusionModel(aj.nn.AppendChannels(unet_v0(args))), mel(args))
     sound = first(example["waveform" if "waveform" in example else "x"])
     variables, back = weights(model, {"audio": sound}, state)
 
@@ -107,7 +113,9 @@ def vocoder_case(args: dict, state: dict, example: dict) -> Built:
         return [model.loss_given(variables, {"audio": first(tensors["x"])}, t, first(eps))]
 
     def sample(tensors, kwargs, draws):
-        return [last(model.sample(variables, KEY, swapped(tensors["spectrogram"]), noise=first(draws[0]), **kwargs))]
+        frames = swapped(tensors["spectrogram"])
+        noise = model.colored(first(draws[0]), frames)
+        return [last(model.colored(diffused(model, variables, frames, noise, kwargs), frames))]
 
     calls = {
         "to_spectrogram": lambda tensors, kwargs, draws: [swapped(model.mel.encode(first(tensors["waveform"])))],
@@ -139,9 +147,7 @@ def diffusion_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
         return [model.loss_given(variables, {"audio": x}, latent, t, first(eps))]
 
     def decode(tensors, kwargs, draws):
-        noise = first(draws[0])
-        settings = {"noise": noise, "channels": noise.shape[-1], **kwargs}
-        return [last(model.decode(variables, KEY, first(tensors["latent"]), **settings))]
+        return [last(model.decode(variables, first(tensors["latent"]), first(draws[0]), **kwargs))]
 
     return Built(variables["params"], back, {"encode": encode, "forward": forward, "decode": decode})
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import archijax as aj
 from archijax.convert.t5 import to_torch
 
-UNET = aj.UNetConfig(
+UNET = aj.configs.UNetConfig(
     channels=(8, 16), factors=(1, 2), items=(1, 1), attentions=(0, 1), cross_attentions=(0, 1),
     attention_heads=2, attention_features=4, resnet_groups=4, modulation_features=16,
 )  # fmt: skip
@@ -25,13 +25,13 @@ README_NET = dict(
     attention_features=64,
 )
 
-TEXT_MODEL = aj.DiffusionConfig(
+TEXT_MODEL = aj.configs.DiffusionConfig(
     unet=UNET,
     sample_rate=8000,
     channels=2,
     length=64,
-    transform=aj.LearnedTransformConfig(num_filters=4, window_length=8, stride=4),
-    text=aj.TextConfig(max_length=6, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
+    transform=aj.configs.LearnedTransformConfig(num_filters=4, window_length=8, stride=4),
+    text=aj.configs.TextConfig(max_length=6, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
 )
 
 
@@ -46,22 +46,24 @@ def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
 
 
 # An autoencoder of 4 samples per frame, and a diffusion model of its latents.
-AUTOENCODER = aj.AutoEncoderConfig(
-    coder=aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4),
+AUTOENCODER = aj.configs.AutoEncoderConfig(
+    coder=aj.configs.CoderConfig(
+        channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
+    ),
     latent_channels=3,
     sample_rate=8000,
     channels=1,
     length=64,
 )
-LATENT_MODEL = aj.LatentConfig(
-    unet=aj.UNetConfig(
+LATENT_MODEL = aj.configs.LatentConfig(
+    unet=aj.configs.UNetConfig(
         channels=(8,), factors=(1,), items=(1,), cross_attentions=(1,), attention_heads=2, attention_features=4,
         resnet_groups=4, modulation_features=16,
     ),
     sample_rate=8000,
     channels=1,
     length=64,
-    text=aj.TextConfig(max_length=24, features=8, num_layers=1, num_heads=2),
+    text=aj.configs.TextConfig(max_length=24, features=8, num_layers=1, num_heads=2),
     autoencoder=AUTOENCODER,
 )  # fmt: skip
 
@@ -69,8 +71,8 @@ LATENT_MODEL = aj.LatentConfig(
 def write_t5(folder: Path, seed: int) -> None:
     """A pretrained text encoder of random weights, 8 features wide, that reads bytes."""
     sizes = {"vocab_size": 384, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    config, tokens = aj.T5Config(**sizes), jnp.zeros((1, 1), jnp.int32)
-    shapes = jax.eval_shape(aj.T5Encoder(config).init, jax.random.key(0), tokens, tokens == 0)["params"]
+    config, tokens = aj.nn.T5Config(**sizes), jnp.zeros((1, 1), jnp.int32)
+    shapes = jax.eval_shape(aj.nn.T5Encoder(config).init, jax.random.key(0), tokens, tokens == 0)["params"]
     draw = np.random.default_rng(seed).standard_normal
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(sizes))

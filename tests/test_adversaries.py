@@ -15,10 +15,10 @@ from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
 from archijax.training.step import losses, make_train_step
 
-ADVERSARY = aj.AdversaryConfig(periods=(2, 3), windows=(64,), channels=2)
-CODEC = aj.AutoEncoderConfig(
-    coder=aj.FrameCoderConfig(n_fft=32, hop_length=16, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,)),
-    bottleneck=(aj.QuantizerConfig(num_codes=8, num_levels=2, dropout=0.5),),
+ADVERSARY = aj.configs.AdversaryConfig(periods=(2, 3), windows=(64,), channels=2)
+CODEC = aj.configs.AutoEncoderConfig(
+    coder=aj.configs.FrameCoderConfig(n_fft=32, hop_length=16, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,)),
+    bottleneck=(aj.configs.QuantizerConfig(num_codes=8, num_levels=2, dropout=0.5),),
     latent_channels=4,
     sample_rate=8000,
     channels=1,

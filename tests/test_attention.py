@@ -39,8 +39,8 @@ def reference(params, x, source, heads, linear):
 def test_attention_equals_its_equations(cross, linear, length):
     x = jax.random.normal(jax.random.key(0), (1, length, 6))
     embedding = jax.random.normal(jax.random.key(1), (1, 5, 10))
-    module = aj.Attention(head_features=4, num_heads=3, cross=cross, linear=linear)
-    context = aj.Context(embedding=embedding)
+    module = aj.nn.Attention(head_features=4, num_heads=3, cross=cross, linear=linear)
+    context = aj.nn.Context(embedding=embedding)
     variables = jax.jit(module.init)(jax.random.key(2), x, context)
     params = jax.tree.map(np.asarray, variables["params"])
     expected = reference(params, np.asarray(x[0]), np.asarray(embedding[0] if cross else x[0]), 3, linear)
@@ -50,8 +50,8 @@ def test_attention_equals_its_equations(cross, linear, length):
 @pytest.mark.parametrize("cross", [False, True])
 def test_implementations_agree(cross):
     x = jax.random.normal(jax.random.key(0), (2, 64, 6))
-    context = aj.Context(embedding=jax.random.normal(jax.random.key(1), (2, 5, 10)))
-    fastest, xla = (aj.Attention(4, 3, cross=cross, implementation=name) for name in (None, "xla"))
+    context = aj.nn.Context(embedding=jax.random.normal(jax.random.key(1), (2, 5, 10)))
+    fastest, xla = (aj.nn.Attention(4, 3, cross=cross, implementation=name) for name in (None, "xla"))
     variables = jax.jit(fastest.init)(jax.random.key(2), x, context)
 
     def energy(module, variables, x):
@@ -65,8 +65,8 @@ def test_implementations_agree(cross):
 @pytest.mark.parametrize(("length", "tokens", "share"), [(1024, 16, 0.8), (8, 16, 1.01), (64, 512, 1.01)])
 def test_projections_are_absorbed_where_that_is_less_work(length, tokens, share):
     def operations(implementation):
-        x, context = jnp.zeros((1, length, 32)), aj.Context(embedding=jnp.zeros((1, tokens, 8)))
-        module = aj.CrossAttention(head_features=32, num_heads=2, implementation=implementation)
+        x, context = jnp.zeros((1, length, 32)), aj.nn.Context(embedding=jnp.zeros((1, tokens, 8)))
+        module = aj.nn.CrossAttention(head_features=32, num_heads=2, implementation=implementation)
         variables = jax.eval_shape(module.init, jax.random.key(0), x, context)
         apply = jax.jit(lambda variables: module.apply(variables, x, context))
         return apply.lower(variables).cost_analysis()["flops"]
@@ -76,7 +76,7 @@ def test_projections_are_absorbed_where_that_is_less_work(length, tokens, share)
 
 def test_positions_of_two_dimensions_are_one_sequence():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
-    module = aj.Attention(head_features=4, num_heads=2)
+    module = aj.nn.Attention(head_features=4, num_heads=2)
     variables, apply = jax.jit(module.init)(jax.random.key(1), x), jax.jit(module.apply)
     flat = apply(variables, x.reshape(2, 12, 6))
     np.testing.assert_allclose(apply(variables, x), flat.reshape(x.shape), rtol=1e-6, atol=1e-6)
@@ -84,7 +84,9 @@ def test_positions_of_two_dimensions_are_one_sequence():
 
 def test_cross_attention_without_an_embedding_says_so():
     with pytest.raises(aj.InputError, match="needs an embedding"):
-        aj.CrossAttention(head_features=4, num_heads=2).init(jax.random.key(0), jnp.zeros((1, 4, 8)), aj.Context())
+        aj.nn.CrossAttention(head_features=4, num_heads=2).init(
+            jax.random.key(0), jnp.zeros((1, 4, 8)), aj.nn.Context()
+        )
 
 
 def test_cudnn_is_taken_where_it_can_be_and_never_in_portable_programs(monkeypatch):

@@ -15,16 +15,18 @@ import archijax as aj
 from archijax.audio.stft import to_polar
 from archijax.codecs.losses import log_mel_loss, multi_resolution_stft_loss
 from archijax.configs import from_dict, to_dict
+from archijax.keys import item_keys
 from archijax.training.checkpoints import restore_weights
-from archijax.training.optimizer import adamw
+from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw
 from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
-from archijax.training.step import item_keys, losses, make_train_step
+from archijax.training.step import make_train_step
 from train.__main__ import main
-from train.config import EmaConfig, OptimizerConfig
 
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
-WAVE = aj.AutoEncoderConfig(
+CODER = aj.configs.CoderConfig(
+    channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
+)
+WAVE = aj.configs.AutoEncoderConfig(
     coder=CODER,
     latent_channels=3,
     sample_rate=8000,
@@ -36,12 +38,12 @@ WAVE = aj.AutoEncoderConfig(
 )
 QUANTIZED = dataclasses.replace(
     WAVE,
-    bottleneck=(aj.QuantizerConfig(num_codes=8),),
+    bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
     stft=0.0,
     mel=0.0,
 )
 ADVERSARIAL = dataclasses.replace(QUANTIZED, discriminator=CODER, adversarial=0.3)
-MAGNITUDE = aj.MagnitudeAutoEncoderConfig(
+MAGNITUDE = aj.configs.MagnitudeAutoEncoderConfig(
     coder=dataclasses.replace(CODER, patch_size=1),
     latent_channels=3,
     sample_rate=8000,
@@ -179,8 +181,8 @@ OPTIMIZER = OptimizerConfig(learning_rate=1e-2, eps=1e-2)
 
 def begin(model, variables, axis=None):
     optimizer, ema = adamw(OPTIMIZER), EmaConfig(start=0, every=1)
-    state = TrainState.create(variables, optimizer, [names for _, names in losses(model)])
-    return state, make_train_step(model, optimizer, optax.constant_schedule(1e-2), ema, axis)
+    state = TrainState.create(model, variables, optimizer)
+    return state, make_train_step(model, optimizer, ema, axis=axis)
 
 
 def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(models):
@@ -198,9 +200,9 @@ def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(
             return value, new
 
         (value, new), gradient = jax.value_and_grad(of, has_aux=True)(params[name])
-        norms = {"finite": jnp.bool_(True), "norm": optax.tree.norm(gradient)}
+        norms = {"finite": jnp.bool_(True), "grad_norm": optax.tree.norm(gradient)}
         update, _ = optimizer.update(gradient, optimizer.init(params[name]), params[name], **norms)
-        return value, jax.tree.map(lambda p, u: p - jnp.float32(1e-2) * u, params[name], update), new
+        return value, optax.apply_updates(params[name], update), new
 
     params, collections = variables["params"], {"state": variables["state"]}
     loss, net, new_state = moved(params, collections, "net", "loss")
@@ -239,16 +241,17 @@ import archijax as aj
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
-coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
+sizes = dict(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4)
+coder = aj.configs.CoderConfig(**sizes)
 config = TrainConfig(
-    model=aj.AutoEncoderConfig(
+    model=aj.configs.AutoEncoderConfig(
         coder=coder,
-        bottleneck=(aj.NoiseConfig(), aj.QuantizerConfig(num_codes=8)),
+        bottleneck=(aj.configs.NoiseConfig(), aj.configs.QuantizerConfig(num_codes=8)),
         latent_channels=3,
         sample_rate=8000,
         channels=1,
         length=64,
-        discriminator=aj.AdversaryConfig(periods=(2,), windows=(64,), channels=2),
+        discriminator=aj.configs.AdversaryConfig(periods=(2,), windows=(64,), channels=2),
         adversary_start=2,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=1),

@@ -11,7 +11,7 @@ from archijax.models import per_item
 
 @pytest.fixture(scope="module")
 def model():
-    net = aj.AppendChannels(
+    net = aj.nn.AppendChannels(
         aj.UNetV0(
             channels=(8,), factors=(2,), items=(1,), resnet_groups=4, use_time_conditioning=False, use_modulation=False
         )

@@ -9,21 +9,22 @@ import pytest
 
 import archijax as aj
 from archijax.audio.mel import MelSpectrogram
-from archijax.models import per_item
+from archijax.contract import DiffusionDecoder, Generator
+from archijax.models import per_item, reconstruct
 from archijax.sampling import windowed
 
-UNET = aj.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
+UNET = aj.configs.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
 SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
-ENCODER = aj.EncoderConfig(CODER, "waveform", latent_channels=3)
+CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
+ENCODER = aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
 CONFIGS = {
-    "upsampler": aj.UpsamplerConfig(**SHARED, factor=4),
-    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
-    "autoencoder": aj.DiffusionAEConfig(
+    "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=4),
+    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
+    "autoencoder": aj.configs.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,)))
     ),
-    "magnitudes": aj.DiffusionAEConfig(
-        **{**SHARED, "transform": aj.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
+    "magnitudes": aj.configs.DiffusionAEConfig(
+        **{**SHARED, "transform": aj.configs.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
         encoder=dataclasses.replace(ENCODER, kind="magnitude", n_fft=15, hop_length=8),
     ),
 }
@@ -50,14 +51,34 @@ def test_they_train_and_reconstruct_any_number_of_channels_and_items(made):
     # An item's loss is its own: the mean of both is that of each alone.
     each = [jax.jit(loss)(variables["params"], keys[i : i + 1], AUDIO[i : i + 1]) for i in range(2)]
     assert float(both) == pytest.approx(float(np.mean(each)), rel=1e-4)
-    out = jax.jit(lambda audio, keys: model.reconstruct(variables, audio, keys, num_steps=2))
-    found = out(AUDIO, keys)
-    assert found.shape == AUDIO.shape
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(out(AUDIO[1:], keys[1:]), found[1:], atol=1e-5)
+    again = jax.jit(lambda audio, keys: reconstruct(model, variables, audio, keys=keys, num_steps=2))
+    both = again(AUDIO, keys)
+    assert both.shape == AUDIO.shape
+    assert np.isfinite(both).all()
+    np.testing.assert_allclose(again(AUDIO[1:], keys[1:]), both[1:], atol=1e-5)
 
 
-def test_the_upsampler_hears_the_low_rate_alone():
+def test_they_follow_the_contract(made):
+    _, model, variables = made
+    assert isinstance(model, DiffusionDecoder)
+    assert not isinstance(model, Generator)
+    frames, _ = jax.jit(model.encode)(variables, AUDIO)
+    assert AUDIO.shape[1] == frames.shape[1] * model.downsample_factor
+    # What decodes is finish of what the diffusion model makes of prepare.
+    noise = jax.random.normal(jax.random.key(3), AUDIO.shape)
+
+    @jax.jit
+    def both(frames):
+        prepared, conditioning = model.prepare(variables, frames, noise, {})
+        x = model.model.sample(
+            variables, jax.random.key(0), shape=prepared.shape, noise=prepared, num_steps=1, **conditioning
+        )
+        return model.finish(x, frames), model.decode(variables, frames, noise, num_steps=1)
+
+    np.testing.assert_allclose(*both(frames), atol=1e-6)
+
+
+def test_the_upsampler_reads_the_low_rate_alone():
     model = CONFIGS["upsampler"].build()
     variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
     # A tone above the low rate's half is not in what the net is given.
@@ -66,9 +87,9 @@ def test_the_upsampler_hears_the_low_rate_alone():
     low = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.05)[None, :, None] * jnp.ones((1, 1, 2))
     np.testing.assert_allclose(model.reupsampled(low)[:, 16:48], low[:, 16:48], atol=0.05)
     # Lengths that the net does not divide are made to fit and cut, whole or by windows.
-    sample = jax.jit(model.sample, static_argnames=("num_steps", "window"))
+    decode = jax.jit(model.decode, static_argnames=("num_steps", "window"))
     for settings in ({}, {"window": 32}):
-        out = sample(variables, jax.random.key(3), low[:, :15], num_steps=1, **settings)
+        out = decode(variables, low[:, :15], num_steps=1, **settings)
         assert out.shape == (1, 60, 2)
     with pytest.raises(aj.InputError, match="63 samples: a multiple of the factor 4"):
         model.reupsampled(low[:, :63])
@@ -87,8 +108,10 @@ def test_whitening_makes_all_levels_one_and_is_undone():
 
     @jax.jit
     def both(sound):
-        white = model._given({"params": {"to_flat": {"kernel": jnp.zeros((256, 20, 1))}}}, {"audio": sound})["audio"]
-        return white, model.finished(white, spectrogram)
+        white = model._conditioned({"params": {"to_flat": {"kernel": jnp.zeros((256, 20, 1))}}}, {"audio": sound})[
+            "audio"
+        ]
+        return white, model.colored(white, spectrogram)
 
     white, again = both(sound)
     for start in (256, 2304, 6400):
@@ -98,7 +121,7 @@ def test_whitening_makes_all_levels_one_and_is_undone():
     error = jnp.sqrt(jnp.mean((again - sound) ** 2) / jnp.mean(sound**2))
     assert float(error) < 0.1
     # Other noise of the same spectrogram comes nearer to it, in bands where there is sound.
-    other = model.finished(jax.random.normal(jax.random.key(1), (4, 8192, 1)), spectrogram)
+    other = model.colored(jax.random.normal(jax.random.key(1), (4, 8192, 1)), spectrogram)
     nearer = jax.jit(model.consistent)(other, spectrogram)
     far = [float(jnp.abs(mel.encode(each) - spectrogram)[:, :60].mean()) for each in (other, nearer)]
     assert far[1] < 0.5 * far[0]
@@ -108,22 +131,22 @@ def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():
     model = CONFIGS["vocoder"].build()
     variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
     mel = model.mel.encode(jnp.tile(AUDIO, (1, 3, 1)))[:, :37]
-    out = jax.jit(model.sample, static_argnames="num_steps")(variables, jax.random.key(3), mel, num_steps=1)
+    out = jax.jit(model.decode, static_argnames="num_steps")(variables, mel, num_steps=1)
     assert out.shape == (2, 148, 2)
     # The channels are made each for itself.
     swapped = model.flattened(variables, mel[..., ::-1]).reshape(2, 2, -1)
     np.testing.assert_allclose(swapped[:, ::-1], model.flattened(variables, mel).reshape(2, 2, -1), atol=1e-6)
     with pytest.raises(aj.InputError, match="spectrogram has 4 mel bands: this vocoder reads 5"):
-        model.sample(variables, jax.random.key(3), mel[:, :, :4], num_steps=1)
+        model.decode(variables, mel[:, :, :4], num_steps=1)
     with pytest.raises(aj.InputError, match="both must differ from the hop by an even number"):
-        aj.VocoderConfig(**SHARED, n_fft=15, hop_length=4).build()
+        aj.configs.VocoderConfig(**SHARED, n_fft=15, hop_length=4).build()
 
 
 def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     model = CONFIGS["autoencoder"].build()
     assert (model.inject_depth, model.samples_per_frame) == (1, 4)
     assert CONFIGS["magnitudes"].build().inject_depth == 1
-    wrong = aj.DiffusionAEConfig(
+    wrong = aj.configs.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(2,)))
     )
     with pytest.raises(aj.InputError, match="a frame every 2 samples, and the net a position every 1, 4"):
@@ -132,9 +155,9 @@ def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     latent, _ = jax.jit(model.encode)(variables, AUDIO)
     assert latent.shape == (2, 16, 3)
     assert float(jnp.abs(latent).max()) < 1
-    decode = jax.jit(model.decode, static_argnames=("num_steps", "channels"))
-    other = decode(variables, jax.random.key(0), -latent, num_steps=2, channels=2)
-    same = decode(variables, jax.random.key(0), latent, num_steps=2, channels=2)
+    decode = jax.jit(model.decode, static_argnames="num_steps")
+    other, same = (decode(variables, each, num_steps=2) for each in (-latent, latent))
+    assert same.shape == AUDIO.shape
     assert float(jnp.abs(other - same).max()) > 1e-3
     with pytest.raises(aj.InputError, match="66 samples give 17 frames of 4"):
         model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 66, 2))})
@@ -144,7 +167,7 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     autoencoder = CONFIGS["autoencoder"].build()
     frozen = autoencoder.init(jax.random.key(1), {"audio": AUDIO[:1]})
     inner = dataclasses.replace(CONFIGS["autoencoder"], encoder=ENCODER)
-    net = aj.DiffusionConfig(inner.unet, length=16, channels=3).build()
+    net = aj.configs.DiffusionConfig(inner.unet, length=16, channels=3).build()
     model = aj.LatentDiffusion(net, autoencoder)
     variables = model.init(jax.random.key(2), {"audio": AUDIO[:1]}, {"autoencoder": frozen})
     assert variables["frozen"]["autoencoder"] is frozen

@@ -51,7 +51,7 @@ def test_several_times_are_summed_and_features_added():
     twice = apply(variables, X, jnp.stack([T, T], axis=1))
     assert not np.allclose(twice, apply(variables, X, T))
     # Features equal to the time's own do what a second equal time does.
-    h = nn.gelu(aj.NumberEmbedder(16).apply({"params": variables["params"]["embedder"]}, T), approximate=False)
+    h = nn.gelu(aj.nn.NumberEmbedder(16).apply({"params": variables["params"]["embedder"]}, T), approximate=False)
     layer = variables["params"]["layer"]
     for _ in range(2):
         h = nn.gelu(h @ layer["kernel"] + layer["bias"], approximate=False)
@@ -66,8 +66,8 @@ def test_classes_and_numbers_enter_as_features_or_as_tokens():
 
         @nn.compact
         def __call__(self, x, time, *, genre, seconds):
-            features = aj.ClassEmbedder(num_classes=3, features=16)(genre)
-            token = aj.NumberEmbedder(6)(seconds)[:, None]
+            features = aj.nn.ClassEmbedder(num_classes=3, features=16)(genre)
+            token = aj.nn.NumberEmbedder(6)(seconds)[:, None]
             return self.net(x, time, features=features, embedding=token)
 
     net = Song(aj.UNetV0(**vars(UNET), embedding_features=6))
@@ -83,7 +83,7 @@ def test_classes_and_numbers_enter_as_features_or_as_tokens():
 
 
 def test_appended_channels_reach_the_result_but_do_not_widen_it():
-    net = aj.AppendChannels(
+    net = aj.nn.AppendChannels(
         aj.LearnedTransform(
             aj.UNetV0(channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16), 4, 4, 2
         )

@@ -52,4 +52,4 @@ def test_lengths_the_net_does_not_divide_are_refused_when_the_model_is_built():
     with pytest.raises(aj.InputError, match=r"length 62 is not a multiple of 8 .* use 64"):
         dataclasses.replace(TEXT_MODEL, length=62).build()
     with pytest.raises(aj.InputError, match=r"text.features 9 do not divide into text.num_heads 2"):
-        dataclasses.replace(TEXT_MODEL, text=aj.TextConfig(features=9, num_heads=2)).build()
+        dataclasses.replace(TEXT_MODEL, text=aj.configs.TextConfig(features=9, num_heads=2)).build()

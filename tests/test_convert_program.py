@@ -13,14 +13,14 @@ from archijax.configs import to_dict
 from archijax.convert.__main__ import main
 from archijax.convert.state import find, read_state
 from archijax.convert.table import Entry
-from archijax.pretrained.folder import from_pretrained
+from archijax.pretrained import from_pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
-UNET = aj.UNetConfig(
+UNET = aj.configs.UNetConfig(
     channels=(8, 16), factors=(1, 4), items=(1, 1), attentions=(0, 1),
     attention_heads=2, attention_features=8, modulation_features=32,
 )  # fmt: skip
-DIFFUSION = aj.DiffusionConfig(UNET, length=64)
+DIFFUSION = aj.configs.DiffusionConfig(UNET, length=64)
 
 
 @pytest.fixture

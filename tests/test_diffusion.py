@@ -9,9 +9,12 @@ import archijax as aj
 from archijax.diffusion import (
     BetaSchedule,
     CosineSchedule,
+    CosineSpacing,
     Discrete,
     GaussianProcess,
+    KarrasSpacing,
     LinearSchedule,
+    LinearSpacing,
     LogitNormal,
     LogNormal,
     SigmaSchedule,
@@ -182,6 +185,37 @@ def test_times_are_those_of_the_papers():
         ddpm().timesteps(10, "even")
 
 
+def test_spacings_take_limits_of_their_own():
+    sigmas = edm().timesteps(5, KarrasSpacing(sigma_max=40, sigma_min=0.1, rho=3))
+    np.testing.assert_allclose(sigmas[[0, 4, 5]], [40, 0.1, 0], rtol=1e-5)
+    np.testing.assert_allclose(sigmas[2], ((40 ** (1 / 3) + 0.1 ** (1 / 3)) / 2) ** 3, rtol=1e-5)
+    # The process' own limits serve its own rule by name.
+    np.testing.assert_allclose(edm(0.05).timesteps(5, "karras")[[0, 4]], [8, 0.0002], rtol=1e-5)
+    process = v_diffusion()
+    np.testing.assert_allclose(process.timesteps(4, LinearSpacing(0.9, 0.1)), [0.9, 0.7, 0.5, 0.3, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(process.timesteps(2, CosineSpacing(0.8, 0.2)), [0.8, 0.5, 0.2], rtol=1e-6)
+    # t' = 3 t / (1 + 2 t): the ends stay.
+    np.testing.assert_allclose(rectified_flow().timesteps(2, LinearSpacing(shift=3)), [1, 0.75, 0], rtol=1e-6)
+    for wrong, message in [
+        (lambda: LinearSpacing(0.2, 0.5), "from 0.2 to 0.5"),
+        (lambda: CosineSpacing(1.2), "from 1.2 to 0.0"),
+        (lambda: LinearSpacing(shift=0), "shift of the timesteps is 0"),
+        (lambda: KarrasSpacing(sigma_min=90), "sigma_min and sigma_max are 90 and 80"),
+        (lambda: KarrasSpacing(rho=0.5), "rho is 0.5"),
+    ]:
+        with pytest.raises(aj.InputError, match=message):
+            wrong()
+
+
+def test_inverting_edm_begins_without_noise():
+    process = edm(0.5)
+    _, time = process.net_input(X0, jnp.zeros(5))
+    assert np.isfinite(time).all()
+    x0, eps = process.x0_eps(EPS, X0, jnp.zeros(5))
+    np.testing.assert_allclose(x0, X0, rtol=1e-6)
+    assert np.isfinite(eps).all()
+
+
 def test_training_times_have_their_distributions():
     u = (jnp.arange(10_000.0) + 0.5) / 10_000
     np.testing.assert_array_equal(Uniform().quantile(u), u)
@@ -218,11 +252,16 @@ def test_stratified_numbers_are_one_in_each_part():
     assert not (np.diff(found) > 0).all()
 
 
-@pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule()], ids=["cosine", "linear"])
-@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+SCHEDULES = [CosineSchedule(), LinearSchedule(), SigmaSchedule(1.0)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["cosine", "linear", "sigma"])
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v", "velocity", "score", "edm"])
 def test_min_snr_weights_the_error_of_the_sound(prediction, schedule):
+    if prediction == "edm" and not isinstance(schedule, SigmaSchedule):
+        pytest.skip("this prediction is made for one schedule")
     process = GaussianProcess(schedule, prediction)
-    assert np.isfinite(min_snr(process)(jnp.array([0.0, 1.0]))).all()
+    assert np.isfinite(min_snr(process)(jnp.array([1e-3, 1.0]))).all()
     t = jnp.array([0.1, 0.3, 0.5, 0.7, 0.9])
     x = process.add_noise(X0, EPS, t)
     alpha, sigma = (a[:, None, None] for a in schedule.alpha_sigma(t))
@@ -230,5 +269,3 @@ def test_min_snr_weights_the_error_of_the_sound(prediction, schedule):
     weighted = min_snr(process, 5.0)(t)[:, None, None] * (guess - process.target(X0, EPS, t)) ** 2
     wanted = jnp.minimum((alpha / sigma)[:, 0, 0] ** 2, 5.0) * 0.01
     np.testing.assert_allclose(weighted.mean((1, 2)), wanted, rtol=2e-3)
-    with pytest.raises(aj.InputError, match='not "velocity"'):
-        min_snr(rectified_flow())

@@ -15,7 +15,7 @@ import archijax as aj
 from archijax.audio import files
 from archijax.convert.t5 import load_t5
 from archijax.errors import InputError
-from archijax.pretrained.folder import save_pretrained
+from archijax.pretrained import save_pretrained
 from train.config import TrainConfig
 from train.dataset import DataConfig, Sounds, batches
 from train.encode import encode, main
@@ -156,7 +156,7 @@ def test_wrong_input_is_one_sentence(folder, capsys):
 
 def test_texts_are_prompts_that_training_draws(folder, whole, texts):
     # Every prompt that training sees in forty epochs, and what the encoder makes of it.
-    model = dataclasses.replace(LATENT_MODEL, text=aj.TextConfig(tokenizer=str(folder / "t5"), max_length=24))
+    model = dataclasses.replace(LATENT_MODEL, text=aj.configs.TextConfig(tokenizer=str(folder / "t5"), max_length=24))
     data, tokenize, prompts = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed"), tokenizer(model), set()
 
     def note(drawn):
@@ -168,7 +168,7 @@ def test_texts_are_prompts_that_training_draws(folder, whole, texts):
         next(stream)
     prompts = sorted(prompts)
     config, params = load_t5(folder / "t5")
-    known = np.asarray(jax.jit(aj.T5Encoder(config).apply)({"params": params}, *tokenize(prompts)))
+    known = np.asarray(jax.jit(aj.nn.T5Encoder(config).apply)({"params": params}, *tokenize(prompts)))
 
     found = set()
     for name, count in zip(NAMES, (1, 2, 6), strict=True):
@@ -216,7 +216,10 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
          "texts of other settings: data.prompt is None there and a here; model.text.max_length is 24 there and 12"),
         (["--texts", "-1"], "--texts is -1, but must be 0 or more"),
         (["--texts", "3"], 'model.text.tokenizer is "bytes" and model.text.placeholder_tokens (): use'),
-        ([*text, "--texts", "3", "--model.text.placeholder-tokens", "<a>"], "model.text.placeholder_tokens ('<a>',): use"),
+        (
+            [*text, "--texts", "3", "--model.text.placeholder-tokens", "<a>"],
+            "model.text.placeholder_tokens ('<a>',): use",
+        ),
     ]:  # fmt: skip
         assert run(folder, "texts", *arguments) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -10,7 +10,6 @@ from benchmarks.evidence.__main__ import NAMES, main
 from benchmarks.evidence.autoencoders import _pooled, wave
 from benchmarks.evidence.clips import Case
 from benchmarks.evidence.diffusion import upsampler
-from sample.model import Loaded
 
 RATE, LENGTH = 4000, 1024
 
@@ -37,11 +36,11 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
     low, high = np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 1500 * time)
     for index in range(2):
         soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
-    coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
-    config = aj.AutoEncoderConfig(
-        coder=coder, bottleneck=(aj.QuantizerConfig(300),), sample_rate=RATE, channels=1, length=LENGTH
+    coder = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
+    config = aj.configs.AutoEncoderConfig(
+        coder=coder, bottleneck=(aj.configs.QuantizerConfig(300),), sample_rate=RATE, channels=1, length=LENGTH
     )
-    rows, promises = wave(Case(Loaded(config, Keeper(), 0.01, None), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
+    rows, promises = wave(Case(aj.Pipeline(config, Keeper(), 0.01), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
     # Two tones of 0.3 against one of 0.001 and of 0.1; of two equal tones resampling keeps the lower one.
@@ -65,9 +64,15 @@ def test_pooling_keeps_what_varies_slowly():
 class Upsampler(aj.DiffusionUpsampler):
     """Makes up the high band that its variables name: this part of the true one."""
 
-    def reconstruct(self, variables, audio, keys=None, num_steps=50):
-        low = self.reupsampled(audio)
-        return low + variables * (audio - low)
+    def encode(self, variables, audio, keys=None):
+        return audio, {}
+
+    def decode(self, variables, frames, noise=None, num_steps=50):
+        low = self.reupsampled(frames)
+        return low + variables * (frames - low)
+
+    def reupsampled(self, audio):
+        return self.upsampled(super().encode({}, audio)[0])
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.0])
@@ -77,8 +82,8 @@ def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
         tones = np.sin(2 * np.pi * 200 * time) + np.sin(2 * np.pi * 1500 * time)
         soundfile.write(tmp_path / f"{index}.wav", 0.2 * tones + rng.normal(0, 1e-2, len(time)), RATE)
     paths = sorted(tmp_path.glob("*.wav"))
-    config = aj.UpsamplerConfig(aj.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
-    rows, promises = upsampler(Case(Loaded(config, Upsampler(None, 2), kept, None), tmp_path, paths, paths))
+    config = aj.configs.UpsamplerConfig(aj.configs.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
+    rows, promises = upsampler(Case(aj.Pipeline(config, Upsampler(None, 2), kept), tmp_path, paths, paths))
     name = "sinc and noise of mean magnitudes"
     # Of two equal tones one is there; noise about as loud as the other makes it worse.
     assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)

@@ -16,15 +16,15 @@ from nets import TEXT_MODEL, UNET, text_batch
 
 from archijax import InputError
 from archijax.configs import to_dict
-from archijax.pretrained.folder import from_pretrained
+from archijax.pipeline import SampleSettings
+from archijax.pipeline.facts import Facts
+from archijax.pretrained import from_pretrained
 from archijax.text import tokenize
 from archijax.training.checkpoints import Checkpoints
+from sample import exported
 from sample.__main__ import main
 from sample.export import sampler, write
-from sample.generation import generate
-from sample.model import load
 from sample.save import last_metrics
-from sample.settings import Settings
 
 PROMPTS = ["warm pad", " ", "é ☃"]
 UNET = replace(UNET, channels=(8,), factors=(2,), items=(1,), attentions=(), cross_attentions=(1,))
@@ -53,12 +53,12 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return load(run_folder(tmp_path_factory.mktemp("plain"), PLAIN_MODEL))
+    return from_pretrained(run_folder(tmp_path_factory.mktemp("plain"), PLAIN_MODEL))
 
 
 @pytest.fixture(scope="module")
-def loaded(run):
-    return load(run)
+def pipeline(run):
+    return from_pretrained(run)
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +85,16 @@ def elsewhere(folder, code, cwd):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_saved_run_makes_the_same_sounds(run, loaded, saved, capsys):
-    with pytest.raises(InputError, match="is a training run: python -m sample save"):
-        from_pretrained(run)
-    facts = from_pretrained(saved).facts
-    assert (facts.loudness, facts.step, facts.metrics) == (-14.0, 7, {"loss": 0.5})
-    again = load(saved)
-    assert again.loudness == loaded.loudness == -14.0
-    assert again.config == loaded.config
+def test_a_saved_run_makes_the_same_sounds(pipeline, saved, capsys):
+    again = from_pretrained(saved)
+    assert again.facts == Facts(loudness=-14.0, step=7, metrics={"loss": 0.5})
+    assert pipeline.facts == Facts(loudness=-14.0, step=7)
+    assert again.config == pipeline.config
     # With one of the two equal models, so that it is compiled once.
-    ours = generate(replace(again, model=loaded.model), PROMPTS, num_steps=3, seed=1)
-    np.testing.assert_allclose(ours, generate(loaded, PROMPTS, num_steps=3, seed=1), rtol=0, atol=1e-6)
+    ours, theirs = (
+        each.generate(PROMPTS, num_steps=3, seed=1).sounds for each in (replace(again, model=pipeline.model), pipeline)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     assert main(["save", "--model", str(saved), "--out", str(saved)]) == 2
     assert "is there already" in capsys.readouterr().err
 
@@ -108,7 +107,18 @@ def test_metrics_that_are_not_there(tmp_path):
     assert last_metrics(tmp_path / "metrics.jsonl", 3) == {}
 
 
-def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(loaded, saved, tmp_path):
+def test_the_exported_script_tokenizes_as_the_library_does(pipeline):
+    text = replace(pipeline.config.text, placeholder_tokens=("<a>", "<ab>"), max_length=12)
+    prompts = ["", "x <ab> é", "<a><a>", "longer than twelve bytes"]
+    about = {"tokenizer": "bytes", "placeholder_tokens": text.placeholder_tokens, "max_length": 12}
+    for ours, theirs in zip(
+        exported.tokenize(prompts, about), tokenize(text.load_tokenizer(), prompts, 12), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(pipeline, saved, tmp_path):
     folder = tmp_path / "sampler"
     command = ["export", "--model", str(saved), "--out", str(folder), "--num-steps", "4", "--seed", "2"]
     assert main(command) == 0
@@ -118,9 +128,9 @@ def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(load
         f"np.save('one', run.sample({PROMPTS[:1]}, seed=4294967295, item=5, guidance=1.5))\n"
     )
     elsewhere(folder, code, tmp_path)
-    live = generate(loaded, PROMPTS, num_steps=4, seed=2, first=5)
+    live, _ = pipeline.generate(PROMPTS, num_steps=4, seed=2, first=5)
     np.testing.assert_allclose(np.load(tmp_path / "three.npy"), live, rtol=0, atol=1e-6)
-    live = generate(loaded, PROMPTS, num_steps=4, seed=4294967295, first=5, guidance_scale=1.5)
+    live, _ = pipeline.generate(PROMPTS, num_steps=4, seed=4294967295, first=5, guidance_scale=1.5)
     np.testing.assert_allclose(np.load(tmp_path / "one.npy"), live[:1], rtol=0, atol=1e-6)
     about = json.loads((folder / "sampler.json").read_text())
     assert about["inputs"].keys() == {"seed", "items", "tokens", "token_mask", "empty", "guidance"}
@@ -128,18 +138,19 @@ def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(load
     assert (about["output"]["shape"], about["sample_rate"], about["guidance"]) == (["b", 64, 2], 8000, 3.0)
 
 
+@pytest.mark.slow
 def test_its_script_writes_sounds(plain, tmp_path):
-    write(tmp_path / "sampler", plain, Settings(num_steps=2, eta=0.5), 50)
+    write(tmp_path / "sampler", plain, SampleSettings(num_steps=2, eta=0.5), 50)
     script = str(tmp_path / "sampler" / "run.py")
     code = f"import runpy; sys.argv = ['run.py', '3']; runpy.run_path({script!r}, None, '__main__')"
     elsewhere(tmp_path / "sampler", code, tmp_path)
     sound, rate = soundfile.read(tmp_path / "0.wav")
     assert rate == 8000
-    live = generate(plain, num_steps=2, eta=0.5, seed=3, frames=50)[0]
+    live = plain.generate(num_steps=2, eta=0.5, seed=3, seconds=50 / 8000).sounds[0]
     np.testing.assert_allclose(sound, np.clip(live, -1, 1), atol=1e-4)
 
 
-def test_every_setting_is_that_of_the_live_sampler(loaded):
+def test_every_setting_is_that_of_the_live_sampler(pipeline):
     settings = {
         "num_steps": 3,
         "sampler": "dpm++sde",
@@ -153,36 +164,34 @@ def test_every_setting_is_that_of_the_live_sampler(loaded):
         "threshold": 0.9,
         "window_seconds": 0.002,
     }
-    sample, inputs = sampler(loaded, Settings(**settings), 60)
-    tokens, mask = tokenize(loaded.tokenizer, PROMPTS[:1], 6)
-    given = {
+    sample, inputs = sampler(pipeline, SampleSettings(**settings), 60)
+    arrays = {
         "seed": np.uint32(9),
         "items": np.array([1], np.uint32),
-        "tokens": tokens,
-        "token_mask": mask,
+        **pipeline.tokens(PROMPTS[:1]),
         "empty": np.array([False]),
         "guidance": np.array([2.0], np.float32),
     }
-    assert inputs.keys() == given.keys()
-    ours = jax.jit(sample)(flatten_dict(loaded.variables, sep="."), given)
-    live = generate(loaded, PROMPTS[:1], seed=9, first=1, frames=60, **settings)
+    assert inputs.keys() == arrays.keys()
+    ours = jax.jit(sample)(flatten_dict(pipeline.variables, sep="."), arrays)
+    live, _ = pipeline.generate(PROMPTS[:1], seed=9, first=1, seconds=60 / 8000, **settings)
     np.testing.assert_allclose(ours, live, rtol=0, atol=1e-5)
 
 
-def test_what_goes_in_depends_on_model_and_settings(loaded, plain):
-    assert "guidance" not in sampler(loaded, Settings(guidance_scale=1.0), 64)[1]
-    assert sampler(plain, Settings(), 64)[1].keys() == {"seed", "items"}
+def test_what_goes_in_depends_on_model_and_settings(pipeline, plain):
+    assert "guidance" not in sampler(pipeline, SampleSettings(guidance_scale=1.0), 64)[1]
+    assert sampler(plain, SampleSettings(), 64)[1].keys() == {"seed", "items"}
     with pytest.raises(InputError, match="not trained to be guided"):
-        sampler(plain, Settings(guidance_scale=2.0), 64)
+        sampler(plain, SampleSettings(guidance_scale=2.0), 64)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--num-steps", "0"], "num_steps is 0"),
-        (["--length-seconds", "-1"], "length_seconds is -1.0"),
-        (["--model", "../nowhere"], "is not a model folder"),
-        (["--model", "."], "holds no checkpoints of a training run and no weights"),
+        (["--num-steps", "0"], "num_steps must be at least 1"),
+        (["--seconds", "-1"], "seconds must be above 0"),
+        (["--model", "../nowhere"], "is neither an existing folder nor a name"),
+        (["--model", "."], "is not complete in ."),
     ],
 )
 def test_wrong_input_is_one_sentence(saved, tmp_path, capsys, monkeypatch, options, words):
@@ -198,4 +207,4 @@ def test_what_is_there_is_left_alone(plain, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="is there already"):
-        write(tmp_path / "out", plain, Settings(), 64)
+        write(tmp_path / "out", plain, SampleSettings(), 64)

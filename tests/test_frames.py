@@ -11,12 +11,12 @@ from archijax.codecs.frames import FrameAutoEncoder, depthwise, spectral_feature
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 from archijax.configs import from_dict, to_dict
 
-CODER = aj.FrameCoderConfig(
+CODER = aj.configs.FrameCoderConfig(
     n_fft=32, hop_length=8, widths=(12, 16), factors=(2,), encoder_blocks=(1, 1), decoder_blocks=(1, 2)
 )
-CODEC = aj.AutoEncoderConfig(
+CODEC = aj.configs.AutoEncoderConfig(
     coder=CODER,
-    bottleneck=(aj.TanhConfig(guard=1.0), aj.NoiseConfig(0.05)),
+    bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
     latent_channels=6,
     sample_rate=8000,
     channels=2,
@@ -130,7 +130,7 @@ def test_a_frame_depends_on_no_more_than_the_overlap_and_on_nearly_all_of_it():
 def test_what_cannot_be_is_refused():
     model, variables = codec()
     with pytest.raises(aj.InputError, match="encoder_blocks has 1 entries: 2 are needed"):
-        aj.FrameCoderConfig(widths=(8, 8), factors=(2,), encoder_blocks=(1,)).build(
+        aj.configs.FrameCoderConfig(widths=(8, 8), factors=(2,), encoder_blocks=(1,)).build(
             in_channels=1, latent_channels=4, bottleneck=(), dtype=jnp.float32
         )
     with pytest.raises(aj.InputError, match="set centred to False"):
@@ -139,6 +139,6 @@ def test_what_cannot_be_is_refused():
         model.decode(variables, jnp.zeros((1, 4, 3)))
     with pytest.raises(aj.InputError, match="block must be 1 or more, not 0"):
         decode_by_blocks(model, variables, np.zeros((1, 4, 6), np.float32), block=0)
-    coder = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), resnet_groups=4)
+    coder = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), resnet_groups=4)
     with pytest.raises(aj.InputError, match="normalises over the whole sound"):
-        _ = aj.AutoEncoderConfig(coder=coder, length=64).build().overlap
+        _ = aj.configs.AutoEncoderConfig(coder=coder, length=64).build().overlap

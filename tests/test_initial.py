@@ -15,12 +15,11 @@ import archijax as aj
 from archijax.audio import files
 from archijax.configs import KINDS, example_batch
 from archijax.errors import InputError
-from archijax.pretrained.folder import from_pretrained, save_pretrained
-from archijax.pretrained.trained import load_trained
+from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.text import tokenize
 from archijax.training.checkpoints import restore_weights
+from archijax.training.losses import losses
 from archijax.training.state import TrainState
-from archijax.training.step import losses
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig
@@ -43,6 +42,11 @@ def models(tmp_path_factory):
     save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
     save_pretrained(folder / "latent", LATENT_MODEL, drawn(LATENT_MODEL, 2))
     return folder
+
+
+def around(variables):
+    """What makes these variables around pretrained parts."""
+    return lambda frozen: {**variables, "frozen": {**variables["frozen"], **frozen}}
 
 
 def equal(one, two):
@@ -97,15 +101,15 @@ config = TrainConfig(
     sample_prompts=(),
 )
 """
-SMALL = aj.DiffusionConfig(
-    aj.UNetConfig(
+SMALL = aj.configs.DiffusionConfig(
+    aj.configs.UNetConfig(
         channels=(8,), factors=(1,), items=(1,), cross_attentions=(1,), attention_heads=2, attention_features=4,
         resnet_groups=4, modulation_features=8,
     ),
     sample_rate=8000,
     channels=1,
     length=64,
-    text=aj.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.0),
+    text=aj.configs.TextConfig(max_length=10, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.0),
 )  # fmt: skip
 
 
@@ -130,14 +134,15 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     words = [tree.pop("placeholders") for tree in (trees["params"], trees["ema"])]
     equal(trees["params"], before["params"])
     equal(trees["ema"], before["params"])
-    # Adam's two means of the word's gradient, and a count.
-    assert sorted(leaf.shape for leaf in jax.tree.leaves(trees["opt_state"])) == [(), (1, 8), (1, 8)]
+    # Two means of the gradient of the token's embedding, a count and the learning rate.
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(trees["opt_state"])) == [(), (), (1, 8), (1, 8)]
     assert all(np.abs(leaf).min() > 0 for leaf in jax.tree.leaves(trees["opt_state"]))
     assert np.abs(words[0] - words[1]).max() > 0
 
-    trained = load_trained(tmp_path / "run")
+    trained = from_pretrained(tmp_path / "run")
     save_pretrained(tmp_path / "saved", trained.config, trained.variables)
-    config, model, variables, _ = from_pretrained(tmp_path / "saved")
+    saved = from_pretrained(tmp_path / "saved")
+    config, model, variables = saved.config, saved.model, saved.variables
     np.testing.assert_array_equal(variables["params"]["placeholders"], words[1])
     tokens, mask = tokenize(config.text.load_tokenizer(), ["a <mine>", "a mine"], config.text.max_length)
     sample = jax.jit(lambda v: model.sample(
@@ -150,18 +155,17 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
 
 def test_of_several_losses_those_stay_that_train_something():
     class Two:
-        loss = None
+        init = loss = len
         losses = (("first", ("net", "placeholders")), ("second", ("judge",)))
 
-    assert losses(Two) == Two.losses
-    assert losses(Two, ("placeholders",)) == (("first", ("placeholders",)),)
+    assert losses(Two()) == Two.losses
+    assert losses(Two(), ("placeholders",)) == (("first", ("placeholders",)),)
     variables = {"params": {name: np.zeros(2) for name in ("net", "placeholders", "judge")}}
-    groups = [names for _, names in Two.losses]
-    state = TrainState.create(variables, optax.trace(0.9), groups, ("placeholders",))
+    state = TrainState.create(Two(), variables, optax.trace(0.9), ("placeholders",))
     assert state.opt_state[0].trace.keys() == {"placeholders"}
     assert len(state.opt_state) == 1
     with pytest.raises(InputError, match="trainable names 'nett': the model has net, placeholders, judge"):
-        TrainState.create(variables, optax.identity(), groups, ("nett",))
+        TrainState.create(Two(), variables, optax.identity(), ("nett",))
 
 
 def test_learned_words_keep_their_embeddings(monkeypatch):
@@ -173,39 +177,42 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
         return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
-    monkeypatch.setattr("train.initial.load_trained", lambda name: trained)
-    made = initial(config("<b/c>", "<new>", "<a>"), variables([0, 0], [9, 9], [0, 0]))
-    np.testing.assert_array_equal(made["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
+    monkeypatch.setattr("train.initial.from_pretrained", lambda name: trained)
+    new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]), {})
+    np.testing.assert_array_equal(new["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 
 
 def test_weights_of_other_models(models, capsys):
     narrow = dataclasses.replace(LATENT_MODEL, unet=dataclasses.replace(LATENT_MODEL.unet, modulation_features=8))
     variables = drawn(narrow, 3)
     # The autoencoder came with the other weights.
-    made = initial(TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), variables)
+    new = initial(
+        TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), around(variables), variables["frozen"]
+    )
     said = capsys.readouterr().err
     assert "of another shape, and new: " in said
     assert "params/net/net/net/up_0/skip/to_scale/kernel is [16, 3] there and [8, 3] here" in said
     assert "left over" not in said
     theirs = drawn(LATENT_MODEL, 2)
-    equal(made["frozen"], theirs["frozen"])
-    equal(made["params"]["embedder"], theirs["params"]["embedder"])
-    assert jax.tree.structure(made) == jax.tree.structure(variables)
-    assert jax.tree.map(np.shape, made) == jax.tree.map(np.shape, variables)
+    equal(new["frozen"], theirs["frozen"])
+    equal(new["params"]["embedder"], theirs["params"]["embedder"])
+    assert jax.tree.structure(new) == jax.tree.structure(variables)
+    assert jax.tree.map(np.shape, new) == jax.tree.map(np.shape, variables)
 
 
 def test_other_autoencoders_are_refused(models):
     variables = drawn(LATENT_MODEL, 3)
     louder = dataclasses.replace(LATENT_MODEL, autoencoder=dataclasses.replace(AUTOENCODER, stft=0.5))
-    for config, given, message in [
+    for config, names, message in [
         (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
         (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
-        (LATENT_MODEL, {"autoencoder": "none"}, "none is not a model folder"),
-        (LATENT_MODEL, {"init_from": "coder"}, "no array of the name and shape"),
+        (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),
+        (LATENT_MODEL, {"init_from": "coder"}, "give --autoencoder MODEL"),
+        (LATENT_MODEL, {"init_from": "coder", "autoencoder": "coder"}, "no array of the name and shape"),
     ]:
-        places = {name: str(models / place) for name, place in given.items()}
+        settings = {setting: str(models / name) for setting, name in names.items()}
         with pytest.raises(InputError, match=message):
-            initial(TrainConfig(config, data=DATA, **places), variables)
+            initial(TrainConfig(config, data=DATA, **settings), around(variables), variables["frozen"])
     with pytest.raises(InputError, match="only a latent model takes one"):
         TrainConfig(AUTOENCODER, data=DATA, sample_prompts=(), autoencoder="coder")

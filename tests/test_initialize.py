@@ -13,7 +13,7 @@ def test_the_numbers_are_those_of_init():
     init = lambda key, x, t, e: net.init(key, x, t, embedding=e)  # noqa: E731
     plain = init(jax.random.key(3), x, t, embedding)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (x, t, embedding))
-    quick = aj.initialize(init, jax.random.key(3), *abstract)
+    quick = aj.nn.initialize(init, jax.random.key(3), *abstract)
     assert jax.tree.structure(quick) == jax.tree.structure(plain)
     for ours, theirs in zip(jax.tree.leaves(quick), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -21,7 +21,7 @@ def test_the_numbers_are_those_of_init():
 
 def test_values_that_the_result_needs_must_be_given():
     with pytest.raises(TypeError, match="given as a shape only"):
-        aj.initialize(lambda key, x: {"mean": x.mean()}, jax.random.key(0), jax.ShapeDtypeStruct((3,), jnp.float32))
+        aj.nn.initialize(lambda key, x: {"mean": x.mean()}, jax.random.key(0), jax.ShapeDtypeStruct((3,), jnp.float32))
 
 
 def test_the_forward_pass_is_not_run():
@@ -31,6 +31,6 @@ def test_the_forward_pass_is_not_run():
         jax.debug.callback(lambda _: calls.append(1), x.sum())
         return jax.random.normal(key, x.shape)
 
-    aj.initialize(init, jax.random.key(0), jnp.ones(3))
+    aj.nn.initialize(init, jax.random.key(0), jnp.ones(3))
     jax.effects_barrier()
     assert calls == []

@@ -37,11 +37,15 @@ import jax.numpy as jnp
 from nets import AUTOENCODER
 
 from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
 from train.config import DataConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(ModelConfig):
+    sample_rate: int = 8000
+    channels: int = 1
+    length: int = 64
     autoencoder: Any = AUTOENCODER
 
     def build(self):
@@ -55,8 +59,8 @@ KINDS["toy"] = ToyConfig
 class Toy:
     autoencoder: Any
 
-    def init(self, key, batch):
-        frozen = {"autoencoder": self.autoencoder.init(key, {"audio": batch["audio"]})}
+    def init(self, key, batch, frozen=None):
+        frozen = frozen or {"autoencoder": self.autoencoder.init(key, {"audio": batch["audio"]})}
         return {"params": {"mean": jnp.zeros(batch["latent"].shape[-1])}, "frozen": frozen}
 
     def loss(self, variables, keys, batch):
@@ -79,14 +83,13 @@ class Net(nn.Module):
         return nn.Dense(x.shape[-1], name="own")(x) + nn.Dense(x.shape[-1], name="text")(embedding).mean(1)[:, None]
 
 
-class Quick(aj.LatentConfig):
+class Quick(aj.configs.LatentConfig):
     """A latent model that compiles at once."""
 
     @functools.cache  # noqa: B019  there is one of it
     def build(self):
-        model, coder = super().build(), drawn(AUTOENCODER, 1)
-        inner = dataclasses.replace(model.model, net=Net())
-        return dataclasses.replace(model, model=inner, pretrained=lambda: coder)
+        model = super().build()
+        return dataclasses.replace(model, model=dataclasses.replace(model.model, net=Net()))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def texts(folder):
 
 
 def text_config(folder, **changes):
-    text = aj.TextConfig(str(folder / "t5"), max_length=24, cond_drop_prob=0.5)
+    text = aj.configs.TextConfig(str(folder / "t5"), max_length=24, cond_drop_prob=0.5)
     settings = config(folder, crop="random", prompt="a pad")
     return dataclasses.replace(settings, model=Quick(**{**vars(LATENT_MODEL), "text": text}), **changes)
 
@@ -174,7 +177,7 @@ def test_one_prompt_for_all(folder):
 
 def test_random_crops_start_at_any_frame_of_the_sound(folder):
     latents = Latents(folder / "stored", config(folder, crop="random"))
-    assert [latents.positions(entry) for entry in latents.manifest.entries] == [32, 88, 16]
+    assert [latents.frames(entry) for entry in latents.manifest.entries] == [32, 88, 16]
     stored = np.load(latent_path(folder / "stored", "352.wav"))
     starts = set()
     random = stream(latents, batch_size=30)
@@ -196,7 +199,7 @@ def test_the_program_trains_on_latents_of_its_own_autoencoder_alone(folder, tmp_
         return main([str(tmp_path / "toy.py"), *arguments])
 
     assert run(tmp_path / "other") == 2
-    assert "were made by another autoencoder" in capsys.readouterr().err.splitlines()[-1]
+    assert "are of another autoencoder" in capsys.readouterr().err.splitlines()[-1]
     assert run(folder / "coder") == 0
     _, trees = restore_weights(tmp_path / "run")
     assert np.abs(trees["params"]["mean"]).min() > 0

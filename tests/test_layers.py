@@ -102,7 +102,7 @@ NORM = {"params": {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.arange(8.0) /
 
 def test_silence_gives_finite_gradients():
     silence = jnp.zeros((1, 16, 8))
-    for module in (aj.ConvNeXtV2(), aj.Resnet(groups=4), aj.LinearAttention(head_features=4, num_heads=2)):
+    for module in (aj.nn.ConvNeXtV2(), aj.nn.Resnet(groups=4), aj.nn.LinearAttention(head_features=4, num_heads=2)):
         variables = jax.jit(module.init)(jax.random.key(0), silence)
 
         def total(variables, x, module=module):
@@ -130,6 +130,6 @@ def test_kernels_that_cannot_be_centred_are_refused():
     with pytest.raises(aj.InputError, match="kernel size 4 is even"):
         linear.Conv(4, kernel_size=4).init(jax.random.key(0), x)
     with pytest.raises(aj.InputError, match=r"downsampling width 2 .* factor 3"):
-        aj.Downsample(width=2).init(jax.random.key(0), x, 4, 3)
+        aj.nn.Downsample(width=2).init(jax.random.key(0), x, 4, 3)
     with pytest.raises(aj.InputError, match=r"upsampling width 2 .* factor 3"):
-        aj.UpsampleTranspose(width=2).init(jax.random.key(0), x, 4, 3)
+        aj.nn.UpsampleTranspose(width=2).init(jax.random.key(0), x, 4, 3)

@@ -9,11 +9,10 @@ from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
 from archijax.training.mesh import MeshParallel
-from archijax.training.optimizer import adamw, learning_rate_schedule, norm
+from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw, global_norm
 from archijax.training.pmap import SMALL, Pmap
 from archijax.training.state import TrainState
 from archijax.training.step import make_train_step
-from train.config import EmaConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize("fsdp", [1, 8])
@@ -25,15 +24,14 @@ def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
     equals_one_device(MeshParallel(64, 4, small=0, grad_accumulation_steps=4), grad_accumulation_steps=4)
 
 
+@pytest.mark.slow
 def test_a_real_net_is_really_split():
     model, batch = TEXT_MODEL.build(), text_batch(8)
     config = OptimizerConfig(learning_rate=1e-3)
-    state = jax.device_get(TrainState.create(model.init(jax.random.key(0), batch), adamw(config)))
+    state = jax.device_get(TrainState.create(model, model.init(jax.random.key(0), batch), adamw(config)))
 
     def step(axis=None):
-        return make_train_step(
-            model, adamw(config), learning_rate_schedule(config, 10), EmaConfig(start=0, every=1), axis
-        )
+        return make_train_step(model, adamw(config), EmaConfig(start=0, every=1), axis=axis)
 
     results = {}
     for name, devices in {
@@ -59,7 +57,7 @@ def test_the_norm_gathers_no_gradient():
         split = jax.ShapeDtypeStruct(shape, jnp.float32)
         split = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=devices.sharding(split))
         assert not split.sharding.is_fully_replicated
-        assert "all-gather" not in jax.jit(norm).lower({"leaf": split}).compile().as_text()
+        assert "all-gather" not in jax.jit(global_norm).lower({"leaf": split}).compile().as_text()
 
 
 def test_numbers_that_do_not_divide_are_said():

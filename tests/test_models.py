@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,9 +34,11 @@ def test_the_loss_is_the_error_of_the_prediction(text_model):
     prediction = predict(x)
     assert float(loss) == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
     assert state == {}
-    # The loss by noise level, as sums and counts, is the loss.
-    assert float(sum(total for total, _ in metrics.values())) == pytest.approx(float(loss), rel=1e-5)
-    assert float(sum(count for _, count in metrics.values())) == pytest.approx(1)
+    # The loss by noise level sums to the loss, and the weights to 1.
+    weights = {name: float(value) for name, value in metrics.items() if name.endswith(":weight")}
+    levels = {name: float(value) for name, value in metrics.items() if name not in weights}
+    assert sum(levels.values()) == pytest.approx(float(loss), rel=1e-5)
+    assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_draws_are_uniform_normal_and_as_often_masked_as_asked(text_model):
@@ -107,6 +110,28 @@ def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
         model.sample(variables, jax.random.key(0), shape=(1, 61, 2), num_steps=1, noise=drawn, **batch)
 
 
+def test_features_alone_are_dropped_in_training_and_guided_away_from():
+    class Net(nn.Module):
+        """Returns the features, so that what the net is called with can be seen."""
+
+        @nn.compact
+        def __call__(self, x, time, *, features):
+            return jnp.zeros_like(x) + features[:, None, :1] * self.param("gain", nn.initializers.ones, (1,))
+
+    model = aj.DiffusionModel(Net(), cond_drop_prob=0.5)
+    batch = {"audio": jnp.zeros((2, 8, 1)), "features": jnp.array([[3.0, 1.0], [5.0, 1.0]])}
+    variables = model.init(jax.random.key(0), batch)
+    t, eps = jnp.full(2, 0.5), jnp.zeros((2, 8, 1))
+    # The target is zero, and the error the square of what the net was given.
+    errors = model.errors(variables, batch, t, eps, jnp.array([True, False]))
+    np.testing.assert_allclose(errors, [0, 25])
+    denoise = model.denoiser(variables, guidance=2.0, features=batch["features"])
+    np.testing.assert_allclose(denoise(batch["audio"], t)[:, 0, 0], [6, 10])
+    away = {"features": jnp.ones((2, 2))}
+    denoise = model.denoiser(variables, guidance=2.0, negative=away, features=batch["features"])
+    np.testing.assert_allclose(denoise(batch["audio"], t)[:, 0, 0], [5, 9])
+
+
 def test_a_pretrained_encoder_is_frozen():
     config = TEXT_MODEL.build()
     weights = config.embedder.init(jax.random.key(9), text_batch(1)["tokens"], text_batch(1)["token_mask"])["params"]
@@ -151,10 +176,12 @@ def test_calls_that_cannot_work_say_why(text_model):
         per_item(jax.random.PRNGKey(0), 2)
     with pytest.raises(aj.InputError, match=r"keys have shape \(3,\): one key, or one per item \[2\]"):
         per_item(jax.random.split(jax.random.key(0), 3), 2)
-    plain = aj.DiffusionConfig(aj.UNetConfig(**{**vars(UNET), "cross_attentions": ()}), length=64).build()
+    plain = aj.configs.DiffusionConfig(
+        aj.configs.UNetConfig(**{**vars(UNET), "cross_attentions": ()}), length=64
+    ).build()
     with pytest.raises(aj.InputError, match="without a text encoder"):
         plain.conditioning({}, text_batch(1))
-    with pytest.raises(aj.InputError, match=r"guidance is 3.0, but this model was not trained to be guided"):
+    with pytest.raises(aj.InputError, match="not trained to be guided"):
         plain.denoiser({}, guidance=3.0)
 
 

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from sample.parts import BLOCK, Parts, noise
+from archijax.pipeline.parts import BLOCK, Parts, noise
 
 LENGTH = 64
 
 
 def parts(make, **settings):
-    return Parts(lambda pieces, starts, progress: (progress(), make(pieces, starts))[1], LENGTH, **settings)
+    return Parts(lambda pieces, starts, progress: (progress(1), make(pieces, starts))[1], LENGTH, **settings)
 
 
 @pytest.mark.parametrize("fading", [True, False])
@@ -24,31 +24,31 @@ def test_any_length_comes_through_in_batches_of_few_sizes(fading):
         sizes.add(len(pieces))
         return pieces.repeat(3, axis=1)[:, ::2]
 
-    through = parts(same, given=2, made=3, batch_size=5, fading=fading)
+    through = parts(same, rows_in=2, rows_out=3, batch_size=5, fading=fading)
     for units in (1, LENGTH - 1, LENGTH, LENGTH + 1, 20 * LENGTH + 3):
         for rows in (2 * units, 2 * units - 1):
-            given = np.random.default_rng(rows).normal(size=(rows, 1)).astype(np.float32)
-            wanted = np.pad(given, ((0, rows % 2), (0, 0))).repeat(3, axis=0)[::2]
+            array = np.random.default_rng(rows).normal(size=(rows, 1)).astype(np.float32)
+            wanted = np.pad(array, ((0, rows % 2), (0, 0))).repeat(3, axis=0)[::2]
             steps.clear()
-            np.testing.assert_allclose(through(given, lambda: steps.append(1)), wanted, atol=1e-6)
-            assert len(steps) == through.steps(rows)
+            np.testing.assert_allclose(through(array, steps.append), wanted, atol=1e-6)
+            assert sum(steps) == through.steps(rows)
     assert sizes == {1, 2, 5}
 
 
 def test_parts_of_one_unit_do_not_overlap_and_rows_may_have_any_shape():
     through = Parts(lambda pieces, starts, progress: pieces, 1)
-    given = np.arange(42.0).reshape(7, 3, 2)
-    np.testing.assert_array_equal(through(given), given)
+    array = np.arange(42.0).reshape(7, 3, 2)
+    np.testing.assert_array_equal(through(array), array)
 
 
 def test_there_is_no_seam_where_parts_meet():
     """A part that comes out scaled by its number changes over slowly, or at once where nothing may be blended."""
     ones = np.ones((4 * LENGTH, 1), np.float32)
     stairs = lambda pieces, starts: pieces * (1 + starts[:, None, None] / 48)  # noqa: E731
-    made = parts(stairs)(ones)[:, 0]
-    # The outer halves of an overlap are heard by the net alone.
-    assert np.abs(np.diff(made)).max() <= 2 / (LENGTH // 4) + 1e-6
-    assert (made[:52] == 1).all()
+    joined = parts(stairs)(ones)[:, 0]
+    # The outer halves of an overlap are one part's alone.
+    assert np.abs(np.diff(joined)).max() <= 2 / (LENGTH // 4) + 1e-6
+    assert (joined[:52] == 1).all()
     assert set(np.round(parts(stairs, fading=False)(ones)[:, 0], 3)) <= {1, 2, 3, 4, 5, 6}
 
 
@@ -67,9 +67,9 @@ def test_the_noise_of_a_sample_depends_on_the_key_and_its_place_alone():
     older = "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]
     options = {"xla_cpu_use_fusion_emitters": True} if older else {}
     drawn = jax.jit(noise, static_argnums=(2, 3), compiler_options=options)
-    found = np.asarray(drawn(key, starts, length, (2,)))
-    long = np.asarray(drawn(key, np.zeros(1, np.int32), 9 * BLOCK, (2,)))[0]
-    for start, part in zip(starts, found, strict=True):
+    parts_of_it = np.asarray(drawn(key, starts, length, 2))
+    long = np.asarray(drawn(key, np.zeros(1, np.int32), 9 * BLOCK, 2))[0]
+    for start, part in zip(starts, parts_of_it, strict=True):
         np.testing.assert_array_equal(part, long[start : start + length])
     first = jax.jit(lambda: jax.random.normal(jax.random.fold_in(key, 0), (BLOCK, 2)))
     np.testing.assert_array_equal(long[:BLOCK], first())

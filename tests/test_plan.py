@@ -11,7 +11,8 @@ from archijax.configs import TextConfig
 from train.__main__ import main
 from train.config import TrainConfig
 from train.dataset import DataConfig
-from train.plan import batch_shapes, state_shapes, training_step, unread
+from train.plan import batch_shapes, state_shapes
+from train.setup import training_step
 
 
 def test_a_dry_run_says_what_a_training_needs_and_writes_nothing(setting, tmp_path, capsys):  # noqa: F811
@@ -34,7 +35,7 @@ def test_bfloat16_stays_inside_the_net_and_no_weights_are_read():
     text = TextConfig(tokenizer="t5-base", max_length=6)
     data = DataConfig(sample_rate=8000, channels=2, length=64)
     config = TrainConfig(dataclasses.replace(TEXT_MODEL, dtype="bfloat16", text=text, remat=True), data, batch_size=4)
-    model = unread(config.model.build())
+    model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
     # Raffel et al. 2020: 220M parameters, of which the encoder with the embedding has half.
     assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 109_628_544

@@ -15,15 +15,17 @@ from nets import TEXT_MODEL, UNET, text_batch
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
+from archijax.audio import files
 from archijax.configs import KINDS
 from archijax.convert.t5 import to_torch
-from archijax.pretrained.folder import Facts, from_pretrained, save_pretrained
+from archijax.pipeline.facts import Facts
+from archijax.pretrained import from_pretrained, save_pretrained
 
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
-CODER = aj.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
-AUTOENCODER = aj.AutoEncoderConfig(
+CODER = aj.configs.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
+AUTOENCODER = aj.configs.AutoEncoderConfig(
     coder=CODER,
-    bottleneck=(aj.QuantizerConfig(num_codes=8),),
+    bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
     latent_channels=4,
     sample_rate=8000,
     length=64,
@@ -31,14 +33,14 @@ AUTOENCODER = aj.AutoEncoderConfig(
 SOUND = dict(sample_rate=8000, length=64, unet=dataclasses.replace(UNET, attentions=(), cross_attentions=()))
 CONFIGS = {
     "diffusion": TEXT_MODEL,
-    "upsampler": aj.UpsamplerConfig(**SOUND, factor=4),
-    "vocoder": aj.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
-    "diffusion_autoencoder": aj.DiffusionAEConfig(
-        **SOUND, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)
+    "upsampler": aj.configs.UpsamplerConfig(**SOUND, factor=4),
+    "vocoder": aj.configs.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
+    "diffusion_autoencoder": aj.configs.DiffusionAEConfig(
+        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
-    "latent": aj.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
+    "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
-    "magnitude_autoencoder": aj.MagnitudeAutoEncoderConfig(coder=CODER, length=64, n_fft=15, hop_length=4),
+    "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(coder=CODER, length=64, n_fft=15, hop_length=4),
 }
 
 
@@ -91,10 +93,10 @@ def refused(name, words, **options):
 
 
 def test_what_is_saved_comes_back(folder, variables):
-    config, model, loaded, facts = from_pretrained(folder)
-    assert (config, facts) == (TEXT_MODEL, FACTS)
-    assert isinstance(model, aj.DiffusionModel)
-    assert_same(loaded, variables)
+    pipeline = from_pretrained(folder)
+    assert (pipeline.config, pipeline.facts) == (TEXT_MODEL, FACTS)
+    assert isinstance(pipeline.model, aj.DiffusionModel)
+    assert_same(pipeline.variables, variables)
     assert {path.name for path in folder.parent.iterdir()} == {"pads"}
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert (folder / "model.safetensors").stat().st_mode == (folder / "README.md").stat().st_mode
@@ -118,9 +120,9 @@ def test_every_kind_comes_back(tmp_path, kind):
 
 def test_a_text_encoder_that_is_named_stays_where_it_is(tmp_path):
     sizes = {"vocab_size": 11, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    encoder = aj.T5Config(**sizes)
+    encoder = aj.nn.T5Config(**sizes)
     tokens = np.ones((1, 6), np.int32)
-    params = jax.eval_shape(aj.T5Encoder(encoder).init, jax.random.key(1), tokens, tokens > 0)["params"]
+    params = jax.eval_shape(aj.nn.T5Encoder(encoder).init, jax.random.key(1), tokens, tokens > 0)["params"]
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), params)
     (tmp_path / "t5").mkdir()
     (tmp_path / "t5" / "config.json").write_text(json.dumps(sizes))
@@ -156,11 +158,12 @@ def test_the_model_cards_lines_run(tmp_path, monkeypatch, config):
     assert "| loss | 0.25 |" in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    files.write("sound.wav", np.zeros((64, 2), np.float32), config.sample_rate)
     names = {}
     exec(code, names)
-    made = names["sound" if config is TEXT_MODEL else "again"]
-    assert made.shape == (1, 64, 2)
-    assert np.isfinite(made).all()
+    assert names["sounds"].shape == (1, 64, 2)
+    assert names["sample_rate"] == config.sample_rate
+    assert np.isfinite(names["sounds"]).all()
     described = json.loads(re.search(r"```json\n(.*?)```", card, re.DOTALL)[1])
     assert aj.configs.from_dict(described) == config
 

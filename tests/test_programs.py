@@ -59,8 +59,8 @@ def test_training_writes_a_run_that_sampling_reads(folder):
     }
     out = folder / "sounds"
     command = ["generate", "--model", str(run), "--prompt", "warm pad", "--num-steps", "2", "--guidance-scale", "2"]
-    assert sample([*command, "--count", "8", "--length-seconds", "0.01", "--out", str(out)]) == 0
-    alone = [*command, "--first", "3", "--length-seconds", "0.01", "--out", str(folder / "alone")]
+    assert sample([*command, "--count", "8", "--seconds", "0.01", "--out", str(out)]) == 0
+    alone = [*command, "--first", "3", "--seconds", "0.01", "--out", str(folder / "alone")]
     assert sample(alone) == 0
     (name,) = (path.name for path in (folder / "alone").glob("*.wav"))
     sound, rate = soundfile.read(out / name, always_2d=True)

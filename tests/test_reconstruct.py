@@ -9,11 +9,10 @@ import soundfile
 import archijax as aj
 from archijax.audio import files, metrics
 from archijax.configs import to_dict
+from archijax.models import reconstruct
+from archijax.pretrained import from_pretrained
 from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
-from sample.coding import analysis, synthesis
-from sample.model import load
-from sample.settings import Settings
 from sample.work import measured, sound_files
 
 LENGTH, RATE = 128, 8000
@@ -23,11 +22,11 @@ LENGTH, RATE = 128, 8000
 def model(tmp_path_factory):
     """A run's folder as training leaves it."""
     folder = tmp_path_factory.mktemp("model")
-    config = aj.AutoEncoderConfig(
-        coder=aj.CoderConfig(
+    config = aj.configs.AutoEncoderConfig(
+        coder=aj.configs.CoderConfig(
             channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4
         ),
-        bottleneck=(aj.TanhConfig(), aj.QuantizerConfig(num_codes=8)),
+        bottleneck=(aj.configs.TanhConfig(), aj.configs.QuantizerConfig(num_codes=8)),
         latent_channels=3,
         sample_rate=RATE,
         channels=1,
@@ -73,10 +72,15 @@ def test_files_folders_and_patterns_are_reconstructed_and_measured(model, tmp_pa
 
 
 def test_a_sound_of_one_part_is_what_the_model_makes_of_it(model):
-    loaded = load(model, ("autoencoder",))
+    pipeline = from_pretrained(model)
+    # As loud as the training's, so that nothing is scaled.
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (LENGTH, 1)).astype(np.float32)
-    expected = jax.jit(loaded.model.reconstruct)(loaded.variables, jnp.asarray(sound)[None])[0]
-    made = synthesis(loaded, Settings())(analysis(loaded)(sound))
+    sound *= pipeline.gain(sound)
+    expected = jax.jit(lambda variables, audio: reconstruct(pipeline.model, variables, audio))(
+        pipeline.variables, jnp.asarray(sound)[None]
+    )
+    made, rate = pipeline.reconstruct(sound, sample_rate=RATE)
+    assert rate == RATE
     np.testing.assert_allclose(made, expected, atol=1e-5)
 
 
@@ -108,7 +112,7 @@ def test_bad_input_is_told_in_one_sentence(model, tmp_path, capsys):
     fails("No file is named")
     assert (tmp_path / "out" / "good.wav").exists()
     assert main(["generate", "--model", str(model), "--out", str(tmp_path / "out")]) == 2
-    assert "holds a model of kind 'autoencoder': 'diffusion' or 'latent' is needed" in capsys.readouterr().err
+    assert "a model is needed that generates sound, but this one is of kind 'autoencoder'" in capsys.readouterr().err
 
 
 def test_a_file_named_twice_is_one(tmp_path):

@@ -10,11 +10,12 @@ import soundfile
 from archijax import DiffusionConfig, InputError, LearnedTransformConfig, TextConfig, UNetConfig
 from archijax.audio import files
 from archijax.configs import to_dict
-from archijax.text import tokenize
+from archijax.pipeline.driver import advance, prepare
+from archijax.pipeline.generation import Generation
+from archijax.pipeline.settings import SampleSettings
+from archijax.pretrained import from_pretrained
 from archijax.training.checkpoints import Checkpoints
 from sample.__main__ import main
-from sample.generation import _begin, _step, generate
-from sample.model import load
 from sample.output import Output, slugs
 
 LENGTH, RATE = 256, 4000
@@ -61,8 +62,8 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(text):
-    return load(text)
+def pipeline(text):
+    return from_pretrained(text)
 
 
 def run(model, out, *options):
@@ -109,73 +110,60 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     assert "skipped" not in capsys.readouterr().err
 
 
-def test_generate_equals_the_models_own_sampling(loaded):
+def test_generate_equals_the_models_own_sampling(pipeline):
     steps = []
-    ours = generate(
-        loaded,
-        ["bell", " "],
-        count=3,
-        seed=5,
-        num_steps=4,
-        guidance_scale=2.0,
-        batch_size=4,
-        progress=lambda: steps.append(1),
-    )
+    settings = {"count": 3, "seed": 5, "num_steps": 11, "guidance_scale": 2.0, "batch_size": 4}
+    ours, rate = pipeline.generate(["bell", " "], progress=steps.append, **settings)
     # An empty prompt is what training put for a dropped one, which guidance by 0 leaves alone.
-    tokens, mask = tokenize(loaded.tokenizer, ["bell"] * 3 + ["anything"] * 3, 8)
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(5), i), (LENGTH, 2)))(np.arange(3))
 
     @jax.jit
     def sample(variables):
-        return loaded.model.sample(
+        return pipeline.model.sample(
             variables,
             jax.random.key(0),
             shape=(6, LENGTH, 2),
-            num_steps=4,
-            guidance_scale=np.repeat(np.float32([2, 0]), 3),
+            num_steps=11,
+            guidance=np.repeat(np.float32([2, 0]), 3),
             noise=jax.numpy.concatenate([noise, noise]),
-            tokens=tokens,
-            token_mask=mask,
+            **pipeline.tokens(["bell"] * 3 + ["anything"] * 3),
         )
 
-    assert len(steps) == 2 * 4
-    np.testing.assert_allclose(ours, sample(loaded.variables), atol=1e-5)
+    assert (rate, sum(steps)) == (RATE, 2 * 11)
+    np.testing.assert_allclose(ours, sample(pipeline.variables), atol=1e-5)
 
 
-def test_an_empty_prompt_without_guidance_is_one_that_training_dropped(loaded):
-    empty, bell = np.split(generate(loaded, ["", "bell"], count=3, num_steps=1, guidance_scale=1.0, batch_size=3), 2)
-    dropped = generate(loaded, "anything", count=3, num_steps=1, guidance_scale=0.0)
+def test_an_empty_prompt_without_guidance_is_one_that_training_dropped(pipeline):
+    sounds, _ = pipeline.generate(["", "bell"], count=3, num_steps=1, guidance_scale=1.0, batch_size=3)
+    empty, bell = np.split(sounds, 2)
+    dropped, _ = pipeline.generate("anything", count=3, num_steps=1, guidance_scale=0.0)
     np.testing.assert_allclose(empty, dropped, atol=1e-5)
     assert np.abs(bell - empty).max() > 1e-3
 
 
-def test_an_empty_negative_prompt_is_none(loaded):
+def test_an_empty_negative_prompt_is_none(pipeline):
     settings = dict(count=2, num_steps=2, guidance_scale=3.0)
-    plain = generate(loaded, "bell", **settings)
-    np.testing.assert_array_equal(generate(loaded, "bell", negative_prompt=" ", **settings), plain)
-    assert np.abs(generate(loaded, "bell", negative_prompt="drums", **settings) - plain).max() > 1e-3
+    plain, _ = pipeline.generate("bell", **settings)
+    np.testing.assert_array_equal(pipeline.generate("bell", negative_prompt=" ", **settings).sounds, plain)
+    assert np.abs(pipeline.generate("bell", negative_prompt="drums", **settings).sounds - plain).max() > 1e-3
 
 
 @pytest.mark.parametrize("timestep_spacing", [None, "karras"])
-def test_nothing_of_a_source_is_heard_where_all_of_it_is_made_anew(plain, timestep_spacing):
-    loaded, nothing = load(plain), np.zeros(LENGTH, bool)
-    quiet, loud = (
-        generate(
-            loaded,
-            source=np.full((LENGTH, 2), level, np.float32),
-            mask=nothing,
-            timestep_spacing=timestep_spacing,
-            num_steps=2,
-        )
-        for level in (0.0, 5.0)
-    )
-    np.testing.assert_array_equal(quiet, loud)
+def test_a_source_does_not_matter_where_all_of_it_is_made_anew(plain, timestep_spacing):
+    pipeline, nothing = from_pretrained(plain), np.zeros(LENGTH, bool)
+    settings = SampleSettings(num_steps=2, timestep_spacing=timestep_spacing)
+
+    def generate(level, mask):
+        source = np.full((LENGTH, 2), level, np.float32)
+        return [sound for *_, sound in Generation(pipeline, settings, [], [(0, 0)], source=source, mask=mask).run()]
+
+    np.testing.assert_array_equal(generate(0.0, nothing), generate(5.0, nothing))
     with pytest.raises(InputError, match="a source with strength 1 and no mask would not be heard"):
-        generate(loaded, source=np.zeros((LENGTH, 2), np.float32))
+        generate(0.0, None)
 
 
 def test_a_loop_goes_on_at_its_beginning(plain, tmp_path):
-    options = ["--loop", "--length-seconds", "0.13", "--window-seconds", "0.064", "--timestep-spacing", "cosine"]
+    options = ["--loop", "--seconds", "0.13", "--window-seconds", "0.064", "--timestep-spacing", "cosine"]
     assert run(plain, tmp_path, *options, "--threshold", "0.99", "--sampler", "heun") == 0
     (path,) = tmp_path.glob("*.wav")
     # The frames that are nearest to it and that the net divides.
@@ -184,38 +172,46 @@ def test_a_loop_goes_on_at_its_beginning(plain, tmp_path):
 
 @pytest.mark.parametrize("seconds", [1 / RATE, 0.03175])
 def test_any_length_and_no_prompt(plain, tmp_path, seconds):
-    assert run(plain, tmp_path, "--length-seconds", str(seconds)) == 0
+    assert run(plain, tmp_path, "--seconds", str(seconds)) == 0
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["sound_seed0_000.png", "sound_seed0_000.wav"]
     assert soundfile.info(tmp_path / "sound_seed0_000.wav").frames == round(seconds * RATE)
 
 
-def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(loaded):
-    generate(loaded, ["a", "b", ""], count=2, num_steps=1, batch_size=4)
-    compiled = _begin._cache_size(), _step._cache_size()
-    generate(loaded, ["c"], count=7, first=2, seed=9, num_steps=3, guidance_scale=5.0, batch_size=3)
-    assert (_begin._cache_size(), _step._cache_size()) == compiled
+def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(pipeline):
+    pipeline.generate(["a", "b", ""], count=2, num_steps=1, batch_size=4)
+    compiled = prepare._cache_size(), advance._cache_size()
+    pipeline.generate(["c"], count=7, first=2, seed=9, num_steps=19, guidance_scale=5.0, batch_size=3)
+    assert (prepare._cache_size(), advance._cache_size()) == compiled
+
+
+def test_a_misspelled_setting_is_refused_with_the_nearest_one(pipeline):
+    for option, near in {"num_stepz": "num_steps", "guidance": "guidance_scale", "batchsize": "batch_size"}.items():
+        with pytest.raises(InputError, match=f"There is no setting {option}: did you mean {near}?"):
+            pipeline.generate("bell", **{option: 2})
+    with pytest.raises(InputError, match="There is no setting colour: the settings are num_steps, sampler"):
+        pipeline.vary(np.zeros(9), sample_rate=RATE, colour="red")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--num-steps", "-3"], "num_steps is -3"),
-        (["--length-seconds", "0"], "length_seconds is 0.0"),
-        (["--length-seconds", "-1"], "length_seconds is -1.0"),
-        (["--length-seconds", "nan"], "length_seconds is nan"),
-        (["--length-seconds", "1e9"], "length_seconds is 1000000000.0"),
-        (["--count", "0"], "count is 0"),
-        (["--first", "-1"], "first is -1"),
-        (["--seed", "-1"], "seed is -1"),
-        (["--batch-size", "0"], "batch_size is 0"),
-        (["--guidance-scale", "inf"], "guidance_scale is inf"),
+        (["--num-steps", "-3"], "num_steps must be at least 1, not -3"),
+        (["--seconds", "0"], "seconds must be"),
+        (["--seconds", "-1"], "seconds must be"),
+        (["--seconds", "nan"], "seconds must be"),
+        (["--seconds", "1e9"], "seconds must be"),
+        (["--count", "0"], "count must be"),
+        (["--first", "-1"], "first must be"),
+        (["--seed", "-1"], "seed must be"),
+        (["--batch-size", "0"], "batch_size must be"),
+        (["--guidance-scale", "inf"], "guidance_scale must be"),
         (["--guidance-scale", "3"], "not trained to be guided"),
         (["--prompt", "warm pad"], "The prompt 'warm pad' means nothing"),
         (["--num-stepz", "5"], "did you mean --num-steps?"),
         (["--out", "/dev/null/sounds"], "/dev/null"),
         (["--out", "/proc/sounds"], "/proc/sounds cannot be written to"),
-        (["--model", "no/such"], "is not a model folder"),
-        (["--model", __file__], "is not a model folder"),
+        (["--model", "no/such"], "is not complete in the local cache"),
+        (["--model", __file__], "is neither an existing folder nor a name"),
     ],
 )
 def test_wrong_input_is_one_sentence(plain, tmp_path, capsys, options, words):
@@ -273,15 +269,15 @@ def test_what_24_bits_do_not_hold_is_kept_as_floats(plain, tmp_path):
 
 
 def test_a_variation_is_near_the_sound_and_another_sound_is_far(plain, recording, tmp_path):
-    heard = files.read(recording, sample_rate=RATE, channels=2)
+    audio = files.read(recording, sample_rate=RATE, channels=2)
     distances = []
     for strength in ("0.02", "0.5"):
         status, path = edit("vary", recording, plain, tmp_path / strength, "--strength", strength)
         assert status == 0
         varied = files.read(path)
-        assert varied.shape == heard.shape
+        assert varied.shape == audio.shape
         assert files.info(path).sample_rate == RATE
-        distances.append(np.sqrt(np.mean((varied - heard) ** 2)))
+        distances.append(np.sqrt(np.mean((varied - audio) ** 2)))
     assert distances[0] < 0.05 < 0.1 < distances[1]
 
 
@@ -307,18 +303,18 @@ def test_an_extended_sound_begins_with_its_samples(plain, recording, tmp_path, f
             "start and end are 0.1 and 0.1, but must be in order and within",
         ),
         ("inpaint", ["--start", "0.1", "--end", "9"], "within the sound's 0.2 s"),
-        ("inpaint", ["--start", "0.1", "--end", "0.15", "--num-resamples", "0"], "num_resamples is 0"),
+        ("inpaint", ["--start", "0.1", "--end", "0.15", "--num-resamples", "0"], "num_resamples must be"),
         ("inpaint", ["--start", "0.1"], "also needs --end"),
-        ("vary", ["--strength", "0"], "strength is 0.0"),
+        ("vary", ["--strength", "0"], "strength must be"),
         ("vary", ["--prompt", "bell"], "The prompt 'bell' means nothing"),
         ("vary", ["--sampler", "dpm"], "ddim"),
-        ("vary", ["--eta", "2"], "eta is 2.0"),
+        ("vary", ["--eta", "2"], "eta must be"),
         ("vary", ["--eta", "0.5", "--sampler", "heun"], "it belongs to ddim"),
-        ("vary", ["--clamp=-1"], "clamp is -1.0"),
+        ("vary", ["--clamp=-1"], "clamp must be"),
         ("vary", ["--negative-prompt", "drums"], "negative_prompt is set, but this model was not trained"),
-        ("extend", ["--seconds=-1"], "seconds is -1.0"),
-        ("extend", ["--seconds", "1", "--window-seconds", "0"], "window_seconds is 0.0"),
-        ("vary", ["--window-seconds", "inf"], "window_seconds is inf"),
+        ("extend", ["--seconds=-1"], "seconds must be"),
+        ("extend", ["--seconds", "1", "--window-seconds", "0"], "window_seconds must be"),
+        ("vary", ["--window-seconds", "inf"], "window_seconds must be"),
     ],
 )
 def test_wrong_edits_are_one_sentence(plain, recording, tmp_path, capsys, verb, options, words):
@@ -343,7 +339,7 @@ def test_files_that_hold_no_sound_are_one_sentence(plain, tmp_path, capsys, name
 
 def test_a_model_with_text_needs_a_prompt(text, tmp_path, capsys):
     assert run(text, tmp_path) == 2
-    assert "none is given" in capsys.readouterr().err
+    assert "there is none" in capsys.readouterr().err
 
 
 def test_checkpoints_that_are_of_no_model_are_refused(tmp_path):
@@ -351,7 +347,7 @@ def test_checkpoints_that_are_of_no_model_are_refused(tmp_path):
     checkpoints.save(1, {"ema": {"a": np.ones(3)}}, {"config": {}})
     checkpoints.close()
     with pytest.raises(InputError, match="do not say what model"):
-        load(tmp_path)
+        from_pretrained(tmp_path)
 
 
 def test_verbs(capsys):

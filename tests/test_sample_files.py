@@ -12,23 +12,23 @@ from nets import LATENT_MODEL
 import archijax as aj
 from archijax.audio import files
 from archijax.audio.resample import resample
-from archijax.configs import KINDS, example_batch
-from archijax.pretrained.folder import Facts, save_pretrained
+from archijax.configs import example_batch
+from archijax.pipeline.facts import Facts
+from archijax.pipeline.parts import noise
+from archijax.pretrained import from_pretrained, save_pretrained
 from sample.__main__ import main
-from sample.coding import _begin, analysis, samples_per_frame, synthesis
-from sample.generation import generate
-from sample.model import load, of_latents
-from sample.settings import Settings
 
 RATE = 8000
-UNET = aj.UNetConfig(channels=(8,), factors=(4,), items=(1,), resnet_groups=4, modulation_features=8)
+UNET = aj.configs.UNetConfig(channels=(8,), factors=(4,), items=(1,), resnet_groups=4, modulation_features=8)
 SHARED = dict(unet=UNET, sample_rate=RATE, channels=1, length=128)
-CODER = aj.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num_blocks=(1,), resnet_groups=4)
+CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num_blocks=(1,), resnet_groups=4)
 CONFIGS = {
-    "upsampler": aj.UpsamplerConfig(**SHARED, factor=2),
-    "first": aj.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
-    "vocoder": aj.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
-    "autoencoder": aj.DiffusionAEConfig(**SHARED, encoder=aj.EncoderConfig(CODER, "waveform", latent_channels=3)),
+    "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=2),
+    "first": aj.configs.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
+    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
+    "autoencoder": aj.configs.DiffusionAEConfig(
+        **SHARED, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
+    ),
     "latent": LATENT_MODEL,
 }
 
@@ -51,14 +51,14 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def once():
     """Loads each model once, so that each is compiled once."""
-    return functools.cache(lambda name: load(name, tuple(KINDS)))
+    return functools.cache(from_pretrained)
 
 
 @pytest.fixture
 def shared(once, monkeypatch):
     """Lets the verbs share models that are loaded."""
-    for verb in ("encode", "generate", "reconstruct", "upsample", "vocode"):
-        monkeypatch.setattr(f"sample.{verb}.load", lambda name, kinds: once(str(name)))
+    for verb in ("encode", "generate"):
+        monkeypatch.setattr(f"sample.{verb}.from_pretrained", lambda name: once(str(name)))
 
 
 @pytest.fixture
@@ -79,37 +79,34 @@ def run(verb, *arguments, steps=1):
 
 
 def test_an_upsampled_sound_keeps_what_it_had_and_its_parts_agree(model, once):
-    loaded = once(model("upsampler"))
+    pipeline = once(model("upsampler"))
     time = np.arange(1000)[:, None] / (RATE // 2)
     low = np.float32(0.5 * np.sin(2 * np.pi * 300 * time))
-    one, many = (synthesis(loaded, Settings(num_steps=2), batch_size=size)(low) for size in (1, 8))
-    assert one.shape == (2000, 1)
+    one, many = (pipeline.upsample(low, sample_rate=RATE // 2, num_steps=2, batch_size=size).sounds for size in (1, 8))
+    assert one.shape == (1, 2000, 1)
     np.testing.assert_allclose(one, many, atol=1e-4)
     # Down again, by which the made half is lost, but for what passes near the cut-off.
-    wrong = synthesis(loaded, Settings(num_steps=2))(np.zeros_like(low))
-    kept, missed = (analysis(loaded)(made)[64:-64] - low[64:-64] for made in (one, wrong))
+    wrong = pipeline.decode(np.zeros_like(low), num_steps=2).sounds
+    kept, missed = (np.asarray(pipeline.model.encode({}, each)[0][0, 64:-64]) - low[64:-64] for each in (one, wrong))
     assert np.sqrt(np.mean(kept**2)) < 0.25 * np.sqrt(np.mean(missed**2))
     with pytest.raises(aj.InputError, match="draws noise at every step"):
-        synthesis(loaded, Settings(sampler="ddpm"))
+        pipeline.decode(low, sampler="ddpm")
 
     # What is right already stays as it is.
     right = np.float32(np.random.default_rng(0).normal(size=(1, 64, 1)))
     np.testing.assert_allclose(
-        loaded.model.consistent(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
+        pipeline.model.finish(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
     )
 
 
-@pytest.mark.parametrize("kind", ["upsampler", "vocoder"])
-def test_overlapping_parts_start_from_the_same_noise(model, once, kind):
-    loaded = once(model(kind))
-    frame = samples_per_frame(loaded.model)
-    units = loaded.config.length // frame
-    shape = (2, units) if kind == "upsampler" else (2, units, loaded.model.mel.n_mel_channels)
-    pieces, starts = np.zeros((*shape, 1), np.float32), np.array([0, 3], np.int32)
-    sounds = (2, units * frame, 1)
-    state, _ = _begin(loaded.model, sounds, loaded.variables, jax.random.key(0), pieces, starts, 1.0, {}, None)
-    np.testing.assert_array_equal(state.x[0, 3 * frame :], state.x[1, : -3 * frame])
-    assert float(jnp.abs(state.x[0, : -3 * frame] - state.x[1, : -3 * frame]).mean()) > 0.5
+def test_a_vocoders_channels_start_from_the_same_noise(model, once):
+    pipeline = once(model("vocoder"))
+    mel = np.zeros((2, 5, 3, 2), np.float32)
+    fresh = noise(jax.random.key(0), np.array([0, 3], np.int32), 20, 1)
+    x, conditioning = pipeline.model.prepare(pipeline.variables, mel, fresh, {})
+    assert x.shape == conditioning["append_channels"].shape == (4, 20, 1)
+    np.testing.assert_array_equal(x[::2], x[1::2])
+    assert float(jnp.abs(x[0] - x[2]).mean()) > 0.5
 
 
 def test_an_upsampled_sound_is_as_loud_as_it_was(model, shared, sound, tmp_path):
@@ -161,8 +158,8 @@ def test_a_saved_mel_gives_the_sound_of_its_file(model, shared, sound, tmp_path,
     assert 1e-3 < np.abs(saved).max() < 1
     np.testing.assert_allclose(saved, direct, atol=1e-6)
     assert capsys.readouterr().out.count("SI-SDR") == 1
-    with np.load(tmp_path / "mels" / "two.npz") as found:
-        mel, gain = found["mel"], found["gain"]
+    with np.load(tmp_path / "mels" / "two.npz") as file:
+        mel, gain = file["mel"], file["gain"]
     assert mel.shape == (200, 3, 2)
     # One that another program has saved, without the gain; both channels alike.
     np.save(tmp_path / "plain.npy", mel[..., 0])
@@ -185,18 +182,16 @@ def test_decoding_what_was_encoded_is_reconstruction(model, shared, sound, tmp_p
 
 def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, shared, once, tmp_path, capsys):
     options = ["--model", model("latent"), "--prompt", "organ, 2 of 4", "--decoder-steps", "1"]
-    assert (
-        run("generate", *options, "--out", tmp_path, "--length-seconds", "0.0253", "--guidance-scale", "1", steps=2)
-        == 0
-    )
+    assert run("generate", *options, "--out", tmp_path, "--seconds", "0.0253", "--guidance-scale", "1", steps=2) == 0
     made = files.read(tmp_path / "organ-2-of-4_seed0_000.wav")
     assert made.shape == (202, 1)
-    diffusion, autoencoder = of_latents(once(model("latent")))
-    assert (diffusion.config.channels, diffusion.config.length) == (3, 16)
-    window = dict(window_seconds=diffusion.config.length / diffusion.config.sample_rate)
-    (latent,) = generate(diffusion, "organ, 2 of 4", frames=51, num_steps=2, guidance_scale=1.0, **window)
-    sound = synthesis(autoencoder, Settings())(latent)[:202]
-    np.testing.assert_allclose(made, np.clip(sound, -1, 1), atol=1e-5)
+    latents, autoencoder = once(model("latent")).halves
+    assert (latents.config.channels, latents.config.length) == (3, 16)
+    settings = {"num_steps": 2, "guidance_scale": 1.0, "seconds": 51 / latents.config.sample_rate}
+    ((latent,), rate) = latents.generate("organ, 2 of 4", window_seconds=16 / latents.config.sample_rate, **settings)
+    assert (latent.shape, rate) == ((51, 3), 2000)
+    ((sound,), _) = autoencoder.decode(latent)
+    np.testing.assert_allclose(made, np.clip(sound[:202], -1, 1), atol=1e-5)
     capsys.readouterr()
     assert run("generate", *options, "--out", tmp_path, "--loop") == 2
     assert "A model of latents makes no loops" in capsys.readouterr().err
@@ -220,9 +215,9 @@ def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
     for verb, name in (("upsample", "upsampler"), ("vocode", "vocoder"), ("reconstruct", "autoencoder")):
         fails("not finite", verb, tmp_path / "nan.wav", name=name)
         fails("would be written over", verb, good, name=name, into=tmp_path)
-        fails("holds a model of kind 'latent'", verb, good, name="latent")
-        fails("num_steps is 0", verb, good, "--num-steps", "0", name=name)
-        fails("batch_size is 0", verb, good, "--batch-size", "0", name=name)
+        fails("but this one is of kind 'latent'", verb, good, name="latent")
+        fails("num_steps must be at least 1", verb, good, "--num-steps", "0", name=name)
+        fails("batch_size must be at least 1", verb, good, "--batch-size", "0", name=name)
         fails("The prompt 'bell' means nothing", verb, good, "--prompt", "bell", name=name)
         fails("invalid choice 'ddpm'", verb, good, "--sampler", "ddpm", name=name)
     fails("it has 0 bytes", "decode", tmp_path / "empty.npz", name="autoencoder")

@@ -104,9 +104,7 @@ def test_samplers_converge_with_the_order_of_their_papers(process, sampler, orde
 @each_sampler
 @each_method
 def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
-    # The variance "beta" is meant for all steps; "posterior" is too small for few.
-    sampler, steps = (DDPM("posterior"), 400) if sampler == DDPM() else (sampler, 100)
-    times, count = process.timesteps(steps), 4000
+    times, count = process.timesteps(100), 4000
     keys = jax.random.split(jax.random.key(3), count)
     x = noise_at(process, times, count)
     out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, sampler, keys))(x, keys)
@@ -130,9 +128,27 @@ def test_all_steps_of_ddpm_with_beta_variance_find_the_gaussian():
     process, count = ddpm(200), 4000
     times, keys = process.timesteps(200), jax.random.split(jax.random.key(3), count)
     x = noise_at(process, times, count)
-    out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, DDPM(), keys))(x, keys)
+    out = jax.jit(lambda x, keys: sample(gaussian(process), process, x, times, DDPM(1.0), keys))(x, keys)
     assert float(out.mean()) == pytest.approx(0.3, abs=0.03)
     assert float(out.std()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("process", [v_diffusion(0.2), rectified_flow(), edm(0.2)], ids=["v", "flow", "edm"])
+def test_ten_ancestral_steps_keep_the_deviation_of_a_quiet_gaussian(process):
+    count, deviation = 4000, 0.2
+
+    def estimate(alpha, sigma, x):
+        return alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2) * x
+
+    def spread(variance):
+        timesteps, keys = process.timesteps(10), jax.random.split(jax.random.key(3), count)
+        x = noise_at(process, timesteps, count)
+        run = jax.jit(lambda x: sample(exact(process, estimate), process, x, timesteps, DDPM(variance), keys))
+        return float(run(x).std())
+
+    found = spread(DDPM().variance)
+    assert found == pytest.approx(deviation, abs=0.04)
+    assert spread(0.0) < found < spread(1.0)
 
 
 @each_method
@@ -141,7 +157,7 @@ def test_ddim_with_eta_one_is_the_ancestral_sampler_with_posterior_variance(proc
     x, keys = NOISE * process.schedule.start, KEYS
     both = [
         jax.jit(functools.partial(sample, two_points(process), process, sampler=s))(x, times, keys=keys)
-        for s in (DDIM(eta=1.0), DDPM("posterior"))
+        for s in (DDIM(eta=1.0), DDPM(0.0))
     ]
     np.testing.assert_allclose(*both, atol=2e-3)
     # They do add noise: eta 0 gives something else.
@@ -247,8 +263,20 @@ def test_samplers_refuse_what_they_cannot_do():
         sample(gaussian(process), process, NOISE, process.timesteps(3), DDPM())
     with pytest.raises(aj.InputError, match=r"eta is 1\.5"):
         DDIM(eta=1.5)
-    with pytest.raises(aj.InputError, match='variance of DDPM is "small"'):
-        DDPM("small")
+    with pytest.raises(aj.InputError, match="variance of DDPM is 2"):
+        DDPM(2)
+
+
+def test_heun_calls_the_net_twice_in_a_step_and_once_in_the_last():
+    process, calls = v_diffusion(), []
+
+    def denoise(x, t):
+        jax.debug.callback(lambda t: calls.append(float(t[0])), t)
+        return jnp.zeros_like(x)
+
+    jax.block_until_ready(jax.jit(lambda x: sample(denoise, process, x, process.timesteps(3), Heun()))(NOISE))
+    jax.effects_barrier()
+    assert len(calls) == 5
 
 
 def test_an_x0_prediction_ends_at_its_last_estimate():

@@ -8,7 +8,6 @@ import pytest
 
 from archijax.configs import example_batch
 from train.__main__ import load_config
-from train.plan import unread
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # In millions: of the net, and of everything with text encoder and autoencoder.
@@ -25,7 +24,7 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_full_sizes(name):
     config = load_config(CONFIGS / f"{name}.py").model
-    model, key = unread(config.build()), jax.eval_shape(lambda: jax.random.key(0))
+    model, key = config.build(), jax.eval_shape(lambda: jax.random.key(0))
     batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in example_batch(config).items()}
     variables = jax.eval_shape(model.init, key, batch)
 

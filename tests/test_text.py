@@ -132,7 +132,7 @@ def test_learned_words_have_ids_below_zero(words):
 
 
 def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
-    encoder = aj.T5Encoder(TEXT_MODEL.text.t5())
+    encoder = aj.nn.T5Encoder(TEXT_MODEL.text.t5())
     tokens = np.array([[70, 5, 80, 1], [70, 71, 1, 0]], np.int32)
     mask = tokens > 0
     params = jax.jit(encoder.init)(jax.random.key(0), tokens, mask)["params"]
@@ -160,7 +160,7 @@ def test_learned_words_are_optional_and_differ():
     assert from_dict(settings) == TEXT_MODEL
     for words in (("<m>", "<m>"), ("",)):
         with pytest.raises(InputError, match=r"text\.placeholder_tokens is"):
-            aj.TextConfig(placeholder_tokens=words)
+            aj.configs.TextConfig(placeholder_tokens=words)
 
 
 def test_importing_it_is_quiet():

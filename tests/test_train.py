@@ -34,13 +34,15 @@ import jax
 import jax.numpy as jnp
 
 from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
 from train.config import DataConfig, EmaConfig, OptimizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(ModelConfig):
     sample_rate: int = 8000
     channels: int = 1
+    length: int = 200
     width: int = 4
     """Features inside."""
     broken_from: int = 1_000_000
@@ -128,11 +130,12 @@ def stop(setting, out, overrides, number, after):
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
     overrides = ["--steps", "300", "--log-every", "1", "--checkpoint-every", "20"]
     assert main(command(setting, tmp_path / "whole", *overrides)) == 0
 
-    out, chance = tmp_path / "stopped", random.Random()
+    out, chance = tmp_path / "stopped", random.Random(0)
     status, _ = stop(setting, out, overrides, signal.SIGKILL, chance.randint(25, 120))
     assert status == -signal.SIGKILL
     killed = len(lines(out))
@@ -196,6 +199,61 @@ def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path
     assert "optimizer.learning_rate is 0.001 there and 0.1 here; seed is 0 there and 3 here" in message
 
 
+OWN = """
+import dataclasses
+
+import jax.numpy as jnp
+
+from archijax.configs import KINDS
+from archijax.configs.base import ModelConfig
+from train.config import DataConfig, EmaConfig, TrainConfig
+
+
+class Mean:
+    def init(self, key, batch):
+        return {"params": {"mean": jnp.zeros(batch["audio"].shape[-1])}}
+
+    def loss(self, variables, keys, batch):
+        return jnp.mean((batch["audio"] - variables["params"]["mean"]) ** 2), ({}, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanConfig(ModelConfig):
+    sample_rate: int = 8000
+    channels: int = 1
+    length: int = 200
+
+    def build(self):
+        return Mean()
+
+
+KINDS["toy"] = MeanConfig
+config = TrainConfig(
+    model=MeanConfig(),
+    data=DataConfig(sample_rate=8000, channels=1, length=200, workers=1),
+    ema=EmaConfig(start=0, every=1),
+    batch_size=8,
+    log_every=2,
+    checkpoint_every=2,
+    validation=0.4,
+    sample_prompts=(),
+)
+"""
+
+
+def test_a_model_of_ones_own_needs_init_and_loss_alone(setting, tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN)
+    arguments = [str(tmp_path / "own.py"), "--data", str(setting / "audio"), "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--steps", "2"]) == 0
+    assert main([*arguments, "--steps", "4"]) == 0
+    assert "continuing at step 2" in capsys.readouterr().err
+    metrics = [json.loads(line) for line in lines(tmp_path / "run")]
+    assert [line["step"] for line in metrics] == [2, 4]
+    assert all(np.isfinite(line["validation_loss"]) for line in metrics)
+    _, trees = restore_weights(tmp_path / "run")
+    assert trees["params"]["mean"].shape == (1,)
+
+
 def test_a_diverged_run_stops(setting, tmp_path, capsys):
     arguments = command(setting, tmp_path, "--model.broken-from", "6", "--max-skipped", "4", "--steps", "30")
     assert main(arguments) == 3
@@ -208,6 +266,7 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
     assert metrics[-1]["loss"] is None
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
     config = load_config(setting / "toy.py")
     # Wide enough that its parameters are split.
@@ -320,10 +379,10 @@ def test_metrics_are_means_and_a_cut_line_is_dropped(tmp_path):
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
-def test_pairs_are_divided_after_they_are_added(tmp_path):
+def test_means_over_some_items_are_divided_after_they_are_added(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, every=2)
-    log.add(1, {"rare": (2.0, 0.5), "never": (0.0, 0.0)})
-    log.add(2, {"rare": (1.0, 0.25), "never": (0.0, 0.0)})
+    log.add(1, {"rare": 2.0, "rare:weight": 0.5, "never": 0.0, "never:weight": 0.0})
+    log.add(2, {"rare": 1.0, "rare:weight": 0.25, "never": 0.0, "never:weight": 0.0})
     log.close()
     assert lines(tmp_path) == ['{"step": 2, "never": null, "rare": 4.0}']

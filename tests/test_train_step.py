@@ -7,11 +7,18 @@ import optax
 import pytest
 
 from archijax.errors import InputError
-from archijax.training.optimizer import adamw, ema_update, learning_rate_schedule, norm
+from archijax.keys import item_keys
+from archijax.training.optimizer import (
+    EmaConfig,
+    OptimizerConfig,
+    adamw,
+    ema_update,
+    global_norm,
+    learning_rate_schedule,
+)
 from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
-from archijax.training.step import item_keys, make_train_step
-from train.config import EmaConfig, OptimizerConfig
+from archijax.training.step import make_train_step
 
 
 class Toy:
@@ -40,11 +47,9 @@ def make_batch(size=8, seed=0):
 
 def start(config=None, ema=None, axis=None, steps=100, grad_accumulation_steps=1):
     config, ema = config or OptimizerConfig(learning_rate=1e-2), ema or EmaConfig(start=0, every=1)
-    model, optimizer = Toy(), adamw(config)
-    state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer)
-    return state, make_train_step(
-        model, optimizer, learning_rate_schedule(config, steps), ema, axis, grad_accumulation_steps
-    )
+    model, optimizer = Toy(), adamw(config, steps)
+    state = TrainState.create(model, model.init(jax.random.key(1), make_batch()), optimizer)
+    return state, make_train_step(model, optimizer, ema, axis=axis, grad_accumulation_steps=grad_accumulation_steps)
 
 
 def close(one, two, tolerance=1e-5):
@@ -130,14 +135,29 @@ def test_the_update_is_adamw():
     np.testing.assert_allclose(seen, [0, 1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2], rtol=1e-5)
 
 
+def test_any_optax_transformation_will_do_and_skips_too():
+    model, optimizer = Toy(), optax.inject_hyperparams(optax.sgd)(learning_rate=0.5, momentum=0.9)
+    state = TrainState.create(model, model.init(jax.random.key(1), make_batch()), optimizer)
+    step = jax.jit(make_train_step(model, optimizer, EmaConfig(start=0, every=1)))
+    after, metrics = step(state, make_batch(), jax.random.key(0))
+    loss = lambda params: model.loss(state.variables(params), item_keys(jax.random.key(0), 0, 0, 8), make_batch())[0]  # noqa: E731
+    expected = jax.tree.map(lambda leaf, grad: leaf - 0.5 * grad, state.params, jax.grad(loss)(state.params))
+    close(after.params, expected)
+    assert metrics["learning_rate"] == 0.5
+    broken = make_batch()
+    broken["audio"][0, 0, 0] = np.nan
+    skipped, _ = step(after, broken, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, skipped.replace(step=after.step, skipped=after.skipped), after)
+
+
 def test_the_norm_is_of_all_gradients_short_and_long():
     rng = np.random.default_rng(0)
     shapes = [(), (5,), *[(3,)] * 70, (2, 3), (4, 2, 3), (1, 7)]
     grads = {str(i): jnp.asarray(rng.standard_normal(shape), jnp.float32) for i, shape in enumerate(shapes)}
     exact = np.sqrt(sum(np.sum(np.square(np.asarray(leaf, np.float64))) for leaf in grads.values()))
-    np.testing.assert_allclose(jax.jit(norm)(grads), exact, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(global_norm)(grads), exact, rtol=1e-6)
     matrices = {name: leaf for name, leaf in grads.items() if leaf.ndim > 1}
-    np.testing.assert_allclose(norm(matrices), optax.tree.norm(matrices), rtol=1e-6)
+    np.testing.assert_allclose(global_norm(matrices), optax.tree.norm(matrices), rtol=1e-6)
 
 
 def test_the_cosine_ends_at_zero():
@@ -149,17 +169,23 @@ def test_the_cosine_ends_at_zero():
 
 def test_the_average_follows_its_formula():
     config = EmaConfig(decay=0.6, power=0.7, start=4, every=3)
-    ema, expected, taken = {"w": jnp.float32(0.0)}, 0.0, 0
+    ema, expected = {"w": jnp.float32(0.0)}, 0.0
     for steps in range(1, 30):
         value = float(steps) ** 2
         ema = ema_update(config, ema, {"w": jnp.float32(value)}, jnp.int32(steps), jnp.bool_(True))
         if steps <= 4:
             expected = value
         elif (steps - 4) % 3 == 0:
-            decay = min(0.6, 1 - (1 + taken) ** -0.7)
-            expected, taken = decay * expected + (1 - decay) * value, taken + 1
+            # The original counts every step.
+            decay = min(0.6, 1 - (steps - 4) ** -0.7)
+            expected = decay * expected + (1 - decay) * value
         np.testing.assert_allclose(ema["w"], expected, rtol=1e-5)
-    assert 1 - taken**-0.7 > 0.6  # The formula's cap was reached.
+
+
+def test_the_average_of_a_long_run_has_warmed_up():
+    config = EmaConfig()
+    ema = ema_update(config, {"w": jnp.float32(1.0)}, {"w": jnp.float32(0.0)}, jnp.int32(2000), jnp.bool_(True))
+    np.testing.assert_allclose(ema["w"], 0.995, atol=2e-4)
 
 
 # An infinite sample saturates the tanh: the loss stays finite, the gradient does not.
@@ -214,10 +240,8 @@ class Rivals(Toy):
 def start_rivals():
     config, model = OptimizerConfig(learning_rate=1e-2), Rivals()
     optimizer = adamw(config)
-    state = TrainState.create(model.init(jax.random.key(1), make_batch()), optimizer, [("kernel",), ("out",)])
-    return state, jax.jit(
-        make_train_step(model, optimizer, learning_rate_schedule(config, 100), EmaConfig(start=0, every=1))
-    )
+    state = TrainState.create(model, model.init(jax.random.key(1), make_batch()), optimizer)
+    return state, jax.jit(make_train_step(model, optimizer, EmaConfig(start=0, every=1)))
 
 
 def test_losses_are_taken_in_turn_each_for_its_own_parameters():
@@ -249,6 +273,7 @@ def test_one_loss_that_is_not_finite_skips_them_all():
 
 @pytest.mark.parametrize("groups", [[("kernel",)], [("kernel", "out"), ("out",)], [("kernel",), ("outt",)]])
 def test_every_parameter_needs_one_loss(groups):
-    variables = Rivals().init(jax.random.key(1), make_batch())
+    model = type("Model", (Rivals,), {"losses": [(Rivals.loss, names) for names in groups]})()
+    variables = model.init(jax.random.key(1), make_batch())
     with pytest.raises(InputError, match="each of kernel, out once is needed"):
-        TrainState.create(variables, adamw(OptimizerConfig()), groups)
+        TrainState.create(model, variables, adamw(OptimizerConfig()))

@@ -76,7 +76,7 @@ def test_stft_around_an_identity_is_the_identity(polar):
 
 
 def test_the_net_under_an_stft_may_have_another_number_of_channels():
-    net = aj.AppendChannels(
+    net = aj.nn.AppendChannels(
         aj.STFTTransform(
             aj.UNetV0(channels=(8,), factors=(2,), items=(1,), resnet_groups=4, modulation_features=16), 32, 8
         )

@@ -54,7 +54,7 @@ class Command:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    """Runs the program with these arguments (without its name) and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

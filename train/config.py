@@ -35,10 +35,10 @@ class TrainConfig:
     """Model whose weights a new run starts from, as far as they have its names and shapes: a run's folder, a saved
     model's, or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """Of a latent model: the trained autoencoder, given likewise, with the settings of model.autoencoder."""
+    """Of a latent model: the trained one, a folder or name likewise, with the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The others
-    stay what init_from has made them."""
+    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The
+    others stay as init_from has them."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
     seed: int = 0
@@ -88,16 +88,16 @@ class TrainConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
         require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
         for name in ("sample_rate", "channels", "length"):
-            ours, theirs = getattr(self.data, name), getattr(self.model, name, None)
-            if theirs is not None and ours != theirs:
+            ours, theirs = getattr(self.data, name), getattr(self.model, name)
+            if ours != theirs:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
-        if self.autoencoder is not None and not hasattr(self.model, "autoencoder"):
+        if self.autoencoder is not None and self.model.autoencoder is None:
             raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
-        if getattr(self.model, "text", None) is None and self.data.prompt is not None:
+        if self.model.text is None and self.data.prompt is not None:
             raise InputError(
                 f"data.prompt is {self.data.prompt!r}, but the model has no text conditioning: leave it out."
             )
-        if getattr(self.model, "text", None) is None and any(self.sample_prompts):
+        if self.model.text is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
             )
@@ -124,21 +124,10 @@ def as_json(config: TrainConfig) -> dict:
 
 def differences(ours: dict, theirs: dict) -> list[str]:
     """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
-    ours, theirs = dotted(ours), dotted(theirs)
     # A schedule that ends at the last step depends on which that is.
-    free = FREE | ({"steps"} if ours["optimizer.learning_rate_schedule"] == "constant" else set())
-    return [
-        f"{name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} here"
-        for name in sorted(ours.keys() | theirs.keys())
-        if name not in free and _differ(ours, theirs, name)
-    ]
-
-
-def _differ(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> bool:
-    if name in ours and name in theirs:
-        return ours[name] != theirs[name]
-    # A run from before there was a setting had it off.
-    return bool(ours.get(name, theirs.get(name)))
+    free = FREE | ({"steps"} if ours["optimizer"]["learning_rate_schedule"] == "constant" else set())
+    pairs = unequal(ours, theirs)
+    return [f"{name} is {there} there and {here} here" for name, (here, there) in pairs.items() if name not in free]
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:

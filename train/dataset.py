@@ -10,8 +10,10 @@ from typing import Literal
 import grain
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio import files
 from archijax.audio.loudness import gain, level
+from archijax.contract import ItemSource
 from archijax.errors import InputError
 from train.manifest import Entry, Manifest
 from train.prompts import Tokenize, describe, prompt
@@ -55,23 +57,19 @@ class DataConfig:
 
 
 class Sounds:
-    """Crops of the sound files of a manifest; what stands in their place has the same attributes and methods.
-
-    Attributes:
-        key: what they are called in a batch.
-        length: positions of a crop.
-        texts: embeddings that there are for every crop, of which `embedding(entry, start, rng)` draws one in place of
-            a prompt; 0: prompts are drawn.
-    """
-
-    key, texts = "audio", 0
+    """Crops of the sound files of a manifest, and prompts of their tags: an `archijax.contract.ItemSource`."""
 
     def __init__(self, manifest: Manifest, config: DataConfig):
-        self.root, self.config, self.length = Path(manifest.root), config, config.length
+        self.root, self.config = Path(manifest.root), config
 
-    def positions(self, entry: Entry) -> int:
-        """Positions in a file, between which random crops lie."""
-        return -(-entry.frames * self.config.sample_rate // entry.sample_rate)
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
+        """ "audio" float32 [length, channels] and "prompt"."""
+        length = ceil_div(file.frames * self.config.sample_rate, file.sample_rate)
+        for _ in range(1 if self.config.skip_below is None else TRIES):
+            audio = self.read(file, draw_start(self.config, crop, self.config.length, length, rng), rng)
+            if self.config.skip_below is None or level(audio) >= self.config.skip_below:
+                break
+        return {"audio": audio, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
@@ -118,6 +116,11 @@ class Crops:
         return file, int(k - self._ends[file]) + count, count
 
 
+def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
+    """Where the crop begins that is `length` of a file's `total` positions: anywhere, or where its number says."""
+    return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
+
+
 def draw_prompt(entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator) -> str:
     """Draws the prompt of a file's crop, the i-th of `count` from 0: of its tags, or the one that the settings say."""
     position = (i + 1, count) if config.crop == "fixed" else None
@@ -135,11 +138,11 @@ def batches(
     tokenize: Tokenize | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-    source: "Sounds | None" = None,
+    source: ItemSource | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
 
-    There is one order of crops for all processes. Step k of process i of n holds the crops at places
+    There is one order of crops for all processes. Step k of process i of n holds the crops
     (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
     are the batch that a single process would have with batch_size * n. Epochs follow without a gap, inside a batch
     too. How many threads read makes no difference.
@@ -161,9 +164,8 @@ def batches(
       source: what reads the crops; None is the sounds of the manifest.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, or of another source as it calls them, and with ``tokenize`` also
-      "tokens": int32 [b, n] and "token_mask": bool [b, n]; of a source that has texts "embedding": float32 [b, n, e]
-      in their place.
+      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; with ``tokenize`` and prompts also
+      "tokens": int32 [b, n] and "token_mask": bool [b, n].
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
@@ -178,17 +180,15 @@ def batches(
         raise InputError(f"Process {shard_index} of {shard_count} does not exist; they are counted from 0.")
 
     def collate(items):
-        crops, texts = zip(*items, strict=True)
-        return {source.key: np.stack(crops)}, np.stack(texts) if source.texts else list(texts)
+        columns = {name: [item[name] for item in items] for name in items[0]}
+        return {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
 
     def finish(batch):
-        crops, texts = batch
-        if source.texts:
-            return {**crops, "embedding": texts}
-        if tokenize is None:
-            return crops
-        tokens, mask = tokenize(texts)
-        return {**crops, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
+        arrays = {name: column for name, column in batch.items() if name != "prompt"}
+        if tokenize is None or "prompt" not in batch:
+            return arrays
+        tokens, mask = tokenize(batch["prompt"])
+        return {**arrays, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
 
     crops = Crops(manifest, config)
     source = Sounds(manifest, config) if source is None else source
@@ -197,7 +197,7 @@ def batches(
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(_Loader(manifest, config, crops, source))
+        .random_map(_Loader(manifest, crops, source))
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
         .to_iter_dataset(grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.prefetch))
@@ -231,10 +231,10 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads a crop and draws its prompt, or the embedding of one; called from several threads."""
+    """Reads an item, or in the place of one that cannot be read another; called from several threads."""
 
-    def __init__(self, manifest, config, crops, source):
-        self.manifest, self.config, self.crops, self.source = manifest, config, crops, source
+    def __init__(self, manifest, crops, source):
+        self.manifest, self.crops, self.source = manifest, crops, source
         self.failed, self.lock = set(), threading.Lock()
 
     def __call__(self, crop, rng):
@@ -254,16 +254,7 @@ class _Loader:
         )
 
     def _read(self, file, i, count, rng):
-        entry, source = self.manifest.entries[file], self.source
-        start = i * source.length
-        for _ in range(1 if self.config.skip_below is None else TRIES):
-            if self.config.crop == "random":
-                start = int(rng.integers(max(1, source.positions(entry) - source.length + 1)))
-            crop = source.read(entry, start, rng)
-            if self.config.skip_below is None or level(crop) >= self.config.skip_below:
-                break
-        text = source.embedding(entry, start, rng) if source.texts else draw_prompt(entry, self.config, i, count, rng)
-        return crop, text
+        return self.source.item(self.manifest.entries[file], i, count, rng)
 
     def _report(self, file, error):
         with self.lock:

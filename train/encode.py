@@ -69,7 +69,7 @@ class Command:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    """Runs the program with these arguments (without its name) and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:
@@ -98,7 +98,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         OSError: `out` cannot be written.
     """
     out = Path(out)
-    if not hasattr(config.model, "autoencoder"):
+    if config.model.autoencoder is None:
         raise InputError("Only a latent model has an autoencoder to encode with: give the config of one.")
     if config.autoencoder is None:
         raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder.")
@@ -114,7 +114,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     facts["weights"] = fingerprint(weights)
     model = config.model.build()
     if texts:
-        encoder = model.model.pretrained()
+        encoder = config.model.load_frozen()["embedder"]
         facts["texts"]["weights"] = fingerprint(encoder)
     for record in records(out):
         check_settings(out, facts["settings"], record["settings"])
@@ -164,11 +164,11 @@ def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
 
 
 def _over_devices(function: Callable, variables: Any) -> Callable:
-    """`function(variables, ...)` of batches on the host, spread over the devices here; its result is on the host."""
+    """`function(variables, ...)` of batches on the host, split over the devices here; its result is on the host."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
-    spread, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
+    split, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
     variables, function = jax.device_put(variables, everywhere), jax.jit(function)
-    return lambda *batch: np.asarray(function(variables, *jax.device_put(batch, spread)))
+    return lambda *batch: np.asarray(function(variables, *jax.device_put(batch, split)))
 
 
 def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Manifest, out: Path) -> dict[str, str]:
@@ -184,11 +184,11 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
     def read(crop):
         file, i, _ = crop
         try:
-            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * sounds.length)
+            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * config.data.length)
         except InputError as error:
             return manifest.entries[file].path, error
 
-    def made():
+    def latents_of_crops():
         stream = (
             grain.MapDataset.source(crops)
             .map(read)
@@ -205,7 +205,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
                     cli.say(f"skipping {path}: {sound}")
                 yield latent
 
-    for entry, array in _by_file(manifest, crops, made(), "encoding"):
+    for entry, array in _by_file(manifest, crops, latents_of_crops(), "encoding"):
         if entry.path not in failed:
             write_array(latent_path(out, entry.path), entry, array)
     return failed
@@ -228,24 +228,24 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
         rng = np.random.default_rng([config.seed, i, j, *entry.path.encode(errors="surrogateescape")])
         return draw_prompt(entry, config.data, i, count, rng)
 
-    def made():
+    def embeddings_of_crops():
         for first in range(0, len(crops), config.batch_size):
             batch = [crops[k] for k in range(first, min(first + config.batch_size, len(crops)))]
             filling = [""] * (config.batch_size - len(batch))
             every = [embeddings(*tokenize([prompt(crop, j) for crop in batch] + filling)) for j in range(texts)]
             yield from np.stack(every, axis=1)[: len(batch)]
 
-    for entry, array in _by_file(manifest, crops, made(), "embedding"):
+    for entry, array in _by_file(manifest, crops, embeddings_of_crops(), "embedding"):
         write_array(embedding_path(out, entry.path), entry, array)
 
 
 def _by_file(
-    manifest: Manifest, crops: Crops, made: Iterable[np.ndarray], what: str
+    manifest: Manifest, crops: Crops, arrays: Iterable[np.ndarray], what: str
 ) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Each file with what was made of its crops [n, ...], one after the other: [crops * n, ...]."""
+    """Each file with the arrays [n, ...] of its crops joined: [crops * n, ...]."""
     parts = []
     with cli.bar(len(crops), what, "crop") as bar:
-        for k, part in enumerate(made):
+        for k, part in enumerate(arrays):
             file, i, count = crops[k]
             parts.append(part)
             if i == count - 1:

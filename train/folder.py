@@ -19,12 +19,12 @@ from train.samples import Samples
 
 
 class Folder:
-    """The folder of a run. Every process calls its methods; what the first reads, all are given.
+    """The folder of a run. Every process calls its methods; what the first reads, all get.
 
     Args:
         out: the folder, which appears with the first thing in it.
         config: of the run.
-        samples: made at the checkpoints.
+        samples: those of the checkpoints.
 
     Raises:
         InputError: it holds a run with settings that `config` cannot continue.
@@ -135,10 +135,9 @@ class Folder:
             theirs = json.loads(path.read_text())
         except ValueError:
             raise InputError(f"{path} is not readable as JSON: restore it, or train into another folder.") from None
-        if found := differences(as_json(self.config), theirs):
+        if different := "; ".join(differences(as_json(self.config), theirs)):
             raise InputError(
-                f"{self.out} holds a run with other settings: {'; '.join(found)}. Use the same settings, or another "
-                "folder."
+                f"{self.out} holds a run with other settings: {different}. Use the same settings, or another folder."
             )
 
     def _write_settings(self) -> None:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from archijax.training.state import part
-from archijax.training.step import losses
+from archijax.training.losses import losses, select
 
 
 class Diverged(RuntimeError):
@@ -37,7 +36,7 @@ class Health:
         return self.row >= self.limit
 
     def diverged(self, step: int, place: str) -> Diverged:
-        """The error that ends the run at a step; `place` is what `first_bad` found."""
+        """The error that ends the run at a step; `place` is what `first_bad` returned."""
         return Diverged(
             f"The loss or its gradient was not finite for {self.row} steps in a row, up to step {step}; first in that "
             f"step: {place}. Lower optimizer.learning_rate or look for broken audio; those updates were skipped, so "
@@ -64,11 +63,11 @@ def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
         for loss, names in losses(model):
             examine = _Examination(loss, names)
             for item in range(len(keys)):
-                found = examine(
+                place = examine(
                     variables, keys[item : item + 1], {k: leaf[item : item + 1] for k, leaf in batch.items()}
                 )
-                if found:
-                    return f"{found}, for item {item} of the batch"
+                if place:
+                    return f"{place}, for item {item} of the batch"
     return "nothing when each item is computed again by itself"
 
 
@@ -96,7 +95,7 @@ class _Examination:
 
     def __call__(self, variables: dict, keys: jax.Array, batch: dict) -> str | None:
         self.bad.clear()
-        value, grads = self.function(part(variables["params"], self.names), variables, keys, batch)
+        value, grads = self.function(select(variables["params"], self.names), variables, keys, batch)
         jax.effects_barrier()
         bad = [name for name, leaf in flatten_dict(grads, sep="/").items() if _is_bad(leaf)]
         if np.isfinite(value) and not bad:

@@ -34,10 +34,10 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
     Raises:
         InputError: some of the arguments but not all, or the environment does not say it; process 0 cannot be reached.
     """
-    given = (coordinator, count, number)
-    if None in given and given != (None, None, None):
+    settings = (coordinator, count, number)
+    if None in settings and settings != (None, None, None):
         raise InputError("--coordinator, --processes and --process belong together: give all three, or --distributed.")
-    if None not in given and not 0 <= number < count:
+    if None not in settings and not 0 <= number < count:
         raise InputError(f"process is {number}, but must be at least 0 and below processes, which is {count}.")
     try:
         jax.distributed.initialize(

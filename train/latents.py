@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from archijax.arithmetic import ceil_div
 from archijax.atomic import replacing
 from archijax.configs import to_dict
 from archijax.errors import InputError, listed
 from train.config import TrainConfig, unequal
-from train.dataset import Crops
+from train.dataset import Crops, draw_prompt, draw_start
 from train.manifest import Entry, Manifest
 
 
@@ -44,8 +45,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 def uses_texts(config: TrainConfig) -> bool:
     """Whether a model can use stored embeddings of texts: it reads text, and training does not change how."""
-    text = getattr(config.model, "text", None)
-    return text is not None and text.tokenizer != "bytes" and not text.placeholder_tokens
+    text = config.model.text
+    return text is not None and text.is_pretrained and not text.placeholder_tokens
 
 
 def text_settings(config: TrainConfig) -> dict[str, Any]:
@@ -53,13 +54,14 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
 
     Raises InputError for a model that cannot use them.
     """
-    text = getattr(config.model, "text", None)
+    text = config.model.text
     if not uses_texts(config):
         reason = "the model reads no text"
         if text is not None:
-            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.placeholder_tokens {text.placeholder_tokens}'
+            tokens = text.placeholder_tokens
+            reason = f'model.text.tokenizer is "{text.tokenizer}" and model.text.placeholder_tokens {tokens}'
         raise InputError(
-            f"Texts can be stored for a pretrained encoder without learned words alone, but {reason}: use --texts 0."
+            f"Texts can be stored for a pretrained encoder without placeholder tokens, but {reason}: use --texts 0."
         )
     return {
         "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},
@@ -84,24 +86,24 @@ def embedding_path(folder: Path, path: str) -> Path:
 
 def records(folder: Path) -> list[dict]:
     """What the processes have said that wrote to a folder. Raises InputError if one cannot be read."""
-    found = []
+    contents = []
     for path in sorted(folder.glob("latents-*-of-*.json")):
         try:
-            found.append(json.loads(path.read_text()))
+            contents.append(json.loads(path.read_text()))
         except ValueError:
             raise InputError(f"{path} is not readable as JSON: encode into another folder.") from None
-    return found
+    return contents
 
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
-    """Raises InputError, naming them, if what a folder holds was made with settings other than ours."""
-    found = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
-    if found:
-        raise InputError(f"{folder} holds {what} of other settings: {listed(found, 3, '; ')}.")
+    """Raises InputError, naming them, if a folder holds what has settings other than ours."""
+    different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
+    if different:
+        raise InputError(f"{folder} holds {what} of other settings: {listed(different, 3, '; ')}.")
 
 
 class Latents:
-    """The latents in a folder, and embeddings if it has them, as `train.dataset.batches` reads them.
+    """The latents in a folder, and embeddings if it has them: an `archijax.contract.ItemSource`.
 
     Attributes:
         manifest: the sound files that they are of.
@@ -114,22 +116,20 @@ class Latents:
         config: of the latent training.
 
     Raises:
-        InputError: the folder is not complete, or was made with other settings.
+        InputError: the folder is not complete, or has other settings.
     """
-
-    key = "latent"
 
     def __init__(self, folder: str | Path, config: TrainConfig):
         self.folder, self.config = Path(folder), config.data
-        if not hasattr(config.model, "autoencoder"):
+        if config.model.autoencoder is None:
             raise InputError(f"{folder} holds latents, which only a latent model trains on: give a folder of sounds.")
-        found = records(self.folder)
-        for record in found:
+        written = records(self.folder)
+        for record in written:
             check_settings(self.folder, settings(config), record["settings"])
             if uses_texts(config) and (texts := record.get("texts")):
                 check_settings(self.folder, text_settings(config), texts["settings"], "texts")
-        facts = [[record.get(name) for name in ("of", "files", "weights", "texts")] for record in found]
-        complete = found and len(found) == found[0]["of"] and all(record["finished"] for record in found)
+        facts = [[record.get(name) for name in ("of", "files", "weights", "texts")] for record in written]
+        complete = written and len(written) == written[0]["of"] and all(record["finished"] for record in written)
         if not complete or any(fact != facts[0] for fact in facts):
             raise InputError(
                 f"The latents in {folder} are not complete: run python -m train.encode again, with every --shard."
@@ -139,12 +139,12 @@ class Latents:
                 "Of latents of normalized crops only whole ones can be used, as random ones would change in loudness: "
                 "set data.crop to fixed."
             )
-        entries = sorted((Entry(**entry) for record in found for entry in record["entries"]), key=lambda e: e.path)
+        entries = sorted((Entry(**entry) for record in written for entry in record["entries"]), key=lambda e: e.path)
         self.manifest = Manifest(str(self.folder.resolve()), tuple(entries))
-        self.weights = found[0]["weights"]
-        self.channels = found[0]["channels"]
-        self.length = found[0]["frames"]
-        texts = (uses_texts(config) and found[0].get("texts")) or {"count": 0, "weights": None}
+        self.weights = written[0]["weights"]
+        self.channels = written[0]["channels"]
+        self.length = written[0]["frames"]
+        texts = (uses_texts(config) and written[0].get("texts")) or {"count": 0, "weights": None}
         self.texts, self._text_weights = texts["count"], texts["weights"]
         if self.texts:
             self._text_shape = (config.model.text.max_length, config.model.text.t5().d_model)
@@ -156,20 +156,26 @@ class Latents:
         return any(Path(folder).glob("latents-*-of-*.json"))
 
     def check(self, frozen: Mapping[str, Any]) -> None:
-        """Raises InputError if a model's frozen variables are not those that made the latents and embeddings."""
+        """Raises InputError if a model's frozen variables are not those of the latents and embeddings."""
         if fingerprint(frozen["autoencoder"]) != self.weights:
-            raise InputError(
-                f"The latents in {self.folder} were made by another autoencoder than the one of this run: encode again."
-            )
+            raise InputError(f"The latents in {self.folder} are of another autoencoder than this run's: encode again.")
         if self.texts and fingerprint(frozen["embedder"]) != self._text_weights:
             raise InputError(
                 f"The texts in {self.folder} were encoded by another encoder than the one of this run: encode again."
             )
 
-    def positions(self, entry: Entry) -> int:
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
+        """ "latent" float32 [length, channels], and "embedding" float32 [max_length, features] or "prompt"."""
+        start = draw_start(self.config, crop, self.length, self.frames(file), rng)
+        latent = {"latent": self.read(file, start)}
+        if self.texts:
+            return {**latent, "embedding": self.embedding(file, start, rng)}
+        return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
+
+    def frames(self, entry: Entry) -> int:
         """Frames of a file's latents that are not of the silence after it."""
-        samples = -(-entry.frames * self.config.sample_rate // entry.sample_rate)
-        frames = -(-samples * self.length // self.config.length)
+        samples = ceil_div(entry.frames * self.config.sample_rate, entry.sample_rate)
+        frames = ceil_div(samples * self.length, self.config.length)
         return min(frames, int(self._counts[entry.path]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -206,7 +212,7 @@ def is_written(path: Path, entry: Entry) -> bool:
 
 
 def write_array(path: Path, entry: Entry, array: np.ndarray) -> None:
-    """Writes what was made of a sound file, as old as the file itself."""
+    """Writes the latents or embeddings of a sound file, as old as the file itself."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)

@@ -10,6 +10,7 @@ from archijax.errors import InputError
 
 # Of these the last value says more than the mean.
 LAST = {"learning_rate", "skipped"}
+WEIGHT = ":weight"
 
 
 class MetricsLog:
@@ -42,21 +43,22 @@ class MetricsLog:
         # Each line goes to the system at once: a killed run loses none.
         self._file = path.open("a", buffering=1)
 
-    def add(self, step: int, metrics: Mapping[str, float | tuple[float, float]]) -> None:
-        """Adds one step's metrics, numbers or pairs (a, n) that stand for a / n.
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds one step's metrics.
 
-        Of pairs the sums are divided. Values that are not finite are left out of the means.
+        Of NAME and NAME:weight (see `archijax.contract.Metrics`) the sums are divided. Values that are not finite are
+        left out of the means.
         """
         # The loss first, for the eye.
         for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):
+            if name.endswith(WEIGHT):
+                continue
             total = self.window.setdefault(name, [0.0, 0])
             if name in LAST:
                 total[:] = [value, 1]
-                continue
-            amount, weight = value if isinstance(value, tuple) else (value, 1)
-            if math.isfinite(amount):
-                total[0] += amount
-                total[1] += weight
+            elif math.isfinite(value):
+                total[0] += value
+                total[1] += metrics.get(name + WEIGHT, 1)
         if step % self.every == 0:
             means = {name: total / count if count else None for name, (total, count) in self.window.items()}
             self.window = {}

@@ -1,19 +1,22 @@
 """The training loop: everything around the step that is not mathematics."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.stages import Compiled
 
 from archijax.cli import say
+from archijax.contract import Batch
+from archijax.training import TrainState, item_keys
 from archijax.training.compiling import compiling
-from archijax.training.state import TrainState
-from archijax.training.step import item_keys
 from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
@@ -21,11 +24,10 @@ from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
 from train.latents import Latents
-from train.placement import spread
-from train.plan import first_state, training_step, unread
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
+from train.setup import first_state, init, on_devices, training_step
 from train.validation import Validation
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
@@ -56,142 +58,200 @@ def train(
         OSError: `out` cannot be written.
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
-    out = Path(out)
-    tell = say if hosts.leads() else lambda sentence: None
-    places = spread(config, devices)
-    model, tokenize = config.model.build(), tokenizer(config.model)
-    train_step = places.compile(training_step(config, model, places.axis, config.grad_accumulation_steps))
-    init_key, root_key = jax.random.split(jax.random.key(config.seed))
-    alone = jax.process_count() == 1
-
     with contextlib.ExitStack() as stack:
-
-        def closing(thing):
-            return stack.enter_context(contextlib.closing(thing))
-
-        samples = Samples(model, config, tokenize, out / "samples")
-        folder = closing(Folder(out, config, samples))
-        # Before the files are looked through, which can take long: can anything be written there?
-        folder.write_settings()
-        latents = Latents(data, config) if Latents.lie_in(data) else None
-        manifest = folder.index(data) if latents is None else latents.manifest
-        manifest, held_out = split(manifest, config.validation)
-        given = {
-            "batch_size": config.batch_size // jax.process_count(),
-            "tokenize": tokenize,
-            "source": latents,
-            "shard_index": jax.process_index(),
-            "shard_count": jax.process_count(),
-        }
-        stream = closing(batches(manifest, config.data, seed=config.seed, **given))
-        validation = Validation(model, config, held_out, places, **given) if held_out.entries else None
-        # A real batch has every key that the model will see; the stream is then put back.
-        position = stream.get_state()
-        example = next(stream)
-        stream.set_state(position)
-        item = {name: leaf[:1] for name, leaf in example.items()}
-        if "latent" in item:
-            # An autoencoder is made for sound.
-            item["audio"] = np.zeros((1, config.data.length, config.data.channels), np.float32)
-        shapes = jax.eval_shape(lambda: first_state(config, unread(model), init_key, item))
-
-        def start(step: int) -> float:
-            tell(f"{'continuing at' if step else 'starting at'} step {step}: compiling the training step …")
-            return time.perf_counter()
-
-        @cache
-        def ahead(step: int) -> tuple[float, Callable[[], Compiled]]:
-            return start(step), compiling(train_step, places.devices, *places.shapes(shapes, example), root_key)
-
-        def new() -> TrainState:
-            if alone:
-                # The compiler needs no more than shapes: it works while the weights are drawn.
-                ahead(0)
-            return first_state(config, model, init_key, item, partial(initial, config))
-
-        state, record = folder.restore(shapes, new)
-        if latents is not None:
-            latents.check(state.frozen)
-        if record:
-            stream.set_state(record["data"])
-        first = int(state.step)
-        if record and record["files"] != manifest.digest:
-            tell(f"the files under {data} are not those of before: the run goes on, in another order of the data.")
-        if first >= config.steps:
-            tell(f"{out} is finished: {first} of {config.steps} steps are done.")
+        run = Run(config, Path(data), Path(out), devices, stack)
+        run.restore()
+        if run.step >= config.steps:
+            tell(f"{out} is finished: {run.step} of {config.steps} steps are done.")
             return 0
-        samples.check(state.variables(state.ema), example)
-        folder.start_log(first, record)
-        health = Health(config.max_skipped, int(state.skipped))
-        state = places.put_state(state)
-        progress, signals, pending = None, None, None
-        if alone:
-            began, compiled = ahead(first)
-            train_step = compiled()
-        else:
-            began = start(first)
-        clock = Clock()
-        profile = closing(Profile(out / "profile", first + WARM, config.profile if hosts.leads() else 0))
-
-        def speed() -> dict[str, float]:
-            pace = progress.speed()
-            return {
-                "steps_per_second": pace, "audio_seconds_per_second": pace * progress.audio_seconds, **clock.take()
-            }  # fmt: skip
-
-        def report() -> None:
-            # One step late: while the host waits for these values the device works on the next step.
-            nonlocal pending
-            if pending is None:
-                return
-            (done, metrics, known, batch), pending = pending, None
-            with clock.time("wait"):
-                values = {**jax.tree.map(float, places.get(metrics)), **known}
-            progress.update(values["loss"])
-            folder.add(done, values, speed)
-            if health.ill(int(values["skipped"])):
-                variables = places.get(state)
-                variables = variables.variables(variables.params)
-                count = len(next(iter(batch.values())))
-                keys = item_keys(root_key, done - 1, jax.process_index() * count, count)
-                raise health.diverged(done, first_bad(model, variables, keys, batch))
-
-        for number in range(first + 1, config.steps + 1):
-            profile.before(number)
-            with clock.time("data"):
-                batch = next(stream)
-                placed = places.put_batch(batch)
-            with clock.time("compute"):
-                state, metrics = train_step(state, placed, root_key)
-            clock.step()
-            profile.after(number, metrics)
-            if progress is None:
-                jax.block_until_ready(metrics)
-                tell(f"compiled and took the first step in {time.perf_counter() - began:.1f} s")
-                # Until here a signal loses nothing, and need not wait.
-                signals = stack.enter_context(Signals())
-                audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
-                progress = closing(Progress(first, config.steps, audio_seconds, hidden=not hosts.leads()))
-                clock.take()
-            report()
-            stop = signals.stop(number)
-            due = number == config.steps or number % config.checkpoint_every == 0
-            known = {}
-            if validation is not None and (due or number % config.validate_every == 0):
-                known = {"validation_loss": validation(state)}
-            pending = number, metrics, known, batch
-            if health.critical or due or stop is not None:
-                report()
-            if due or stop is not None:
-                facts = {"data": stream.get_state(), "files": manifest.digest}
-                host = places.get(state)
-                folder.save(number, host, facts, known.get("validation_loss"), due)
-                if stop is None:
-                    folder.sample(number, host)
-            if stop is not None and number < config.steps:
-                folder.wait()
-                tell(f"saved step {number} of {config.steps}; the same command continues from there.")
-                return 128 + stop
-        folder.wait()
+        run.begin()
+        while run.step < config.steps:
+            run.take_step()
+            if signal := run.save_if_due():
+                tell(f"saved step {run.step} of {config.steps}; the same command continues from there.")
+                return 128 + signal
+        run.folder.wait()
         tell(f"finished {config.steps} steps: {out}")
         return 0
+
+
+def tell(sentence: str) -> None:
+    """Says a sentence once, be there one process or many."""
+    if hosts.leads():
+        say(sentence)
+
+
+class Run:
+    """A training run; the methods are called in the order in which they stand here.
+
+    Attributes:
+        step: steps taken.
+        state: what they led to, on the devices.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Path,
+        out: Path,
+        devices: Sequence[jax.Device] | None,
+        stack: contextlib.ExitStack,
+    ):
+        self.config, self.data, self.out, self._stack = config, data, out, stack
+        self.devices, self.model = on_devices(config, devices), config.model.build()
+        step = training_step(config, self.model, self.devices.axis, config.grad_accumulation_steps)
+        self.train_step = self.devices.compile(step)
+        self._compiled: Callable[[], Compiled] | None = None
+        self.init_key, self.root_key = jax.random.split(jax.random.key(config.seed))
+        tokenize = tokenizer(config.model)
+        self.samples = Samples(self.model, config, tokenize, out / "samples")
+        self.folder = self._closing(Folder(out, config, self.samples))
+        # Before the files are looked through, which can take long: can anything be written there?
+        self.folder.write_settings()
+        self.latents = Latents(data, config) if Latents.lie_in(data) else None
+        every = self.folder.index(data) if self.latents is None else self.latents.manifest
+        self.manifest, held_out = split(every, config.validation)
+        stream = partial(
+            batches,
+            config=config.data,
+            batch_size=config.batch_size // jax.process_count(),
+            seed=config.seed,
+            tokenize=tokenize,
+            source=self.latents,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+        )
+        self.stream = self._closing(stream(self.manifest))
+        self.validation = None
+        if held_out.entries:
+            self.validation = Validation(self.model, config, held_out, self.devices, partial(stream, held_out))
+
+    def restore(self) -> None:
+        """Reads the newest checkpoint, or makes the state of a new run."""
+        # A real batch has every key that the model will see; the stream is then put back.
+        position = self.stream.get_state()
+        self.example = next(self.stream)
+        self.stream.set_state(position)
+        self.item = {name: leaf[:1] for name, leaf in self.example.items()}
+        if "latent" in self.item:
+            # An autoencoder is initialised with sound.
+            shape = (1, self.config.data.length, self.config.data.channels)
+            self.item["audio"] = np.zeros(shape, np.float32)
+        self.shapes = jax.eval_shape(
+            lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
+        )
+        state, record = self.folder.restore(self.shapes, self._new_state)
+        if self.latents is not None:
+            self.latents.check(state.frozen)
+        if record:
+            self.stream.set_state(record["data"])
+        if record and record["files"] != self.manifest.digest:
+            tell(f"the files under {self.data} are not those of before: the run goes on, in another order of the data.")
+        self.step, self.state, self._record = int(state.step), state, record
+
+    def _new_state(self) -> TrainState:
+        if jax.process_count() == 1:
+            # The compiler needs no more than shapes: it works while the weights are drawn and read.
+            self._start_compiler(0)
+        variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
+        return first_state(self.config, self.model, variables)
+
+    def _start_compiler(self, step: int) -> None:
+        self._say_start(step)
+        shapes = self.devices.shapes(self.shapes, self.example)
+        self._compiled = compiling(self.train_step, self.devices.devices, *shapes, self.root_key)
+
+    def _say_start(self, step: int) -> None:
+        tell(f"{'continuing at' if step else 'starting at'} step {step}: compiling the training step …")
+        self._began = time.perf_counter()
+
+    def begin(self) -> None:
+        """Puts the state on the devices and compiles the step."""
+        config, state = self.config, self.state
+        self.samples.check(state.variables(state.ema), self.example)
+        self.folder.start_log(self.step, self._record)
+        self.health = Health(config.max_skipped, int(state.skipped))
+        self.state = self.devices.put_state(state)
+        if jax.process_count() > 1:
+            self._say_start(self.step)
+        else:
+            if self._compiled is None:
+                self._start_compiler(self.step)
+            self.train_step = self._compiled()
+        self.clock, self.progress, self.signals = Clock(), None, None
+        self._pending, self._validated = None, {}
+        profiled = config.profile if hosts.leads() else 0
+        self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
+
+    def take_step(self) -> None:
+        """Takes a step, and looks at the metrics of the one before while the devices work."""
+        self.profile.before(self.step + 1)
+        with self.clock.time("data"):
+            batch = next(self.stream)
+            placed = self.devices.put_batch(batch)
+        with self.clock.time("compute"):
+            self.state, metrics = self.train_step(self.state, placed, self.root_key)
+        self.step += 1
+        self.clock.step()
+        self.profile.after(self.step, metrics)
+        if self.progress is None:
+            self._after_first_step(metrics)
+        self._report()
+        self._pending, self._validated = (self.step, metrics, batch), {}
+
+    def _after_first_step(self, metrics: Any) -> None:
+        jax.block_until_ready(metrics)
+        tell(f"compiled and took the first step in {time.perf_counter() - self._began:.1f} s")
+        # Until here a signal loses nothing, and need not wait.
+        self.signals = self._stack.enter_context(Signals())
+        config = self.config
+        audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
+        hidden = not hosts.leads()
+        self.progress = self._closing(Progress(self.step - 1, config.steps, audio_seconds, hidden=hidden))
+        self.clock.take()
+
+    def save_if_due(self) -> int | None:
+        """Validates, saves and samples where it is due; after a signal saves and returns its number."""
+        config, step = self.config, self.step
+        signal = self.signals.stop(step)
+        due = step == config.steps or step % config.checkpoint_every == 0
+        if self.validation is not None and (due or step % config.validate_every == 0):
+            self._validated = {"validation_loss": self.validation(self.state)}
+        if self.health.critical or due or signal is not None:
+            self._report()
+        if due or signal is not None:
+            facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
+            state = self.devices.get(self.state)
+            self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
+            if signal is None:
+                self.folder.sample(step, state)
+        if signal is not None and step < config.steps:
+            self.folder.wait()
+            return signal
+        return None
+
+    def _report(self) -> None:
+        """Logs the metrics that have not been yet. Raises Diverged if the run must end."""
+        if self._pending is None:
+            return
+        (step, metrics, batch), self._pending = self._pending, None
+        with self.clock.time("wait"):
+            values = {**jax.tree.map(float, self.devices.get(metrics)), **self._validated}
+        self.progress.update(values["loss"])
+        self.folder.add(step, values, self._speed)
+        if self.health.ill(int(values["skipped"])):
+            raise self.health.diverged(step, self._first_bad(step, batch))
+
+    def _speed(self) -> dict[str, float]:
+        pace = self.progress.speed()
+        seconds = pace * self.progress.audio_seconds
+        return {"steps_per_second": pace, "audio_seconds_per_second": seconds, **self.clock.take()}
+
+    def _first_bad(self, step: int, batch: Batch) -> str:
+        state = self.devices.get(self.state)
+        count = len(next(iter(batch.values())))
+        keys = item_keys(self.root_key, step - 1, jax.process_index() * count, count)
+        return first_bad(self.model, state.variables(state.params), keys, batch)
+
+    def _closing(self, thing: Any) -> Any:
+        return self._stack.enter_context(contextlib.closing(thing))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from archijax.atomic import replacing
 from archijax.audio import files
 from archijax.errors import InputError
 
@@ -66,8 +66,8 @@ def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
         raise InputError(f"{folder} {what}; give the folder that holds the sound files.")
     old = _load(manifest_path)
     known = {(entry.path, entry.size, entry.modified): entry for entry in old.entries} if old else {}
-    found, skipped = _walk(folder)
-    fresh = [file for file in found if file not in known]
+    files_there, skipped = _walk(folder)
+    fresh = [file for file in files_there if file not in known]
     # libsndfile and the disk work outside of Python's lock: more threads than cores hide a slow disk.
     pool = ThreadPoolExecutor(16)
     try:
@@ -76,7 +76,7 @@ def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
         known.update(zip(fresh, bar, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
-    results = [known[file] for file in found]
+    results = [known[file] for file in files_there]
     entries = tuple(result for result in results if isinstance(result, Entry))
     skipped = tuple(sorted(skipped + [result for result in results if not isinstance(result, Entry)]))
     for path, reason in skipped:
@@ -94,7 +94,7 @@ def index(folder: str | Path, manifest_path: str | Path) -> Manifest:
 
 def _walk(folder):
     """Sorted (path, size, modified) of what could be sound, and (path, reason) of what cannot even be looked at."""
-    found, skipped, visited = [], [], set()
+    sounds, skipped, visited = [], [], set()
 
     def relative(path):
         return Path(path).relative_to(folder).as_posix()
@@ -120,8 +120,8 @@ def _walk(folder):
                 skipped.append((relative(path), f"{path} cannot be opened ({error.strerror})."))
                 continue
             if stat.S_ISREG(status.st_mode):
-                found.append((relative(path), status.st_size, status.st_mtime_ns))
-    return sorted(found), skipped
+                sounds.append((relative(path), status.st_size, status.st_mtime_ns))
+    return sorted(sounds), skipped
 
 
 def _examine(folder, path, size, modified):
@@ -144,13 +144,8 @@ def _load(path):
 
 
 def _save(manifest, path):
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(asdict(manifest), indent=1))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(manifest), indent=1))
     except OSError as error:
         raise InputError(f"The manifest {path} cannot be written: {error.strerror}.") from error

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
+
+from archijax.contract import ModelConfig
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -13,8 +14,8 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
     """The tags that make a prompt; a file that has none of them is titled by the words of its name."""
-    found = {name: tags[name] for name in FIELDS if tags.get(name)}
-    return found or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
+    known = {name: tags[name] for name in FIELDS if tags.get(name)}
+    return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
 
 def prompt(
@@ -41,9 +42,9 @@ def prompt(
     return joint.join(parts)
 
 
-def tokenizer(model: Any) -> Tokenize | None:
+def tokenizer(model: ModelConfig) -> Tokenize | None:
     """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text."""
-    text = getattr(model, "text", None)
+    text = model.text
     if text is None:
         return None
     # Takes seconds to import.

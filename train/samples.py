@@ -1,6 +1,7 @@
 """Sounds that a run makes at its checkpoints, so that one can hear how far it is."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,87 +10,82 @@ import numpy as np
 
 from archijax.audio import files, plots
 from archijax.cli import say
-from archijax.configs import DiffusionConfig
+from archijax.contract import Codec
 from archijax.errors import InputError
+from archijax.models import reconstruct
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pipeline.generation import Generation
 from train.config import TrainConfig
 
 
 class Samples:
     """Writes one WAV file and its spectrogram per prompt, always from the same noise, with the step in the name.
 
-    Of an autoencoder they are as many crops of the run's first batch, reconstructed; the crops are written beside them.
+    Of a codec they are as many crops of the run's first batch, reconstructed; the crops are written beside them.
 
     Args:
-        model: its `sample(variables, keys, shape=, num_steps=, guidance=, tokens=, token_mask=)` makes the audio, or
-            its `reconstruct(variables, audio)`.
+        model: of the run, which makes sound of noise, or encodes and decodes it.
         config: the prompts and settings.
         tokenize: from prompts to (tokens, mask), None for an unconditional model.
         folder: where the files go.
     """
 
     def __init__(self, model: Any, config: TrainConfig, tokenize: Callable | None, folder: Path):
-        self.prompts, self.folder, self.sample_rate = config.sample_prompts, folder, config.data.sample_rate
-        if not self.prompts:
-            return
-        root = jax.random.key(config.seed)
-        self.keys = jax.vmap(lambda index: jax.random.fold_in(root, index))(jax.numpy.arange(len(self.prompts)))
-        self.given, self.reconstructs = {}, hasattr(model, "reconstruct")
-        if self.reconstructs:
-            steps = {"num_steps": config.sample_steps} if isinstance(config.model, DiffusionConfig) else {}
-            self.sample = jax.jit(lambda variables, keys, given: model.reconstruct(variables, given["audio"], **steps))
-            return
-        length = round(config.sample_seconds * self.sample_rate) or config.data.length
-        shape = (len(self.prompts), length, config.data.channels)
-        if tokenize is not None:
-            tokens, mask = tokenize(list(self.prompts))
-            self.given = {"tokens": tokens, "token_mask": mask}
-            # A latent model is guided by the model of latents in it.
-            if getattr(getattr(model, "model", model), "cond_drop_prob", 0):
-                # As where training left the prompt out.
-                self.given["embedding_mask"] = np.array([not prompt.strip() for prompt in self.prompts])
-
-        def sample(variables, keys, given):
-            return model.sample(
-                variables,
-                keys,
-                shape=shape,
-                num_steps=config.sample_steps,
-                guidance=config.sample_guidance_scale,
-                **given,
-            )
-
-        self.sample = jax.jit(sample)
+        self.model, self.config, self.folder, self.crops = model, config, folder, None
+        self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
+        # Whether it is a codec or makes sound of noise, the contract tells.
+        self.reconstructs = isinstance(model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
-        """Runs the sampler on shapes alone, so that a setting that cannot work is an error at the start of a run.
+        """Traces the sampler on shapes alone, so that a setting that cannot work is an error at the start of a run.
 
         Args:
             batch: the run's first.
         """
         if not self.prompts:
             return
-        if self.reconstructs:
-            self.given = {"audio": batch["audio"][: len(self.prompts)]}
-            if len(self.given["audio"]) < len(self.prompts):
-                raise InputError(
-                    f"{len(self.prompts)} samples are asked for, but a batch has only {len(self.given['audio'])} crops "
-                    "to reconstruct: leave some of sample_prompts out."
-                )
-        jax.eval_shape(self.sample, variables, self.keys, self.given)
+        if not self.reconstructs:
+            self._generation(variables).check()
+            return
+        self.crops = np.asarray(batch["audio"][: len(self.prompts)])
+        if len(self.crops) < len(self.prompts):
+            raise InputError(
+                f"{len(self.prompts)} samples are asked for, but a batch has only {len(self.crops)} crops "
+                "to reconstruct: leave some of sample_prompts out."
+            )
+        jax.eval_shape(partial(reconstruct, self.model), variables, self.crops)
 
     def write(self, step: int, variables: dict) -> None:
-        """Makes and writes the sounds of `step` with the given variables."""
+        """Makes and writes the sounds of `step` with these variables."""
         if not self.prompts:
             return
-        audio = jax.device_get(self.sample(variables, self.keys, self.given))
         self.folder.mkdir(parents=True, exist_ok=True)
-        for index, (prompt, sound) in enumerate(zip(self.prompts, audio, strict=True)):
+        for index, (prompt, sound) in enumerate(zip(self.prompts, self._sounds(variables), strict=True)):
             if not np.isfinite(sound).all():
                 say(f"sample {index} of step {step} is not finite: it is not written.")
                 continue
             self._write(f"step_{step:07d}_{index}", sound, prompt or f"step {step}")
             if self.reconstructs and not (self.folder / f"original_{index}.wav").exists():
-                self._write(f"original_{index}", self.given["audio"][index], "original")
+                self._write(f"original_{index}", self.crops[index], "original")
+
+    def _sounds(self, variables: dict) -> list[np.ndarray]:
+        if not self.reconstructs:
+            return [sound for _, _, sound in self._generation(variables).run()]
+        pipeline = Pipeline(self.config.model, self.model, variables)
+        settings = {"sample_rate": self.sample_rate, "num_steps": self.config.sample_steps}
+        return [pipeline.reconstruct(crop, **settings).sounds[0] for crop in self.crops]
+
+    def _generation(self, variables: dict) -> Generation:
+        config, count = self.config, len(self.prompts)
+        settings = SampleSettings(
+            num_steps=config.sample_steps, guidance_scale=config.sample_guidance_scale, seed=config.seed
+        )
+        pipeline = Pipeline(config.model, self.model, variables)
+        # Of a model without text they are but the names of its sounds.
+        prompts = self.prompts if config.model.text is not None else [""] * count
+        # Each starts from noise of its own.
+        items = [(number, number) for number in range(count)]
+        return pipeline.generation(settings, prompts, items, config.sample_seconds or None, batch_size=count)
 
     def _write(self, name: str, sound: np.ndarray, title: str) -> None:
         path = self.folder / name

@@ -1,15 +1,21 @@
 """The loss on files that training never sees."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
+import grain
 import jax
 import numpy as np
 
-from archijax.training.step import item_keys, losses
+from archijax.arithmetic import ceil_div
+from archijax.contract import Batch, Model
+from archijax.keys import item_keys
+from archijax.training import MeshParallel, Pmap, TrainState
+from archijax.training.losses import losses, over_axis
 from train.config import TrainConfig
-from train.dataset import Crops, batches
+from train.dataset import Crops
 from train.manifest import Manifest
 
 
@@ -19,19 +25,24 @@ class Validation:
     Args:
         model: its first loss counts.
         config: of the run.
-        manifest: the held-out files; of several processes each reads its part of the batches.
+        manifest: the held-out files.
         devices: where the steps are taken.
-        given: further arguments of `train.dataset.batches`.
+        stream: begins an iterator of batches of them; of several processes each reads its part.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, manifest: Manifest, devices: Any, **given: Any):
-        self.devices, self.root = devices, jax.random.key(config.seed)
+    def __init__(
+        self,
+        model: Model,
+        config: TrainConfig,
+        manifest: Manifest,
+        devices: Pmap | MeshParallel,
+        stream: Callable[[], grain.DatasetIterator],
+    ):
+        self.devices, self.root, self.stream = devices, jax.random.key(config.seed), stream
         self.function = devices.evaluate(make_evaluation(model, devices.axis))
-        crops = len(Crops(manifest, config.data))
-        self.count = min(-(-crops // config.batch_size), config.validation_batches)
-        self.stream = lambda: batches(manifest, config.data, seed=config.seed, **given)
+        self.count = min(ceil_div(len(Crops(manifest, config.data)), config.batch_size), config.validation_batches)
 
-    def __call__(self, state: Any) -> float:
+    def __call__(self, state: TrainState) -> float:
         """The loss of a state that lies on the devices."""
         # Closed at once: the threads of the next validation read the same crops.
         with contextlib.closing(self.stream()) as stream:
@@ -42,13 +53,11 @@ class Validation:
             return float(np.mean([float(self.devices.get(value)) for value in values]))
 
 
-def make_evaluation(model: Any, axis: str | None) -> Callable:
+def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
     """Makes `evaluate(state, batch, key) -> loss` of the average, float32 [], a mean over the mapped axis if named."""
-    if axis is not None and hasattr(model, "over"):
-        model = model.over(axis)
-    loss, _ = losses(model)[0]
+    loss, _ = losses(over_axis(model, axis))[0]
 
-    def evaluate(state: Any, batch: dict, key: jax.Array) -> jax.Array:
+    def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:
         count = jax.tree.leaves(batch)[0].shape[0]
         first = 0 if axis is None else jax.lax.axis_index(axis) * count
         value, _ = loss(state.variables(state.ema), item_keys(key, 0, first, count), batch)

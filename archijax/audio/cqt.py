@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.stft import hann
 from archijax.errors import InputError
 
@@ -76,7 +77,7 @@ class CQT:
         if time == 0 or time % self._block:
             raise InputError(
                 f"length {time} is not a multiple of {self._block} (block_length): "
-                f"pad to {max(1, -(-time // self._block)) * self._block}"
+                f"pad to {max(1, ceil_div(time, self._block)) * self._block}"
             )
         spectrum = jnp.fft.fft(x.reshape(-1, self._block, c), axis=1)
         crops = _scaled(spectrum[:, self._indices()], self._windows[:, :, None])

@@ -4,7 +4,6 @@ import ctypes
 import math
 import os
 import re
-import secrets
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
@@ -15,6 +14,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from archijax.arithmetic import ceil_div
+from archijax.atomic import replacing
 from archijax.errors import InputError
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
@@ -124,12 +125,12 @@ def read(
         # In the time of `stride` input frames exactly `stride_out` output frames pass: only there do the grids meet.
         stride, stride_out = header.sample_rate // divisor, rate // divisor
         if frames is None:
-            frames = -(-header.frames * stride_out // stride) - start
+            frames = ceil_div(header.frames * stride_out, stride) - start
             if frames < 1:
                 raise InputError(f"start is {start}, but {path} has only {frames + start} frames at {rate} Hz.")
         margin = 0 if stride == stride_out else math.ceil(_FILTER_REACH * max(1, stride / stride_out))
         strides = max(0, start * stride // stride_out - margin) // stride
-        begin, end = strides * stride, -(-(start + frames) * stride // stride_out) + margin
+        begin, end = strides * stride, ceil_div((start + frames) * stride, stride_out) + margin
         audio = _decode(file, begin, end - begin)
     if not np.isfinite(audio).all():
         raise InputError(f"{path} holds samples that are not finite (NaN or infinity).")
@@ -193,25 +194,22 @@ def write(
         subtype = "FLOAT"
     else:
         audio = np.clip(audio, -1.0, 1.0)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:
-            for name, value in tags.items():
-                setattr(file, "date" if name == "year" else name, value)
-            # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
-            for begin in range(0, len(audio), _BLOCK):
-                file.write(audio[begin : begin + _BLOCK])
-        # A full disk makes libsndfile drop what its encoders hold back, without an error.
-        if verify(partial).frames != len(audio):
-            raise InputError
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            with soundfile.SoundFile(partial, "w", sample_rate, audio.shape[1], subtype, format=kind) as file:
+                for name, value in tags.items():
+                    setattr(file, "date" if name == "year" else name, value)
+                # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
+                for begin in range(0, len(audio), _BLOCK):
+                    file.write(audio[begin : begin + _BLOCK])
+            # A full disk makes libsndfile drop what its encoders hold back, without an error.
+            if verify(partial).frames != len(audio):
+                raise InputError
     except (OSError, InputError, AssertionError) as error:
         raise InputError(f"{path} cannot be written: the folder is read-only or the disk is full.") from error
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" .").replace("System error", "the folder is read-only or the disk is full")
         raise InputError(f"{path} cannot be written: {reason}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from archijax.arithmetic import ceil_div
 from archijax.atomic import replacing
 from archijax.audio.mel import mel_filters
 from archijax.errors import InputError
@@ -44,7 +45,7 @@ def _lowest(sample_rate: int) -> float:
 def _power(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
     """[at most `frames`, frequencies] of Hann windows, averaged over channels: 1 at the peak of a full-scale sine."""
     window = max(16, round(WINDOW * sample_rate))
-    hop = max(window // 8, -(-len(audio) // frames))
+    hop = max(window // 8, ceil_div(len(audio), frames))
     audio = np.pad(audio, ((window // 2, window), (0, 0)), mode="symmetric")  # zeros would draw clicks at the ends
     cut = np.lib.stride_tricks.sliding_window_view(audio, window, axis=0)[: len(audio) - 3 * window // 2 : hop]
     hann = np.hanning(window).astype(np.float32)
@@ -119,7 +120,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 def _draw_waveform(axes: Axes, audio: np.ndarray, sample_rate: int) -> None:
     """Each channel's lowest and highest sample over at most 1500 columns, one above the other."""
-    step = -(-len(audio) // 1500)
+    step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate
     for channel in range(audio.shape[1]):

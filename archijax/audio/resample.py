@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 from archijax.nn.linear import strided_conv
 
@@ -43,7 +44,7 @@ def resample(
     common = math.gcd(factor_in, factor_out)
     source, target = factor_in // common, factor_out // common
     filters, before = _filters(source, target, rolloff, lowpass_filter_width)
-    blocks = max(1, -(-length // target))
+    blocks = max(1, ceil_div(length, target))
     # Channels are filtered alike, as items of the batch: [b * c, time, 1].
     x = jnp.swapaxes(x, 1, 2).reshape(b * c, time, 1)
     after = (blocks - 1) * source + len(filters) - before - time
@@ -60,7 +61,7 @@ def _filters(source: int, target: int, rolloff: float, zeros: int) -> tuple[np.n
     """
     cutoff = rolloff * min(source, target)
     before = math.ceil(zeros * source / cutoff)
-    taps = -(-(2 * before + source) // source) * source
+    taps = ceil_div(2 * before + source, source) * source
     if taps * target > _MOST_WEIGHTS:
         raise InputError(
             f"resampling by {target} / {source} needs {taps * target} filter weights: use rates with a larger common "

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 
 
@@ -66,7 +67,7 @@ class STFT:
         if not self.centred and x.shape[1] % self.hop_length:
             raise InputError(
                 f"length {x.shape[1]} is not a multiple of {self.hop_length} (hop_length): "
-                f"pad to {-(-x.shape[1] // self.hop_length) * self.hop_length}"
+                f"pad to {ceil_div(x.shape[1], self.hop_length) * self.hop_length}"
             )
         return self.analyse(jnp.pad(x, ((0, 0), (left, right), (0, 0)), mode="reflect"))
 
@@ -133,7 +134,7 @@ class STFT:
         return sum(shifted).reshape(b, -1, c)[:, : (count - 1) * self.hop_length + self.n_fft]
 
     def _hops(self) -> int:
-        return -(-self.n_fft // self.hop_length)
+        return ceil_div(self.n_fft, self.hop_length)
 
     def _padding(self) -> tuple[int, int]:
         if self.centred:

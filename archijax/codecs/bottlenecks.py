@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from archijax.errors import InputError
+from archijax.keys import stream
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
@@ -78,7 +79,7 @@ def in_sequence(
         raise InputError(f"{len(draws)} draws for {len(bottlenecks)} bottlenecks: one entry each is needed")
     loss, info = jnp.zeros((), x.dtype), {}
     for i, bottleneck in enumerate(bottlenecks):
-        own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        own = None if keys is None else stream(keys, i)
         x, report = bottleneck(x, keys=own, draws=None if draws is None else draws[i], train=train)
         loss += report.pop("loss", 0.0)
         info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 from archijax.nn.arrays import biased
 from archijax.nn.items import Resnet
@@ -70,7 +71,7 @@ class Patch(nn.Module):
 
 def check_multiple(length: int, multiple: int, what: str) -> None:
     if length == 0 or length % multiple:
-        fitting = multiple * max(1, -(-length // multiple))
+        fitting = multiple * max(1, ceil_div(length, multiple))
         raise InputError(f"length {length} is not a multiple of {multiple} ({what}): pad to {fitting}")
 
 

@@ -20,7 +20,7 @@ from archijax.configs.diffusion import (
     VocoderConfig,
 )
 from archijax.configs.example import example_batch
-from archijax.configs.kinds import KINDS, from_dict, to_dict
+from archijax.configs.kinds import KINDS, from_dict, kind_of, to_dict
 from archijax.configs.nets import (
     LearnedTransformConfig,
     PatchingConfig,
@@ -56,5 +56,6 @@ __all__ = [
     "VocoderConfig",
     "example_batch",
     "from_dict",
+    "kind_of",
     "to_dict",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
 from archijax.codecs.autoencoders import MAE1d
 from archijax.codecs.losses import WINDOWS
@@ -51,7 +52,7 @@ class _AutoEncoderConfig(ModelConfig):
             multiple = model.downsample_factor
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
-                f"use {-(-self.length // multiple) * multiple}"
+                f"use {ceil_div(self.length, multiple) * multiple}"
             )
         batch = example_batch(self)
         keys = jax.eval_shape(lambda: jax.random.key(0))

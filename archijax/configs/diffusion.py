@@ -11,6 +11,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
@@ -67,9 +68,15 @@ class DiffusionConfig(ModelConfig):
 
     def process(self) -> GaussianProcess:
         """The diffusion method."""
-        if self.method == "v":
-            return v_diffusion(self.schedule_shift)
-        return {"ddpm": ddpm(), "edm": edm(self.sigma_data), "flow": rectified_flow()}[self.method]
+        methods = {
+            "v": lambda: v_diffusion(self.schedule_shift),
+            "ddpm": ddpm,
+            "edm": lambda: edm(self.sigma_data),
+            "flow": rectified_flow,
+        }
+        if self.method not in methods:
+            raise InputError(f'method is "{self.method}": {", ".join(methods)} are known')
+        return methods[self.method]()
 
     def load_frozen(self) -> Variables:
         """The parameters of the pretrained text encoder, if the settings name one."""
@@ -113,7 +120,7 @@ class DiffusionConfig(ModelConfig):
         if self.length % multiple:
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (factors and stride): "
-                f"use {-(-self.length // multiple) * multiple}"
+                f"use {ceil_div(self.length, multiple) * multiple}"
             )
         return DiffusionModel(
             wrap(net),
@@ -227,7 +234,7 @@ class DiffusionAEConfig(DiffusionConfig):
             raise InputError(
                 f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
             )
-        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth)
+        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth, channels=self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,11 @@ KINDS: dict[str, type] = {
 }
 
 
+def kind_of(config: Any) -> str:
+    """The kind of a configuration; of a user's own class its name."""
+    return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A model configuration as nested JSON-able dicts, its kind under "kind"."""
     kinds = {cls: kind for kind, cls in KINDS.items()}

@@ -17,7 +17,7 @@ from archijax.convert import entries, from_torch, to_torch
 from archijax.convert.state import find, read_archisound, read_state
 from archijax.errors import InputError
 from archijax.hub import read_json
-from archijax.pretrained.folder import from_pretrained, save_pretrained
+from archijax.pretrained import from_pretrained, save_pretrained
 
 
 @dataclass(frozen=True)

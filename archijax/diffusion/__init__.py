@@ -15,16 +15,19 @@ from archijax.diffusion.distributions import (
     Uniform,
     stratified,
 )
-from archijax.diffusion.gaussian import GaussianProcess, Prediction, TimestepSpacing
+from archijax.diffusion.gaussian import GaussianProcess, Prediction
 from archijax.diffusion.schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
-from archijax.errors import InputError
+from archijax.diffusion.spacing import CosineSpacing, KarrasSpacing, LinearSpacing, TimestepSpacing
 
 __all__ = [
     "BetaSchedule",
     "CosineSchedule",
+    "CosineSpacing",
     "Discrete",
     "GaussianProcess",
+    "KarrasSpacing",
     "LinearSchedule",
+    "LinearSpacing",
     "LogNormal",
     "LogitNormal",
     "Prediction",
@@ -73,7 +76,7 @@ def edm(sigma_data: float = 0.5) -> GaussianProcess:
         SigmaSchedule(80.0 * scale),
         "edm",
         training=LogNormal(-1.2 + math.log(scale), 1.2),
-        timestep_spacing="karras",
+        timestep_spacing=KarrasSpacing(80.0 * scale, 0.002 * scale),
         sigma_data=sigma_data,
     )
 
@@ -84,20 +87,16 @@ def rectified_flow() -> GaussianProcess:
 
 
 def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[jax.Array], jax.Array]:
-    """Min-SNR weights of times (Hang et al. 2023, section 3.4): min(SNR, gamma) in terms of the error of x0.
+    """Min-SNR weights of times (Hang et al. 2023, section 3.4): min(SNR, gamma) times the squared error of x0.
 
-    For a process that predicts "x0", "eps" or "v". Give it to :class:`archijax.DiffusionModel` as `weight`.
+    Written for the error of what the net predicts. Give it to :class:`archijax.DiffusionModel` as `weight`.
     """
-    if process.prediction not in ("x0", "eps", "v"):
-        raise InputError(f'min-SNR weights are known for predictions x0, eps and v, not "{process.prediction}"')
 
     def weight(t: jax.Array) -> jax.Array:
         alpha, sigma = process.schedule.alpha_sigma(t)
-        ratio = jnp.square(alpha) / jnp.maximum(jnp.square(sigma), 1e-12)
-        if process.prediction == "eps":
-            return jnp.minimum(gamma / jnp.maximum(ratio, 1e-12), 1.0)
-        limited = jnp.minimum(ratio, gamma)
-        # An error d of the sound is one of (alpha^2 / sigma + sigma) d of v.
-        return limited if process.prediction == "x0" else limited / jnp.square(alpha * jnp.sqrt(ratio) + sigma)
+        # An error d of a prediction a x0 + b eps at a fixed x is one of sigma / (a sigma - b alpha) d of x0.
+        a, b = process.coefficients(t, t)
+        square = jnp.square(a * sigma - b * alpha)
+        return jnp.minimum(jnp.square(alpha), gamma * jnp.square(sigma)) / jnp.maximum(square, 1e-30)
 
     return weight

@@ -11,10 +11,10 @@ import numpy as np
 
 from archijax.diffusion.distributions import TimeDistribution, Uniform
 from archijax.diffusion.schedules import Schedule, SigmaSchedule
+from archijax.diffusion.spacing import SPACINGS, LinearSpacing, TimestepSpacing
 from archijax.errors import InputError
 
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
-TimestepSpacing = Literal["linear", "cosine", "karras"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class GaussianProcess:
         prediction: "v" = alpha eps - sigma x0; "x0"; "eps"; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
             -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7), for alpha = 1 only.
         training: the distribution of training times.
-        timestep_spacing: of sampling times, see :meth:`timesteps`.
+        timestep_spacing: of sampling, see :meth:`timesteps`.
         sigma_data: the standard deviation of the sounds, used by "edm".
     """
 
     schedule: Schedule
     prediction: Prediction
     training: TimeDistribution = field(default_factory=Uniform)
-    timestep_spacing: TimestepSpacing = "linear"
+    timestep_spacing: TimestepSpacing = field(default_factory=LinearSpacing)
     sigma_data: float = 0.5
 
     def __post_init__(self):
@@ -60,7 +60,7 @@ class GaussianProcess:
         prediction = prediction or self.prediction
         if prediction in ("x0", "eps"):
             return x0 if prediction == "x0" else eps
-        a, b = self._coefficients(prediction, t, x0)
+        a, b = self.coefficients(t, x0, prediction)
         return a * x0 + b * eps
 
     def x0_eps(self, prediction: jax.Array, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -75,7 +75,7 @@ class GaussianProcess:
         if self.prediction == "eps":
             return (x - sigma * prediction) / alpha, prediction
         # prediction = a x0 + b eps and x = alpha x0 + sigma eps, solved for x0 and eps.
-        a, b = self._coefficients(self.prediction, t, x)
+        a, b = self.coefficients(t, x)
         determinant = a * sigma - b * alpha
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
@@ -84,45 +84,36 @@ class GaussianProcess:
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
-        return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(t) / 4
+        # Without noise ln(sigma) is not finite; the net knows no sigma below the lowest that is sampled at.
+        lowest = 0.002 * self.sigma_data / 0.5
+        return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(jnp.maximum(t, lowest)) / 4
 
     def timesteps(
-        self, num_steps: int, timestep_spacing: TimestepSpacing | None = None, *, strength: float = 1.0
+        self, num_steps: int, timestep_spacing: str | TimestepSpacing | None = None, *, strength: float = 1.0
     ) -> np.ndarray:
-        """num_steps + 1 sampling times, descending to 0.
+        """num_steps + 1 sampling timesteps, descending, the last of them 0 unless the spacing ends before.
 
         Args:
             num_steps: at least 1.
-            timestep_spacing: "linear": evenly; "cosine": denser at both ends; "karras": sigma / alpha from 80 to 0.002, more of
-                them at low noise (Karras et al. 2022, equation 5, rho = 7), scaled with sigma_data for "edm". None is
-                the process' own.
+            timestep_spacing: "linear", "cosine", "karras", or one of :mod:`archijax.diffusion.spacing` with settings of
+                its own. None is the process' own.
             strength: the part of the way to noise that is gone back; 1 is all of it.
 
         Raises:
-            InputError: a number of steps or a strength that is not possible.
+            InputError: a number of steps, a strength or a name that is not possible.
         """
         if num_steps < 1:
             raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
         if not 0 < strength <= 1:
             raise InputError(f"the strength is {strength}: it must be above 0 and at most 1")
-        timestep_spacing = timestep_spacing or self.timestep_spacing
-        first, even = self.schedule.part(strength), np.linspace(0, 1, num_steps + 1)
-        if timestep_spacing == "linear":
-            times = first * (1 - even)
-        elif timestep_spacing == "cosine":
-            times = first * (1 + np.cos(np.pi * even)) / 2
-        elif timestep_spacing == "karras":
-            scale = self.sigma_data / 0.5 if self.prediction == "edm" else 1.0
-            # Plain numbers, also where a caller is being traced.
-            with jax.ensure_compile_time_eval():
-                alpha, sigma = (float(a) for a in self.schedule.alpha_sigma(jnp.float32(first)))
-                highest = min(80 * scale, sigma / max(alpha, 1e-6))
-                lowest = min(0.002 * scale, highest)
-                ratios = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), num_steps) ** 7
-                times = np.append(np.asarray(self.schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
-        else:
-            raise InputError(f'the timestep_spacing is "{timestep_spacing}": "linear", "cosine" and "karras" are known')
-        return self.schedule.snapped(times).astype(np.float32)
+        spacing = timestep_spacing or self.timestep_spacing
+        if isinstance(spacing, str):
+            if spacing not in SPACINGS:
+                raise InputError(f'timestep_spacing is "{spacing}": {", ".join(SPACINGS)} are known')
+            own = self.timestep_spacing
+            # The process' own settings, where it has some for this rule.
+            spacing = own if isinstance(own, SPACINGS[spacing]) else SPACINGS[spacing]()
+        return self.schedule.snapped(spacing.timesteps(self.schedule, num_steps, strength)).astype(np.float32)
 
     def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
         """Errors [b] at times t [b] by noise level, in five equal parts, each named by its middle.
@@ -142,9 +133,15 @@ class GaussianProcess:
             metrics[f"{name}:weight"] = jnp.mean(inside, dtype=errors.dtype)
         return metrics
 
-    def _coefficients(self, prediction: Prediction, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """a and b of a prediction a x0 + b eps, shaped to multiply x."""
+    def coefficients(
+        self, t: jax.Array, x: jax.Array, prediction: Prediction | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """a and b of a prediction a x0 + b eps, by default the process' own, shaped to multiply x."""
+        prediction = prediction or self.prediction
         alpha, sigma = self.alpha_sigma(t, x)
+        if prediction in ("x0", "eps"):
+            one, zero = jnp.ones_like(sigma), jnp.zeros_like(sigma)
+            return (one, zero) if prediction == "x0" else (zero, one)
         if prediction == "v":
             return -sigma, alpha
         if prediction == "velocity":

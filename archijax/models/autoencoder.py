@@ -1,6 +1,6 @@
 """Autoencoders as models: nets that make sound short, and what they are trained and used for.
 
-Both have the methods ``init`` and ``loss`` that training knows, beside ``encode``, ``decode`` and ``reconstruct``.
+Both have the methods ``init`` and ``loss`` that training knows, and are codecs.
 Variables are collections: "params" (trained) and "state" (codebooks, which a training call moves).
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from archijax.audio.griffin_lim import griffin_lim, random_phase
+from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.stft import to_polar
 from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
@@ -31,7 +31,7 @@ from archijax.codecs.losses import (
     relative_waveform_loss,
 )
 from archijax.errors import InputError
-from archijax.models.diffusion import per_item
+from archijax.keys import per_item
 from archijax.models.moments import mean_and_deviation, moved_moments, no_moments
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
@@ -47,6 +47,8 @@ Loss = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]
 @dataclass(frozen=True, eq=False)
 class _Coder:
     net: AutoEncoder1d | FrameAutoEncoder
+
+    frames: ClassVar[str] = "latent"
 
     @property
     def latent_channels(self) -> int:
@@ -226,13 +228,9 @@ class AutoEncoder(_Coder):
         loss, true, fake = self._once_started(state.get("calls", 1) - 1, judged, 3)
         return loss, ({"scores_true": true, "scores_fake": fake}, state)
 
-    def decode(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
-        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels]."""
-        return self.net.apply(self._variables(variables), latent, method="decode")
-
-    def reconstruct(self, variables: dict[str, Any], audio: jax.Array) -> jax.Array:
-        """A sound [b, time, c] encoded and decoded, of the same shape."""
-        return self.decode(variables, self.encode(variables, audio)[0])[:, : audio.shape[1]]
+    def decode(self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels]; it needs no noise."""
+        return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(self, variables: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         """Mean and deviation [latent_channels] of latents as training has counted them; 0 and 1 if it has not."""
@@ -325,20 +323,23 @@ class MagnitudeAutoEncoder(_Coder):
         error = jnp.mean(jnp.abs(log_magnitude(decoded) - log_magnitude(magnitude)))
         return error + info["loss"], ({"log_magnitude": error, **_report(info)}, state)
 
-    def decode(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
-        """The magnitudes [b, frames * factors, frequencies, c] of a latent [b, frames, latent_channels]."""
-        return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
-
-    def reconstruct(self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """A sound [b, time, c] of the magnitudes that a sound is encoded and decoded to, its phases by Griffin-Lim.
+    def decode(self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels], by Griffin-Lim.
 
         Args:
-            keys: one per item [b], or a single key, of the phases to start from; by default always the same.
+            noise: sound [b, frames * downsample_factor, c] whose phases are started from; None is always the same.
         """
-        magnitude = self.decode(variables, self.encode(variables, audio)[0])
-        keys = per_item(jax.random.key(0) if keys is None else keys, len(audio))
-        phase = random_phase(keys, magnitude.shape)
-        return griffin_lim(magnitude, phase, self.net.stft, audio.shape[1], self.num_steps)
+        magnitude = self.decode_magnitude(variables, frames)
+        length = frames.shape[1] * self.downsample_factor
+        if noise is None:
+            keys = per_item(jax.random.key(0), len(frames))
+            noise = jax.vmap(lambda key: jax.random.normal(key, (length, magnitude.shape[-1])))(keys)
+        _, phase = to_polar(self.net.stft.encode(noise))
+        return griffin_lim(magnitude, phase, self.net.stft, length, self.num_steps)
+
+    def decode_magnitude(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+        """The magnitudes [b, frames * factors, frequencies, c] of a latent [b, frames, latent_channels]."""
+        return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
 
     def _input(self, audio: jax.Array) -> jax.Array:
         magnitude, _ = to_polar(self.net.stft.encode(full(self._padded(audio))))

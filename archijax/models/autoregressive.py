@@ -12,7 +12,7 @@ import numpy as np
 
 from archijax.diffusion import BetaSchedule, GaussianProcess, v_diffusion
 from archijax.errors import InputError
-from archijax.models.diffusion import per_item
+from archijax.keys import per_item
 from archijax.nn.initialize import initialize
 from archijax.sampling import advance, begin
 
@@ -159,10 +159,10 @@ class DiffusionAR:
         self, variables: dict[str, Any], noise: jax.Array, *, num_steps: int, **conditioning: jax.Array
     ) -> jax.Array:
         """The first sound [b, length, c] from noise, all splits at one noise level."""
-        times = jnp.asarray(self.process.timesteps(num_steps))
-        times = jnp.broadcast_to(times[:, None, None], (num_steps + 1, self.length, 1))
-        x = self.process.alpha_sigma(times[:1, 0], noise)[1] * noise
-        return self._advanced(variables, x, times, conditioning)
+        timesteps = jnp.asarray(self.process.timesteps(num_steps))
+        timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
+        x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
+        return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
         """Sounds [b, length, c] noised to the ladder's first levels: what :meth:`shift` goes on from."""
@@ -203,9 +203,9 @@ class DiffusionAR:
         context = np.zeros_like(rungs)
         return np.repeat(np.concatenate([context, rungs], axis=1), self.split_length, axis=1)[..., None]
 
-    def _advanced(self, variables: dict[str, Any], x: jax.Array, times: jax.Array, conditioning: dict) -> jax.Array:
+    def _advanced(self, variables: dict[str, Any], x: jax.Array, timesteps: jax.Array, conditioning: dict) -> jax.Array:
         denoise = self._denoise(variables, conditioning)
-        return advance(denoise, self.process, begin(x, times[0]), times)[0].x
+        return advance(denoise, self.process, begin(x, timesteps[0]), timesteps)[0].x
 
     def _denoise(self, variables: dict[str, Any], conditioning: dict):
         def denoise(x: jax.Array, t: jax.Array) -> jax.Array:

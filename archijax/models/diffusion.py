@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
+from archijax.keys import PLACEHOLDERS, SAMPLER_NOISE, STRATUM, per_item, stream
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 from archijax.sampling import (
@@ -28,6 +30,7 @@ from archijax.sampling import (
     advance,
     begin,
     clamped,
+    guided,
     thresholded,
     windowed,
 )
@@ -58,8 +61,9 @@ class DiffusionModel:
         frozen_embedder: the embedder's parameters are pretrained and stay as they are; else they are trained.
         num_placeholders: placeholder tokens, which have trained embeddings of their own beside those of the embedder
             (Gal et al. 2022, textual inversion): parameters "placeholders" [num_placeholders, e].
-        cond_drop_prob: how often training replaces an item's embedding by the net's fixed one, so that it
-            can be guided. Nets without :class:`ClassifierFreeGuidance` need 0.
+        cond_drop_prob: how often training drops an item's conditioning, so that sampling can be guided: the net's fixed
+            embedding takes the place of the embedding, and zeros that of the features. A net that reads an embedding
+            needs :class:`ClassifierFreeGuidance` for it.
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
             of the loss sees; an item's time then depends on the others'.
         error: (prediction, target) -> the error of every value, by default squared.
@@ -75,6 +79,12 @@ class DiffusionModel:
     stratified: bool = False
     error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
     weight: Callable[[jax.Array], jax.Array] | None = None
+
+    @property
+    def length_multiple(self) -> int:
+        """Samples that the net's lengths are a multiple of."""
+        # Any module may be a net.
+        return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one; its values do not matter, one item is enough.
@@ -93,7 +103,7 @@ class DiffusionModel:
                 collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
-                draw = jax.random.normal(jax.random.fold_in(embedder_key, 1), (self.num_placeholders, table.shape[1]))
+                draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
                 # As large as the embeddings that the encoder knows.
                 params["placeholders"] = jnp.std(table) * draw
         parts = {"params": params, "frozen": frozen}
@@ -131,7 +141,7 @@ class DiffusionModel:
 
         u, eps, masked, t_keys = jax.vmap(one)(keys)
         if self.stratified:
-            u = stratified(u, jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(t_keys))
+            u = stratified(u, jax.vmap(jax.random.uniform)(stream(t_keys, STRATUM)))
         return self.process.training.quantile(u), eps, masked
 
     def loss_given(
@@ -157,7 +167,7 @@ class DiffusionModel:
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0:
-            conditioning["embedding_mask"] = masked
+            conditioning = self._dropped(conditioning, masked)
         x = self.process.add_noise(audio, eps, t)
         prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
         target = self.process.target(audio, eps, t)
@@ -214,8 +224,9 @@ class DiffusionModel:
             batch: conditioning, as in batches: tokens, token_mask, embedding, features.
         """
         check_source(source, strength, mask, shape)
-        keys, times = per_item(keys, shape[0]), self.process.timesteps(num_steps, timestep_spacing, strength=strength)
-        x = self.start(keys, shape, times[0], noise=noise, source=source if strength < 1 else None)
+        keys = per_item(keys, shape[0])
+        timesteps = self.process.timesteps(num_steps, timestep_spacing, strength=strength)
+        x = self.start(keys, shape, timesteps[0], noise=noise, source=source if strength < 1 else None)
         if negative is not None:
             negative = self.conditioning(variables, negative)
         denoise = self.denoiser(
@@ -224,7 +235,8 @@ class DiffusionModel:
         )  # fmt: skip
         if mask is not None:
             sampler = self.inpainting(source, mask, sampler, num_resamples)
-        state, estimates = advance(denoise, self.process, begin(x, times[0], step_keys(keys)), times, sampler)
+        state = begin(x, timesteps[0], step_keys(keys))
+        state, estimates = advance(denoise, self.process, state, timesteps, sampler)
         sounds = state.x[:, : shape[1]]
         return (sounds, estimates[:, :, : shape[1]]) if return_estimates else sounds
 
@@ -302,47 +314,39 @@ class DiffusionModel:
             negative: from :meth:`conditioning`, of what to guide away from.
             conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
         """
-        net = self._net(variables)
-        scale = guidance.scale if isinstance(guidance, Guidance) else guidance
-        if isinstance(scale, int | float | np.number) and scale == 1:
-
-            def denoise(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
-                return net(*self.process.net_input(x, t), **{**conditioning, **(along or {})})
-
-        else:
-            guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-            away = self._away(guidance, negative or {}, conditioning)
-
-            def denoise(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
-                own = {"embedding_mask": jnp.zeros(len(x), bool), **conditioning, **(along or {})}
-                other = {**own, **away, "embedding_mask": jnp.full(len(x), negative is None)}
-                x, time = self.process.net_input(x, t)
-                if guidance.sequential:
-                    return guidance.combine(net(x, time, **own), net(x, time, **other), t)
-                twice = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), own, other)
-                both = net(jnp.concatenate([x, x]), jnp.concatenate([time, time]), **twice)
-                return guidance.combine(*jnp.split(both, 2), t)
-
         if window is None and circular:
             raise InputError("a circular sound is made by windows: give a window, such as the length of the training")
-        if window is not None:
-            denoise = self._windowed(denoise, window, circular, conditioning)
-        # Around the windows, so that all of an item is treated alike.
+
+        def predictor(conditioning: dict[str, jax.Array]) -> Denoise:
+            net = self._net(variables)
+
+            def predict(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
+                return net(*self.process.net_input(x, t), **{**conditioning, **(along or {})})
+
+            return predict if window is None else self._windowed(predict, window, circular, conditioning)
+
+        # Guidance and limits stand around the windows, so that all of an item is treated alike.
+        scale = guidance.scale if isinstance(guidance, Guidance) else guidance
+        if isinstance(scale, int | float | np.number) and scale == 1:
+            denoise = predictor(conditioning)
+        else:
+            guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+            denoise = guided(predictor, self.process, guidance, *self._pair(conditioning, negative or {}))
         if clamp is not None:
             denoise = clamped(denoise, self.process, clamp)
         if threshold is not None:
             denoise = thresholded(denoise, self.process, threshold)
         return denoise
 
-    def _windowed(self, denoise: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
-        multiple = getattr(self.net, "length_multiple", 1)
+    def _windowed(self, predict: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
+        multiple = self.length_multiple
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
         # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
-        hop = -(-window // (2 * multiple)) * multiple
+        hop = ceil_div(window, 2 * multiple) * multiple
         along = {name: conditioning[name] for name in ALONG if name in conditioning}
-        long = windowed(denoise, window, hop, circular=circular, along=along)
-        return lambda x, t: long(x, t) if circular or x.shape[1] > window else denoise(x, t)
+        long = windowed(predict, window, hop, circular=circular, along=along)
+        return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
     def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding.
@@ -378,22 +382,38 @@ class DiffusionModel:
             {"params": variables["params"]["net"]}, *args, **conditioning
         )
 
-    def _away(self, guidance: Guidance, negative: dict, conditioning: dict) -> dict[str, jax.Array]:
-        """What the negative half is conditioned on in place of the other half's."""
+    def _dropped(self, conditioning: dict[str, Any], dropped: jax.Array) -> dict[str, Any]:
+        """The conditioning with the embedding and the features of some items, bool [b], left out."""
+        changes = {}
+        if "embedding" in conditioning:
+            changes["embedding_mask"] = dropped
+        if "features" in conditioning:
+            changes["features"] = jnp.where(dropped[:, None], 0, conditioning["features"])
+        return {**conditioning, **changes}
+
+    def _pair(self, conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What guidance leads to and away from: the conditioning, and the negative's or that of no prompt."""
         if self.cond_drop_prob == 0:
-            raise InputError(f"guidance is {guidance.scale}, but this model was not trained to be guided: use 1")
+            raise InputError("guidance is asked for, but this model was not trained to be guided: use 1")
         # What runs along the sound is the same for both.
         negative = {name: array for name, array in negative.items() if name not in ALONG}
         for name, array in negative.items():
-            found = conditioning[name].shape if name in conditioning else "absent"
-            if array.shape != found:
+            shape = conditioning[name].shape if name in conditioning else "absent"
+            if array.shape != shape:
                 raise InputError(
-                    f"the negative {name} has shape {array.shape}, the positive one is {found}: make them equal"
+                    f"the negative {name} has shape {array.shape}, the positive one is {shape}: make them equal"
                 )
-        return negative
+        known = [conditioning[name] for name in ("embedding", "features") if name in conditioning]
+        if not known:
+            raise InputError("guidance is asked for, but there is neither an embedding nor features: use 1")
+        nothing = jnp.zeros(len(known[0]), bool)
+        away = {**self._dropped(conditioning, ~nothing), **negative}
+        if "embedding" in negative:
+            away["embedding_mask"] = nothing
+        return {**({"embedding_mask": nothing} if "embedding" in conditioning else {}), **conditioning}, away
 
     def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
-        extra = -sounds.shape[1] % getattr(self.net, "length_multiple", 1)
+        extra = -sounds.shape[1] % self.length_multiple
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
 
 
@@ -408,17 +428,6 @@ def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]
         raise InputError(f"the source has shape {source.shape}: {shape} is needed")
 
 
-def per_item(keys: jax.Array, count: int) -> jax.Array:
-    """One key per item, [count]: those given, or fold_in(key, i) of a single key."""
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        raise InputError(f"keys are {keys.dtype} of shape {keys.shape}: keys of jax.random.key are needed")
-    if keys.ndim == 0:
-        return jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(count))
-    if keys.shape != (count,):
-        raise InputError(f"keys have shape {keys.shape}: one key, or one per item [{count}], is needed")
-    return keys
-
-
 def step_keys(keys: jax.Array) -> jax.Array:
     """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    return stream(keys, SAMPLER_NOISE)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from archijax.codecs.encoders import Encoder1d
 from archijax.errors import InputError
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.keys import ENCODER, per_item, stream
+from archijax.models.decoding import decode_by_diffusion
+from archijax.models.diffusion import DiffusionModel
 from archijax.nn.initialize import initialize
 
 
@@ -26,6 +28,7 @@ class DiffusionAE:
         latent_factor: samples per frame of the latent; None is the encoder's.
         adapter: a fixed pair of functions (encode, decode) between sound and what is diffused, or None; the encoder
             sees the sound itself.
+        channels: of the sound that it decodes to, where no noise says so.
     """
 
     model: DiffusionModel
@@ -33,6 +36,9 @@ class DiffusionAE:
     inject_depth: int
     latent_factor: int | None = None
     adapter: tuple[Any, Any] | None = None
+    channels: int = 1
+
+    frames: ClassVar[str] = "latent"
 
     @property
     def latent_channels(self) -> int:
@@ -57,7 +63,7 @@ class DiffusionAE:
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
         latent, _ = jax.eval_shape(lambda: self.encode(encoder, batch["audio"]))
-        model = self.model.init(net_key, self._given(batch, jax.numpy.zeros(latent.shape, latent.dtype)), frozen)
+        model = self.model.init(net_key, self._conditioned(batch, jax.numpy.zeros(latent.shape, latent.dtype)), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
@@ -72,12 +78,11 @@ class DiffusionAE:
         """
         audio = batch["audio"]
         keys = per_item(keys, len(audio))
-        # Not 0 to 2: these are what split(key, 3) gives, from which the diffusion draws.
-        encoder_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
+        encoder_keys = stream(keys, ENCODER)
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
-        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._given(batch, latent))
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent))
         known = {name: info[name] for name in ("kl", "commitment") if name in info}
         metrics = {"diffusion": diffusion, **known, **by_noise}
         return diffusion + info["loss"], (metrics, {"encoder": state["state"]} if state else {})
@@ -86,7 +91,7 @@ class DiffusionAE:
         self, variables: dict[str, Any], batch: dict[str, jax.Array], latent: jax.Array, *draws: jax.Array
     ) -> jax.Array:
         """The diffusion loss as a function of the latent and its draws, see :meth:`DiffusionModel.loss_given`."""
-        return self.model.loss_given(variables, self._given(batch, latent), *draws)
+        return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
         self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
@@ -95,46 +100,33 @@ class DiffusionAE:
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
     def decode(
-        self,
-        variables: dict[str, Any],
-        keys: jax.Array,
-        latent: jax.Array,
-        *,
-        num_steps: int,
-        channels: int,
-        **settings: Any,
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
     ) -> jax.Array:
-        """Sounds [b, frames * samples_per_frame, channels] of latents [b, frames, c].
+        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, c], see :func:`decode_by_diffusion`.
 
-        Args:
-            settings: of :meth:`DiffusionModel.sample`, but not return_estimates.
+        With an adapter the noise is shaped as what is diffused.
         """
-        shape = (len(latent), latent.shape[1] * self.samples_per_frame, channels)
-        latent = self.fitted(latent)
-        made = self.model.sample(
-            variables, keys, shape=shape, num_steps=num_steps, channels=self.injected(latent), **settings
-        )
-        return made if self.adapter is None else self.adapter[1](made)
+        return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
 
-    def reconstruct(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
-    ) -> jax.Array:
-        """Sounds [b, time, c] encoded and decoded; keys as for :meth:`decode`, by default always the same."""
-        latent, _ = self.encode(variables, audio)
-        keys = jax.random.key(0) if keys is None else keys
-        return self.decode(variables, keys, latent, num_steps=num_steps, channels=audio.shape[-1])
+    def prepare(
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """(noise, conditioning) of the diffusion model: the latents, where they join its net."""
+        # The last frame is repeated until the net divides the sound.
+        multiple = self.model.length_multiple
+        extra = -frames.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))
+        frames = jax.numpy.pad(frames, ((0, 0), (0, extra), (0, 0)), mode="edge")
+        return noise, {**batch, "channels": self._injected(frames)}
 
-    def fitted(self, latent: jax.Array) -> jax.Array:
-        """Latents [b, frames, c] with their last frame repeated until the net divides their sound."""
-        multiple = getattr(self.model.net, "length_multiple", 1)
-        extra = -latent.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))
-        return jax.numpy.pad(latent, ((0, 0), (0, extra), (0, 0)), mode="edge")
+    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
+        """Sounds of what the diffusion model makes."""
+        return x if self.adapter is None else self.adapter[1](x)
 
-    def injected(self, latent: jax.Array) -> list[jax.Array | None]:
-        """Latents [b, frames, c] as the net is given them: one entry per depth, the last for `inject_depth`."""
+    def _injected(self, latent: jax.Array) -> list[jax.Array | None]:
+        # One entry per depth, the last for `inject_depth`.
         return [None] * self.inject_depth + [latent]
 
-    def _given(self, batch: dict[str, jax.Array], latent: jax.Array) -> dict[str, Any]:
+    def _conditioned(self, batch: dict[str, jax.Array], latent: jax.Array) -> dict[str, Any]:
         audio = batch["audio"]
         diffused = audio if self.adapter is None else self.adapter[0](audio)
         if diffused.shape[1] != latent.shape[1] * self.samples_per_frame:
@@ -142,7 +134,7 @@ class DiffusionAE:
                 f"{audio.shape[1]} samples give {latent.shape[1]} frames of {self.samples_per_frame}: a length that is "
                 "a multiple of it is needed"
             )
-        return {**batch, "audio": diffused, "channels": self.injected(latent)}
+        return {**batch, "audio": diffused, "channels": self._injected(latent)}
 
     def _variables(self, variables: dict[str, Any]) -> dict[str, Any]:
         state = variables.get("state", {})

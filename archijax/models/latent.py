@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
+from archijax.contract import Codec, DiffusionDecoder, ScaledCodec
 from archijax.errors import InputError
-from archijax.models.autoencoder import AutoEncoder
-from archijax.models.diffusion import DiffusionModel, per_item
-from archijax.models.diffusion_autoencoder import DiffusionAE
+from archijax.keys import DECODER_NOISE, per_item, stream
+from archijax.models.diffusion import DiffusionModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class LatentDiffusion:
     """
 
     model: DiffusionModel
-    autoencoder: DiffusionAE | AutoEncoder
+    autoencoder: Codec
 
     @property
     def latent_channels(self) -> int:
@@ -52,13 +53,13 @@ class LatentDiffusion:
                 raise InputError("the batch has latents alone: give the autoencoder's variables as frozen, or sound")
             frozen["autoencoder"] = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
         latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
-        return self.model.init(key, self._given(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
+        return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
         """As :meth:`DiffusionModel.loss`, of latents."""
-        return self.model.loss(variables, keys, self._given(batch, self.latents(variables, batch)))
+        return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> jax.Array:
         """The latents [b, frames, channels] of a batch, its own or those of its sound, as they are diffused.
@@ -67,7 +68,7 @@ class LatentDiffusion:
         """
         own = variables["frozen"]["autoencoder"]
         latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, batch["audio"])[0]
-        if isinstance(self.autoencoder, AutoEncoder):
+        if isinstance(self.autoencoder, ScaledCodec):
             mean, deviation = self.autoencoder.latent_scale(own)
             latent = (latent - mean) / deviation
         return jax.lax.stop_gradient(latent)
@@ -90,36 +91,32 @@ class LatentDiffusion:
             settings: of :meth:`DiffusionModel.sample`, for the latents: guidance, tokens, window in frames ...
         """
         keys = per_item(keys, shape[0])
-        frames = -(-shape[1] // self.downsample_factor)
+        frames = ceil_div(shape[1], self.downsample_factor)
         latent = self.model.sample(
             variables, keys, shape=(shape[0], frames, self.latent_channels), num_steps=num_steps, **settings
         )
         # The decoder's noise is not that of the latents.
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
-        sound = self.decode(variables, keys, latent, num_steps=decoder_steps, channels=shape[2])
-        return sound[:, : shape[1]]
+        keys = stream(keys, DECODER_NOISE)
+        size = (frames * self.downsample_factor, shape[2])
+        noise = jax.vmap(lambda key: jax.random.normal(key, size))(keys)
+        return self.decode(variables, latent, noise, num_steps=decoder_steps)[:, : shape[1]]
 
     def decode(
-        self,
-        variables: dict[str, Any],
-        keys: jax.Array,
-        latent: jax.Array,
-        *,
-        num_steps: int,
-        channels: int,
-        **settings: Any,
+        self, variables: dict[str, Any], latent: jax.Array, noise: jax.Array | None = None, *, num_steps: int = 20
     ) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, latent_channels] as diffused.
+        """Sounds [b, frames * downsample_factor, c] of latents [b, frames, latent_channels] as they are diffused.
 
         Args:
-            keys, num_steps, settings: of :meth:`DiffusionAE.decode`; a plain autoencoder has no use for them.
+            noise: [b, frames * downsample_factor, c], for a decoder that starts from noise.
+            num_steps: of a decoder by diffusion.
         """
         own = variables["frozen"]["autoencoder"]
-        if isinstance(self.autoencoder, AutoEncoder):
+        if isinstance(self.autoencoder, ScaledCodec):
             mean, deviation = self.autoencoder.latent_scale(own)
-            return self.autoencoder.decode(own, latent * deviation + mean)
-        return self.autoencoder.decode(own, keys, latent, num_steps=num_steps, channels=channels, **settings)
+            latent = latent * deviation + mean
+        settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
+        return self.autoencoder.decode(own, latent, noise, **settings)
 
-    def _given(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
+    def _conditioned(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
         return {**rest, "audio": latents}

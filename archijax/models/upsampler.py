@@ -1,14 +1,15 @@
-"""The diffusion upsampler: what a sound of a low sample rate lacks, made up."""
+"""The diffusion upsampler: a high band for sound of a low sample rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from archijax.audio.resample import resample
 from archijax.errors import InputError
+from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
 
 
@@ -26,55 +27,60 @@ class DiffusionUpsampler:
     factor: int
     lowpass_filter_width: int = 6
 
+    frames: ClassVar[str] = "sound"
+    latent_channels: ClassVar[None] = None
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples of sound in one of the low rate."""
+        return self.factor
+
     def __post_init__(self):
         if self.factor < 2:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
         """Variables for batches like this one: "audio" [b, time, c] at the high rate, time a multiple of factor."""
-        return self.model.init(key, self._given(batch), frozen)
+        return self.model.init(key, self._conditioned(batch), frozen)
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
         """As :meth:`DiffusionModel.loss`, the low-rate sound made from the batch's own."""
-        return self.model.loss(variables, keys, self._given(batch))
+        return self.model.loss(variables, keys, self._conditioned(batch))
 
     def loss_given(self, variables: dict[str, Any], batch: dict[str, jax.Array], *draws: jax.Array) -> jax.Array:
         """The loss as a function of its draws, see :meth:`DiffusionModel.loss_given`."""
-        return self.model.loss_given(variables, self._given(batch), *draws)
+        return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
-    def sample(
-        self, variables: dict[str, Any], keys: jax.Array, low: jax.Array, *, num_steps: int, **settings: Any
+    def encode(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(sounds [b, time, c] at the low rate, [b, time / factor, c], nothing)."""
+        return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
+
+    def decode(
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
     ) -> jax.Array:
-        """Sounds [b, time * factor, c] from low-rate ones [b, time, c].
+        """Sounds [b, time * factor, c] of low-rate ones [b, time, c], see :func:`decode_by_diffusion`."""
+        return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
-        Args:
-            settings: of :meth:`DiffusionModel.sample`: sampler, window, tokens, noise [b, time * factor, c] ...
+    def prepare(
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """(noise, conditioning) of the diffusion model: the low-rate sound beside the noise."""
+        return noise, {**batch, "append_channels": self.upsampled(frames)}
+
+    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
+        """What the diffusion model makes [b, time * factor, c] with the low band of the low-rate sound [b, time, c].
+
+        x - reupsampled(x) + upsampled(frames): below half the low rate the spectrum is that of the low-rate sound,
+        above it that of x (the range and null space of resampling; Wang, Yu & Zhang 2022).
         """
-        high = self.upsampled(low)
-        return self.model.sample(
-            variables, keys, shape=high.shape, num_steps=num_steps, append_channels=high, **settings
-        )
-
-    def reconstruct(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
-    ) -> jax.Array:
-        """Sounds [b, time, c] from their own low-rate versions; keys as for :meth:`sample`, by default the same."""
-        low = resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width)
-        made = self.sample(variables, jax.random.key(0) if keys is None else keys, low, num_steps=num_steps)
-        return self.consistent(made, low)
-
-    def consistent(self, made: jax.Array, low: jax.Array) -> jax.Array:
-        """A sound made [b, time * factor, c] with what the low-rate one [b, time, c] says of it put in its place.
-
-        made - reupsampled(made) + upsampled(low): below the low rate's half the spectrum is that of `low`, above it
-        the made one's (the range and null space of resampling; Wang, Yu & Zhang 2022).
-        """
-        return made - self.reupsampled(made) + self.upsampled(low)
+        return x - self.reupsampled(x) + self.upsampled(frames)
 
     def upsampled(self, low: jax.Array) -> jax.Array:
-        """The low-rate sound [b, time, c] at the high rate [b, time * factor, c]: what the net is given."""
+        """The low-rate sound [b, time, c] at the high rate [b, time * factor, c]: what the net has beside the noise."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)
 
     def reupsampled(self, audio: jax.Array) -> jax.Array:
@@ -83,7 +89,7 @@ class DiffusionUpsampler:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the factor {self.factor} is needed"
             )
-        return self.upsampled(resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width))
+        return self.upsampled(self.encode({}, audio)[0])
 
-    def _given(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def _conditioned(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {**batch, "append_channels": self.reupsampled(batch["audio"])}

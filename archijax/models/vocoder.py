@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ import numpy as np
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.errors import InputError
-from archijax.models.diffusion import DiffusionModel, per_item
+from archijax.keys import per_item
+from archijax.models.decoding import decode_by_diffusion
+from archijax.models.diffusion import DiffusionModel
 from archijax.nn.linear import transposed_conv, uniform_init
-
-PER_ITEM = {"tokens", "token_mask", "embedding", "features"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,14 @@ class DiffusionVocoder:
     model: DiffusionModel
     mel: MelSpectrogram
     whiten: bool = False
+
+    frames: ClassVar[str] = "mel"
+    latent_channels: ClassVar[None] = None
+
+    @property
+    def downsample_factor(self) -> int:
+        """Samples of sound in a frame."""
+        return self.mel.hop_length
 
     def __post_init__(self):
         if (self._window - self.mel.hop_length) % 2 or (self.mel.n_fft - self.mel.hop_length) % 2:
@@ -58,71 +66,65 @@ class DiffusionVocoder:
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
         """As :meth:`DiffusionModel.loss`, over the channels of every item; the spectrograms are the batch's own."""
         audio = batch["audio"]
-        return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._given(variables, batch))
+        return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
     def loss_given(self, variables: dict[str, Any], batch: dict[str, jax.Array], *draws: jax.Array) -> jax.Array:
         """The loss as a function of its draws for [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
-        return self.model.loss_given(variables, self._given(variables, batch), *draws)
+        return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
-    def sample(
-        self,
-        variables: dict[str, Any],
-        keys: jax.Array,
-        spectrogram: jax.Array,
-        *,
-        num_steps: int,
-        noise: jax.Array | None = None,
-        **settings: Any,
+    def encode(
+        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(spectrograms [b, time / hop_length, mels, c] of sounds [b, time, c], nothing)."""
+        return self.mel.encode(audio), {}
+
+    def decode(
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
     ) -> jax.Array:
-        """Sounds [b, frames * hop_length, c] of spectrograms [b, frames, mels, c], of any length.
+        """Sounds [b, frames * hop_length, c] of spectrograms [b, frames, mels, c], see :func:`decode_by_diffusion`."""
+        return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
+
+    def prepare(
+        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """(noise [b * c, time, 1], conditioning) of the diffusion model, whose items are the channels.
 
         Args:
-            noise: [b * c, frames * hop_length, 1] to start from instead of drawing it.
-            settings: of :meth:`DiffusionModel.sample`, but not return_estimates, source or mask; what is per item
-                holds for all its channels.
+            noise: [b, time, c]; with one channel all start from it: what is alike in them stays so, in the middle.
         """
-        flat = self.flattened(variables, spectrogram)
-        shape = (len(spectrogram), flat.shape[1], spectrogram.shape[-1])
-        for name in PER_ITEM & settings.keys():
-            settings[name] = jnp.repeat(settings[name], shape[2], axis=0)
-        mono = self.model.sample(
-            variables, self.channel_keys(keys, shape), shape=flat.shape, num_steps=num_steps, noise=noise,
-            append_channels=flat, **settings,
-        )  # fmt: skip
-        return self.finished(mono, spectrogram)
+        channels = frames.shape[-1]
+        noise = jnp.broadcast_to(noise, (*noise.shape[:2], channels))
+        batch = {name: jnp.repeat(array, channels, axis=0) for name, array in batch.items()}
+        return self._mono(noise), {**batch, "append_channels": self.flattened(variables, frames)}
 
-    def finished(self, mono: jax.Array, spectrogram: jax.Array) -> jax.Array:
-        """Sounds [b, time, c] of what was sampled for spectrograms [b, frames, mels, c], [b * c, time, 1]."""
+    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
+        """Sounds [b, time, c] of what the diffusion model makes [b * c, time, 1], brought to the spectrogram."""
+        return self.consistent(self.colored(x, frames), frames)
+
+    def colored(self, mono: jax.Array, spectrogram: jax.Array) -> jax.Array:
+        """Sounds [b, time, c] of single channels [b * c, time, 1]; whitened ones get their spectrum back."""
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
         return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
 
-    def reconstruct(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None, num_steps: int = 50
-    ) -> jax.Array:
-        """Sounds [b, time, c] of their own spectrograms; keys as for :meth:`sample`, by default always the same."""
-        keys, spectrogram = jax.random.key(0) if keys is None else keys, self.mel.encode(audio)
-        made = self.sample(variables, keys, spectrogram, num_steps=num_steps)
-        return self.consistent(made, spectrogram)
-
-    def consistent(self, made: jax.Array, spectrogram: jax.Array, num_steps: int = 64) -> jax.Array:
-        """A sound made [b, time, c] brought to the spectrogram [b, frames, mels, c], its phases nearly kept.
+    def consistent(self, sound: jax.Array, spectrogram: jax.Array, num_steps: int = 64) -> jax.Array:
+        """A sound [b, time, c] brought to the spectrogram [b, frames, mels, c], its phases nearly kept.
 
         Each step multiplies every frame and frequency by how far the spectrogram's envelope is above the sound's, and
         makes sound of that: projections in turn, as Griffin & Lim's (1984). By "max" the spectrogram has lost its
         level, and the sound stays as it is.
         """
         if self.mel.normalize == "max":
-            return made
-        wanted = self.mel.envelope(spectrogram)
+            return sound
+        envelope = self.mel.envelope(spectrogram)
 
         def step(sound: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return self._shaped(sound, wanted / self.mel.envelope(self.mel.encode(sound))), None
+            return self._shaped(sound, envelope / self.mel.envelope(self.mel.encode(sound))), None
 
-        return jax.lax.scan(step, made, length=num_steps)[0]
+        return jax.lax.scan(step, sound, length=num_steps)[0]
 
     def flattened(self, variables: dict[str, Any], spectrogram: jax.Array) -> jax.Array:
-        """Spectrograms [b, frames, mels, c] as the net is given them, [b * c, frames * hop_length, 1]."""
+        """Spectrograms [b, frames, mels, c] as a channel beside the noise, [b * c, frames * hop_length, 1]."""
         b, frames, mels, channels = spectrogram.shape
         if mels != self.mel.n_mel_channels:
             raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
@@ -138,7 +140,7 @@ class DiffusionVocoder:
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
-    def _given(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def _conditioned(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         audio = batch["audio"]
         if audio.shape[1] % self.mel.hop_length:
             raise InputError(
@@ -148,8 +150,10 @@ class DiffusionVocoder:
         rest = {name: jnp.repeat(value, channels, axis=0) for name, value in batch.items()}
         spectrogram = self.mel.encode(audio)
         sound = self._shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
-        mono = jnp.swapaxes(sound, 1, 2).reshape(-1, audio.shape[1], 1)
-        return {**rest, "audio": mono, "append_channels": self.flattened(variables, spectrogram)}
+        return {**rest, "audio": self._mono(sound), "append_channels": self.flattened(variables, spectrogram)}
+
+    def _mono(self, sound: jax.Array) -> jax.Array:
+        return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: jax.Array) -> jax.Array:
         """What white noise of variance 1 is multiplied by at each frame and frequency to have a spectrogram."""

@@ -1,0 +1,60 @@
+"""Nets: layers, items of a U-Net, attention, the U-Net itself, and the wrappers around it."""
+
+from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.nn.conditioning import (
+    AppendChannels,
+    ClassEmbedder,
+    ClassifierFreeGuidance,
+    EmbeddingFeatures,
+    NumberEmbedder,
+    TimeConditioning,
+)
+from archijax.nn.initialize import initialize
+from archijax.nn.items import (
+    ConvNeXtV2,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+)
+from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
+from archijax.nn.t5 import T5Config, T5Encoder
+from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
+from archijax.nn.unet import Block, Context, UNet
+from archijax.nn.unet_v0 import UNetV0
+
+__all__ = [
+    "AppendChannels",
+    "Attention",
+    "Block",
+    "ClassEmbedder",
+    "ClassifierFreeGuidance",
+    "Context",
+    "ConvNeXtV2",
+    "CrossAttention",
+    "Downsample",
+    "EmbeddingFeatures",
+    "FeedForward",
+    "InjectChannels",
+    "LearnedTransform",
+    "LinearAttention",
+    "LinearCrossAttention",
+    "Modulation",
+    "NumberEmbedder",
+    "Patching",
+    "Resnet",
+    "STFTTransform",
+    "SkipAdd",
+    "SkipConcat",
+    "SkipModulate",
+    "T5Config",
+    "T5Encoder",
+    "TimeConditioning",
+    "UNet",
+    "UNetV0",
+    "UpsampleNearest",
+    "UpsampleTranspose",
+    "initialize",
+]

@@ -95,6 +95,11 @@ class TimeConditioning(Wrapper):
         return self.net(x, features=h, **conditioning)
 
 
+def guide(conditional: jax.Array, negative: jax.Array, scale: jax.Array) -> jax.Array:
+    """negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6)."""
+    return negative + (conditional - negative) * scale
+
+
 class ClassifierFreeGuidance(Wrapper):
     """Trains with, and guides by, a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
 
@@ -145,7 +150,7 @@ class ClassifierFreeGuidance(Wrapper):
         conditional, masked = jnp.split(both, 2)
         scale = jnp.asarray(embedding_scale, both.dtype)
         scale = scale.reshape(-1, *(1,) * (x.ndim - 1)) if scale.ndim else scale
-        return masked + (conditional - masked) * scale
+        return guide(conditional, masked, scale)
 
 
 class EmbeddingFeatures(Wrapper):

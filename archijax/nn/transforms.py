@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT, from_polar, to_polar
 from archijax.errors import InputError
 from archijax.nn.arrays import full
@@ -19,7 +20,7 @@ def _check_length(x: jax.Array, multiple: int, what: str) -> None:
         if length == 0 or length % multiple:
             raise InputError(
                 f"length {length} is not a multiple of {multiple} ({what}): "
-                f"pad to {multiple * max(1, -(-length // multiple))}"
+                f"pad to {multiple * max(1, ceil_div(length, multiple))}"
             )
 
 
@@ -38,7 +39,7 @@ def _windowed_sinusoids(window: int, stride: int, count: int) -> np.ndarray:
 
 
 class LearnedTransform(Wrapper):
-    """A learned filter bank around a net (ArchiSound, section 2.4): a strided convolution, the net, its transpose.
+    """A learned filter bank around a net (ArchiSound, section 5.2.4): a strided convolution, the net, its transpose.
 
     The filters start as windowed sines and cosines, with which the transform is invertible: from random ones, as in the
     original, learning takes longer.
@@ -87,7 +88,7 @@ class LearnedTransform(Wrapper):
 
 
 class Patching(Wrapper):
-    """Patches of consecutive samples as channels around a net (ArchiSound, section 2.4).
+    """Patches of consecutive samples as channels around a net (ArchiSound, section 5.2.4).
 
     Fields: patch_size, samples (in each dimension) that become one position.
     """
@@ -111,7 +112,7 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """The short-time Fourier transform around a net (ArchiSound, section 2.4), time / hop_length frames.
+    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4), time / hop_length frames.
 
     Fields:
         n_fft, hop_length: in samples.

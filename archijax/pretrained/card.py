@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from archijax.configs import to_dict
-from archijax.pretrained.facts import Facts
+from archijax.pipeline.facts import Facts
 
 
 def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
@@ -50,7 +50,10 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
             "```python",
             *usage,
             "```",
-            *(["", "```sh", command, "```"] if command else []),
+            "",
+            "```sh",
+            command,
+            "```",
             "",
             "## Training",
             "",
@@ -66,29 +69,14 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
     )
 
 
-def _usage(config: Any, name: str) -> tuple[list[str], str | None]:
+def _usage(config: Any, name: str) -> tuple[list[str], str]:
     """Lines of Python that use a model, and a command, for its card."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
-    load = ["from archijax.pretrained import from_pretrained"]
-    lines = ["", f"config, model, variables, facts = from_pretrained({quoted})"]
+    lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
     if kind in ("diffusion", "latent"):
-        given = ""
-        if text is not None:
-            load += ["from archijax.text import tokenize"]
-            lines += ['tokens, mask = tokenize(config.text.load_tokenizer(), ["warm pad"], config.text.max_length)']
-            given = ", tokens=tokens, token_mask=mask" + (", guidance=3.0" if text.cond_drop_prob > 0 else "")
-        lines += [
-            "shape = (1, config.length, config.channels)",
-            f"sound = model.sample(variables, jax.random.key(0), shape=shape, num_steps=50{given})",
-        ]
-        prompt = ' --prompt "warm pad"' if text is not None else ""
-        return ["import jax", *load, *lines], f"python -m sample generate --model {quoted}{prompt} --out sounds"
+        prompt, option = ("", "") if text is None else ('["warm pad"]', ' --prompt "warm pad"')
+        command = f"python -m sample generate --model {quoted}{option} --out sounds"
+        return [*lines, f"sounds, sample_rate = pipeline.generate({prompt})"], command
     verb = {"upsampler": "upsample", "vocoder": "vocode"}.get(kind, "reconstruct")
     command = f"python -m sample {verb} sound.wav --model {quoted} --out sounds"
-    if text is not None:
-        return [*load, *lines], command
-    lines += [
-        "sound = jax.numpy.zeros((1, config.length, config.channels))",
-        "again = model.reconstruct(variables, sound)",
-    ]
-    return ["import jax", *load, *lines], command
+    return [*lines, f'sounds, sample_rate = pipeline.{verb}("sound.wav")'], command

@@ -1,7 +1,7 @@
 """Models as folders to share: config.json, the weights as safetensors, and a model card.
 
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
-    config, model, variables, facts = from_pretrained("pads")  # or its name on the Hugging Face hub
+    pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
 A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
 (`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
@@ -11,16 +11,15 @@ so a folder to share names one on the hub. The tokenizer "bytes" needs no files,
 import dataclasses
 import json
 import math
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from archijax.atomic import replacing
 from archijax.configs import example_batch, from_dict, to_dict
 from archijax.errors import InputError, listed
 from archijax.hub import (
@@ -31,27 +30,12 @@ from archijax.hub import (
     read_json,
     read_weights,
 )
+from archijax.pipeline import Pipeline
+from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
-from archijax.pretrained.facts import Facts
 
-# Where a text encoder that the configuration names has its place among the variables.
+# The name among the variables of a text encoder that the configuration names.
 ENCODER = ("frozen", "embedder")
-
-
-class Pretrained(NamedTuple):
-    """A model as :func:`from_pretrained` gives it.
-
-    Attributes:
-        config: what it was built from, of one of the kinds in `archijax.configs`.
-        model: what it does.
-        variables: its collections "params" (of a training run their moving average), "frozen" and "state", numpy.
-        facts: how it was trained.
-    """
-
-    config: Any
-    model: Any
-    variables: dict[str, Any]
-    facts: Facts
 
 
 def save_pretrained(
@@ -83,27 +67,20 @@ def save_pretrained(
     if _names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
     _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
-    with whole_folder(folder) as unfinished:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         (unfinished / "config.json").write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
         _write_weights(unfinished, tensors, shard_bytes)
         count = sum(math.prod(leaf.shape) for leaf in tensors.values())
         (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
 
 
-def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
-    """The model that :func:`save_pretrained` wrote.
+def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
+    """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
-    Args:
-        name: A folder, or the name of a model on the Hugging Face hub, whose local cache is enough without a network.
-        revision: Branch, tag or commit on the hub.
-
-    Raises:
-        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
-            those that the settings ask for; nothing that it holds is executed.
+    Args and errors are those of :func:`archijax.from_pretrained`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
-    if (folder / "checkpoints").is_dir():
-        raise InputError(f"{folder} is a training run: python -m sample save --model {folder} makes a folder of it")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(absent(name, folder, WEIGHT_FILES))
@@ -126,33 +103,13 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
     variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
-    return Pretrained(config, model, variables, facts)
+    return Pipeline(config, model, variables, facts)
 
 
 def check_new(folder: Path) -> None:
     """Raises InputError if a folder to be made holds something already, before the work of making it."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there already: a new or an empty folder is needed")
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `folder` to fill, and renames it to `folder` when the block ends well.
-
-    `folder` must not exist, or be empty; what a failed block has written is removed.
-    """
-    folder = folder.absolute()
-    unfinished = folder.with_name(folder.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _names_encoder(config: Any) -> bool:
@@ -221,7 +178,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         shards[-1].append(name)
         size += bytes_
     single = len(shards) == 1
-    places, total = {}, 0
+    files, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # safetensors writes an array that is not contiguous as if it were.
@@ -229,11 +186,8 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
         save_file(arrays, folder / file, {"format": "flax"})
         # safetensors makes files that only their owner may read.
         (folder / file).chmod((folder / "config.json").stat().st_mode)
-        places |= dict.fromkeys(names, file)
+        files |= dict.fromkeys(names, file)
         total += sum(array.nbytes for array in arrays.values())
     if not single:
-        index = {"metadata": {"total_size": total}, "weight_map": places}
+        index = {"metadata": {"total_size": total}, "weight_map": files}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-# --- the model card ---

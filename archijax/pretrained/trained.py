@@ -1,37 +1,48 @@
-"""A trained model from wherever it lies: the folder of its training run, a saved folder, or the Hugging Face hub."""
+"""A trained model from wherever it lies: bundled, a training run, a saved folder, or on the Hugging Face hub."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from archijax.configs import KINDS, from_dict
+from archijax.configs import from_dict
 from archijax.errors import InputError
 from archijax.hub import is_hub_name
-from archijax.pretrained.folder import Facts, Pretrained, from_pretrained
-from archijax.training.checkpoints import restore_weights, steps
+from archijax.pipeline import Pipeline
+from archijax.pipeline.facts import Facts
+from archijax.pretrained.folder import load_folder
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
 
 
-def load_trained(name: str | Path, kinds: Sequence[str] | None = None) -> Pretrained:
-    """A model, its variables numpy arrays; "params" are the moving average.
+def from_pretrained(name: str | Path, revision: str | None = None) -> Pipeline:
+    """A trained model, ready to be called.
 
     Args:
-        name: folder of a training run, whose newest checkpoint is taken, or what `from_pretrained` takes: a folder that
-            `save_pretrained` wrote, or a name on the Hugging Face hub.
-        kinds: names of the kinds of model that will do; None is any.
+        name: of a model that comes with this library; or a folder that `save_pretrained` wrote; or the folder of a
+            training run, whose newest checkpoint is taken; or the name of a model on the Hugging Face hub, whose local
+            cache is enough without a network.
+        revision: branch, tag or commit on the hub.
 
-    Raises InputError if there is none, or one of another kind.
+    Returns:
+        A pipeline, whose parts are its config, model, variables (numpy arrays; the parameters of a training run are
+        their moving average) and facts.
+
+    Raises:
+        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
+            those that the settings ask for; nothing that it holds is executed.
     """
-    trained = _run(name) if _holds_run(Path(name)) else _saved(name)
-    found = next(kind for kind, cls in KINDS.items() if type(trained.config) is cls)
-    if kinds is not None and found not in kinds:
-        raise InputError(f"{name} holds a model of kind {found!r}: {' or '.join(map(repr, kinds))} is needed.")
-    return trained
+    if is_hub_name(name) and (BUNDLED / str(name)).is_dir() and not Path(name).exists():
+        return load_folder(BUNDLED / str(name))
+    if Path(name).is_dir():
+        # Takes long to import, and other models do not need it.
+        from archijax.training.checkpoints import steps
+
+        if steps(Path(name) / "checkpoints") or steps(Path(name)):
+            return _load_run(Path(name))
+    return load_folder(name, revision)
 
 
-def _holds_run(folder: Path) -> bool:
-    return bool(steps(folder / "checkpoints") or steps(folder))
+def _load_run(folder: Path) -> Pipeline:
+    from archijax.training.checkpoints import restore_weights
 
-
-def _run(folder: str | Path) -> Pretrained:
     record, trees = restore_weights(folder, parts=("ema", "frozen", "state"))
     settings = record.get("config")
     if not isinstance(settings, dict) or "model" not in settings:
@@ -39,18 +50,4 @@ def _run(folder: str | Path) -> Pretrained:
     config = from_dict(settings["model"])
     variables = {"params": trees["ema"], "frozen": trees["frozen"], "state": trees["state"]}
     facts = Facts(settings.get("data", {}).get("normalize"), record.get("step"))
-    return Pretrained(config, config.build(), variables, facts)
-
-
-def _saved(name: str | Path) -> Pretrained:
-    folder = Path(name)
-    if folder.is_dir() and not any(folder.glob("model*.safetensors*")):
-        raise InputError(f"{name} is not a model folder: it holds no checkpoints of a training run and no weights.")
-    if not folder.is_dir() and not is_hub_name(name):
-        raise InputError(f"{name} is not a model folder, nor the name of a model on the Hugging Face hub.")
-    try:
-        return from_pretrained(name)
-    except InputError as error:
-        if folder.is_dir():
-            raise
-        raise InputError(f"{name} is not a model folder here, and the hub does not give it: {error}") from error
+    return Pipeline(config, config.build(), variables, facts)

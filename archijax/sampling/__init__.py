@@ -1,8 +1,8 @@
 """Sampling: steps from noise towards sound, the loop that runs them, guidance and editing."""
 
 from archijax.sampling.editing import Inpaint, slerp
-from archijax.sampling.guidance import Guidance, clamped, thresholded
-from archijax.sampling.loop import State, advance, begin, sample
+from archijax.sampling.guidance import Guidance, clamped, guided, thresholded
+from archijax.sampling.loop import State, advance, begin, sample, stepper
 from archijax.sampling.steps import (
     DDIM,
     DDPM,
@@ -11,6 +11,7 @@ from archijax.sampling.steps import (
     DPMSolverPP,
     Heun,
     Sampler,
+    get_sampler,
 )
 from archijax.sampling.windows import windowed
 
@@ -28,8 +29,11 @@ __all__ = [
     "advance",
     "begin",
     "clamped",
+    "get_sampler",
+    "guided",
     "sample",
     "slerp",
+    "stepper",
     "thresholded",
     "windowed",
 ]

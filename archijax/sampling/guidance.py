@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
+from archijax.nn.conditioning import guide
 from archijax.sampling.steps import Denoise
 
 
@@ -23,8 +24,8 @@ class Guidance:
 
     Fields:
         scale: 1 for none; a number, or one per item [b].
-        rescale: phi in [0, 1], how far the deviation of the result over the item is brought back to that of the
-            conditional prediction, against too loud sounds at large scales (Lin et al. 2024, equation 16).
+        rescale: phi in [0, 1], how far the deviation of the estimated sound over the whole item is brought back to that
+            of the conditional estimate, against too loud sounds at large scales (Lin et al. 2024, equation 16).
         interval: (lowest, highest) time at which to guide; outside it the scale is 1 (Kynkäänniemi et al. 2024).
         sequential: call the net twice rather than once with twice the batch: less memory, same result.
     """
@@ -34,8 +35,10 @@ class Guidance:
     interval: tuple[float | jax.Array, float | jax.Array] | None = None
     sequential: bool = field(default=False, metadata={"static": True})
 
-    def combine(self, conditional: jax.Array, negative: jax.Array, t: jax.Array) -> jax.Array:
-        """The guided prediction [b, ...] from both, t [b]."""
+    def combine(
+        self, process: GaussianProcess, conditional: jax.Array, negative: jax.Array, x: jax.Array, t: jax.Array
+    ) -> jax.Array:
+        """The guided prediction [b, ...] from both predictions at x [b, ...] and t [b]."""
         shape = (-1, *(1,) * (conditional.ndim - 1))
         scale = jnp.asarray(self.scale, conditional.dtype)
         if scale.shape not in ((), (1,), (len(conditional),)):
@@ -43,14 +46,35 @@ class Guidance:
         if self.interval is not None:
             low, high = (jnp.asarray(edge, t.dtype) for edge in self.interval)
             scale = jnp.where((low <= t) & (t <= high), scale, jnp.ones((), scale.dtype))
-        scale = scale.reshape(shape) if scale.ndim else scale
-        guided = negative + (conditional - negative) * scale
+        prediction = guide(conditional, negative, scale.reshape(shape) if scale.ndim else scale)
         if isinstance(self.rescale, int | float) and self.rescale == 0:
-            return guided
-        axes = tuple(range(1, guided.ndim))
-        wanted, found = (jnp.std(a, axis=axes, keepdims=True) for a in (conditional, guided))
-        phi = jnp.asarray(self.rescale, guided.dtype)
-        return guided * (phi * wanted / jnp.maximum(found, 1e-8) + (1 - phi))
+            return prediction
+        axes, phi = tuple(range(1, prediction.ndim)), jnp.asarray(self.rescale, prediction.dtype)
+        # Of the sound: what another prediction deviates by is mostly the noise.
+        x0, wanted = (process.x0_eps(y, x, t)[0] for y in (prediction, conditional))
+        ratio = jnp.std(wanted, axis=axes, keepdims=True) / jnp.maximum(jnp.std(x0, axis=axes, keepdims=True), 1e-8)
+        return _prediction(process, x0 * (phi * ratio + (1 - phi)), x, t)
+
+
+def guided(
+    predictor: Callable[[Any], Denoise], process: GaussianProcess, guidance: Guidance, positive: Any, negative: Any
+) -> Denoise:
+    """Classifier-free guidance as a ``denoise(x, t)``.
+
+    Args:
+        predictor: makes a ``denoise`` from conditioning, arrays [b, ...] in any pytree.
+        positive, negative: the conditioning to lead to and away from, of the same shapes.
+    """
+    if guidance.sequential:
+        toward, away = predictor(positive), predictor(negative)
+        return lambda x, t: guidance.combine(process, toward(x, t), away(x, t), x, t)
+    both = predictor(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), positive, negative))
+
+    def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+        predictions = both(jnp.concatenate([x, x]), jnp.concatenate([t, t]))
+        return guidance.combine(process, *jnp.split(predictions, 2), x, t)
+
+    return denoise
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
@@ -78,8 +102,12 @@ def _changed(denoise: Denoise, process: GaussianProcess, change: Callable[[jax.A
     """``denoise`` with its estimate x0 changed, and eps with it so that x stays alpha x0 + sigma eps."""
 
     def changed(x: jax.Array, t: jax.Array, *along: Any) -> jax.Array:
-        x0 = change(process.x0_eps(denoise(x, t, *along), x, t)[0])
-        alpha, sigma = process.alpha_sigma(t, x)
-        return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)
+        return _prediction(process, change(process.x0_eps(denoise(x, t, *along), x, t)[0]), x, t)
 
     return changed
+
+
+def _prediction(process: GaussianProcess, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
+    """The prediction at x that gives an estimate x0, and the eps with which x = alpha x0 + sigma eps."""
+    alpha, sigma = process.alpha_sigma(t, x)
+    return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)

@@ -1,4 +1,4 @@
-"""The loop that samples: one scan of a sampler's steps over a list of times."""
+"""The loop that samples: one scan of a sampler's steps over timesteps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
@@ -36,17 +37,47 @@ def begin(x: jax.Array, t: jax.Array, keys: jax.Array | None = None) -> State:
     return State(x, jnp.zeros_like(x), jnp.asarray(t, _time_type(x)), keys)
 
 
+def stepper(
+    denoise: Denoise,
+    process: GaussianProcess,
+    state: State,
+    sampler: Sampler = DDIM(),
+    noise: jax.Array | jax.ShapeDtypeStruct | None = None,
+) -> Partial:
+    """One step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
+
+    What no step changes is computed here, see :func:`hoisted`.
+
+    Args:
+        state, noise: such as the steps will get; their values do not matter. Noise is [sampler.draws, b, ...], or None:
+            then the state's keys draw it.
+    """
+    if sampler.draws and state.keys is None and noise is None:
+        raise InputError(f"{type(sampler).__name__} draws noise at every step: give keys, one per item")
+
+    def step(state: State, inputs: tuple) -> tuple[State, jax.Array]:
+        t, t_next, noise = inputs
+        keys = state.keys
+        if sampler.draws and noise is None:
+            keys, noise = _draw(keys, sampler.draws, state.x)
+        x, x0 = sampler.step(
+            process, denoise, state.x, _each(t, state.x), _each(t_next, state.x),
+            noise=noise, x0_last=state.x0, t_last=_each(state.t_last, state.x),
+        )  # fmt: skip
+        return State(x, x0, t, keys), x0
+
+    return hoisted(step, state, (state.t_last, state.t_last, noise))
+
+
 def advance(
     denoise: Denoise,
     process: GaussianProcess,
     state: State,
-    times: jax.Array,
+    timesteps: jax.Array,
     sampler: Sampler = DDIM(),
     noise: jax.Array | None = None,
 ) -> tuple[State, jax.Array]:
-    """Steps over times [n + 1] (or [n + 1, time, 1], times of their own along the sound), descending.
-
-    A run may be cut into chunks that share a time, to show progress: the state goes from one to the next.
+    """Steps over timesteps [n + 1] (or [n + 1, time, 1], times of their own along the sound), descending.
 
     Args:
         noise: [n, sampler.draws, b, ...], instead of what the state's keys draw.
@@ -54,33 +85,19 @@ def advance(
     Returns:
         (the state at the last time, the estimates of x0 [n, b, ...] made at the times before it).
     """
-    if sampler.draws and state.keys is None and noise is None:
-        raise InputError(f"{type(sampler).__name__} draws noise at every step: give keys, one per item")
-    times = jnp.asarray(times, _time_type(state.x))
-
-    def step(state: State, inputs: tuple) -> tuple[State, jax.Array]:
-        t, t_next, fresh = inputs
-        keys = state.keys
-        if sampler.draws and fresh is None:
-            keys, fresh = _draw(keys, sampler.draws, state.x)
-        x, x0 = sampler.step(
-            process, denoise, state.x, _each(t, state.x), _each(t_next, state.x),
-            noise=fresh, x0_last=state.x0, t_last=_each(state.t_last, state.x),
-        )  # fmt: skip
-        return State(x, x0, t, keys), x0
-
-    inputs = (times[:-1], times[1:], noise)
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
-    step = hoisted(step, state, one)
+    timesteps = jnp.asarray(timesteps, _time_type(state.x))
+    one = None if noise is None else jax.ShapeDtypeStruct(noise.shape[1:], noise.dtype)
+    step = stepper(denoise, process, state, sampler, one)
     # A gradient through the loop keeps the states alone, and computes each step again.
-    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), state, inputs)
+    step = jax.checkpoint(step, prevent_cse=False)
+    return jax.lax.scan(step, state, (timesteps[:-1], timesteps[1:], noise))
 
 
 def sample(
     denoise: Denoise,
     process: GaussianProcess,
     x: jax.Array,
-    times: jax.Array,
+    timesteps: jax.Array,
     sampler: Sampler = DDIM(),
     keys: jax.Array | None = None,
 ) -> jax.Array:
@@ -89,13 +106,13 @@ def sample(
     Args:
         denoise: (x [b, ...], t [b]) -> the prediction that the process names; wrap it for guidance.
         x: the state at the first time, [b, ...]; at the beginning sigma * noise.
-        times: descending, [steps + 1].
+        timesteps: descending, [steps + 1].
         keys: one per item [b], for samplers that draw noise.
 
     Returns:
         x at the last time, [b, ...].
     """
-    return advance(denoise, process, begin(x, times[0], keys), times, sampler)[0].x
+    return advance(denoise, process, begin(x, timesteps[0], keys), timesteps, sampler)[0].x
 
 
 def _each(t: jax.Array, x: jax.Array) -> jax.Array:

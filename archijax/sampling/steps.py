@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -85,15 +85,17 @@ class DDIM:
 class DDPM:
     """The ancestral sampler: the mean of q(x' | x, x0) and noise (Ho et al. 2020, algorithm 2), over any times.
 
-    variance: "beta", that of q(x | x') (the thesis'), or "posterior", that of q(x' | x, x0). The last step adds none.
+    variance: of the noise: 0 for that of q(x' | x, x0), the least; 1 for that of q(x | x'), the thesis's; between them
+    interpolated in the log (Nichol & Dhariwal 2021, equation 15). With few steps the first leaves too little noise and
+    the second far too much, while the middle keeps the deviation of a Gaussian. The last step adds none.
     """
 
-    variance: Literal["beta", "posterior"] = "beta"
+    variance: float = 0.5
     draws = 1
 
     def __post_init__(self):
-        if self.variance not in ("beta", "posterior"):
-            raise InputError(f'the variance of DDPM is "{self.variance}": "beta" and "posterior" are known')
+        if not 0 <= self.variance <= 1:
+            raise InputError(f"the variance of DDPM is {self.variance}: it must be at least 0 and at most 1")
 
     def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):
         x0, _ = process.x0_eps(denoise(x, t), x, t)
@@ -102,7 +104,7 @@ class DDPM:
         # sigma'^2 / sigma^2, the weight of x against x0, and the factor between the two variances.
         kept = (sigma / process.alpha_sigma(t, x)[1]) ** 2
         mean = ratio * kept * x + alpha * (1 - ratio**2 * kept) * x0
-        deviation = jnp.sqrt(variance * kept if self.variance == "posterior" else variance)
+        deviation = jnp.sqrt(variance * kept ** (1 - self.variance))
         return mean + jnp.where(sigma > 0, deviation, 0) * noise[0], x0
 
 
@@ -121,13 +123,18 @@ class Heun:
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         end = process.add_noise(x0, eps, t_next)
         last = process.alpha_sigma(t_next, x)[1] <= 0
-        # At sigma = 0 eps may not be finite: it is not computed there, nor are its gradients.
-        t_end = jnp.where(last.reshape(jnp.shape(t)), t, t_next)
-        x_end = jnp.where(last, x, end)
-        x0_end, eps_end = process.x0_eps(denoise(x_end, t_end), x_end, t_end)
-        (alpha, sigma), (alpha_next, sigma_next) = process.alpha_sigma(t, x), process.alpha_sigma(t_next, x)
-        better = x + (alpha_next - alpha) * (x0 + x0_end) / 2 + (sigma_next - sigma) * (eps + eps_end) / 2
-        return jnp.where(last, end, better), x0
+
+        def corrected(x: jax.Array, end: jax.Array) -> jax.Array:
+            # At sigma = 0 eps may not be finite: it is not computed there, nor are its gradients.
+            t_end = jnp.where(last.reshape(jnp.shape(t)), t, t_next)
+            x_end = jnp.where(last, x, end)
+            x0_end, eps_end = process.x0_eps(denoise(x_end, t_end), x_end, t_end)
+            (alpha, sigma), (alpha_next, sigma_next) = process.alpha_sigma(t, x), process.alpha_sigma(t_next, x)
+            better = x + (alpha_next - alpha) * (x0 + x0_end) / 2 + (sigma_next - sigma) * (eps + eps_end) / 2
+            return jnp.where(last, end, better)
+
+        # The net is not called where nothing is left to correct.
+        return jax.lax.cond(jnp.all(last), lambda x, end: end, corrected, x, end), x0
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,14 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++": DPMSolverPP(),
     "dpm++sde": DPMSolverPP(stochastic=True),
 }
-"""Samplers by their names on the command line; Euler's step between two points of (alpha, sigma) is DDIM."""
+"""Samplers by name; Euler's step between two points of (alpha, sigma) is DDIM."""
+
+
+def get_sampler(name: str) -> Sampler:
+    """The sampler of this name. Raises InputError for a name that is none."""
+    if name not in SAMPLERS:
+        raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
 
 
 def renoised(process: GaussianProcess, x: jax.Array, t: jax.Array, t_next: jax.Array, noise: jax.Array) -> jax.Array:

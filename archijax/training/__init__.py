@@ -1,0 +1,21 @@
+"""Training as pure functions: a state of arrays, a step, and where it runs. `train/` is the program around them."""
+
+from archijax.keys import item_keys
+from archijax.training.checkpoints import Checkpoints
+from archijax.training.mesh import MeshParallel
+from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw
+from archijax.training.pmap import Pmap
+from archijax.training.state import TrainState
+from archijax.training.step import make_train_step
+
+__all__ = [
+    "Checkpoints",
+    "EmaConfig",
+    "MeshParallel",
+    "OptimizerConfig",
+    "Pmap",
+    "TrainState",
+    "adamw",
+    "item_keys",
+    "make_train_step",
+]

@@ -9,9 +9,7 @@ was damaged on disk is noticed after.
 import contextlib
 import dataclasses
 import json
-import logging
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +25,6 @@ from archijax.errors import InputError, listed
 
 RECORD = "record"
 
-# Orbax reports ordinary work as warnings, and every error it also raises with a page of traceback.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
-# After one array fails, the reads or writes still under way report to an event loop that is gone.
-_unraisable = sys.unraisablehook
-sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else _unraisable(event)
-
 
 class Checkpoints:
     """The checkpoints under `folder`, of which the newest, some on the way and the best stay.
@@ -40,7 +32,7 @@ class Checkpoints:
     Of several processes one alone may have them: the arrays are whole, and no other is waited for.
 
     Args:
-        folder: made when missing.
+        folder: appears when it is missing.
         keep: how many of the newest complete checkpoints to retain.
         keep_every: those of steps that this divides stay too; 0 for none.
         keep_best: as many of the lowest score stay too.
@@ -112,8 +104,8 @@ class Checkpoints:
             InputError: names or shapes differ from the saved ones, or every checkpoint is damaged.
         """
         wanted = _flatten(target)
-        found = sorted(steps(self.folder), reverse=True)
-        for step in found:
+        saved = sorted(steps(self.folder), reverse=True)
+        for step in saved:
             path = self.folder / str(step)
             try:
                 record = _read_record(path)
@@ -129,9 +121,9 @@ class Checkpoints:
             full = flatten_dict(flax.serialization.to_state_dict(target), keep_empty_nodes=True, sep="/")
             tree = unflatten_dict({**full, **restored}, sep="/")
             return flax.serialization.from_state_dict(target, tree), record
-        if found:
+        if saved:
             raise InputError(
-                f"None of the {len(found)} checkpoints in {self.folder} is whole: train into another folder."
+                f"None of the {len(saved)} checkpoints in {self.folder} is whole: train into another folder."
             )
         return None
 
@@ -171,12 +163,12 @@ def restore_weights(
     folder = Path(folder).absolute()
     inner = folder / "checkpoints"
     inner = inner if inner.is_dir() else folder
-    found = steps(inner)
-    if not found:
+    saved = steps(inner)
+    if not saved:
         raise InputError(f"{folder} is not a model folder: it holds no checkpoints of a training run.")
-    if step is not None and step not in found:
-        raise InputError(f"{folder} has no checkpoint of step {step}: it has {', '.join(map(str, found))}.")
-    path = inner / str(found[-1] if step is None else step)
+    if step is not None and step not in saved:
+        raise InputError(f"{folder} has no checkpoint of step {step}: it has {', '.join(map(str, saved))}.")
+    path = inner / str(saved[-1] if step is None else step)
     try:
         record = _read_record(path)
         parts = tuple(parts)
@@ -193,7 +185,10 @@ def restore_weights(
 
 @dataclasses.dataclass
 class _Retention(PreservationPolicy):
-    """Which checkpoints stay: the last `keep`, those of every `every` steps, and the `best` of the lowest score."""
+    """Which checkpoints stay: the last `keep`, those of every `every` steps, and the `best` of the lowest score.
+
+    Orbax has such policies too. They read scores from a file of their own, and a damaged one keeps the folder shut.
+    """
 
     keep: int
     every: int
@@ -201,10 +196,10 @@ class _Retention(PreservationPolicy):
     scores: dict[int, float | None] = dataclasses.field(default_factory=dict)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        found = [checkpoint.step for checkpoint in checkpoints]
-        rated = [step for step in found if self.scores.get(step) is not None]
-        stay = {*found[-self.keep :], *sorted(rated, key=self.scores.get)[: self.best]}
-        return [step in stay or bool(self.every and step % self.every == 0) for step in found]
+        saved = [checkpoint.step for checkpoint in checkpoints]
+        rated = [step for step in saved if self.scores.get(step) is not None]
+        stay = {*saved[-self.keep :], *sorted(rated, key=self.scores.get)[: self.best]}
+        return [step in stay or bool(self.every and step % self.every == 0) for step in saved]
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

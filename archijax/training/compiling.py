@@ -35,12 +35,12 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
     pool.shutdown(wait=False)
 
     def wait() -> Compiled:
-        made = pending.result()
+        compiled = pending.result()
         jax.clear_caches()  # they hold what every function in the step was traced to
         # glibc keeps to itself what was freed.
         with contextlib.suppress(OSError, TypeError, AttributeError):  # another system's C library
             ctypes.CDLL(None).malloc_trim(0)
-        return made
+        return compiled
 
     return wait
 

@@ -19,8 +19,8 @@ DATA, FSDP = "data", "fsdp"
 class MeshParallel:
     """Data parallel over all devices with parameters, optimizer and averages split over groups of `fsdp` of them.
 
-    The compiler adds what has to be gathered and summed (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). What is asked
-    of it by the loop is as of :class:`archijax.training.pmap.Pmap`; here a state has the shapes that it has on the host.
+    The compiler adds what has to be gathered and summed (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods
+    are those of :class:`archijax.training.Pmap`; here a state has the shapes that it has on the host.
 
     Args:
         batch_size: items over all devices, a multiple of their number times `grad_accumulation_steps`.
@@ -65,7 +65,7 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices; it donates the state that it is given and leaves the next one as it lay."""
+        """The step over all devices; it donates its state and leaves the next one as it lay."""
 
         def placed(state, batch, root_key):
             state, metrics = step(state, batch, root_key)

@@ -1,4 +1,4 @@
-"""Where the training step runs."""
+"""The training step on all devices, the state copied to each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class Pmap:
     """Data parallel over all devices: each holds the whole state and a slice of the batch.
 
     The loop asks five things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
-    step made for `axis` into one over what they return, `evaluate` a function that changes nothing, and `get` fetches
+    step for `axis` into one over what they return, `evaluate` a function that changes nothing, and `get` fetches
     what these return. Of several processes each gives its part of a batch, and the same state.
 
     Args:
@@ -51,7 +51,7 @@ class Pmap:
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices; it donates the state that it is given."""
+        """The step over all devices; it donates its state."""
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:

@@ -15,8 +15,8 @@ import tyro
 import archijax as aj
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.configs import KINDS
 from archijax.errors import InputError
+from archijax.pretrained import from_pretrained
 from benchmarks.evidence import speech
 from benchmarks.evidence.autoencoders import magnitude, wave
 from benchmarks.evidence.clips import Case, text
@@ -24,7 +24,6 @@ from benchmarks.evidence.diffusion import autoencoder, upsampler, vocoder
 from benchmarks.evidence.prompts import prompts
 from benchmarks.evidence.unconditional import unconditional
 from demo import music
-from sample.model import load
 from train.__main__ import load_config
 from train.__main__ import main as train
 from train.encode import main as encode
@@ -32,22 +31,22 @@ from train.encode import main as encode
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 TRACKS = 14  # pieces per instrument
 JUDGES = {
-    aj.DiffusionConfig: prompts,
-    aj.AutoEncoderConfig: wave,
-    aj.MagnitudeAutoEncoderConfig: magnitude,
-    aj.UpsamplerConfig: upsampler,
-    aj.VocoderConfig: vocoder,
-    aj.DiffusionAEConfig: autoencoder,
-    aj.LatentConfig: prompts,
+    aj.configs.DiffusionConfig: prompts,
+    aj.configs.AutoEncoderConfig: wave,
+    aj.configs.MagnitudeAutoEncoderConfig: magnitude,
+    aj.configs.UpsamplerConfig: upsampler,
+    aj.configs.VocoderConfig: vocoder,
+    aj.configs.DiffusionAEConfig: autoencoder,
+    aj.configs.LatentConfig: prompts,
 }
 # These learn from spoken sentences too.
-SPEECH = (aj.UpsamplerConfig, aj.VocoderConfig, aj.DiffusionAEConfig)
+SPEECH = (aj.configs.UpsamplerConfig, aj.configs.VocoderConfig, aj.configs.DiffusionAEConfig)
 ONE_KIND = "Pieces for organ"  # the folder of what models without text learn
 LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
     "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "upsampler:small", "vocoder:small",
-    "autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
+    "diffusion_autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
 )  # fmt: skip
 
 
@@ -68,13 +67,13 @@ class Evidence:
         for name, config in configs.items():
             if status := self._train(name):
                 return status
-            loaded = load(self._folder(name), tuple(KINDS))
+            pipeline = from_pretrained(self._folder(name))
             train_paths, heldout = (
                 # Not Path's rglob, which does not follow links.
                 sorted(map(Path, glob(f"{escape(str(self._sounds(config.model, part)))}/**/*.*", recursive=True)))
                 for part in ("train", "heldout")
             )
-            rows, promises = _judge(config.model)(Case(loaded, self._folder(name), train_paths, heldout))
+            rows, promises = _judge(config.model)(Case(pipeline, self._folder(name), train_paths, heldout))
             told = [f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in promises.items()]
             report = "\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told])
             print(f"{report}\n", flush=True)
@@ -87,7 +86,7 @@ class Evidence:
         """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
         config = _config(name)
         data, more = self._sounds(config.model, "train"), []
-        if isinstance(config.model, aj.LatentConfig):
+        if isinstance(config.model, aj.configs.LatentConfig):
             if status := self._train(LATENTS):
                 return status
             more = ["--autoencoder", str(self._folder(LATENTS))]
@@ -117,7 +116,7 @@ class Evidence:
 
 
 def _is_unconditional(model):
-    return type(model) is aj.DiffusionConfig and model.text is None
+    return type(model) is aj.configs.DiffusionConfig and model.text is None
 
 
 def _judge(model):

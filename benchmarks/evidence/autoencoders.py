@@ -21,8 +21,8 @@ from benchmarks.evidence.clips import (
 
 def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
     """(table, promises) of an autoencoder of sound: it, untrained, and the sound resampled to the latent's rate."""
-    loaded = case.loaded
-    model, rate = loaded.model, loaded.config.sample_rate
+    pipeline = case.pipeline
+    model, rate = pipeline.model, pipeline.config.sample_rate
     kept = rate * model.latent_channels // model.downsample_factor
     codes = []
 
@@ -32,21 +32,21 @@ def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
         return model.decode(variables, latent), info.get("codes")
 
     def trained(crops):
-        sound, found = both(loaded.variables, crops)
+        sound, found = both(pipeline.variables, crops)
         if found is not None:
             codes.append(np.asarray(found).reshape(-1, found.shape[-1]))
         return sound
 
-    before = untrained(loaded)
+    before = untrained(pipeline)
     systems = {"trained": trained, "untrained": lambda crops: both(before, crops)[0]}
     baseline = {f"resampled to {kept} Hz": resampled(rate, kept)}
-    rows = judged(loaded, clips(loaded, case.heldout), systems, baseline)
+    rows = judged(pipeline, clips(pipeline, case.heldout), systems, baseline)
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
     promises = {
         f"SI-SDR 3 dB above '{name}'": sdr["trained"] >= value + 3 for name, value in sdr.items() if name != "trained"
     }
     if codes:
-        size = next(part.num_codes for part in loaded.config.bottleneck if hasattr(part, "num_codes"))
+        size = next(part.num_codes for part in pipeline.config.bottleneck if hasattr(part, "num_codes"))
         used = [len(np.unique(level)) / size for level in np.concatenate(codes).T]
         shown = ", ".join(f"{part:.1%}" for part in used)
         promises[f"more than 80 % of {size} codes used at each level: {shown}"] = min(used) > 0.8 and size >= 256
@@ -58,10 +58,10 @@ def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
 
     Sound is made with the original's phases, so that only the magnitudes differ.
     """
-    loaded = case.loaded
-    model, before = loaded.model, untrained(loaded)
+    pipeline = case.pipeline
+    model, before = pipeline.model, untrained(pipeline)
     stft, factor = model.net.stft, model.net.downsample_factor
-    compression = stft.frequencies * loaded.config.channels * factor / model.latent_channels
+    compression = stft.frequencies * pipeline.config.channels * factor / model.latent_channels
 
     def sound(change: Callable) -> Callable:
         @jax.jit
@@ -71,19 +71,19 @@ def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
 
         return made
 
-    net = sound(lambda variables, crops, norm: model.decode(variables, model.encode(variables, crops)[0]))
+    net = sound(lambda variables, crops, norm: model.decode_magnitude(variables, model.encode(variables, crops)[0]))
     systems = {
-        "trained": lambda crops: net(loaded.variables, crops),
+        "trained": lambda crops: net(pipeline.variables, crops),
         "untrained": lambda crops: net(before, crops),
     }
     # What is pooled more, time or frequency, is for the baseline to choose.
-    frames = loaded.config.length // stft.hop_length
+    frames = pipeline.config.length // stft.hop_length
     for time in (1, 2, 4, 8, 16):
         bins = max(1, round(stft.frequencies * time / compression))
         if bins <= stft.frequencies:
             pooled = sound(lambda _, crops, norm, time=time, bins=bins: _pooled(norm, frames // time, bins))
             systems[f"pooled to {bins} bins, {time} frames"] = lambda crops, pooled=pooled: pooled(None, crops)
-    rows = judged(loaded, clips(loaded, case.heldout), systems)
+    rows = judged(pipeline, clips(pipeline, case.heldout), systems)
     distance = {name: row["log-spectral distance (dB)"] for name, row in rows.items()}
     promises = {
         f"log-spectral distance 30 % below '{name}'": distance["trained"] <= 0.7 * value

@@ -12,7 +12,7 @@ import numpy as np
 from archijax.audio import files, metrics
 from archijax.audio.resample import resample
 from archijax.configs import example_batch
-from sample.model import Loaded
+from archijax.pipeline import Pipeline
 
 BATCH = 8
 Rows = dict[str, dict[str, float]]
@@ -23,22 +23,22 @@ System = Callable[[np.ndarray], np.ndarray]
 class Case:
     """What a judge is given: a trained model, the folder of its run, and the sounds it was and was not trained on."""
 
-    loaded: Loaded
+    pipeline: Pipeline
     run: Path
     train: list[Path]
     heldout: list[Path]
 
 
-def clips(loaded: Loaded, paths: Sequence[Path], limit: int | None = None) -> Iterator[np.ndarray]:
+def clips(pipeline: Pipeline, paths: Sequence[Path], limit: int | None = None) -> Iterator[np.ndarray]:
     """Each file as crops [n, length, c], one after the other, at the loudness of the training.
 
     What is left at the end of a file is dropped. With a limit there are so many crops of each file, from its beginning,
     and none of shorter files: one compilation serves all.
     """
-    config = loaded.config
+    config = pipeline.config
     for path in paths:
         sound = files.read(path, sample_rate=config.sample_rate, channels=config.channels)
-        sound = sound * loaded.gain(sound)
+        sound = sound * pipeline.gain(sound)
         count = len(sound) // config.length
         if count >= (limit or 1):
             count = min(count, limit or count)
@@ -46,7 +46,7 @@ def clips(loaded: Loaded, paths: Sequence[Path], limit: int | None = None) -> It
 
 
 def judged(
-    loaded: Loaded,
+    pipeline: Pipeline,
     tracks: Iterator[np.ndarray],
     systems: dict[str, System],
     whole: dict[str, System] | None = None,
@@ -54,7 +54,7 @@ def judged(
     """Metrics of each system, means over tracks: it is given crops [n, length, c], or all of a track's at once."""
     whole = whole or {}
     # Windows of 30 to 130 ms, whatever the sample rate.
-    n_fft = max(512, 2 ** round(math.log2(0.048 * loaded.config.sample_rate)))
+    n_fft = max(512, 2 ** round(math.log2(0.048 * pipeline.config.sample_rate)))
     values: dict[str, dict[str, list[float]]] = {name: {} for name in {**systems, **whole}}
     for crops in tracks:
         reference = crops.reshape(1, -1, crops.shape[2])
@@ -86,9 +86,9 @@ def resampled(rate: int, kept: int) -> System:
     return system
 
 
-def untrained(loaded: Loaded) -> dict:
-    """Variables of the loaded model before training."""
-    return loaded.model.init(jax.random.key(0), example_batch(loaded.config))
+def untrained(pipeline: Pipeline) -> dict:
+    """Variables of the pipeline model before training."""
+    return pipeline.model.init(jax.random.key(0), example_batch(pipeline.config))
 
 
 def lower(rows: Rows, metric: str, than: str, factor: float = 1.0) -> dict[str, bool]:

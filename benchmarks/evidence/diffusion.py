@@ -8,6 +8,8 @@ import numpy as np
 
 from archijax.audio.griffin_lim import mel_to_audio
 from archijax.audio.stft import STFT
+from archijax.models import reconstruct
+from archijax.pipeline import Pipeline
 from benchmarks.evidence.clips import (
     Case,
     Rows,
@@ -17,7 +19,6 @@ from benchmarks.evidence.clips import (
     resampled,
     untrained,
 )
-from sample.model import Loaded
 
 CROPS = 8  # of each file
 STEPS = 15
@@ -31,10 +32,10 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
     The noise is stationary, with the magnitudes that the training sounds have on average beside their low band. With
     their mean logarithm it is as quiet as silence makes it: nearer by these distances, and hardly heard.
     """
-    loaded = case.loaded
-    model, stft = loaded.model, STFT(512, 128)
+    pipeline = case.pipeline
+    model, stft = pipeline.model, STFT(512, 128)
     reupsampled = jax.jit(model.reupsampled)
-    beside = [crops - reupsampled(crops) for crops in clips(loaded, case.train, CROPS)]
+    beside = [crops - reupsampled(crops) for crops in clips(pipeline, case.train, CROPS)]
     magnitudes = np.concatenate([np.abs(stft.encode(rest)) for rest in beside])
     rng = np.random.default_rng(0)
 
@@ -48,10 +49,10 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
 
     noisy, faint = "sinc and noise of mean magnitudes", "sinc and noise of mean log-magnitudes"
     rows = judged(
-        loaded,
-        clips(loaded, case.heldout, CROPS),
+        pipeline,
+        clips(pipeline, case.heldout, CROPS),
         {
-            "trained": _reconstruction(loaded),
+            "trained": _reconstruction(pipeline),
             "sinc": reupsampled,
             noisy: shaped(np.mean(magnitudes, axis=(0, 1))),
             faint: shaped(np.exp(np.mean(np.log(magnitudes + 1e-5), axis=(0, 1)))),
@@ -62,12 +63,12 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
 
 def vocoder(case: Case) -> tuple[Rows, Promises]:
     """(table, promises) of a vocoder: it, noise brought to the spectrogram as its sounds are, and Griffin-Lim."""
-    loaded = case.loaded
-    mel = loaded.model.mel
+    pipeline = case.pipeline
+    mel = pipeline.model.mel
 
     @jax.jit
     def noise(crops: jax.Array) -> jax.Array:
-        return loaded.model.consistent(jax.random.normal(jax.random.key(0), crops.shape), mel.encode(crops))
+        return pipeline.model.consistent(jax.random.normal(jax.random.key(0), crops.shape), mel.encode(crops))
 
     @jax.jit
     def griffin_lim(crops: jax.Array) -> jax.Array:
@@ -75,25 +76,25 @@ def vocoder(case: Case) -> tuple[Rows, Promises]:
         return mel_to_audio(mel.encode(crops), keys, mel, crops.shape[1], 60)
 
     systems = {
-        "trained": _reconstruction(loaded),
+        "trained": _reconstruction(pipeline),
         "noise, as much brought to the mel": noise,
         "Griffin-Lim, 60 iterations": griffin_lim,
     }
-    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems)
+    rows = judged(pipeline, clips(pipeline, case.heldout, CROPS), systems)
     return rows, lower(rows, STFT_DISTANCE, "Griffin-Lim, 60 iterations")
 
 
 def autoencoder(case: Case) -> tuple[Rows, Promises]:
     """(table, promises) of a diffusion autoencoder: it, untrained, and as many numbers a second by resampling."""
-    loaded = case.loaded
-    model, config = loaded.model, loaded.config
+    pipeline = case.pipeline
+    model, config = pipeline.model, pipeline.config
     kept = config.sample_rate * model.latent_channels // model.downsample_factor // config.channels
     name = f"resampled to {kept} Hz"
-    systems = {"trained": _reconstruction(loaded), "untrained": _reconstruction(loaded, untrained(loaded))}
-    rows = judged(loaded, clips(loaded, case.heldout, CROPS), systems, {name: resampled(config.sample_rate, kept)})
+    systems = {"trained": _reconstruction(pipeline), "untrained": _reconstruction(pipeline, untrained(pipeline))}
+    rows = judged(pipeline, clips(pipeline, case.heldout, CROPS), systems, {name: resampled(config.sample_rate, kept)})
     return rows, {**lower(rows, LSD, name), **lower(rows, STFT_DISTANCE, name)}
 
 
-def _reconstruction(loaded: Loaded, variables: dict | None = None) -> Callable[[np.ndarray], jax.Array]:
-    made = jax.jit(lambda variables, crops: loaded.model.reconstruct(variables, crops, num_steps=STEPS))
-    return lambda crops: made(loaded.variables if variables is None else variables, crops)
+def _reconstruction(pipeline: Pipeline, variables: dict | None = None) -> Callable[[np.ndarray], jax.Array]:
+    made = jax.jit(lambda variables, crops: reconstruct(pipeline.model, variables, crops, num_steps=STEPS))
+    return lambda crops: made(pipeline.variables if variables is None else variables, crops)

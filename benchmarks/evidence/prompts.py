@@ -22,7 +22,7 @@ def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
 
     The rows are hits of 24: of its sounds, real ones, and its sounds with the prompts shuffled.
     """
-    config, rng = case.loaded.config, np.random.default_rng(0)
+    config, rng = case.pipeline.config, np.random.default_rng(0)
     rate = min(RATE, config.sample_rate)
     heard = replace(config, sample_rate=rate, channels=1, length=config.length * rate // config.sample_rate)
     tracks = sorted(case.heldout, key=lambda path: int(path.name[:2]))
@@ -41,7 +41,7 @@ def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
     """Sounds [24, time, 1] at a rate, `times` as long as the training's, and the instruments they were asked for."""
-    config, out = case.loaded.config, case.run / f"sounds_{times}"
+    config, out = case.pipeline.config, case.run / f"sounds_{times}"
     asked = [part for name in music.INSTRUMENTS for part in ("--prompt", name)]
     seconds = times * config.length / config.sample_rate
     arguments = [
@@ -53,7 +53,7 @@ def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
         COUNT,
         "--guidance-scale",
         1.5,
-        "--length-seconds",
+        "--seconds",
         seconds,
     ]
     if sample(["generate", *map(str, arguments), *asked]):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from archijax.atomic import replacing
 from archijax.errors import InputError
 
 TRAIN, HELD_OUT = 90, 12  # sentences
@@ -27,15 +28,17 @@ def rendered(folder: Path) -> Path:
         return folder
     if shutil.which("espeak-ng") is None:
         raise InputError("espeak-ng is not installed: it makes the speech that these models are trained on.")
-    unfinished = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with replacing(folder) as unfinished:
+        _render(unfinished)
+    return folder
+
+
+def _render(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(TRAIN + HELD_OUT):
-        part = unfinished / ("train" if number < TRAIN else "heldout")
+        part = folder / ("train" if number < TRAIN else "heldout")
         part.mkdir(parents=True, exist_ok=True)
         words = " ".join(str(rng.choice(choice)) for choice in (SUBJECTS, VERBS, OBJECTS, ENDS))
         voice, speed, pitch = rng.choice(VOICES) + rng.choice(VARIANTS), rng.integers(120, 190), rng.integers(20, 80)
         command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-w", str(part / f"{number:03d}.wav")]
         subprocess.run([*command, words], check=True)
-    unfinished.rename(folder)
-    return folder

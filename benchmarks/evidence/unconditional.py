@@ -4,7 +4,6 @@ import numpy as np
 
 from archijax.audio.metrics import kernel_distance, log_mel_embedding
 from benchmarks.evidence.clips import Case, Rows, clips
-from sample.generation import generate
 
 COUNT = 128  # sounds
 STEPS = (5, 15, 50, 200)
@@ -16,15 +15,16 @@ def unconditional(case: Case) -> tuple[Rows, dict[str, bool]]:
     It is 1000 times the kernel distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`) from
     every second held-out piece. The other pieces are the yardstick.
     """
-    loaded = case.loaded
-    rate, pieces = loaded.config.sample_rate, list(clips(loaded, case.heldout))
+    pipeline = case.pipeline
+    rate, pieces = pipeline.config.sample_rate, list(clips(pipeline, case.heldout))
     others = np.concatenate(pieces[1::2])
     known = log_mel_embedding(np.concatenate(pieces[::2]), rate)
 
     def distance(sounds: np.ndarray) -> float:
         return 1000 * kernel_distance(log_mel_embedding(np.clip(sounds, -1, 1), rate), known)
 
-    row = {
-        f"{steps} steps": distance(generate(loaded, count=COUNT, num_steps=steps, batch_size=COUNT)) for steps in STEPS
-    }
+    row = {}
+    for steps in STEPS:
+        sounds, _ = pipeline.generate(count=COUNT, num_steps=steps, batch_size=COUNT)
+        row[f"{steps} steps"] = distance(sounds)
     return {"trained": row, "held-out sounds": {name: distance(others) for name in row}}, {}

@@ -41,7 +41,7 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
     if case.transform is not None:
         net = aj.LearnedTransform(net, **case.transform, dtype=kind)
     if case.kind in ("upsampler", "vocoder"):
-        net = aj.AppendChannels(net)
+        net = aj.nn.AppendChannels(net)
     model = aj.DiffusionModel(net, cond_drop_prob=0.1 if case.text else 0.0)
     if case.kind == "upsampler":
         return aj.DiffusionUpsampler(model, case.settings["factor"])
@@ -67,9 +67,9 @@ def initial(case: Case, module: Any) -> dict[str, Any]:
     key = jax.random.key(0)
     if case.kind == "t5":
         shape = (1, case.length)
-        return aj.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
+        return aj.nn.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
     if case.kind == "encoder":
-        return aj.initialize(module.init, key, _example(case)["audio"])
+        return aj.nn.initialize(module.init, key, _example(case)["audio"])
     return module.init(key, _example(case))
 
 
@@ -99,17 +99,15 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     given = {name: jnp.asarray(array) for name, array in drawn(case, first=False).items()}
     facts: dict[str, Any] = {"version": f"jax {jax.__version__}"}
     if case.work == "training":
-        from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw, learning_rate_schedule
-        from archijax.training.state import TrainState
-        from archijax.training.step import make_train_step
+        from archijax.training import OptimizerConfig, TrainState, adamw, make_train_step
 
-        own = OptimizerConfig()
-        step = make_train_step(module, adamw(own), learning_rate_schedule(own, 1), EmaConfig())
+        optimizer = adamw(OptimizerConfig())
+        step = make_train_step(module, optimizer)
         jitted = jax.jit(step, donate_argnums=0)
         arguments = {"audio": given["x"], **_embedding(given)}, jax.random.key(1)
 
         def begin(variables: dict) -> TrainState:
-            return TrainState.create({"frozen": {}, "state": {}, **variables}, adamw(own))
+            return TrainState.create(module, variables, optimizer)
 
         def run() -> jax.Array:
             held[0], metrics = compiled(held[0], *arguments)
@@ -165,11 +163,11 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
     if case.text:
         settings["guidance"] = case.guidance
     key = jax.random.key(0)
-    if case.kind == "upsampler":
-        return model.sample(variables, key, given["low"], **settings)
-    if case.kind == "vocoder":
-        noise = jnp.swapaxes(settings.pop("noise"), 1, 2).reshape(-1, case.length, 1)
-        return model.sample(variables, key, given["spectrogram"], noise=noise, **settings)
+    if case.kind in ("upsampler", "vocoder"):
+        # Without what brings the sound to the frames, which the originals do not do.
+        frames = given["low" if case.kind == "upsampler" else "spectrogram"]
+        noise, conditioning = model.prepare(variables, frames, settings.pop("noise"), {})
+        return model.model.sample(variables, key, shape=noise.shape, noise=noise, **conditioning, **settings)
     return model.sample(variables, key, shape=given["noise"].shape, **settings)
 
 

@@ -1,9 +1,9 @@
 """The diffusion autoencoder: 64 times fewer numbers than samples; small, at 4 kHz in minutes on two CPU cores.
 
-    python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
-    python -m train configs/autoencoder.py:small --data DIR --out runs/autoencoder
+    python -m train configs/diffusion_autoencoder.py --data DIR --out runs/diffusion_autoencoder
+    python -m train configs/diffusion_autoencoder.py:small --data DIR --out runs/diffusion_autoencoder
     python -m sample reconstruct FILES --model runs/autoencoder --num-steps 15 --out sounds
-    python -m benchmarks.evidence autoencoder:small
+    python -m benchmarks.evidence diffusion_autoencoder:small
 
 `config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M
 parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 5.1M
@@ -25,15 +25,15 @@ from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=aj.DiffusionAEConfig(
-        unet=aj.UNetConfig(
+    model=aj.configs.DiffusionAEConfig(
+        unet=aj.configs.UNetConfig(
             channels=(256, 512, 512, 512, 1024, 1024, 1024),
             factors=(1, 2, 2, 2, 2, 2, 2),
             items=(1, 2, 2, 2, 2, 2, 2),
         ),
-        transform=aj.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
-        encoder=aj.EncoderConfig(
-            coder=aj.CoderConfig(channels=512, multipliers=(1, 1), factors=(4,), num_blocks=(12,)),
+        transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
+        encoder=aj.configs.EncoderConfig(
+            coder=aj.configs.CoderConfig(channels=512, multipliers=(1, 1), factors=(4,), num_blocks=(12,)),
             latent_channels=32,
         ),
         dtype="bfloat16",
@@ -41,22 +41,22 @@ config = TrainConfig(
 )
 
 small = TrainConfig(
-    model=aj.DiffusionAEConfig(
-        unet=aj.UNetConfig(channels=(256, 256), factors=(1, 2), items=(1, 2), modulation_features=128),
+    model=aj.configs.DiffusionAEConfig(
+        unet=aj.configs.UNetConfig(channels=(256, 256), factors=(1, 2), items=(1, 2), modulation_features=128),
         # Windows of 64 ms: the partials of a note are different filters.
-        transform=aj.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
         sample_rate=4_000,
         channels=1,
         length=4096,
         schedule_shift=0.2,
-        encoder=aj.EncoderConfig(
-            coder=aj.CoderConfig(channels=128, multipliers=(1, 2), factors=(4,), num_blocks=(2,)),
+        encoder=aj.configs.EncoderConfig(
+            coder=aj.configs.CoderConfig(channels=128, multipliers=(1, 2), factors=(4,), num_blocks=(2,)),
             kind="mel",
             n_fft=256,
             hop_length=64,
             mel_channels=40,
             # Noise, so that latents that are nearly right sound nearly right.
-            bottleneck=(aj.TanhConfig(), aj.NoiseConfig(0.1)),
+            bottleneck=(aj.configs.TanhConfig(), aj.configs.NoiseConfig(0.1)),
             latent_channels=32,
         ),
     ),

@@ -1,22 +1,20 @@
-"""How sounds are sampled: what every verb that samples has in common."""
+"""How sounds are sampled: one frozen object of settings, from the command line to the loop of steps."""
 
+from __future__ import annotations
+
+import dataclasses
+import difflib
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from archijax.errors import InputError
-from archijax.sampling import DDIM, SAMPLERS, Guidance, Sampler
-from sample.model import Loaded, frames
-
-
-def require(true: bool, name: str, value: Any, right: str) -> None:
-    """Raises InputError with a sentence about a setting unless what it needs is true."""
-    if not true:
-        raise InputError(f"{name} is {value}, but must be {right}.")
+from archijax.errors import InputError, require
+from archijax.sampling import DDIM, SAMPLERS, Guidance, Sampler, get_sampler
 
 
 @dataclass(frozen=True)
-class Settings:
+class SampleSettings:
     """How sounds are sampled."""
 
     num_steps: int = 50
@@ -26,7 +24,7 @@ class Settings:
     eta: float = 0.0
     """Noise that ddim adds: 0 for none, 1 for as much as ddpm."""
     timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
-    """TimestepSpacing of the noise levels; by default that of the model's diffusion method."""
+    """Spacing of the timesteps; by default that of the model's diffusion method."""
     guidance_scale: float | None = None
     """How strictly the prompt is followed, 1 for no guidance; by default 3 with text, else 1."""
     guidance_rescale: float = 0.0
@@ -52,12 +50,8 @@ class Settings:
         require(0 <= self.eta <= 1, "eta", self.eta, "at least 0 and at most 1")
         if self.eta and self.sampler != "ddim":
             raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has none: it belongs to ddim.")
-        require(
-            self.guidance_scale is None or math.isfinite(self.guidance_scale),
-            "guidance_scale",
-            self.guidance_scale,
-            "finite",
-        )
+        finite = self.guidance_scale is None or math.isfinite(self.guidance_scale)
+        require(finite, "guidance_scale", self.guidance_scale, "finite")
         require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "at least 0 and at most 1")
         if self.guidance_interval is not None:
             low, high = self.guidance_interval
@@ -67,34 +61,62 @@ class Settings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     @property
-    def steers_away(self) -> bool:
+    def compiled(self) -> SampleSettings:
+        """These settings, those at their defaults that one compiled program serves with any value."""
+        return dataclasses.replace(self, num_steps=50, guidance_scale=None, negative_prompt=None, seed=0)
+
+    @property
+    def has_negative_prompt(self) -> bool:
         """Whether there is a negative prompt: an empty one is none, as everywhere."""
         return bool((self.negative_prompt or "").strip())
 
     def make_sampler(self) -> Sampler:
         """What makes a step."""
-        return DDIM(self.eta) if self.eta else SAMPLERS[self.sampler]
+        return DDIM(self.eta) if self.eta else get_sampler(self.sampler)
 
-    def make_guidance(self, loaded: Loaded) -> Guidance | None:
-        """The guidance for a model, or None for none. Raises InputError if the model cannot be guided."""
-        guidable = loaded.tokenizer is not None and loaded.model.cond_drop_prob > 0
+    def scale(self, guidable: bool) -> float | None:
+        """The guidance scale, None for no guidance. Raises InputError for guidance of a model that has none.
+
+        Args:
+            guidable: whether the model was trained to be guided.
+        """
         scale = self.guidance_scale if self.guidance_scale is not None else 3.0 if guidable else 1.0
         if not guidable and (scale != 1 or self.negative_prompt is not None):
             what = "negative_prompt is set" if self.negative_prompt is not None else f"guidance_scale is {scale}"
             raise InputError(f"{what}, but this model was not trained to be guided: leave it out.")
-        if scale == 1:
-            return None
-        return Guidance(float(scale), self.guidance_rescale, self.guidance_interval, self.sequential)
+        return None if scale == 1 else float(scale)
 
-    def window(self, loaded: Loaded) -> int | None:
-        """Samples of a window, as near as the net can to what is asked for."""
+    def guidance(self, scale: Any) -> Guidance:
+        """The guidance by a scale, which a program may get as an input."""
+        return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
+
+    def window(self, sample_rate: float, multiple: int) -> int | None:
+        """Samples of a window, a multiple of what the net divides that is as near as can be to what is asked for."""
         if self.window_seconds is None:
             return None
-        multiple = loaded.model.net.length_multiple
-        wanted = frames("window_seconds", self.window_seconds, loaded.config.sample_rate)
-        return max(1, round(wanted / multiple)) * multiple
+        samples = to_samples("window_seconds", self.window_seconds, sample_rate)
+        return max(1, round(samples / multiple)) * multiple
 
 
-def shared(command: Settings) -> dict[str, Any]:
-    """The settings that all verbs share, out of a verb's."""
-    return {field.name: getattr(command, field.name) for field in fields(Settings)}
+NAMES = tuple(field.name for field in dataclasses.fields(SampleSettings))
+
+
+def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSettings:
+    """The settings of these names and values. Raises InputError for a name that is none, with the nearest one.
+
+    Args:
+        also: further names that the caller takes, for this message.
+    """
+    for name in options.keys() - set(NAMES):
+        near = difflib.get_close_matches(name, [*NAMES, *also], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join([*NAMES, *also])}."
+        raise InputError(f"There is no setting {name}: {hint}")
+    return SampleSettings(**options)
+
+
+def to_samples(name: str, seconds: float, sample_rate: float) -> int:
+    """Seconds as samples, at least one. Raises InputError, naming the setting, if there cannot be so many."""
+    # Arrays of more samples than that have no index.
+    longest = (2**31 - 1) // sample_rate
+    require(0 < seconds <= longest, name, seconds, f"above 0 and at most {longest}")
+    return max(1, round(seconds * sample_rate))

@@ -1,4 +1,4 @@
-"""What is known of a pretrained model beside its weights and its configuration."""
+"""What is known of a trained model beside its weights and its configuration."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ leave(3)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "waits", "said"), [(600, False, ["told"]), (0, True, ["told", "ends as ever"])])
 def test_an_error_waits_for_no_compiler(seconds, waits, said):
     program = PROGRAM.format(seconds=seconds, waits=waits)

@@ -1,0 +1,212 @@
+"""Sounds from noise, for prompts or without, or from another sound: in batches, each item from noise of its own."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+
+from archijax.arithmetic import ceil_div
+from archijax.contract import DenoisingGenerator, Generator, Variables
+from archijax.errors import require
+from archijax.models import check_source
+from archijax.pipeline.driver import Inputs, Program, Progress, compile_for, prepare, run, silent
+from archijax.pipeline.settings import SampleSettings
+
+if TYPE_CHECKING:
+    from archijax.pipeline.pipeline import Pipeline
+
+
+class Finish(NamedTuple):
+    """What is done to each sound after sampling.
+
+    Attributes:
+        sample_rate: of the result, in Hz.
+        apply: (sound [time, channels], item, progress) -> the result.
+        steps: how many of them it reports as progress.
+    """
+
+    sample_rate: int
+    apply: Callable[[np.ndarray, int, Progress], np.ndarray] = lambda sound, item, progress: sound
+    steps: int = 0
+
+
+def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, int]]:
+    """The items first, first + 1, ..., first + count - 1 of every prompt, the first prompt's first."""
+    require(count >= 1, "count", count, "at least 1")
+    require(0 <= first <= 2**32 - count, "first", first, "at least 0 and below 4294967296 with count")
+    return list(itertools.product(range(len(prompts)), range(first, first + count)))
+
+
+class Generation:
+    """Sounds to make, of items that are pairs (number of the prompt, number of the sound).
+
+    Sound i starts from noise of the key fold_in(key(seed), i), whatever the prompt: it depends on the seed, i and its
+    own prompt, not on what is made beside it. The local devices share the items of a batch.
+
+    Args:
+        pipeline: the model.
+        settings: of the sampling.
+        prompts: one or several, for a model with text conditioning; an empty one describes nothing, as where training
+            left the prompt out.
+        items: what to make, at least one; see :func:`numbered`.
+        length: samples of each sound; None is the length of the sounds that the model was trained on.
+        batch_size: sounds made at once, at most. All batches have one shape, so that one compilation serves them.
+        source: a sound [length, channels] to start from; see `strength` and `mask`.
+        strength: how much of the way to noise the source is taken, above 0 to 1.
+        mask: bool [length], True where the source is kept; the rest is made to fit.
+        num_resamples: how often each step with a mask is taken.
+        circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
+        finish: what is done to each sound; by default nothing.
+
+    Attributes:
+        steps: all steps, as `run` reports them.
+
+    Raises:
+        InputError: a setting that makes no sense, prompts to a model without text or none to one with it.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: SampleSettings,
+        prompts: Sequence[str],
+        items: Sequence[tuple[int, int]],
+        *,
+        length: int | None = None,
+        batch_size: int = 16,
+        source: np.ndarray | None = None,
+        strength: float = 1.0,
+        mask: np.ndarray | None = None,
+        num_resamples: int = 1,
+        circular: bool = False,
+        finish: Finish | None = None,
+    ):
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        require(num_resamples >= 1, "num_resamples", num_resamples, "at least 1")
+        self.pipeline, self.settings, self.items = pipeline, settings, list(items)
+        self.prompts = pipeline.checked(prompts)
+        self.length = pipeline.config.length if length is None else length
+        self.scale = settings.scale(pipeline.guidable)
+        pipeline.needs(Generator if source is None else DenoisingGenerator, "generates" if source is None else "edits")
+        if source is not None:
+            check_source(source, strength, mask, (self.length, pipeline.config.channels))
+        self.source, self.strength, self.mask = source, strength, mask
+        self.finish = finish or Finish(pipeline.config.sample_rate)
+        # Batches as even as can be, so that little is made only to fill the last.
+        batches = ceil_div(len(self.items), batch_size)
+        share = ceil_div(len(self.items), batches)
+        self._batches = [self.items[first : first + share] for first in range(0, len(self.items), share)]
+        devices = jax.local_devices()[:share]
+        self._size = ceil_div(share, len(devices)) * len(devices)
+        self.steps = batches * settings.num_steps + len(self.items) * self.finish.steps
+        mesh = jax.sharding.Mesh(np.array(devices), "items")
+        self._shared = partial(jax.device_put, device=jax.NamedSharding(mesh, jax.P("items")))
+        self._replicated = jax.NamedSharding(mesh, jax.P())
+        model = pipeline.model
+        self._program = self._timesteps = None
+        # A generator of a user's own may have no steps to take from outside.
+        if isinstance(model, DenoisingGenerator):
+            window = settings.window(pipeline.config.sample_rate, model.length_multiple)
+            self._program = Program(model, settings.compiled, window, circular, num_resamples)
+            self._timesteps = model.process.timesteps(settings.num_steps, settings.timestep_spacing, strength=strength)
+
+    @cached_property
+    def _variables(self) -> Variables:
+        return jax.device_put(self.pipeline.variables, self._replicated)
+
+    def compile(self) -> float:
+        """Compiles for the shapes of this generation unless they were met before; returns the seconds that it took."""
+        began, items = time.perf_counter(), self._batches[0]
+        if self._program is not None:
+            compile_for(self._program, self._variables, self._inputs(items, self.source, self.mask, 0))
+        return time.perf_counter() - began
+
+    def check(self) -> None:
+        """Traces the program. Raises an error where the model does not take what it is conditioned on."""
+        inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
+        if self._program is not None:
+            jax.eval_shape(partial(prepare, self._program), self.pipeline.variables, inputs, self._timesteps[0])
+        else:
+            jax.eval_shape(self._whole, self.pipeline.variables, inputs)
+
+    def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Makes the sounds: (number of the prompt, item, sound [time, channels]), not clipped."""
+        for items in self._batches:
+            for (number, item), sound in zip(items, self.batch(items, progress), strict=True):
+                yield number, item, self.finish.apply(sound, item, progress)
+
+    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
+        """The sounds [n, time, channels] of a batch of items, not finished."""
+        return self.sample(items, progress, self.source, self.mask)
+
+    def sample(
+        self,
+        items: Sequence[tuple[int, int]],
+        progress: Progress,
+        source: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        part: int = 0,
+    ) -> np.ndarray:
+        """The sounds [n, length, channels] of a batch of items.
+
+        Args:
+            source: [length, channels] for all, or [n, length, channels].
+            mask: bool [length].
+            part: numbers what is made one after the other for an item.
+        """
+        return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
+
+    def _sounds(self, items, progress: Progress, source=None, mask=None, part: int = 0) -> jax.Array:
+        inputs = self._inputs(items, source, mask, part)
+        if self._program is not None:
+            return run(self._program, self._variables, inputs, self._timesteps, progress)
+        sounds = self._whole(self._variables, inputs)
+        progress(self.settings.num_steps)
+        return sounds
+
+    def _whole(self, variables: Variables, inputs: Inputs) -> jax.Array:
+        # Jitted anew at every call: a model of a user's own may not be hashable.
+        scale = {} if inputs.scale is None else {"guidance": inputs.scale}
+        settings = {"shape": inputs.noise.shape, "num_steps": self.settings.num_steps}
+        sample = jax.jit(partial(self.pipeline.model.sample, **settings))
+        return sample(variables, inputs.keys, **scale, **inputs.batch)
+
+    def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
+        """What a batch is sampled from; one that is not full repeats its last item."""
+        filling = self._size - len(items)
+        items = [*items, *items[-1:] * filling]
+        prompts = [self.prompts[number] for number, _ in items]
+        batch, negative, kept = self.pipeline.tokens(prompts), None, None
+        if self.scale is not None and self.settings.has_negative_prompt:
+            negative = self.pipeline.tokens([self.settings.negative_prompt] * self._size)
+        if self.pipeline.guidable:
+            # As where training left the prompt out.
+            batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
+        shape = (self.length, self.pipeline.config.channels)
+        if source is not None:
+            source = np.concatenate([source, source[-1:].repeat(filling, 0)]) if source.ndim == 3 else source
+            source = np.ascontiguousarray(np.broadcast_to(source, (self._size, *shape)), np.float32)
+        numbers = np.array([item for _, item in items], np.uint32)
+        numbers, batch, negative, source = self._shared((numbers, batch, negative, source))
+        noise, keys = _draw(jax.random.key(self.settings.seed), numbers, part, shape)
+        if mask is not None:
+            kept = source, mask[:, None]
+        # At full strength the start is noise: what a mask keeps comes in at every step.
+        source = source if self.strength < 1 else None
+        scale = None if self.scale is None else np.float32(self.scale)
+        return Inputs(noise, batch, keys, scale, negative, source, kept)
+
+
+@partial(jax.jit, static_argnums=3)
+def _draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """(noise [b, *shape], keys [b]) of a part of items."""
+    keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
+    # Parts after the first have keys of their own, and none that step_keys makes.
+    keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys), keys

@@ -1,0 +1,317 @@
+"""A trained model and all that it is used for.
+
+    pipeline = aj.from_pretrained("runs/demo")
+    sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
+
+Sounds are float32 [time, channels], those of a result in one array [count, time, channels], not clipped. A sound to
+start from is a file, or an array beside its `sample_rate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from archijax.arithmetic import ceil_div
+from archijax.audio.loudness import gain
+from archijax.configs import kind_of
+from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
+from archijax.errors import InputError, require
+from archijax.pipeline.coding import decoder, encoder
+from archijax.pipeline.driver import Progress, silent
+from archijax.pipeline.editing import Extension, inpainting, variation
+from archijax.pipeline.facts import Facts
+from archijax.pipeline.generation import Finish, Generation, numbered
+from archijax.pipeline.settings import SampleSettings, settings_of, to_samples
+from archijax.pipeline.sounds import Sound, Source, converted, load_sound
+
+
+class Sounds(NamedTuple):
+    """Sounds [count, time, channels], and their sample rate in Hz."""
+
+    sounds: np.ndarray
+    sample_rate: int
+
+
+class Frames(NamedTuple):
+    """What a codec encodes a sound as.
+
+    Attributes:
+        frames: [n, ...].
+        gain: what the sound was multiplied by, to be as loud as those of the training.
+        length: samples of the sound, None for all that the frames make.
+    """
+
+    frames: np.ndarray
+    gain: float = 1.0
+    length: int | None = None
+
+
+@dataclass(frozen=True)
+class LatentSizes:
+    """The sizes of latents, where those of sounds are in a configuration."""
+
+    sample_rate: float
+    channels: int
+    length: int
+    text: Any
+    autoencoder: None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A model with its weights, ready to be called.
+
+    Methods take the settings of :class:`SampleSettings` by name, and a `progress`, which is called with the number of
+    steps taken since the last call. Further options of those that make several sounds: `count` of them (for each
+    prompt), whose numbers begin at `first`, made `batch_size` at a time; of those that keep a part of a sound
+    `num_resamples`, how often each step is taken so that old and new come to agree. All raise InputError for what makes
+    no sense, and for a model of another kind.
+
+    Fields:
+        config: what the model was built from, such as one of the kinds in `archijax.configs`.
+        model: what it does.
+        variables: its collections; of a training run the parameters are the moving average.
+        facts: how it was trained.
+    """
+
+    config: Any
+    model: Model
+    variables: Variables
+    facts: Facts = Facts()
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] = (),
+        *,
+        seconds: float | None = None,
+        loop: bool = False,
+        decoder_steps: int = 20,
+        progress: Progress = silent,
+        **options: Any,
+    ) -> Sounds:
+        """Sounds from noise, following prompts if the model reads text; those of the first prompt come first.
+
+        Args:
+            prompts: one or several.
+            seconds: of each sound; by default those of the sounds that the model was trained on.
+            loop: let each sound go on at its beginning; its length is one that the net divides.
+            decoder_steps: steps that make sound of latents, for a latent model with a decoder by diffusion.
+        """
+        settings, options = _split(options, "count", "first", "batch_size")
+        prompts = self.checked(prompts)
+        items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
+        return _sounds(self.generation(settings, prompts, items, seconds, loop, decoder_steps, **options), progress)
+
+    def inpaint(
+        self, sound: Sound, start: float, end: float, prompt: str = "", *,
+        sample_rate: int | None = None, progress: Progress = silent, **options: Any,
+    ) -> Sounds:  # fmt: skip
+        """A sound with the part from start to end seconds made anew to fit; the rest is its very samples."""
+        settings, options = self._edit(prompt, options, "num_resamples")
+        return _sounds(inpainting(self, settings, self.source(sound, sample_rate), start, end, **options), progress)
+
+    def vary(
+        self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
+        sample_rate: int | None = None, progress: Progress = silent, **options: Any,
+    ) -> Sounds:  # fmt: skip
+        """Variations of a sound, at the model's rate and channels: near strength 0 the sound itself, at 1 another."""
+        settings, options = self._edit(prompt, options)
+        return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
+
+    def extend(
+        self, sound: Sound, seconds: float, prompt: str = "", *,
+        sample_rate: int | None = None, progress: Progress = silent, **options: Any,
+    ) -> Sounds:  # fmt: skip
+        """A sound with so many seconds of new sound after its very samples, made to fit."""
+        settings, options = self._edit(prompt, options, "num_resamples")
+        return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
+
+    def encode(
+        self, sound: Sound, *, sample_rate: int | None = None, batch_size: int = 8, progress: Progress = silent
+    ) -> Frames:
+        """A sound as the model's frames: latents, a mel spectrogram, or sound of a lower rate."""
+        self.needs(Codec, "encodes")
+        source = self.source(sound, sample_rate)
+        return Frames(encoder(self, batch_size)(source.audio, progress), source.gain, len(source.audio))
+
+    def decode(
+        self, frames: Frames | np.ndarray, prompt: str = "", *, progress: Progress = silent, **options: Any
+    ) -> Sounds:
+        """The sound of frames, as loud and long as the one that was encoded."""
+        self.needs(Codec, "decodes")
+        settings, options = _split(options, "batch_size")
+        frames = frames if isinstance(frames, Frames) else Frames(np.float32(frames))
+        sound = decoder(self, settings, prompt, **options)(frames.frames, progress)
+        return Sounds(sound[None, : frames.length] / frames.gain, self.config.sample_rate)
+
+    def reconstruct(
+        self, sound: Sound, prompt: str = "", *,
+        sample_rate: int | None = None, progress: Progress = silent, **options: Any,
+    ) -> Sounds:  # fmt: skip
+        """A sound encoded and decoded."""
+        _split(options, "batch_size")
+        batch_size = options.get("batch_size", 8)
+        frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
+        return self.decode(frames, prompt, progress=progress, **options)
+
+    def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
+        """A sound with the high band that it lacks; it is brought to the model's low rate first."""
+        self.needs(Codec, "upsamples", "sound")
+        low = converted(*load_sound(sound, sample_rate), self.low_rate, self.config.channels)
+        scale = self.gain(low)
+        return self.decode(Frames(low * scale, scale), prompt, **options)
+
+    def vocode(
+        self, sound: Sound | Frames, prompt: str = "", *, sample_rate: int | None = None, **options: Any
+    ) -> Sounds:
+        """The sound of a mel spectrogram [frames, mels, channels], or of that of a sound."""
+        self.needs(Codec, "vocodes", "mel")
+        if isinstance(sound, Frames) or np.ndim(sound) == 3:
+            return self.decode(sound, prompt, **options)
+        return self.reconstruct(sound, prompt, sample_rate=sample_rate, **options)
+
+    # --- what these are made of, for programs that show and save each sound as it is made ---
+
+    def generation(
+        self,
+        settings: SampleSettings,
+        prompts: Sequence[str],
+        items: Sequence[tuple[int, int]],
+        seconds: float | None = None,
+        loop: bool = False,
+        decoder_steps: int = 20,
+        batch_size: int = 16,
+    ) -> Generation:
+        """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
+        require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
+        length, rate = self.config.length, self.config.sample_rate
+        if seconds is not None:
+            length = to_samples("seconds", seconds, rate)
+        if self.config.autoencoder is not None:
+            if loop:
+                raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
+            return self._latent_generation(settings, prompts, items, length, decoder_steps, batch_size)
+        if loop:
+            multiple = self.model.length_multiple
+            length = max(1, round(length / multiple)) * multiple
+            if settings.window_seconds is None:
+                # As much at once as in training, so that windows that reach over the end are nothing new.
+                settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
+        return Generation(self, settings, prompts, items, length=length, batch_size=batch_size, circular=loop)
+
+    def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size) -> Generation:
+        latents, autoencoder = self.halves
+        frames = ceil_div(length, self.model.downsample_factor)
+        if frames > latents.config.length and settings.window_seconds is None:
+            # As much at once as in training.
+            settings = replace(settings, window_seconds=self.config.length / self.config.sample_rate)
+        decoding = SampleSettings(num_steps=decoder_steps, seed=settings.seed)
+
+        def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+            return decoder(autoencoder, decoding, batch_size=batch_size, item=item)(latent, progress)[:length]
+
+        steps = decoder(autoencoder, decoding, batch_size=batch_size).steps(frames)
+        return Generation(
+            latents, settings, prompts, items, length=frames, batch_size=batch_size,
+            finish=Finish(self.config.sample_rate, finish, steps),
+        )  # fmt: skip
+
+    def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
+        """A sound as it is, and as the model takes it."""
+        return Source(*load_sound(sound, sample_rate), self)
+
+    def checked(self, prompts: str | Sequence[str]) -> list[str]:
+        """The prompts without spaces around them; [""] for a model without text, which takes none."""
+        prompts = [prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        if self.tokenizer is None and any(prompts):
+            prompt = next(filter(None, prompts))
+            raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
+        if self.tokenizer is not None and not prompts:
+            raise InputError("The model follows prompts, but there is none: an empty one makes sounds of any kind.")
+        return prompts or [""]
+
+    def tokens(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The "tokens" and "token_mask" of a batch with these prompts; nothing for a model without text."""
+        if self.tokenizer is None:
+            return {}
+        from archijax.text import tokenize
+
+        tokens, mask = tokenize(self.tokenizer, list(prompts), self.config.text.max_length)
+        return {"tokens": tokens, "token_mask": mask}
+
+    def gain(self, sound: np.ndarray) -> np.float32:
+        """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
+        return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
+
+    def needs(self, protocol: type, verb: str, *frames: str) -> None:
+        """Raises InputError unless the model follows a protocol, and its frames are of one of these kinds."""
+        if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
+            raise InputError(f"a model is needed that {verb} sound, but this one is of kind {kind_of(self.config)!r}")
+
+    @property
+    def guidable(self) -> bool:
+        """Whether it was trained to be guided."""
+        model = self.model.model if isinstance(self.model, DiffusionDecoder) else self.model
+        return self.tokenizer is not None and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the sounds that it takes; None for any number."""
+        return None if isinstance(self.model, Codec) and self.model.frames == "mel" else self.config.channels
+
+    @property
+    def low_rate(self) -> int:
+        """The sample rate in Hz that an upsampler starts from."""
+        return self.config.sample_rate // self.model.downsample_factor
+
+    @cached_property
+    def halves(self) -> tuple[Pipeline, Pipeline]:
+        """Of a latent model: (its diffusion model, whose samples are frames, and its autoencoder)."""
+        config, model, frame = self.config, self.model, self.model.downsample_factor
+        sizes = LatentSizes(config.sample_rate / frame, model.latent_channels, config.length // frame, config.text)
+        frozen = {name: part for name, part in self.on_device["frozen"].items() if name != "autoencoder"}
+        latents = Pipeline(sizes, model.model, {**self.on_device, "frozen": frozen}, self.facts)
+        autoencoder = self.on_device["frozen"]["autoencoder"]
+        return latents, Pipeline(config.autoencoder, model.autoencoder, autoencoder, self.facts)
+
+    @cached_property
+    def tokenizer(self) -> Any | None:
+        """What reads prompts; None for a model without text conditioning."""
+        return None if self.config.text is None else self.config.text.load_tokenizer()
+
+    @cached_property
+    def on_device(self) -> Variables:
+        """The variables where the model is computed."""
+        return jax.device_put(self.variables)
+
+    @cached_property
+    def weights(self) -> str:
+        """A name for the weights and the configuration; others have other names."""
+        whole = hashlib.blake2b(repr((self.config, self.facts.loudness)).encode(), digest_size=12)
+        for leaf in jax.tree.leaves(self.variables):
+            whole.update(np.asarray(leaf).tobytes())
+        return whole.hexdigest()
+
+    def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
+        settings, options = _split(options, "count", "first", "batch_size", *also)
+        prompts = self.checked([prompt])
+        items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
+        return settings, {"prompts": prompts, "items": items, **options}
+
+
+def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
+    """(the settings among options, those of the names `also`); raises InputError for other names."""
+    rest = {name: options[name] for name in also if name in options}
+    return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest
+
+
+def _sounds(generation: Generation, progress: Progress) -> Sounds:
+    sounds = np.stack([sound for _, _, sound in generation.run(progress)])
+    return Sounds(sounds, generation.finish.sample_rate)

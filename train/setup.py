@@ -1,0 +1,53 @@
+"""What a configuration's training is made of: devices, optimizer, the state of a new run, and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import optax
+
+from archijax.contract import Batch, Model, Variables
+from archijax.training import MeshParallel, Pmap, TrainState, adamw, make_train_step
+from archijax.training.step import TrainStep
+from train.config import TrainConfig
+
+
+def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
+    """Where a run's steps are taken. Raises InputError for numbers that do not divide."""
+    if config.parallel == "mesh":
+        return MeshParallel(
+            config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices
+        )
+    return Pmap(config.batch_size, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices)
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """The optimizer of a run."""
+    return adamw(config.optimizer, config.steps)
+
+
+def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
+    """Random variables for a batch of one, around pretrained parts (see :class:`archijax.contract.Model`) if any."""
+    # A model that has no such parts need not have the argument.
+    return model.init(key, item, frozen) if frozen else model.init(key, item)
+
+
+def first_state(config: TrainConfig, model: Model, variables: Variables) -> TrainState:
+    """The state of a new run."""
+    return TrainState.create(model, variables, optimizer(config), config.trainable)
+
+
+def training_step(
+    config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
+) -> TrainStep:
+    """The training step, for a mapped axis or a whole batch."""
+    return make_train_step(
+        model,
+        optimizer(config),
+        config.ema,
+        axis=axis,
+        grad_accumulation_steps=grad_accumulation_steps,
+        trainable=config.trainable,
+        sharded=config.fsdp > 1,
+    )
