@@ -110,12 +110,16 @@ class LatentDiffusion:
             noise: [b, frames * downsample_factor, c], for a decoder that starts from noise.
             num_steps: of a decoder by diffusion.
         """
-        own = variables["frozen"]["autoencoder"]
-        if isinstance(self.autoencoder, ScaledCodec):
-            mean, deviation = self.autoencoder.latent_scale(own)
-            latent = latent * deviation + mean
+        own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
         return self.autoencoder.decode(own, latent, noise, **settings)
+
+    def unscaled(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+        """Latents as diffused [..., latent_channels] as the autoencoder decodes them."""
+        if not isinstance(self.autoencoder, ScaledCodec):
+            return latent
+        mean, deviation = self.autoencoder.latent_scale(variables["frozen"]["autoencoder"])
+        return latent * deviation + mean
 
     def _conditioned(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
