@@ -135,6 +135,14 @@ class Codec(Model, Protocol):
 
 
 @runtime_checkable
+class ScaledCodec(Codec, Protocol):
+    """A codec that knows how large the numbers of its frames are, so that diffusion of them can scale them."""
+
+    def latent_scale(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
+        """Mean and deviation [latent_channels] of frames."""
+
+
+@runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
     """A codec that decodes by diffusion: its sound is ``finish(x, frames)`` of what `model` makes of the noise.
 

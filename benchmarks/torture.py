@@ -29,10 +29,11 @@ from train.config import DataConfig, EmaConfig, OptimizerConfig, TrainConfig
 
 config = TrainConfig(
     model=aj.configs.AutoEncoderConfig(
-        aj.configs.CoderConfig(
+        coder=aj.configs.CoderConfig(
             channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
         ),
-        aj.configs.BottleneckConfig(("quantizer",), channels=3, num_codes=8),
+        bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
+        latent_channels=3,
         sample_rate=8000, channels=1, length=64,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=2),

@@ -29,7 +29,8 @@ config = TrainConfig(
         coder=aj.configs.CoderConfig(
             channels=256, multipliers=(4, 2), factors=(1,), num_blocks=(2,), patch_size=4, resnet_groups=8
         ),
-        bottleneck=aj.configs.BottleneckConfig(kinds=(), channels=64),
+        bottleneck=(),
+        latent_channels=64,
         sample_rate=4_000,
         channels=1,
         length=4096,

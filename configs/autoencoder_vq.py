@@ -25,7 +25,8 @@ config = TrainConfig(
         coder=aj.configs.CoderConfig(
             channels=32, multipliers=(1, 8, 8), factors=(2, 1), num_blocks=(1, 2), patch_size=32, resnet_groups=8
         ),
-        bottleneck=aj.configs.BottleneckConfig(kinds=("quantizer",), channels=8, num_codes=256, num_levels=4),
+        bottleneck=(aj.configs.QuantizerConfig(num_codes=256, num_levels=4),),
+        latent_channels=8,
         sample_rate=4_000,
         channels=1,
         length=4096,

@@ -25,7 +25,7 @@ config = TrainConfig(
         coder=aj.configs.CoderConfig(
             channels=32, multipliers=(1, 8, 8), factors=(2, 1), num_blocks=(1, 2), patch_size=32, resnet_groups=8
         ),
-        bottleneck=aj.configs.BottleneckConfig(kinds=("tanh",), channels=16),
+        latent_channels=16,
         sample_rate=4_000,
         channels=1,
         length=4096,

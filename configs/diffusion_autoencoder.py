@@ -34,7 +34,7 @@ config = TrainConfig(
         transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
         encoder=aj.configs.EncoderConfig(
             coder=aj.configs.CoderConfig(channels=512, multipliers=(1, 1), factors=(4,), num_blocks=(12,)),
-            bottleneck=aj.configs.BottleneckConfig(kinds=("tanh",), channels=32),
+            latent_channels=32,
         ),
         dtype="bfloat16",
     ),
@@ -56,7 +56,8 @@ small = TrainConfig(
             hop_length=64,
             mel_channels=40,
             # Noise, so that latents that are nearly right sound nearly right.
-            bottleneck=aj.configs.BottleneckConfig(kinds=("tanh", "noise"), channels=32, sigma=0.1),
+            bottleneck=(aj.configs.TanhConfig(), aj.configs.NoiseConfig(0.1)),
+            latent_channels=32,
         ),
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=4096, normalize=-14.0, workers=2),

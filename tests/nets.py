@@ -47,10 +47,10 @@ def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
 
 # An autoencoder of 4 samples per frame, and a diffusion model of its latents.
 AUTOENCODER = aj.configs.AutoEncoderConfig(
-    aj.configs.CoderConfig(
+    coder=aj.configs.CoderConfig(
         channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
     ),
-    aj.configs.BottleneckConfig(channels=3),
+    latent_channels=3,
     sample_rate=8000,
     channels=1,
     length=64,

@@ -28,8 +28,8 @@ CODER = aj.configs.CoderConfig(
     channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
 )
 WAVE = aj.configs.AutoEncoderConfig(
-    CODER,
-    aj.configs.BottleneckConfig(channels=3),
+    coder=CODER,
+    latent_channels=3,
     sample_rate=8000,
     channels=1,
     length=64,
@@ -39,17 +39,17 @@ WAVE = aj.configs.AutoEncoderConfig(
 )
 QUANTIZED = dataclasses.replace(
     WAVE,
-    bottleneck=aj.configs.BottleneckConfig(kinds=("quantizer",), channels=3, num_codes=8),
+    bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
     stft=0.0,
     mel=0.0,
 )
 ADVERSARIAL = dataclasses.replace(QUANTIZED, discriminator=CODER, adversarial=0.3)
 MAGNITUDE = aj.configs.MagnitudeAutoEncoderConfig(
-    dataclasses.replace(CODER, patch_size=1),
-    aj.configs.BottleneckConfig(channels=3),
-    8000,
-    1,
-    64,
+    coder=dataclasses.replace(CODER, patch_size=1),
+    latent_channels=3,
+    sample_rate=8000,
+    channels=1,
+    length=64,
     n_fft=14,
     hop_length=4,
 )
@@ -130,8 +130,11 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(models):
         }
 
     expected = parts(made, audio)
-    close(metrics, expected)
-    assert state == {}
+    close(metrics, {**expected, "saturated": jnp.float32(0)})
+    latent, _ = jax.jit(model.encode)(variables, audio)
+    mean, deviation = model.latent_scale({"state": state})
+    close(mean, latent.mean((0, 1)))
+    close(deviation, latent.std((0, 1)), 1e-3)
     close(loss, expected["waveform"] + 0.5 * expected["stft"] + 0.25 * expected["mel"])
 
 
@@ -243,8 +246,14 @@ sizes = dict(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patc
 coder = aj.configs.CoderConfig(**sizes)
 config = TrainConfig(
     model=aj.configs.AutoEncoderConfig(
-        coder, aj.configs.BottleneckConfig(("noise", "quantizer"), channels=3, num_codes=8), 8000, 1, 64,
-        discriminator=coder,
+        coder=coder,
+        bottleneck=(aj.configs.NoiseConfig(), aj.configs.QuantizerConfig(num_codes=8)),
+        latent_channels=3,
+        sample_rate=8000,
+        channels=1,
+        length=64,
+        discriminator=aj.configs.AdversaryConfig(periods=(2,), windows=(64,), channels=2),
+        adversary_start=2,
     ),
     data=DataConfig(sample_rate=8000, channels=1, length=64, workers=1),
     ema=EmaConfig(start=1, every=2),

@@ -6,6 +6,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
+    FiniteScalarQuantizer,
+    GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
@@ -21,10 +23,12 @@ ALL = [
     TanhBottleneck(),
     NoiserBottleneck(0.3),
     VariationalBottleneck(),
+    GaussianBottleneck(),
     BitcodesBottleneck(4, 5),
-    VectorQuantizer(4, num_codes=8, num_levels=2),
+    VectorQuantizer(4, num_codes=8, num_levels=2, dropout=0.5),
 ]
-by_name = pytest.mark.parametrize("bottleneck", ALL, ids=lambda b: type(b).__name__)
+DETERMINISTIC = [TanhBottleneck(guard=1.0), FiniteScalarQuantizer((5, 4))]
+by_name = pytest.mark.parametrize("bottleneck", [*ALL, *DETERMINISTIC], ids=lambda b: type(b).__name__)
 
 
 def made(bottleneck, x=X):
@@ -91,6 +95,55 @@ def test_the_kl_is_reported_and_trains():
     one = jnp.ones_like(X)
     sample, _ = applied(bottleneck, variables, X, draws=one)
     np.testing.assert_allclose(sample, info["mean"] + jnp.exp(info["log_variance"] / 2), rtol=1e-6)
+
+
+def test_a_gaussian_is_one_of_its_mean_and_deviation_at_its_divergence():
+    bottleneck = GaussianBottleneck(loss_weight=0.5)
+    variables = made(bottleneck)
+    latent, info = applied(bottleneck, variables, X)
+    np.testing.assert_array_equal(latent, info["mean"])
+    mean, deviation = np.asarray(info["mean"], np.float64), np.asarray(info["deviation"], np.float64)
+    # By integration of p log(p / q) over the first latent's own density.
+    x = mean[0, 0, 0] + deviation[0, 0, 0] * np.linspace(-12, 12, 20001)
+    log_p = -0.5 * ((x - mean[0, 0, 0]) / deviation[0, 0, 0]) ** 2 - np.log(deviation[0, 0, 0])
+    density = np.exp(log_p) / np.sqrt(2 * np.pi)
+    integral = np.trapezoid(density * (log_p + 0.5 * x**2), x)
+    every = (mean**2 + deviation**2 - 1) / 2 - np.log(deviation)
+    assert integral == pytest.approx(every[0, 0, 0], rel=1e-5)
+    assert float(info["kl"]) == pytest.approx(every.mean(), rel=1e-5)
+    assert float(info["loss"]) == pytest.approx(0.5 * every.mean(), rel=1e-5)
+    sample, _ = applied(bottleneck, variables, X, draws=2 * jnp.ones_like(X))
+    np.testing.assert_allclose(sample, mean + 2 * deviation, rtol=1e-5)
+
+
+def test_a_guard_costs_what_saturates_alone():
+    x = jnp.array([[[0.0, 1.9, -2.5, 3.0]]])
+    latent, info = applied(TanhBottleneck(guard=2.0), {}, x)
+    np.testing.assert_allclose(latent, np.tanh(x), rtol=1e-6)
+    assert float(info["loss"]) == pytest.approx(2 * (0.5**2 + 1) / 4)
+    assert float(info["saturated"]) == 0.5  # tanh(2.5) is 0.987
+
+
+def test_scalars_are_rounded_to_their_levels_and_codes_give_them_back():
+    quantizer = FiniteScalarQuantizer((5, 4))
+    x = jax.random.normal(jax.random.key(7), (3, 400, 6)) * 2
+    latent, info = applied(quantizer, {}, x)
+    assert info["codes"].shape == (3, 400, 3)
+    assert len(np.unique(info["codes"])) == 20
+    assert int(info["codes"].min()) == 0
+    np.testing.assert_allclose(np.unique(latent[..., 0]), [-1, -0.5, 0, 0.5, 1])
+    np.testing.assert_allclose(np.unique(latent[..., 1]), [-1, -0.5, 0, 0.5])
+    assert float(info["usage"]) == 1
+    np.testing.assert_array_equal(applied(quantizer, {}, info["codes"], method="from_codes"), latent)
+    # The middle of the odd one rounds at a quarter: tanh(x) * 2 = 1/2 (and a little for the bound's 1e-3).
+    for value, expected in ((0.25, 0), (0.26, 0.5), (-0.26, -0.5)):
+        assert float(applied(quantizer, {}, jnp.full((1, 1, 2), value))[0][0, 0, 0]) == expected
+    _, info = applied(quantizer, {}, jnp.zeros((1, 8, 2)))
+    assert float(info["usage"]) == pytest.approx(2 / 9)
+    with pytest.raises(InputError, match=r"5 channels do not divide into groups of 2"):
+        applied(quantizer, {}, x[..., :5])
+    with pytest.raises(InputError, match="2 or more each"):
+        applied(FiniteScalarQuantizer((1,)), {}, x)
 
 
 def test_bits_give_back_exactly_their_latent():
@@ -229,6 +282,27 @@ def test_devices_that_split_a_batch_keep_one_codebook():
     np.testing.assert_allclose(ours, latent, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(perplexity, info["perplexity"], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new, expected)
+
+
+def test_dropout_gives_items_fewer_levels_in_training_alone():
+    quantizer = VectorQuantizer(4, num_codes=8, num_levels=3, dropout=1.0)
+    variables = made(quantizer)
+    ranks, kept = quantizer.draw(KEYS, X.shape[1:])
+    latent, info, _ = trained(quantizer, variables, draws=(ranks, jnp.array([1, 3])))
+    for item, levels in enumerate((1, 3)):
+        codes = info["codes"][item : item + 1, :, :levels]
+        np.testing.assert_allclose(
+            latent[item], applied(quantizer, variables, codes, method="from_codes")[0], rtol=1e-5, atol=1e-6
+        )
+    used, info = applied(quantizer, variables, X)
+    np.testing.assert_allclose(
+        used, applied(quantizer, variables, info["codes"], method="from_codes"), rtol=1e-5, atol=1e-6
+    )
+    many = jax.random.split(jax.random.key(8), 900)
+    for dropout, share in ((1.0, 1 / 3), (0.3, 0.8)):
+        _, kept = VectorQuantizer(4, 8, 3, dropout=dropout).draw(many, (1, 4))
+        assert set(np.unique(kept)) == {1, 2, 3}
+        assert float((kept == 3).mean()) == pytest.approx(share, abs=0.05)
 
 
 def test_codes_of_too_many_levels_are_refused():

@@ -17,7 +17,7 @@ from archijax.sampling import windowed
 UNET = aj.configs.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
 SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
 CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num_blocks=(1,), resnet_groups=4)
-ENCODER = aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3))
+ENCODER = aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
 CONFIGS = {
     "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=4),
     "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),

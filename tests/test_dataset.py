@@ -236,3 +236,35 @@ def test_bad_settings(manifest):
     ):
         with pytest.raises(InputError, match=words):
             batches(manifest, CONFIG, **arguments)
+
+
+def test_crops_are_shifted_in_pitch_over_the_whole_range(tmp_path):
+    time = np.arange(40_000) / 8_000
+    files.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 1_000 * time)[:, None], 8_000)
+    manifest = index(tmp_path, tmp_path / "manifest.json")
+    config = DataConfig(sample_rate=8_000, channels=1, length=8_000, pitch_shift=2.0)
+    crops = np.concatenate([batch["audio"] for batch in take(batches(manifest, config, batch_size=8, seed=0), 8)])
+    window = np.hanning(8_000)
+    pitches = np.abs(np.fft.rfft(crops[:, :, 0] * window)).argmax(1)  # in Hz
+    semitones = 12 * np.log2(pitches / 1_000)
+    assert -2.02 < semitones.min() < -1.5
+    assert 1.5 < semitones.max() < 2.02
+    assert len(np.unique(pitches)) > 40
+    same = take(batches(manifest, config, batch_size=8, seed=0), 1)[0]["audio"]
+    np.testing.assert_array_equal(same, crops[:8])
+
+
+def test_silent_crops_are_drawn_again(tmp_path):
+    wave = np.zeros(64_000)
+    wave[:16_000] = 0.1
+    files.write(tmp_path / "a.wav", wave[:, None], 8_000)
+    manifest = index(tmp_path, tmp_path / "manifest.json")
+
+    def heard(level):
+        config = DataConfig(sample_rate=8_000, channels=1, length=1_000, skip_below=level)
+        crops = np.concatenate([b["audio"] for b in take(batches(manifest, config, batch_size=16, seed=0), 8)])
+        return (np.sqrt(np.square(crops).mean((1, 2))) > 10 ** (-40 / 20)).mean()
+
+    assert 0.15 < heard(None) < 0.4
+    # Of a file that is silent for three quarters: 1 - (3/4)^4 in four tries.
+    assert 0.55 < heard(-40.0) < 0.8

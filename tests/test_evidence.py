@@ -37,7 +37,9 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
     for index in range(2):
         soundfile.write(tmp_path / f"{index}.wav", 0.3 * low + 0.3 * high + rng.normal(0, 1e-3, len(time)), RATE)
     coder = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,))
-    config = aj.configs.AutoEncoderConfig(coder, aj.configs.BottleneckConfig(num_codes=300), RATE, 1, LENGTH)
+    config = aj.configs.AutoEncoderConfig(
+        coder=coder, bottleneck=(aj.configs.QuantizerConfig(300),), sample_rate=RATE, channels=1, length=LENGTH
+    )
     rows, promises = wave(Case(aj.Pipeline(config, Keeper(), 0.01), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}

@@ -19,6 +19,10 @@ def _noise(seed: int, shape=(2, 800, 2), level=0.3):
 
 @functools.cache
 def _spectral(name):
+    if name == "relative":
+        return jax.jit(losses.relative_waveform_loss)
+    if name == "phase":
+        return jax.jit(lambda x, y: losses.phase_loss(x, y, WINDOWS))
     if name == "mel":
         return jax.jit(lambda x, y: losses.log_mel_loss(x, y, RATE, WINDOWS))
     return jax.jit(lambda x, y: losses.multi_resolution_stft_loss(x, y, WINDOWS))
@@ -72,14 +76,43 @@ def test_swapping_channels_changes_nothing_but_a_collapsed_image_costs():
     assert float(loss(wide, narrow)) > 2
 
 
-@pytest.mark.parametrize("name", ["stft", "mel"])
+def test_relative_waveform_loss_counts_loud_and_quiet_alike():
+    x, y = np.asarray(_noise(0)), np.asarray(_noise(1))
+    rms = np.sqrt(np.square(x).mean(1, keepdims=True))
+    expected = np.mean(np.abs(y - x) / rms)
+    for gain in (1, 0.2):
+        assert float(_spectral("relative")(gain * y, gain * x)) == pytest.approx(expected, rel=1e-4)
+    silence = np.zeros_like(x)
+    assert float(_spectral("relative")(0.01 * y, silence)) == pytest.approx(np.abs(y).mean(), rel=1e-4)
+
+
+def test_phase_loss_is_its_formula_and_hears_what_magnitudes_do_not():
+    x, y = (np.asarray(_noise(seed, (1, 800, 1))) for seed in (0, 1))
+
+    def compressed(sound, window):
+        sound = np.pad(sound[0, :, 0].astype(np.float64), window // 2, mode="reflect")
+        hann = np.sin(np.pi * np.arange(window) / window) ** 2
+        starts = range(0, len(sound) - window + 1, window // 4)
+        z = np.stack([np.fft.rfft(sound[i : i + window] * hann) for i in starts]) / np.sqrt(window)
+        return z * np.abs(z) ** -0.7
+
+    expected = []
+    for window in WINDOWS:
+        difference = compressed(x, window) - compressed(y, window)
+        expected.append(np.mean(np.abs(difference.real) + np.abs(difference.imag)))
+    assert float(_spectral("phase")(x, y)) == pytest.approx(np.mean(expected), rel=1e-3)
+    assert float(_spectral("phase")(x, x)) == 0
+    assert float(_spectral("phase")(x, -x)) > 5 * float(_spectral("stft")(x, -x)) + 0.5
+
+
+@pytest.mark.parametrize("name", ["stft", "mel", "phase", "relative"])
 def test_a_batch_costs_the_mean_of_its_items(name):
     x, y, loss = _noise(0), _noise(1) * jnp.array([0.01, 1])[:, None, None], _spectral(name)
     alone = [float(loss(x[i : i + 1], y[i : i + 1])) for i in range(2)]
     assert float(loss(x, y)) == pytest.approx(np.mean(alone), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["stft", "mel"])
+@pytest.mark.parametrize("name", ["stft", "mel", "phase", "relative"])
 def test_gradients_agree_with_finite_differences(name):
     with jax.enable_x64(True):
         x, y = (jnp.asarray(np.random.default_rng(seed).normal(0, 0.3, (1, 300, 2))) for seed in (0, 1))
@@ -95,7 +128,7 @@ def _value_and_gradients(name):
     return jax.jit(jax.value_and_grad(_spectral(name), (0, 1)))
 
 
-@pytest.mark.parametrize("name", ["stft", "mel"])
+@pytest.mark.parametrize("name", ["stft", "mel", "phase", "relative"])
 @pytest.mark.parametrize("target", ["silence", "constant", "noise", "itself", "tiny"])
 @pytest.mark.parametrize("sound", ["silence", "constant", "noise", "loud"])
 def test_values_and_gradients_are_finite(name, sound, target):

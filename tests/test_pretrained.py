@@ -24,8 +24,9 @@ from archijax.pretrained import from_pretrained, save_pretrained
 FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
 CODER = aj.configs.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
 AUTOENCODER = aj.configs.AutoEncoderConfig(
-    CODER,
-    aj.configs.BottleneckConfig(("quantizer",), channels=4, num_codes=8),
+    coder=CODER,
+    bottleneck=(aj.configs.QuantizerConfig(num_codes=8),),
+    latent_channels=4,
     sample_rate=8000,
     length=64,
 )
@@ -35,13 +36,13 @@ CONFIGS = {
     "upsampler": aj.configs.UpsamplerConfig(**SOUND, factor=4),
     "vocoder": aj.configs.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
     "diffusion_autoencoder": aj.configs.DiffusionAEConfig(
-        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3))
+        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
     "oobleck": OOBLECK,
     "stable_audio": STABLE_AUDIO,
-    "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
+    "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(coder=CODER, length=64, n_fft=15, hop_length=4),
 }
 
 

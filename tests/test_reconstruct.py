@@ -30,10 +30,11 @@ def model(tmp_path_factory):
     """A run's folder as training leaves it."""
     folder = tmp_path_factory.mktemp("model")
     config = aj.configs.AutoEncoderConfig(
-        aj.configs.CoderConfig(
+        coder=aj.configs.CoderConfig(
             channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(1,), patch_size=2, resnet_groups=4
         ),
-        aj.configs.BottleneckConfig(("tanh", "quantizer"), channels=3, num_codes=8),
+        bottleneck=(aj.configs.TanhConfig(), aj.configs.QuantizerConfig(num_codes=8)),
+        latent_channels=3,
         sample_rate=RATE,
         channels=1,
         length=LENGTH,

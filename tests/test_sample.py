@@ -8,9 +8,8 @@ import pytest
 import soundfile
 
 from archijax import InputError
-from archijax.configs import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig
 from archijax.audio import files
-from archijax.configs import to_dict
+from archijax.configs import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig, to_dict
 from archijax.pipeline.driver import advance, prepare
 from archijax.pipeline.generation import Generation
 from archijax.pipeline.settings import SampleSettings

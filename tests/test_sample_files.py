@@ -27,8 +27,7 @@ CONFIGS = {
     "first": aj.configs.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
     "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
     "autoencoder": aj.configs.DiffusionAEConfig(
-        **SHARED,
-        encoder=aj.configs.EncoderConfig(CODER, "waveform", bottleneck=aj.configs.BottleneckConfig(channels=3)),
+        **SHARED, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": LATENT_MODEL,
 }

@@ -12,11 +12,13 @@ import numpy as np
 
 from archijax.arithmetic import ceil_div
 from archijax.audio import files
-from archijax.audio.loudness import gain
+from archijax.audio.loudness import gain, level
 from archijax.contract import ItemSource
 from archijax.errors import InputError
 from train.manifest import Entry, Manifest
 from train.prompts import Tokenize, describe, prompt
+
+TRIES = 4  # to find a crop that is not silent
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class DataConfig:
     """Prompt of every crop, in place of those that tags make; None leaves it to them."""
     normalize: float | None = None
     """Root mean square in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    pitch_shift: float = 0.0
+    """Semitones by which crops are shifted at most, up or down, together with their speed."""
+    skip_below: float | None = None
+    """Root mean square in dBFS below which a random crop is drawn again, a few times; None takes every crop."""
     workers: int = 4
     """Threads that read files."""
     prefetch: int = 4
@@ -59,17 +65,28 @@ class Sounds:
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
         """ "audio" float32 [length, channels] and "prompt"."""
         length = ceil_div(file.frames * self.config.sample_rate, file.sample_rate)
-        start = draw_start(self.config, crop, self.config.length, length, rng)
-        return {"audio": self.read(file, start), "prompt": draw_prompt(file, self.config, crop, crops, rng)}
+        for _ in range(1 if self.config.skip_below is None else TRIES):
+            audio = self.read(file, draw_start(self.config, crop, self.config.length, length, rng), rng)
+            if self.config.skip_below is None or level(audio) >= self.config.skip_below:
+                break
+        return {"audio": audio, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
-    def read(self, entry: Entry, start: int) -> np.ndarray:
-        """Float32 [length, channels] from a position of a file on. Raises InputError if it cannot be read."""
-        config = self.config
+    def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
+
+        Raises InputError if it cannot be read.
+        """
+        config, rate = self.config, self.config.sample_rate
+        if config.pitch_shift and rng is not None:
+            # A sound read at another rate than it is played at is shifted. Steps of 0.1 % spare the resampler a long
+            # way to the next sample at which both rates meet.
+            semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
+            rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
         audio = files.read(
             self.root / entry.path,
-            sample_rate=config.sample_rate,
+            sample_rate=rate,
             channels=config.channels,
-            start=start,
+            start=start * rate // config.sample_rate,
             frames=config.length,
         )
         if config.normalize is not None:

@@ -177,7 +177,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
     silence = np.zeros((config.data.length, config.data.channels), np.float32)
 
     def encoded(weights, audio):
-        return model.latents({"frozen": {"autoencoder": weights}}, {"audio": audio}).astype(jnp.float32)
+        return model.autoencoder.encode(weights, audio)[0].astype(jnp.float32)
 
     latents = _over_devices(encoded, weights)
 

@@ -178,7 +178,7 @@ class Latents:
         frames = ceil_div(samples * self.length, self.config.length)
         return min(frames, int(self._counts[entry.path]) * self.length)
 
-    def read(self, entry: Entry, start: int) -> np.ndarray:
+    def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Float32 [length, channels] from the frame `start` of a file on. Raises InputError if it cannot be read."""
         shape = (int(self._counts[entry.path]) * self.length, self.channels)
         latents = _stored(latent_path(self.folder, entry.path), shape)

@@ -1,5 +1,6 @@
 """Levels of sound."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,11 @@ def gain(audio: np.ndarray, level: float, limit: float = 30.0) -> np.float32:
     if peak:
         bounds += [10 ** (level / 20) / loudness, 1 / peak] if loudness else [1 / peak]
     return np.float32(min(bounds))
+
+
+def level(audio: np.ndarray) -> float:
+    """The root mean square of [time, channels] in dBFS; -200 of silence."""
+    return 20 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-10)
 
 
 def full_scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:

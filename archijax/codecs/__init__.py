@@ -1,8 +1,11 @@
 """Codecs: encoders, decoders, the bottlenecks between them, and what judges their sound in training."""
 
+from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
+    FiniteScalarQuantizer,
+    GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
@@ -11,13 +14,19 @@ from archijax.codecs.bottlenecks import (
 from archijax.codecs.decoders import Decoder1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
+from archijax.codecs.frames import FrameAutoEncoder
+from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 
 __all__ = [
+    "Adversary",
     "AutoEncoder1d",
     "BitcodesBottleneck",
     "Decoder1d",
     "Discriminator1d",
     "Encoder1d",
+    "FiniteScalarQuantizer",
+    "FrameAutoEncoder",
+    "GaussianBottleneck",
     "MAE1d",
     "ME1d",
     "MelE1d",
@@ -25,4 +34,6 @@ __all__ = [
     "TanhBottleneck",
     "VariationalBottleneck",
     "VectorQuantizer",
+    "decode_by_blocks",
+    "encode_by_blocks",
 ]

@@ -8,14 +8,17 @@ minimise. What is random comes from ``keys``, one per item, or from ``draws``, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from archijax.errors import InputError
+from archijax.keys import stream
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
@@ -54,11 +57,53 @@ class Bottleneck(nn.Module):
         return None
 
 
+def in_sequence(
+    bottlenecks: Sequence[Bottleneck],
+    x: jax.Array,
+    *,
+    keys: jax.Array | None = None,
+    draws: Sequence[jax.Array | None] | None = None,
+    train: bool = False,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Maps x [b, n, channels] through bottlenecks, one after the other, to (latent, info).
+
+    Args:
+        keys: one per item [b], for those that draw.
+        draws: the random numbers instead, one entry for each bottleneck.
+        train: True in training.
+
+    Returns:
+        info: what they report, "loss" the sum of theirs; what two report is numbered, as in "codes_1".
+    """
+    if draws is not None and len(draws) != len(bottlenecks):
+        raise InputError(f"{len(draws)} draws for {len(bottlenecks)} bottlenecks: one entry each is needed")
+    loss, info = jnp.zeros((), x.dtype), {}
+    for i, bottleneck in enumerate(bottlenecks):
+        own = None if keys is None else stream(keys, i)
+        x, report = bottleneck(x, keys=own, draws=None if draws is None else draws[i], train=train)
+        loss += report.pop("loss", 0.0)
+        info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}
+    return x, {"loss": loss, **info}
+
+
 class TanhBottleneck(Bottleneck):
-    """Latents in (-1, 1)."""
+    """Latents in (-1, 1).
+
+    ``info`` has "saturated", the share of them beyond 0.98 on either side, and with a ``guard`` "loss".
+
+    Fields:
+        guard: weight of a loss that keeps latents from saturating: the mean square of what inputs exceed 2 by, where
+            tanh is 0.96. 0: none.
+    """
+
+    guard: float = 0.0
 
     def __call__(self, x, *, keys=None, draws=None, train=False):
-        return jnp.tanh(x), {}
+        latent = jnp.tanh(x)
+        info = {"saturated": jnp.mean(jnp.abs(latent) > 0.98, dtype=jnp.float32)}
+        if self.guard:
+            info["loss"] = self.guard * jnp.mean(jnp.square(nn.relu(jnp.abs(x) - 2)))
+        return latent, info
 
 
 class NoiserBottleneck(Bottleneck):
@@ -98,6 +143,82 @@ class VariationalBottleneck(Bottleneck):
         latent = mean if eps is None else mean + jnp.exp(log_variance / 2) * eps
         kl = jnp.mean(jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1)
         return latent, {"loss": self.loss_weight * kl, "kl": kl, "mean": mean, "log_variance": log_variance}
+
+
+class GaussianBottleneck(Bottleneck):
+    """The bottleneck of a variational autoencoder: a Gaussian per latent, any mean and any deviation above 1e-4.
+
+    With keys or draws the latent is a sample, without it is the mean. ``info`` has "kl", the divergence from a standard
+    Gaussian in nats (Kingma & Welling 2014, appendix B), averaged over all latents; "loss", that times
+    ``loss_weight``; "mean" and "deviation".
+    """
+
+    loss_weight: float = 1e-4
+
+    def draw(self, keys, shape):
+        return _normal(keys, shape)
+
+    @nn.compact
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        x = full(x)
+        mean = Conv(x.shape[-1], name="to_mean", dtype=x.dtype)(x)
+        deviation = nn.softplus(Conv(x.shape[-1], name="to_deviation", dtype=x.dtype)(x)) + 1e-4
+        eps = self._draws(x, keys, draws, train)
+        latent = mean if eps is None else mean + deviation * eps
+        kl = jnp.mean(jnp.square(mean) + jnp.square(deviation) - 2 * jnp.log(deviation) - 1) / 2
+        return latent, {"loss": self.loss_weight * kl, "kl": kl, "mean": mean, "deviation": deviation}
+
+
+class FiniteScalarQuantizer(Bottleneck):
+    """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
+
+    There is no codebook to learn or to lose. ``info`` has "codes" int32 [b, n, channels / len(levels)], each below the
+    product of the levels, and "usage", the share of all channels' values that the batch uses.
+
+    Fields:
+        levels: how many values a channel has, for each channel of a group; groups follow each other. Their product is
+            the number of codes of a group: (8, 8, 8, 8) are four channels of 12 bits together.
+    """
+
+    levels: Sequence[int] = (8, 5, 5, 5)
+
+    def __call__(self, x, *, keys=None, draws=None, train=False):
+        x = full(x)
+        levels = self._of_channels(x.shape[-1])
+        # Equation 1 and appendix A: of an even number of values none is zero, and the bound moves by a half.
+        half = (levels - 1) * (1 + 1e-3) / 2
+        offset = np.where(levels % 2 == 0, 0.5, 0.0)
+        bounded = jnp.tanh(x + np.arctanh(offset / half).astype(x.dtype)) * half.astype(x.dtype) - offset.astype(
+            x.dtype
+        )
+        rounded = bounded + lax.stop_gradient(jnp.round(bounded) - bounded)
+        width = (levels // 2).astype(x.dtype)
+        digits = lax.stop_gradient(jnp.round(bounded) + width).astype(jnp.int32)
+        counts = jax.nn.one_hot(digits, max(self.levels), dtype=x.dtype).max(tuple(range(x.ndim - 1)))
+        return rounded / width, {"codes": self._to_codes(digits), "usage": counts.sum() / float(levels.sum())}
+
+    def from_codes(self, codes: jax.Array) -> jax.Array:
+        """The latent [b, n, channels] of codes [b, n, channels / len(levels)]: exactly the one that had them."""
+        digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
+        width = np.asarray(self.levels, np.int32) // 2
+        return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
+
+    def _to_codes(self, digits: jax.Array) -> jax.Array:
+        groups = digits.reshape(*digits.shape[:-1], -1, len(self.levels))
+        return jnp.sum(groups * self._basis(), axis=-1, dtype=jnp.int32)
+
+    def _basis(self) -> np.ndarray:
+        return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
+
+    def _of_channels(self, channels: int) -> np.ndarray:
+        if not self.levels or min(self.levels) < 2 or np.prod(self.levels, dtype=np.float64) > 2**31:
+            raise InputError(f"levels are {self.levels}: 2 or more each, and a product of at most 2^31, are needed")
+        if channels % len(self.levels):
+            raise InputError(
+                f"{channels} channels do not divide into groups of {len(self.levels)} (levels {self.levels}): "
+                "make the channels a multiple"
+            )
+        return np.tile(np.asarray(self.levels), channels // len(self.levels))
 
 
 class BitcodesBottleneck(Bottleneck):
@@ -174,10 +295,14 @@ class VectorQuantizer(Bottleneck):
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
     [num_levels], as many codes as the batch would use if it used them evenly.
 
+    With ``dropout`` one net learns several bit rates: some items of a training batch are given to the decoder by their
+    first levels alone (Zeghidour et al. 2021, section III.C). Codebooks learn from all of them.
+
     Fields:
         channels: of the latent.
         decay: of the moving averages, per training call.
         commitment_weight: of the mean squared distance between latents and their codes.
+        dropout: share of a training batch's items whose number of levels is drawn, each number as often.
         revive_below: a code whose share of the latents falls under this part of an even share is replaced.
         axis_name: the axis that ``pmap`` or ``shard_map`` splits the training batch over, into equal parts: sums are
             averaged over it, and latents for dead codes come from all of it, so that every device keeps the same
@@ -189,6 +314,7 @@ class VectorQuantizer(Bottleneck):
     num_levels: int = 1
     decay: float = 0.99
     commitment_weight: float = 0.25
+    dropout: float = 0.0
     revive_below: float = 0.1
     axis_name: str | None = None
 
@@ -198,14 +324,29 @@ class VectorQuantizer(Bottleneck):
         self.usage = self.variable("state", "usage", lambda: jnp.zeros(shape[:2]))
 
     def draw(self, keys, shape):
-        """Ranks [b, n, num_levels] in [0, 1): the latents of the highest ones take the places of dead codes."""
-        return jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
+        """Ranks [b, n, num_levels] in [0, 1): the latents of the highest ones take the places of dead codes.
+
+        With dropout a pair of these and the number of levels of each item [b].
+        """
+        ranks = jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
+        if not self.dropout:
+            return ranks
+
+        def count(key: jax.Array) -> jax.Array:
+            first, second = jax.random.split(jax.random.fold_in(key, 1))
+            drawn = jax.random.randint(first, (), 1, self.num_levels + 1)
+            return jnp.where(jax.random.uniform(second) < self.dropout, drawn, self.num_levels)
+
+        return ranks, jax.vmap(count)(keys)
 
     def __call__(self, x, *, keys=None, draws=None, train=False):
         x = full(_with_channels(x, self.channels))
         update = train and self.is_mutable_collection("state") and not self.is_initializing()
         ranks = self._draws(x, keys, draws, train) if update else None
-        residual, commitment, codes, perplexity, states = x, 0.0, [], [], []
+        kept = None
+        if update and self.dropout:
+            ranks, kept = ranks
+        total, residual, commitment, codes, perplexity, states = jnp.zeros_like(x), x, 0.0, [], [], []
         for level in range(self.num_levels):
             book, usage = self.codebook.value[level], self.usage.value[level]
             codes.append(_nearest(lax.stop_gradient(residual), book))
@@ -218,11 +359,13 @@ class VectorQuantizer(Bottleneck):
             quantized = lax.stop_gradient(book[codes[-1]].astype(x.dtype))
             commitment += jnp.mean(jnp.square(residual - quantized)) / self.num_levels
             residual = residual - quantized
+            used = quantized if kept is None else jnp.where((level < kept)[:, None, None], quantized, 0)
+            total = total + used
         if update:
             self.codebook.value, self.usage.value = (jnp.stack(values) for values in zip(*states, strict=True))
         info = {"codes": jnp.stack(codes, -1), "perplexity": jnp.stack(perplexity)}
         info |= {"loss": self.commitment_weight * commitment, "commitment": commitment}
-        return x - lax.stop_gradient(residual), info
+        return x + lax.stop_gradient(total - x), info
 
     def from_codes(self, codes: jax.Array) -> jax.Array:
         """The latent [b, n, channels] of codes [b, n, num_levels]; with fewer levels a coarser one."""

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, to_polar
+from archijax.codecs.bottlenecks import in_sequence
 from archijax.codecs.levels import DownLevel, Levels, Patch, to_channels
-from archijax.errors import InputError
-from archijax.keys import stream
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
@@ -89,16 +88,7 @@ class Encoder1d(Levels, kw_only=True):
         Raises:
             InputError: a time that patch_size does not divide. (A level rounds positions up.)
         """
-        if draws is not None and len(draws) != len(self.bottlenecks):
-            raise InputError(f"{len(draws)} draws for {len(self.bottlenecks)} bottlenecks: one entry each is needed")
-        z, info = full(self.features(x)[-1]), {}
-        loss = jnp.zeros((), z.dtype)
-        for i, bottleneck in enumerate(self.bottlenecks):
-            own = None if keys is None else stream(keys, i)
-            z, report = bottleneck(z, keys=own, draws=None if draws is None else draws[i], train=train)
-            loss += report.pop("loss", 0.0)
-            info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}
-        return z, {"loss": loss, **info}
+        return in_sequence(self.bottlenecks, full(self.features(x)[-1]), keys=keys, draws=draws, train=train)
 
 
 class ME1d(Encoder1d, kw_only=True):

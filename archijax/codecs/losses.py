@@ -18,7 +18,8 @@ from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
 FLOOR = 1e-5  # of a magnitude whose logarithm is taken: white noise at about -100 dB of full scale
-QUIET = 1e-3  # an RMS magnitude below it counts as this: relative to true silence every error would be infinite
+COMPRESSION = 0.3  # power of the magnitudes at which phases are compared
+QUIET = 1e-2  # an RMS magnitude below it counts as this: relative to true silence every error would be infinite
 
 
 def _check_pair(prediction: jax.Array, target: jax.Array) -> None:
@@ -29,10 +30,18 @@ def _check_pair(prediction: jax.Array, target: jax.Array) -> None:
         )
 
 
-def _magnitude(x: jax.Array, n_fft: int) -> jax.Array:
-    """Magnitudes [b, frames, frequencies, c], at least FLOOR: smooth where the plain ones have a corner at zero."""
+def _spectrum(x: jax.Array, n_fft: int) -> tuple[jax.Array, jax.Array]:
+    """Spectra [b, frames, frequencies, c], and their magnitudes, which FLOOR makes smooth where they are zero."""
     z = STFT(n_fft, n_fft // 4).encode(x)
-    return jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
+    return z, jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
+
+
+def _with_sum_and_difference(x: jax.Array) -> jax.Array:
+    """Of two channels also their sum and difference, [b, time, 4]; of others what they are."""
+    if x.shape[2] != 2:
+        return x
+    left, right = x[..., :1], x[..., 1:]
+    return jnp.concatenate([x, (left + right) * 0.5**0.5, (left - right) * 0.5**0.5], axis=2)
 
 
 def _rms(x: jax.Array) -> jax.Array:
@@ -46,7 +55,7 @@ def multi_resolution_stft_loss(prediction: jax.Array, target: jax.Array, windows
 
     Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). Of two channels their sum and difference are compared
     too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a differentiable mixing console).
-    The convergence is one of each item and channel; a target below -60 dB counts as one of -60 dB there.
+    The convergence is one of each item and channel; a target below -36 dB counts as one of -36 dB there.
 
     Args:
         prediction, target: [b, time, c], time longer than half the longest window.
@@ -56,15 +65,51 @@ def multi_resolution_stft_loss(prediction: jax.Array, target: jax.Array, windows
         A scalar; the logarithm is the natural one.
     """
     _check_pair(prediction, target)
-    pair = jnp.concatenate([full(prediction), full(target)])
-    if pair.shape[2] == 2:
-        left, right = pair[..., :1], pair[..., 1:]
-        pair = jnp.concatenate([pair, (left + right) * 0.5**0.5, (left - right) * 0.5**0.5], axis=2)
+    prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
 
     def at(n_fft):
-        ours, theirs = jnp.split(_magnitude(pair, n_fft), 2)
+        (_, ours), (_, theirs) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
         convergence = _rms(ours - theirs) / jnp.maximum(_rms(theirs), QUIET)
         return jnp.mean(convergence) + jnp.mean(jnp.abs(jnp.log(ours) - jnp.log(theirs)))
+
+    return sum(at(n_fft) for n_fft in windows) / len(windows)
+
+
+def relative_waveform_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean absolute difference of samples, as a share of the target's RMS over time.
+
+    It hears the phases of the loudest partials before anything else. Each item and channel counts alike, however loud;
+    a target below -40 dB counts as one of -40 dB.
+
+    Args:
+        prediction, target: [b, time, c].
+
+    Returns:
+        A scalar; about 0.8 for silence in place of noise.
+    """
+    _check_pair(prediction, target)
+    prediction, target = full(prediction), full(target)
+    rms = jnp.sqrt(jnp.mean(jnp.square(target), axis=1) + 1e-12)
+    return jnp.mean(jnp.mean(jnp.abs(prediction - target), axis=1) / jnp.maximum(rms, QUIET))
+
+
+def phase_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] = WINDOWS) -> jax.Array:
+    """Mean absolute difference of complex spectra of compressed magnitude, averaged over several STFTs.
+
+    Real and imaginary parts of |X|^0.3 e^(i phase), each: quiet partials count nearly as much as loud ones, and unlike
+    losses of magnitudes it teaches phase (the compressed complex loss of Braun & Tashev 2020). Of two channels their
+    sum and difference are compared too.
+
+    Args and returns: as of :func:`multi_resolution_stft_loss`.
+    """
+    _check_pair(prediction, target)
+    prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
+
+    def at(n_fft):
+        (ours, a), (theirs, b) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
+        a, b = a ** (COMPRESSION - 1), b ** (COMPRESSION - 1)
+        real, imag = ours.real * a - theirs.real * b, ours.imag * a - theirs.imag * b
+        return jnp.mean(jnp.abs(real) + jnp.abs(imag))
 
     return sum(at(n_fft) for n_fft in windows) / len(windows)
 
@@ -86,13 +131,16 @@ def log_mel_loss(
         A scalar; the logarithm is the natural one.
     """
     _check_pair(prediction, target)
-    pair = jnp.concatenate([full(prediction), full(target)])
+    prediction, target = full(prediction), full(target)
 
     def at(n_fft):
-        filters = jnp.asarray(mel_filters(n_fft, sample_rate, max(1, n_fft * 80 // 1024)), pair.dtype)
-        mel = jnp.einsum("btfc,fm->btmc", _magnitude(pair, n_fft), filters, precision="highest")
-        ours, theirs = jnp.split(jnp.log(mel + FLOOR), 2)
-        return jnp.mean(jnp.abs(ours - theirs))
+        filters = jnp.asarray(mel_filters(n_fft, sample_rate, max(1, n_fft * 80 // 1024)), target.dtype)
+
+        def log_mel(x):
+            mel = jnp.einsum("btfc,fm->btmc", _spectrum(x, n_fft)[1], filters, precision="highest")
+            return jnp.log(mel + FLOOR)
+
+        return jnp.mean(jnp.abs(log_mel(prediction) - log_mel(target)))
 
     return sum(at(n_fft) for n_fft in windows) / len(windows)
 

@@ -1,6 +1,16 @@
 """Model configurations: frozen dataclasses that build a model, and their form in config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.bottlenecks import (
+    BitcodesConfig,
+    FiniteScalarConfig,
+    GaussianConfig,
+    NoiseConfig,
+    QuantizerConfig,
+    TanhConfig,
+    VariationalConfig,
+)
+from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
 from archijax.configs.diffusion import (
     DiffusionAEConfig,
     DiffusionConfig,
@@ -12,8 +22,6 @@ from archijax.configs.diffusion import (
 from archijax.configs.example import example_batch
 from archijax.configs.kinds import KINDS, from_dict, kind_of, to_dict
 from archijax.configs.nets import (
-    BottleneckConfig,
-    CoderConfig,
     LearnedTransformConfig,
     PatchingConfig,
     STFTConfig,
@@ -25,23 +33,31 @@ from archijax.configs.stable_audio import StableAudioConfig, TransformerConfig, 
 
 __all__ = [
     "KINDS",
+    "AdversaryConfig",
     "AutoEncoderConfig",
-    "BottleneckConfig",
+    "BitcodesConfig",
     "CoderConfig",
     "DiffusionAEConfig",
     "DiffusionConfig",
     "EncoderConfig",
+    "FiniteScalarConfig",
+    "FrameCoderConfig",
+    "GaussianConfig",
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",
+    "NoiseConfig",
     "OobleckConfig",
     "PatchingConfig",
+    "QuantizerConfig",
     "STFTConfig",
     "StableAudioConfig",
+    "TanhConfig",
     "TextConfig",
     "TransformerConfig",
     "UNetConfig",
     "UpsamplerConfig",
+    "VariationalConfig",
     "VocoderConfig",
     "example_batch",
     "from_dict",

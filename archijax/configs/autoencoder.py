@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
@@ -10,23 +10,23 @@ import jax.numpy as jnp
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
-from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
-from archijax.codecs.discriminator import Discriminator1d
-from archijax.codecs.encoders import Encoder1d
+from archijax.codecs.autoencoders import MAE1d
 from archijax.codecs.losses import WINDOWS
 from archijax.configs.base import ModelConfig
+from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
+from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
 from archijax.configs.example import example_batch
-from archijax.configs.nets import BottleneckConfig, CoderConfig, positive
+from archijax.configs.nets import positive
 from archijax.errors import InputError
 from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _AutoEncoderConfig(ModelConfig):
-    coder: CoderConfig
-    """The net."""
-    bottleneck: BottleneckConfig = BottleneckConfig()
-    """Its bottleneck."""
+    bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
+    """Its bottleneck, or several in sequence."""
+    latent_channels: int | None = 32
+    """Channels of the latent; None: those of a net's last level, without a convolution to another number."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
@@ -41,10 +41,8 @@ class _AutoEncoderConfig(ModelConfig):
 
     def _settings(self) -> dict[str, Any]:
         return {
-            **self.coder.settings(),
             "in_channels": self.channels,
-            "bottleneck": self.bottleneck.build(),
-            "bottleneck_channels": self.bottleneck.channels,
+            "bottleneck": build_bottlenecks(self.bottleneck, self.latent_channels),
             "dtype": jnp.dtype(self.dtype),
         }
 
@@ -64,22 +62,34 @@ class _AutoEncoderConfig(ModelConfig):
         return model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of sound."""
 
+    coder: CoderConfig | FrameCoderConfig
+    """The net: one of samples, or one of an STFT's frames."""
     waveform: float = 1.0
     """Weight of the mean absolute difference of samples."""
+    relative_waveform: float = 0.0
+    """Weight of that difference as a share of the sound's root mean square, which teaches phase first."""
     stft: float = 0.0
     """Weight of the multi-resolution STFT loss."""
+    phase: float = 0.0
+    """Weight of the difference of complex spectra of compressed magnitude."""
     mel: float = 0.0
     """Weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Windows of these two in samples, multiples of 4."""
-    discriminator: CoderConfig | None = None
+    """Windows of these three in samples, multiples of 4."""
+    discriminator: CoderConfig | AdversaryConfig | None = None
     """A discriminator trained along, or None."""
     adversarial: float = 1.0
-    """Weight of the loss that it gives."""
+    """Weight of the scores that it gives."""
+    feature_matching: float = 1.0
+    """Weight of the difference of its features."""
+    adversary_start: int = 0
+    """Steps before it learns and counts."""
+    balanced: bool = False
+    """Bring the gradient of each error to the norm that its weight says, whatever the scale of the error."""
 
     def build(self) -> AutoEncoder:
         """The model.
@@ -87,21 +97,25 @@ class AutoEncoderConfig(_AutoEncoderConfig):
         Raises:
             InputError: settings that do not fit each other.
         """
+        net = self.coder.build(latent_channels=self.latent_channels, **self._settings())
         judge = self.discriminator
-        weights = {name: getattr(self, name) for name in ("waveform", "stft", "mel", "windows", "adversarial")}
-        model = AutoEncoder(
-            AutoEncoder1d(**self._settings()),
-            sample_rate=self.sample_rate,
-            discriminator=None if judge is None else Discriminator1d(Encoder1d(**judge.settings())),
-            **weights,
-        )
-        return self._checked(model)
+        discriminator = None if judge is None else judge.discriminator()
+        return self._checked(AutoEncoder(net, self.sample_rate, discriminator=discriminator, **self._shared()))
+
+    def _shared(self) -> dict[str, Any]:
+        names = {f.name for f in fields(AutoEncoder)} & {f.name for f in fields(self)} - {
+            "sample_rate",
+            "discriminator",
+        }
+        return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of an STFT's magnitudes; what it decodes is made sound by Griffin-Lim."""
 
+    coder: CoderConfig
+    """The net."""
     n_fft: int = 1024
     """Samples of a frame of the STFT, and of its Hann window."""
     hop_length: int = 256
@@ -114,4 +128,5 @@ class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
             InputError: settings that do not fit each other.
         """
         stft = STFT(self.n_fft, self.hop_length, centred=False)
-        return self._checked(MagnitudeAutoEncoder(MAE1d(**self._settings(), stft=stft)))
+        net = MAE1d(**self.coder.settings(), bottleneck_channels=self.latent_channels, **self._settings(), stft=stft)
+        return self._checked(MagnitudeAutoEncoder(net))

@@ -17,14 +17,9 @@ from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig
-from archijax.configs.nets import (
-    BottleneckConfig,
-    CoderConfig,
-    TextConfig,
-    TransformConfig,
-    UNetConfig,
-    positive,
-)
+from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
+from archijax.configs.coders import CoderConfig
+from archijax.configs.nets import TextConfig, TransformConfig, UNetConfig, positive
 from archijax.contract import Variables
 from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
@@ -191,15 +186,17 @@ class EncoderConfig:
     """Samples from one frame to the next."""
     mel_channels: int = 80
     """Bands of the mel spectrogram."""
-    bottleneck: BottleneckConfig = BottleneckConfig()
-    """Its bottleneck."""
+    bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
+    """Its bottleneck, or several in sequence."""
+    latent_channels: int | None = 32
+    """Channels of the latent; None: those of the last level, without a convolution to another number."""
 
     def build(self, sample_rate: int, dtype: jnp.dtype) -> Encoder1d:
         """The encoder of sounds of a sample rate in Hz."""
         shared = {
             **self.coder.settings(),
-            "out_channels": self.bottleneck.channels,
-            "bottleneck": self.bottleneck.build(),
+            "out_channels": self.latent_channels,
+            "bottleneck": build_bottlenecks(self.bottleneck, self.latent_channels),
             "dtype": dtype,
         }
         if self.kind == "magnitude":

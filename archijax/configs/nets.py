@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from archijax.codecs.bottlenecks import (
-    BitcodesBottleneck,
-    Bottleneck,
-    NoiserBottleneck,
-    TanhBottleneck,
-    VariationalBottleneck,
-    VectorQuantizer,
-)
 from archijax.convert.t5 import load_t5_config
 from archijax.errors import InputError
 from archijax.nn.t5 import T5Config
@@ -182,70 +173,3 @@ class TextConfig:
             num_heads=self.num_heads,
             gated=True,
         )
-
-
-@dataclass(frozen=True)
-class CoderConfig:
-    """An encoder, and where one is needed the decoder that mirrors it; lists go from sound to latent."""
-
-    channels: int
-    """Channels between levels are this times the multipliers."""
-    multipliers: tuple[int, ...]
-    """One entry more than there are levels."""
-    factors: tuple[int, ...]
-    """How many times each level shortens."""
-    num_blocks: tuple[int, ...]
-    """Resnets of each level."""
-    patch_size: int = 1
-    """Samples that become one position before the first level."""
-    resnet_groups: int = 8
-    """Groups of the group norms."""
-
-    def __post_init__(self):
-        positive(self, "coder", "channels", "patch_size", "resnet_groups")
-
-    def settings(self) -> dict[str, Any]:
-        """The fields that encoders and autoencoders share."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
-
-
-@dataclass(frozen=True)
-class BottleneckConfig:
-    """What stands between encoder and decoder."""
-
-    kinds: tuple[Literal["tanh", "noise", "variational", "bitcodes", "quantizer"], ...] = ("tanh",)
-    """One, or several in sequence."""
-    channels: int | None = 32
-    """Channels of the latent; None: those of the last level, without a convolution to another number."""
-    sigma: float = 0.1
-    """Of noise: its standard deviation in training."""
-    kl_weight: float = 1e-4
-    """Of variational: weight of the divergence."""
-    num_bits: int = 8
-    """Of bitcodes: bits of each latent."""
-    num_codes: int = 1024
-    """Of the quantizer: vectors of its codebook."""
-    num_levels: int = 1
-    """Of the quantizer: codebooks, each for what those before it leave."""
-    commitment_weight: float = 0.25
-    """Of the quantizer: weight of the distance between latents and their codes."""
-
-    def __post_init__(self):
-        positive(self, "bottleneck", "num_bits", "num_codes", "num_levels")
-        if self.channels is None and {"bitcodes", "quantizer"} & set(self.kinds):
-            raise InputError("bottleneck.channels is None: bitcodes and quantizer need a number")
-        if self.channels is not None:
-            positive(self, "bottleneck", "channels")
-
-    def build(self) -> tuple[Bottleneck, ...]:
-        """The bottlenecks."""
-        makers = {
-            "tanh": TanhBottleneck,
-            "noise": lambda: NoiserBottleneck(self.sigma),
-            "variational": lambda: VariationalBottleneck(self.kl_weight),
-            "bitcodes": lambda: BitcodesBottleneck(self.channels, self.num_bits),
-            "quantizer": lambda: VectorQuantizer(
-                self.channels, self.num_codes, self.num_levels, commitment_weight=self.commitment_weight
-            ),
-        }
-        return tuple(makers[kind]() for kind in self.kinds)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import tyro
 
 from archijax import cli
@@ -49,7 +50,10 @@ class Convert:
         config = self._config()
         model = config.build()
         shapes = jax.eval_shape(model.init, jax.random.key(0), example_batch(config))
-        if any(jax.tree.leaves(shapes.get("state", {}))):
+        state = dict(shapes.get("state", {}))
+        # Training counts them, the originals do not: nothing is known of them.
+        moments = {name: state.pop(name) for name in ("latents",) if name in state}
+        if any(jax.tree.leaves(state)):
             raise InputError("the model has a codebook that learns by averages, which the originals do not have")
         tables = [entries(model, shapes["params"])]
         if hasattr(model, "net"):
@@ -71,7 +75,8 @@ class Convert:
             cli.say(f"left out: its T5 ({len(found.text_encoder)} tensors), loaded by the name in the configuration.")
         if found.ignored:
             cli.say(f"left out: {len(found.ignored)} tensors beside it, such as {found.ignored[0]}.")
-        variables = {"params": params, "frozen": {}, "state": {}}
+        unknown = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
+        variables = {"params": params, "frozen": {}, "state": unknown}
         save_pretrained(self.dst, config, variables)
         cli.say(f"wrote {self.dst}.")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archijax.configs import AutoEncoderConfig, BottleneckConfig, CoderConfig
+from archijax.configs import AutoEncoderConfig, CoderConfig, TanhConfig
 from archijax.convert.table import Entry
 from archijax.errors import InputError
 from archijax.hub import read_json, read_safetensors, read_weights
@@ -98,8 +98,9 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
         numbers = {name: int(settings[name]) for name in ("channels", "patch_size")}
         width = settings.get("bottleneck_channels")
         return AutoEncoderConfig(
-            CoderConfig(**numbers, **lists, resnet_groups=int(settings.get("resnet_groups", 8))),
-            BottleneckConfig(kinds, None if width is None else int(width)),
+            coder=CoderConfig(**numbers, **lists, resnet_groups=int(settings.get("resnet_groups", 8))),
+            bottleneck=tuple(TanhConfig() for _ in kinds),
+            latent_channels=None if width is None else int(width),
             sample_rate=int(settings.get("sample_rate", 48_000)),
             channels=int(settings["in_channels"]),
         )

@@ -16,26 +16,37 @@ import jax.numpy as jnp
 
 from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.stft import to_polar
+from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
+from archijax.codecs.balance import balanced_sum
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import log_magnitude
-from archijax.codecs.losses import FLOOR, WINDOWS, log_mel_loss, multi_resolution_stft_loss
+from archijax.codecs.frames import FrameAutoEncoder
+from archijax.codecs.losses import (
+    FLOOR,
+    WINDOWS,
+    log_mel_loss,
+    multi_resolution_stft_loss,
+    phase_loss,
+    relative_waveform_loss,
+)
 from archijax.errors import InputError
 from archijax.keys import per_item
+from archijax.models.moments import mean_and_deviation, moved_moments, no_moments
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 
 # Half way from the lowest magnitude to 1: in this unit the net's logarithms lie around zero, as it learns fastest.
 UNIT = FLOOR**0.5
 # What bottlenecks report of themselves and training shows.
-REPORTED = ("kl", "commitment", "perplexity")
+REPORTED = ("saturated", "kl", "commitment", "perplexity", "usage")
 
 Loss = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Coder:
-    net: AutoEncoder1d
+    net: AutoEncoder1d | FrameAutoEncoder
 
     frames: ClassVar[str] = "latent"
 
@@ -107,27 +118,39 @@ class _Coder:
 class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
-    It minimises a weighted sum of errors and the bottleneck's own loss. With a discriminator that is added which it
-    gives a generator, and the discriminator learns by its hinge loss, in turn (Kumar et al. 2019, MelGAN).
+    It minimises a weighted sum of errors and the bottleneck's own loss. With a discriminator two more errors are added
+    that this gives a generator, and the discriminator learns by its hinge loss, in turn (Kumar et al. 2019, MelGAN).
+    The moments of the latent's channels are counted in training, for diffusion models of latents.
 
     Fields:
         net: the net.
         sample_rate: in Hz.
         waveform: weight of the mean absolute difference of samples.
+        relative_waveform: weight of that difference as a share of the sound's RMS.
         stft: weight of the multi-resolution STFT loss.
+        phase: weight of the difference of complex spectra.
         mel: weight of the log-mel loss.
-        windows: lengths of the windows of these two, in samples.
+        windows: lengths of the windows of these three, in samples.
         discriminator: what judges the reconstructions, or None.
-        adversarial: weight of the loss that it gives.
+        adversarial: weight of the scores that it gives.
+        feature_matching: weight of the difference of its features.
+        adversary_start: training calls before the discriminator learns and counts.
+        balanced: the gradient of each error by the decoded sound is brought to the norm that its weight says, whatever
+            the scale of the error (see :func:`archijax.codecs.balance.balanced_sum`).
     """
 
     sample_rate: int
     waveform: float = 1.0
+    relative_waveform: float = 0.0
     stft: float = 0.0
+    phase: float = 0.0
     mel: float = 0.0
     windows: Sequence[int] = WINDOWS
-    discriminator: Discriminator1d | None = None
+    discriminator: Discriminator1d | Adversary | None = None
     adversarial: float = 1.0
+    feature_matching: float = 1.0
+    adversary_start: int = 0
+    balanced: bool = False
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
@@ -136,14 +159,31 @@ class AutoEncoder(_Coder):
             return super().losses
         return (*super().losses, (self.discriminator_loss, ("discriminator",)))
 
+    @property
+    def overlap(self) -> int:
+        """Frames of a latent on either side of one that it depends on, and that its sound depends on when decoded.
+
+        Raises:
+            InputError: it depends on all of them.
+        """
+        if not isinstance(self.net, FrameAutoEncoder):
+            raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
+        return self.net.overlap
+
     def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
         """Variables for batches like this one, "audio" [b, time, c]; its values do not matter, one item is enough."""
         if self.discriminator is None:
-            return super().init(key, batch)
-        net_key, key = jax.random.split(key)
-        variables, audio = super().init(net_key, batch), jnp.asarray(batch["audio"], jnp.float32)
-        discriminator = initialize(self.discriminator.init, key, audio, audio)["params"]
-        return {**variables, "params": {**variables["params"], "discriminator": discriminator}}
+            variables = super().init(key, batch)
+        else:
+            net_key, key = jax.random.split(key)
+            variables, audio = super().init(net_key, batch), jnp.asarray(batch["audio"], jnp.float32)
+            variables["params"]["discriminator"] = initialize(self.discriminator.init, key, audio, audio)["params"]
+        state = {**variables["state"], "latents": no_moments(self.latent_channels)}
+        if self.discriminator is not None and self.adversary_start:
+            state["calls"] = jnp.zeros((), jnp.int32)
+        if self.balanced:
+            state["norms"] = {name: jnp.zeros(()) for name in self._errors(variables, batch["audio"])}
+        return {**variables, "state": state}
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
@@ -158,28 +198,75 @@ class AutoEncoder(_Coder):
             (loss, (metrics, new_state)); the metrics are the parts of the loss before they are weighted.
         """
         audio, fake, info, state = self._both(variables, keys, batch)
-        parts = {"waveform": jnp.mean(jnp.abs(fake - audio))}
-        if self.stft:
-            parts["stft"] = multi_resolution_stft_loss(fake, audio, self.windows)
-        if self.mel:
-            parts["mel"] = log_mel_loss(fake, audio, self.sample_rate, self.windows)
-        if self.discriminator is not None:
-            parts["adversarial"], _, _ = self._judged(variables, audio, fake)
-        loss = info["loss"] + sum(getattr(self, name) * value for name, value in parts.items())
-        return loss, ({**parts, **_report(info)}, state)
+        old = variables.get("state", {})
+        state = {**old, **state}
+        if "latents" in old:
+            state["latents"] = moved_moments(old["latents"], info["latent"])
+        if "calls" in old:
+            state["calls"] = old["calls"] + 1
+        errors = self._errors(variables, audio)
+        if self.balanced:
+            weights = {name: getattr(self, name) for name in errors}
+            total, parts, state["norms"] = balanced_sum(fake, errors, weights, old["norms"])
+        else:
+            parts = {name: error(fake) for name, error in errors.items()}
+            total = sum(getattr(self, name) * value for name, value in parts.items())
+        return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
         """The loss of the discriminator, given the autoencoder; arguments and result as of :meth:`loss`."""
-        audio, fake, _, _ = self._both(variables, keys, batch)
-        _, loss, info = self._judged(variables, audio, fake)
-        scores = {name: jnp.mean(info[name]) for name in ("scores_true", "scores_fake")}
-        return loss, (scores, variables.get("state", {}))
+        state = variables.get("state", {})
+
+        def judged() -> tuple[jax.Array, ...]:
+            audio, fake, _, _ = self._both(variables, keys, batch)
+            _, loss, info = self._judged(variables, audio, fake)
+            return loss, *(jnp.mean(info[name]) for name in ("scores_true", "scores_fake"))
+
+        # The generator's loss has counted this call already.
+        loss, true, fake = self._once_started(state.get("calls", 1) - 1, judged, 3)
+        return loss, ({"scores_true": true, "scores_fake": fake}, state)
 
     def decode(self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
         """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels]; it needs no noise."""
         return self.net.apply(self._variables(variables), frames, method="decode")
+
+    def latent_scale(self, variables: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+        """Mean and deviation [latent_channels] of latents as training has counted them; 0 and 1 if it has not."""
+        return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
+
+    def _errors(self, variables: dict, audio: jax.Array) -> dict[str, Callable[[jax.Array], jax.Array]]:
+        """What is minimised beside the bottleneck's loss: functions of the decoded sound, by their weights' names."""
+        errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
+        if self.relative_waveform:
+            errors["relative_waveform"] = lambda fake: relative_waveform_loss(fake, audio)
+        if self.stft:
+            errors["stft"] = lambda fake: multi_resolution_stft_loss(fake, audio, self.windows)
+        if self.phase:
+            errors["phase"] = lambda fake: phase_loss(fake, audio, self.windows)
+        if self.mel:
+            errors["mel"] = lambda fake: log_mel_loss(fake, audio, self.sample_rate, self.windows)
+        if self.discriminator is None:
+            return errors
+        calls = variables.get("state", {}).get("calls", 0)
+
+        def judged(fake: jax.Array) -> tuple[jax.Array, jax.Array]:
+            loss, _, info = self._judged(variables, audio, fake)
+            return loss - info["feature_matching"], info["feature_matching"]
+
+        # Both come of one pass, which the compiler recognises.
+        for i, name in enumerate(("adversarial", "feature_matching")):
+            errors[name] = lambda fake, i=i: self._once_started(calls, lambda: judged(fake), 2)[i]
+        return errors
+
+    def _once_started(
+        self, calls: jax.Array | int, judged: Callable[[], tuple[jax.Array, ...]], count: int
+    ) -> tuple[jax.Array, ...]:
+        """What ``judged`` gives, or as many zeros, without its work, before the discriminator starts."""
+        if not self.adversary_start:
+            return judged()
+        return jax.lax.cond(calls >= self.adversary_start, judged, lambda: (jnp.zeros(()),) * count)
 
     def _both(self, variables: dict, keys: jax.Array, batch: dict) -> tuple[jax.Array, jax.Array, dict, dict]:
         audio = jnp.asarray(batch["audio"], jnp.float32)

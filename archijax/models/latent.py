@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Codec, DiffusionDecoder
+from archijax.contract import Codec, DiffusionDecoder, ScaledCodec
 from archijax.errors import InputError
 from archijax.keys import DECODER_NOISE, per_item, stream
 from archijax.models.diffusion import DiffusionModel
@@ -62,10 +62,15 @@ class LatentDiffusion:
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> jax.Array:
-        """The latents [b, frames, channels] of a batch: its own, or those of its sound."""
-        if "latent" in batch:
-            return batch["latent"]
-        latent, _ = self.autoencoder.encode(variables["frozen"]["autoencoder"], batch["audio"])
+        """The latents [b, frames, channels] of a batch, its own or those of its sound, as they are diffused.
+
+        Where the autoencoder knows mean and deviation of its channels, they are scaled to 0 and 1.
+        """
+        own = variables["frozen"]["autoencoder"]
+        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, batch["audio"])[0]
+        if isinstance(self.autoencoder, ScaledCodec):
+            mean, deviation = self.autoencoder.latent_scale(own)
+            latent = (latent - mean) / deviation
         return jax.lax.stop_gradient(latent)
 
     def sample(
@@ -99,14 +104,22 @@ class LatentDiffusion:
     def decode(
         self, variables: dict[str, Any], latent: jax.Array, noise: jax.Array | None = None, *, num_steps: int = 20
     ) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, c] of latents [b, frames, latent_channels].
+        """Sounds [b, frames * downsample_factor, c] of latents [b, frames, latent_channels] as they are diffused.
 
         Args:
             noise: [b, frames * downsample_factor, c], for a decoder that starts from noise.
             num_steps: of a decoder by diffusion.
         """
+        own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
-        return self.autoencoder.decode(variables["frozen"]["autoencoder"], latent, noise, **settings)
+        return self.autoencoder.decode(own, latent, noise, **settings)
+
+    def unscaled(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
+        """Latents as diffused [..., latent_channels] as the autoencoder decodes them."""
+        if not isinstance(self.autoencoder, ScaledCodec):
+            return latent
+        mean, deviation = self.autoencoder.latent_scale(variables["frozen"]["autoencoder"])
+        return latent * deviation + mean
 
     def _conditioned(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}

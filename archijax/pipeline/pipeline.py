@@ -190,6 +190,7 @@ class Pipeline(Loaded):
         decoding = SampleSettings(num_steps=decoder_steps, seed=settings.seed)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+            latent = np.asarray(self.model.unscaled(self.on_device, latent))
             return decoder(autoencoder, decoding, batch_size=batch_size, item=item)(latent, progress)[:length]
 
         steps = decoder(autoencoder, decoding, batch_size=batch_size).steps(frames)

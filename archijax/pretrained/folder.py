@@ -182,7 +182,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # safetensors writes an array that is not contiguous as if it were.
-        arrays = {name: np.ascontiguousarray(tensors[name]) for name in names}
+        arrays = {name: np.require(tensors[name], requirements="C") for name in names}
         save_file(arrays, folder / file, {"format": "flax"})
         # safetensors makes files that only their owner may read.
         (folder / file).chmod((folder / "config.json").stat().st_mode)

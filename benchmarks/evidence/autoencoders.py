@@ -46,7 +46,7 @@ def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
         f"SI-SDR 3 dB above '{name}'": sdr["trained"] >= value + 3 for name, value in sdr.items() if name != "trained"
     }
     if codes:
-        size = pipeline.config.bottleneck.num_codes
+        size = next(part.num_codes for part in pipeline.config.bottleneck if hasattr(part, "num_codes"))
         used = [len(np.unique(level)) / size for level in np.concatenate(codes).T]
         shown = ", ".join(f"{part:.1%}" for part in used)
         promises[f"more than 80 % of {size} codes used at each level: {shown}"] = min(used) > 0.8 and size >= 256

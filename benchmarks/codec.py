@@ -1,0 +1,116 @@
+"""python -m benchmarks.codec MODEL SOUNDS --out DIR: codes sounds, and says how well, how fast and with what latents.
+
+Beside the codec stand an untrained one and, where ffmpeg is there, Opus at the bit rates of --opus. The sounds are
+written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference
+DIR/reference`. Numbers are the median over sounds and, behind the bar, the worst tenth.
+"""
+
+import argparse
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from archijax.audio import files
+from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
+from archijax.codecs.losses import log_mel_loss
+from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
+from archijax.configs import example_batch
+from archijax.errors import InputError
+from archijax.pretrained.trained import load_trained
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a run's folder, a saved model's, or a name")
+    parser.add_argument("sounds", type=Path, help="folder of sounds that it was not trained on")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=96, help="sounds, drawn with seed 0")
+    parser.add_argument("--opus", type=int, nargs="*", default=[16, 6], help="kbit/s")
+    options = parser.parse_args()
+    trained = load_trained(options.model)
+    config, model = trained.config, trained.config.build()
+    originals = _sounds(options.sounds, options.count, config.sample_rate, config.channels)
+    untrained = model.init(jax.random.key(0), example_batch(config))
+
+    latents, made, untrained_made = [], [], []
+    encode_by_blocks(model, trained.variables, originals[0][None])  # compiles
+    decode_by_blocks(model, trained.variables, np.zeros((1, 1, model.latent_channels), np.float32))
+    seconds = {"encoding": 0.0, "decoding": 0.0}
+    for sound in originals:
+        start = time.perf_counter()
+        latents.append(encode_by_blocks(model, trained.variables, sound[None]))
+        middle = time.perf_counter()
+        made.append(decode_by_blocks(model, trained.variables, latents[-1])[0, : len(sound)])
+        seconds["encoding"] += middle - start
+        seconds["decoding"] += time.perf_counter() - middle
+        other = encode_by_blocks(model, untrained, sound[None])
+        untrained_made.append(decode_by_blocks(model, untrained, other)[0, : len(sound)])
+    table = {"codec": made, "untrained": untrained_made}
+    for rate in options.opus:
+        table[f"opus-{rate}k"] = [_opus(sound, config.sample_rate, rate, options.out) for sound in originals]
+    for name, sounds in {"reference": originals, **table}.items():
+        for index, sound in enumerate(sounds):
+            path = options.out / name / f"{index:04}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, np.clip(sound, -1, 1), config.sample_rate)
+
+    print(f"{'':12}{'SI-SDR (dB)':>18}{'log-spectral (dB)':>20}{'log-mel':>16}")
+    for name, sounds in table.items():
+        rows = np.array([_distances(a, b, config.sample_rate) for a, b in zip(sounds, originals, strict=True)])
+        worst = np.percentile(rows[:, 0], 10), *np.percentile(rows[:, 1:], 90, axis=0)
+        cells = [f"{middle:.2f} | {tenth:.2f}" for middle, tenth in zip(np.median(rows, axis=0), worst, strict=True)]
+        print(f"{name:12}{cells[0]:>18}{cells[1]:>20}{cells[2]:>16}")
+    frames = np.concatenate([latent[0] for latent in latents])
+    deviations = frames.std(0)
+    print(f"latents: beyond 0.98 {np.mean(np.abs(frames) > 0.98):.2%}, deviations {deviations.min():.3f} to ", end="")
+    print(f"{deviations.max():.3f}, a factor of {deviations.max() / deviations.min():.1f}")
+    total = sum(map(len, originals)) / config.sample_rate
+    print(", ".join(f"{name} {total / spent:.0f} times real time" for name, spent in seconds.items()))
+
+
+def _sounds(folder: Path, count: int, rate: int, channels: int) -> list[np.ndarray]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in files.SUFFIXES)
+    order = np.random.default_rng(0).permutation(len(paths))
+    sounds = []
+    for index in order:
+        sound = files.read(paths[index], sample_rate=rate, channels=channels)
+        if len(sound) > 4096 and np.sqrt(np.mean(np.square(sound))) > 1e-3:
+            sounds.append(sound)
+        if len(sounds) == count:
+            return sounds
+    if not sounds:
+        raise InputError(f"{folder} holds no sound that is not silent: give a folder of sounds.")
+    return sounds
+
+
+def _distances(estimate: np.ndarray, reference: np.ndarray, rate: int) -> tuple[float, float, float]:
+    a, b = estimate[None], reference[None]
+    mel = _log_mel(a, b, rate)
+    return float(si_sdr(a, b)[0]), float(paired_log_spectral_distance(a, b)[0]), float(mel)
+
+
+_log_mel = jax.jit(log_mel_loss, static_argnums=2)
+
+
+def _opus(sound: np.ndarray, rate: int, kilobits: int, folder: Path) -> np.ndarray:
+    """What libopus makes of a sound at a constant bit rate, of the same length."""
+    folder.mkdir(parents=True, exist_ok=True)
+    original, coded, decoded = (folder / f".opus{suffix}" for suffix in (".wav", ".opus", "-decoded.wav"))
+    files.write(original, np.clip(sound, -1, 1), rate)
+    quiet = ["ffmpeg", "-y", "-loglevel", "error"]
+    try:
+        bit_rate = ["-c:a", "libopus", "-b:a", f"{kilobits}k", "-vbr", "off"]
+        subprocess.run([*quiet, "-i", original, *bit_rate, coded], check=True)
+        subprocess.run([*quiet, "-i", coded, decoded], check=True)
+        made = files.read(decoded, sample_rate=rate, channels=sound.shape[1], frames=len(sound))
+    finally:
+        for path in (original, coded, decoded):
+            path.unlink(missing_ok=True)
+    return made
+
+
+if __name__ == "__main__":
+    main()
