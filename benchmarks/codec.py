@@ -19,7 +19,7 @@ from archijax.codecs.losses import log_mel_loss
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 from archijax.configs import example_batch
 from archijax.errors import InputError
-from archijax.pretrained.trained import load_trained
+from archijax.pretrained import from_pretrained
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=96, help="sounds, drawn with seed 0")
     parser.add_argument("--opus", type=int, nargs="*", default=[16, 6], help="kbit/s")
     options = parser.parse_args()
-    trained = load_trained(options.model)
+    trained = from_pretrained(options.model)
     config, model = trained.config, trained.config.build()
     originals = _sounds(options.sounds, options.count, config.sample_rate, config.channels)
     untrained = model.init(jax.random.key(0), example_batch(config))
