@@ -6,15 +6,14 @@ from jax.sharding import AxisType, PartitionSpec
 
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
-    FiniteScalarQuantizer,
     GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
-    VectorQuantizer,
     to_bits,
     to_decimal,
 )
+from archijax.codecs.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from archijax.errors import InputError
 
 X = jax.random.normal(jax.random.key(0), (2, 6, 4))
@@ -114,6 +113,20 @@ def test_a_gaussian_is_one_of_its_mean_and_deviation_at_its_divergence():
     assert float(info["loss"]) == pytest.approx(0.5 * every.mean(), rel=1e-5)
     sample, _ = applied(bottleneck, variables, X, draws=2 * jnp.ones_like(X))
     np.testing.assert_allclose(sample, mean + 2 * deviation, rtol=1e-5)
+
+
+def test_the_weight_of_a_gaussian_warms_up_and_free_bits_cost_nothing():
+    bottleneck = GaussianBottleneck(loss_weight=0.5, warmup_steps=4)
+    variables = made(bottleneck)
+    run = jax.jit(lambda v, keys: bottleneck.apply(v, X, keys=keys, train=True, mutable=["state"]))
+    keys, weights = jax.random.split(jax.random.key(0), len(X)), []
+    for _ in range(6):
+        (_, info), moved = run(variables, keys)
+        weights.append(float(info["loss"] / info["kl"]))
+        variables = {**variables, **moved}
+    np.testing.assert_allclose(weights, [0, 0.125, 0.25, 0.375, 0.5, 0.5], rtol=1e-5)
+    _, info = applied(GaussianBottleneck(loss_weight=0.5, free_bits=100.0), {"params": variables["params"]}, X)
+    assert float(info["loss"]) == 50.0  # constant: its gradient is zero
 
 
 def test_a_guard_costs_what_saturates_alone():

@@ -13,6 +13,7 @@ from archijax.contract import DiffusionDecoder, Generator
 from archijax.keys import per_item
 from archijax.models import reconstruct
 from archijax.sampling import windowed
+from archijax.training import OptimizerConfig, Pmap, TrainState, adamw, make_train_step
 
 UNET = aj.configs.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)
 SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
@@ -198,3 +199,25 @@ def test_windows_take_their_part_of_what_runs_along():
         np.testing.assert_allclose(found, wanted, atol=1e-4)
     with pytest.raises(aj.InputError, match="12 frames run along 48 samples in windows of 16 and hops of 6"):
         windowed(denoise, 16, 6, along=along)(x, jnp.zeros(1))
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_a_quantised_diffusion_autoencoder_has_one_codebook_on_any_devices(count):
+    encoder = dataclasses.replace(
+        ENCODER, coder=dataclasses.replace(CODER, factors=(4,)), bottleneck=(aj.configs.QuantizerConfig(num_codes=16),)
+    )
+    model = aj.configs.DiffusionAEConfig(**SHARED, encoder=encoder).build()
+    audio = 0.3 * jax.random.normal(jax.random.key(3), (8, 64, 2))
+    variables = jax.device_get(model.init(jax.random.key(1), {"audio": audio[:1]}))
+    optimizer = adamw(OptimizerConfig(learning_rate=1e-3))
+    state = TrainState.create(model, variables, optimizer)
+    root, batch = jax.random.key(2), {"audio": np.asarray(audio)}
+    single = jax.jit(make_train_step(model, optimizer))
+    devices = Pmap(batch_size=8, devices=jax.devices()[:count])
+    mapped = devices.compile(make_train_step(model, optimizer, axis=devices.axis))
+    spread = devices.put_state(state)
+    for _ in range(2):
+        state, _ = single(state, batch, root)
+        spread, _ = mapped(spread, devices.put_batch(batch), root)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    jax.tree.map(close, devices.get(spread).state, state.state)

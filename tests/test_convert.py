@@ -10,9 +10,10 @@ from archijax import convert
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
-from archijax.codecs.bottlenecks import BitcodesBottleneck, TanhBottleneck, VariationalBottleneck, VectorQuantizer
+from archijax.codecs.bottlenecks import BitcodesBottleneck, TanhBottleneck, VariationalBottleneck
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import ME1d, MelE1d
+from archijax.codecs.quantizers import VectorQuantizer
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import pytest
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, to_polar
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
-from archijax.codecs.bottlenecks import BitcodesBottleneck, NoiserBottleneck, TanhBottleneck, VectorQuantizer
+from archijax.codecs.bottlenecks import BitcodesBottleneck, NoiserBottleneck, TanhBottleneck
 from archijax.codecs.decoders import Decoder1d
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
+from archijax.codecs.quantizers import VectorQuantizer
 from archijax.errors import InputError
 
 LEVELS = dict(channels=8, multipliers=(1, 2), factors=(3,), num_blocks=(0,), resnet_groups=4)

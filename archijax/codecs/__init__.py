@@ -4,17 +4,16 @@ from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
-    FiniteScalarQuantizer,
     GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
-    VectorQuantizer,
 )
 from archijax.codecs.decoders import Decoder1d
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.codecs.frames import FrameAutoEncoder
+from archijax.codecs.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 
 __all__ = [

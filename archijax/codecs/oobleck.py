@@ -81,7 +81,7 @@ class ResidualUnit(nn.Module):
         return x.astype(y.dtype) + y
 
 
-class GaussianBottleneck(Bottleneck):
+class SoftplusBottleneck(Bottleneck):
     """A Gaussian per latent: [b, n, 2 c] holds means and scales, of which softplus(scale) + 1e-4 is the deviation.
 
     With keys or draws [b, n, c] the latent is a sample, without it is the mean. ``info`` has "mean", "deviation", "kl",
@@ -169,7 +169,7 @@ class Oobleck(nn.Module):
     decoder_channels: int | None = None
     multipliers: Sequence[int] = (1, 2, 4, 8, 16)
     strides: Sequence[int] = (2, 4, 4, 8, 8)
-    bottleneck: Sequence[Bottleneck] = dataclasses.field(default_factory=lambda: (GaussianBottleneck(),))
+    bottleneck: Sequence[Bottleneck] = dataclasses.field(default_factory=lambda: (SoftplusBottleneck(),))
     block_frames: int | None = 128
     dtype: jnp.dtype = jnp.float32
 

@@ -21,13 +21,7 @@ from archijax.configs.diffusion import (
 )
 from archijax.configs.example import example_batch
 from archijax.configs.kinds import KINDS, from_dict, kind_of, to_dict
-from archijax.configs.nets import (
-    LearnedTransformConfig,
-    PatchingConfig,
-    STFTConfig,
-    TextConfig,
-    UNetConfig,
-)
+from archijax.configs.nets import LearnedTransformConfig, PatchingConfig, STFTConfig, TextConfig, UNetConfig
 from archijax.configs.oobleck import OobleckConfig
 from archijax.configs.stable_audio import StableAudioConfig, TransformerConfig, seconds
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from archijax.codecs.bottlenecks import (
     BitcodesBottleneck,
     Bottleneck,
-    FiniteScalarQuantizer,
     GaussianBottleneck,
     NoiserBottleneck,
     TanhBottleneck,
     VariationalBottleneck,
-    VectorQuantizer,
 )
+from archijax.codecs.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from archijax.errors import InputError, require
 
 
@@ -48,10 +47,14 @@ class GaussianConfig:
 
     divergence_weight: float = 1e-4
     """Weight of its divergence from a standard Gaussian, in nats per latent."""
+    warmup_steps: int = 0
+    """Training steps over which this weight rises from 0."""
+    free_bits: float = 0.0
+    """Nats of divergence that each channel may have without loss."""
 
     def build(self, channels: int) -> GaussianBottleneck:
         """The bottleneck of a latent of so many channels."""
-        return GaussianBottleneck(self.divergence_weight)
+        return GaussianBottleneck(self.divergence_weight, self.warmup_steps, self.free_bits)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from archijax.codecs.losses import WINDOWS
-from archijax.codecs.oobleck import GaussianBottleneck, Oobleck
+from archijax.codecs.oobleck import Oobleck, SoftplusBottleneck
 from archijax.configs.base import ModelConfig
 from archijax.configs.nets import positive
 from archijax.errors import InputError
@@ -75,7 +75,7 @@ class OobleckConfig(ModelConfig):
             self.decoder_channels,
             self.multipliers,
             self.strides,
-            (GaussianBottleneck(self.kl_weight),),
+            (SoftplusBottleneck(self.kl_weight),),
             self.block_frames,
             jnp.dtype(self.dtype),
         )

@@ -22,7 +22,15 @@ from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.convert.table import Entry, Path
 from archijax.errors import InputError
 from archijax.nn import attention, conditioning, transforms, unet
-from archijax.nn.items import ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipAdd, SkipConcat, SkipModulate
+from archijax.nn.items import (
+    ConvNeXtV2,
+    InjectChannels,
+    Modulation,
+    Resnet,
+    SkipAdd,
+    SkipConcat,
+    SkipModulate,
+)
 from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 
 

@@ -30,6 +30,8 @@ from archijax.codecs.losses import (
     phase_loss,
     relative_waveform_loss,
 )
+from archijax.codecs.oobleck import Oobleck
+from archijax.codecs.quantizers import over_axis
 from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.models.moments import mean_and_deviation, moved_moments, no_moments
@@ -88,10 +90,7 @@ class _Coder:
 
     def over(self, axis: str) -> _Coder:
         """This model with what its bottlenecks count summed over a mapped axis, which a batch is split over."""
-        bottleneck = self.net.bottleneck
-        parts = tuple(bottleneck) if isinstance(bottleneck, Sequence) else (bottleneck,)
-        parts = tuple(part.clone(axis_name=axis) if hasattr(part, "axis_name") else part for part in parts)
-        return dataclasses.replace(self, net=self.net.clone(bottleneck=parts))
+        return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
         self, variables: dict[str, Any], keys: jax.Array, x: jax.Array
@@ -166,7 +165,7 @@ class AutoEncoder(_Coder):
         Raises:
             InputError: it depends on all of them.
         """
-        if not isinstance(self.net, FrameAutoEncoder):
+        if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 

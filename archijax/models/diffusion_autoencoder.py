@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 
 from archijax.codecs.encoders import Encoder1d
+from archijax.codecs.quantizers import over_axis
 from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
@@ -67,6 +69,11 @@ class DiffusionAE:
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
+
+    def over(self, axis: str) -> DiffusionAE:
+        """This model with what its bottlenecks count summed over a mapped axis, which a batch is split over."""
+        bottleneck = over_axis(self.encoder.bottleneck, axis)
+        return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(
         self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
