@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test quick test-slow lint bench evidence lower torture clean
+.PHONY: setup demo test quick test-slow lint bench evidence lower torture judges judges-check clean
 
 setup: $(VENV)/ready
 
@@ -42,6 +42,30 @@ bench: setup $(PEERS)/ready
 	$(BIN)/python -m benchmarks.speed --peer $(PEERS)/bin/python $(BENCH)
 	$(BIN)/python -m benchmarks.data
 
+JUDGES = .venv-judges
+SETS = runs/sets
+
+judges: $(JUDGES)/ready
+
+$(JUDGES)/ready: benchmarks/judges/requirements.txt benchmarks/judges/weights.txt
+	$(PYTHON) -m venv $(JUDGES)
+	$(JUDGES)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(JUDGES)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/judges/weights.txt
+	touch $@
+
+# make set-notes, set-phrases, set-speech or set-music, with SET="--rate 48000" and the like; as root on a fresh Debian.
+DEBIAN = fluidsynth fluid-soundfont-gm musescore-general-soundfont ffmpeg festvox-ru asterisk-core-sounds-it-g722 singularity-music
+
+set-%: setup
+	dpkg --status $(DEBIAN) >/dev/null 2>&1 || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends $(DEBIAN); }
+	$(BIN)/python -m benchmarks.sets $* --out $(SETS)/$* $(SET)
+
+$(SETS)/%/metadata.jsonl:
+	$(MAKE) set-$* SET="$(SET)"
+
+judges-check: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
+	$(JUDGES)/bin/python -m benchmarks.judges.calibration $(SETS)
+
 evidence: setup
 	$(BIN)/python -m benchmarks.evidence
 
@@ -52,5 +76,5 @@ torture: setup
 	$(BIN)/python -m benchmarks.torture
 
 clean:
-	rm -rf .venv .venv-newest $(PEERS) runs build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest $(PEERS) $(JUDGES) runs build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from archijax.models import (
     LatentDiffusion,
     MagnitudeAutoEncoder,
 )
-from archijax.nn import Block, LearnedTransform, Patching, STFTTransform, UNet, UNetV0
+from archijax.nn import Block, DiffusionTransformer, LearnedTransform, Patching, STFTTransform, UNet, UNetV0
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.sampling import DDIM, DDPM, DPMSolverPP, Guidance, Heun, Inpaint
@@ -34,6 +34,7 @@ __all__ = [
     "DiffusionAE",
     "DiffusionAR",
     "DiffusionModel",
+    "DiffusionTransformer",
     "DiffusionUpsampler",
     "DiffusionVocoder",
     "GaussianProcess",

@@ -171,4 +171,5 @@ def _sentence(box: str, prog: str) -> str:
         needed = " and ".join(line for line in lines if re.match(r"--\w", line))
         return f"{prog} also needs {needed}; see --help."
     message = itertools.takewhile(lambda line: not line.startswith(("─", "╰", "Got errors:")), lines)
-    return " ".join(" ".join(message).split())
+    # What a dataclass says of its settings is a sentence by itself.
+    return re.sub(r"^Error parsing \w+: ", "", " ".join(" ".join(message).split()))

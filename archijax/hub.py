@@ -41,8 +41,18 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
     except Exception as error:  # errors of the hub's HTTP library come through as they are
+        if type(error).__name__ == "GatedRepoError":
+            raise InputError(
+                f"model {str(name)!r} is given to who accepts its licence: do so at https://huggingface.co/{name} and "
+                "log in by 'hf auth login'"
+            ) from error
         reason = re.split(r"\.\s|\n", str(error).strip())[0]
         raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
+
+
+def part(folder: Path, name: str) -> Path:
+    """The folder of a part, such as "tokenizer", of a pipeline in diffusers' layout; any other folder as it is."""
+    return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
@@ -52,13 +62,21 @@ def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
     return f"model {str(name)!r} is not complete in {place}: {advice}"
 
 
-def _weight_files(name: str | Path, folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Path]:
+    """The safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json names.
+
+    Raises:
+        InputError: files are missing, or the index leads out of the folder.
+    """
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return [single]
     if not index.is_file():
-        hint = " (pytorch_model.bin is not read: transformers' save_pretrained under PyTorch turns it into safetensors)"
-        raise InputError(absent(name, folder, WEIGHT_FILES) + hint * (folder / "pytorch_model.bin").is_file())
+        pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt"))
+        hint = f" ({'/'.join(pickled[:1])} is not read: save_pretrained under PyTorch turns it into safetensors)"
+        raise InputError(
+            absent(name, folder, ["config.json", f"{stem}*.safetensors", index.name]) + hint * bool(pickled)
+        )
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
@@ -95,7 +113,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
         InputError: files are missing or damaged, or the index leads out of the folder.
     """
     return {
-        key: value for path in _weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
+        key: value for path in weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
     }
 
 

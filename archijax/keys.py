@@ -54,3 +54,8 @@ def per_item(keys: jax.Array, count: int) -> jax.Array:
     if keys.shape != (count,):
         raise InputError(f"keys have shape {keys.shape}: one key, or one per item [{count}], is needed")
     return keys
+
+
+def step_keys(keys: jax.Array) -> jax.Array:
+    """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
+    return stream(keys, SAMPLER_NOISE)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from archijax.errors import InputError, InputWarning
-from archijax.hub import absent, pretrained_folder
+from archijax.hub import absent, part, pretrained_folder
 
 # Importing transformers without PyTorch logs that models won't be available: only its tokenizers are used here.
 logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
@@ -73,7 +73,7 @@ def load_tokenizer(
         return Extended(load_tokenizer(name, revision), placeholder_tokens)
     if name == "bytes":
         return ByT5Tokenizer(extra_ids=0)
-    folder = pretrained_folder(name, revision, _FILES)
+    folder = part(pretrained_folder(name, revision, [*_FILES, "model_index.json", "tokenizer/*"]), "tokenizer")
     quick, slow = (folder / "tokenizer.json").is_file(), (folder / "spiece.model").is_file()
     if slow and not quick and find_spec("sentencepiece") is None:
         raise InputError(f"{folder} has spiece.model but no tokenizer.json: pip install sentencepiece to read it")

@@ -6,11 +6,11 @@
     python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --seconds 180 --out music
     python -m benchmarks.evidence long:small
 
-`config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops of 2^21 stereo
-samples that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained here. `small` has 2.8M
-parameters and the latents of configs/autoencoder_wave.py, two seconds of them; 4000 steps took 25 minutes beside other
-work and 27 minutes of CPU time, which makes about 14 on two cores alone. The last command trains both on the demo's
-music and lets the demo's classifier hear what its sounds are, 4 for each of 6 instruments:
+`config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops of
+2^21 stereo samples that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained
+here. `small` has 2.8M parameters and two seconds of the latents of configs/autoencoder_wave.py; 4000 steps took 25
+minutes beside other work and 27 minutes of CPU time, which makes about 14 on two cores alone. The last command trains
+both on the demo's music and lets the demo's classifier hear what its sounds are, 4 for each of 6 instruments:
 
     held-out real sounds              23 of 24
     two seconds, as trained           23

@@ -10,6 +10,7 @@ from typing import Any
 import golden_audio
 import golden_encoders
 import golden_models
+import golden_stable_audio
 import jax
 import jax.numpy as jnp
 from golden_layout import SIGNALS, Built, first, last
@@ -123,7 +124,13 @@ NETS = {
 
 
 # Builders of everything else: (arguments, state_dict, tensors of the first call by argument) -> Built.
-BUILDERS = {"T5EncoderModel": t5_case, **golden_audio.BUILDERS, **golden_encoders.BUILDERS, **golden_models.BUILDERS}
+BUILDERS = {
+    "T5EncoderModel": t5_case,
+    **golden_audio.BUILDERS,
+    **golden_encoders.BUILDERS,
+    **golden_models.BUILDERS,
+    **golden_stable_audio.BUILDERS,
+}
 
 
 @functools.cache
@@ -135,7 +142,9 @@ def build(folder: Path) -> tuple[dict, dict, Built]:
     state = load_file(weights) if weights.exists() else {}
     builder, args = case["builder"], case["args"]
     example = resolve(case["calls"][0]["inputs"], tensors)
-    if builder in NETS:
+    if (folder / "pipeline").is_dir():
+        built = golden_stable_audio.pipeline_case(args, folder / "pipeline")
+    elif builder in NETS:
         built = net_case(NETS[builder](args), state, example)
     else:
         built = BUILDERS[builder](args, state, example)

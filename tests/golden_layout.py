@@ -20,6 +20,7 @@ class Built:
 
     A call can be compiled for its arrays, which are ``inputs`` and ``draws``.
 
+    ``folded`` counts what the original keeps apart and ours multiplied in, such as the lengths of weight norm.
     ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
     """
 
@@ -27,6 +28,7 @@ class Built:
     to_torch: Callable[[Any], dict[str, np.ndarray]]
     calls: dict[str, Callable]
     phases: dict[str, Callable] = dataclasses.field(default_factory=dict)
+    folded: int = 0
 
 
 def first(array: jax.Array) -> jax.Array:

@@ -67,6 +67,21 @@ LATENT_MODEL = aj.configs.LatentConfig(
     autoencoder=AUTOENCODER,
 )  # fmt: skip
 
+# Stable Audio's design.
+OOBLECK = aj.configs.OobleckConfig(
+    encoder_channels=8, decoder_channels=4, multipliers=(1, 2), strides=(2, 4), latent_channels=4,
+    sample_rate=8000, length=256,
+)  # fmt: skip
+STABLE_AUDIO = aj.configs.StableAudioConfig(
+    transformer=aj.configs.TransformerConfig(num_layers=1, num_heads=2, embedding_width=64, time_features=16),
+    autoencoder=OOBLECK,
+    text=aj.configs.TextConfig(max_length=5, features=8, num_layers=1, num_heads=2, cond_drop_prob=0.5),
+    conditioning_features=16,
+    numbers=aj.configs.seconds(32.0, 0.032),
+    sample_rate=8000,
+    length=256,
+)
+
 
 def write_t5(folder: Path, seed: int) -> None:
     """A pretrained text encoder of random weights, 8 features wide, that reads bytes."""

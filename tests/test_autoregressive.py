@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import archijax as aj
-from archijax.models import per_item
+from archijax.keys import per_item
 
 
 @pytest.fixture(scope="module")

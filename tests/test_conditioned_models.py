@@ -10,7 +10,8 @@ import pytest
 import archijax as aj
 from archijax.audio.mel import MelSpectrogram
 from archijax.contract import DiffusionDecoder, Generator
-from archijax.models import per_item, reconstruct
+from archijax.keys import per_item
+from archijax.models import reconstruct
 from archijax.sampling import windowed
 
 UNET = aj.configs.UNetConfig(channels=(8, 16), factors=(1, 4), items=(1, 1), resnet_groups=4, modulation_features=16)

@@ -155,7 +155,7 @@ def test_a_rectified_flow_is_a_straight_line():
 
 
 @each_method
-@pytest.mark.parametrize("timestep_spacing", [None, "linear", "cosine", "karras"])
+@pytest.mark.parametrize("timestep_spacing", [None, "linear", "cosine", "karras", "exponential"])
 def test_times_descend_from_the_start_to_zero(process, timestep_spacing):
     times = process.timesteps(12, timestep_spacing)
     assert times.shape == (13,)

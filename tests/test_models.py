@@ -9,7 +9,7 @@ import pytest
 from nets import TEXT_MODEL, UNET, text_batch
 
 import archijax as aj
-from archijax.models import per_item
+from archijax.keys import per_item
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from nets import TEXT_MODEL, UNET, text_batch
+from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, text_batch
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
@@ -39,6 +39,8 @@ CONFIGS = {
     ),
     "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoencoder": AUTOENCODER,
+    "oobleck": OOBLECK,
+    "stable_audio": STABLE_AUDIO,
     "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(CODER, length=64, n_fft=15, hop_length=4),
 }
 

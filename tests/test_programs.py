@@ -135,11 +135,11 @@ def wrong_folder(folder, case):
         (lambda f: (train, arguments(f, "--model.text.cond-drop-prob", "2", out="x")), "cond_drop_prob is 2"),
         (lambda f: (train, arguments(f, "--model.unet.channels", "8", "24")), "other settings"),
         (lambda f: (train, arguments(f, out="/proc/x")), "/proc/x"),
-        (lambda f: (sample, ["generate", "--model", str(f / "empty"), "--out", str(f / "y")]), "not a model folder"),
+        (lambda f: (sample, ["generate", "--model", str(f / "empty"), "--out", str(f / "y")]), "is not complete in"),
         (
             lambda f: (sample, ["generate", "--model", str(f / "run"), "--prompt", "a", "--num-steps", "-1",
                                 "--out", str(f / "y")]),
-            "num_steps is -1",
+            "num_steps must be at least 1, not -1",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from archijax import DiffusionConfig, InputError, LearnedTransformConfig, TextConfig, UNetConfig
+from archijax import InputError
+from archijax.configs import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig
 from archijax.audio import files
 from archijax.configs import to_dict
 from archijax.pipeline.driver import advance, prepare

@@ -70,7 +70,7 @@ class Toy:
         loss = jnp.where(count >= self.config.broken_from, jnp.nan, loss)
         return loss, ({"noise": jnp.mean(noise)}, {"count": count + 1})
 
-    def sample(self, variables, keys, *, shape, num_steps, guidance):
+    def sample(self, variables, keys, *, shape, num_steps):
         noise = jax.vmap(lambda key: jax.random.normal(key, shape[1:]))(keys)
         return 0.5 * jnp.tanh(noise @ variables["params"]["kernel"])[..., :1]
 

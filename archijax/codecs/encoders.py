@@ -1,6 +1,6 @@
 """Encoders and decoders of sound and of spectrograms: what makes latents short, and sound of them again.
 
-The networks of audio-encoders-pytorch (ArchiSound, section 2.5): resnets between strided convolutions. Sound is
+The networks of audio-encoders-pytorch (ArchiSound, section 4.2): resnets between strided convolutions. Sound is
 [b, time, c], a latent [b, frames, channels]; patches and spectra are channels, in the original's order.
 """
 

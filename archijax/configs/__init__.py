@@ -20,6 +20,8 @@ from archijax.configs.nets import (
     TextConfig,
     UNetConfig,
 )
+from archijax.configs.oobleck import OobleckConfig
+from archijax.configs.stable_audio import StableAudioConfig, TransformerConfig, seconds
 
 __all__ = [
     "KINDS",
@@ -32,14 +34,18 @@ __all__ = [
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",
+    "OobleckConfig",
     "PatchingConfig",
     "STFTConfig",
+    "StableAudioConfig",
     "TextConfig",
+    "TransformerConfig",
     "UNetConfig",
     "UpsamplerConfig",
     "VocoderConfig",
     "example_batch",
     "from_dict",
     "kind_of",
+    "seconds",
     "to_dict",
 ]

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
+from archijax.configs.oobleck import OobleckConfig
+from archijax.configs.stable_audio import StableAudioConfig
 from archijax.errors import InputError
 
 KINDS: dict[str, type] = {
@@ -19,6 +21,8 @@ KINDS: dict[str, type] = {
     "latent": LatentConfig,
     "autoencoder": AutoEncoderConfig,
     "magnitude_autoencoder": MagnitudeAutoEncoderConfig,
+    "oobleck": OobleckConfig,
+    "stable_audio": StableAudioConfig,
 }
 
 

@@ -4,25 +4,29 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
 
 from archijax import cli
 from archijax.atomic import replacing
-from archijax.configs import KINDS, example_batch, from_dict
-from archijax.convert import entries, from_torch, to_torch
+from archijax.configs import KINDS, StableAudioConfig, example_batch, from_dict, kind_of
+from archijax.convert import diffusers, entries, from_torch, stable_audio_tools, to_torch
 from archijax.convert.state import find, read_archisound, read_state
 from archijax.errors import InputError
 from archijax.hub import read_json
 from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.pretrained.folder import check_new
+from archijax.pretrained.foreign import LAYOUTS
 
 
 @dataclass(frozen=True)
 class Convert:
     """Makes a model folder of the PyTorch originals' weights: a-unet, audio-diffusion-pytorch 0.1,
-    audio-encoders-pytorch. Or, where SRC is such a folder and DST ends in .safetensors, a state_dict of it again."""
+    audio-encoders-pytorch. Or, where SRC is such a folder and DST ends in .safetensors, a state_dict of it again.
+
+    Stable Audio goes from a folder of diffusers, stable-audio-tools or this library to one of any of these."""
 
     src: tyro.conf.Positional[Path]
     """State_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), folder in Hugging Face's layout, or model folder."""
@@ -31,8 +35,14 @@ class Convert:
     config: Path | None = None
     """What the weights are of: config.json of a model folder, or a training config (.py). Not needed for archisound."""
 
+    layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
+    """Of DST; the latter two for Stable Audio alone."""
+
     def run(self) -> None:
         """Converts. Raises InputError and OSError."""
+        if self.layout != "archijax" or any((self.src / name).is_file() for name in LAYOUTS):
+            self._stable_audio()
+            return
         if self.dst.suffix == ".safetensors":
             self._back()
             return
@@ -63,6 +73,21 @@ class Convert:
             cli.say(f"left out: {len(found.ignored)} tensors beside it, such as {found.ignored[0]}.")
         variables = {"params": params, "frozen": {}, "state": {}}
         save_pretrained(self.dst, config, variables)
+        cli.say(f"wrote {self.dst}.")
+
+    def _stable_audio(self) -> None:
+        pipeline = from_pretrained(self.src)
+        config, variables = pipeline.config, pipeline.variables
+        if self.layout == "archijax":
+            save_pretrained(self.dst, config, variables, pipeline.facts)
+        elif not isinstance(config, StableAudioConfig):
+            raise InputError(f"{self.src} is of kind {kind_of(config)!r}: --layout {self.layout} is for stable_audio")
+        else:
+            check_new(self.dst)
+            layout = diffusers if self.layout == "diffusers" else stable_audio_tools
+            with replacing(self.dst) as unfinished:
+                unfinished.mkdir()
+                layout.write(unfinished, config, variables)
         cli.say(f"wrote {self.dst}.")
 
     def _back(self) -> None:

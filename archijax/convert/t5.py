@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from flax.traverse_util import flatten_dict
 from archijax.convert import table
 from archijax.convert.table import Entry
 from archijax.errors import InputError
-from archijax.hub import WEIGHT_FILES, absent, pretrained_folder, read_json, read_weights
+from archijax.hub import WEIGHT_FILES, absent, part, pretrained_folder, read_json, read_weights
 from archijax.nn.t5 import T5Config, T5Encoder
 
-_DECODER = ("decoder.", "lm_head.")
+DECODER = ("decoder.", "lm_head.")
 
 
 def entries(config: T5Config) -> list[Entry]:
@@ -37,8 +38,10 @@ def entries(config: T5Config) -> list[Entry]:
         for matrix in ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo"):
             names[layer, "feed_forward", matrix, "kernel"] = (f"{block}.1.DenseReluDense.{matrix}.weight",)
     tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
-    variables = jax.eval_shape(lambda: T5Encoder(config).init(jax.random.key(0), tokens, mask))
-    shapes = flatten_dict(variables["params"])
+    one = dataclasses.replace(config, num_layers=1)
+    shapes = flatten_dict(jax.eval_shape(lambda: T5Encoder(one).init(jax.random.key(0), tokens, mask))["params"])
+    # Layers are alike: one stands for all.
+    shapes |= {path: shapes["layers_0", *path[1:]] for path in names if path[0].startswith("layers_")}
     layout = {"kernel": "kernel", "scale": "same", "embedding": "same"}
     return [Entry(path, names[path], layout[path[-1]], shape=shapes[path].shape) for path in names]
 
@@ -67,7 +70,7 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
     Raises:
         InputError: tensors are missing, left over, of another shape or not floating point; all are named.
     """
-    encoder = {name: tensor for name, tensor in state.items() if not name.startswith(_DECODER)}
+    encoder = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
     params = table.from_torch(entries(config), encoder)
     return jax.tree.map(lambda leaf: np.ascontiguousarray(leaf, np.float32), params)
 
@@ -81,7 +84,8 @@ def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Co
     """The configuration alone, from config.json, or of a well-known name without it; else as `load_t5`."""
     if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
         return SIZES[str(name_or_dir)]
-    folder = pretrained_folder(name_or_dir, revision, ["config.json"])
+    files = ["config.json", "model_index.json", "text_encoder/config.json"]
+    folder = part(pretrained_folder(name_or_dir, revision, files), "text_encoder")
     if not (folder / "config.json").is_file():
         raise InputError(absent(name_or_dir, folder, WEIGHT_FILES))
     return T5Config.from_hf(read_json(folder / "config.json"))
@@ -100,6 +104,7 @@ def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Con
     Raises:
         InputError: the model is not there, damaged, or not a T5.
     """
-    folder = pretrained_folder(name_or_dir, revision, WEIGHT_FILES)
+    files = [*WEIGHT_FILES, "model_index.json", *(f"text_encoder/{file}" for file in WEIGHT_FILES)]
+    folder = part(pretrained_folder(name_or_dir, revision, files), "text_encoder")
     config = load_t5_config(folder)
-    return config, from_torch(read_weights(name_or_dir, folder, leave_out=_DECODER), config)
+    return config, from_torch(read_weights(name_or_dir, folder, leave_out=DECODER), config)

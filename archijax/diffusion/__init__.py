@@ -17,13 +17,14 @@ from archijax.diffusion.distributions import (
 )
 from archijax.diffusion.gaussian import GaussianProcess, Prediction
 from archijax.diffusion.schedules import BetaSchedule, CosineSchedule, LinearSchedule, Schedule, SigmaSchedule
-from archijax.diffusion.spacing import CosineSpacing, KarrasSpacing, LinearSpacing, TimestepSpacing
+from archijax.diffusion.spacing import CosineSpacing, ExponentialSpacing, KarrasSpacing, LinearSpacing, TimestepSpacing
 
 __all__ = [
     "BetaSchedule",
     "CosineSchedule",
     "CosineSpacing",
     "Discrete",
+    "ExponentialSpacing",
     "GaussianProcess",
     "KarrasSpacing",
     "LinearSchedule",

@@ -95,8 +95,8 @@ class GaussianProcess:
 
         Args:
             num_steps: at least 1.
-            timestep_spacing: "linear", "cosine", "karras", or one of :mod:`archijax.diffusion.spacing` with settings of
-                its own. None is the process' own.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", or one of
+                :mod:`archijax.diffusion.spacing` with settings of its own. None is the process' own.
             strength: the part of the way to noise that is gone back; 1 is all of it.
 
         Raises:

@@ -84,22 +84,56 @@ class KarrasSpacing:
     rho: float = 7.0
 
     def __post_init__(self):
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise InputError(
-                f"sigma_min and sigma_max are {self.sigma_min} and {self.sigma_max}: "
-                "the first must be above 0 and below the second"
-            )
+        _check_sigmas(self.sigma_min, self.sigma_max)
         if self.rho < 1:
             raise InputError(f"rho is {self.rho}: it must be at least 1")
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
-        # Plain numbers, also where a caller is being traced.
-        with jax.ensure_compile_time_eval():
-            alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))
-            highest = min(self.sigma_max, sigma / max(alpha, 1e-6))
-            lowest = min(self.sigma_min, highest)
-            ratios = np.linspace(highest ** (1 / self.rho), lowest ** (1 / self.rho), num_steps) ** self.rho
-            return np.append(np.asarray(schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
+        highest, lowest = _limits(schedule, strength, self.sigma_max, self.sigma_min)
+        return _at_ratios(
+            schedule, np.linspace(highest ** (1 / self.rho), lowest ** (1 / self.rho), num_steps) ** self.rho
+        )
+
+
+@dataclass(frozen=True)
+class ExponentialSpacing:
+    """log(sigma / alpha) falls evenly from that of sigma_max to that of sigma_min, then sigma to 0.
+
+    The limits are those of Stable Audio Open's authors, for latents of unit deviation (Evans et al. 2024).
+    """
+
+    sigma_max: float = 500.0
+    sigma_min: float = 0.3
+
+    def __post_init__(self):
+        _check_sigmas(self.sigma_min, self.sigma_max)
+
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
+        return _at_ratios(
+            schedule, np.geomspace(*_limits(schedule, strength, self.sigma_max, self.sigma_min), num_steps)
+        )
+
+
+def _check_sigmas(lowest: float, highest: float) -> None:
+    if not 0 < lowest < highest:
+        raise InputError(
+            f"sigma_min and sigma_max are {lowest} and {highest}: the first must be above 0 and below the second"
+        )
+
+
+def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
+    """The highest and the lowest sigma / alpha of sampling, no higher than that of a strength."""
+    # Plain numbers, also where a caller is being traced.
+    with jax.ensure_compile_time_eval():
+        alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))
+    highest = min(highest, sigma / max(alpha, 1e-6))
+    return highest, min(lowest, highest)
+
+
+def _at_ratios(schedule: Schedule, ratios: np.ndarray) -> np.ndarray:
+    """The timesteps of ratios sigma / alpha, and 0."""
+    with jax.ensure_compile_time_eval():
+        return np.append(np.asarray(schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
 
 
 def _between(schedule: Schedule, start: float, end: float, weight: np.ndarray) -> np.ndarray:
@@ -108,5 +142,10 @@ def _between(schedule: Schedule, start: float, end: float, weight: np.ndarray) -
     return times + schedule.part(end) * (1 - weight) if end else times
 
 
-SPACINGS = {"linear": LinearSpacing, "cosine": CosineSpacing, "karras": KarrasSpacing}
+SPACINGS = {
+    "linear": LinearSpacing,
+    "cosine": CosineSpacing,
+    "karras": KarrasSpacing,
+    "exponential": ExponentialSpacing,
+}
 """The rules by name, with the settings that they have by default."""

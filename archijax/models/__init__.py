@@ -3,7 +3,7 @@
 from archijax.models.autoencoder import AutoEncoder, MagnitudeAutoEncoder
 from archijax.models.autoregressive import DiffusionAR
 from archijax.models.decoding import decode_by_diffusion, reconstruct
-from archijax.models.diffusion import DiffusionModel, check_source, per_item, step_keys
+from archijax.models.diffusion import DiffusionModel
 from archijax.models.diffusion_autoencoder import DiffusionAE
 from archijax.models.latent import LatentDiffusion
 from archijax.models.upsampler import DiffusionUpsampler
@@ -18,9 +18,6 @@ __all__ = [
     "DiffusionVocoder",
     "LatentDiffusion",
     "MagnitudeAutoEncoder",
-    "check_source",
     "decode_by_diffusion",
-    "per_item",
     "reconstruct",
-    "step_keys",
 ]

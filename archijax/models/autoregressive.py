@@ -19,7 +19,7 @@ from archijax.sampling import advance, begin
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAR:
-    """Autoregressive diffusion (thesis, section 3.4): trained with random noise levels, one for each split.
+    """Autoregressive diffusion, after audio-diffusion-pytorch: trained with random noise levels, one for each split.
 
     It samples with a ladder of levels, low at the beginning and high at the end, that moves on by a split at a time.
 

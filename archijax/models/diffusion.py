@@ -18,7 +18,8 @@ import numpy as np
 from archijax.arithmetic import ceil_div
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
-from archijax.keys import PLACEHOLDERS, SAMPLER_NOISE, STRATUM, per_item, stream
+from archijax.keys import PLACEHOLDERS, STRATUM, per_item, step_keys, stream
+from archijax.models.conditioning import ALONG, drop, opposites
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 from archijax.sampling import (
@@ -34,11 +35,10 @@ from archijax.sampling import (
     thresholded,
     windowed,
 )
+from archijax.sampling.editing import check_source
 
 # What the model itself reads of a batch; everything else goes to the net.
 OWN = ("audio", "tokens", "token_mask")
-# What runs along the sound, and is cut into windows with it.
-ALONG = ("append_channels", "channels")
 
 
 def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
@@ -167,7 +167,7 @@ class DiffusionModel:
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0:
-            conditioning = self._dropped(conditioning, masked)
+            conditioning = drop(conditioning, masked)
         x = self.process.add_noise(audio, eps, t)
         prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
         target = self.process.target(audio, eps, t)
@@ -331,7 +331,9 @@ class DiffusionModel:
             denoise = predictor(conditioning)
         else:
             guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-            denoise = guided(predictor, self.process, guidance, *self._pair(conditioning, negative or {}))
+            if self.cond_drop_prob == 0:
+                raise InputError(f"guidance is {scale}, but this model was not trained to be guided: use 1")
+            denoise = guided(predictor, self.process, guidance, *opposites(conditioning, negative or {}))
         if clamp is not None:
             denoise = clamped(denoise, self.process, clamp)
         if threshold is not None:
@@ -382,52 +384,6 @@ class DiffusionModel:
             {"params": variables["params"]["net"]}, *args, **conditioning
         )
 
-    def _dropped(self, conditioning: dict[str, Any], dropped: jax.Array) -> dict[str, Any]:
-        """The conditioning with the embedding and the features of some items, bool [b], left out."""
-        changes = {}
-        if "embedding" in conditioning:
-            changes["embedding_mask"] = dropped
-        if "features" in conditioning:
-            changes["features"] = jnp.where(dropped[:, None], 0, conditioning["features"])
-        return {**conditioning, **changes}
-
-    def _pair(self, conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What guidance leads to and away from: the conditioning, and the negative's or that of no prompt."""
-        if self.cond_drop_prob == 0:
-            raise InputError("guidance is asked for, but this model was not trained to be guided: use 1")
-        # What runs along the sound is the same for both.
-        negative = {name: array for name, array in negative.items() if name not in ALONG}
-        for name, array in negative.items():
-            shape = conditioning[name].shape if name in conditioning else "absent"
-            if array.shape != shape:
-                raise InputError(
-                    f"the negative {name} has shape {array.shape}, the positive one is {shape}: make them equal"
-                )
-        known = [conditioning[name] for name in ("embedding", "features") if name in conditioning]
-        if not known:
-            raise InputError("guidance is asked for, but there is neither an embedding nor features: use 1")
-        nothing = jnp.zeros(len(known[0]), bool)
-        away = {**self._dropped(conditioning, ~nothing), **negative}
-        if "embedding" in negative:
-            away["embedding_mask"] = nothing
-        return {**({"embedding_mask": nothing} if "embedding" in conditioning else {}), **conditioning}, away
-
     def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
         extra = -sounds.shape[1] % self.length_multiple
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds
-
-
-def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]) -> None:
-    """Raises InputError unless a source, its strength and its mask say together what is to be done."""
-    if source is None and (mask is not None or strength != 1):
-        what = "a mask says what is kept" if mask is not None else f"strength {strength} says how much is changed"
-        raise InputError(f"{what} of a source, but there is no source: give both or neither")
-    if source is not None and mask is None and strength == 1:
-        raise InputError("a source with strength 1 and no mask would not be heard: give a strength below 1 or a mask")
-    if source is not None and source.shape != shape:
-        raise InputError(f"the source has shape {source.shape}: {shape} is needed")
-
-
-def step_keys(keys: jax.Array) -> jax.Array:
-    """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
-    return stream(keys, SAMPLER_NOISE)

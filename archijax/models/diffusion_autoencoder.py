@@ -18,7 +18,7 @@ from archijax.nn.initialize import initialize
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAE:
-    """Latents of an encoder, injected into the net that decodes them by diffusion (thesis, section 5.3).
+    """Latents of an encoder, injected into the net that decodes them by diffusion (thesis, section 5.4).
 
     Fields:
         model: on a net that injects the latent's channels at `inject_depth`, such as

@@ -17,7 +17,7 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class LatentDiffusion:
-    """Text to minutes of music: diffusion of latents that a frozen autoencoder makes sound of (thesis, section 5.4).
+    """Text to minutes of music: diffusion of latents that a frozen autoencoder makes sound of (thesis, chapter 5).
 
     A batch has "audio" [b, time, c], encoded on the way, or "latent" [b, frames, channels], computed before.
 

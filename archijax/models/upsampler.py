@@ -15,7 +15,7 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
-    """Makes sounds of `factor` times their sample rate, the low-rate sound beside the noise (thesis, section 5.6).
+    """Makes sounds of `factor` times their sample rate, the low-rate sound beside the noise (thesis, section 5.5).
 
     Fields:
         model: on a net with appended channels, such as ``AppendChannels(UNetV0(...))``; text and the rest as it takes.

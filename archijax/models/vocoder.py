@@ -19,7 +19,7 @@ from archijax.nn.linear import transposed_conv, uniform_init
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
-    """Makes sound of mel spectrograms, every channel for itself (thesis, section 5.7).
+    """Makes sound of mel spectrograms, every channel for itself (thesis, section 5.6).
 
     A learned transposed convolution turns the spectrogram into one channel beside the noise.
 

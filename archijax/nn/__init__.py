@@ -19,8 +19,10 @@ from archijax.nn.items import (
     SkipConcat,
     SkipModulate,
 )
+from archijax.nn.numbers import Number, NumberConditioning
 from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 from archijax.nn.t5 import T5Config, T5Encoder
+from archijax.nn.transformer import DiffusionTransformer
 from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 from archijax.nn.unet import Block, Context, UNet
 from archijax.nn.unet_v0 import UNetV0
@@ -34,6 +36,7 @@ __all__ = [
     "Context",
     "ConvNeXtV2",
     "CrossAttention",
+    "DiffusionTransformer",
     "Downsample",
     "EmbeddingFeatures",
     "FeedForward",
@@ -42,6 +45,8 @@ __all__ = [
     "LinearAttention",
     "LinearCrossAttention",
     "Modulation",
+    "Number",
+    "NumberConditioning",
     "NumberEmbedder",
     "Patching",
     "Resnet",

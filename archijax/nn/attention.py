@@ -72,20 +72,10 @@ class Attention(nn.Module):
             to_out = to_out.reshape(self.num_heads, self.head_features, -1)
             out = _absorbed_attention(y, self._heads(to_q), k, v, to_out)
         else:
-            out = self._attended(self._heads(y @ to_q), k, v)
+            q = self._heads(y @ to_q)
+            out = _linear_attention(q, k, v) if self.linear else attend(q, k, v, self.implementation)
             out = out.reshape(*out.shape[:2], inner) @ to_out
         return (x.astype(self.dtype) + out).reshape(shape)
-
-    def _attended(self, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        """What q finds among v by k, [b, n, h, d] each."""
-        if self.linear:
-            return _linear_attention(q, k, v)
-        implementation = self.implementation or ("cudnn" if _cudnn_takes(q, k) else None)
-        if implementation is None:
-            return _attention(q, k, v)
-        # Its own code mixes types.
-        with jax.numpy_dtype_promotion("standard"):
-            return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
 
     def _heads(self, t: jax.Array) -> jax.Array:
         return t.reshape(*t.shape[:-1], self.num_heads, self.head_features)
@@ -99,6 +89,21 @@ class Attention(nn.Module):
                 f"the embedding has {found} features: embedding_features {self.embedding_features} is needed"
             )
         return context.embedding
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str | None = None) -> jax.Array:
+    """What queries [b, n, h, d] find among values by keys, [b, m, g, d] each; softmax(q k^T / sqrt(d)) v, [b, n, h, d].
+
+    Args:
+        q, k, v: each group of h / g neighbouring query heads shares a head of keys and values (Ainslie et al. 2023).
+        implementation: as for :class:`Attention`.
+    """
+    implementation = implementation or ("cudnn" if _cudnn_takes(q, k) else None)
+    if implementation is None:
+        return _attention(q, k, v)
+    # Its own code mixes types.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
 
 
 def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
@@ -117,10 +122,14 @@ def _known(*arrays: jax.Array) -> bool:
 
 @jax.jit
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """[b, n, h, d] each; the softmax in float32. Heads go first: on CPU that takes half the time."""
-    q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * q.shape[-1] ** -0.5, k, v))
+    """As :func:`attend`; the softmax in float32. Heads go first: on CPU that takes half the time."""
+    (b, n, h, d), groups = q.shape, k.shape[2]
+    q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * d**-0.5, k, v))
+    # The heads of a group, one after the other, are more queries to the same keys.
+    q = q.reshape(b, groups, h // groups * n, d) if groups < h else q
     weights = jax.nn.softmax(full(jnp.einsum("bhnd,bhmd->bhnm", q, k)), axis=-1)
-    return jnp.swapaxes(jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v), 1, 2)
+    out = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v)
+    return jnp.swapaxes(out.reshape(b, h, n, d) if groups < h else out, 1, 2)
 
 
 def _absorbing_pays(y: jax.Array, k: jax.Array) -> bool:

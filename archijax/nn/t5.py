@@ -173,10 +173,12 @@ class T5Encoder(nn.Module):
     Args:
         config: The sizes.
         dtype: Type of the matrix products and of the output; parameters, norms, softmax and residuals are float32.
+        zero_padding: Whether positions of padding are zeros; else they hold values too, as in the original.
     """
 
     config: T5Config = T5_BASE
     dtype: jnp.dtype = jnp.float32
+    zero_padding: bool = False
 
     @nn.compact
     def __call__(self, tokens: jax.Array, mask: jax.Array, placeholders: jax.Array | None = None) -> jax.Array:
@@ -188,7 +190,7 @@ class T5Encoder(nn.Module):
             placeholders: float32 [k, d_model], the embeddings of the ids -1, -2, ... -k: words that the table lacks.
 
         Returns:
-            `dtype` [b, n, d_model]; positions of padding hold values too, as in the original.
+            `dtype` [b, n, d_model].
 
         Raises:
             InputError: tokens and mask are not integers and booleans of one shape [b, n].
@@ -214,7 +216,8 @@ class T5Encoder(nn.Module):
         bias = jnp.where(mask[:, None, None, :], bias[None], jnp.finfo(jnp.float32).min)
         for i in range(c.num_layers):
             x = Layer(c, self.dtype, name=f"layers_{i}")(x, bias)
-        return _norm(c, "norm")(x).astype(self.dtype)
+        x = _norm(c, "norm")(x)
+        return (jnp.where(mask[..., None], x, 0.0) if self.zero_padding else x).astype(self.dtype)
 
 
 # --- Weights: PyTorch names to Flax names and back ---

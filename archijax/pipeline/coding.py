@@ -7,7 +7,6 @@ Sounds are [time, channels] at the model's rate and channels, and as loud as tho
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -16,30 +15,26 @@ from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
 from archijax.errors import InputError
 from archijax.keys import CODING, stream
 from archijax.pipeline.driver import Inputs, Program, Progress, run
+from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.parts import Parts, noise
 from archijax.pipeline.settings import SampleSettings
-
-if TYPE_CHECKING:
-    from archijax.pipeline.pipeline import Pipeline
 
 DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
-def encoder(pipeline: Pipeline, batch_size: int = 8) -> Parts:
+def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
     """From sounds to frames."""
-    frame = pipeline.model.downsample_factor
+    frame = loaded.model.downsample_factor
 
     def make(sounds: np.ndarray, starts: np.ndarray, progress: Progress) -> jax.Array:
-        frames = _encode(pipeline.model, pipeline.on_device, sounds)
+        frames = _encode(loaded.model, loaded.on_device, sounds)
         progress(1)
         return frames
 
-    return Parts(make, pipeline.config.length // frame, rows_in=frame, batch_size=batch_size, fading=False)
+    return Parts(make, loaded.config.length // frame, rows_in=frame, batch_size=batch_size, fading=False)
 
 
-def decoder(
-    pipeline: Pipeline, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0
-) -> Parts:
+def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
     """From frames to sounds.
 
     Args:
@@ -52,49 +47,49 @@ def decoder(
     Raises:
         InputError: a sampler that draws noise, a prompt to a model without text, or guidance to one without it.
     """
-    model, factor = pipeline.model, pipeline.model.downsample_factor
-    (prompt,) = pipeline.checked([prompt])
+    model, factor = loaded.model, loaded.model.downsample_factor
+    (prompt,) = loaded.checked([prompt])
     # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
     key = stream(jax.random.key(settings.seed), CODING)
-    key = jax.random.fold_in(jax.random.fold_in(key, pipeline.config.sample_rate), item)
+    key = jax.random.fold_in(jax.random.fold_in(key, loaded.config.sample_rate), item)
     # A mel spectrogram may be of any number of channels, which then start from the same noise.
-    channels = 1 if model.frames == "mel" else pipeline.config.channels
+    channels = 1 if model.frames == "mel" else loaded.config.channels
     by_diffusion = isinstance(model, DiffusionDecoder)
     if by_diffusion:
-        sample = _sampling(pipeline, settings, prompt)
+        sample = _sampling(loaded, settings, prompt)
 
     def make(frames: np.ndarray, starts: np.ndarray, progress: Progress) -> jax.Array:
         fresh = noise(key, starts * factor, frames.shape[1] * factor, channels)
         if by_diffusion:
             return sample(frames, fresh, progress)
-        sounds = _decode(model, pipeline.on_device, frames, fresh)
+        sounds = _decode(model, loaded.on_device, frames, fresh)
         progress(1)
         return sounds
 
     # A sound ends in silence; of spectra and latents nobody knows what silence is.
     return Parts(
-        make, pipeline.config.length // factor, rows_out=factor, batch_size=batch_size,
+        make, loaded.config.length // factor, rows_out=factor, batch_size=batch_size,
         edge=model.frames != "sound", steps=settings.num_steps if by_diffusion else 1,
     )  # fmt: skip
 
 
-def _sampling(pipeline: Pipeline, settings: SampleSettings, prompt: str):
+def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str):
     """What makes sounds of frames and noise by diffusion: (frames, noise, progress) -> sounds."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
             f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, by which the parts "
             f"of a long sound would differ where they meet: take one of {', '.join(DETERMINISTIC)}, without eta."
         )
-    model, variables, inner = pipeline.model, pipeline.on_device, pipeline.model.model
-    scale = settings.scale(pipeline.guidable)
+    model, variables, inner = loaded.model, loaded.on_device, loaded.model.model
+    scale = settings.scale(loaded.guidable)
     # With no prompt both halves of the guidance would be the same.
     scale = None if scale is None or not prompt else np.float32(scale)
     program = Program(inner, settings.compiled)
     timesteps = inner.process.timesteps(settings.num_steps, settings.timestep_spacing)
 
     def sample(frames: np.ndarray, fresh: jax.Array, progress: Progress) -> jax.Array:
-        batch = pipeline.tokens([prompt] * len(frames))
-        if pipeline.guidable:
+        batch = loaded.tokens([prompt] * len(frames))
+        if loaded.guidable:
             batch["embedding_mask"] = np.full(len(frames), not prompt)
         fresh, conditioning = _prepare(model, variables, frames, fresh, batch)
         x = run(program, variables, Inputs(fresh, conditioning, scale=scale), timesteps, progress)

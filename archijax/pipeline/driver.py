@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from archijax.contract import Batch, DenoisingGenerator, Variables
-from archijax.models import step_keys
+from archijax.keys import step_keys
 from archijax.pipeline.settings import SampleSettings
 from archijax.sampling import State, begin, stepper
 

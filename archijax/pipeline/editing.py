@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,13 @@ from archijax.arithmetic import ceil_div
 from archijax.errors import InputError, require
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.generation import Finish, Generation
+from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
 
-if TYPE_CHECKING:
-    from archijax.pipeline.pipeline import Pipeline
-
 
 def inpainting(
-    pipeline: Pipeline, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
+    loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
 ) -> Generation:
     """Sounds with the part from start to end seconds made anew, at the rate and channels of the source.
 
@@ -32,7 +30,7 @@ def inpainting(
     Raises:
         InputError: the part is not in the sound, or holds no sample.
     """
-    config = pipeline.config
+    config = loaded.config
     if not 0 <= start < end <= source.seconds:
         raise InputError(
             f"start and end are {start:g} and {end:g}, but must be in order and within the sound's "
@@ -60,12 +58,10 @@ def inpainting(
         "mask": mask,
         "finish": Finish(source.sample_rate, finish),
     }
-    return Generation(pipeline, settings, **options)
+    return Generation(loaded, settings, **options)
 
 
-def variation(
-    pipeline: Pipeline, settings: SampleSettings, source: Source, strength: float, **options: Any
-) -> Generation:
+def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
     """Variations of the source at the model's rate and channels: part of the way to noise and back.
 
     Args:
@@ -75,7 +71,7 @@ def variation(
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
     finish = Finish(source.model_rate, lambda audio, item, progress: audio / source.gain)
     options |= {"length": len(source.audio), "source": source.audio, "strength": strength, "finish": finish}
-    return Generation(pipeline, settings, **options)
+    return Generation(loaded, settings, **options)
 
 
 class Extension(Generation):
@@ -89,8 +85,8 @@ class Extension(Generation):
         options: as for :func:`inpainting`.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: SampleSettings, source: Source, seconds: float, **options: Any):
-        config = pipeline.config
+    def __init__(self, loaded: Loaded, settings: SampleSettings, source: Source, seconds: float, **options: Any):
+        config = loaded.config
         self._new = to_samples("seconds", seconds, config.sample_rate)
         self._context = config.length // 2
         # Of a shorter sound less is kept, and what would lie before it is made up and dropped.
@@ -106,7 +102,7 @@ class Extension(Generation):
 
         window = np.pad(self._tail, ((0, self._hop), (0, 0)))
         finish = Finish(source.sample_rate, finish)
-        super().__init__(pipeline, settings, source=window, mask=self._kept(self._missing), finish=finish, **options)
+        super().__init__(loaded, settings, source=window, mask=self._kept(self._missing), finish=finish, **options)
         self.steps *= self._parts
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,12 +14,10 @@ import numpy as np
 from archijax.arithmetic import ceil_div
 from archijax.contract import DenoisingGenerator, Generator, Variables
 from archijax.errors import require
-from archijax.models import check_source
 from archijax.pipeline.driver import Inputs, Program, Progress, compile_for, prepare, run, silent
+from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings
-
-if TYPE_CHECKING:
-    from archijax.pipeline.pipeline import Pipeline
+from archijax.sampling.editing import check_source
 
 
 class Finish(NamedTuple):
@@ -50,7 +48,7 @@ class Generation:
     own prompt, not on what is made beside it. The local devices share the items of a batch.
 
     Args:
-        pipeline: the model.
+        loaded: the model.
         settings: of the sampling.
         prompts: one or several, for a model with text conditioning; an empty one describes nothing, as where training
             left the prompt out.
@@ -73,7 +71,7 @@ class Generation:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        loaded: Loaded,
         settings: SampleSettings,
         prompts: Sequence[str],
         items: Sequence[tuple[int, int]],
@@ -89,15 +87,15 @@ class Generation:
     ):
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         require(num_resamples >= 1, "num_resamples", num_resamples, "at least 1")
-        self.pipeline, self.settings, self.items = pipeline, settings, list(items)
-        self.prompts = pipeline.checked(prompts)
-        self.length = pipeline.config.length if length is None else length
-        self.scale = settings.scale(pipeline.guidable)
-        pipeline.needs(Generator if source is None else DenoisingGenerator, "generates" if source is None else "edits")
+        self.loaded, self.settings, self.items = loaded, settings, list(items)
+        self.prompts = loaded.checked(prompts)
+        self.length = loaded.config.length if length is None else length
+        self.scale = settings.scale(loaded.guidable)
+        loaded.needs(Generator if source is None else DenoisingGenerator, "generates" if source is None else "edits")
         if source is not None:
-            check_source(source, strength, mask, (self.length, pipeline.config.channels))
+            check_source(source, strength, mask, (self.length, loaded.config.channels))
         self.source, self.strength, self.mask = source, strength, mask
-        self.finish = finish or Finish(pipeline.config.sample_rate)
+        self.finish = finish or Finish(loaded.config.sample_rate)
         # Batches as even as can be, so that little is made only to fill the last.
         batches = ceil_div(len(self.items), batch_size)
         share = ceil_div(len(self.items), batches)
@@ -108,17 +106,17 @@ class Generation:
         mesh = jax.sharding.Mesh(np.array(devices), "items")
         self._shared = partial(jax.device_put, device=jax.NamedSharding(mesh, jax.P("items")))
         self._replicated = jax.NamedSharding(mesh, jax.P())
-        model = pipeline.model
+        model = loaded.model
         self._program = self._timesteps = None
         # A generator of a user's own may have no steps to take from outside.
         if isinstance(model, DenoisingGenerator):
-            window = settings.window(pipeline.config.sample_rate, model.length_multiple)
+            window = settings.window(loaded.config.sample_rate, model.length_multiple)
             self._program = Program(model, settings.compiled, window, circular, num_resamples)
             self._timesteps = model.process.timesteps(settings.num_steps, settings.timestep_spacing, strength=strength)
 
     @cached_property
     def _variables(self) -> Variables:
-        return jax.device_put(self.pipeline.variables, self._replicated)
+        return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
         """Compiles for the shapes of this generation unless they were met before; returns the seconds that it took."""
@@ -131,9 +129,9 @@ class Generation:
         """Traces the program. Raises an error where the model does not take what it is conditioned on."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
-            jax.eval_shape(partial(prepare, self._program), self.pipeline.variables, inputs, self._timesteps[0])
+            jax.eval_shape(partial(prepare, self._program), self.loaded.variables, inputs, self._timesteps[0])
         else:
-            jax.eval_shape(self._whole, self.pipeline.variables, inputs)
+            jax.eval_shape(self._whole, self.loaded.variables, inputs)
 
     def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, np.ndarray]]:
         """Makes the sounds: (number of the prompt, item, sound [time, channels]), not clipped."""
@@ -174,7 +172,7 @@ class Generation:
         # Jitted anew at every call: a model of a user's own may not be hashable.
         scale = {} if inputs.scale is None else {"guidance": inputs.scale}
         settings = {"shape": inputs.noise.shape, "num_steps": self.settings.num_steps}
-        sample = jax.jit(partial(self.pipeline.model.sample, **settings))
+        sample = jax.jit(partial(self.loaded.model.sample, **settings))
         return sample(variables, inputs.keys, **scale, **inputs.batch)
 
     def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
@@ -182,13 +180,13 @@ class Generation:
         filling = self._size - len(items)
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
-        batch, negative, kept = self.pipeline.tokens(prompts), None, None
+        batch, negative, kept = self.loaded.tokens(prompts), None, None
         if self.scale is not None and self.settings.has_negative_prompt:
-            negative = self.pipeline.tokens([self.settings.negative_prompt] * self._size)
-        if self.pipeline.guidable:
+            negative = self.loaded.tokens([self.settings.negative_prompt] * self._size)
+        if self.loaded.guidable:
             # As where training left the prompt out.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
-        shape = (self.length, self.pipeline.config.channels)
+        shape = (self.length, self.loaded.config.channels)
         if source is not None:
             source = np.concatenate([source, source[-1:].repeat(filling, 0)]) if source.ndim == 3 else source
             source = np.ascontiguousarray(np.broadcast_to(source, (self._size, *shape)), np.float32)

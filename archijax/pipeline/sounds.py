@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.channels import mix
 from archijax.errors import InputError
+from archijax.pipeline.loaded import Loaded
 
 Sound = str | Path | np.ndarray
 """A file, or an array [time, channels] (or [time]) whose sample rate is said beside it."""
@@ -55,7 +56,7 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 
 
 def converted(recording: Recording, to_rate: int, channels: int | None) -> np.ndarray:
-    """Its sound [time, channels] at another rate and number of channels, as `archijax.audio.files.read` has it."""
+    """Its sound [time, channels] at another rate and number of channels, as `files.read` gives it."""
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
@@ -78,11 +79,11 @@ class Source:
         gain: what it was multiplied by.
     """
 
-    def __init__(self, recording: Recording, pipeline: Any):
+    def __init__(self, recording: Recording, loaded: Loaded):
         self.sound, self.sample_rate = recording.sound, recording.sample_rate
-        self.model_rate = pipeline.config.sample_rate
-        audio = converted(recording, self.model_rate, pipeline.channels)
-        self.gain = pipeline.gain(audio)
+        self.model_rate = loaded.config.sample_rate
+        audio = converted(recording, self.model_rate, loaded.channels)
+        self.gain = loaded.gain(audio)
         self.audio = audio * self.gain
 
     @property

@@ -8,6 +8,7 @@ from archijax.hub import is_hub_name
 from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.folder import load_folder
+from archijax.pretrained.foreign import load_foreign
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
@@ -18,7 +19,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pipeline:
     Args:
         name: of a model that comes with this library; or a folder that `save_pretrained` wrote; or the folder of a
             training run, whose newest checkpoint is taken; or the name of a model on the Hugging Face hub, whose local
-            cache is enough without a network.
+            cache is enough without a network. Stable Audio is read as diffusers and stable-audio-tools have it.
         revision: branch, tag or commit on the hub.
 
     Returns:
@@ -37,7 +38,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pipeline:
 
         if steps(Path(name) / "checkpoints") or steps(Path(name)):
             return _load_run(Path(name))
-    return load_folder(name, revision)
+    return load_foreign(name, revision) or load_folder(name, revision)
 
 
 def _load_run(folder: Path) -> Pipeline:

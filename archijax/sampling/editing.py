@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,3 +93,14 @@ def slerp(a: jax.Array, b: jax.Array, weight: float | jax.Array) -> jax.Array:
     first = jnp.where(parallel, 1 - weight, jnp.sin((1 - weight) * angle) / sine)
     second = jnp.where(parallel, weight, jnp.sin(weight * angle) / sine)
     return first * a + second * b
+
+
+def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]) -> None:
+    """Raises InputError unless a source, its strength and its mask say together what is to be done."""
+    if source is None and (mask is not None or strength != 1):
+        what = "a mask says what is kept" if mask is not None else f"strength {strength} says how much is changed"
+        raise InputError(f"{what} of a source, but there is no source: give both or neither")
+    if source is not None and mask is None and strength == 1:
+        raise InputError("a source with strength 1 and no mask would not be heard: give a strength below 1 or a mask")
+    if source is not None and source.shape != shape:
+        raise InputError(f"the source has shape {source.shape}: {shape} is needed")

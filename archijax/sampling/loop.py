@@ -21,7 +21,8 @@ class State:
 
     Attributes:
         x: the noisy sound [b, ...].
-        x0: the estimate of the sound made at the step before, [b, ...].
+        x0: the estimate of the sound made at the step before, [b, ...]; x itself before the first step, which lies on
+            the devices as the estimates will.
         t_last: the time of that step, as times are; the first time itself before the first step.
         keys: one key per item [b], for samplers that draw noise; else None.
     """
@@ -34,7 +35,7 @@ class State:
 
 def begin(x: jax.Array, t: jax.Array, keys: jax.Array | None = None) -> State:
     """The state before the first step, from x [b, ...] at the first time t; keys [b] if the sampler draws noise."""
-    return State(x, jnp.zeros_like(x), jnp.asarray(t, _time_type(x)), keys)
+    return State(x, x, jnp.asarray(t, _time_type(x)), keys)
 
 
 def stepper(

@@ -1,0 +1,132 @@
+"""The configuration of Stable Audio Open, and of smaller models of its design."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+
+from archijax.configs.autoencoder import AutoEncoderConfig
+from archijax.configs.base import ModelConfig
+from archijax.configs.nets import TextConfig, positive
+from archijax.configs.oobleck import OobleckConfig
+from archijax.contract import Variables
+from archijax.convert.t5 import load_t5
+from archijax.diffusion import ExponentialSpacing, GaussianProcess, rectified_flow, v_diffusion
+from archijax.errors import InputError
+from archijax.models import DiffusionModel, LatentDiffusion
+from archijax.nn.numbers import Number, NumberConditioning
+from archijax.nn.t5 import T5Encoder
+from archijax.nn.transformer import DiffusionTransformer
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The diffusion transformer; the defaults are Stable Audio Open's."""
+
+    num_layers: int = 24
+    """Layers."""
+    num_heads: int = 24
+    """Heads of queries, and of keys and values in self-attention; the width is this times head_features."""
+    head_features: int = 64
+    """Features of a head."""
+    embedding_width: int = 768
+    """Width of the tokens that cross-attention reads."""
+    embedding_heads: int | None = None
+    """Heads of keys and values there, a divisor of num_heads; None: embedding_width / head_features."""
+    time_features: int = 256
+    """Sines and cosines of the diffusion time."""
+    rotary_features: int | None = None
+    """Features of a head that are turned by the position; None: half of them."""
+    qk_norm: bool = False
+    """Normalise queries and keys, as Stable Audio Open Small does."""
+
+    def __post_init__(self):
+        positive(self, "transformer", "num_layers", "num_heads", "head_features", "embedding_width", "time_features")
+
+
+def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
+    """Where in its piece a sound begins, and how long the piece is: numbers from ``shortest`` to ``longest``.
+
+    Args:
+        shortest, longest: seconds, the ends of both ranges.
+        length: seconds of the sounds that the model is trained on, which is taken where nothing is said.
+    """
+    shortest, longest = float(shortest), float(longest)
+    total = min(max(length, shortest), longest)
+    return Number("seconds_start", shortest, longest, shortest), Number("seconds_total", shortest, longest, total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableAudioConfig(ModelConfig):
+    """A transformer that diffuses latents, by text and seconds; the defaults are Stable Audio Open's."""
+
+    transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
+    """The net."""
+    autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
+    """What makes latents of sound, and sound of latents."""
+    text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
+    """Text conditioning."""
+    conditioning_features: int = 768
+    """Width of a token of the embedding, before the transformer: of a number's, and of the text's."""
+    numbers: tuple[Number, ...] = seconds(512.0, 2**21 / 44_100)
+    """Numbers that the sound depends on."""
+    sample_rate: int = 44_100
+    """Samples per second."""
+    channels: int = 2
+    """1 for mono, 2 for stereo."""
+    length: int = 2**21
+    """Samples of the sounds it is trained on; it can make others."""
+    method: Literal["v", "flow"] = "v"
+    """Diffusion method: v-diffusion, or rectified flow."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters are float32."""
+    remat: bool = False
+    """Recompute a layer's activations in the backward pass, for less memory."""
+
+    def __post_init__(self):
+        positive(self, "model", "sample_rate", "channels", "length", "conditioning_features")
+        for name in ("sample_rate", "channels"):
+            ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
+            if ours != theirs:
+                raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        if not self.numbers or len({number.name for number in self.numbers}) < len(self.numbers):
+            raise InputError("numbers needs at least one number, and names that differ")
+
+    def process(self) -> GaussianProcess:
+        """The diffusion method."""
+        if self.method == "flow":
+            return rectified_flow()
+        return dataclasses.replace(v_diffusion(), timestep_spacing=ExponentialSpacing())
+
+    def load_frozen(self) -> Variables:
+        """The parameters of the pretrained text encoder, if the settings name one."""
+        return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
+
+    def build(self) -> LatentDiffusion:
+        """The model. Raises InputError: settings that do not fit each other."""
+        dtype, t5, autoencoder = jnp.dtype(self.dtype), self.text.t5(), self.autoencoder.build()
+        if self.length % autoencoder.downsample_factor:
+            multiple = autoencoder.downsample_factor
+            raise InputError(
+                f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
+                f"use {-(-self.length // multiple) * multiple}"
+            )
+        net = DiffusionTransformer(
+            **dataclasses.asdict(self.transformer),
+            embedding_features=self.conditioning_features,
+            global_features=len(self.numbers) * self.conditioning_features,
+            remat=self.remat,
+            dtype=dtype,
+        )
+        model = DiffusionModel(
+            NumberConditioning(net, self.numbers, self.conditioning_features, t5.d_model),
+            process=self.process(),
+            embedder=T5Encoder(t5, dtype=dtype, zero_padding=True),
+            frozen_embedder=self.text.is_pretrained,
+            num_placeholders=len(self.text.placeholder_tokens),
+            cond_drop_prob=self.text.cond_drop_prob,
+        )
+        return LatentDiffusion(model, autoencoder)

@@ -1,0 +1,274 @@
+"""Folders of Stable Audio in diffusers' layout, which is the hub's: model_index.json and a folder for every part."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Sharding
+
+from archijax.configs import OobleckConfig, StableAudioConfig, TextConfig, TransformerConfig, seconds
+from archijax.convert import oobleck, t5, table
+from archijax.convert.stable_audio import EMBEDDER, hub_tables
+from archijax.convert.tensors import Tensors
+from archijax.errors import InputError
+from archijax.hub import absent, pretrained_folder, read_json, weight_files
+from archijax.nn.t5 import T5Config
+
+STEM = "diffusion_pytorch_model"
+PARTS = {"transformer": STEM, "vae": STEM, "projection_model": STEM, "text_encoder": "model"}
+FILES = [
+    "model_index.json",
+    "tokenizer/*",
+    *(f"{part}/*{kind}" for part in PARTS for kind in (".json", ".safetensors")),
+]
+CLASSES = {
+    "projection_model": ("stable_audio", "StableAudioProjectionModel"),
+    "scheduler": ("diffusers", "CosineDPMSolverMultistepScheduler"),
+    "text_encoder": ("transformers", "T5EncoderModel"),
+    "tokenizer": ("transformers", "T5TokenizerFast"),
+    "transformer": ("diffusers", "StableAudioDiTModel"),
+    "vae": ("diffusers", "AutoencoderOobleck"),
+}
+MAX_LENGTH = 128  # tokens of a prompt, where the tokenizer does not say
+
+
+def read(
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    dtype: str = "float32",
+    sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
+) -> tuple[StableAudioConfig, dict[str, Any]]:
+    """The configuration and the variables of a folder, or of a name on the hub, whose cache is enough.
+
+    Args:
+        dtype: of the parameters, float32 or bfloat16.
+        sharding: where a parameter is to lie, such as :meth:`archijax.training.mesh.MeshParallel.sharding`; of one
+            after the other there is then a copy on the host. None: all stay there, as numpy arrays.
+
+    Raises:
+        InputError: parts or files are missing, damaged or no safetensors, or tensors are those of another model.
+    """
+    folder = pretrained_folder(name, revision, FILES)
+    config = read_config(folder, name)
+    place, variables = placing(dtype, sharding), {}
+    tables = hub_tables(config, shapes(config))
+    encoder = t5.load_t5_config(folder)
+    for part, stem in PARTS.items():
+        files = weight_files(name, folder / part, stem)
+        path, entries = tables[part] if part in tables else (EMBEDDER, t5.entries(encoder))
+        tensors = Tensors(files, leave_out=t5.DECODER if part == "text_encoder" else ())
+        try:
+            params = table.from_torch(entries, tensors, place)
+        except InputError as error:
+            raise InputError(f"{folder / part}: {error}") from error
+        variables |= {(*path, *own): leaf for own, leaf in flatten_dict(params).items()}
+    return config, whole(variables)
+
+
+def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
+    """What keeps a parameter, for :func:`archijax.convert.table.from_torch`; arguments as of :func:`read`."""
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
+    wanted = jnp.dtype(dtype)
+
+    def place(path: tuple[str, ...], array: np.ndarray) -> Any:
+        array = array.astype(wanted, copy=False)
+        if sharding is None:
+            return array
+        placed = sharding(jax.ShapeDtypeStruct(array.shape, array.dtype))
+        return jax.make_array_from_callback(array.shape, placed, lambda index: array[index])
+
+    return place
+
+
+def whole(variables: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Parameters by their paths among the variables as the collections of a latent model."""
+    nested = unflatten_dict(variables)
+    nested["frozen"]["autoencoder"]["state"] = {}
+    return nested
+
+
+def shapes(config: StableAudioConfig) -> dict[str, Any]:
+    """The shapes of the trained parameters and of the autoencoder's, among the variables.
+
+    One layer stands for all, which are alike: a fraction of the time of tracing the model's own ``init``.
+    """
+    count = config.transformer.num_layers
+    one = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, num_layers=1)).build()
+    key, frame = jax.random.key(0), jnp.zeros((1, 1, one.latent_channels))
+    embedding = jnp.zeros((1, 1, config.text.t5().d_model))
+    params = jax.eval_shape(lambda: one.model.net.init(key, frame, jnp.zeros(1), embedding=embedding))["params"]
+    params["net"] |= {f"layers_{i}": params["net"]["layers_0"] for i in range(count)}
+    return {
+        "params": {"net": params},
+        "frozen": {"autoencoder": {"params": {"net": oobleck.shapes(config.autoencoder)}}},
+    }
+
+
+def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
+    """The configuration of a folder; ``name`` is where its tokenizer and text encoder are loaded from."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise InputError(absent(name, folder, FILES))
+    kind = read_json(index).get("_class_name")
+    if kind != "StableAudioPipeline":
+        raise InputError(f"{index} is of {kind!r}: only 'StableAudioPipeline' is known")
+    found = {part: _settings(folder, part) for part in PARTS}
+    transformer, vae, projection = (found[part] for part in ("transformer", "vae", "projection_model"))
+    try:
+        return _config(transformer, vae, projection, found["text_encoder"], folder, str(name))
+    except KeyError as error:
+        raise InputError(f"a config.json in {folder} lacks the setting {error}") from error
+    except TypeError as error:
+        raise InputError(f"a config.json in {folder} holds a setting of another type ({error})") from error
+
+
+def _settings(folder: Path, part: str) -> dict[str, Any]:
+    path = folder / part / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} lacks {part}/config.json: the parts {', '.join(PARTS)} are needed")
+    settings, (_, wanted) = read_json(path), CLASSES[part]
+    if (kind := settings.get("_class_name", wanted)) != wanted:
+        raise InputError(f"{path} is of {kind!r}: {wanted!r} is needed")
+    return settings
+
+
+def _config(
+    transformer: dict, vae: dict, projection: dict, text_encoder: dict, folder: Path, name: str
+) -> StableAudioConfig:
+    latent, width = vae["decoder_input_channels"], projection["conditioning_dim"]
+    equal = {
+        "in_channels of the transformer": (transformer["in_channels"], latent),
+        "out_channels of the transformer": (transformer["out_channels"], latent),
+        "encoder_hidden_size of the vae": (vae["encoder_hidden_size"], 2 * latent),
+        "cross_attention_input_dim of the transformer": (transformer["cross_attention_input_dim"], width),
+        "global_states_input_dim of the transformer": (transformer["global_states_input_dim"], 2 * width),
+        "text_encoder_dim of the projection_model": (projection["text_encoder_dim"], text_encoder["d_model"]),
+    }
+    for what, (value, wanted) in equal.items():
+        if value != wanted:
+            raise InputError(f"{what} in {folder} is {value}, but {wanted} fits the other parts")
+    autoencoder = OobleckConfig(
+        encoder_channels=vae["encoder_hidden_size"],
+        decoder_channels=vae["decoder_channels"],
+        multipliers=tuple(vae["channel_multiples"]),
+        strides=tuple(vae["downsampling_ratios"]),
+        latent_channels=latent,
+        sample_rate=vae["sampling_rate"],
+        channels=vae["audio_channels"],
+        length=int(np.prod(vae["downsampling_ratios"])) * min(32, transformer["sample_size"]),
+    )
+    length = int(transformer["sample_size"]) * autoencoder.downsample_factor
+    features, heads = transformer["attention_head_dim"], transformer["num_key_value_attention_heads"]
+    return StableAudioConfig(
+        transformer=TransformerConfig(
+            num_layers=transformer["num_layers"],
+            num_heads=transformer["num_attention_heads"],
+            head_features=features,
+            embedding_width=transformer["cross_attention_dim"],
+            embedding_heads=None if heads * features == transformer["cross_attention_dim"] else heads,
+            time_features=transformer["time_proj_dim"],
+        ),
+        autoencoder=autoencoder,
+        text=TextConfig(tokenizer=name, max_length=_max_length(folder)),
+        conditioning_features=width,
+        numbers=seconds(projection["max_value"], length / autoencoder.sample_rate, projection["min_value"]),
+        sample_rate=autoencoder.sample_rate,
+        channels=autoencoder.channels,
+        length=length,
+    )
+
+
+def _max_length(folder: Path) -> int:
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    found = read_json(path).get("model_max_length") if path.is_file() else None
+    # Tokenizers that know none say a number of thirty digits.
+    return found if isinstance(found, int) and 0 < found < 10_000 else MAX_LENGTH
+
+
+def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any]) -> None:
+    """Writes a model as diffusers' StableAudioPipeline reads it, into a folder that is there.
+
+    Raises:
+        InputError: a model that diffusers does not have, or one whose text encoder is not of T5's own words.
+    """
+    from safetensors.numpy import save_file
+
+    if not config.text.is_pretrained or config.text.placeholder_tokens:
+        raise InputError("diffusers' Stable Audio reads text by a pretrained T5: this model has an encoder of its own")
+    encoder = config.text.t5()
+    parts = {part: table.to_torch(entries, _at(variables, path)) for part, (path, entries) in hub_tables(
+        config, variables).items()}  # fmt: skip
+    parts["text_encoder"] = t5.to_torch(_at(variables, EMBEDDER), encoder)
+    # The embedding is listed once.
+    parts["text_encoder"].pop("encoder.embed_tokens.weight", None)
+    for part, settings in _hub_settings(config, encoder).items():
+        (folder / part).mkdir()
+        named = "scheduler_config.json" if part == "scheduler" else "config.json"
+        _write_json(folder / part / named, settings)
+        if part in parts:
+            save_file(parts[part], folder / part / f"{PARTS[part]}.safetensors", {"format": "pt"})
+    config.text.load_tokenizer().save_pretrained(folder / "tokenizer")
+    _write_json(folder / "model_index.json", {"_class_name": "StableAudioPipeline", **CLASSES})
+
+
+def _at(variables: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    for name in path:
+        variables = variables[name]
+    return variables
+
+
+def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _hub_settings(config: StableAudioConfig, encoder: T5Config) -> dict[str, dict[str, Any]]:
+    """The contents of config.json by part."""
+    net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
+    (number, other) = config.numbers
+    if (number.low, number.high) != (other.low, other.high):
+        raise InputError(f"{number.name} and {other.name} have ranges that differ: diffusers knows one for both")
+    t5_settings = {f.name: getattr(encoder, f.name) for f in dataclasses.fields(T5Config) if f.name != "gated"}
+    settings = {
+        "transformer": {
+            "sample_size": config.length // vae.downsample_factor,
+            "in_channels": vae.latent_channels,
+            "out_channels": vae.latent_channels,
+            "num_layers": net.num_layers,
+            "attention_head_dim": net.head_features,
+            "num_attention_heads": net.num_heads,
+            "num_key_value_attention_heads": net.embedding_heads or net.embedding_width // net.head_features,
+            "cross_attention_dim": net.embedding_width,
+            "time_proj_dim": net.time_features,
+            "global_states_input_dim": 2 * width,
+            "cross_attention_input_dim": width,
+        },
+        "vae": {
+            "encoder_hidden_size": vae.encoder_channels,
+            "downsampling_ratios": list(vae.strides),
+            "channel_multiples": list(vae.multipliers),
+            "decoder_channels": vae.decoder_channels,
+            "decoder_input_channels": vae.latent_channels,
+            "audio_channels": vae.channels,
+            "sampling_rate": vae.sample_rate,
+        },
+        "projection_model": {
+            "text_encoder_dim": encoder.d_model,
+            "conditioning_dim": width,
+            "min_value": number.low,
+            "max_value": number.high,
+        },
+        "scheduler": {"sigma_min": 0.3, "sigma_max": 500, "sigma_schedule": "exponential", "solver_order": 2},
+    }
+    settings = {part: {"_class_name": CLASSES[part][1], **values} for part, values in settings.items()}
+    proj = "gated-gelu" if encoder.gated else "relu"
+    return {**settings, "text_encoder": {"model_type": "t5", "feed_forward_proj": proj, **t5_settings}}

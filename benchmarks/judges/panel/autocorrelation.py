@@ -1,0 +1,21 @@
+"""Our pitch judge by normalised autocorrelation, and periodicity: what the demo uses, beside the judges not ours."""
+
+import numpy as np
+
+from benchmarks.judges.judge import Case, Column
+from benchmarks.judges.pitch import pitch
+
+NEEDS = ""
+RIGHT = 50  # cents
+
+
+def judge(case: Case) -> dict[str, Column]:
+    """Periodicity, and cents from what was asked for or from the reference's pitch."""
+    heard = [pitch(clip.audio, clip.rate) for clip in case.made]
+    wanted = case.wanted("pitch", lambda clip: pitch(clip.audio, clip.rate).midi)
+    cents = 100 * np.abs(np.array([p.midi for p in heard]) - wanted)
+    return {
+        "periodicity": Column(np.array([p.periodicity for p in heard]), higher=True),
+        "cents off": Column(cents, higher=False),
+        "pitch right": Column(np.where(np.isnan(wanted), np.nan, cents <= RIGHT), higher=True),
+    }

@@ -1,0 +1,30 @@
+"""Kernel distance (Binkowski et al. 2018) of two sets of sounds on musicnn's embedding, which we did not train."""
+
+import numpy as np
+
+from benchmarks.judges import musicnn
+from benchmarks.judges.judge import Case, Column
+
+NEEDS = "references"
+
+
+def judge(case: Case) -> dict[str, Column]:
+    """The distance of the made set to the reference's, one value; 0 for equal distributions, and it may be negative."""
+    made, reference = (
+        np.stack([musicnn.embedding(clip.at(musicnn.RATE)) for clip in clips]) for clips in (case.made, case.reference)
+    )
+    return {"kernel distance x 1000": Column(np.array([1000 * distance(made, reference)]), higher=False)}
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy of embeddings [n, d] and [m, d], with the kernel (x . y / d + 1)^3."""
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x):  # an item's likeness to itself would be the bias
+        own = kernel(x, x)
+        return (own.sum() - np.trace(own)) / (len(x) * (len(x) - 1))
+
+    a, b = a.astype(float), b.astype(float)
+    return float(within(a) + within(b) - 2 * kernel(a, b).mean())

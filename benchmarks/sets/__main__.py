@@ -1,0 +1,85 @@
+"""python -m benchmarks.sets NAME --out DIR: one set of sounds with captions, and what may be done with it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from archijax import cli
+from archijax.errors import InputError, listed, require
+from benchmarks.sets import folder, synthesizer
+from benchmarks.sets.instruments import INSTRUMENTS, Instrument
+from benchmarks.sets.music import music
+from benchmarks.sets.notes import notes
+from benchmarks.sets.phrases import phrases
+from benchmarks.sets.speech import speech
+
+FONT = next(iter(synthesizer.FONTS))
+
+
+@dataclass(frozen=True)
+class Set:
+    """One set: how its sounds are made from the settings, and the licence of them."""
+
+    sounds: Callable[["Command"], Iterator[folder.Sound]]
+    licence: str
+
+
+SETS = {
+    "notes": Set(lambda s: notes(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
+    "phrases": Set(lambda s: phrases(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
+    "speech": Set(lambda s: speech(s.rate, s.channels), "BSD-like (ru: Shmyrev 2005) and CC-BY 3.0 (it: Flora 2012)"),
+    "music": Set(lambda s: music(s.rate, s.channels), "CC-BY-SA 3.0 (Max McCracken): to measure on, not to learn from"),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """Writes a set of sounds with captions."""
+
+    name: tyro.conf.Positional[str]
+    """Which: notes, phrases, speech, music."""
+    out: Path
+    """Folder for it."""
+    rate: int = 16_000
+    """Sample rate in Hz."""
+    channels: int = 1
+    """1 or 2."""
+    font: str = FONT
+    """Soundfont of notes and phrases: the name of a Debian package or a file."""
+
+    instruments: tuple[str, ...] = ()
+    """Instruments of notes and phrases by their first names, such as flute; all by default."""
+
+    @property
+    def chosen(self) -> tuple[Instrument, ...]:
+        """The instruments by these names."""
+        known = {instrument.name: instrument for instrument in INSTRUMENTS}
+        for name in self.instruments:
+            require(name in known, "instruments", name, f"among {listed(list(known))}")
+        return tuple(known[name] for name in self.instruments) or INSTRUMENTS
+
+    def run(self) -> int:
+        """Writes the set; the exit status."""
+        if self.name not in SETS:
+            raise InputError(f"There is no set {self.name}: known are {', '.join(SETS)}.")
+        require(self.channels in (1, 2), "channels", self.channels, "1 or 2")
+        require(8_000 <= self.rate <= 48_000, "rate", self.rate, "from 8000 to 48000 Hz")
+        made = SETS[self.name]
+        count, hours = folder.write(self.out, made.sounds(self), self.rate)
+        print(
+            f"{self.name}: {count} sounds, {hours:.2f} hours at {self.rate} Hz in {self.out}. Licence: {made.licence}."
+        )
+        return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return cli.run(lambda: cli.parse(Command, arguments, prog="python -m benchmarks.sets").run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

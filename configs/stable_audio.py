@@ -1,0 +1,52 @@
+"""Stable Audio Open's model: a transformer diffuses latents at 21.5 Hz, by text, seconds_start and seconds_total.
+
+    python -m train configs/stable_audio.py --init-from stabilityai/stable-audio-open-1.0 --data DIR --out runs/open
+    python -m train configs/stable_audio.py:small --autoencoder AUTOENCODER --data DIR --out runs/transformer
+
+`config` is the model as its authors published it, 1,057M parameters with T5-base and the autoencoder Oobleck (156M)
+beside: 47.6 s of 44.1 kHz stereo, in bfloat16, its layers computed anew in the backward pass, the state split over the
+devices of a mesh. Its authors' weights stand under a licence of their own, Stability AI Community; they were not tried
+here, parity with diffusers on random weights was. `small` is that design beside configs/long.py:small: the latents of
+configs/autoencoder_wave.py, two seconds of 4 kHz mono, and a net of as many operations as that U-Net.
+"""
+
+import archijax as aj
+from archijax.configs import seconds
+from configs import autoencoder_wave
+from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from train.dataset import DataConfig
+
+config = TrainConfig(
+    model=aj.configs.StableAudioConfig(dtype="bfloat16", remat=True),
+    data=DataConfig(sample_rate=44_100, length=2**21, crop="fixed"),
+    # Their authors' for fine-tuning.
+    optimizer=OptimizerConfig(learning_rate=5e-5, warmup_steps=1_000),
+    parallel="mesh",
+    batch_size=8,
+    steps=100_000,
+)
+
+small = TrainConfig(
+    model=aj.configs.StableAudioConfig(
+        transformer=aj.configs.TransformerConfig(
+            num_layers=3, num_heads=5, head_features=32, embedding_width=160, time_features=64
+        ),
+        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48),
+        conditioning_features=64,
+        numbers=seconds(32.0, 2**13 / 4_000),
+        sample_rate=4_000,
+        channels=1,
+        length=2**13,
+        autoencoder=autoencoder_wave.config.model,
+    ),
+    data=DataConfig(sample_rate=4_000, channels=1, length=2**13, crop="fixed", normalize=-14.0, workers=2),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.999, start=100, every=1),
+    batch_size=16,
+    steps=4_000,
+    log_every=100,
+    checkpoint_every=1_000,
+    keep_checkpoints=2,
+    sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
+    sample_guidance_scale=1.5,
+)
