@@ -115,6 +115,18 @@ def renumbered(data, serial):
     return data
 
 
+def test_links_with_other_channels_are_mixed_to_those_of_the_first(tmp_path):
+    for name, count in (("mono", 1), ("stereo", 2)):
+        soundfile.write(tmp_path / f"{name}.ogg", tone(1, channels=count), RATE)
+    for names in (("mono", "stereo"), ("stereo", "mono")):
+        path = tmp_path / f"{names[0]}_first.ogg"
+        path.write_bytes(b"".join((tmp_path / f"{name}.ogg").read_bytes() for name in names))
+        header = files.verify(path)
+        assert (header.frames, header.channels) == (2 * RATE, 1 if names[0] == "mono" else 2)
+        assert np.sqrt(np.mean(files.read(path)[RATE:] ** 2)) == pytest.approx(0.3 * HALF, rel=0.05)
+        crops_are_the_whole(path)
+
+
 def test_a_chain_with_another_rate_gives_its_first_links(tmp_path):
     for name, rate in (("a", 8_000), ("b", 16_000)):
         soundfile.write(tmp_path / f"{name}.ogg", tone(1, rate=rate), rate)

@@ -79,7 +79,7 @@ class Stream:
       layout: the speaker of each, None where the file does not say.
       tags: as the file has them.
       floats: whether its samples are floating point numbers, which may have any size.
-      left_out: links of an Ogg file that are damaged, or do not go on at the rate and channels of the first.
+      left_out: links of an Ogg file that are damaged, or of another sample rate than the first.
       estimated: whether the length is not stated but guessed.
     """
 
@@ -91,7 +91,7 @@ class Stream:
         for opener in others:
             with suppress(soundfile.LibsndfileError):
                 part = stack.enter_context(opener())
-                if (part.samplerate, part.channels) == (file.samplerate, file.channels):
+                if part.samplerate == file.samplerate:
                     self.parts.append((part, opener))
         self.left_out = len(openers) - len(self.parts)
         self.frames = sum(part.frames for part, _ in self.parts)
@@ -120,7 +120,9 @@ class Stream:
         for file, opener in self.parts:
             if begin < file.frames and end > 0:
                 first = max(0, begin)
-                pieces.append(_decode(file, opener, first, min(end, file.frames) - first))
+                piece = _decode(file, opener, first, min(end, file.frames) - first)
+                # Links may have other channels than the first.
+                pieces.append(channels.mix(piece, self.channels, _layout(file), "a link of an Ogg file"))
             begin, end = begin - file.frames, end - file.frames
         return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
 
