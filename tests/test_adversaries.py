@@ -4,7 +4,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import archijax as aj
@@ -13,7 +12,7 @@ from archijax.codecs.balance import balanced_sum
 from archijax.training.optimizer import EmaConfig, OptimizerConfig, adamw
 from archijax.training.pmap import Pmap
 from archijax.training.state import TrainState
-from archijax.training.step import losses, make_train_step
+from archijax.training.step import make_train_step
 
 ADVERSARY = aj.configs.AdversaryConfig(periods=(2, 3), windows=(64,), channels=2)
 CODEC = aj.configs.AutoEncoderConfig(
@@ -122,12 +121,11 @@ def test_balanced_gradients_have_the_norms_of_their_weights():
 def test_devices_equal_one_while_the_adversary_runs(balanced, count):
     model, variables = models(balanced)
     # Without eps Adam would magnify the rounding of the smallest gradients.
-    optimizer, ema = adamw(OptimizerConfig(learning_rate=1e-2, eps=1e-2)), EmaConfig(start=0, every=1)
-    rate, root = optax.constant_schedule(1e-3), jax.random.key(5)
-    start = TrainState.create(variables, optimizer, [names for _, names in losses(model)])
-    single = jax.jit(make_train_step(model, optimizer, rate, ema))
+    optimizer, ema = adamw(OptimizerConfig(learning_rate=1e-3, eps=1e-2)), EmaConfig(start=0, every=1)
+    root, start = jax.random.key(5), TrainState.create(model, variables, optimizer)
+    single = jax.jit(make_train_step(model, optimizer, ema))
     devices = Pmap(batch_size=8, devices=jax.devices()[:count])
-    step = devices.compile(make_train_step(model, optimizer, rate, ema, Pmap.axis))
+    step = devices.compile(make_train_step(model, optimizer, ema, axis=Pmap.axis))
     state, spread = start, devices.put_state(start)
     for seed in range(3):
         batch = {"audio": sounds(8, seed=seed)}

@@ -186,6 +186,7 @@ def begin(model, variables, axis=None):
     return state, make_train_step(model, optimizer, ema, axis=axis)
 
 
+@pytest.mark.slow
 def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(models):
     model, variables = models["adversarial"]
     state, step = begin(model, variables)
@@ -266,6 +267,7 @@ config = TrainConfig(
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_continues_bit_for_bit_and_writes_reconstructions(tmp_path, capsys):
     (tmp_path / "tiny.py").write_text(CONFIG)
     (tmp_path / "audio").mkdir()

@@ -150,6 +150,7 @@ def test_its_script_writes_sounds(plain, tmp_path):
     np.testing.assert_allclose(sound, np.clip(live, -1, 1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_setting_is_that_of_the_live_sampler(pipeline):
     settings = {
         "num_steps": 3,

@@ -113,6 +113,7 @@ SMALL = aj.configs.DiffusionConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "audio").mkdir()

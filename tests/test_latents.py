@@ -292,6 +292,7 @@ def test_texts_that_do_not_fit_are_refused(folder, texts):
         assert Latents(texts, dataclasses.replace(settings, model=model)).texts == 0
 
 
+@pytest.mark.slow
 def test_a_training_on_texts_continues_bit_for_bit(folder, texts, tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, "quick", Quick)
     settings = text_config(

@@ -67,6 +67,7 @@ def test_an_item_draws_and_sounds_the_same_in_any_batch(text_model):
     )
 
 
+@pytest.mark.slow
 def test_the_loss_is_pure_under_jit_vmap_and_pmap(text_model):
     model, variables = text_model
     batch, keys = text_batch(4), per_item(jax.random.key(3), 4)
@@ -185,6 +186,7 @@ def test_calls_that_cannot_work_say_why(text_model):
         plain.denoiser({}, guidance=3.0)
 
 
+@pytest.mark.slow
 def test_samplers_guidance_and_edits_go_through_sample(text_model):
     model, variables = text_model
     batch = {name: value for name, value in text_batch(2).items() if name != "audio"}

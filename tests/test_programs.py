@@ -14,6 +14,8 @@ from sample.__main__ import main as sample
 from train.__main__ import load_config
 from train.__main__ import main as train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 from nets import TEXT_MODEL
 from train.config import EmaConfig, TrainConfig

@@ -185,7 +185,8 @@ def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, s
     assert run("generate", *options, "--out", tmp_path, "--seconds", "0.0253", "--guidance-scale", "1", steps=2) == 0
     made = files.read(tmp_path / "organ-2-of-4_seed0_000.wav")
     assert made.shape == (202, 1)
-    latents, autoencoder = once(model("latent")).halves
+    halves = once(model("latent")).halves
+    latents, autoencoder = (aj.Pipeline(each.config, each.model, each.variables, each.facts) for each in halves)
     assert (latents.config.channels, latents.config.length) == (3, 16)
     settings = {"num_steps": 2, "guidance_scale": 1.0, "seconds": 51 / latents.config.sample_rate}
     ((latent,), rate) = latents.generate("organ, 2 of 4", window_seconds=16 / latents.config.sample_rate, **settings)

@@ -16,7 +16,7 @@ SIZES = {
     "crisp": (300.4, 410),
     "upsampler": (238.4, 238.4),
     "vocoder": (175.4, 175.5),
-    "autoencoder": (160.7, 184.9),
+    "diffusion_autoencoder": (160.7, 184.9),
     "unconditional": (173.2, 173.2),
 }
 
@@ -36,7 +36,7 @@ def test_full_sizes(name):
     assert millions(variables) == pytest.approx(whole, rel=0.01)
     loss, _ = jax.eval_shape(model.loss, variables, key, batch)
     assert (loss.shape, loss.dtype) == ((), jnp.float32)
-    if name in ("autoencoder", "long"):
+    if name in ("diffusion_autoencoder", "long"):
         assert (model.downsample_factor, model.latent_channels) == (1024, 32)
-    if name == "autoencoder":
+    if name == "diffusion_autoencoder":
         assert model.inject_depth == 4

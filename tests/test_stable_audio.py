@@ -90,6 +90,7 @@ def close(found, expected):
         assert np.linalg.norm(np.subtract(ours, theirs)) <= 1e-5 * np.linalg.norm(theirs)
 
 
+@pytest.mark.slow
 def test_gradients_with_and_without_remat_and_on_a_mesh_are_equal(trained):
     model, variables, batch = trained
     spared = dataclasses.replace(SMALL, remat=True).build()

@@ -76,6 +76,7 @@ def test_items_that_are_alike_are_traced_once_in_a_call_and_keep_their_parameter
         assert traced == [(1, x.shape), (2, x.shape)]
 
 
+@pytest.mark.slow
 def test_remat_changes_no_value_and_no_gradient():
     nets = [aj.UNetV0(**vars(UNET), embedding_features=8, remat=remat) for remat in (False, True)]
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([0.2, 0.9])
@@ -111,6 +112,7 @@ def test_the_backward_pass_keeps_products_alone_and_with_remat_only_what_goes_in
     assert inputs < 4
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_finite_differences_in_float64():
     with jax.enable_x64(True):
         dtype = jnp.float64

@@ -17,6 +17,7 @@ from archijax.convert import diffusers, entries, from_torch, stable_audio_tools,
 from archijax.convert.state import find, read_archisound, read_state
 from archijax.errors import InputError
 from archijax.hub import read_json
+from archijax.models.moments import no_moments
 from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.pretrained.folder import check_new
 from archijax.pretrained.foreign import LAYOUTS
@@ -84,7 +85,12 @@ class Convert:
         pipeline = from_pretrained(self.src)
         config, variables = pipeline.config, pipeline.variables
         if self.layout == "archijax":
-            save_pretrained(self.dst, config, variables, pipeline.facts)
+            frozen = variables["frozen"]
+            if isinstance(config, StableAudioConfig) and not frozen["autoencoder"]["state"]:
+                # The other layouts do not say what the latents' moments are; they are near unit deviation.
+                latents = jax.device_get(no_moments(config.autoencoder.latent_channels))
+                frozen = {**frozen, "autoencoder": {**frozen["autoencoder"], "state": {"latents": latents}}}
+            save_pretrained(self.dst, config, {**variables, "frozen": frozen}, pipeline.facts)
         elif not isinstance(config, StableAudioConfig):
             raise InputError(f"{self.src} is of kind {kind_of(config)!r}: --layout {self.layout} is for stable_audio")
         else:
