@@ -184,6 +184,15 @@ def test_one_compilation_serves_every_batch_prompt_and_number_of_steps(pipeline)
     assert (prepare._cache_size(), advance._cache_size()) == compiled
 
 
+def test_the_variance_of_ddpm_is_a_setting(pipeline):
+    sounds = [
+        pipeline.generate(["a"], num_steps=4, sampler="ddpm", variance=variance, seed=3)[0]
+        for variance in (None, 0.5, 1.0)
+    ]
+    np.testing.assert_array_equal(sounds[0], sounds[1])
+    assert np.abs(sounds[0] - sounds[2]).max() > 1e-3
+
+
 def test_a_misspelled_setting_is_refused_with_the_nearest_one(pipeline):
     for option, near in {"num_stepz": "num_steps", "guidance": "guidance_scale", "batchsize": "batch_size"}.items():
         with pytest.raises(InputError, match=f"There is no setting {option}: did you mean {near}?"):
@@ -309,6 +318,8 @@ def test_an_extended_sound_begins_with_its_samples(plain, recording, tmp_path, f
         ("vary", ["--prompt", "bell"], "The prompt 'bell' means nothing"),
         ("vary", ["--sampler", "dpm"], "ddim"),
         ("vary", ["--eta", "2"], "eta must be"),
+        ("vary", ["--variance", "2", "--sampler", "ddpm"], "variance must be"),
+        ("vary", ["--variance", "1"], "it is ddpm's"),
         ("vary", ["--eta", "0.5", "--sampler", "heun"], "it belongs to ddim"),
         ("vary", ["--clamp=-1"], "clamp must be"),
         ("vary", ["--negative-prompt", "drums"], "negative_prompt is set, but this model was not trained"),

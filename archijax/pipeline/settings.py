@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from archijax.errors import InputError, require
-from archijax.sampling import DDIM, SAMPLERS, Guidance, Sampler, get_sampler
+from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampler
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class SampleSettings:
     """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
     eta: float = 0.0
     """Noise that ddim adds: 0 for none, 1 for as much as ddpm."""
+    variance: float | None = None
+    """Of the noise that ddpm adds, from 0, the least, to 1, the thesis's; by default 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
     """Spacing of the timesteps; by default that of the model's diffusion method."""
     guidance_scale: float | None = None
@@ -50,6 +52,10 @@ class SampleSettings:
         require(0 <= self.eta <= 1, "eta", self.eta, "at least 0 and at most 1")
         if self.eta and self.sampler != "ddim":
             raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has none: it belongs to ddim.")
+        if self.variance is not None:
+            require(0 <= self.variance <= 1, "variance", self.variance, "at least 0 and at most 1")
+            if self.sampler != "ddpm":
+                raise InputError(f"variance is {self.variance}, but the sampler {self.sampler} has none: it is ddpm's.")
         finite = self.guidance_scale is None or math.isfinite(self.guidance_scale)
         require(finite, "guidance_scale", self.guidance_scale, "finite")
         require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "at least 0 and at most 1")
@@ -72,6 +78,8 @@ class SampleSettings:
 
     def make_sampler(self) -> Sampler:
         """What makes a step."""
+        if self.variance is not None:
+            return DDPM(self.variance)
         return DDIM(self.eta) if self.eta else get_sampler(self.sampler)
 
     def scale(self, guidable: bool) -> float | None:
