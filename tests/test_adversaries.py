@@ -63,6 +63,7 @@ def test_a_window_hears_one_place_of_time_and_frequency():
         SpectrumDiscriminator(96).init(jax.random.key(0), x)
 
 
+@pytest.mark.slow
 def test_each_loss_trains_its_own_and_silence_is_finite():
     net, (true, fake) = Adversary((2, 3), (64,), 2), (sounds(2, 128, 2, seed) for seed in (0, 1))
     variables = jax.jit(net.init)(jax.random.key(0), true, fake)
@@ -84,6 +85,7 @@ def test_each_loss_trains_its_own_and_silence_is_finite():
         jax.eval_shape(Adversary((), (), 2).init, jax.random.key(0), true, fake)
 
 
+@pytest.mark.slow
 def test_it_starts_after_some_calls():
     model, variables = models()
     loss, judge = jax.jit(model.loss), jax.jit(model.discriminator_loss)
@@ -117,6 +119,7 @@ def test_balanced_gradients_have_the_norms_of_their_weights():
     np.testing.assert_allclose(4 * gradient, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("balanced", "count"), [(False, 2), (True, 8)])
 def test_devices_equal_one_while_the_adversary_runs(balanced, count):
     model, variables = models(balanced)

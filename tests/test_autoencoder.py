@@ -221,6 +221,7 @@ def test_autoencoder_and_discriminator_are_trained_in_turn_each_by_its_own_loss(
         assert any(not np.array_equal(a, b) for a, b in pair)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(models):
     model, variables = models["adversarial"]
     state, step = begin(model, variables)

@@ -201,6 +201,7 @@ def test_windows_take_their_part_of_what_runs_along():
         windowed(denoise, 16, 6, along=along)(x, jnp.zeros(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8])
 def test_a_quantised_diffusion_autoencoder_has_one_codebook_on_any_devices(count):
     encoder = dataclasses.replace(

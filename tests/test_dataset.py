@@ -160,6 +160,7 @@ def test_resume_with_another_number_of_processes(manifest):
     np.testing.assert_array_equal(next(one)["audio"], np.concatenate([next(part)["audio"] for part in two]))
 
 
+@pytest.mark.slow
 def test_failing_files_are_replaced_and_named_once(manifest, capfd):
     for name in ("6.wav", "7.wav"):
         with open(f"{manifest.root}/{name}", "w") as file:

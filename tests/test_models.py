@@ -50,6 +50,7 @@ def test_draws_are_uniform_normal_and_as_often_masked_as_asked(text_model):
     assert float(masked.mean()) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_an_item_draws_and_sounds_the_same_in_any_batch(text_model):
     model, variables = text_model
     keys = per_item(jax.random.key(3), 4)
@@ -251,6 +252,7 @@ def test_long_sounds_are_sampled_by_windows(text_model):
         run(60)
 
 
+@pytest.mark.slow
 def test_eight_devices_sample_what_one_does(text_model):
     model, variables = text_model
     batch = {name: value for name, value in text_batch(8).items() if name != "audio"}

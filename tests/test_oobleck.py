@@ -63,6 +63,7 @@ def test_the_square_of_sine():
     np.testing.assert_allclose(slope, np.sin(2 * np.asarray(near, np.float64)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_a_codec_that_trains():
     config = OobleckConfig(
         encoder_channels=4, decoder_channels=4, multipliers=(1, 2), strides=(2, 2), latent_channels=2,

@@ -41,6 +41,7 @@ def test_all_names_exist():
     assert len(set(archijax.__all__)) == len(archijax.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_the_examples_of_the_readme_run(snippet, tmp_path):
     code = f"import jax\njax.config.update('jax_platforms', 'cpu')\n{snippet}"

@@ -70,6 +70,7 @@ def run(model, out, *options):
     return main(["generate", "--model", str(model), "--out", str(out), "--num-steps", "5", *options])
 
 
+@pytest.mark.slow
 def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     prompts = ("--prompt", "warm pad", "drums")
     assert run(text, tmp_path / "all", *prompts, "--count", "4", "--batch-size", "3") == 0

@@ -21,6 +21,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_full_sizes(name):
     config = load_config(CONFIGS / f"{name}.py").model

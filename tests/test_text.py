@@ -175,6 +175,7 @@ def test_learned_words_are_optional_and_differ():
             aj.configs.TextConfig(placeholder_tokens=words)
 
 
+@pytest.mark.slow
 def test_importing_it_is_quiet():
     command = [sys.executable, "-W", "error", "-c", "import archijax.text"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
