@@ -134,7 +134,7 @@ def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(pipe
     np.testing.assert_allclose(np.load(tmp_path / "one.npy"), live[:1], rtol=0, atol=1e-6)
     about = json.loads((folder / "sampler.json").read_text())
     assert about["inputs"].keys() == {"seed", "items", "tokens", "token_mask", "empty", "guidance"}
-    assert about["inputs"]["tokens"]["shape"] == ["b", 6]
+    assert about["inputs"]["tokens"]["shape"] == ["b", TEXT_MODEL.text.max_length]
     assert (about["output"]["shape"], about["sample_rate"], about["guidance"]) == (["b", 64, 2], 8000, 3.0)
 
 
