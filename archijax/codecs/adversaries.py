@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 from archijax.audio.stft import STFT
 from archijax.codecs.frames import compressed
-from archijax.codecs.losses import feature_matching_loss, hinge_discriminator_loss, hinge_generator_loss
+from archijax.codecs.losses import (
+    adversarial_losses,
+)
 from archijax.errors import InputError
 from archijax.nn.arrays import biased, full
 from archijax.nn.linear import Conv, pad_positions, strided_conv, uniform_init
@@ -142,12 +144,4 @@ class Adversary(nn.Module):
 
         As of :class:`archijax.codecs.discriminator.Discriminator1d`.
         """
-        (scores_true, features_true), (scores_fake, features_fake) = self.stages(true), self.stages(fake)
-        matching = feature_matching_loss(features_true, features_fake)
-        info = {
-            "feature_matching": matching,
-            "scores_true": jnp.stack([scores.mean() for scores in scores_true]),
-            "scores_fake": jnp.stack([scores.mean() for scores in scores_fake]),
-        }
-        loss_discriminator = hinge_discriminator_loss(scores_true, scores_fake)
-        return matching + hinge_generator_loss(scores_fake), loss_discriminator, info
+        return adversarial_losses(*self.stages(true), *self.stages(fake))

@@ -8,7 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from archijax.codecs.losses import feature_matching_loss, hinge_discriminator_loss, hinge_generator_loss
+from archijax.codecs.losses import (
+    adversarial_losses,
+)
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 
@@ -46,12 +48,4 @@ class Discriminator1d(nn.Module):
             loss_discriminator: the hinge loss, which asks for scores above 1 for ``true`` and below -1 for ``fake``.
             info: "feature_matching", and the mean scores "scores_true" and "scores_fake" [stages].
         """
-        (scores_true, features_true), (scores_fake, features_fake) = self.stages(true), self.stages(fake)
-        matching = feature_matching_loss(features_true, features_fake)
-        info = {
-            "feature_matching": matching,
-            "scores_true": jnp.stack([scores.mean() for scores in scores_true]),
-            "scores_fake": jnp.stack([scores.mean() for scores in scores_fake]),
-        }
-        loss_discriminator = hinge_discriminator_loss(scores_true, scores_fake)
-        return matching + hinge_generator_loss(scores_fake), loss_discriminator, info
+        return adversarial_losses(*self.stages(true), *self.stages(fake))

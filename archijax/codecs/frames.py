@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
 from archijax.codecs.bottlenecks import Bottleneck, in_sequence
 from archijax.codecs.levels import check_multiple
@@ -186,7 +187,7 @@ class FrameAutoEncoder(nn.Module):
             for count, factor in zip(blocks, (*self.factors, 1), strict=True):
                 samples += rate * (count * (KERNEL // 2) + factor - 1)
                 rate *= factor
-            reach[name] = -(-samples // self.downsample_factor)
+            reach[name] = ceil_div(samples, self.downsample_factor)
         return max(reach.values())
 
     def setup(self):

@@ -182,3 +182,24 @@ def feature_matching_loss(real: Sequence[jax.Array], fake: Sequence[jax.Array]) 
     Kumar et al. 2019 (MelGAN). Maps have any shape, the same in both lists.
     """
     return _mean_over_maps(lambda r, f: jnp.abs(r - f), real, fake)
+
+
+def adversarial_losses(
+    scores_true: Sequence[jax.Array],
+    features_true: Sequence[jax.Array],
+    scores_fake: Sequence[jax.Array],
+    features_fake: Sequence[jax.Array],
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """(loss of the generator, loss of the discriminator, info) of what a discriminator says of true and decoded sound.
+
+    The generator's is feature matching minus the scores of the decoded sound. ``info`` has "feature_matching", and the
+    mean scores "scores_true" and "scores_fake" [stages].
+    """
+    matching = feature_matching_loss(features_true, features_fake)
+    info = {
+        "feature_matching": matching,
+        "scores_true": jnp.stack([scores.mean() for scores in scores_true]),
+        "scores_fake": jnp.stack([scores.mean() for scores in scores_fake]),
+    }
+    loss_discriminator = hinge_discriminator_loss(scores_true, scores_fake)
+    return matching + hinge_generator_loss(scores_fake), loss_discriminator, info

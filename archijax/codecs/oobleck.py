@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from archijax.arithmetic import ceil_div
 from archijax.codecs.bottlenecks import Bottleneck
 from archijax.codecs.levels import check_multiple
 from archijax.errors import InputError
@@ -201,10 +202,10 @@ class Oobleck(nn.Module):
         # From what goes out back to what comes in, in positions at the rate at hand.
         decoder, encoder = KERNEL // 2, 1
         for stride in self.strides:
-            decoder = -(-(decoder + units) // stride) + 1
+            decoder = ceil_div(decoder + units, stride) + 1
         for stride in reversed(self.strides):
             encoder = encoder * stride + stride + stride // 2 + units
-        return max(decoder + KERNEL // 2, -(-(encoder + KERNEL // 2) // self.downsample_factor))
+        return max(decoder + KERNEL // 2, ceil_div(encoder + KERNEL // 2, self.downsample_factor))
 
     def encode(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.errors import require
 
 
@@ -29,7 +30,7 @@ def encode_by_blocks(codec: Any, variables: dict[str, Any], audio: np.ndarray, b
         InputError: block below 1, or a codec whose overlap is not finite.
     """
     factor = codec.downsample_factor
-    frames = -(-audio.shape[1] // factor)
+    frames = ceil_div(audio.shape[1], factor)
     encode = _compiled(codec, "encode")
 
     def part(start: int, end: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.codecs.losses import WINDOWS
 from archijax.codecs.oobleck import Oobleck, SoftplusBottleneck
 from archijax.configs.base import ModelConfig
@@ -58,7 +59,7 @@ class OobleckConfig(ModelConfig):
             multiple = self.downsample_factor
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (the product of the strides): "
-                f"use {-(-self.length // multiple) * multiple}"
+                f"use {ceil_div(self.length, multiple) * multiple}"
             )
 
     @property

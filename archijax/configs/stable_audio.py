@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from archijax.arithmetic import ceil_div
 from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig
 from archijax.configs.nets import TextConfig, positive
@@ -112,7 +113,7 @@ class StableAudioConfig(ModelConfig):
             multiple = autoencoder.downsample_factor
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
-                f"use {-(-self.length // multiple) * multiple}"
+                f"use {ceil_div(self.length, multiple) * multiple}"
             )
         net = DiffusionTransformer(
             **dataclasses.asdict(self.transformer),
