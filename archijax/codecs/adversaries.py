@@ -14,9 +14,7 @@ import jax.numpy as jnp
 
 from archijax.audio.stft import STFT
 from archijax.codecs.frames import compressed
-from archijax.codecs.losses import (
-    adversarial_losses,
-)
+from archijax.codecs.losses import adversarial_losses
 from archijax.errors import InputError
 from archijax.nn.arrays import biased, full
 from archijax.nn.linear import Conv, pad_positions, strided_conv, uniform_init

@@ -8,9 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from archijax.codecs.losses import (
-    adversarial_losses,
-)
+from archijax.codecs.losses import adversarial_losses
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 
