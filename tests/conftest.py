@@ -28,11 +28,26 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+from beartype import BeartypeConf, beartype  # noqa: E402
+
+# Beartype checks the annotated types and shapes of these packages at every call of a test.
+CHECKED = ("archijax.diffusion",)
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
+jaxtyping.install_import_hook(CHECKED, "conftest.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tracing makes many objects and few cycles: looking for those in all that JAX keeps takes a twentieth of the time.
 gc.disable()
+
+
+@pytest.fixture
+def unchecked():
+    """Turns the checks of annotations off, for a test of the errors that a user gets without them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
