@@ -33,7 +33,10 @@ import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 
 # Beartype checks the annotated types and shapes of these packages at every call of a test.
-CHECKED = ("archijax.diffusion",)
+CHECKED = (
+    "archijax.diffusion",
+    "archijax.sampling",
+)
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
 jaxtyping.install_import_hook(CHECKED, "conftest.check")
 
