@@ -35,6 +35,7 @@ from beartype import BeartypeConf, beartype  # noqa: E402
 # Beartype checks the annotated types and shapes of these packages at every call of a test.
 CHECKED = (
     "archijax.audio",
+    "archijax.codecs",
     "archijax.diffusion",
     "archijax.sampling",
 )
