@@ -31,14 +31,14 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pipeline:
             those that the settings ask for; nothing that it holds is executed.
     """
     if is_hub_name(name) and (BUNDLED / str(name)).is_dir() and not Path(name).exists():
-        return load_folder(BUNDLED / str(name))
+        return load_folder(BUNDLED / str(name), load=from_pretrained)
     if Path(name).is_dir():
         # Takes long to import, and other models do not need it.
         from archijax.training.checkpoints import steps
 
         if steps(Path(name) / "checkpoints") or steps(Path(name)):
             return _load_run(Path(name))
-    return load_foreign(name, revision) or load_folder(name, revision)
+    return load_foreign(name, revision) or load_folder(name, revision, load=from_pretrained)
 
 
 def _load_run(folder: Path) -> Pipeline:
