@@ -37,7 +37,7 @@ class TrainConfig:
     autoencoder: str | None = None
     """Of a latent model: the trained one, a folder or name likewise, with the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The
+    """Parameters that are trained, by their paths such as net, net/decoder or placeholders; empty for all. The
     others stay as init_from has them."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
