@@ -19,7 +19,7 @@ from archijax.pretrained import save_pretrained
 from train.config import TrainConfig
 from train.dataset import DataConfig, Sounds, batches
 from train.encode import encode, main
-from train.latents import embedding_path, latent_path
+from train.latents import Latents, embedding_path, latent_path
 from train.manifest import index
 from train.prompts import tokenizer
 
@@ -233,3 +233,56 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
     )  # fmt: skip
     with pytest.raises(InputError, match="the model reads no text"):
         encode(silent, folder / "audio", folder / "new", texts=1)
+
+
+def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys):
+    """Trainings on latents draw among the captions, and texts are of each of them; parts of files have latents."""
+    audio = shutil.copytree(folder / "audio", tmp_path / "audio")
+    rows = [("a.wav", "", "", "one"), ("a.wav", "", "", "two"), ("c.wav", "0.008", "0.024", "part")]
+    table = "file_name,start,end,text\n" + "".join(",".join(row) + "\n" for row in rows)
+    (audio / "metadata.csv").write_text(table)
+
+    def encoded(*texts):
+        arguments = ["--data", str(audio), "--out", str(tmp_path / "out"), "--autoencoder", str(folder / "coder")]
+        text = ["--model.text.tokenizer", str(folder / "t5"), "--data.crop", "random"] if texts else []
+        assert main([str(folder / "tiny.py"), *arguments, *text, *texts]) == 0
+        return {entry["path"]: entry for entry in record(tmp_path / "out", "latents-0-of-1.json")["entries"]}
+
+    entries = encoded()
+    assert {name: entry["captions"] for name, entry in entries.items()} == {
+        "a.wav": ["one", "two"], "c.wav": ["part"], "deep/b.wav": [],
+    }  # fmt: skip
+    sound = files.read(audio / "c.wav", start=64, frames=128).reshape(2, 64, 1)
+    expected, _ = jax.jit(AUTOENCODER.build().encode)(drawn(AUTOENCODER, 1), sound)
+    stored = np.load(latent_path(tmp_path / "out", "c.wav@64-192"))
+    np.testing.assert_allclose(stored, np.reshape(expected, (-1, 3)), atol=1e-6)
+
+    settings = TrainConfig(
+        LATENT_MODEL, DataConfig(sample_rate=8000, channels=1, length=64), batch_size=8,
+        autoencoder=str(folder / "coder"),
+    )  # fmt: skip
+    latents, prompts = Latents(tmp_path / "out", settings), []
+
+    def note(drawn):
+        prompts.extend(drawn)
+        return np.zeros((len(drawn), 1)), np.ones((len(drawn), 1))
+
+    stream = batches(latents.manifest, settings.data, batch_size=40, seed=1, tokenize=note, source=latents)
+    next(stream)
+    assert set(prompts) - {"someone", "", "b"} == {"one", "two", "part"}
+
+    # New captions need new texts; what else there is stays.
+    encoded("--texts", "2")
+    paths = [
+        latent_path(tmp_path / "out", "a.wav"),
+        *(embedding_path(tmp_path / "out", n) for n in ("a.wav", NAMES[1])),
+    ]
+    first = np.load(paths[1])
+    assert np.abs(first[0] - first[1]).max() > 1e-3
+    before = [path.stat().st_ino for path in paths]
+    (audio / "metadata.csv").write_text(table.replace("two", "another"))
+    assert encoded("--texts", "2")["a.wav"]["captions"] == ["one", "another"]
+    assert [path.stat().st_ino == number for path, number in zip(paths, before, strict=True)] == [True, False, True]
+    again = np.load(paths[1])
+    np.testing.assert_array_equal(again[0], first[0])
+    assert np.abs(again[1] - first[1]).max() > 1e-3

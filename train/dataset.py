@@ -15,6 +15,7 @@ from archijax.audio import files
 from archijax.audio.loudness import gain, level
 from archijax.contract import ItemSource
 from archijax.errors import InputError
+from train.captions import roles
 from train.manifest import Entry, Manifest
 from train.prompts import Tokenize, describe, prompt
 
@@ -34,7 +35,11 @@ class DataConfig:
     crop: Literal["random", "fixed"] = "random"
     """random: crops start anywhere. fixed: the file is cut into n crops, and prompts end with "i of n"."""
     prompt: str | None = None
-    """Prompt of every crop, in place of those that tags make; None leaves it to them."""
+    """Prompt of every crop, in place of captions and of those that tags make; None leaves it to them."""
+    captions: str | None = None
+    """Table of captions: CSV or one JSON object per line; None reads metadata.csv and metadata.jsonl in the data."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table as ROLE=COLUMN, of the roles file_name, caption (also several), start and end."""
     normalize: float | None = None
     """Root mean square in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
     pitch_shift: float = 0.0
@@ -50,6 +55,7 @@ class DataConfig:
         for name in ("sample_rate", "channels", "length", "workers", "prefetch"):
             if getattr(self, name) < 1:
                 raise InputError(f"data.{name} is {getattr(self, name)}, but must be at least 1.")
+        roles(self.columns)
         if self.crop not in ("random", "fixed"):
             raise InputError(f'data.crop is "{self.crop}", but must be "random" or "fixed".')
         if self.normalize is not None and self.normalize > 0:
@@ -64,7 +70,7 @@ class Sounds:
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
         """ "audio" float32 [length, channels] and "prompt"."""
-        length = ceil_div(file.frames * self.config.sample_rate, file.sample_rate)
+        length = frames_at(file, self.config.sample_rate)
         for _ in range(1 if self.config.skip_below is None else TRIES):
             audio = self.read(file, draw_start(self.config, crop, self.config.length, length, rng), rng)
             if self.config.skip_below is None or level(audio) >= self.config.skip_below:
@@ -82,13 +88,14 @@ class Sounds:
             # way to the next sample at which both rates meet.
             semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
-        audio = files.read(
-            self.root / entry.path,
-            sample_rate=rate,
-            channels=config.channels,
-            start=start * rate // config.sample_rate,
-            frames=config.length,
-        )
+        begin, frames = start * rate // config.sample_rate, config.length
+        if entry.whole is not None:
+            # What follows a part of a file is not of it.
+            frames = max(1, min(frames, frames_at(entry, rate) - begin))
+            begin += entry.first * rate // entry.sample_rate
+        path = self.root / entry.path
+        audio = files.read(path, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
+        audio = np.pad(audio, ((0, config.length - frames), (0, 0)))
         if config.normalize is not None:
             audio = audio * gain(audio, config.normalize)
         return np.clip(audio, -1.0, 1.0)
@@ -116,16 +123,29 @@ class Crops:
         return file, int(k - self._ends[file]) + count, count
 
 
+def frames_at(entry: Entry, sample_rate: int) -> int:
+    """Frames of an item at another sample rate."""
+    return ceil_div(entry.frames * sample_rate, entry.sample_rate)
+
+
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
     """Where the crop begins that is `length` of a file's `total` positions: anywhere, or where its number says."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
-def draw_prompt(entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator) -> str:
-    """Draws the prompt of a file's crop, the i-th of `count` from 0: of its tags, or the one that the settings say."""
+def draw_prompt(
+    entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator, turn: int | None = None
+) -> str:
+    """Draws the prompt of an item's crop, the i-th of `count` from 0.
+
+    It is that of the settings, or one of the item's captions, drawn or in `turn`, or the item's tags.
+    """
     position = (i + 1, count) if config.crop == "fixed" else None
-    if config.prompt is not None:
-        return prompt({"title": config.prompt}, rng, drop=0.0, position=position)
+    captions = entry.captions if config.prompt is None else (config.prompt,)
+    if captions:
+        turn = int(rng.integers(len(captions))) if turn is None else turn
+        caption = captions[turn % len(captions)]
+        return prompt({"title": caption}, rng, drop=0.0, position=position)
     return prompt(describe(entry.tags, entry.path), rng, position=position)
 
 
@@ -209,21 +229,21 @@ def batches(
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
     """Parts a manifest into (training, validation), about ``fraction`` of the files in the second.
 
-    A hash of the path decides, so that a file stays on its side when others come and go. Of two or more files both
-    sides get one at least; fraction 0 leaves validation empty.
+    A hash of the path decides, so that a file stays on its side, with all of its parts, when others come and go. Of
+    two or more files both sides get one at least; fraction 0 leaves validation empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
 
-    def place(entry):
-        digest = hashlib.blake2b(f"{seed}/{entry.path}".encode(errors="surrogateescape"), digest_size=8).digest()
+    def place(path):
+        digest = hashlib.blake2b(f"{seed}/{path}".encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64
 
-    ordered = sorted(manifest.entries, key=lambda entry: (place(entry), entry.path))
-    count = sum(place(entry) < fraction for entry in ordered)
+    ordered = sorted((place(path), path) for path in {entry.path for entry in manifest.entries})
+    count = sum(number < fraction for number, _ in ordered)
     if fraction and len(ordered) > 1:
         count = min(max(count, 1), len(ordered) - 1)
-    held = {entry.path for entry in ordered[:count]} if len(ordered) > 1 else set()
+    held = {path for _, path in ordered[:count]} if len(ordered) > 1 else set()
     return (
         replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path not in held)),
         replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path in held)),

@@ -43,7 +43,8 @@ class Folder:
 
     def index(self, data: str | Path) -> Manifest:
         """The sound files in `data`, listed in manifest.json."""
-        return hosts.from_first(lambda: index(data, self.out / "manifest.json"))
+        settings = self.config.data
+        return hosts.from_first(lambda: index(data, self.out / "manifest.json", settings.captions, settings.columns))
 
     def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
         """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.

@@ -146,7 +146,7 @@ class Run:
         if record:
             self.stream.set_state(record["data"])
         if record and record["files"] != self.manifest.digest:
-            tell(f"the files under {self.data} are not those of before: the run goes on, in another order of the data.")
+            tell(f"the files or captions under {self.data} are not those of before: the run goes on, with other data.")
         self.step, self.state, self._record = int(state.step), state, record
 
     def _new_state(self) -> TrainState:
