@@ -218,3 +218,31 @@ def test_wrong_rows_of_json_are_one_sentence(folder, row, message):
         listed(folder, folder / "absent.csv")
     with pytest.raises(InputError, match=r'data\.columns has "words"'):
         DataConfig(columns=("words",))
+
+
+def test_fields_come_with_their_sound(folder):
+    (folder / "metadata.csv").write_text(
+        "file_name,bpm,key,text\na.wav,90,A minor,x\nb.wav,120.5,,y\ndeep/d.wav,,C major,\n"
+    )
+    manifest, names, seen = listed(folder), ("bpm", "key", "title", "seconds_start", "seconds_total", "mood"), []
+
+    def encode(columns):
+        assert tuple(columns) == names
+        seen.append(columns)
+        return {"tempo": np.array([value or 0.0 for value in columns["bpm"]], np.float32)}
+
+    config = DataConfig(sample_rate=8_000, channels=1, length=2_000, crop="fixed", workers=2)
+    stream = batches(manifest, config, batch_size=16, seed=0, fields=names, encode_fields=encode)
+    batch = next(stream)
+    assert batch.keys() == {"audio", "tempo"}
+    known = {1: (90.0, "A minor"), 2: (120.5, None), 3: (None, None), 4: (None, "C major")}
+    (columns,) = seen
+    assert [known[round(10 * float(audio.max()))] for audio in batch["audio"]] == [
+        *zip(columns["bpm"], columns["key"], strict=True)
+    ]
+    np.testing.assert_array_equal(batch["tempo"], [value or 0 for value in columns["bpm"]])
+    assert columns["title"] == ["tag"] * 16
+    assert columns["mood"] == [None] * 16
+    assert columns["seconds_total"] == [1.0] * 16
+    # An epoch has each quarter of each file.
+    assert sorted(columns["seconds_start"]) == sorted([0.0, 0.25, 0.5, 0.75] * 4)

@@ -238,8 +238,8 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
 def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys):
     """Trainings on latents draw among the captions, and texts are of each of them; parts of files have latents."""
     audio = shutil.copytree(folder / "audio", tmp_path / "audio")
-    rows = [("a.wav", "", "", "one"), ("a.wav", "", "", "two"), ("c.wav", "0.008", "0.024", "part")]
-    table = "file_name,start,end,text\n" + "".join(",".join(row) + "\n" for row in rows)
+    rows = [("a.wav", "", "", "one"), ("a.wav", "", "", "two"), ("c.wav", "0.008", "0.024", "part", "low")]
+    table = "file_name,start,end,text,mood\n" + "".join(",".join(row) + "\n" for row in rows)
     (audio / "metadata.csv").write_text(table)
 
     def encoded(*texts):
@@ -261,15 +261,28 @@ def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys)
         LATENT_MODEL, DataConfig(sample_rate=8000, channels=1, length=64), batch_size=8,
         autoencoder=str(folder / "coder"),
     )  # fmt: skip
-    latents, prompts = Latents(tmp_path / "out", settings), []
+    latents, prompts, fields = Latents(tmp_path / "out", settings), [], []
 
     def note(drawn):
         prompts.extend(drawn)
         return np.zeros((len(drawn), 1)), np.ones((len(drawn), 1))
 
-    stream = batches(latents.manifest, settings.data, batch_size=40, seed=1, tokenize=note, source=latents)
-    next(stream)
+    def encode_fields(columns):
+        fields.extend(zip(*columns.values(), strict=True))
+        return {}
+
+    names = ("mood", "artist", "seconds_start", "seconds_total")
+    stream = batches(
+        latents.manifest, settings.data, batch_size=40, seed=1, tokenize=note, source=latents, fields=names,
+        encode_fields=encode_fields,
+    )  # fmt: skip
+    assert next(stream).keys() == {"latent", "tokens", "token_mask"}
     assert set(prompts) - {"someone", "", "b"} == {"one", "two", "part"}
+    of_part = {start for mood, artist, start, total in fields if (mood, artist, total) == ("low", "someone", 0.016)}
+    # Any frame of four samples, until the crop would end behind the part.
+    assert of_part <= {frame * 4 / 8000 for frame in range(17)}
+    assert len(of_part) > 5
+    assert {(mood, total) for mood, _, _, total in fields} == {("low", 0.016), (None, 0.008), (None, 0.016)}
 
     # New captions need new texts; what else there is stays.
     encoded("--texts", "2")

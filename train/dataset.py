@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,9 @@ from archijax.errors import InputError
 from train.captions import roles
 from train.manifest import Entry, Manifest
 from train.prompts import Tokenize, describe, prompt
+
+# From {name: the values of a batch, None where there is none} to arrays [b, ...] by name.
+EncodeFields = Callable[[Mapping[str, list[str | float | None]]], Mapping[str, np.ndarray]]
 
 TRIES = 4  # to find a crop that is not silent
 
@@ -68,14 +72,16 @@ class Sounds:
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
 
-    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
-        """ "audio" float32 [length, channels] and "prompt"."""
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
+        """ "audio" float32 [length, channels], "prompt" and "fields"."""
         length = frames_at(file, self.config.sample_rate)
         for _ in range(1 if self.config.skip_below is None else TRIES):
-            audio = self.read(file, draw_start(self.config, crop, self.config.length, length, rng), rng)
+            start = draw_start(self.config, crop, self.config.length, length, rng)
+            audio = self.read(file, start, rng)
             if self.config.skip_below is None or level(audio) >= self.config.skip_below:
                 break
-        return {"audio": audio, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
+        prompt = draw_prompt(file, self.config, crop, crops, rng)
+        return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
@@ -133,6 +139,14 @@ def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.r
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
+def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
+    """What is known of a crop that begins `start` seconds into an item: its tags, its fields, and
+
+    seconds_start: where the crop begins; seconds_total: how long the item is. A table may say otherwise.
+    """
+    return {"seconds_start": start, "seconds_total": entry.seconds, **entry.tags, **entry.fields}
+
+
 def draw_prompt(
     entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator, turn: int | None = None
 ) -> str:
@@ -159,6 +173,8 @@ def batches(
     shard_index: int = 0,
     shard_count: int = 1,
     source: ItemSource | None = None,
+    fields: Sequence[str] = (),
+    encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
 
@@ -182,10 +198,13 @@ def batches(
       shard_index: the number of this process, from 0.
       shard_count: the number of processes.
       source: what reads the crops; None is the sounds of the manifest.
+      fields: names of those that ``encode_fields`` gets; see `fields_at`.
+      encode_fields: from {name: [text, number or None, ...]}, one of each crop, to arrays [b, ...] by their names in
+        the batch. None is what nothing is known of. It runs in the caller's thread.
 
     Yields:
       {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; with ``tokenize`` and prompts also
-      "tokens": int32 [b, n] and "token_mask": bool [b, n].
+      "tokens": int32 [b, n] and "token_mask": bool [b, n]; and the arrays of ``encode_fields``.
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
@@ -201,14 +220,18 @@ def batches(
 
     def collate(items):
         columns = {name: [item[name] for item in items] for name in items[0]}
-        return {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
+        known = columns.pop("fields", [{}] * len(items))
+        arrays = {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
+        return {**arrays, "fields": {name: [item.get(name) for item in known] for name in fields}}
 
     def finish(batch):
-        arrays = {name: column for name, column in batch.items() if name != "prompt"}
-        if tokenize is None or "prompt" not in batch:
-            return arrays
-        tokens, mask = tokenize(batch["prompt"])
-        return {**arrays, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
+        columns, prompts = batch.pop("fields"), batch.pop("prompt", None)
+        if encode_fields is not None:
+            batch.update(encode_fields(columns))
+        if tokenize is not None and prompts is not None:
+            tokens, mask = tokenize(prompts)
+            batch.update(tokens=np.asarray(tokens, np.int32), token_mask=np.asarray(mask, bool))
+        return batch
 
     crops = Crops(manifest, config)
     source = Sounds(manifest, config) if source is None else source

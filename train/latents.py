@@ -24,7 +24,7 @@ from archijax.atomic import replacing
 from archijax.configs import to_dict
 from archijax.errors import InputError, listed
 from train.config import TrainConfig, unequal
-from train.dataset import Crops, draw_prompt, draw_start, frames_at
+from train.dataset import Crops, draw_prompt, draw_start, fields_at, frames_at
 from train.manifest import Entry, Manifest, read_entry
 
 
@@ -166,10 +166,11 @@ class Latents:
                 f"The texts in {self.folder} were encoded by another encoder than the one of this run: encode again."
             )
 
-    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
-        """ "latent" float32 [length, channels], and "embedding" float32 [max_length, features] or "prompt"."""
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
+        """ "latent" float32 [length, channels]; "embedding" float32 [max_length, features] or "prompt"; "fields"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
-        latent = {"latent": self.read(file, start)}
+        seconds = start * self.config.length / (self.length * self.config.sample_rate)
+        latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
         if self.texts:
             return {**latent, "embedding": self.embedding(file, start, rng)}
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
