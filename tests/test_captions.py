@@ -1,5 +1,6 @@
 """Captions and fields beside sounds and in tables: where they are looked for, what they become, and what is wrong."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -246,3 +247,18 @@ def test_fields_come_with_their_sound(folder):
     assert columns["seconds_total"] == [1.0] * 16
     # An epoch has each quarter of each file.
     assert sorted(columns["seconds_start"]) == sorted([0.0, 0.25, 0.5, 0.75] * 4)
+
+
+def test_prompts_by_a_template(folder):
+    (folder / "metadata.csv").write_text("file_name,bpm,text\na.wav,90,low\na.wav,90,lower\nb.wav,120.5,\n")
+    config = dataclasses.replace(CONFIG, template="{caption}, {bpm:0.3} BPM: {title}")
+    drawn = visits(listed(folder, fields=config.template_fields), config)
+    texts = {level: {text for number, text in drawn if number == level} for level in (1, 2, 3)}
+    assert texts == {
+        1: {f"{word}, {end}" for word in ("low", "lower") for end in ("90 BPM: tag", "tag")},
+        2: {"120.5 BPM: tag", "tag"}, 3: {"tag"},
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r'No item in .* has the field "bmp"; there are: bpm, title'):
+        listed(folder, fields=("bmp",))
+    with pytest.raises(InputError, match=r"data\.prompt must be left out where there is data\.template"):
+        DataConfig(template="{title}", prompt="mine")

@@ -186,7 +186,7 @@ def test_texts_are_prompts_that_training_draws(folder, whole, texts):
     said = record(texts, "latents-0-of-1.json")["texts"]
     assert (said["count"], said["settings"]) == (3, {
         "model": {"text": {"tokenizer": str(folder / "t5"), "max_length": 24}},
-        "data": {"crop": "fixed", "prompt": None},
+        "data": {"crop": "fixed", "prompt": None, "template": None},
     })  # fmt: skip
 
 

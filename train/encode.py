@@ -123,7 +123,9 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         if record["weights"] != facts["weights"]:
             raise InputError(f"{out} holds latents of another autoencoder: encode into another folder.")
         _check_texts(out, facts["texts"], record.get("texts"))
-    manifest = index(data, out / "manifest.json", config.data.captions, config.data.columns)
+    manifest = index(
+        data, out / "manifest.json", config.data.captions, config.data.columns, config.data.template_fields
+    )
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
         "frames": config.data.length // model.downsample_factor,

@@ -43,8 +43,9 @@ class Folder:
 
     def index(self, data: str | Path) -> Manifest:
         """The sound files in `data`, listed in manifest.json."""
-        settings = self.config.data
-        return hosts.from_first(lambda: index(data, self.out / "manifest.json", settings.captions, settings.columns))
+        settings, path = self.config.data, self.out / "manifest.json"
+        fields = settings.template_fields
+        return hosts.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
     def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
         """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.

@@ -66,7 +66,7 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
         )
     return {
         "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},
-        "data": {"crop": config.data.crop, "prompt": config.data.prompt},
+        "data": {name: getattr(config.data, name) for name in ("crop", "prompt", "template")},
     }
 
 
@@ -208,10 +208,10 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """The time of modification that the embeddings of an item have, in ns: another one for other captions."""
-    if not entry.captions:
+    """The time of modification that the embeddings of an item have, in ns: another one for other captions or fields."""
+    if not entry.captions and not entry.fields:
         return entry.modified
-    digest = hashlib.blake2b(json.dumps(entry.captions).encode(errors="surrogateescape"), digest_size=4).digest()
+    digest = hashlib.blake2b(json.dumps([entry.captions, entry.fields]).encode(), digest_size=4).digest()
     return entry.modified + int.from_bytes(digest)
 
 

@@ -20,6 +20,7 @@ from archijax.audio.formats import FFMPEG
 from archijax.errors import InputError, listed
 from train.captions import SIDECARS, TABLES, Notes
 
+ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fields that need no table
 _MARKS = frozenset({"config.json", "manifest.json", "checkpoints"})  # what tells the folder of a run
 _WRITTEN = frozenset({"checkpoints", "samples", "tensorboard", "profile"})  # the folders that a run writes into its own
 
@@ -124,6 +125,7 @@ def index(
         found = f"{_counted(undecoded)} need ffmpeg" if undecoded else f"{len(skipped)} skipped"
         raise InputError(f"{folder} holds no usable sound file ({found}); looked for {kinds}.")
     manifest = Manifest(str(folder.resolve()), _items(folder, headers, notes, there.sidecars), skipped)
+    _check_fields(manifest, fields)
     hours = manifest.seconds / 3600
     facts = [f"{len(headers)} files", f"{hours:.2f} hours", f"{len(skipped)} files skipped"]
     foreign = Counter(Path(entry.path).suffix.lower() for entry in headers)
@@ -180,6 +182,14 @@ def _items(folder, headers, notes, sidecars):
             f"No part of a file in {folder} that the tables name holds sound: {listed(beyond, 1)} has none."
         )
     return tuple(sorted(items.values(), key=lambda item: (item.path, item.first, item.frames)))
+
+
+def _check_fields(manifest, names):
+    """Raises InputError for a field that no item has."""
+    there = set().union(*({*entry.tags, *entry.fields} for entry in manifest.entries))
+    if unknown := [name for name in names if name not in there | ALWAYS]:
+        known = listed(sorted(there), 20) or "none"
+        raise InputError(f'No item in {manifest.root} has the field "{unknown[0]}"; there are: {known}.')
 
 
 def _written(manifest, notes):
