@@ -9,7 +9,7 @@ import pytest
 from archijax.audio import files
 from archijax.errors import InputError
 from train.dataset import DataConfig, Sounds, batches, split
-from train.manifest import index
+from train.manifest import check_fields, index
 
 CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=2)
 
@@ -259,6 +259,6 @@ def test_prompts_by_a_template(folder):
         2: {"120.5 BPM: tag", "tag"}, 3: {"tag"},
     }  # fmt: skip
     with pytest.raises(InputError, match=r'No item in .* has the field "bmp"; there are: bpm, title'):
-        listed(folder, fields=("bmp",))
+        check_fields(listed(folder), ("bmp",))
     with pytest.raises(InputError, match=r"data\.prompt must be left out where there is data\.template"):
         DataConfig(template="{title}", prompt="mine")

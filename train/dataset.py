@@ -129,15 +129,15 @@ class Crops:
     def __init__(self, manifest: Manifest, config: DataConfig):
         seconds = np.array([entry.seconds for entry in manifest.entries])
         self.counts = np.maximum(1, np.floor(seconds * config.sample_rate / config.length + 0.5)).astype(np.int64)
-        self._ends = np.cumsum(self.counts)
+        self.ends = np.cumsum(self.counts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.ends[-1])
 
     def __getitem__(self, k: int) -> tuple[int, int, int]:
-        file = int(np.searchsorted(self._ends, k, side="right"))
+        file = int(np.searchsorted(self.ends, k, side="right"))
         count = int(self.counts[file])
-        return file, int(k - self._ends[file]) + count, count
+        return file, int(k - self.ends[file]) + count, count
 
 
 def frames_at(entry: Entry, sample_rate: int) -> int:
@@ -195,6 +195,8 @@ def batches(
     encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
+
+    Of several folders the crops come in the proportions of their weights; each has epochs of its own.
 
     There is one order of crops for all processes. Step k of process i of n holds the crops
     (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
@@ -254,10 +256,7 @@ def batches(
     crops = Crops(manifest, config)
     source = Sounds(manifest, config) if source is None else source
     return iter(
-        grain.MapDataset.source(crops)
-        .seed(seed)
-        .shuffle()
-        .repeat()
+        _order(manifest, crops, seed)
         .random_map(_Loader(manifest, crops, source))
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
@@ -267,11 +266,24 @@ def batches(
     )
 
 
+def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
+    """The numbers of crops as they are taken, endless: of each folder in another order in every epoch."""
+    sources = np.array([entry.source for entry in manifest.entries])
+    orders, weights = [], []
+    for number in np.unique(sources):
+        files = np.flatnonzero(sources == number)
+        first, last = crops.ends[files[0]] - crops.counts[files[0]], crops.ends[files[-1]]
+        order = grain.MapDataset.range(int(first), int(last)).seed((seed + int(number)) % 2**32)
+        orders.append(order.shuffle().repeat())
+        weights.append(manifest.weights[number])
+    return orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, weights).seed(seed)
+
+
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
     """Parts a manifest into (training, validation), about ``fraction`` of the files in the second.
 
-    A hash of the path decides, so that a file stays on its side, with all of its parts, when others come and go. Of
-    two or more files both sides get one at least; fraction 0 leaves validation empty.
+    A hash of the path decides, so that a file stays on its side, with all of its parts, when others come and go. Of a
+    folder's two or more files both sides get one at least; fraction 0 leaves validation empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
@@ -280,14 +292,17 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
         digest = hashlib.blake2b(f"{seed}/{path}".encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64
 
-    ordered = sorted((place(path), path) for path in {entry.path for entry in manifest.entries})
-    count = sum(number < fraction for number, _ in ordered)
-    if fraction and len(ordered) > 1:
-        count = min(max(count, 1), len(ordered) - 1)
-    held = {path for _, path in ordered[:count]} if len(ordered) > 1 else set()
+    held = set()
+    for number in range(len(manifest.weights)):
+        paths = {entry.path for entry in manifest.entries if entry.source == number}
+        ordered = sorted((place(path), path) for path in paths)
+        count = sum(value < fraction for value, _ in ordered)
+        if fraction and len(ordered) > 1:
+            count = min(max(count, 1), len(ordered) - 1)
+        held |= {(number, path) for _, path in ordered[: count if len(ordered) > 1 else 0]}
     return (
-        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path not in held)),
-        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path in held)),
+        replace(manifest, entries=tuple(e for e in manifest.entries if (e.source, e.path) not in held)),
+        replace(manifest, entries=tuple(e for e in manifest.entries if (e.source, e.path) in held)),
     )
 
 
@@ -298,13 +313,17 @@ class _Loader:
         self.manifest, self.crops, self.source = manifest, crops, source
         self.failed, self.lock = set(), threading.Lock()
 
-    def __call__(self, crop, rng):
+    def __call__(self, number, rng):
+        crop = self.crops[number]
         try:
             return self._read(*crop, rng)
         except InputError as error:
             self._report(crop[0], error)
+        source = self.manifest.entries[crop[0]].source
         # The draws depend on the place of the crop alone, and so does what comes in its stead.
         for file in rng.permutation(len(self.crops.counts)):
+            if self.manifest.entries[file].source != source:
+                continue
             try:
                 count = int(self.crops.counts[file])
                 return self._read(int(file), int(rng.integers(count)), count, rng)

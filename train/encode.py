@@ -33,7 +33,7 @@ from train.latents import (
     write_array,
     write_record,
 )
-from train.manifest import Entry, Manifest, index
+from train.manifest import Entry, Manifest, check_fields, index
 from train.prompts import tokenizer
 
 USAGE = """\
@@ -126,6 +126,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     manifest = index(
         data, out / "manifest.json", config.data.captions, config.data.columns, config.data.template_fields
     )
+    check_fields(manifest, config.data.template_fields)
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
         "frames": config.data.length // model.downsample_factor,

@@ -45,6 +45,8 @@ class Entry:
     whole: int | None = None
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
+    source: int = 0
+    """Which of several folders it is of."""
 
     @property
     def name(self) -> str:
@@ -68,6 +70,8 @@ class Manifest:
     root: str
     entries: tuple[Entry, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+    """Of the folders, where there are several: in these proportions crops are taken of them."""
 
     @property
     def seconds(self) -> float:
@@ -76,8 +80,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Tells two sets of items apart; the training data depends on nothing else of them."""
-        facts = [(entry.name, entry.size, entry.frames, entry.captions, entry.fields) for entry in self.entries]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        facts = [(e.source, e.name, e.size, e.frames, e.captions, e.fields) for e in self.entries]
+        return hashlib.sha256(json.dumps([self.weights, facts]).encode()).hexdigest()
 
 
 def index(
@@ -106,9 +110,7 @@ def index(
         InputError: no such folder, no usable file in it, wrong tables, or the manifest cannot be written.
     """
     folder, manifest_path = Path(folder), Path(manifest_path)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {what}; give the folder that holds the sound files.")
+    check_folder(folder)
     there = _walk(folder, manifest_path.parent)
     # Wrong tables are told before the files are looked through, which can take long.
     tables = there.tables if table is None else [Path(table)]
@@ -125,7 +127,6 @@ def index(
         found = f"{_counted(undecoded)} need ffmpeg" if undecoded else f"{len(skipped)} skipped"
         raise InputError(f"{folder} holds no usable sound file ({found}); looked for {kinds}.")
     manifest = Manifest(str(folder.resolve()), _items(folder, headers, notes, there.sidecars), skipped)
-    _check_fields(manifest, fields)
     hours = manifest.seconds / 3600
     facts = [f"{len(headers)} files", f"{hours:.2f} hours", f"{len(skipped)} files skipped"]
     foreign = Counter(Path(entry.path).suffix.lower() for entry in headers)
@@ -184,7 +185,14 @@ def _items(folder, headers, notes, sidecars):
     return tuple(sorted(items.values(), key=lambda item: (item.path, item.first, item.frames)))
 
 
-def _check_fields(manifest, names):
+def check_folder(folder):
+    """Raises InputError if there is no such folder."""
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; give the folder that holds the sound files.")
+
+
+def check_fields(manifest, names):
     """Raises InputError for a field that no item has."""
     there = set().union(*({*entry.tags, *entry.fields} for entry in manifest.entries))
     if unknown := [name for name in names if name not in there | ALWAYS]:
