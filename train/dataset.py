@@ -110,8 +110,8 @@ class Sounds:
             # What follows a part of a file is not of it.
             frames = max(1, min(frames, frames_at(entry, rate) - begin))
             begin += entry.first * rate // entry.sample_rate
-        path = self.root / entry.path
-        audio = files.read(path, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
+        place = entry.place(self.root)
+        audio = files.read(place, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
         audio = np.pad(audio, ((0, config.length - frames), (0, 0)))
         if config.normalize is not None:
             audio = audio * gain(audio, config.normalize)
