@@ -164,8 +164,12 @@ class DiffusionDecoder(Codec, Protocol):
 class ItemSource(Protocol):
     """What reads the items of a training: crops of files, which `train.dataset.batches` puts together."""
 
-    def item(self, file: Any, crop: int, crops: int, rng: np.random.Generator) -> Mapping[str, np.ndarray | str]:
-        """A crop of a file: arrays by their names in a batch, and without "embedding" also a "prompt", a text.
+    def item(
+        self, file: Any, crop: int, crops: int, rng: np.random.Generator
+    ) -> Mapping[str, np.ndarray | str | Mapping]:
+        """A crop of a file: arrays by their names in a batch; a "prompt", a text, if without "embedding"; "fields".
+
+        Fields are texts and numbers that are known of the crop, by their names; a source may leave them out.
 
         Called from several threads. Raises InputError where it cannot be read; another crop then takes its place.
 

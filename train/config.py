@@ -93,10 +93,9 @@ class TrainConfig:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
         if self.autoencoder is not None and self.model.autoencoder is None:
             raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
-        if self.model.text is None and self.data.prompt is not None:
-            raise InputError(
-                f"data.prompt is {self.data.prompt!r}, but the model has no text conditioning: leave it out."
-            )
+        for name in ("prompt", "template"):
+            if self.model.text is None and (value := getattr(self.data, name)) is not None:
+                raise InputError(f"data.{name} is {value!r}, but the model has no text conditioning: leave it out.")
         if self.model.text is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."

@@ -41,9 +41,11 @@ class Folder:
         """Writes config.json."""
         hosts.from_first(self._write_settings)
 
-    def index(self, data: str | Path) -> Manifest:
-        """The sound files in `data`, listed in manifest.json."""
-        return hosts.from_first(lambda: index(data, self.out / "manifest.json"))
+    def index(self, data: Path, number: int = 0) -> Manifest:
+        """The sound files in the folder `data` of that number, listed in manifest.json, manifest-1.json and so on."""
+        settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
+        fields = settings.template_fields
+        return hosts.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
     def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
         """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.

@@ -23,18 +23,22 @@ from train.dataset import batches, split
 from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
-from train.latents import Latents
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
 from train.setup import first_state, init, on_devices, training_step
+from train.sources import Sources
 from train.validation import Validation
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
 
 
 def train(
-    config: TrainConfig, data: str | Path, out: str | Path, *, devices: Sequence[jax.Device] | None = None
+    config: TrainConfig,
+    data: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
 ) -> int:
     """Trains on the audio files under `data` until `config.steps`; continues the run that `out` holds, if any.
 
@@ -45,7 +49,7 @@ def train(
 
     Args:
         config: the settings.
-        data: folder of audio files.
+        data: folder of audio files, or several as "DIR" or "DIR:WEIGHT", see `train.sources`.
         out: folder of the run.
         devices: those to use, by default all.
 
@@ -59,7 +63,8 @@ def train(
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
     with contextlib.ExitStack() as stack:
-        run = Run(config, Path(data), Path(out), devices, stack)
+        folders = [str(data)] if isinstance(data, str | Path) else list(data)
+        run = Run(config, folders, Path(out), devices, stack)
         run.restore()
         if run.step >= config.steps:
             tell(f"{out} is finished: {run.step} of {config.steps} steps are done.")
@@ -92,7 +97,7 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        data: Path,
+        data: Sequence[str],
         out: Path,
         devices: Sequence[jax.Device] | None,
         stack: contextlib.ExitStack,
@@ -108,16 +113,15 @@ class Run:
         self.folder = self._closing(Folder(out, config, self.samples))
         # Before the files are looked through, which can take long: can anything be written there?
         self.folder.write_settings()
-        self.latents = Latents(data, config) if Latents.lie_in(data) else None
-        every = self.folder.index(data) if self.latents is None else self.latents.manifest
-        self.manifest, held_out = split(every, config.validation)
+        self.sources = Sources(config, data, self.folder.index)
+        self.manifest, held_out = split(self.sources.manifest, config.validation)
         stream = partial(
             batches,
             config=config.data,
             batch_size=config.batch_size // jax.process_count(),
             seed=config.seed,
             tokenize=tokenize,
-            source=self.latents,
+            source=self.sources,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
         )
@@ -141,12 +145,13 @@ class Run:
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
         state, record = self.folder.restore(self.shapes, self._new_state)
-        if self.latents is not None:
-            self.latents.check(state.frozen)
+        self.sources.check(state.frozen)
         if record:
             self.stream.set_state(record["data"])
         if record and record["files"] != self.manifest.digest:
-            tell(f"the files under {self.data} are not those of before: the run goes on, in another order of the data.")
+            tell(
+                f"the files or captions under {self.manifest.root} are not those of before: the run goes on with these."
+            )
         self.step, self.state, self._record = int(state.step), state, record
 
     def _new_state(self) -> TrainState:

@@ -1,12 +1,12 @@
 """Levels of sound."""
 
 import math
-import os
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 
+from archijax.audio.place import Place
 from archijax.errors import InputWarning
 
 _INTEGER = 32_768  # full scale of 16-bit samples, which some programs write to float files as they are
@@ -33,7 +33,7 @@ def level(audio: np.ndarray) -> float:
     return 20 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-10)
 
 
-def full_scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
+def full_scale(place: Place, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
     """What the samples of a file of floats are divided by, 1 for most; warns, once of each file, of any other.
 
     Samples more than 12 dB beyond 1 are far beyond full scale. They are divided by 32,768 where that fits them, as
@@ -43,14 +43,13 @@ def full_scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray])
       frames: length of the file.
       decode: gives (begin, count) of the samples [count, channels].
     """
-    status = os.stat(path)
-    file = (path, status.st_size, status.st_mtime_ns)
+    file = place.version()
     if file not in _scales:
-        _scales[file] = _scale(path, frames, decode)
+        _scales[file] = _scale(place, frames, decode)
     return _scales[file]
 
 
-def _scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
+def _scale(place: Place, frames: int, decode: Callable[[int, int], np.ndarray]) -> float:
     starts = range(0, frames, max(_BLOCK, frames // _BLOCKS))
     if max((_peak(decode(start, _BLOCK)) for start in starts), default=0.0) <= _BEYOND:
         return 1.0
@@ -58,7 +57,7 @@ def _scale(path: str, frames: int, decode: Callable[[int, int], np.ndarray]) -> 
     peak = max(_peak(decode(start, block)) for start in range(0, frames, block))
     # Of 16-bit samples hardly any file is quieter than 1 / 128 at its peak.
     scale = float(_INTEGER) if _INTEGER / 128 <= peak <= _INTEGER else peak
-    warnings.warn(f"{path} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
+    warnings.warn(f"{place} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
     return scale
 
 
