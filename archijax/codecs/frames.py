@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
@@ -27,6 +28,8 @@ COMPRESSION = 0.3  # power of the magnitudes that the encoder reads, and that ph
 # Log-magnitudes that a decoder can say: those of silence and of the loudest sound, with room.
 LOG_MAGNITUDES = (-14.0, 7.0)
 SMALL = 1e-5  # of a magnitude: white noise at about -100 dB of full scale
+# Distances of bands: at least so many bins, and this share of their frequency.
+SCALES = (2.0, 0.1), (8.0, 1.0)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -83,7 +86,9 @@ class FrameEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = Linear(self.channels[0], self.dtype, name="to_in")(spectral_features(self.stft.encode(full(x))))
+        spectra = self.stft.encode(full(x))
+        y = Linear(self.channels[0], self.dtype, name="to_in")(spectral_features(spectra))
+        y = y + Linear(self.channels[0], self.dtype, name="bands_in")(band_features(spectra))
         y = LayerNorm(name="norm_in")(y)
         for level, (width, count) in enumerate(zip(self.channels, self.num_blocks, strict=True)):
             if level:
@@ -116,9 +121,15 @@ class FrameDecoder(nn.Module):
                 factor = self.factors[level - 1]
                 y = unfold(Linear(factor * self.channels[level - 1], self.dtype, name=f"up_{level}")(y), factor)
         count = 3 * self.stft.frequencies * self.out_channels
-        y = full(Linear(count, self.dtype, name="to_out")(LayerNorm(name="norm_out")(y)))
+        y = LayerNorm(name="norm_out")(y)
+        bands = interpolation(self.stft.frequencies)
+        phases = full(Linear(2 * bands.shape[1] * self.out_channels, self.dtype, name="bands_out")(y))
+        phases = phases.reshape(*y.shape[:2], 2, bands.shape[1], self.out_channels)
+        cosine, sine = jnp.moveaxis(jnp.einsum("fk,bnpkc->bnpfc", bands, phases), 2, 0)
+        y = full(Linear(count, self.dtype, name="to_out")(y))
         y = y.reshape(*y.shape[:2], 3, self.stft.frequencies, self.out_channels)
-        return self.stft.decode(to_spectra(y[:, :, 0], y[:, :, 1], y[:, :, 2]), y.shape[1] * self.stft.hop_length)
+        spectra = to_spectra(y[:, :, 0], y[:, :, 1] + cosine, y[:, :, 2] + sine)
+        return self.stft.decode(spectra, y.shape[1] * self.stft.hop_length)
 
 
 def compressed(z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -133,6 +144,34 @@ def spectral_features(z: jax.Array) -> jax.Array:
     # A tenth of the logarithm of the magnitude: as large as the others.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
     return features.reshape(*z.shape[:2], -1)
+
+
+def interpolation(frequencies: int) -> np.ndarray:
+    """Linear interpolation [frequencies, bands] from bands to bins of a spectrum, about the centre of its window.
+
+    A tone has one phase, counted from the centre of the window, in all bins that the window spreads it over. Layers of
+    single bins learn that bin by bin, for high tones ten times as late as those of bands, of which there are few. Bins
+    of odd number change sign, as phases here count from the window's beginning.
+    """
+    bins = np.arange(frequencies)
+    hats = [np.ones(frequencies)]
+    for least, share in SCALES:
+        centres = [0.0]
+        while centres[-1] < frequencies - 1:
+            centres.append(centres[-1] + max(least, share * centres[-1]))
+        hats += [np.interp(bins, centres, row) for row in np.eye(len(centres))]
+    return (np.stack(hats, axis=1) * (-1.0) ** bins[:, None]).astype(np.float32)
+
+
+def band_features(z: jax.Array) -> jax.Array:
+    """Spectra [b, n, f, c] as sums of bands [b, n, 2 * bands * c], each frame brought to a mean square of 1.
+
+    Compressed, the hundreds of quiet bins would drown the phase of a lone tone in such sums.
+    """
+    power = jnp.mean(jnp.square(z.real) + jnp.square(z.imag), axis=2, keepdims=True)
+    gain = jax.lax.rsqrt(power + SMALL**2)
+    sums = [jnp.einsum("fk,bnfc->bnkc", interpolation(z.shape[2]), part) for part in (z.real * gain, z.imag * gain)]
+    return jnp.stack(sums, axis=2).reshape(*z.shape[:2], -1)
 
 
 def to_spectra(log_magnitude: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
