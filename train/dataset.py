@@ -133,8 +133,8 @@ class Sounds:
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
         audio = self._decode(entry, start * rate // config.sample_rate, rate)
         if config.normalize is not None:
-            rate = config.sample_rate if config.normalize_by == "lufs" else None
-            audio = audio * gain(audio, config.normalize, sample_rate=rate)
+            by_ear = config.normalize_by == "lufs"
+            audio = audio * gain(audio, config.normalize, sample_rate=config.sample_rate if by_ear else None)
         return np.clip(audio if rng is None else self._varied(audio, rng), -1.0, 1.0)
 
     def _decode(self, entry: Entry, start: int, rate: int) -> np.ndarray:
