@@ -193,6 +193,7 @@ def test_one_prompt_for_all_and_the_place_of_a_crop(folder):
         ("file_name,start\na.wav,-1\n", (), "but it must be seconds, 0 or more"),
         ("file_name,start\na.wav,5\n", (), r"that the tables name holds sound: a\.wav from 5 s has none"),
         ("file_name,text\na.wav,x,y\n", (), "has more cells than the table has columns"),
+        ("file_name,text\na.wav," + "x" * 200_000, (), "line 2, is no line of a CSV file: field larger than"),
     ],
 )
 def test_wrong_tables_are_one_sentence(folder, table, columns, message):

@@ -141,10 +141,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield line, _object(content, f"{table}, line {line},")
         return
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
-    for row in reader:
-        if None in row:
-            raise InputError(f"{table}, line {reader.line_num}, has more cells than the table has columns.")
-        yield reader.line_num, row
+    try:
+        for row in reader:
+            if None in row:
+                raise InputError(f"{table}, line {reader.line_num}, has more cells than the table has columns.")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{table}, line {reader.line_num + 1}, is no line of a CSV file: {error}.") from None
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

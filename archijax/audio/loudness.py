@@ -1,6 +1,7 @@
 """Levels of sound."""
 
 import math
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -12,20 +13,38 @@ from archijax.errors import InputWarning
 _INTEGER = 32_768  # full scale of 16-bit samples, which some programs write to float files as they are
 _BEYOND = 4.0  # 12 dB above full scale: a loud mix stays below
 _BLOCK, _BLOCKS = 4096, 64
+_meter = threading.Lock()
 _scales: dict[tuple[str, int, int], float] = {}  # by path, size and time of modification: crops ask again and again
 
 
-def gain(audio: np.ndarray, level: float, limit: float = 30.0) -> np.float32:
-    """What [time, channels] is multiplied by for a root mean square of ``level`` dBFS.
+def gain(audio: np.ndarray, level: float, limit: float = 30.0, sample_rate: int | None = None) -> np.float32:
+    """What [time, channels] is multiplied by for a root mean square of ``level`` dBFS, or with a sample rate LUFS.
 
     Less where its peak would pass 1, and at most ``limit`` dB: what is far quieter than its neighbours, as the end of a
-    fade is, stays quieter.
+    fade is, stays quieter. `loudness` measures LUFS.
     """
-    loudness, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
+    peak = float(np.abs(audio).max())
+    if sample_rate is None:
+        size = float(np.sqrt(np.mean(np.square(audio))))
+    else:
+        size = 10 ** (loudness(audio, sample_rate) / 20)
     bounds = [10 ** (limit / 20)]
     if peak:
-        bounds += [10 ** (level / 20) / loudness, 1 / peak] if loudness else [1 / peak]
+        bounds += [10 ** (level / 20) / size, 1 / peak] if size else [1 / peak]
     return np.float32(min(bounds))
+
+
+def loudness(audio: np.ndarray, sample_rate: int) -> float:
+    """The integrated loudness of [time, channels], up to five, in LUFS (ITU-R BS.1770-4); -inf of silence.
+
+    Sound shorter than the gating blocks of 0.4 s is one block. The filters need a sample rate of 4 kHz or more.
+    """
+    import pyloudnorm  # imports much of scipy
+
+    block = min(0.4, len(audio) / sample_rate)
+    # It changes the filters of warnings, which belong to all threads.
+    with _meter:
+        return float(pyloudnorm.Meter(sample_rate, block_size=block).integrated_loudness(audio.astype(np.float64)))
 
 
 def level(audio: np.ndarray) -> float:
