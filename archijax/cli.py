@@ -118,6 +118,19 @@ def python_config(place: str | Path) -> Any:
     return getattr(module, name or "config", None)
 
 
+def named_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Values by name of texts as NAME=VALUE. Raises InputError for another form, or a name that is there twice."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise InputError(f"A condition is given as {pair!r}: NAME=VALUE is needed, such as bpm=120.")
+        if name.strip() in values:
+            raise InputError(f"The condition {name.strip()} is given twice: once is needed.")
+        values[name.strip()] = value.strip()
+    return values
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about a word that is not among the known ones."""
     close = difflib.get_close_matches(word, known, n=1)

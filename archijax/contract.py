@@ -15,7 +15,7 @@ Variables = dict[str, Any]
 """Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
 
 Batch = Mapping[str, jax.Array]
-"""Arrays by name, [b, ...] each: "audio", "tokens", "token_mask", "embedding", "latent", "features"."""
+"""Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
 """Scalars by name. A mean over some items alone comes as two: NAME is their sum divided by b, NAME:weight their share
@@ -190,6 +190,8 @@ class ModelConfig(Protocol):
         length: samples of the sounds that it is trained on.
         text: how prompts become an embedding; None for a model without text.
         autoencoder: of a latent model, the configuration of what makes latents of sound; None for others.
+        conditioners: numbers and categories that sounds are made by; each has a `name` and an `encode`, from the values
+            of a batch (text, number or None) to an array [b]. Empty for none.
     """
 
     sample_rate: int
@@ -197,6 +199,7 @@ class ModelConfig(Protocol):
     length: int
     text: Any | None
     autoencoder: Any | None
+    conditioners: Sequence[Any]
 
     def build(self) -> Model:
         """The model. Raises InputError: settings that do not fit each other."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from archijax import cli
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.editing import Extension, inpainting, variation
 from archijax.pipeline.generation import Generation, numbered
@@ -27,6 +28,8 @@ class Edit:
     """Folder for the files."""
     prompt: str = ""
     """What it should sound like, for a model that reads text."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
     count: int = 1
     """Different results to make."""
     first: int = 0
@@ -40,7 +43,8 @@ class Edit:
         """The prompts, items and batch size of a generation."""
         prompts = pipeline.checked([self.prompt])
         items = numbered(prompts, self.count, self.first)
-        return {"prompts": prompts, "items": items, "batch_size": self.batch_size}
+        conditions = cli.named_values(self.set)
+        return {"prompts": prompts, "items": items, "batch_size": self.batch_size, "conditions": conditions}
 
     def write(self, generation: Generation, sound: np.ndarray | None, seconds: float | None = None) -> None:
         """Makes and writes the results.

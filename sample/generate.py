@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from archijax import cli
 from archijax.pipeline import SampleSettings
 from archijax.pipeline.generation import numbered
 from archijax.pretrained import from_pretrained
@@ -30,6 +31,8 @@ class Generate:
     """Folder for the files, named by prompt, seed and item."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """What it should sound like; several may be given."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
     seconds: float | None = None
     """Seconds of each sound; by default those of the sounds that the model was trained on."""
     loop: bool = False
@@ -49,7 +52,10 @@ class Generate:
         """Makes and writes the sounds. Raises InputError and OSError."""
         pipeline = from_pretrained(self.model)
         prompts = pipeline.checked([prompt for several in self.prompt for prompt in several])
-        options = {"seconds": self.seconds, "loop": self.loop, "decoder_steps": self.decoder_steps}
+        options = {
+            "seconds": self.seconds, "loop": self.loop, "decoder_steps": self.decoder_steps,
+            "conditions": cli.named_values(self.set),
+        }  # fmt: skip
         make = partial(pipeline.generation, self.sampling, prompts, batch_size=self.batch_size, **options)
         generation, output = (
             make(numbered(prompts, self.count, self.first)),

@@ -72,6 +72,8 @@ class TrainConfig:
     """Denoising steps of these samples."""
     sample_guidance_scale: float = 1.0
     """Their classifier-free guidance scale (1: none)."""
+    sample_set: tuple[str, ...] = ()
+    """Their conditions as NAME=VALUE, such as bpm=120; those that are missing are left out."""
     sample_seconds: float = 0.0
     """Their length in seconds; 0 is the length of the training clips."""
 
@@ -106,7 +108,8 @@ class TrainConfig:
 FREE = {
     "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "checkpoint_every",
     "keep_checkpoints", "keep_every", "keep_best", "validate_every", "validation_batches", "profile",
-    "sample_prompts", "sample_steps", "sample_guidance_scale", "sample_seconds", "data.workers", "data.prefetch",
+    "sample_prompts", "sample_steps", "sample_guidance_scale", "sample_set", "sample_seconds",
+    "data.workers", "data.prefetch",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax.stages import Compiled
 
 from archijax.cli import say
+from archijax.configs.conditioners import encode_fields
 from archijax.contract import Batch
 from archijax.training import TrainState, item_keys
 from archijax.training.compiling import compiling
@@ -29,6 +30,7 @@ from train.samples import Samples
 from train.setup import first_state, init, on_devices, training_step
 from train.sources import Sources
 from train.validation import Validation
+from train.vocabulary import fields_of, with_found_values
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
 
@@ -102,18 +104,20 @@ class Run:
         devices: Sequence[jax.Device] | None,
         stack: contextlib.ExitStack,
     ):
-        self.config, self.data, self.out, self._stack = config, data, out, stack
-        self.devices, self.model = on_devices(config, devices), config.model.build()
+        self.out, self._stack, self.devices = out, stack, on_devices(config, devices)
+        self.folder = self._closing(Folder(out, config))
+        # Before the files are looked through, which can take long: can anything be written there?
+        self.folder.write_settings()
+        self.sources = Sources(config, data, self.folder.index)
+        self.config = self.folder.config = config = with_found_values(self.folder.config, self.sources.manifest)
+        self.folder.write_settings()
+        self.model = config.model.build()
         step = training_step(config, self.model, self.devices.axis, config.grad_accumulation_steps)
         self.train_step = self.devices.compile(step)
         self._compiled: Callable[[], Compiled] | None = None
         self.init_key, self.root_key = jax.random.split(jax.random.key(config.seed))
         tokenize = tokenizer(config.model)
-        self.samples = Samples(self.model, config, tokenize, out / "samples")
-        self.folder = self._closing(Folder(out, config, self.samples))
-        # Before the files are looked through, which can take long: can anything be written there?
-        self.folder.write_settings()
-        self.sources = Sources(config, data, self.folder.index)
+        self.samples = Samples(self.model, config, out / "samples")
         self.manifest, held_out = split(self.sources.manifest, config.validation)
         stream = partial(
             batches,
@@ -121,6 +125,8 @@ class Run:
             batch_size=config.batch_size // jax.process_count(),
             seed=config.seed,
             tokenize=tokenize,
+            fields=fields_of(config),
+            encode_fields=partial(encode_fields, config.model.conditioners),
             source=self.sources,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
@@ -228,8 +234,8 @@ class Run:
             facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
             state = self.devices.get(self.state)
             self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
-            if signal is None:
-                self.folder.sample(step, state)
+            if signal is None and hosts.leads():
+                self.samples.write(step, state.variables(state.ema))
         if signal is not None and step < config.steps:
             self.folder.wait()
             return signal

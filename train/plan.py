@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from archijax.configs import example_batch
 from archijax.contract import Model
 from archijax.training import MeshParallel, Pmap, TrainState
 from archijax.training.compiling import compiling
@@ -17,13 +17,9 @@ from train.setup import first_state, init, on_devices, training_step
 
 
 def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch of sounds, and of tokens if the model reads text."""
-    count, data, text = config.batch_size, config.data, config.model.text
-    shapes = {"audio": jax.ShapeDtypeStruct((count, data.length, data.channels), jnp.float32)}
-    if text is not None:
-        shapes["tokens"] = jax.ShapeDtypeStruct((count, text.max_length), jnp.int32)
-        shapes["token_mask"] = jax.ShapeDtypeStruct((count, text.max_length), jnp.bool_)
-    return shapes
+    """The shapes of a batch."""
+    item = jax.eval_shape(lambda: example_batch(config.model))
+    return {name: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype) for name, leaf in item.items()}
 
 
 def state_shapes(config: TrainConfig, model: Model) -> TrainState:

@@ -1,6 +1,5 @@
 """Sounds that a run makes at its checkpoints, so that one can hear how far it is."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 
 from archijax.audio import files, plots
-from archijax.cli import say
+from archijax.cli import named_values, say
 from archijax.contract import Codec
 from archijax.errors import InputError
 from archijax.models import reconstruct
@@ -26,11 +25,10 @@ class Samples:
     Args:
         model: of the run, which makes sound of noise, or encodes and decodes it.
         config: the prompts and settings.
-        tokenize: from prompts to (tokens, mask), None for an unconditional model.
         folder: where the files go.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, tokenize: Callable | None, folder: Path):
+    def __init__(self, model: Any, config: TrainConfig, folder: Path):
         self.model, self.config, self.folder, self.crops = model, config, folder, None
         self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
         # Whether it is a codec or makes sound of noise, the contract tells.
@@ -85,7 +83,9 @@ class Samples:
         prompts = self.prompts if config.model.text is not None else [""] * count
         # Each starts from noise of its own.
         items = [(number, number) for number in range(count)]
-        return pipeline.generation(settings, prompts, items, config.sample_seconds or None, batch_size=count)
+        conditions = named_values(config.sample_set)
+        seconds = config.sample_seconds or None
+        return pipeline.generation(settings, prompts, items, seconds, batch_size=count, conditions=conditions)
 
     def _write(self, name: str, sound: np.ndarray, title: str) -> None:
         path = self.folder / name

@@ -13,6 +13,7 @@ from train.config import TrainConfig
 from train.dataset import Sounds
 from train.latents import Latents
 from train.manifest import Entry, Manifest, check_fields, check_folder
+from train.vocabulary import fields_of
 
 
 class Sources:
@@ -51,7 +52,7 @@ class Sources:
             manifests = [index(folder, number) for number, folder in enumerate(folders)]
             self._readers = [Sounds(manifest, config.data) for manifest in manifests]
         self.manifest = joined(manifests, weights)
-        check_fields(self.manifest, config.data.template_fields)
+        check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
         """What the source of a file makes of its crop."""

@@ -1,6 +1,7 @@
 """Model configurations: frozen dataclasses that build a model, and their form in config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import (
     BitcodesConfig,
     FiniteScalarConfig,
@@ -11,6 +12,7 @@ from archijax.configs.bottlenecks import (
     VariationalConfig,
 )
 from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
+from archijax.configs.conditioners import CategoryConfig, NumberConfig
 from archijax.configs.diffusion import (
     DiffusionAEConfig,
     DiffusionConfig,
@@ -30,6 +32,7 @@ __all__ = [
     "AdversaryConfig",
     "AutoEncoderConfig",
     "BitcodesConfig",
+    "CategoryConfig",
     "CoderConfig",
     "DiffusionAEConfig",
     "DiffusionConfig",
@@ -40,7 +43,9 @@ __all__ = [
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",
+    "ModelConfig",
     "NoiseConfig",
+    "NumberConfig",
     "OobleckConfig",
     "PatchingConfig",
     "QuantizerConfig",

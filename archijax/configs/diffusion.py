@@ -19,12 +19,14 @@ from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig
+from archijax.configs.conditioners import ConditionerConfig, check_names, conditioned
 from archijax.configs.nets import TextConfig, TransformConfig, UNetConfig, positive
 from archijax.contract import Variables
 from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
+from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
 from archijax.nn.t5 import T5Encoder
 from archijax.nn.unet_v0 import UNetV0
@@ -46,6 +48,10 @@ class DiffusionConfig(ModelConfig):
     """Filter bank, patches or STFT around the net, or None: the net works on samples."""
     text: TextConfig | None = None
     """Text conditioning, or None."""
+    conditioners: tuple[ConditionerConfig, ...] = ()
+    """Numbers and categories that sounds are made by, which are fields of the data."""
+    cond_drop_prob: float = 0.1
+    """With conditioners: how often training leaves out all of them and the prompt, so that sampling can be guided."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
     """Diffusion method: v-diffusion, DDPM (noise prediction, 1000 linear betas), EDM, or rectified flow."""
     schedule_shift: float = 1.0
@@ -61,6 +67,9 @@ class DiffusionConfig(ModelConfig):
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
+        check_names(self.conditioners)
+        if not 0 <= self.cond_drop_prob < 1:
+            raise InputError(f"cond_drop_prob is {self.cond_drop_prob}: it must be at least 0 and below 1")
         if self.schedule_shift != 1 and self.method != "v":
             raise InputError(f"schedule_shift is {self.schedule_shift}, but the method {self.method} has none: use 1")
         if not 0 < self.sigma_data < float("inf"):
@@ -103,19 +112,25 @@ class DiffusionConfig(ModelConfig):
         """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
-        embedder = None
+        embedder, width = None, self.unet.modulation_features
+        tokens = sum(each.into == "embedding" for each in self.conditioners)
         if self.text is not None:
             t5 = self.text.t5()
-            embedder = T5Encoder(t5, dtype=dtype)
+            embedder, width, tokens = T5Encoder(t5, dtype=dtype), t5.d_model, tokens + self.text.max_length
+        if tokens:
+            pooled = self.text is not None and self.text.pooled
+            if self.conditioners and not (pooled or any(self.unet.cross_attentions)):
+                raise InputError("no part of the net reads the embedding: give unet.cross_attentions, or text.pooled")
             settings |= {
-                "embedding_features": t5.d_model,
+                "embedding_features": width,
                 "use_embedding_cfg": True,
-                "embedding_max_length": self.text.max_length,
-                "use_embedding_features": self.text.pooled,
+                "embedding_max_length": tokens,
+                "use_embedding_features": pooled,
             }
         net = UNetV0(**settings, **injected, remat=self.remat, dtype=dtype)
         if self.transform is not None:
             net = self.transform.wrap(net, dtype)
+        net = conditioned(net, self.conditioners, self.unet.modulation_features, width)
         multiple = frame * net.length_multiple
         if self.length % multiple:
             raise InputError(
@@ -129,8 +144,16 @@ class DiffusionConfig(ModelConfig):
             embedder=embedder,
             frozen_embedder=self.text is not None and self.text.is_pretrained,
             num_placeholders=0 if self.text is None else len(self.text.placeholder_tokens),
-            cond_drop_prob=0.0 if self.text is None else self.text.cond_drop_prob,
+            **self._dropping(),
         )
+
+    def _dropping(self) -> dict[str, Any]:
+        """How often training leaves conditions out: together, and each alone."""
+        text = 0.0 if self.text is None else self.text.cond_drop_prob
+        if not self.conditioners:
+            return {"cond_drop_prob": text}
+        alone = {PREFIX + each.name: each.drop_prob for each in self.conditioners}
+        return {"cond_drop_prob": self.cond_drop_prob, "drop_probs": {**alone, "embedding": text}}
 
 
 @dataclass(frozen=True)

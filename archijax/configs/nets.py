@@ -123,7 +123,7 @@ class TextConfig:
     max_length: int = 64
     """Tokens per prompt; longer ones are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, so that sampling can be guided."""
+    """How often training drops the prompt, so that sampling can be guided; with conditioners, the prompt alone."""
     pooled: bool = False
     """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
     features: int = 128
