@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tarfile
 
 import jax
 import numpy as np
@@ -299,3 +300,21 @@ def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys)
     again = np.load(paths[1])
     np.testing.assert_array_equal(again[0], first[0])
     assert np.abs(again[1] - first[1]).max() > 1e-3
+
+
+def test_shards_are_encoded_like_files(folder, whole, tmp_path):
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "a.tar", "w") as tar:
+        for name in NAMES:
+            tar.add(folder / "audio" / name, name)
+    arguments = ["--data", str(tmp_path / "packed"), "--out", str(tmp_path / "out")]
+    assert main([str(folder / "tiny.py"), *arguments, "--autoencoder", str(folder / "coder")]) == 0
+    for name in NAMES:
+        assert latent_path(tmp_path / "out", name).read_bytes() == latent_path(whole, name).read_bytes()
+
+
+def test_latents_refuse_changes_of_sounds(folder, whole):
+    for change in ({"pitch_shift": 1.0}, {"random_gain": 3.0}, {"flip_polarity": True}):
+        data = DataConfig(sample_rate=8000, channels=1, length=64, **change)
+        with pytest.raises(InputError, match=f"data.{next(iter(change))} must be left out for latents"):
+            Latents(whole, TrainConfig(LATENT_MODEL, data, batch_size=8))

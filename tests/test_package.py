@@ -21,6 +21,7 @@ def test_the_import_needs_jax_flax_and_numpy_alone():
         "matplotlib",
         "safetensors",
         "soxr",
+        "pyloudnorm",
         "optax",
         "torch",
     )

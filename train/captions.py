@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from archijax.audio.place import Place
 from archijax.errors import InputError, listed
 
 TABLES = ("metadata.csv", "metadata.jsonl")  # the names of tables in a folder of sounds
@@ -65,7 +66,7 @@ class Notes:
         for table in tables:
             self._add(table, f"{os.path.abspath(folder)}{os.sep}", places, roles(columns))
 
-    def of(self, path: str, sidecars: Sequence[Path] = ()) -> list[Note]:
+    def of(self, path: str, sidecars: Sequence[Place] = ()) -> list[Note]:
         """What is written about a sound: one note of the whole file, or one of each of its parts, in order."""
         written = []
         for sidecar in sidecars:
@@ -123,17 +124,17 @@ def _is_json(table: Path) -> bool:
     return table.suffix.lower() in (".jsonl", ".json")
 
 
-def _text(path: Path) -> str:
+def _text(place: Place) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return place.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"{path} cannot be read: {reason}.") from None
+        raise InputError(f"{place} cannot be read: {reason}.") from None
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) of a table; the cells of a CSV file are texts."""
-    text = _text(table)
+    text = _text(Place(table))
     if _is_json(table):
         for line, content in enumerate(text.split("\n"), 1):
             if content.strip():
@@ -156,13 +157,13 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return content
 
 
-def _sidecar(path: Path) -> Note:
-    text = _text(path)
-    if path.suffix.lower() == ".json":
-        return _note(_object(text, str(path)), {}, str(path), _field)
+def _sidecar(place: Place) -> Note:
+    text, where = _text(place), str(place)
+    if place.suffix == ".json":
+        return _note(_object(text, where), {}, where, _field)
     # Blank lines part the others; a file of nothing else is one empty caption.
     lines = [line for line in text.splitlines() if line.strip()] or [""]
-    return _note({"captions": lines}, {}, str(path), _field)
+    return _note({"captions": lines}, {}, where, _field)
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, list[str]], role: str, where: str) -> list[str]:

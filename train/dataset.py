@@ -1,6 +1,7 @@
 """Batches of crops and prompts from a manifest: sharded, seeded, resumable."""
 
 import hashlib
+import math
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +49,21 @@ class DataConfig:
     columns: tuple[str, ...] = ()
     """Columns of the table as ROLE=COLUMN, of the roles file_name, caption (also several), start and end."""
     normalize: float | None = None
-    """Root mean square in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    """Level in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    normalize_by: Literal["rms", "lufs"] = "rms"
+    """How the level is measured: root mean square, or loudness as people hear it, after ITU-R BS.1770."""
     pitch_shift: float = 0.0
     """Semitones by which crops are shifted at most, up or down, together with their speed."""
+    random_gain: float = 0.0
+    """Decibels by which crops are made quieter or, to a peak of 1, louder at most."""
+    flip_polarity: bool = False
+    """Turn half of the crops upside down, which nobody hears."""
+    swap_channels: bool = False
+    """Exchange left and right in half of the crops."""
     skip_below: float | None = None
     """Root mean square in dBFS below which a random crop is drawn again, a few times; None takes every crop."""
+    memory: float = 0.0
+    """GiB of memory: the sounds of a folder that fit are decoded once and kept; else all are read from files."""
     workers: int = 4
     """Threads that read files."""
     prefetch: int = 4
@@ -73,6 +84,15 @@ class DataConfig:
             require(self.prompt is None, "data.prompt", self.prompt, "left out where there is data.template")
         if self.crop not in ("random", "fixed"):
             raise InputError(f'data.crop is "{self.crop}", but must be "random" or "fixed".')
+        if self.normalize_by not in ("rms", "lufs"):
+            raise InputError(f'data.normalize_by is "{self.normalize_by}", but must be "rms" or "lufs".')
+        if self.normalize_by == "lufs":
+            require(
+                self.sample_rate >= 4_000, "data.sample_rate", self.sample_rate, "4000 or more for loudness in LUFS"
+            )
+        for name in ("random_gain", "pitch_shift", "memory"):
+            require(0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "0 or more")
+        require(not self.swap_channels or self.channels == 2, "data.channels", self.channels, "2 for swap_channels")
         if self.normalize is not None and self.normalize > 0:
             raise InputError(f"data.normalize is {self.normalize} dBFS, but loudness must be at most 0 (full scale).")
 
@@ -82,6 +102,12 @@ class Sounds:
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
+        whole = {(e.shard, e.path): frames_at(_whole(e), config.sample_rate) for e in manifest.entries}
+        needed = sum(whole.values()) * config.channels * 4 / 2**30
+        self._keeps, self._kept = needed <= config.memory, {}
+        if config.memory and not self._keeps:
+            told = f"the sounds of {manifest.root} need {needed:.2f} GiB, more than data.memory: they are not kept"
+            print(told, file=sys.stderr)
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
         """ "audio" float32 [length, channels], "prompt" and "fields"."""
@@ -95,7 +121,7 @@ class Sounds:
         return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
+        """Float32 [length, channels] from a position of an item on; with an rng changed at random, as the settings say.
 
         Raises InputError if it cannot be read.
         """
@@ -105,17 +131,41 @@ class Sounds:
             # way to the next sample at which both rates meet.
             semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
-        begin, frames = start * rate // config.sample_rate, config.length
+        audio = self._decode(entry, start * rate // config.sample_rate, rate)
+        if config.normalize is not None:
+            rate = config.sample_rate if config.normalize_by == "lufs" else None
+            audio = audio * gain(audio, config.normalize, sample_rate=rate)
+        return np.clip(audio if rng is None else self._varied(audio, rng), -1.0, 1.0)
+
+    def _decode(self, entry: Entry, start: int, rate: int) -> np.ndarray:
+        """Float32 [length, channels] from a position of an item on, at a sample rate."""
+        config, frames = self.config, self.config.length
+        begin = start + entry.first * rate // entry.sample_rate
         if entry.whole is not None:
             # What follows a part of a file is not of it.
-            frames = max(1, min(frames, frames_at(entry, rate) - begin))
-            begin += entry.first * rate // entry.sample_rate
-        path = self.root / entry.path
-        audio = files.read(path, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
-        audio = np.pad(audio, ((0, config.length - frames), (0, 0)))
-        if config.normalize is not None:
-            audio = audio * gain(audio, config.normalize)
-        return np.clip(audio, -1.0, 1.0)
+            frames = max(1, min(frames, frames_at(entry, rate) - start))
+        if self._keeps and rate == config.sample_rate:
+            name = entry.shard, entry.path
+            if name not in self._kept:
+                self._kept[name] = files.read(entry.place(self.root), sample_rate=rate, channels=config.channels)
+            audio = self._kept[name][begin : begin + frames]
+        else:
+            place = entry.place(self.root)
+            audio = files.read(place, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
+        missing = config.length - len(audio)
+        return np.pad(audio, ((0, missing), (0, 0))) if missing else audio
+
+    def _varied(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        config = self.config
+        if config.random_gain:
+            peak = float(np.abs(audio).max())
+            factor = 10 ** (rng.uniform(-config.random_gain, config.random_gain) / 20)
+            audio = audio * np.float32(min(factor, max(1.0, 1 / peak)) if peak else factor)
+        if config.flip_polarity and rng.random() < 0.5:
+            audio = -audio
+        if config.swap_channels and rng.random() < 0.5:
+            audio = audio[:, ::-1]
+        return audio
 
 
 class Crops:
@@ -143,6 +193,11 @@ class Crops:
 def frames_at(entry: Entry, sample_rate: int) -> int:
     """Frames of an item at another sample rate."""
     return ceil_div(entry.frames * sample_rate, entry.sample_rate)
+
+
+def _whole(entry: Entry) -> Entry:
+    """The whole file of a part."""
+    return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:

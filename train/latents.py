@@ -22,10 +22,13 @@ from flax.traverse_util import flatten_dict
 from archijax.arithmetic import ceil_div
 from archijax.atomic import replacing
 from archijax.configs import to_dict
-from archijax.errors import InputError, listed
+from archijax.errors import InputError, listed, require
 from train.config import TrainConfig, unequal
 from train.dataset import Crops, draw_prompt, draw_start, fields_at, frames_at
 from train.manifest import Entry, Manifest, read_entry
+
+_SETTINGS = ("sample_rate", "channels", "length", "normalize", "normalize_by")  # of the data, that latents depend on
+_OF_SOUNDS = ("pitch_shift", "random_gain", "flip_polarity", "swap_channels")
 
 
 def fingerprint(variables: Mapping[str, Any]) -> str:
@@ -40,7 +43,7 @@ def fingerprint(variables: Mapping[str, Any]) -> str:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """What latents depend on beside the sounds and the weights, JSON-able."""
-    data = {name: getattr(config.data, name) for name in ("sample_rate", "channels", "length", "normalize")}
+    data = {name: getattr(config.data, name) for name in _SETTINGS}
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
@@ -140,6 +143,9 @@ class Latents:
                 "Of latents of normalized crops only whole ones can be used, as random ones would change in loudness: "
                 "set data.crop to fixed."
             )
+        for name in _OF_SOUNDS:
+            value = getattr(config.data, name)
+            require(not value, f"data.{name}", value, "left out for latents, whose sounds no longer change")
         entries = [read_entry(entry) for record in written for entry in record["entries"]]
         entries.sort(key=lambda entry: (entry.path, entry.first, entry.frames))
         self.manifest = Manifest(str(self.folder.resolve()), tuple(entries))

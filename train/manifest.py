@@ -2,27 +2,25 @@
 
 import hashlib
 import json
-import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from archijax.atomic import replacing
-from archijax.audio import ffmpeg, files
+from archijax.audio import files
 from archijax.audio.formats import FFMPEG
+from archijax.audio.place import Place
 from archijax.errors import InputError, listed
-from train.captions import SIDECARS, TABLES, Notes
+from train.captions import Notes
+from train.contents import Contents, Shard, Sound, place
 
 ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fields that need no table
-_MARKS = frozenset({"config.json", "manifest.json", "checkpoints"})  # what tells the folder of a run
-_WRITTEN = frozenset({"checkpoints", "samples", "tensorboard", "profile"})  # the folders that a run writes into its own
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,19 @@ class Entry:
     fields: dict[str, str | float] = field(default_factory=dict)
     source: int = 0
     """Which of several folders it is of."""
+    shard: str = ""
+    """The tar file that the file is a member of, relative to the root; its path is then the member's name."""
+    offset: int = 0
+    """Where the member begins in it."""
 
     @property
     def name(self) -> str:
         """Tells the items of a manifest apart."""
         return self.path if self.whole is None else f"{self.path}@{self.first}-{self.first + self.frames}"
+
+    def place(self, root: Path) -> Place:
+        """Where the bytes of the file are."""
+        return place(root, self.path, self.size, self.shard, self.offset)
 
     @property
     def seconds(self) -> float:
@@ -72,6 +78,8 @@ class Manifest:
     skipped: tuple[tuple[str, str], ...] = ()
     weights: tuple[float, ...] = (1.0,)
     """Of the folders, where there are several: in these proportions crops are taken of them."""
+    shards: dict[str, Shard] = field(default_factory=dict)
+    """What is in its tar files, by their paths."""
 
     @property
     def seconds(self) -> float:
@@ -93,6 +101,9 @@ def index(
 ) -> Manifest:
     """Lists the sound files in a folder and below, of `files.SUFFIXES` in any case, and what is written about them.
 
+    Tar files hold sounds, too, with their .txt and .json files: members count as files of the folder under their names,
+    are never unpacked, and are read where they lie.
+
     Left out are hidden files and folders, the folder of the manifest, and folders that other runs have written: what a
     run makes is never what it learns from. So are, if the folder is one of these itself, the parts that a run writes.
 
@@ -111,11 +122,11 @@ def index(
     """
     folder, manifest_path = Path(folder), Path(manifest_path)
     check_folder(folder)
-    there = _walk(folder, manifest_path.parent)
+    old = _load(manifest_path)
+    there = Contents(folder, manifest_path.parent, old.shards if old else {})
     # Wrong tables are told before the files are looked through, which can take long.
     tables = there.tables if table is None else [Path(table)]
-    notes = Notes(folder, [path for path, *_ in there.sounds], tables, columns, fields)
-    old = _load(manifest_path)
+    notes = Notes(folder, [sound.path for sound in there.sounds], tables, columns, fields)
     results = _examined(folder, there.sounds, old.entries if old else ())
     headers = [result for result in results if isinstance(result, Entry)]
     skipped = tuple(sorted(there.skipped + [result for result in results if not isinstance(result, Entry)]))
@@ -126,11 +137,13 @@ def index(
         kinds = ", ".join(sorted(files.SUFFIXES))
         found = f"{_counted(undecoded)} need ffmpeg" if undecoded else f"{len(skipped)} skipped"
         raise InputError(f"{folder} holds no usable sound file ({found}); looked for {kinds}.")
-    manifest = Manifest(str(folder.resolve()), _items(folder, headers, notes, there.sidecars), skipped)
+    items = _items(folder, headers, notes, there.sidecars)
+    manifest = Manifest(str(folder.resolve()), items, skipped, shards=there.shards)
     hours = manifest.seconds / 3600
     facts = [f"{len(headers)} files", f"{hours:.2f} hours", f"{len(skipped)} files skipped"]
     foreign = Counter(Path(entry.path).suffix.lower() for entry in headers)
     foreign = Counter({suffix: count for suffix, count in foreign.items() if suffix in FFMPEG})
+    facts += [f"{len(there.shards)} tar shards"] if there.shards else []
     facts += [f"{_counted(foreign)} read through ffmpeg"] if foreign else []
     facts += [f"{_counted(undecoded)} left out, which need ffmpeg"] if undecoded else []
     print(f"{folder}: {', '.join(facts + _written(manifest, notes))}", file=sys.stderr)
@@ -140,9 +153,9 @@ def index(
 
 
 def _examined(folder, sounds, entries):
-    """For each (path, size, modified) the entry of the whole file, or (path, reason) if it is not usable."""
+    """For each sound the entry of the whole file, or (path, reason) if it is not usable."""
     known = {
-        (entry.path, entry.size, entry.modified): replace(
+        Sound(entry.path, entry.size, entry.modified, entry.shard, entry.offset): replace(
             entry, frames=entry.whole or entry.frames, first=0, whole=None, captions=(), fields={}
         )
         for entry in entries
@@ -151,7 +164,7 @@ def _examined(folder, sounds, entries):
     # libsndfile and the disk work outside of Python's lock: more threads than cores hide a slow disk.
     pool = ThreadPoolExecutor(16)
     try:
-        examined = pool.map(lambda file: _examine(folder, *file), fresh)
+        examined = pool.map(lambda sound: _examine(folder, sound), fresh)
         bar = tqdm(examined, total=len(fresh), desc="indexing", unit="file", disable=not fresh)
         known.update(zip(fresh, bar, strict=True))
     finally:
@@ -163,7 +176,7 @@ def _items(folder, headers, notes, sidecars):
     """The items of the files, with what is written about them."""
     items, beyond = {}, []
     for header in headers:
-        for note in notes.of(header.path, [folder / path for path in sidecars.get(header.path, ())]):
+        for note in notes.of(header.path, sidecars.get(header.path, ())):
             item = header
             if (note.start, note.end) != (None, None):
                 first = round((note.start or 0.0) * header.sample_rate)
@@ -217,76 +230,14 @@ def _counted(suffixes):
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
 
 
-class _There(NamedTuple):
-    """What a folder holds.
-
-    Sorted (path, size, modified) of what could be sound; (path, reason) of what cannot even be looked at; the numbers
-    of files, by suffix, that would need ffmpeg where it is not installed; tables; the paths of files beside sounds.
-    """
-
-    sounds: list[tuple[str, int, int]]
-    skipped: list[tuple[str, str]]
-    undecoded: Counter
-    tables: list[Path]
-    sidecars: dict[str, list[str]]
-
-
-def _walk(folder, own):
-    """What is in a folder, but for what the run in the folder `own` and other runs have written there."""
-    sounds, skipped, visited, undecoded, tables, sidecars = [], [], set(), Counter(), [], {}
-    missing = frozenset() if ffmpeg.installed() else FFMPEG
-    own = own.resolve()
-
-    def relative(path):
-        return Path(path).relative_to(folder).as_posix()
-
-    def unlisted(error):
-        skipped.append((relative(error.filename), f"the folder cannot be listed ({error.strerror})."))
-
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=unlisted):
-        status = os.stat(parent)
-        # A link back to a folder that has been seen would be followed forever.
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        at_root = parent == os.fspath(folder)
-        is_run = {*folders, *names} >= _MARKS or Path(parent).resolve() == own
-        if is_run and not at_root:
-            folders.clear()
-            continue
-        left_out = _WRITTEN if is_run else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
-        tables += [Path(parent, name) for name in TABLES if name in names]
-        beside = set(names)
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            suffix = suffix.lower()
-            if name.startswith(".") or suffix not in files.SUFFIXES:
-                continue
-            if suffix in missing:
-                undecoded[suffix] += 1
-                continue
-            path = os.path.join(parent, name)
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                skipped.append((relative(path), f"{path} cannot be opened ({error.strerror})."))
-                continue
-            if stat.S_ISREG(status.st_mode):
-                sounds.append((relative(path), status.st_size, status.st_mtime_ns))
-                if written := [stem + end for end in SIDECARS if stem + end in beside]:
-                    sidecars[relative(path)] = [relative(os.path.join(parent, name)) for name in written]
-    return _There(sorted(sounds), skipped, undecoded, sorted(tables), sidecars)
-
-
-def _examine(folder, path, size, modified):
+def _examine(folder, sound):
     """The Entry of a file, or (path, reason) if it is not usable."""
     try:
-        header = files.verify(folder / path)
+        header = files.verify(sound.place(folder))
     except InputError as error:
-        return path, str(error)
-    return Entry(path, size, modified, header.frames, header.sample_rate, header.channels, header.tags)
+        return sound.path, str(error)
+    facts = header.frames, header.sample_rate, header.channels, header.tags
+    return Entry(sound.path, sound.size, sound.modified, *facts, shard=sound.shard, offset=sound.offset)
 
 
 def _load(path):
@@ -294,8 +245,13 @@ def _load(path):
     try:
         content = json.loads(path.read_text())
         entries = tuple(read_entry(entry) for entry in content["entries"])
-        return Manifest(content["root"], entries, tuple((name, reason) for name, reason in content["skipped"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        shards = {
+            path: Shard(size, modified, tuple((name, offset, count) for name, offset, count in members))
+            for path, (size, modified, members) in content["shards"].items()
+        }
+        skipped = tuple((name, reason) for name, reason in content["skipped"])
+        return Manifest(content["root"], entries, skipped, shards=shards)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
@@ -50,7 +50,7 @@ def installed() -> bool:
 class Stream:
     """The first sound stream of a file: `libsndfile.Stream` says what the attributes are."""
 
-    path: str
+    url: str
     frames: int
     sample_rate: int
     channels: int
@@ -96,7 +96,7 @@ class Stream:
         """The output of ffmpeg, decoding from a frame on."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
         form = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
-        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", f"file:{self.path}", "-map", "0:a:0", *form]
+        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *form]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
                 yield process.stdout
@@ -104,20 +104,19 @@ class Stream:
                 process.kill()
 
 
-def stream(path: Path) -> Stream:
-    """The sound of a file. Raises InputError if ffmpeg is not installed or finds none."""
+def stream(place: Place) -> Stream:
+    """A sound. Raises InputError if ffmpeg is not installed or finds none."""
     if not installed():
-        raise InputError(f"{path} cannot be read as sound: {path.suffix} files need ffmpeg, which is not installed.")
-    status = path.stat()
-    return _stream(str(path), status.st_size, status.st_mtime_ns)
+        raise InputError(f"{place} cannot be read as sound: {place.suffix} files need ffmpeg, which is not installed.")
+    return _stream(place, place.version())
 
 
 # What crops of a file are read from is looked up once.
 @functools.lru_cache(maxsize=65_536)
-def _stream(path: str, size: int, modified: int) -> Stream:
+def _stream(place: Place, version: tuple[str, int, int]) -> Stream:
     shown = "stream=sample_rate,channels,channel_layout,duration:stream_tags:format=duration,format_name:format_tags"
     command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", shown, "-of", "json"]
-    done = subprocess.run([*command, f"file:{path}"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run([*command, place.url], capture_output=True, stdin=subprocess.DEVNULL, check=False)
     try:
         found = json.loads(done.stdout.decode(errors="replace"))
         sound, container = found["streams"][0], found.get("format", {})
@@ -128,10 +127,10 @@ def _stream(path: str, size: int, modified: int) -> Stream:
     except (ValueError, LookupError):
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1].rpartition(": ")[2].strip(" .") if said else "there is no sound in it"
-        raise InputError(f"{path} cannot be read as sound: {reason}.") from None
+        raise InputError(f"{place} cannot be read as sound: {reason}.") from None
     tags = {name.lower(): value for some in (sound, container) for name, value in some.get("tags", {}).items()}
     layout = tuple(_LAYOUTS.get(sound.get("channel_layout", ""), "").split()) or None
     seekable = bool(_SEEKABLE & set(container.get("format_name", "").split(",")))
-    stream = Stream(path, round(seconds * rate), rate, channels, layout, tags, seekable)
+    stream = Stream(place.url, round(seconds * rate), rate, channels, layout, tags, seekable)
     # What was recorded while it came in does not say how long it is.
     return stream if stream.frames else replace(stream, frames=stream.count())

@@ -16,6 +16,7 @@ from archijax.audio import ffmpeg, libsndfile
 from archijax.audio.channels import mix
 from archijax.audio.formats import FFMPEG, LIBSNDFILE, RATES, SUFFIXES
 from archijax.audio.loudness import full_scale
+from archijax.audio.place import Place
 from archijax.audio.tags import cleaned
 from archijax.audio.writing import write
 from archijax.errors import InputError, InputWarning
@@ -44,13 +45,13 @@ class AudioInfo:
     layout: tuple[str, ...] | None = field(default=None, compare=False)
 
 
-def info(path: str | Path) -> AudioInfo:
-    """Reads header and tags. Raises InputError if there is no such file, or it holds no sound."""
+def info(path: str | Path | Place) -> AudioInfo:
+    """Reads header and tags of a file or of a part of one. Raises InputError: there is no such file, or no sound."""
     with _opened(path) as stream:
         return _info(path, stream)
 
 
-def verify(path: str | Path) -> AudioInfo:
+def verify(path: str | Path | Place) -> AudioInfo:
     """Like `info`, but ``frames`` is what really decodes: less than the header states where the file was cut off.
 
     Only the end is decoded where that shows that the file is whole. All of it is decoded, to count, where it does not,
@@ -83,7 +84,7 @@ def verify(path: str | Path) -> AudioInfo:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Place,
     *,
     sample_rate: int | None = None,
     channels: int | None = None,
@@ -148,40 +149,40 @@ def read(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
+def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
     """The stream of a file, by ffmpeg if libsndfile does not know its format or refuses it."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} may not be read by this user.")
-    if not path.stat().st_size:
-        raise InputError(f"{path} is empty: it has 0 bytes.")
-    if path.suffix.lower() in FFMPEG:
-        yield ffmpeg.stream(path)
+    place = path if isinstance(path, Place) else Place(Path(path))
+    if not place.path.is_file():
+        raise InputError(f"There is no file {place.path}.")
+    if not os.access(place.path, os.R_OK):
+        raise InputError(f"{place.path} may not be read by this user.")
+    if not place.size:
+        raise InputError(f"{place} is empty: it has 0 bytes.")
+    if place.suffix in FFMPEG:
+        yield ffmpeg.stream(place)
         return
     with ExitStack() as stack:
         try:
-            stream = stack.enter_context(libsndfile.opened(path))
+            stream = stack.enter_context(libsndfile.opened(place))
         except InputError as error:
-            stream = _otherwise(path)
+            stream = _otherwise(place)
             if stream is None:
                 raise error from None
         # What was written to a pipe may not say its length, or say 0.
         if not 0 < stream.frames <= _MOST:
-            stream = _otherwise(path) or stream
+            stream = _otherwise(place) or stream
         yield stream
 
 
-def _otherwise(path: Path) -> ffmpeg.Stream | None:
+def _otherwise(place: Place) -> ffmpeg.Stream | None:
     """The stream of a file that libsndfile refuses, None where there is no ffmpeg or it refuses too."""
     try:
-        return ffmpeg.stream(path) if ffmpeg.installed() else None
+        return ffmpeg.stream(place) if ffmpeg.installed() else None
     except InputError:
         return None
 
 
-def _info(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioInfo:
+def _info(path: str | Path | Place, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioInfo:
     if stream.sample_rate not in RATES:
         raise InputError(
             f"{path} has a sample rate of {stream.sample_rate} Hz in its header, but it must lie between"
@@ -194,5 +195,6 @@ def _info(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioI
     return AudioInfo(stream.frames, stream.sample_rate, stream.channels, cleaned(stream.tags), stream.layout)
 
 
-def _scale(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> float:
-    return full_scale(str(path), stream.frames, stream.decode) if stream.floats else 1.0
+def _scale(path: str | Path | Place, stream: libsndfile.Stream | ffmpeg.Stream) -> float:
+    place = path if isinstance(path, Place) else Place(Path(path))
+    return full_scale(place, stream.frames, stream.decode) if stream.floats else 1.0

@@ -8,6 +8,7 @@ import soundfile
 from archijax.atomic import replacing
 from archijax.audio import libsndfile
 from archijax.audio.formats import RATES
+from archijax.audio.place import Place
 from archijax.errors import InputError
 
 # No MP3: libsndfile garbles the letters beyond ASCII in its tags.
@@ -86,6 +87,6 @@ def write(
 
 def _whole(path: Path, frames: int) -> bool:
     """Whether a file has its frames, the last ones too."""
-    with libsndfile.opened(path) as stream:
+    with libsndfile.opened(Place(path)) as stream:
         tail = min(frames, 4096)
         return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail
