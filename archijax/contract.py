@@ -100,6 +100,35 @@ class DenoisingGenerator(Generator, Protocol):
 
 
 @runtime_checkable
+class EndlessGenerator(Generator, Protocol):
+    """A generator that goes on without an end, split by split, see :class:`archijax.DiffusionAR`.
+
+    Attributes:
+        length: samples that it sees at once; half of the start is finished, the other half moves on.
+        num_splits: parts of these.
+        split_length: samples of each.
+    """
+
+    length: int
+    num_splits: int
+    split_length: int
+
+    def noise(self, keys: jax.Array, number: jax.Array | int, time: int, channels: int) -> jax.Array:
+        """A draw [b, time, channels] by its number."""
+
+    def start(self, variables: Variables, noise: jax.Array, *, num_steps: int) -> jax.Array:
+        """The first sound [b, length, c] from noise."""
+
+    def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
+        """What :meth:`shift` goes on from."""
+
+    def shift(
+        self, variables: Variables, window: jax.Array, fresh: jax.Array, *, num_steps: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """(the window a split further, a finished split)."""
+
+
+@runtime_checkable
 class Codec(Model, Protocol):
     """A model that encodes sound as frames and decodes these again.
 

@@ -23,9 +23,10 @@ from archijax.configs.conditioners import ConditionerConfig, check_names, condit
 from archijax.configs.nets import TextConfig, TransformConfig, UNetConfig, positive
 from archijax.contract import Variables
 from archijax.convert.t5 import load_t5
-from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from archijax.diffusion import GaussianProcess, LinearSpacing, ddpm, edm, min_snr, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
+from archijax.models.errors import ErrorName, named_error
 from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
 from archijax.nn.t5 import T5Encoder
@@ -53,11 +54,22 @@ class DiffusionConfig(ModelConfig):
     cond_drop_prob: float = 0.1
     """With conditioners: how often training leaves out all of them and the prompt, so that sampling can be guided."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
-    """Diffusion method: v-diffusion, DDPM (noise prediction, 1000 linear betas), EDM, or rectified flow."""
+    """Diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
     schedule_shift: float = 1.0
     """Of v: below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
     sigma_data: float = 0.5
     """Of EDM: the RMS of the sounds."""
+    sigma_range: tuple[float, float] | None = None
+    """Of EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
+    betas: Literal["linear", "cosine"] = "linear"
+    """Of DDPM: how the noise of its 1000 steps rises."""
+    timestep_range: tuple[float, float] = (0.0, 1.0)
+    """Of the others: where sampling ends and begins, as parts of the way to noise."""
+    error: ErrorName = "mse"
+    """What training minimises: mse, l1, huber or a_weighted (as the ear hears it) of the prediction, or the spectral
+    distance of the sound that it implies, over several STFTs (stft) or mel spectrograms (mel)."""
+    min_snr: float | None = None
+    """Weight the loss of noise levels by min-SNR with this gamma, such as 5; None for equal weights."""
     stratified: bool = False
     """Draw the times of a batch from equal parts of their distribution, one each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -74,18 +86,32 @@ class DiffusionConfig(ModelConfig):
             raise InputError(f"schedule_shift is {self.schedule_shift}, but the method {self.method} has none: use 1")
         if not 0 < self.sigma_data < float("inf"):
             raise InputError(f"sigma_data is {self.sigma_data}: it must be above 0")
+        if self.sigma_range is not None and self.method != "edm":
+            raise InputError(f"sigma_range is {self.sigma_range}, but the method {self.method} has none: leave it out")
+        if self.betas != "linear" and self.method != "ddpm":
+            raise InputError(f"betas is {self.betas}, but the method {self.method} has none: leave it out")
+        if self.timestep_range != (0.0, 1.0) and self.method == "edm":
+            raise InputError("timestep_range is not for the method edm: give sigma_range")
+        if self.error in ("stft", "mel") and self.method == "ddpm":
+            raise InputError(f"error is {self.error}, but of noise that ddpm predicts no sound follows at high noise")
+        if self.min_snr is not None and not self.min_snr > 0:
+            raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
     def process(self) -> GaussianProcess:
         """The diffusion method."""
         methods = {
             "v": lambda: v_diffusion(self.schedule_shift),
-            "ddpm": ddpm,
-            "edm": lambda: edm(self.sigma_data),
+            "ddpm": lambda: ddpm(betas=self.betas),
+            "edm": lambda: edm(self.sigma_data, self.sigma_range),
             "flow": rectified_flow,
         }
         if self.method not in methods:
             raise InputError(f'method is "{self.method}": {", ".join(methods)} are known')
-        return methods[self.method]()
+        process = methods[self.method]()
+        if self.timestep_range == (0.0, 1.0):
+            return process
+        end, start = self.timestep_range
+        return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
         """The parameters of the pretrained text encoder, if the settings name one."""
@@ -137,9 +163,12 @@ class DiffusionConfig(ModelConfig):
                 f"length {self.length} is not a multiple of {multiple} (factors and stride): "
                 f"use {ceil_div(self.length, multiple) * multiple}"
             )
+        process = self.process()
         return DiffusionModel(
             wrap(net),
-            process=self.process(),
+            process=process,
+            **named_error(self.error, self.sample_rate, self.length),
+            weight=None if self.min_snr is None else min_snr(process, self.min_snr),
             stratified=self.stratified,
             embedder=embedder,
             frozen_embedder=self.text is not None and self.text.is_pretrained,
@@ -238,6 +267,8 @@ class DiffusionAEConfig(DiffusionConfig):
 
     encoder: EncoderConfig
     """What makes the latent."""
+    inject_depth: int | None = None
+    """Depth at which the latent joins; None: of those with as many positions the deepest, where channels are widest."""
 
     def build(self) -> DiffusionAE:
         """The model. Raises InputError: settings that do not fit each other."""
@@ -249,8 +280,10 @@ class DiffusionAEConfig(DiffusionConfig):
                 f"the latent has a frame every {encoder.downsample_factor} samples, and the net a position every "
                 f"{', '.join(map(str, shortened))}: one of these is needed"
             )
-        # Of several depths of that length the deepest, where the channels are widest.
-        depth = max(d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor)
+        depths = [d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor]
+        depth = depths[-1] if self.inject_depth is None else self.inject_depth
+        if depth not in depths:
+            raise InputError(f"inject_depth is {depth}, but has other positions than the latent: it can be {depths}")
         channels = [0] * len(shortened)
         channels[depth] = encoder.latent_channels
         if self.length % encoder.downsample_factor:
@@ -273,5 +306,9 @@ class LatentConfig(DiffusionConfig):
             ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
             if ours != theirs:
                 raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        if self.error in ("a_weighted", "stft", "mel"):
+            raise InputError(
+                f"error is {self.error}, which is of sound, but latents are diffused: use mse, l1 or huber"
+            )
         autoencoder = self.autoencoder.build()
         return LatentDiffusion(self._diffusion(frame=autoencoder.downsample_factor), autoencoder)

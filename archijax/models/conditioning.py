@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from archijax.errors import InputError
+from archijax.keys import CONDITIONS, stream
 from archijax.nn.conditioners import PREFIX
 
 # What runs along the sound: windows cut it with the sound, and guidance leaves it as it is.
@@ -34,6 +35,16 @@ def drop(
         else:
             changes[name] = jnp.where(gone, jnp.full_like(value, -1), value)
     return {**conditioning, **changes}
+
+
+def draw_masks(keys: jax.Array, probabilities: Mapping[str, float]) -> dict[str, jax.Array]:
+    """Which items with keys [b] lose one of the conditioning alone, bool [b] by its name."""
+    keys = stream(keys, CONDITIONS)
+    return {
+        name: jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(stream(keys, number))
+        for number, (name, p) in enumerate(sorted(probabilities.items()))
+        if p > 0
+    }
 
 
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

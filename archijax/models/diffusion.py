@@ -18,8 +18,9 @@ import numpy as np
 from archijax.arithmetic import ceil_div
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
-from archijax.keys import CONDITIONS, PLACEHOLDERS, STRATUM, per_item, step_keys, stream
-from archijax.models.conditioning import ALONG, drop, opposites
+from archijax.keys import PLACEHOLDERS, STRATUM, per_item, step_keys, stream
+from archijax.models.conditioning import ALONG, draw_masks, drop, opposites
+from archijax.models.errors import squared
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 from archijax.sampling import (
@@ -39,10 +40,6 @@ from archijax.sampling.editing import check_source
 
 # What the model itself reads of a batch; everything else goes to the net.
 OWN = ("audio", "tokens", "token_mask")
-
-
-def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    return jnp.square(prediction - target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +66,7 @@ class DiffusionModel:
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
             of the loss sees; an item's time then depends on the others'.
         error: (prediction, target) -> the error of every value, by default squared.
+        sound_error: (estimated sound [b, time, c], sound) -> the error of each item [b], in place of `error`.
         weight: of an item in the loss, a function of times t [b], such as :func:`archijax.diffusion.min_snr`.
     """
 
@@ -80,7 +78,8 @@ class DiffusionModel:
     cond_drop_prob: float = 0.0
     drop_probs: Mapping[str, float] = field(default_factory=dict)
     stratified: bool = False
-    error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
+    error: Callable[[jax.Array, jax.Array], jax.Array] = squared
+    sound_error: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     weight: Callable[[jax.Array], jax.Array] | None = None
 
     @property
@@ -132,7 +131,7 @@ class DiffusionModel:
         audio = batch["audio"]
         keys = per_item(keys, len(audio))
         t, eps, masked = self.draw(keys, audio.shape[1:])
-        errors = self.errors(variables, batch, t, eps, masked, self.draw_masks(keys))
+        errors = self.errors(variables, batch, t, eps, masked, draw_masks(keys, self.drop_probs))
         return jnp.mean(errors), (self.process.by_noise(errors, t), {})
 
     def draw(self, keys: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -147,15 +146,6 @@ class DiffusionModel:
         if self.stratified:
             u = stratified(u, jax.vmap(jax.random.uniform)(stream(t_keys, STRATUM)))
         return self.process.training.quantile(u), eps, masked
-
-    def draw_masks(self, keys: jax.Array) -> dict[str, jax.Array]:
-        """Which items with keys [b] lose a condition alone, bool [b] by name."""
-        keys = stream(keys, CONDITIONS)
-        return {
-            name: jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(stream(keys, number))
-            for number, (name, p) in enumerate(sorted(self.drop_probs.items()))
-            if p > 0
-        }
 
     def loss_given(
         self,
@@ -177,7 +167,7 @@ class DiffusionModel:
         masked: jax.Array | None = None,
         masks: Mapping[str, jax.Array] | None = None,
     ) -> jax.Array:
-        """The loss of each item [b], as a function of the draws of :meth:`loss_given` and of :meth:`draw_masks`."""
+        """The loss of each item [b], as a function of the draws of :meth:`loss_given` and of :func:`draw_masks`."""
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -185,7 +175,11 @@ class DiffusionModel:
         x = self.process.add_noise(audio, eps, t)
         prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
         target = self.process.target(audio, eps, t)
-        error = self.error(prediction.astype(jnp.float32), target.astype(jnp.float32))
+        prediction, target = prediction.astype(jnp.float32), target.astype(jnp.float32)
+        if self.sound_error is not None:
+            error = self.sound_error(self.process.x0_eps(prediction, x.astype(jnp.float32), t)[0], audio)
+        else:
+            error = self.error(prediction, target)
         if self.weight is not None:
             weight = self.weight(t).astype(jnp.float32)
             error = error * weight.reshape(-1, *(1,) * (error.ndim - 1))

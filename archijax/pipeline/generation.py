@@ -197,7 +197,7 @@ class Generation:
             source = np.ascontiguousarray(np.broadcast_to(source, (self._size, *shape)), np.float32)
         numbers = np.array([item for _, item in items], np.uint32)
         numbers, batch, negative, source = self._shared((numbers, batch, negative, source))
-        noise, keys = _draw(jax.random.key(self.settings.seed), numbers, part, shape)
+        noise, keys = draw(jax.random.key(self.settings.seed), numbers, part, shape)
         if mask is not None:
             kept = source, mask[:, None]
         # At full strength the start is noise: what a mask keeps comes in at every step.
@@ -207,7 +207,7 @@ class Generation:
 
 
 @partial(jax.jit, static_argnums=3)
-def _draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     """(noise [b, *shape], keys [b]) of a part of items."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
     # Parts after the first have keys of their own, and none that step_keys makes.

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Codec
+from archijax.contract import Codec, EndlessGenerator
 from archijax.errors import InputError, require
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress, silent
 from archijax.pipeline.editing import Extension, inpainting, variation
+from archijax.pipeline.endless import Endless
 from archijax.pipeline.generation import Finish, Generation, numbered
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, settings_of, to_samples
@@ -176,6 +177,11 @@ class Pipeline(Loaded):
                 raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
             more = {"batch_size": batch_size, "conditions": conditions}
             return self._latent_generation(settings, prompts, items, length, decoder_steps, **more)
+        if isinstance(self.model, EndlessGenerator):
+            if loop:
+                raise InputError("A model of endless sound makes no loops: it goes on.")
+            more = {"batch_size": batch_size, "conditions": conditions}
+            return Endless(self, settings, prompts, items, length=length, **more)
         if loop:
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
