@@ -7,6 +7,7 @@ import importlib.util
 import io
 import itertools
 import logging
+import math
 import re
 import sys
 import warnings
@@ -129,6 +130,20 @@ def named_values(pairs: Iterable[str]) -> dict[str, str]:
             raise InputError(f"The condition {name.strip()} is given twice: once is needed.")
         values[name.strip()] = value.strip()
     return values
+
+
+def weighted(place: str) -> tuple[Path, float]:
+    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
+    folder, colon, number = place.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(place), 1.0
+    if not colon or Path(place).exists():
+        return Path(place), 1.0
+    if not 0 < weight < math.inf:
+        raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
+    return Path(folder), weight
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

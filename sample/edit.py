@@ -11,19 +11,17 @@ from archijax import cli
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.editing import Extension, inpainting, variation
 from archijax.pipeline.generation import Generation, numbered
-from archijax.pretrained import from_pretrained
+from sample.model import OneModel
 from sample.output import Output, shortened
 from sample.writing import write
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(OneModel):
     """What the verbs that start from a sound share."""
 
     sound: tyro.conf.Positional[Path]
     """The sound file to start from."""
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     out: Path
     """Folder for the files."""
     prompt: str = ""
@@ -76,7 +74,7 @@ class Inpaint(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = inpainting(
             pipeline, self.sampling, source, self.start, self.end, num_resamples=self.num_resamples, **options
@@ -96,7 +94,7 @@ class Vary(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         self.write(variation(pipeline, self.sampling, source, self.strength, **options), None)
 
@@ -115,7 +113,7 @@ class Extend(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = Extension(
             pipeline, self.sampling, source, self.seconds, num_resamples=self.num_resamples, **options

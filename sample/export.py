@@ -21,14 +21,14 @@ from archijax.errors import InputError
 from archijax.nn.attention import portable
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.settings import to_samples
-from archijax.pretrained import from_pretrained
 from archijax.pretrained.folder import check_new
+from sample.model import OneModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(OneModel):
     """Writes text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch size.
 
     The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (what goes in and
@@ -36,8 +36,6 @@ class Export:
     and seed are chosen when it runs; everything else is fixed here.
     """
 
-    model: Path
-    """Folder of the training run or of a saved model, or the name of a model on the Hugging Face hub."""
     out: Path
     """Folder to make; it must not exist, or be empty."""
     seconds: float | None = None
@@ -49,7 +47,7 @@ class Export:
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         length = pipeline.config.length
         if self.seconds is not None:
             length = to_samples("seconds", self.seconds, pipeline.config.sample_rate)

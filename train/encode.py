@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from archijax import cli
+from archijax.configs import build
 from archijax.errors import InputError
 from archijax.training.pmap import check_divides
 from train.__main__ import load_config
@@ -114,7 +115,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         facts["texts"] = {"count": texts, "settings": text_settings(config)}
     weights = autoencoder(config.autoencoder, config.model.autoencoder)
     facts["weights"] = fingerprint(weights)
-    model = config.model.build()
+    model = build(config.model)
     if texts:
         encoder = config.model.load_frozen()["embedder"]
         facts["texts"]["weights"] = fingerprint(encoder)

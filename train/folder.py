@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from train import hosts
 from train.config import TrainConfig, as_json, differences
 from train.logs import MetricsLog
 from train.manifest import Manifest, index
+from train.trackers import Tracker
 from train.vocabulary import fields_of, with_stored_values
 
 
@@ -86,15 +87,15 @@ class Folder:
         self._since = record.get("since", self._since)
         return hosts.arrays_from_first(state), record
 
-    def start_log(self, step: int, record: Mapping) -> None:
-        """Opens the metrics to go on after a step, whose checkpoint has this record."""
+    def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
+        """Opens the metrics to go on after a step, whose checkpoint has this record; trackers show them, too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
                 every=self.config.log_every,
                 resumed=step,
                 window=record.get("window"),
-                tensorboard=self.out / "tensorboard" if self.config.tensorboard else None,
+                trackers=trackers,
             )
             self._log = self._stack.enter_context(contextlib.closing(log))
 

@@ -13,7 +13,7 @@ from archijax.contract import Model
 from archijax.training import MeshParallel, Pmap, TrainState
 from archijax.training.compiling import compiling
 from train.config import TrainConfig
-from train.setup import first_state, init, on_devices, training_step
+from train.setup import first_state, init, on_devices, training_model, training_step
 
 
 def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -40,7 +40,7 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     Raises:
         InputError: the settings do not fit each other or the devices.
     """
-    devices, model = on_devices(config, devices), config.model.build()
+    devices, model = on_devices(config, devices), training_model(config)
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.

@@ -1,5 +1,6 @@
 """Sounds that a run makes at its checkpoints, so that one can hear how far it is."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from archijax.errors import InputError
 from archijax.models import reconstruct
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.generation import Generation
+from archijax.training.lora import Lora
 from train.config import TrainConfig
+from train.trackers import Tracker
 
 
 class Samples:
@@ -26,13 +29,19 @@ class Samples:
         model: of the run, which makes sound of noise, or encodes and decodes it.
         config: the prompts and settings.
         folder: where the files go.
+
+    Attributes:
+        trackers: that show them, too.
     """
 
     def __init__(self, model: Any, config: TrainConfig, folder: Path):
-        self.model, self.config, self.folder, self.crops = model, config, folder, None
+        # Adapters are added to the parameters first.
+        self.lora, self.model = (model, model.model) if isinstance(model, Lora) else (None, model)
+        self.config, self.folder, self.crops = config, folder, None
+        self.trackers: Sequence[Tracker] = ()
         self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
         # Whether it is a codec or makes sound of noise, the contract tells.
-        self.reconstructs = isinstance(model, Codec)
+        self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
         """Traces the sampler on shapes alone, so that a setting that cannot work is an error at the start of a run.
@@ -42,6 +51,7 @@ class Samples:
         """
         if not self.prompts:
             return
+        variables = self._plain(variables)
         if not self.reconstructs:
             self._generation(variables).check()
             return
@@ -58,13 +68,20 @@ class Samples:
         if not self.prompts:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        variables = self._plain(variables)
         for index, (prompt, sound) in enumerate(zip(self.prompts, self._sounds(variables), strict=True)):
             if not np.isfinite(sound).all():
                 say(f"sample {index} of step {step} is not finite: it is not written.")
                 continue
-            self._write(f"step_{step:07d}_{index}", sound, prompt or f"step {step}")
+            picture = self._write(f"step_{step:07d}_{index}", sound, prompt or f"step {step}")
+            for tracker in self.trackers:
+                name = f"{index} {prompt}".strip()
+                tracker.sound(step, name, np.clip(sound, -1, 1), self.sample_rate, picture)
             if self.reconstructs and not (self.folder / f"original_{index}.wav").exists():
                 self._write(f"original_{index}", self.crops[index], "original")
+
+    def _plain(self, variables: dict) -> dict:
+        return variables if self.lora is None else self.lora.plain(variables)
 
     def _sounds(self, variables: dict) -> list[np.ndarray]:
         if not self.reconstructs:
@@ -87,7 +104,9 @@ class Samples:
         seconds = config.sample_seconds or None
         return pipeline.generation(settings, prompts, items, seconds, batch_size=count, conditions=conditions)
 
-    def _write(self, name: str, sound: np.ndarray, title: str) -> None:
+    def _write(self, name: str, sound: np.ndarray, title: str) -> Path:
         path = self.folder / name
         files.write(path.with_suffix(".wav"), sound, self.sample_rate)
-        plots.spectrogram(path.with_suffix(".png"), sound, self.sample_rate, title)
+        picture = path.with_suffix(".png")
+        plots.spectrogram(picture, sound, self.sample_rate, title)
+        return picture

@@ -1,6 +1,5 @@
 """The sources of a training: folders of sounds, or of latents, each with its share of the crops."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from archijax.cli import weighted
 from archijax.errors import InputError
 from train.config import TrainConfig
 from train.dataset import Sounds
@@ -62,20 +62,6 @@ class Sources:
         """Raises InputError if latents are not of a model's frozen variables."""
         for latents in self.latents:
             latents.check(frozen)
-
-
-def weighted(place: str) -> tuple[Path, float]:
-    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
-    folder, colon, number = place.rpartition(":")
-    try:
-        weight = float(number)
-    except ValueError:
-        return Path(place), 1.0
-    if not colon or Path(place).exists():
-        return Path(place), 1.0
-    if not 0 < weight < math.inf:
-        raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
-    return Path(folder), weight
 
 
 def joined(manifests: Sequence[Manifest], weights: Sequence[float]) -> Manifest:

@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.atomic import replacing
-from archijax.configs import example_batch, from_dict, to_dict
+from archijax.configs import build, example_batch, from_dict, to_dict
 from archijax.errors import InputError, listed
 from archijax.hub import (
     WEIGHT_FILES,
@@ -66,7 +66,7 @@ def save_pretrained(
     tensors = flatten_dict(dict(variables), sep=".")
     if _names_encoder(config):
         tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
-    _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
+    _compare(_expected(config, build(config)), tensors, "the variables do not fit the configuration")
     with replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / "config.json").write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
@@ -75,10 +75,10 @@ def save_pretrained(
         (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
 
 
-def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
+def load_folder(name: str | Path, revision: str | None = None, own: type | None = None) -> Pipeline:
     """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
-    Args and errors are those of :func:`archijax.from_pretrained`.
+    Args and errors are those of :func:`archijax.from_pretrained`; own is the class of its config, if it is no kind.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
     path = folder / "config.json"
@@ -87,11 +87,11 @@ def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
     settings = read_json(path)
     facts = _read_facts(settings, path)
     try:
-        config = from_dict(settings["model"])
+        config = from_dict(settings["model"], own)
         # Of a stranger's model: it must not have folders of this machine read.
         if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
             raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
-        model = config.build()
+        model = build(config)
         expected = _expected(config, model)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
