@@ -171,6 +171,22 @@ def test_the_draws_have_their_probabilities(built):
     assert both == pytest.approx(0.125, abs=0.03)
 
 
+def test_an_items_loss_is_its_own(built):
+    # So that it does not matter how many devices share a batch.
+    model, variables = built
+    fields = {"bpm": [60, None], "strength": ["loud", "soft"], "pitch": [40, 50], "key": ["C major", None]}
+    batch = {
+        "audio": 0.3 * jax.random.normal(jax.random.key(4), (2, 32, 1)),
+        "tokens": jnp.full((2, 8), 5),
+        "token_mask": jnp.ones((2, 8), bool),
+        **encode_fields(CONDITIONERS, fields),
+    }
+    loss = jax.jit(lambda keys, batch: model.loss(variables, keys, batch)[0])
+    keys = per_item(jax.random.key(5), 2)
+    each = [loss(keys[i : i + 1], {name: array[i : i + 1] for name, array in batch.items()}) for i in range(2)]
+    assert float(loss(keys, batch)) == pytest.approx(float(np.mean(each)), rel=1e-4)
+
+
 def test_the_pipeline_is_told_conditions(built):
     pipeline = Pipeline(MODEL, *built)
     settings = {"num_steps": 2, "guidance_scale": 2.0}
