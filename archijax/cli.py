@@ -7,6 +7,7 @@ import importlib.util
 import io
 import itertools
 import logging
+import math
 import re
 import sys
 import warnings
@@ -116,6 +117,33 @@ def python_config(place: str | Path) -> Any:
         place = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise InputError(f"{path} does not run as Python{place}: {error}.") from error
     return getattr(module, name or "config", None)
+
+
+def named_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Values by name of texts as NAME=VALUE. Raises InputError for another form, or a name that is there twice."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise InputError(f"A condition is given as {pair!r}: NAME=VALUE is needed, such as bpm=120.")
+        if name.strip() in values:
+            raise InputError(f"The condition {name.strip()} is given twice: once is needed.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def weighted(place: str) -> tuple[Path, float]:
+    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
+    folder, colon, number = place.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(place), 1.0
+    if not colon or Path(place).exists():
+        return Path(place), 1.0
+    if not 0 < weight < math.inf:
+        raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
+    return Path(folder), weight
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

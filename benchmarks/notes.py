@@ -54,13 +54,20 @@ def main() -> None:
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),
         "prompts shuffled": score(generated, [rows[i] for i in order], rate, among),
-        "untrained net": score(sounds(replace(pipeline, variables=untrained), rows, options.seed, chosen), rows, rate, among),
+        "untrained net": score(
+            sounds(replace(pipeline, variables=untrained), rows, options.seed, chosen), rows, rate, among
+        ),
     }
     if pipeline.config.autoencoder is not None:
         codec = pipeline.halves[1]
-        coded = [Pipeline(codec.config, codec.model, codec.variables, codec.facts).reconstruct(sound, sample_rate=rate)[0][0] for sound in real]
+        coded = [
+            Pipeline(codec.config, codec.model, codec.variables, codec.facts).reconstruct(sound, sample_rate=rate)[0][0]
+            for sound in real
+        ]
         table["coded"] = score(coded, rows, rate, among)
-    print(f"{len(rows)} held-out notes of {len(among)} instruments, {chosen or 'default settings'}, seed {options.seed}")
+    print(
+        f"{len(rows)} held-out notes of {len(among)} instruments, {chosen or 'default settings'}, seed {options.seed}"
+    )
     print(f"{'':18}{'pitch':>8}{'instrument':>12}{'periodicity':>13}")
     for name, (pitches, instruments, periodicity) in table.items():
         print(f"{name:18}{pitches:8.1%}{instruments:12.1%}{periodicity:13.3f}")

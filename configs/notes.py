@@ -1,9 +1,9 @@
 """Text to single notes: diffusion of the latents of the codec of configs/codec.py:small, at 16 kHz on two CPU cores.
 
-    make set-notes                                     # or any folder of notes with captions beside them
-    python -m train.encode configs/notes.py --autoencoder codec-16k --data runs/sets/notes/train --out runs/latents
-    python -m train configs/notes.py --autoencoder codec-16k --data runs/latents --out runs/notes
-    python -m benchmarks.notes runs/notes runs/sets/notes
+make set-notes                                     # or any folder of notes with captions beside them
+python -m train.encode configs/notes.py --autoencoder codec-16k --data runs/sets/notes/train --out runs/latents
+python -m train configs/notes.py --autoencoder codec-16k --data runs/latents --out runs/notes
+python -m benchmarks.notes runs/notes runs/sets/notes
 """
 
 import archijax as aj

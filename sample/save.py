@@ -8,18 +8,18 @@ from pathlib import Path
 
 from archijax import cli
 from archijax.errors import InputError
-from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.pretrained import save_pretrained
+from sample.model import OneModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Save:
+class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    The folder can be uploaded to the Hugging Face hub as it is. Every verb takes it, or its name there, as --model.
+    Adapters are merged into its weights. The folder can be uploaded to the Hugging Face hub as it is. Every verb takes
+    it, or its name there, as --model.
     """
 
-    model: Path
-    """Folder of the training run."""
     out: Path
     """Folder to make; it must not exist, or be empty."""
     half: bool = False
@@ -29,7 +29,7 @@ class Save:
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         facts = pipeline.facts
         if facts.step is not None and not facts.metrics:
             facts = dataclasses.replace(facts, metrics=last_metrics(self.model / "metrics.jsonl", facts.step))

@@ -30,7 +30,7 @@ from sample.output import Output, distinct
 PIECE = 2**19  # samples that are measured at once, of long sounds
 UNITS = {"SI-SDR": " dB", "log-spectral distance": " dB"}
 # What does not change a result.
-ELSEWHERE = ("sounds", "model", "out", "batch_size")
+ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,7 +178,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
         return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
-    monkeypatch.setattr("train.initial.from_pretrained", lambda name: trained)
+    monkeypatch.setattr("train.initial.from_pretrained", lambda name, **given: trained)
     new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]), {})
     np.testing.assert_array_equal(new["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 

@@ -57,8 +57,7 @@ def once():
 @pytest.fixture
 def shared(once, monkeypatch):
     """Lets the verbs share models that are loaded."""
-    for verb in ("encode", "generate"):
-        monkeypatch.setattr(f"sample.{verb}.from_pretrained", lambda name: once(str(name)))
+    monkeypatch.setattr("sample.model.from_pretrained", lambda name, **changes: once(str(name)))
 
 
 @pytest.fixture

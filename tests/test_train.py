@@ -204,7 +204,6 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from archijax.configs import KINDS
 from archijax.configs.base import ModelConfig
 from train.config import DataConfig, EmaConfig, TrainConfig
 
@@ -227,7 +226,6 @@ class MeanConfig(ModelConfig):
         return Mean()
 
 
-KINDS["toy"] = MeanConfig
 config = TrainConfig(
     model=MeanConfig(),
     data=DataConfig(sample_rate=8000, channels=1, length=200, workers=1),

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from archijax import cli
+from archijax.configs import build
 from archijax.errors import InputError
 from archijax.training.pmap import check_divides
 from train.__main__ import load_config
@@ -35,6 +36,7 @@ from train.latents import (
 )
 from train.manifest import Entry, Manifest, check_fields, index
 from train.prompts import tokenizer
+from train.vocabulary import fields_of, with_found_values
 
 USAGE = """\
 usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --out DIR [--texts N]
@@ -114,7 +116,6 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         facts["texts"] = {"count": texts, "settings": text_settings(config)}
     weights = autoencoder(config.autoencoder, config.model.autoencoder)
     facts["weights"] = fingerprint(weights)
-    model = config.model.build()
     if texts:
         encoder = config.model.load_frozen()["embedder"]
         facts["texts"]["weights"] = fingerprint(encoder)
@@ -123,10 +124,10 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         if record["weights"] != facts["weights"]:
             raise InputError(f"{out} holds latents of another autoencoder: encode into another folder.")
         _check_texts(out, facts["texts"], record.get("texts"))
-    manifest = index(
-        data, out / "manifest.json", config.data.captions, config.data.columns, config.data.template_fields
-    )
-    check_fields(manifest, config.data.template_fields)
+    fields = fields_of(config)
+    manifest = index(data, out / "manifest.json", config.data.captions, config.data.columns, fields)
+    check_fields(manifest, fields)
+    model = build(with_found_values(config, manifest).model)
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
         "frames": config.data.length // model.downsample_factor,

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from train import hosts
 from train.config import TrainConfig, as_json, differences
 from train.logs import MetricsLog
 from train.manifest import Manifest, index
-from train.samples import Samples
+from train.trackers import Tracker
+from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
@@ -24,18 +25,25 @@ class Folder:
     Args:
         out: the folder, which appears with the first thing in it.
         config: of the run.
-        samples: those of the checkpoints.
+
+    Attributes:
+        config: of the run, with the categories that it has found before, if it goes on.
 
     Raises:
         InputError: it holds a run with settings that `config` cannot continue.
     """
 
-    def __init__(self, out: Path, config: TrainConfig, samples: Samples):
-        self.out, self.config, self.samples = out, config, samples
+    def __init__(self, out: Path, config: TrainConfig):
+        self.out = out
         self._leads, self._stack = hosts.leads(), contextlib.ExitStack()
         # Of the loss since the last checkpoint: sum and number.
         self._since = [0.0, 0]
-        hosts.from_first(self._compare)
+        stored = hosts.from_first(self._stored)
+        self.config = config if stored is None else with_stored_values(config, stored)
+        if stored is not None and (different := "; ".join(differences(as_json(self.config), stored))):
+            raise InputError(
+                f"{out} holds a run with other settings: {different}. Use the same ones, or another folder."
+            )
 
     def write_settings(self) -> None:
         """Writes config.json."""
@@ -44,7 +52,7 @@ class Folder:
     def index(self, data: Path, number: int = 0) -> Manifest:
         """The sound files in the folder `data` of that number, listed in manifest.json, manifest-1.json and so on."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
-        fields = settings.template_fields
+        fields = fields_of(self.config)
         return hosts.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
     def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
@@ -79,15 +87,15 @@ class Folder:
         self._since = record.get("since", self._since)
         return hosts.arrays_from_first(state), record
 
-    def start_log(self, step: int, record: Mapping) -> None:
-        """Opens the metrics to go on after a step, whose checkpoint has this record."""
+    def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
+        """Opens the metrics to go on after a step, whose checkpoint has this record; trackers show them, too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
                 every=self.config.log_every,
                 resumed=step,
                 window=record.get("window"),
-                tensorboard=self.out / "tensorboard" if self.config.tensorboard else None,
+                trackers=trackers,
             )
             self._log = self._stack.enter_context(contextlib.closing(log))
 
@@ -116,11 +124,6 @@ class Folder:
             record = {"step": step, "config": as_json(self.config), "window": self._log.window, "since": self._since}
             self._checkpoints.save(step, host, {**record, **facts}, score if due else None)
 
-    def sample(self, step: int, host: Any) -> None:
-        """Makes and writes the samples of a state on the host."""
-        if self._leads:
-            self.samples.write(step, host.variables(host.ema))
-
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk, in every process."""
         hosts.from_first(lambda: self._checkpoints.wait())
@@ -129,18 +132,15 @@ class Folder:
         """Waits for the last checkpoint and closes the files."""
         self._stack.close()
 
-    def _compare(self) -> None:
+    def _stored(self) -> dict | None:
+        """The settings of the run that is there, if any."""
         path = self.out / "config.json"
         if not steps(self.out / "checkpoints") or not path.exists():
-            return
+            return None
         try:
-            theirs = json.loads(path.read_text())
+            return json.loads(path.read_text())
         except ValueError:
             raise InputError(f"{path} is not readable as JSON: restore it, or train into another folder.") from None
-        if different := "; ".join(differences(as_json(self.config), theirs)):
-            raise InputError(
-                f"{self.out} holds a run with other settings: {different}. Use the same settings, or another folder."
-            )
 
     def _write_settings(self) -> None:
         with replacing(self.out / "config.json") as unfinished:

@@ -31,7 +31,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
         InputError: a model is not there, has nothing in common, or is not the autoencoder that the settings describe;
             or a latent model lacks a trained one.
     """
-    source = None if config.init_from is None else from_pretrained(config.init_from)
+    source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
     # In the structure of the model's own: files hold no empty collections.
     variables = init(match({name: frozen[name] for name in pretrained}, pretrained).variables)
@@ -40,6 +40,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
     words = _words(config.model)
     taken = match(_by_word(variables, words), _by_word(source.variables, _words(source.config)))
     _report(config.init_from, taken)
+    if config.lora and (other := taken.missing + taken.reshaped):
+        raise InputError(f"Adapters need the whole model, but {config.init_from} lacks {listed(other, 3)}.")
     variables = taken.variables
     if words:
         rows = variables["params"]["placeholders"]

@@ -14,7 +14,9 @@ import numpy as np
 from jax.stages import Compiled
 
 from archijax.cli import say
-from archijax.contract import Batch
+from archijax.configs.conditioners import encode_fields
+from archijax.contract import Batch, Variables
+from archijax.errors import InputError
 from archijax.training import TrainState, item_keys
 from archijax.training.compiling import compiling
 from train import hosts
@@ -23,12 +25,15 @@ from train.dataset import batches, split
 from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
+from train.latents import fingerprint
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
-from train.setup import first_state, init, on_devices, training_step
+from train.setup import first_state, init, on_devices, training_model, training_step
 from train.sources import Sources
+from train.trackers import trackers
 from train.validation import Validation
+from train.vocabulary import fields_of, with_found_values
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
 
@@ -102,18 +107,20 @@ class Run:
         devices: Sequence[jax.Device] | None,
         stack: contextlib.ExitStack,
     ):
-        self.config, self.data, self.out, self._stack = config, data, out, stack
-        self.devices, self.model = on_devices(config, devices), config.model.build()
+        self.out, self._stack, self.devices = out, stack, on_devices(config, devices)
+        self.folder = self._closing(Folder(out, config))
+        # Before the files are looked through, which can take long: can anything be written there?
+        self.folder.write_settings()
+        self.sources = Sources(config, data, self.folder.index)
+        self.config = self.folder.config = config = with_found_values(self.folder.config, self.sources.manifest)
+        self.folder.write_settings()
+        self.model = training_model(config)
         step = training_step(config, self.model, self.devices.axis, config.grad_accumulation_steps)
         self.train_step = self.devices.compile(step)
         self._compiled: Callable[[], Compiled] | None = None
         self.init_key, self.root_key = jax.random.split(jax.random.key(config.seed))
         tokenize = tokenizer(config.model)
-        self.samples = Samples(self.model, config, tokenize, out / "samples")
-        self.folder = self._closing(Folder(out, config, self.samples))
-        # Before the files are looked through, which can take long: can anything be written there?
-        self.folder.write_settings()
-        self.sources = Sources(config, data, self.folder.index)
+        self.samples = Samples(self.model, config, out / "samples")
         self.manifest, held_out = split(self.sources.manifest, config.validation)
         stream = partial(
             batches,
@@ -121,6 +128,8 @@ class Run:
             batch_size=config.batch_size // jax.process_count(),
             seed=config.seed,
             tokenize=tokenize,
+            fields=fields_of(config),
+            encode_fields=partial(encode_fields, config.model.conditioners),
             source=self.sources,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
@@ -144,7 +153,10 @@ class Run:
         self.shapes = jax.eval_shape(
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
-        state, record = self.folder.restore(self.shapes, self._new_state)
+        if self.config.lora:
+            state, record = self._restore_adapters()
+        else:
+            state, record = self.folder.restore(self.shapes, self._new_state)
         self.sources.check(state.frozen)
         if record:
             self.stream.set_state(record["data"])
@@ -154,12 +166,34 @@ class Run:
             )
         self.step, self.state, self._record = int(state.step), state, record
 
-    def _new_state(self) -> TrainState:
+    def _restore_adapters(self) -> tuple[TrainState, dict]:
+        """The state and its record as the folder has them, and around them the model that no checkpoint holds."""
+        variables = {"frozen": self.shapes.frozen}
+
+        def read() -> str:
+            nonlocal variables
+            variables = self._variables()
+            return fingerprint(variables["frozen"])
+
+        self._base = hosts.from_first(read)
+        shapes = self.shapes.replace(frozen={})
+        state, record = self.folder.restore(shapes, lambda: self._new_state(variables).replace(frozen={}))
+        if record.get("base", self._base) != self._base:
+            raise InputError(f"{self.config.init_from} has changed since this run began: restore it as it was.")
+        return state.replace(frozen=hosts.arrays_from_first(variables["frozen"])), record
+
+    def _variables(self) -> Variables:
+        """What a new run starts from."""
+        inner = self.model.model if self.config.lora else self.model
+        frozen = {name: leaf for name, leaf in self.shapes.frozen.items() if not self.config.lora or name != "base"}
+        variables = initial(self.config, partial(init, inner, self.init_key, self.item), frozen)
+        return self.model.around(self.init_key, variables) if self.config.lora else variables
+
+    def _new_state(self, variables: Variables | None = None) -> TrainState:
         if jax.process_count() == 1:
             # The compiler needs no more than shapes: it works while the weights are drawn and read.
             self._start_compiler(0)
-        variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
-        return first_state(self.config, self.model, variables)
+        return first_state(self.config, self.model, self._variables() if variables is None else variables)
 
     def _start_compiler(self, step: int) -> None:
         self._say_start(step)
@@ -174,7 +208,11 @@ class Run:
         """Puts the state on the devices and compiles the step."""
         config, state = self.config, self.state
         self.samples.check(state.variables(state.ema), self.example)
-        self.folder.start_log(self.step, self._record)
+        chosen = trackers(config, self.out, self.step) if hosts.leads() else ()
+        for tracker in chosen:
+            self._closing(tracker)
+        self.samples.trackers = chosen
+        self.folder.start_log(self.step, self._record, chosen)
         self.health = Health(config.max_skipped, int(state.skipped))
         self.state = self.devices.put_state(state)
         if jax.process_count() > 1:
@@ -227,9 +265,17 @@ class Run:
         if due or signal is not None:
             facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
             state = self.devices.get(self.state)
-            self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
-            if signal is None:
-                self.folder.sample(step, state)
+            if config.lora:
+                facts |= {"base": self._base}
+            self.folder.save(
+                step,
+                state.replace(frozen={}) if config.lora else state,
+                facts,
+                self._validated.get("validation_loss"),
+                due,
+            )
+            if signal is None and hosts.leads():
+                self.samples.write(step, state.variables(state.ema))
         if signal is not None and step < config.steps:
             self.folder.wait()
             return signal

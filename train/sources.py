@@ -1,6 +1,5 @@
 """The sources of a training: folders of sounds, or of latents, each with its share of the crops."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from archijax.cli import weighted
 from archijax.errors import InputError
 from train.config import TrainConfig
 from train.dataset import Sounds
 from train.latents import Latents
 from train.manifest import Entry, Manifest, check_fields, check_folder
+from train.vocabulary import fields_of
 
 
 class Sources:
@@ -51,7 +52,7 @@ class Sources:
             manifests = [index(folder, number) for number, folder in enumerate(folders)]
             self._readers = [Sounds(manifest, config.data) for manifest in manifests]
         self.manifest = joined(manifests, weights)
-        check_fields(self.manifest, config.data.template_fields)
+        check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
         """What the source of a file makes of its crop."""
@@ -61,20 +62,6 @@ class Sources:
         """Raises InputError if latents are not of a model's frozen variables."""
         for latents in self.latents:
             latents.check(frozen)
-
-
-def weighted(place: str) -> tuple[Path, float]:
-    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
-    folder, colon, number = place.rpartition(":")
-    try:
-        weight = float(number)
-    except ValueError:
-        return Path(place), 1.0
-    if not colon or Path(place).exists():
-        return Path(place), 1.0
-    if not 0 < weight < math.inf:
-        raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
-    return Path(folder), weight
 
 
 def joined(manifests: Sequence[Manifest], weights: Sequence[float]) -> Manifest:

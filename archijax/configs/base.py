@@ -13,10 +13,12 @@ class ModelConfig:
     Attributes:
         text: how prompts become an embedding; None for a model without text.
         autoencoder: of a latent model, the configuration of what makes latents of sound; None for others.
+        conditioners: numbers and categories that sounds are made by, see `archijax.configs.conditioners`.
     """
 
     text: ClassVar[Any | None] = None
     autoencoder: ClassVar[Any | None] = None
+    conditioners: ClassVar[tuple[Any, ...]] = ()
 
     def build(self) -> Model:
         """The model. Raises InputError: settings that do not fit each other."""

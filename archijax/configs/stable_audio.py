@@ -96,6 +96,11 @@ class StableAudioConfig(ModelConfig):
         if not self.numbers or len({number.name for number in self.numbers}) < len(self.numbers):
             raise InputError("numbers needs at least one number, and names that differ")
 
+    @property
+    def conditioners(self) -> tuple[Number, ...]:
+        """The numbers, as other models have theirs."""
+        return self.numbers
+
     def process(self) -> GaussianProcess:
         """The diffusion method."""
         if self.method == "flow":

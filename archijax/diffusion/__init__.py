@@ -64,20 +64,22 @@ def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -
     return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
 
 
-def edm(sigma_data: float = 0.5) -> GaussianProcess:
+def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None) -> GaussianProcess:
     """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, preconditioned, log-normal training sigmas.
 
     The squared error of the net's own output is equation 8's loss with its weighting.
 
     Args:
         sigma_data: the standard deviation of the sounds; the paper's other noise levels are for 0.5 and scaled with it.
+        sigma_range: the lowest and the highest sigma of sampling, by default 0.002 and 80, scaled.
     """
     scale = sigma_data / 0.5
+    lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
     return GaussianProcess(
-        SigmaSchedule(80.0 * scale),
+        SigmaSchedule(highest),
         "edm",
         training=LogNormal(-1.2 + math.log(scale), 1.2),
-        timestep_spacing=KarrasSpacing(80.0 * scale, 0.002 * scale),
+        timestep_spacing=KarrasSpacing(highest, lowest),
         sigma_data=sigma_data,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
 from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
 from archijax.nn.items import (
+    ConvNeXtV2,
     InjectChannels,
     Modulation,
     Resnet,
@@ -33,6 +34,8 @@ def UNetV0(
     attention_features: int | None = None,
     attention_heads: int | None = None,
     embedding_features: int | None = None,
+    item: Literal["resnet", "convnext"] = "resnet",
+    linear_attention: bool = False,
     resnet_groups: int = 8,
     use_modulation: bool = True,
     modulation_features: int = 1024,
@@ -53,6 +56,7 @@ def UNetV0(
         attentions, cross_attentions: per depth, how many of each stand in a group; 0 by default.
         context_channels: per depth, channels injected from ``channels=``; 0 by default.
         attention_features, attention_heads: features of a head, and heads.
+        item: what a group begins with, a resnet or a ConvNeXt V2 block; linear_attention: linear instead of softmax.
         embedding_features: features of the embedding that cross-attention reads; checked at the first call.
         use_modulation: features modulate items and skips; else skips are concatenated.
         modulation_features: width of the features.
@@ -105,11 +109,13 @@ def UNetV0(
         head_features=attention_features,
         num_heads=attention_heads,
         implementation=attention_implementation,
+        linear=linear_attention,
         dtype=dtype,
     )
+    first = ConvNeXtV2(dtype=dtype) if item == "convnext" else Resnet(resnet_groups, dtype=dtype)
     blocks = []
     for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
-        group = [Resnet(resnet_groups, dtype=dtype)]
+        group = [first]
         group += [Modulation(dtype=dtype)] * use_modulation
         group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
         group += [Attention(**attention)] * selfs if selfs else []

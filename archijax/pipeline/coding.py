@@ -89,7 +89,7 @@ def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str):
 
     def sample(frames: np.ndarray, fresh: jax.Array, progress: Progress) -> jax.Array:
         batch = loaded.tokens([prompt] * len(frames))
-        if loaded.guidable:
+        if loaded.guidable and loaded.tokenizer is not None:
             batch["embedding_mask"] = np.full(len(frames), not prompt)
         fresh, conditioning = _prepare(model, variables, frames, fresh, batch)
         x = run(program, variables, Inputs(fresh, conditioning, scale=scale), timesteps, progress)

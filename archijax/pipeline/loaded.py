@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
+from archijax.configs.conditioners import encode_fields
 from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
-from archijax.errors import InputError
+from archijax.errors import InputError, listed
+from archijax.nn.numbers import Number, to_number
 from archijax.pipeline.facts import Facts
 
 
@@ -26,6 +29,7 @@ class LatentSizes:
     channels: int
     length: int
     text: Any
+    conditioners: Any
     autoencoder: None = None
 
 
@@ -66,6 +70,22 @@ class Loaded:
             warn_of_cut(self.tokenizer, [prompts[row]], self.config.text.max_length)
         return {"tokens": tokens, "token_mask": mask}
 
+    def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, np.ndarray]:
+        """The arrays of a batch of `count` items that are all made by these values, by the names of the conditioners.
+
+        Raises InputError: a name that is none, or a value that the model does not take.
+        """
+        known = {conditioner.name: conditioner for conditioner in self.config.conditioners}
+        for name, value in values.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                names = f"did you mean {near[0]}?" if near else f"it has {listed(sorted(known)) or 'none'}."
+                raise InputError(f"The model has no condition {name}: {names}")
+            if isinstance(known[name], Number):
+                to_number(known[name], value)
+        fields = {name: [values.get(name)] * count for name in known}
+        return encode_fields(known.values(), fields)
+
     def gain(self, sound: np.ndarray) -> np.float32:
         """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
@@ -79,7 +99,8 @@ class Loaded:
     def guidable(self) -> bool:
         """Whether it was trained to be guided."""
         model = self.model.model if isinstance(self.model, DiffusionDecoder) else self.model
-        return self.tokenizer is not None and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0
+        follows = self.tokenizer is not None or bool(self.config.conditioners)
+        return follows and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0
 
     @property
     def channels(self) -> int | None:
@@ -95,7 +116,8 @@ class Loaded:
     def halves(self) -> tuple[Loaded, Loaded]:
         """Of a latent model: (its diffusion model, whose samples are frames, and its autoencoder)."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
-        sizes = LatentSizes(config.sample_rate / frame, model.latent_channels, config.length // frame, config.text)
+        rate, length = config.sample_rate / frame, config.length // frame
+        sizes = LatentSizes(rate, model.latent_channels, length, config.text, config.conditioners)
         frozen = {name: part for name, part in self.on_device["frozen"].items() if name != "autoencoder"}
         latents = Loaded(sizes, model.model, {**self.on_device, "frozen": frozen}, self.facts)
         autoencoder = self.on_device["frozen"]["autoencoder"]

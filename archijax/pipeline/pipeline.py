@@ -9,18 +9,19 @@ start from is a file, or an array beside its `sample_rate`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Codec
+from archijax.contract import Codec, EndlessGenerator
 from archijax.errors import InputError, require
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress, silent
 from archijax.pipeline.editing import Extension, inpainting, variation
+from archijax.pipeline.endless import Endless
 from archijax.pipeline.generation import Finish, Generation, numbered
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, settings_of, to_samples
@@ -55,7 +56,8 @@ class Pipeline(Loaded):
     Methods take the settings of :class:`SampleSettings` by name, and a `progress`, which is called with the number of
     steps taken since the last call. Further options of those that make several sounds: `count` of them (for each
     prompt), whose numbers begin at `first`, made `batch_size` at a time; of those that keep a part of a sound
-    `num_resamples`, how often each step is taken so that old and new come to agree. All raise InputError for what makes
+    `num_resamples`, how often each step is taken so that old and new come to agree. Where a model has conditioners,
+    `conditions` are their values by name, such as {"bpm": 120, "key": "A minor"}. All raise InputError for what makes
     no sense, and for a model of another kind.
 
     The fields are those of :class:`Loaded`.
@@ -79,7 +81,7 @@ class Pipeline(Loaded):
             loop: let each sound go on at its beginning; its length is one that the net divides.
             decoder_steps: steps that make sound of latents, for a latent model with a decoder by diffusion.
         """
-        settings, options = _split(options, "count", "first", "batch_size")
+        settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
         items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
         return _sounds(self.generation(settings, prompts, items, seconds, loop, decoder_steps, **options), progress)
@@ -163,6 +165,7 @@ class Pipeline(Loaded):
         loop: bool = False,
         decoder_steps: int = 20,
         batch_size: int = 16,
+        conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
         """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
@@ -172,16 +175,23 @@ class Pipeline(Loaded):
         if self.config.autoencoder is not None:
             if loop:
                 raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
-            return self._latent_generation(settings, prompts, items, length, decoder_steps, batch_size)
+            more = {"batch_size": batch_size, "conditions": conditions}
+            return self._latent_generation(settings, prompts, items, length, decoder_steps, **more)
+        if isinstance(self.model, EndlessGenerator):
+            if loop:
+                raise InputError("A model of endless sound makes no loops: it goes on.")
+            more = {"batch_size": batch_size, "conditions": conditions}
+            return Endless(self, settings, prompts, items, length=length, **more)
         if loop:
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
             if settings.window_seconds is None:
                 # As much at once as in training, so that windows that reach over the end are nothing new.
                 settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
-        return Generation(self, settings, prompts, items, length=length, batch_size=batch_size, circular=loop)
+        more = {"batch_size": batch_size, "circular": loop, "conditions": conditions}
+        return Generation(self, settings, prompts, items, length=length, **more)
 
-    def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size) -> Generation:
+    def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size, conditions) -> Generation:
         latents, autoencoder = self.halves
         frames = ceil_div(length, self.model.downsample_factor)
         if frames > latents.config.length and settings.window_seconds is None:
@@ -196,7 +206,7 @@ class Pipeline(Loaded):
         steps = decoder(autoencoder, decoding, batch_size=batch_size).steps(frames)
         return Generation(
             latents, settings, prompts, items, length=frames, batch_size=batch_size,
-            finish=Finish(self.config.sample_rate, finish, steps),
+            finish=Finish(self.config.sample_rate, finish, steps), conditions=conditions,
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
@@ -204,7 +214,7 @@ class Pipeline(Loaded):
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-        settings, options = _split(options, "count", "first", "batch_size", *also)
+        settings, options = _split(options, "count", "first", "batch_size", "conditions", *also)
         prompts = self.checked([prompt])
         items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
         return settings, {"prompts": prompts, "items": items, **options}

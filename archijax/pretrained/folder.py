@@ -21,7 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.atomic import replacing
-from archijax.configs import example_batch, from_dict, to_dict
+from archijax.configs import build, example_batch, from_dict, to_dict
 from archijax.contract import Variables
 from archijax.errors import InputError, listed
 from archijax.hub import (
@@ -72,7 +72,7 @@ def save_pretrained(
     tensors = {
         ".".join(path): leaf for path, leaf in flatten_dict(dict(variables)).items() if path[:2] not in elsewhere
     }
-    _compare(_expected(config, config.build(), elsewhere), tensors, "the variables do not fit the configuration")
+    _compare(_expected(config, build(config), elsewhere), tensors, "the variables do not fit the configuration")
     if half:
         tensors = {name: _halved(name, leaf) for name, leaf in tensors.items()}
     with replacing(folder) as unfinished:
@@ -84,13 +84,18 @@ def save_pretrained(
 
 
 def load_folder(
-    name: str | Path, revision: str | None = None, *, load: Callable[[str], Pipeline] | None = None
+    name: str | Path,
+    revision: str | None = None,
+    own: type | None = None,
+    *,
+    load: Callable[[str], Pipeline] | None = None,
 ) -> Pipeline:
     """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
     Args and errors are those of :func:`archijax.from_pretrained`.
 
     Args:
+        own: the class of its config, if it is no kind.
         load: loads the autoencoder that a latent model names.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
@@ -100,14 +105,14 @@ def load_folder(
     settings = read_json(path)
     facts = _read_facts(settings, path)
     try:
-        config = from_dict(settings["model"])
+        config = from_dict(settings["model"], own)
         # Of a stranger's model: it must not have folders of this machine read.
         named = {"text encoder": config.text.tokenizer} if _names_encoder(config) else {}
         named |= {} if facts.autoencoder is None else {"autoencoder": facts.autoencoder}
         for part, other in named.items():
             if not (Path(name).is_dir() or is_hub_name(other)):
                 raise InputError(f"its {part} {other!r} is not the name of a model on the hub")
-        model = config.build()
+        model = build(config)
         expected = _expected(config, model, _elsewhere(config, facts))
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
