@@ -1,9 +1,9 @@
 """python -m benchmarks.notes MODEL NOTES [--out DIR]: does a text model play the notes that its prompts ask for?
 
-NOTES is a folder of the set `notes` (`make set-notes`), of which the held-out part is asked for: pairs of instrument and
-pitch that were never trained on together. Pitch and instrument are heard by the two judges in numpy. Beside the
-generated sounds stand the real ones, those coded by a latent model's codec, the same sounds against shuffled prompts,
-and an untrained net. With --out the sounds are written to DIR/generated and DIR/real, for the other judges.
+NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for: pairs of instrument and pitch
+that no training has seen together. The two judges in numpy hear pitch and instrument. Beside the generated sounds stand
+real ones, real ones coded by a latent model's codec, the generated ones against shuffled prompts, and an untrained net.
+With --out the sounds are written to DIR/generated and DIR/real, for the other judges.
 """
 
 import argparse
@@ -49,21 +49,18 @@ def main() -> None:
     generated = sounds(pipeline, rows, options.seed, chosen)
     spent = time.perf_counter() - began
     order = np.random.default_rng(options.seed).permutation(len(rows))
-    untrained = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
+    random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
+    untrained = sounds(replace(pipeline, variables=random), rows, options.seed, chosen)
     table = {
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),
         "prompts shuffled": score(generated, [rows[i] for i in order], rate, among),
-        "untrained net": score(
-            sounds(replace(pipeline, variables=untrained), rows, options.seed, chosen), rows, rate, among
-        ),
+        "untrained net": score(untrained, rows, rate, among),
     }
     if pipeline.config.autoencoder is not None:
-        codec = pipeline.halves[1]
-        coded = [
-            Pipeline(codec.config, codec.model, codec.variables, codec.facts).reconstruct(sound, sample_rate=rate)[0][0]
-            for sound in real
-        ]
+        half = pipeline.halves[1]
+        codec = Pipeline(half.config, half.model, half.variables, half.facts)
+        coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
         table["coded"] = score(coded, rows, rate, among)
     print(
         f"{len(rows)} held-out notes of {len(among)} instruments, {chosen or 'default settings'}, seed {options.seed}"
