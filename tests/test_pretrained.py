@@ -39,6 +39,7 @@ CONFIGS = {
         **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
+    "autoregressive": aj.configs.AutoregressiveConfig(**SOUND),
     "autoencoder": AUTOENCODER,
     "oobleck": OOBLECK,
     "stable_audio": STABLE_AUDIO,
