@@ -15,9 +15,8 @@ from jax.stages import Compiled
 
 from archijax.cli import say
 from archijax.contract import Batch
-from archijax.training import TrainState, item_keys
+from archijax.training import TrainState, item_keys, processes
 from archijax.training.compiling import compiling
-from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
 from train.folder import Folder
@@ -41,7 +40,7 @@ def train(
     A latent model trains on what `train.encode` has written to `data`, too.
 
     `out` gets config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP and samples/step_STEP_*.wav and
-    .png. Of several processes (see `train.hosts`) each calls this; all read `data`, only the first needs `out`.
+    .png. Of several processes (see `train.hosts`) each calls this; all read `data` and see the same `out`.
 
     Args:
         config: the settings.
@@ -77,7 +76,7 @@ def train(
 
 def tell(sentence: str) -> None:
     """Says a sentence once, be there one process or many."""
-    if hosts.leads():
+    if processes.leads():
         say(sentence)
 
 
@@ -140,21 +139,44 @@ class Run:
         self.shapes = jax.eval_shape(
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
-        state, record = self.folder.restore(self.shapes, self._new_state)
-        if self.latents is not None:
-            self.latents.check(state.frozen)
-        if record:
+        restored = self.folder.restore(self.devices.target(self.shapes))
+        if restored is None:
+            self.step, self.skipped, self._record = 0, 0, {}
+            self.state = self._new_state()
+        else:
+            state, record = restored
+            self.step, self.skipped, self._record = int(state.step), int(state.skipped), record
+            self.state = self.devices.put_state(state)
             self.stream.set_state(record["data"])
-        if record and record["files"] != self.manifest.digest:
-            tell(f"the files under {self.data} are not those of before: the run goes on, in another order of the data.")
-        self.step, self.state, self._record = int(state.step), state, record
+            if record["files"] != self.manifest.digest:
+                tell(f"the files under {self.data} are not those of before: the run goes on, their order is another.")
+        if self.latents is not None:
+            frozen = self._on_first_host(self.state.frozen)
+            processes.from_first(lambda: self.latents.check(frozen))
 
     def _new_state(self) -> TrainState:
+        """The state of a new run on the devices. Of several processes the first makes it, and sends array by array."""
+        state = self.shapes
         if jax.process_count() == 1:
             # The compiler needs no more than shapes: it works while the weights are drawn and read.
             self._start_compiler(0)
-        variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
-        return first_state(self.config, self.model, variables)
+
+        def make() -> None:
+            nonlocal state
+            variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
+            state = first_state(self.config, self.model, variables)
+
+        processes.from_first(make)
+        return jax.tree.map(lambda leaf: self.devices.put_state(processes.array_from_first(leaf)), state)
+
+    def _on_first_host(self, tree: Any) -> Any:
+        """A tree on the devices, copied to the first process's host array by array; None for each in the others."""
+
+        def copied(leaf: jax.Array) -> np.ndarray | None:
+            whole = self.devices.get(leaf)
+            return whole if processes.leads() else None
+
+        return jax.tree.map(copied, tree)
 
     def _start_compiler(self, step: int) -> None:
         self._say_start(step)
@@ -166,12 +188,11 @@ class Run:
         self._began = time.perf_counter()
 
     def begin(self) -> None:
-        """Puts the state on the devices and compiles the step."""
-        config, state = self.config, self.state
-        self.samples.check(state.variables(state.ema), self.example)
+        """Opens the log and compiles the step."""
+        config = self.config
+        self.samples.check(self.shapes.variables(self.shapes.ema), self.example)
         self.folder.start_log(self.step, self._record)
-        self.health = Health(config.max_skipped, int(state.skipped))
-        self.state = self.devices.put_state(state)
+        self.health = Health(config.max_skipped, self.skipped)
         if jax.process_count() > 1:
             self._say_start(self.step)
         else:
@@ -180,7 +201,7 @@ class Run:
             self.train_step = self._compiled()
         self.clock, self.progress, self.signals = Clock(), None, None
         self._pending, self._validated = None, {}
-        profiled = config.profile if hosts.leads() else 0
+        profiled = config.profile if processes.leads() else 0
         self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
 
     def take_step(self) -> None:
@@ -206,7 +227,7 @@ class Run:
         self.signals = self._stack.enter_context(Signals())
         config = self.config
         audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
-        hidden = not hosts.leads()
+        hidden = not processes.leads()
         self.progress = self._closing(Progress(self.step - 1, config.steps, audio_seconds, hidden=hidden))
         self.clock.take()
 
@@ -221,10 +242,10 @@ class Run:
             self._report()
         if due or signal is not None:
             facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
-            state = self.devices.get(self.state)
+            state = self.devices.saved(self.state)
             self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
-            if signal is None:
-                self.folder.sample(step, state)
+            if signal is None and config.sample_prompts:
+                self.folder.sample(step, self._on_first_host(self.state.variables(self.state.ema)))
         if signal is not None and step < config.steps:
             self.folder.wait()
             return signal
@@ -248,10 +269,10 @@ class Run:
         return {"steps_per_second": pace, "audio_seconds_per_second": seconds, **self.clock.take()}
 
     def _first_bad(self, step: int, batch: Batch) -> str:
-        state = self.devices.get(self.state)
+        variables = self.devices.get(self.state.variables(self.state.params))
         count = len(next(iter(batch.values())))
         keys = item_keys(self.root_key, step - 1, jax.process_index() * count, count)
-        return first_bad(self.model, state.variables(state.params), keys, batch)
+        return first_bad(self.model, variables, keys, batch)
 
     def _closing(self, thing: Any) -> Any:
         return self._stack.enter_context(contextlib.closing(thing))
