@@ -68,6 +68,7 @@ def write(folder: Path, pipeline: Pipeline, settings: SampleSettings, length: in
     reader = importlib.util.find_spec("flatbuffers")
     if reader is None:
         raise InputError("jax.export needs the package flatbuffers: pip install flatbuffers")
+    settings = pipeline.resolved(settings)
     sample, inputs = sampler(pipeline, settings, length)
     weights = flatten_dict(pipeline.variables, sep=".")
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
@@ -95,6 +96,7 @@ def sampler(
         (sample, inputs): a function of weights by name and inputs by name that gives sounds [b, length, channels], and
         the shapes of these inputs, b a symbol; which there are depends on the model and the settings.
     """
+    settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)
     (b,) = export.symbolic_shape("b")
     inputs = {"seed": jax.ShapeDtypeStruct((), np.uint32), "items": jax.ShapeDtypeStruct((b,), np.uint32)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -61,6 +61,7 @@ class Generation:
         num_resamples: how often each step with a mask is taken.
         circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
         finish: what is done to each sound; by default nothing.
+        numbers: that the model is conditioned on beside the prompt, by name.
 
     Attributes:
         steps: all steps, as `run` reports them.
@@ -84,10 +85,12 @@ class Generation:
         num_resamples: int = 1,
         circular: bool = False,
         finish: Finish | None = None,
+        numbers: Mapping[str, float] | None = None,
     ):
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         require(num_resamples >= 1, "num_resamples", num_resamples, "at least 1")
-        self.loaded, self.settings, self.items = loaded, settings, list(items)
+        settings = loaded.resolved(settings)
+        self.loaded, self.settings, self.items, self.numbers = loaded, settings, list(items), dict(numbers or {})
         self.prompts = loaded.checked(prompts)
         self.length = loaded.config.length if length is None else length
         self.scale = settings.scale(loaded.guidable)
@@ -183,6 +186,7 @@ class Generation:
         batch, negative, kept = self.loaded.tokens(prompts), None, None
         if self.scale is not None and self.settings.has_negative_prompt:
             negative = self.loaded.tokens([self.settings.negative_prompt] * self._size)
+        batch |= {name: np.full(self._size, value, np.float32) for name, value in self.numbers.items()}
         if self.loaded.guidable:
             # As where training left the prompt out.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])

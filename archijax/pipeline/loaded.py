@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import numpy as np
 
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
+from archijax.configs.base import SampleDefaults
 from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
 from archijax.errors import InputError
 from archijax.pipeline.facts import Facts
+from archijax.pipeline.settings import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,28 @@ class Loaded:
         """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
 
+    def resolved(self, settings: SampleSettings) -> SampleSettings:
+        """Settings with the model's own where they say nothing."""
+        # A configuration of a user's own need not have any.
+        defaults = getattr(self.config, "sampling", SampleDefaults())
+        return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
+
+    def timing(self, start: float, total: float) -> dict[str, float]:
+        """What the model is told of when its sound begins in a piece of so many seconds; {} if it takes none."""
+        # As above.
+        timing = getattr(self.config, "timing", None)
+        return {} if timing is None else timing(start, total)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it makes sounds of one length alone, in which a piece begins and ends where it is told."""
+        return bool(self.timing(0.0, 1.0))
+
+    @property
+    def seconds(self) -> float:
+        """How long the sounds are that it was trained on."""
+        return self.config.length / self.config.sample_rate
+
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
         """Raises InputError unless the model follows a protocol, and its frames are of one of these kinds."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
@@ -78,7 +103,8 @@ class Loaded:
     @property
     def guidable(self) -> bool:
         """Whether it was trained to be guided."""
-        model = self.model.model if isinstance(self.model, DiffusionDecoder) else self.model
+        inside = isinstance(self.model, DiffusionDecoder) or self.config.autoencoder is not None
+        model = self.model.model if inside else self.model
         return self.tokenizer is not None and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0
 
     @property
