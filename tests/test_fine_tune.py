@@ -29,7 +29,7 @@ def overrides(hub):
     sizes |= {
         "model.autoencoder.encoder-channels": 8, "model.autoencoder.decoder-channels": 4,
         "model.autoencoder.latent-channels": 4, "model.autoencoder.length": 256,
-        "model.conditioning-features": 64, "model.text.tokenizer": hub, "model.text.max-length": 5,
+        "model.conditioning-features": 64, "model.text.tokenizer": hub, "model.text.max-length": 16,
         "model.dtype": "float32", "batch-size": 8, "steps": 4, "log-every": 1, "sample-steps": 2,
         "sample-prompts": "a", "data.workers": 1, "optimizer.warmup-steps": 1, "optimizer.learning-rate": 1e-3,
     }  # fmt: skip
@@ -49,7 +49,7 @@ def hub(tmp_path_factory):
         STABLE_AUDIO,
         transformer=dataclasses.replace(STABLE_AUDIO.transformer, num_heads=4, time_features=256),
         conditioning_features=64,
-        text=aj.configs.TextConfig(tokenizer=str(folder / "t5"), max_length=5),
+        text=aj.configs.TextConfig(tokenizer=str(folder / "t5"), max_length=16),
     )
     draw = np.random.default_rng(0).standard_normal
     variables = jax.tree.map(lambda leaf: (0.1 * draw(leaf.shape)).astype(np.float32), diffusers.shapes(config))

@@ -69,7 +69,8 @@ def read(
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     encoder = flatten_dict(t5.load_t5(config.text.tokenizer)[1])
-    return config, whole({**params, **{(*EMBEDDER, *path): place(path, leaf) for path, leaf in encoder.items()}})
+    encoder = {(*EMBEDDER, *path): place(path, leaf) for path, leaf in encoder.items()}
+    return config, whole(config, {**params, **encoder}, place)
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:

@@ -134,8 +134,9 @@ class Loaded:
 
     @cached_property
     def on_device(self) -> Variables:
-        """The variables where the model is computed."""
-        return jax.device_put(self.variables)
+        """The variables where the model is computed; their shapes, where a model has these alone to be checked by."""
+        shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
+        return self.variables if shapes else jax.device_put(self.variables)
 
     @cached_property
     def weights(self) -> str:
