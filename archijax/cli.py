@@ -5,7 +5,6 @@ import difflib
 import functools
 import importlib.util
 import io
-import itertools
 import logging
 import math
 import re
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 from tqdm import tqdm
+from tyro import _errors as errors
 
 from archijax.errors import InputError, InputWarning
 
@@ -76,14 +76,9 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
             config=(tyro.conf.AvoidSubcommands,),
         )
 
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            result, unknown = parsed(arguments)
-    except SystemExit as error:
-        if error.code:
-            raise InputError(_sentence(errors.getvalue(), prog)) from None
-        raise
+    # A module of tyro's that may move: no other tells what is wrong as a type.
+    with errors.on_parse_error(_refuse):
+        result, unknown = parsed(arguments)
     if unknown:
         name = unknown[0].split("=")[0]
         if not name.startswith("--"):
@@ -192,12 +187,22 @@ def _quieten() -> None:
     sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else former(event)
 
 
-def _sentence(box: str, prog: str) -> str:
-    """The message of one of tyro's framed errors: what stands between its title and the first rule."""
-    title, *lines = [line.strip("│ ") for line in box.splitlines()]
-    if "Required options" in title:
-        needed = " and ".join(line for line in lines if re.match(r"--\w", line))
-        return f"{prog} also needs {needed}; see --help."
-    message = itertools.takewhile(lambda line: not line.startswith(("─", "╰", "Got errors:")), lines)
-    # What a dataclass says of its settings is a sentence by itself.
-    return re.sub(r"^Error parsing \w+: ", "", " ".join(" ".join(message).split()))
+def _refuse(event: errors.ParseErrorEvent) -> None:
+    """Raises InputError for what tyro does not accept; what is of no known type, tyro tells itself."""
+    match event:
+        case errors.MissingArgs():
+            missing = [argument.arg for argument in event.missing_arguments]
+            needed = " and ".join(f"{argument.display_name()} {argument.lowered.metavar}" for argument in missing)
+            raise InputError(f"{event.prog} also needs {needed}; see --help.")
+        case errors.BadValue(argument=argument):
+            raise InputError(f"{argument.display_name()} needs a value: {argument.lowered.metavar}.")
+        case errors.InvalidChoice(argument=argument):
+            choices = ", ".join(event.choices)
+            raise InputError(f"{argument.display_name()} is one of {choices}, not {event.value}.")
+        case errors.InstantiationFailure(argument=None):
+            # What a dataclass says of its settings is a sentence by itself.
+            raise InputError(str(event.message))
+        case errors.InstantiationFailure(argument=argument):
+            # Of a union what each of its types says follows.
+            reason, *_ = event.message.splitlines()
+            raise InputError(f"{argument.display_name()}: {reason}")

@@ -70,6 +70,7 @@ def write(
     reader = importlib.util.find_spec("flatbuffers")
     if reader is None:
         raise InputError("jax.export needs the package flatbuffers: pip install flatbuffers")
+    settings = pipeline.resolved(settings)
     sample, inputs = sampler(pipeline, settings, length, conditions)
     weights = flatten_dict(pipeline.variables, sep=".")
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
@@ -97,6 +98,7 @@ def sampler(
         (sample, inputs): a function of weights by name and inputs by name that gives sounds [b, length, channels], and
         the shapes of these inputs, b a symbol; which there are depends on the model and the settings.
     """
+    settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)
     (b,) = export.symbolic_shape("b")
     inputs = {"seed": jax.ShapeDtypeStruct((), np.uint32), "items": jax.ShapeDtypeStruct((b,), np.uint32)}

@@ -104,8 +104,9 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     out = Path(out)
     if config.model.autoencoder is None:
         raise InputError("Only a latent model has an autoencoder to encode with: give the config of one.")
-    if config.autoencoder is None:
-        raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder.")
+    trained = config.autoencoder or config.init_from
+    if trained is None:
+        raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder, or a latent model's.")
     if not 0 <= shard < of:
         raise InputError(f"--shard {shard} --of {of} does not exist: shards are counted from 0.")
     if texts < 0:
@@ -114,7 +115,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     facts = {"settings": settings(config), "texts": None}
     if texts:
         facts["texts"] = {"count": texts, "settings": text_settings(config)}
-    weights = autoencoder(config.autoencoder, config.model.autoencoder)
+    weights = autoencoder(trained, config.model.autoencoder)
     facts["weights"] = fingerprint(weights)
     if texts:
         encoder = config.model.load_frozen()["embedder"]

@@ -1,4 +1,7 @@
-"""What a run writes to its folder, and reads from it to go on; of several processes the first alone does."""
+"""What a run writes to its folder, and reads from it to go on.
+
+Of several processes the first alone does, but for checkpoints, of which each has its shards.
+"""
 
 import contextlib
 import json
@@ -10,8 +13,8 @@ from typing import Any
 from archijax.atomic import replacing
 from archijax.cli import say
 from archijax.errors import InputError
+from archijax.training import processes
 from archijax.training.checkpoints import Checkpoints, steps
-from train import hosts
 from train.config import TrainConfig, as_json, differences
 from train.logs import MetricsLog
 from train.manifest import Manifest, index
@@ -35,10 +38,10 @@ class Folder:
 
     def __init__(self, out: Path, config: TrainConfig):
         self.out = out
-        self._leads, self._stack = hosts.leads(), contextlib.ExitStack()
+        self._leads, self._stack = processes.leads(), contextlib.ExitStack()
         # Of the loss since the last checkpoint: sum and number.
         self._since = [0.0, 0]
-        stored = hosts.from_first(self._stored)
+        stored = processes.from_first(self._stored)
         self.config = config if stored is None else with_stored_values(config, stored)
         if stored is not None and (different := "; ".join(differences(as_json(self.config), stored))):
             raise InputError(
@@ -47,45 +50,36 @@ class Folder:
 
     def write_settings(self) -> None:
         """Writes config.json."""
-        hosts.from_first(self._write_settings)
+        processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
         """The sound files in the folder `data` of that number, listed in manifest.json, manifest-1.json and so on."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
-        return hosts.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
+        return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
-    def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
-        """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.
+    def restore(self, target: Any) -> tuple[Any, dict] | None:
+        """The newest checkpoint's state and its record; None of a new run.
 
         Args:
-            shapes: of the state.
-            create: makes a new one.
+            target: shapes of the state, and where its arrays lie (see :meth:`Checkpoints.restore`).
         """
-        state = shapes
-
-        def begin() -> dict:
-            nonlocal state
-            config = self.config
-            self._checkpoints = self._stack.enter_context(
-                contextlib.closing(
-                    Checkpoints(
-                        self.out / "checkpoints",
-                        keep=config.keep_checkpoints,
-                        keep_every=config.keep_every,
-                        keep_best=config.keep_best,
-                        say=say,
-                    )
+        config = self.config
+        self._checkpoints = self._stack.enter_context(
+            contextlib.closing(
+                Checkpoints(
+                    self.out / "checkpoints",
+                    keep=config.keep_checkpoints,
+                    keep_every=config.keep_every,
+                    keep_best=config.keep_best,
+                    say=say,
                 )
             )
-            restored = self._checkpoints.restore(shapes)
-            state, record = (create(), {}) if restored is None else restored
-            # The list of arrays is as long as the model is deep.
-            return {name: value for name, value in record.items() if name != "arrays"}
-
-        record = hosts.from_first(begin)
-        self._since = record.get("since", self._since)
-        return hosts.arrays_from_first(state), record
+        )
+        restored = self._checkpoints.restore(target)
+        if restored is not None:
+            self._since = restored[1].get("since", self._since)
+        return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
         """Opens the metrics to go on after a step, whose checkpoint has this record; trackers show them, too."""
@@ -108,8 +102,8 @@ class Folder:
             if step % self.config.log_every == 0:
                 self._log.speed(step, speed())
 
-    def save(self, step: int, host: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
-        """Starts to write a checkpoint of a state on the host.
+    def save(self, step: int, state: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
+        """Starts to write a checkpoint.
 
         Args:
             facts: what is recorded beside the state.
@@ -120,13 +114,13 @@ class Folder:
             score = self._since[0] / self._since[1]
         if due:
             self._since = [0.0, 0]
-        if self._leads:
-            record = {"step": step, "config": as_json(self.config), "window": self._log.window, "since": self._since}
-            self._checkpoints.save(step, host, {**record, **facts}, score if due else None)
+        window = self._log.window if self._leads else None
+        record = {"step": step, "config": as_json(self.config), "window": window, "since": self._since}
+        self._checkpoints.save(step, state, {**record, **facts}, score if due else None)
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is on disk, in every process."""
-        hosts.from_first(lambda: self._checkpoints.wait())
+        """Waits until the last checkpoint is on disk."""
+        self._checkpoints.wait()
 
     def close(self) -> None:
         """Waits for the last checkpoint and closes the files."""

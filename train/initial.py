@@ -70,17 +70,23 @@ def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
 
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
-    """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
+    """The collections of the trained autoencoder `name`, or of that in the latent model `name`.
+
+    Raises InputError if it is not one of this configuration.
+    """
     trained = from_pretrained(name)
-    if kind_of(trained.config) != kind_of(config):
-        raise InputError(f"{name} is of kind {kind_of(trained.config)!r}: {kind_of(config)!r} is needed.")
+    found, variables = trained.config, trained.variables
+    if found.autoencoder is not None:
+        found, variables = found.autoencoder, variables["frozen"]["autoencoder"]
+    if kind_of(found) != kind_of(config):
+        raise InputError(f"{name} is of kind {kind_of(found)!r}: {kind_of(config)!r} is needed.")
     different = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
-        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()
+        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(found)).items()
     ]
     if different:
         raise InputError(f"{listed(different, 3, '; ')}: the settings of the trained autoencoder are needed.")
-    return trained.variables
+    return variables
 
 
 def _encoder(model: ModelConfig) -> str | None:

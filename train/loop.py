@@ -17,9 +17,8 @@ from archijax.cli import say
 from archijax.configs.conditioners import encode_fields
 from archijax.contract import Batch, Variables
 from archijax.errors import InputError
-from archijax.training import TrainState, item_keys
+from archijax.training import TrainState, item_keys, processes
 from archijax.training.compiling import compiling
-from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
 from train.folder import Folder
@@ -50,7 +49,7 @@ def train(
     A latent model trains on what `train.encode` has written to `data`, too.
 
     `out` gets config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP and samples/step_STEP_*.wav and
-    .png. Of several processes (see `train.hosts`) each calls this; all read `data`, only the first needs `out`.
+    .png. Of several processes (see `train.hosts`) each calls this; all read `data` and see the same `out`.
 
     Args:
         config: the settings.
@@ -87,7 +86,7 @@ def train(
 
 def tell(sentence: str) -> None:
     """Says a sentence once, be there one process or many."""
-    if hosts.leads():
+    if processes.leads():
         say(sentence)
 
 
@@ -153,34 +152,46 @@ class Run:
         self.shapes = jax.eval_shape(
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
-        if self.config.lora:
-            state, record = self._restore_adapters()
+        # Adapters' checkpoints do not hold the model that they are of.
+        saved = self._saved(self.shapes)
+        restored = self.folder.restore(self.devices.target(saved))
+        if restored is None:
+            self.step, self.skipped, self._record = 0, 0, {}
+            self.state = self._new_state()
         else:
-            state, record = self.folder.restore(self.shapes, self._new_state)
-        self.sources.check(state.frozen)
-        if record:
+            state, record = restored
+            self.step, self.skipped, self._record = int(state.step), int(state.skipped), record
+            state = self.devices.put_state(state)
+            self.state = state.replace(frozen=self._adapted(record)) if self.config.lora else state
             self.stream.set_state(record["data"])
-        if record and record["files"] != self.manifest.digest:
-            tell(
-                f"the files or captions under {self.manifest.root} are not those of before: the run goes on with these."
-            )
-        self.step, self.state, self._record = int(state.step), state, record
+            if record["files"] != self.manifest.digest:
+                tell(
+                    f"the files or captions under {self.manifest.root} are not those of before: the run goes on with "
+                    "these."
+                )
+        if self.sources.latents:
+            frozen = self._on_first_host(self.state.frozen)
+            processes.from_first(lambda: self.sources.check(frozen))
 
-    def _restore_adapters(self) -> tuple[TrainState, dict]:
-        """The state and its record as the folder has them, and around them the model that no checkpoint holds."""
-        variables = {"frozen": self.shapes.frozen}
+    def _saved(self, state: Any) -> Any:
+        """What checkpoints hold of a state."""
+        return state.replace(frozen={}) if self.config.lora else state
 
-        def read() -> str:
-            nonlocal variables
+    def _new_state(self) -> TrainState:
+        """The state of a new run on the devices. Of several processes the first makes it, and sends array by array."""
+        state = self.shapes
+        if jax.process_count() == 1:
+            # The compiler needs no more than shapes: it works while the weights are drawn and read.
+            self._start_compiler(0)
+
+        def make() -> str | None:
+            nonlocal state
             variables = self._variables()
-            return fingerprint(variables["frozen"])
+            state = first_state(self.config, self.model, variables)
+            return fingerprint(variables["frozen"]) if self.config.lora else None
 
-        self._base = hosts.from_first(read)
-        shapes = self.shapes.replace(frozen={})
-        state, record = self.folder.restore(shapes, lambda: self._new_state(variables).replace(frozen={}))
-        if record.get("base", self._base) != self._base:
-            raise InputError(f"{self.config.init_from} has changed since this run began: restore it as it was.")
-        return state.replace(frozen=hosts.arrays_from_first(variables["frozen"])), record
+        self._base = processes.from_first(make)
+        return self._sent(state)
 
     def _variables(self) -> Variables:
         """What a new run starts from."""
@@ -189,11 +200,32 @@ class Run:
         variables = initial(self.config, partial(init, inner, self.init_key, self.item), frozen)
         return self.model.around(self.init_key, variables) if self.config.lora else variables
 
-    def _new_state(self, variables: Variables | None = None) -> TrainState:
-        if jax.process_count() == 1:
-            # The compiler needs no more than shapes: it works while the weights are drawn and read.
-            self._start_compiler(0)
-        return first_state(self.config, self.model, self._variables() if variables is None else variables)
+    def _adapted(self, record: dict) -> Any:
+        """The frozen variables that the adapters of a checkpoint are of, on the devices."""
+        frozen = self.shapes.frozen
+
+        def read() -> str:
+            nonlocal frozen
+            frozen = self._variables()["frozen"]
+            return fingerprint(frozen)
+
+        self._base = processes.from_first(read)
+        if self._base != record["base"]:
+            raise InputError(f"{self.config.init_from} has changed since this run began: restore it as it was.")
+        return self._sent(frozen)
+
+    def _sent(self, tree: Any) -> Any:
+        """A tree of the first process's host on the devices, sent array by array."""
+        return jax.tree.map(lambda leaf: self.devices.put_state(processes.array_from_first(leaf)), tree)
+
+    def _on_first_host(self, tree: Any) -> Any:
+        """A tree on the devices, copied to the first process's host array by array; None for each in the others."""
+
+        def copied(leaf: jax.Array) -> np.ndarray | None:
+            whole = self.devices.get(leaf)
+            return whole if processes.leads() else None
+
+        return jax.tree.map(copied, tree)
 
     def _start_compiler(self, step: int) -> None:
         self._say_start(step)
@@ -205,16 +237,15 @@ class Run:
         self._began = time.perf_counter()
 
     def begin(self) -> None:
-        """Puts the state on the devices and compiles the step."""
-        config, state = self.config, self.state
-        self.samples.check(state.variables(state.ema), self.example)
-        chosen = trackers(config, self.out, self.step) if hosts.leads() else ()
+        """Opens the log and compiles the step."""
+        config = self.config
+        self.samples.check(self.shapes.variables(self.shapes.ema), self.example)
+        chosen = trackers(config, self.out, self.step) if processes.leads() else ()
         for tracker in chosen:
             self._closing(tracker)
         self.samples.trackers = chosen
         self.folder.start_log(self.step, self._record, chosen)
-        self.health = Health(config.max_skipped, int(state.skipped))
-        self.state = self.devices.put_state(state)
+        self.health = Health(config.max_skipped, self.skipped)
         if jax.process_count() > 1:
             self._say_start(self.step)
         else:
@@ -223,7 +254,7 @@ class Run:
             self.train_step = self._compiled()
         self.clock, self.progress, self.signals = Clock(), None, None
         self._pending, self._validated = None, {}
-        profiled = config.profile if hosts.leads() else 0
+        profiled = config.profile if processes.leads() else 0
         self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
 
     def take_step(self) -> None:
@@ -249,7 +280,7 @@ class Run:
         self.signals = self._stack.enter_context(Signals())
         config = self.config
         audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
-        hidden = not hosts.leads()
+        hidden = not processes.leads()
         self.progress = self._closing(Progress(self.step - 1, config.steps, audio_seconds, hidden=hidden))
         self.clock.take()
 
@@ -264,18 +295,14 @@ class Run:
             self._report()
         if due or signal is not None:
             facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
-            state = self.devices.get(self.state)
+            state = self.devices.saved(self._saved(self.state))
             if config.lora:
                 facts |= {"base": self._base}
-            self.folder.save(
-                step,
-                state.replace(frozen={}) if config.lora else state,
-                facts,
-                self._validated.get("validation_loss"),
-                due,
-            )
-            if signal is None and hosts.leads():
-                self.samples.write(step, state.variables(state.ema))
+            self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
+            if signal is None and config.sample_prompts:
+                variables = self._on_first_host(self.state.variables(self.state.ema))
+                if processes.leads():
+                    self.samples.write(step, variables)
         if signal is not None and step < config.steps:
             self.folder.wait()
             return signal
@@ -299,10 +326,10 @@ class Run:
         return {"steps_per_second": pace, "audio_seconds_per_second": seconds, **self.clock.take()}
 
     def _first_bad(self, step: int, batch: Batch) -> str:
-        state = self.devices.get(self.state)
+        variables = self.devices.get(self.state.variables(self.state.params))
         count = len(next(iter(batch.values())))
         keys = item_keys(self.root_key, step - 1, jax.process_index() * count, count)
-        return first_bad(self.model, state.variables(state.params), keys, batch)
+        return first_bad(self.model, variables, keys, batch)
 
     def _closing(self, thing: Any) -> Any:
         return self._stack.enter_context(contextlib.closing(thing))

@@ -13,7 +13,7 @@ import numpy as np
 
 from archijax.contract import ModelConfig
 from archijax.errors import InputError
-from train import hosts
+from archijax.training import processes
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -112,7 +112,7 @@ def tokenizer(model: ModelConfig) -> Tokenize | None:
     # Takes seconds to import.
     from archijax.text import tokenize, warn_of_cut
 
-    words, warned = text.load_tokenizer(), not hosts.leads()
+    words, warned = text.load_tokenizer(), not processes.leads()
 
     def tokenized(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         nonlocal warned

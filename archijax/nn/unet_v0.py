@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -78,24 +78,9 @@ def UNetV0(
         "cross_attentions": cross_attentions or (0,) * depths,
         "context_channels": context_channels or (0,) * depths,
     }
-    for name, values in per_depth.items():
-        if len(values) != depths:
-            raise InputError(f"{name} has {len(values)} entries and channels has {depths}: both need one per depth")
-        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
-            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
-    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: it must be at least 1")
-    for width in channels:
-        if width % resnet_groups:
-            raise InputError(
-                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
-            )
+    _check_per_depth(per_depth, resnet_groups, modulation_features)
     if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
-        for name, value in (
-            ("attention_features", attention_features),
-            ("attention_heads", attention_heads),
-        ):
+        for name, value in (("attention_features", attention_features), ("attention_heads", attention_heads)):
             if not value:
                 raise InputError(f"attention needs {name}, found {value}: give a positive number")
     if any(per_depth["cross_attentions"]) and not embedding_features:
@@ -137,3 +122,23 @@ def UNetV0(
     if use_time_conditioning:
         net = TimeConditioning(net, features=modulation_features)
     return net
+
+
+def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
+    """Raises InputError for lists of different lengths, impossible entries, or groups that do not divide channels."""
+    channels = per_depth["channels"]
+    for name, values in per_depth.items():
+        if len(values) != len(channels):
+            raise InputError(
+                f"{name} has {len(values)} entries and channels has {len(channels)}: both need one per depth"
+            )
+        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
+            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
+    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: it must be at least 1")
+    for width in channels:
+        if width % resnet_groups:
+            raise InputError(
+                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
+            )

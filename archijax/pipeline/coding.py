@@ -47,7 +47,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
     Raises:
         InputError: a sampler that draws noise, a prompt to a model without text, or guidance to one without it.
     """
-    model, factor = loaded.model, loaded.model.downsample_factor
+    settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
     # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
     key = stream(jax.random.key(settings.seed), CODING)

@@ -62,6 +62,7 @@ class Generation:
         circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
         finish: what is done to each sound; by default nothing.
         conditions: values of the model's conditioners by name, for all sounds; those that are missing are left out.
+        numbers: that the model is conditioned on beside the prompt, by name.
 
     Attributes:
         steps: all steps, as `run` reports them.
@@ -86,10 +87,12 @@ class Generation:
         circular: bool = False,
         finish: Finish | None = None,
         conditions: Mapping[str, str | float] | None = None,
+        numbers: Mapping[str, float] | None = None,
     ):
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         require(num_resamples >= 1, "num_resamples", num_resamples, "at least 1")
-        self.loaded, self.settings, self.items = loaded, settings, list(items)
+        settings = loaded.resolved(settings)
+        self.loaded, self.settings, self.items, self.numbers = loaded, settings, list(items), dict(numbers or {})
         self.prompts = loaded.checked(prompts)
         self._conditions = dict(conditions or {})
         loaded.conditions(self._conditions, 1)
@@ -188,6 +191,11 @@ class Generation:
         batch |= self.loaded.conditions(self._conditions, self._size)
         if self.scale is not None and self.settings.has_negative_prompt:
             negative = self.loaded.tokens([self.settings.negative_prompt] * self._size)
+        batch |= {
+            name: np.full(self._size, value, np.float32)
+            for name, value in self.numbers.items()
+            if name not in self._conditions
+        }
         if self.loaded.guidable and self.loaded.tokenizer is not None:
             # As where training left the prompt out.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,13 @@ import numpy as np
 
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
+from archijax.configs.base import SampleDefaults
 from archijax.configs.conditioners import encode_fields
 from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
 from archijax.errors import InputError, listed
 from archijax.nn.numbers import Number, to_number
 from archijax.pipeline.facts import Facts
+from archijax.pipeline.settings import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,28 @@ class Loaded:
         """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
 
+    def resolved(self, settings: SampleSettings) -> SampleSettings:
+        """Settings with the model's own where they say nothing."""
+        # A configuration of a user's own need not have any.
+        defaults = getattr(self.config, "sampling", SampleDefaults())
+        return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
+
+    def timing(self, start: float, total: float) -> dict[str, float]:
+        """What the model is told of when its sound begins in a piece of so many seconds; {} if it takes none."""
+        # As above.
+        timing = getattr(self.config, "timing", None)
+        return {} if timing is None else timing(start, total)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it makes sounds of one length alone, in which a piece begins and ends where it is told."""
+        return bool(self.timing(0.0, 1.0))
+
+    @property
+    def seconds(self) -> float:
+        """How long the sounds are that it was trained on."""
+        return self.config.length / self.config.sample_rate
+
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
         """Raises InputError unless the model follows a protocol, and its frames are of one of these kinds."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
@@ -98,7 +123,8 @@ class Loaded:
     @property
     def guidable(self) -> bool:
         """Whether it was trained to be guided."""
-        model = self.model.model if isinstance(self.model, DiffusionDecoder) else self.model
+        inside = isinstance(self.model, DiffusionDecoder) or self.config.autoencoder is not None
+        model = self.model.model if inside else self.model
         follows = self.tokenizer is not None or bool(self.config.conditioners)
         return follows and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0
 
@@ -130,8 +156,9 @@ class Loaded:
 
     @cached_property
     def on_device(self) -> Variables:
-        """The variables where the model is computed."""
-        return jax.device_put(self.variables)
+        """The variables where the model is computed; their shapes, where a model has these alone to be checked by."""
+        shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
+        return self.variables if shapes else jax.device_put(self.variables)
 
     @cached_property
     def weights(self) -> str:

@@ -23,6 +23,7 @@ from archijax.pipeline.driver import Progress, silent
 from archijax.pipeline.editing import Extension, inpainting, variation
 from archijax.pipeline.endless import Endless
 from archijax.pipeline.generation import Finish, Generation, numbered
+from archijax.pipeline.latents import Latents
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, settings_of, to_samples
 from archijax.pipeline.sounds import Sound, Source, converted, load_sound
@@ -77,7 +78,8 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one or several.
-            seconds: of each sound; by default those of the sounds that the model was trained on.
+            seconds: of each sound; by default those of the sounds that the model was trained on. A model that is told
+                how long a piece is makes its whole length, which is cut to these.
             loop: let each sound go on at its beginning; its length is one that the net divides.
             decoder_steps: steps that make sound of latents, for a latent model with a decoder by diffusion.
         """
@@ -169,9 +171,14 @@ class Pipeline(Loaded):
     ) -> Generation:
         """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
-        length, rate = self.config.length, self.config.sample_rate
+        settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
             length = to_samples("seconds", seconds, rate)
+            if self.is_timed and length > self.config.length:
+                raise InputError(
+                    f"seconds is {seconds:g}, but this model makes at most {self.seconds:.4g} at once: let it extend "
+                    "the sound."
+                )
         if self.config.autoencoder is not None:
             if loop:
                 raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
@@ -192,21 +199,19 @@ class Pipeline(Loaded):
         return Generation(self, settings, prompts, items, length=length, **more)
 
     def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size, conditions) -> Generation:
-        latents, autoencoder = self.halves
-        frames = ceil_div(length, self.model.downsample_factor)
-        if frames > latents.config.length and settings.window_seconds is None:
+        latents = Latents(self, decoder_steps, settings.seed, batch_size)
+        frames = ceil_div(self.config.length if self.is_timed else length, latents.frame)
+        if frames > latents.loaded.config.length and settings.window_seconds is None:
             # As much at once as in training.
-            settings = replace(settings, window_seconds=self.config.length / self.config.sample_rate)
-        decoding = SampleSettings(num_steps=decoder_steps, seed=settings.seed)
+            settings = replace(settings, window_seconds=self.seconds)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:
-            latent = np.asarray(self.model.unscaled(self.on_device, latent))
-            return decoder(autoencoder, decoding, batch_size=batch_size, item=item)(latent, progress)[:length]
+            return latents.decode(latent, item, progress)[:length]
 
-        steps = decoder(autoencoder, decoding, batch_size=batch_size).steps(frames)
         return Generation(
-            latents, settings, prompts, items, length=frames, batch_size=batch_size,
-            finish=Finish(self.config.sample_rate, finish, steps), conditions=conditions,
+            latents.loaded, settings, prompts, items, length=frames, batch_size=batch_size,
+            finish=Finish(self.config.sample_rate, finish, latents.steps(frames)), conditions=conditions,
+            numbers=self.timing(0.0, length / self.config.sample_rate),
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:

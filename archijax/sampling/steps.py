@@ -173,6 +173,20 @@ class DPMSolverPP:
         return x + sigma_next * jnp.sqrt(jnp.maximum(fresh, 0)) * noise[0], x0
 
 
+@dataclass(frozen=True)
+class PingPong:
+    """The estimate of x0, noised anew to each time: x' = alpha' x0 + sigma' z (Song et al. 2023, algorithm 1).
+
+    For nets that are distilled to give x0 at once, in few steps, as Stable Audio Open Small is (Novack et al. 2025).
+    """
+
+    draws = 1
+
+    def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):
+        x0, _ = process.x0_eps(denoise(x, t), x, t)
+        return process.add_noise(x0, noise[0], t_next), x0
+
+
 SAMPLERS: dict[str, Sampler] = {
     "ddim": DDIM(),
     "ddpm": DDPM(),
@@ -180,6 +194,7 @@ SAMPLERS: dict[str, Sampler] = {
     "heun": Heun(),
     "dpm++": DPMSolverPP(),
     "dpm++sde": DPMSolverPP(stochastic=True),
+    "pingpong": PingPong(),
 }
 """Samplers by name; Euler's step between two points of (alpha, sigma) is DDIM."""
 
