@@ -205,7 +205,7 @@ def test_other_autoencoders_are_refused(models):
     variables = drawn(LATENT_MODEL, 3)
     louder = dataclasses.replace(LATENT_MODEL, autoencoder=dataclasses.replace(AUTOENCODER, stft=0.5))
     for config, names, message in [
-        (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
+        (louder, {"autoencoder": "latent"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*latent"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
         (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
         (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),

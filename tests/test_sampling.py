@@ -31,6 +31,10 @@ NOISE = jax.random.normal(jax.random.key(1), (3, 16, 2))
 KEYS = jax.random.split(jax.random.key(2), 3)
 METHODS = {"v": v_diffusion(), "ddpm": ddpm(), "edm": edm(), "flow": rectified_flow()}
 each_sampler = pytest.mark.parametrize("sampler", dict.fromkeys(SAMPLERS.values()), ids=str)
+# Ping-pong needs a distilled net: the mean of what x may come from is no sample of it.
+each_exact_sampler = pytest.mark.parametrize(
+    "sampler", [sampler for sampler in dict.fromkeys(SAMPLERS.values()) if sampler != PingPong()], ids=str
+)
 each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.keys())
 
 
@@ -102,7 +106,7 @@ def test_samplers_converge_with_the_order_of_their_papers(process, sampler, orde
         assert errors[1] < 1e-10 or order - 0.25 < slope < order + 0.5, (errors, slope)
 
 
-@each_sampler
+@each_exact_sampler
 @each_method
 def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
     times, count = process.timesteps(100), 4000
@@ -113,7 +117,7 @@ def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
     assert float(out.std()) == pytest.approx(0.5, abs=0.03)
 
 
-@each_sampler
+@each_exact_sampler
 @pytest.mark.parametrize("process", [v_diffusion(), edm()], ids=["v", "edm"])
 def test_samplers_find_the_weights_of_two_points(process, sampler):
     times, count = process.timesteps(100), 4000
