@@ -10,7 +10,6 @@ from flax import struct
 from archijax.errors import InputError
 from archijax.training.checkpoints import Checkpoints, restore_weights, steps
 
-
 # After one array fails, Orbax's reads still under way report to an event loop that is gone; programs hide that.
 after_damage = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
