@@ -4,7 +4,7 @@
     python -m sample generate --model runs/endless --seconds 600 --num-steps 96 --out sounds
 
 A second of mono sound in 16 splits, each with a noise level of its own; what is made moves on by a split of 64 ms at a
-time, so that the memory of the device does not grow with the sound. 2.5M parameters; its sound was not judged.
+time, so that the memory of the device does not grow with the sound. It was not trained here, and its sound not judged.
 """
 
 import archijax as aj
