@@ -1,0 +1,158 @@
+"""python -m demo: a model follows prompts, learns an instrument that it does not know, and judges say how well."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from archijax import cli
+from archijax.atomic import replacing
+from archijax.audio import files, plots
+from archijax.configs import example_batch
+from archijax.errors import InputError
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pretrained import from_pretrained
+from benchmarks.sets.instruments import note_name
+from demo import hearing, instrument, page, table
+from demo.note import RATE, Note, bundled
+from demo.promises import AFTER, BEFORE, GENERATED, NEW_REAL, NEW_SHUFFLED, OTHERS, REAL, SHUFFLED, UNTRAINED
+from train.__main__ import main as train
+from train.encode import main as encode
+
+CONFIG = str(Path(__file__).parent.parent / "configs" / "notes.py")
+SAMPLING = {"sampler": "dpm++", "num_steps": 20, "guidance_scale": 2.0}
+TRAINING = (
+    "--lora", "8", "--batch-size", "16", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
+    "--log-every", "20", "--validation", "0", "--sample-prompts",
+)  # fmt: skip
+TAUGHT = 8  # instruments of the twelve that the judge of the new one is fitted on; the others check it
+
+Sounds = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Lets a model follow prompts, teaches it an instrument that is made by code, and judges what it plays."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the sounds, the page and the training. The same command continues where it was stopped."""
+    model: str = "notes"
+    """A model of notes as configs/notes.py describes it, which names its autoencoder."""
+    steps: int = 300
+    """Steps of training."""
+    seed: int = 0
+    """Root of the noise, and of the training's randomness."""
+
+    def run(self) -> int:
+        """The whole demonstration; the exit status, 1 where a promise is not kept."""
+        pipeline = from_pretrained(self.model)
+        if pipeline.config.sample_rate != RATE or pipeline.facts.autoencoder is None:
+            raise InputError(f"{self.model} is no model of {RATE} Hz that names its autoencoder: one such is needed.")
+        asked = bundled()
+        cli.say(f"1. Sounds from prompts by the model {self.model}")
+        known = {REAL: [note.sound for note in asked], GENERATED: self._sample(pipeline, asked, GENERATED)}
+        frozen = pipeline.variables["frozen"]
+        random = pipeline.model.init(jax.random.key(self.seed), example_batch(pipeline.config), frozen)
+        untrained = self._sample(replace(pipeline, variables=random), asked, UNTRAINED)
+
+        cli.say(f"2. Training on an instrument that it does not know: {instrument.NAME}")
+        lessons, held_out = instrument.notes()
+        learnt = {NEW_REAL: [note.sound for note in held_out], BEFORE: self._sample(pipeline, held_out, BEFORE)}
+        if status := self._train(pipeline, lessons):
+            return status
+        # Of the run only the variables are taken, so that the program of sampling is compiled already.
+        trained = replace(pipeline, variables=from_pretrained(self.out / "run").variables)
+        learnt[AFTER] = self._sample(trained, held_out, AFTER)
+
+        cli.say("3. Judging what is heard")
+        judge = hearing.of_known()
+        heard = {name: judge.hear(sounds, asked) for name, sounds in {**known, UNTRAINED: untrained}.items()}
+        rows = {name: table.row(some) for name, some in heard.items()}
+        rows[SHUFFLED] = table.row(table.shuffled(heard[GENERATED]))
+        others = [[*known[REAL][part], *known[GENERATED][part]] for part in (slice(TAUGHT), slice(TAUGHT, None))]
+        # The codec changes sounds a little, which must not tell what was generated: both kinds hold coded ones.
+        own = [note.sound for note in lessons]
+        judge = hearing.of_new(instrument.NAME, own + _coded(pipeline, own[::2]), others[0])
+        heard_new = {name: judge.hear(sounds, held_out) for name, sounds in learnt.items()}
+        rows |= {name: table.row(some) for name, some in heard_new.items()}
+        rows[NEW_SHUFFLED] = table.row(table.shuffled(heard_new[AFTER]), "pitch")
+        taken = [judge.instrument(sound) == instrument.NAME for sound in others[1]]
+        rows[OTHERS] = {"of": len(taken), "instrument": sum(taken)}
+
+        report = table.text(rows)
+        print(report)
+        with replacing(self.out / "table.txt") as unfinished:
+            unfinished.write_text(f"{report}\n")
+        sections = [
+            self._section("Sounds from prompts", "prompts", known, heard),
+            self._section(f"A new instrument, the {instrument.NAME}", instrument.NAME, learnt, heard_new),
+        ]
+        page.write(self.out / "index.html", sections, report)
+        cli.say(f"Open {self.out / 'index.html'} in a browser to listen.")
+        for sentence in (sentences := table.broken(rows)):
+            cli.say(sentence)
+        return 1 if sentences else 0
+
+    def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
+        """A sound [time, 1] within full scale for each prompt, from noise of its own."""
+        settings, prompts = SampleSettings(seed=self.seed, **SAMPLING), [note.prompt for note in asked]
+        generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(asked))])
+        with cli.bar(generation.steps, what, "step") as bar:
+            return [np.clip(sound, -1, 1) for _, _, sound in generation.run(bar.update)]
+
+    def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:
+        """Trains adapters on the latents of notes; the exit status of the programs, which may be called by hand."""
+        folder, latents = self.out / "notes", self.out / "latents"
+        instrument.write(folder, lessons)
+        encoding = [CONFIG, "--autoencoder", pipeline.facts.autoencoder, "--data", str(folder), "--out", str(latents)]
+        training = [CONFIG, "--init-from", self.model, "--data", str(latents), "--out", str(self.out / "run")]
+        training += ["--steps", str(self.steps), "--seed", str(self.seed), *TRAINING]
+        for name, program, arguments in (("train.encode", encode, encoding), ("train", train, training)):
+            cli.say(f"$ python -m {name} {shlex.join(arguments)}")
+            if status := program(arguments):
+                return status
+        return 0
+
+    def _section(self, title: str, name: str, sounds: Mapping[str, Sounds], heard: Mapping[str, list]) -> str:
+        """Writes sounds and their picture; the section of the page that shows them."""
+        (self.out / name).mkdir(parents=True, exist_ok=True)
+        players = {}
+        for row, some in sounds.items():
+            players[row] = [f"{name}/{row.replace(' ', '_').replace(',', '')}_{i:02d}.wav" for i in range(len(some))]
+            for path, sound in zip(players[row], some, strict=True):
+                files.write(self.out / path, sound, RATE)
+        asked = [one.asked for one in heard[next(iter(sounds))]]
+        columns = [f"{note.instrument} {note_name(note.pitch)}" for note in asked]
+        plots.spectrogram_grid(self.out / name / "spectrograms.png", sounds, RATE, columns)
+        return page.section(title, f"{name}/spectrograms.png", players, heard)
+
+
+def _coded(pipeline: Pipeline, sounds: Sounds) -> list[np.ndarray]:
+    """Sounds as the codec of a latent model reconstructs them."""
+    half = pipeline.halves[1]
+    codec = Pipeline(half.config, half.model, half.variables, half.facts)
+    return [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in sounds]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program with these arguments (without its name) and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def program() -> int:
+        began = time.perf_counter()
+        status = cli.parse(Demo, arguments, prog="python -m demo").run()
+        cli.say(f"The demonstration took {(time.perf_counter() - began) / 60:.1f} minutes.")
+        return status
+
+    return cli.run(program, interrupted="interrupted; the same command continues from the last checkpoint.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
