@@ -29,7 +29,7 @@ from train.encode import main as encode
 CONFIG = str(Path(__file__).parent.parent / "configs" / "notes.py")
 SAMPLING = {"sampler": "dpm++", "num_steps": 20, "guidance_scale": 2.0}
 TRAINING = (
-    "--lora", "8", "--batch-size", "16", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
+    "--lora", "8", "--batch-size", "8", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
     "--log-every", "20", "--validation", "0", "--sample-prompts",
 )  # fmt: skip
 TAUGHT = 8  # instruments of the twelve that the judge of the new one is fitted on; the others check it
@@ -76,14 +76,17 @@ class Demo:
         heard = {name: judge.hear(sounds, asked) for name, sounds in {**known, UNTRAINED: untrained}.items()}
         rows = {name: table.row(some) for name, some in heard.items()}
         rows[SHUFFLED] = table.row(table.shuffled(heard[GENERATED]))
-        others = [[*known[REAL][part], *known[GENERATED][part]] for part in (slice(TAUGHT), slice(TAUGHT, None))]
+        taught, others = (
+            [*known[REAL][part], *known[GENERATED][part]] for part in (slice(TAUGHT), slice(TAUGHT, None))
+        )
         # The codec changes sounds a little, which must not tell what was generated: both kinds hold coded ones.
         own = [note.sound for note in lessons]
-        judge = hearing.of_new(instrument.NAME, own + _coded(pipeline, own[::2]), others[0])
+        judge = hearing.of_new(instrument.NAME, own + _coded(pipeline, own[::2]), taught)
         heard_new = {name: judge.hear(sounds, held_out) for name, sounds in learnt.items()}
         rows |= {name: table.row(some) for name, some in heard_new.items()}
         rows[NEW_SHUFFLED] = table.row(table.shuffled(heard_new[AFTER]), "pitch")
-        taken = [judge.instrument(sound) == instrument.NAME for sound in others[1]]
+        # None of these is the new instrument: the judge must not take anything strange for it.
+        taken = [judge.instrument(sound) == instrument.NAME for sound in [*others, *untrained]]
         rows[OTHERS] = {"of": len(taken), "instrument": sum(taken)}
 
         report = table.text(rows)
