@@ -7,8 +7,8 @@ import pytest
 
 import archijax as aj
 from archijax.errors import InputError, InputWarning
+from benchmarks.evidence import music
 from configs import long, quickstart
-from demo import music
 from train.dataset import DataConfig
 from train.prompts import FIELDS, Template, describe, prompt, tokenizer
 
@@ -67,7 +67,7 @@ def test_a_prompt_that_is_cut_is_told_once():
 
 
 @pytest.mark.parametrize("config", [quickstart.config, long.small])
-def test_the_small_models_read_the_whole_prompts_of_the_demo(config):
+def test_the_small_models_read_the_whole_prompts_of_the_music(config):
     tokenize = tokenizer(config.model)
     for instrument in music.INSTRUMENTS:
         for number in range(1, 15):

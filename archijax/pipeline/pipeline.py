@@ -1,6 +1,6 @@
 """A trained model and all that it is used for.
 
-    pipeline = aj.from_pretrained("runs/demo")
+    pipeline = aj.from_pretrained("runs/mine")
     sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
 
 Sounds are float32 [time, channels], those of a result in one array [count, time, channels], not clipped. A sound to
