@@ -50,8 +50,16 @@ def test_the_codec_keeps_the_pitch_and_leaves_its_latents_room():
 
 @pytest.mark.slow
 def test_notes_plays_what_is_asked_for():
-    prompts = {"a soft flute playing C5": 72, "a loud cello, C3": 48, "grand piano A3": 57, "a trumpet playing G4": 67,
-               "vibraphone D5": 74, "an electric bass, E2": 40, "a clarinet playing F4": 65, "violin A4": 69}  # fmt: skip
+    prompts = {
+        "a soft flute playing C5": 72,
+        "a loud cello, C3": 48,
+        "grand piano A3": 57,
+        "a trumpet playing G4": 67,
+        "vibraphone D5": 74,
+        "an electric bass, E2": 40,
+        "a clarinet playing F4": 65,
+        "violin A4": 69,
+    }
     sounds, rate = aj.from_pretrained("notes").generate(list(prompts), seed=1)
     heard = np.array([pitch(sound, rate).midi for sound in sounds])
     asked = np.array(list(prompts.values()))
