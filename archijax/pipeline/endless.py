@@ -31,9 +31,10 @@ class Endless(Generation):
 
     def __init__(self, loaded: Loaded, settings: SampleSettings, *arguments: Any, **options: Any):
         super().__init__(loaded, settings, *arguments, **options)
+        plain = loaded.resolved(SampleSettings())
         for field in dataclasses.fields(settings):
-            value = getattr(settings, field.name)
-            if field.name not in TAKEN and value != field.default:
+            value = getattr(self.settings, field.name)
+            if field.name not in TAKEN and value != getattr(plain, field.name):
                 raise InputError(f"{field.name} is {value}, but a model of endless sound has no such setting.")
         model = loaded.model
         if settings.num_steps < model.num_splits:
