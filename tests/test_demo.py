@@ -1,6 +1,7 @@
 """What `make demo` needs: an instrument that no model knows, real notes, judges, a table with promises, a page."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.judges.pitch import pitch
 from demo import __main__ as demo
 from demo import hearing, instrument, page, table
 from demo.note import RATE, REAL, Note, bundled
-from demo.promises import PROMISES, Promise
+from demo.promises import BEFORE, PROMISES, UNTRAINED, Promise
 
 CONFIG = """
 import archijax as aj
@@ -117,6 +118,42 @@ def test_the_page_has_a_player_for_each_sound(tmp_path):
     assert "a &lt;soft&gt; flute" in text
     assert '<span class="right">C5 +10 cents, flute</span>' in text
     assert '<span class="wrong">no pitch, oboe</span>' in text
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_the_exit_status_tells_whether_prompts_are_followed(follows, tmp_path, monkeypatch, capfd):
+    class Model:
+        def init(self, *_):
+            return {"frozen": {}}
+
+    facts = aj.pretrained.Facts(autoencoder="codec")
+    pipeline = aj.Pipeline(SimpleNamespace(sample_rate=RATE), Model(), {"frozen": {}}, facts)
+    rng = np.random.default_rng(0)
+
+    def play(_, pipeline, asked, what):
+        if what == BEFORE:
+            return sounds(bundled())
+        noise = [rng.uniform(-0.5, 0.5, (2 * RATE, 1)) for _ in asked]
+        return sounds(asked) if follows and what != UNTRAINED else noise
+
+    pictures = []
+    monkeypatch.setattr(demo, "from_pretrained", lambda name: pipeline)
+    monkeypatch.setattr(demo, "example_batch", lambda config: {})
+    monkeypatch.setattr(demo, "_coded", lambda pipeline, some: list(some))
+    monkeypatch.setattr(demo.Demo, "_sample", play)
+    monkeypatch.setattr(demo.Demo, "_train", lambda *_: 0)
+    monkeypatch.setattr(
+        demo.plots, "spectrogram_grid", lambda path, rows, rate, columns: pictures.append((rows, columns))
+    )
+    assert demo.main(["--out", str(tmp_path)]) == (0 if follows else 1)
+    told = capfd.readouterr()
+    assert ("Not as promised: after training, the instrument is right for" in told.err) == (not follows)
+    assert told.out == (tmp_path / "table.txt").read_text()
+    assert [[len(some) for some in rows.values()] for rows, _ in pictures] == [[12] * 2, [12] * 3]
+    assert [len(columns) for _, columns in pictures] == [12, 12]
+    players = re.findall(r'audio controls preload="none" src="(.*?)"', (tmp_path / "index.html").read_text())
+    assert len(players) == 2 * 12 + 3 * 12
+    assert all((tmp_path / player).is_file() for player in players)
 
 
 @pytest.mark.slow
