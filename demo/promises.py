@@ -29,7 +29,7 @@ class Promise(NamedTuple):
 
 
 # By row and column of the table, as seed 0 kept them; margins are 0 until three seeds have been measured. What is not
-# here is not promised: the bundled model plays few instruments as the judge knows them, since its codec weakens partials
+# here is not promised: the bundled model plays few instruments as the judge knows them, as its codec weakens partials
 # above 2 kHz, and what learns a new instrument forgets pitches (3 of 12 were right after, 10 before).
 PROMISES: Mapping[tuple[str, str], Promise] = {
     (REAL, "pitch"): Promise(11, 0),
