@@ -59,8 +59,9 @@ def test_two_processes_agree_with_one_and_continue_when_one_was_killed(setting, 
     # JAX may notice it before the step does, and then ends the process itself.
     assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
     assert "has lost another one" in errors[0] or "another task died" in errors[0]
+    # That of step 20 may not have been whole yet.
     reached = steps(out / "checkpoints")[-1]
-    assert reached >= 20
+    assert reached >= 10
 
     total = str(reached + 5)
     codes, errors = ends(start(setting, out, "--steps", total, *overrides, "--parallel", "pmap"))
