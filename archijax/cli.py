@@ -1,7 +1,6 @@
 """What the command line programs share: options from a dataclass, and whatever goes wrong told in one sentence."""
 
 import contextlib
-import difflib
 import functools
 import importlib.util
 import io
@@ -19,9 +18,11 @@ import tyro
 from tqdm import tqdm
 from tyro import _errors as errors
 
-from archijax.errors import InputError, InputWarning
+from archijax.errors import InputError, InputWarning, suggestion
 
 Command = TypeVar("Command")
+
+LISTED = "--help lists them all."  # where no known name is near a wrong one
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
@@ -88,7 +89,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         with contextlib.redirect_stdout(listing), contextlib.suppress(SystemExit):
             parsed(["--help"])
         options = re.findall(r"^\W*(--[\w.-]+)", listing.getvalue(), re.MULTILINE)
-        raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options)}")
+        raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options, LISTED)}")
     return result
 
 
@@ -139,12 +140,6 @@ def weighted(place: str) -> tuple[Path, float]:
     if not 0 < weight < math.inf:
         raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
     return Path(folder), weight
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not among the known ones."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else "--help lists them all."
 
 
 def say(sentence: str) -> None:

@@ -46,11 +46,12 @@ def main() -> None:
     among = sorted({row["instrument"] for row in _rows(options.notes)})
 
     began = time.perf_counter()
-    generated = sounds(pipeline, rows, options.seed, chosen)
+    prompts, settings = [row["captions"][0] for row in rows], SampleSettings(seed=options.seed, **chosen)
+    generated = sounds(pipeline, prompts, settings)
     spent = time.perf_counter() - began
     order = np.random.default_rng(options.seed).permutation(len(rows))
     random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
-    untrained = sounds(replace(pipeline, variables=random), rows, options.seed, chosen)
+    untrained = sounds(replace(pipeline, variables=random), prompts, settings)
     table = {
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),
@@ -58,8 +59,7 @@ def main() -> None:
         "untrained net": score(untrained, rows, rate, among),
     }
     if pipeline.config.autoencoder is not None:
-        half = pipeline.halves[1]
-        codec = Pipeline(half.config, half.model, half.variables, half.facts)
+        codec = pipeline.halves[1]
         coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
         table["coded"] = score(coded, rows, rate, among)
     print(
@@ -86,14 +86,13 @@ def held_out(folder: Path, count: int) -> list[dict]:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
-def sounds(pipeline: Pipeline, rows: Sequence[dict], seed: int, settings: dict) -> np.ndarray:
-    """One sound [time] for the first caption of each row, from noise of its own."""
-    prompts = [row["captions"][0] for row in rows]
-    settings = SampleSettings(seed=seed, **settings)
-    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(rows))])
-    with cli.bar(generation.steps, "sampling", "step") as bar:
-        made = {prompt: sound for prompt, _, sound in generation.run(bar.update)}
-    return np.stack([made[i][:, 0] for i in range(len(rows))])
+def sounds(
+    pipeline: Pipeline, prompts: Sequence[str], settings: SampleSettings, what: str = "sampling"
+) -> list[np.ndarray]:
+    """A sound [time, channels] for each prompt, from noise of its own; `what` heads the progress."""
+    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))])
+    with cli.bar(generation.steps, what, "step") as bar:
+        return [sound for _, _, sound in generation.run(bar.update)]
 
 
 def score(

@@ -19,6 +19,7 @@ from archijax.configs import example_batch
 from archijax.errors import InputError
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
+from benchmarks.notes import sounds
 from benchmarks.sets.instruments import note_name
 from demo import hearing, instrument, page, table
 from demo.note import RATE, Note, bundled
@@ -106,9 +107,7 @@ class Demo:
     def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
         """A sound [time, 1] within full scale for each prompt, from noise of its own."""
         settings, prompts = SampleSettings(seed=self.seed, **SAMPLING), [note.prompt for note in asked]
-        generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(asked))])
-        with cli.bar(generation.steps, what, "step") as bar:
-            return [np.clip(sound, -1, 1) for _, _, sound in generation.run(bar.update)]
+        return [np.clip(sound, -1, 1) for sound in sounds(pipeline, prompts, settings, what)]
 
     def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:
         """Trains adapters on the latents of notes; the exit status of the programs, which may be called by hand."""
@@ -137,11 +136,10 @@ class Demo:
         return page.section(title, f"{name}/spectrograms.png", players, heard)
 
 
-def _coded(pipeline: Pipeline, sounds: Sounds) -> list[np.ndarray]:
+def _coded(pipeline: Pipeline, some: Sounds) -> list[np.ndarray]:
     """Sounds as the codec of a latent model reconstructs them."""
-    half = pipeline.halves[1]
-    codec = Pipeline(half.config, half.model, half.variables, half.facts)
-    return [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in sounds]
+    codec = pipeline.halves[1]
+    return [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in some]
 
 
 def main(arguments: list[str] | None = None) -> int:

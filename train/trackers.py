@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.image import imread
 
+from archijax.atomic import replacing
 from archijax.errors import InputError
 from train.config import TrainConfig, as_json
 
@@ -70,7 +71,8 @@ class WeightsAndBiases:
             raise _missing("wandb", "wandb") from None
         kept = out / "wandb_id"
         if not kept.exists():
-            kept.write_text(uuid.uuid4().hex[:12])
+            with replacing(kept) as unfinished:
+                unfinished.write_text(uuid.uuid4().hex[:12])
         self._wandb = wandb
         self._run = wandb.init(
             project=project, name=out.absolute().name, id=kept.read_text().strip(), resume="allow", dir=str(out),

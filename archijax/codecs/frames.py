@@ -169,8 +169,8 @@ def band_features(z: jax.Array) -> jax.Array:
     Compressed, the hundreds of quiet bins would drown the phase of a lone tone in such sums.
     """
     power = jnp.mean(jnp.square(z.real) + jnp.square(z.imag), axis=2, keepdims=True)
-    gain = jax.lax.rsqrt(power + SMALL**2)
-    sums = [jnp.einsum("fk,bnfc->bnkc", interpolation(z.shape[2]), part) for part in (z.real * gain, z.imag * gain)]
+    gain, bands = jax.lax.rsqrt(power + SMALL**2), interpolation(z.shape[2])
+    sums = [jnp.einsum("fk,bnfc->bnkc", bands, part) for part in (z.real * gain, z.imag * gain)]
     return jnp.stack(sums, axis=2).reshape(*z.shape[:2], -1)
 
 

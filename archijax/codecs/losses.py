@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from archijax.audio.mel import mel_filters
 from archijax.audio.stft import STFT
+from archijax.codecs.frames import compressed
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
 FLOOR = 1e-5  # of a magnitude whose logarithm is taken: white noise at about -100 dB of full scale
-COMPRESSION = 0.3  # power of the magnitudes at which phases are compared
 QUIET = 1e-2  # an RMS magnitude below it counts as this: relative to true silence every error would be infinite
 
 
@@ -106,10 +106,9 @@ def phase_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] 
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
 
     def at(n_fft):
-        (ours, a), (theirs, b) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
-        a, b = a ** (COMPRESSION - 1), b ** (COMPRESSION - 1)
-        real, imag = ours.real * a - theirs.real * b, ours.imag * a - theirs.imag * b
-        return jnp.mean(jnp.abs(real) + jnp.abs(imag))
+        stft = STFT(n_fft, n_fft // 4)
+        (real, imag), (true_real, true_imag) = (compressed(stft.encode(x)) for x in (prediction, target))
+        return jnp.mean(jnp.abs(real - true_real) + jnp.abs(imag - true_imag))
 
     return sum(at(n_fft) for n_fft in windows) / len(windows)
 

@@ -6,7 +6,6 @@ What is known of a sound, such as {"bpm": 120, "key": "A minor"}, becomes arrays
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import numpy as np
 
-from archijax.errors import InputError, listed
+from archijax.errors import InputError, listed, suggestion
 from archijax.nn.conditioners import PREFIX, CategoryVector, Conditioners, NumberVector
 from archijax.nn.numbers import Number, to_number
 
@@ -76,8 +75,7 @@ class CategoryConfig:
         places = {value: place for place, value in enumerate(self.values)}
         words = [None if value is None else to_word(value) for value in values]
         if unknown := [word for word in words if word is not None and word not in places]:
-            near = difflib.get_close_matches(unknown[0], self.values, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {listed(list(self.values), 12)}."
+            hint = suggestion(unknown[0], self.values, f"known are {listed(list(self.values), 12)}.", repr)
             raise InputError(f"{self.name} is {unknown[0]!r}, a category that the model has never seen: {hint}")
         return np.array([-1 if word is None else places[word] for word in words], np.int32)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from archijax.configs import kind_of
 from archijax.configs.base import SampleDefaults
 from archijax.configs.conditioners import encode_fields
 from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
-from archijax.errors import InputError, listed
+from archijax.errors import InputError, listed, suggestion
 from archijax.nn.numbers import Number, to_number
 from archijax.pipeline.facts import Facts
 from archijax.pipeline.settings import SampleSettings
@@ -81,9 +80,8 @@ class Loaded:
         known = {conditioner.name: conditioner for conditioner in self.config.conditioners}
         for name, value in values.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                names = f"did you mean {near[0]}?" if near else f"it has {listed(sorted(known)) or 'none'}."
-                raise InputError(f"The model has no condition {name}: {names}")
+                hint = suggestion(name, known, f"it has {listed(sorted(known)) or 'none'}.")
+                raise InputError(f"The model has no condition {name}: {hint}")
             if isinstance(known[name], Number):
                 to_number(known[name], value)
         fields = {name: [values.get(name)] * count for name in known}
@@ -139,15 +137,15 @@ class Loaded:
         return self.config.sample_rate // self.model.downsample_factor
 
     @cached_property
-    def halves(self) -> tuple[Loaded, Loaded]:
+    def halves(self) -> tuple[Loaded, Self]:
         """Of a latent model: (its diffusion model, whose samples are frames, and its autoencoder)."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
         rate, length = config.sample_rate / frame, config.length // frame
         sizes = LatentSizes(rate, model.latent_channels, length, config.text, config.conditioners)
         frozen = {name: part for name, part in self.on_device["frozen"].items() if name != "autoencoder"}
         latents = Loaded(sizes, model.model, {**self.on_device, "frozen": frozen}, self.facts)
-        autoencoder = self.on_device["frozen"]["autoencoder"]
-        return latents, Loaded(config.autoencoder, model.autoencoder, autoencoder, self.facts)
+        own = {"config": config.autoencoder, "model": model.autoencoder}
+        return latents, dataclasses.replace(self, **own, variables=self.on_device["frozen"]["autoencoder"])
 
     @cached_property
     def tokenizer(self) -> Any | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from archijax.configs.base import SampleDefaults
-from archijax.errors import InputError, require
+from archijax.errors import InputError, require, suggestion
 from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampler
 
 
@@ -127,8 +126,8 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
         also: further names that the caller takes, for this message.
     """
     for name in options.keys() - set(NAMES):
-        near = difflib.get_close_matches(name, [*NAMES, *also], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join([*NAMES, *also])}."
+        known = [*NAMES, *also]
+        hint = suggestion(name, known, f"the settings are {', '.join(known)}.")
         raise InputError(f"There is no setting {name}: {hint}")
     return SampleSettings(**options)
 
