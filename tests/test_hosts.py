@@ -89,8 +89,9 @@ def test_a_kill_while_saving_is_resumed_to_the_bit(setting, tmp_path):  # noqa: 
     processes[1].send_signal(signal.SIGKILL)
     codes, errors = ends(processes)
     assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
+    # That of step 10 may be the one that was struck.
     reached = steps(out / "checkpoints")[-1]
-    assert reached >= 10
+    assert reached >= 5
     total = str(reached + 7)
     for name in ("struck", "calm"):
         codes, errors = ends(start(setting, tmp_path / name, "--steps", total, *overrides))

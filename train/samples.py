@@ -51,7 +51,7 @@ class Samples:
         """
         if not self.prompts:
             return
-        variables = self._plain(variables)
+        variables = jax.eval_shape(self._plain, variables)
         if not self.reconstructs:
             self._generation(variables).check()
             return
