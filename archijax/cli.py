@@ -1,12 +1,11 @@
 """What the command line programs share: options from a dataclass, and whatever goes wrong told in one sentence."""
 
 import contextlib
-import difflib
 import functools
 import importlib.util
 import io
-import itertools
 import logging
+import math
 import re
 import sys
 import warnings
@@ -17,10 +16,13 @@ from typing import Any, TypeVar
 import jax
 import tyro
 from tqdm import tqdm
+from tyro import _errors as errors
 
-from archijax.errors import InputError, InputWarning
+from archijax.errors import InputError, InputWarning, suggestion
 
 Command = TypeVar("Command")
+
+LISTED = "--help lists them all."  # where no known name is near a wrong one
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
@@ -75,14 +77,9 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
             config=(tyro.conf.AvoidSubcommands,),
         )
 
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            result, unknown = parsed(arguments)
-    except SystemExit as error:
-        if error.code:
-            raise InputError(_sentence(errors.getvalue(), prog)) from None
-        raise
+    # A module of tyro's that may move: no other tells what is wrong as a type.
+    with errors.on_parse_error(_refuse):
+        result, unknown = parsed(arguments)
     if unknown:
         name = unknown[0].split("=")[0]
         if not name.startswith("--"):
@@ -92,7 +89,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         with contextlib.redirect_stdout(listing), contextlib.suppress(SystemExit):
             parsed(["--help"])
         options = re.findall(r"^\W*(--[\w.-]+)", listing.getvalue(), re.MULTILINE)
-        raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options)}")
+        raise InputError(f"There is no setting {name}: {suggestion(name.replace('_', '-'), options, LISTED)}")
     return result
 
 
@@ -118,10 +115,31 @@ def python_config(place: str | Path) -> Any:
     return getattr(module, name or "config", None)
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not among the known ones."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else "--help lists them all."
+def named_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Values by name of texts as NAME=VALUE. Raises InputError for another form, or a name that is there twice."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise InputError(f"A condition is given as {pair!r}: NAME=VALUE is needed, such as bpm=120.")
+        if name.strip() in values:
+            raise InputError(f"The condition {name.strip()} is given twice: once is needed.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def weighted(place: str) -> tuple[Path, float]:
+    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
+    folder, colon, number = place.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(place), 1.0
+    if not colon or Path(place).exists():
+        return Path(place), 1.0
+    if not 0 < weight < math.inf:
+        raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
+    return Path(folder), weight
 
 
 def say(sentence: str) -> None:
@@ -164,12 +182,22 @@ def _quieten() -> None:
     sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else former(event)
 
 
-def _sentence(box: str, prog: str) -> str:
-    """The message of one of tyro's framed errors: what stands between its title and the first rule."""
-    title, *lines = [line.strip("│ ") for line in box.splitlines()]
-    if "Required options" in title:
-        needed = " and ".join(line for line in lines if re.match(r"--\w", line))
-        return f"{prog} also needs {needed}; see --help."
-    message = itertools.takewhile(lambda line: not line.startswith(("─", "╰", "Got errors:")), lines)
-    # What a dataclass says of its settings is a sentence by itself.
-    return re.sub(r"^Error parsing \w+: ", "", " ".join(" ".join(message).split()))
+def _refuse(event: errors.ParseErrorEvent) -> None:
+    """Raises InputError for what tyro does not accept; what is of no known type, tyro tells itself."""
+    match event:
+        case errors.MissingArgs():
+            missing = [argument.arg for argument in event.missing_arguments]
+            needed = " and ".join(f"{argument.display_name()} {argument.lowered.metavar}" for argument in missing)
+            raise InputError(f"{event.prog} also needs {needed}; see --help.")
+        case errors.BadValue(argument=argument):
+            raise InputError(f"{argument.display_name()} needs a value: {argument.lowered.metavar}.")
+        case errors.InvalidChoice(argument=argument):
+            choices = ", ".join(event.choices)
+            raise InputError(f"{argument.display_name()} is one of {choices}, not {event.value}.")
+        case errors.InstantiationFailure(argument=None):
+            # What a dataclass says of its settings is a sentence by itself.
+            raise InputError(str(event.message))
+        case errors.InstantiationFailure(argument=argument):
+            # Of a union what each of its types says follows.
+            reason, *_ = event.message.splitlines()
+            raise InputError(f"{argument.display_name()}: {reason}")

@@ -15,7 +15,7 @@ Variables = dict[str, Any]
 """Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
 
 Batch = Mapping[str, jax.Array]
-"""Arrays by name, [b, ...] each: "audio", "tokens", "token_mask", "embedding", "latent", "features"."""
+"""Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
 """Scalars by name. A mean over some items alone comes as two: NAME is their sum divided by b, NAME:weight their share
@@ -100,6 +100,35 @@ class DenoisingGenerator(Generator, Protocol):
 
 
 @runtime_checkable
+class EndlessGenerator(Generator, Protocol):
+    """A generator that goes on without an end, split by split, see :class:`archijax.DiffusionAR`.
+
+    Attributes:
+        length: samples that it sees at once; half of the start is finished, the other half moves on.
+        num_splits: parts of these.
+        split_length: samples of each.
+    """
+
+    length: int
+    num_splits: int
+    split_length: int
+
+    def noise(self, keys: jax.Array, number: jax.Array | int, time: int, channels: int) -> jax.Array:
+        """A draw [b, time, channels] by its number."""
+
+    def start(self, variables: Variables, noise: jax.Array, *, num_steps: int) -> jax.Array:
+        """The first sound [b, length, c] from noise."""
+
+    def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
+        """What :meth:`shift` goes on from."""
+
+    def shift(
+        self, variables: Variables, window: jax.Array, fresh: jax.Array, *, num_steps: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """(the window a split further, a finished split)."""
+
+
+@runtime_checkable
 class Codec(Model, Protocol):
     """A model that encodes sound as frames and decodes these again.
 
@@ -164,8 +193,12 @@ class DiffusionDecoder(Codec, Protocol):
 class ItemSource(Protocol):
     """What reads the items of a training: crops of files, which `train.dataset.batches` puts together."""
 
-    def item(self, file: Any, crop: int, crops: int, rng: np.random.Generator) -> Mapping[str, np.ndarray | str]:
-        """A crop of a file: arrays by their names in a batch, and without "embedding" also a "prompt", a text.
+    def item(
+        self, file: Any, crop: int, crops: int, rng: np.random.Generator
+    ) -> Mapping[str, np.ndarray | str | Mapping]:
+        """A crop of a file: arrays by their names in a batch; a "prompt", a text, if without "embedding"; "fields".
+
+        Fields are texts and numbers that are known of the crop, by their names; a source may leave them out.
 
         Called from several threads. Raises InputError where it cannot be read; another crop then takes its place.
 
@@ -186,6 +219,8 @@ class ModelConfig(Protocol):
         length: samples of the sounds that it is trained on.
         text: how prompts become an embedding; None for a model without text.
         autoencoder: of a latent model, the configuration of what makes latents of sound; None for others.
+        conditioners: numbers and categories that sounds are made by; each has a `name` and an `encode`, from the values
+            of a batch (text, number or None) to an array [b]. Empty for none.
     """
 
     sample_rate: int
@@ -193,6 +228,7 @@ class ModelConfig(Protocol):
     length: int
     text: Any | None
     autoencoder: Any | None
+    conditioners: Sequence[Any]
 
     def build(self) -> Model:
         """The model. Raises InputError: settings that do not fit each other."""

@@ -15,6 +15,7 @@ from archijax.errors import InputError
 SAMPLER_NOISE = 1  # what samplers add; the main draw is what sampling starts from
 DECODER_NOISE = 2  # what a diffusion decoder of the item's latents starts from
 ENCODER = 3  # what an encoder draws in training; 0 to 2 are as split(key, 3), which the diffusion's loss draws from
+CONDITIONS = 4  # which of its conditions training leaves out alone
 # Of the key of an item's training time:
 STRATUM = 1  # its place in the order of the batch, for stratified times
 # Of the text encoder's key:

@@ -24,7 +24,7 @@ from train.plan import batch_shapes, state_shapes
 from train.setup import training_step
 
 PLATFORMS = ("tpu", "cuda")
-NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional")
+NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unconditional", "stable_audio")
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:

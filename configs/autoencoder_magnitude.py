@@ -4,7 +4,7 @@
     python -m sample reconstruct FILES --model runs/autoencoder_magnitude --out reconstructions
     python -m benchmarks.evidence autoencoder_magnitude
 
-The last command makes the demo's music, trains on it and measures. 10.3M parameters, 2200 steps; two CPU cores with
+The last command makes music, trains on it and measures. 10.3M parameters, 2200 steps; two CPU cores with
 nothing beside them took 4.6 a second, which makes 8 minutes. On the 36 tracks held out:
 
                                      log-spectral distance

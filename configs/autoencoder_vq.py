@@ -4,7 +4,7 @@
     python -m sample reconstruct FILES --model runs/autoencoder_vq --out reconstructions
     python -m benchmarks.evidence autoencoder_vq
 
-The last command makes the demo's music, trains on it and measures. 2.8M parameters and the codebooks, 1800 steps; two
+The last command makes music, trains on it and measures. 2.8M parameters and the codebooks, 1800 steps; two
 CPU cores with nothing beside them took 4.4 a second, which makes 7 minutes. On the 36 tracks held out:
 
                            SI-SDR

@@ -1,7 +1,20 @@
 """A codec of sound at frame rate, whose latents diffusion models are trained on.
 
-python -m train configs/codec.py:small --data DIR --out runs/codec
-python -m sample reconstruct FILES --model runs/codec --out sounds
+    make set-notes set-phrases set-speech
+    python -m train configs/codec.py:small --data runs/sets/notes/train --data runs/sets/phrases/train \\
+        --data runs/sets/speech/train --out runs/codec
+    python -m benchmarks.codec runs/codec runs/sets/notes/heldout --out runs/codec-judged
+
+`config`, for 48 kHz stereo, and `tokens`, at 6 kbit/s, were never trained. `small` has 6.0 million parameters; what
+comes with the library as "codec-16k" took 11,500 steps, an hour and a half of two CPU cores beside other work, in parts
+that its card tells. On 64 notes of a soundfont that was never trained on, the median and the worst tenth:
+
+    SI-SDR 5.8 dB, -2.6 (Opus at 16 kbit/s: 16.3, 10.4)
+    log-spectral distance 3.8 dB, 9.7 (Opus: 4.4, 10.8)
+    ViSQOL 4.47, 3.56 and 4.25 on average (Opus: 4.65, 4.50 and 4.63)
+    pitch within 20 cents of the original's: 95 % (original: all by definition)
+
+No latent is beyond 0.98. Partials above 2 kHz are weaker than they should be.
 """
 
 import dataclasses
@@ -65,7 +78,7 @@ small = TrainConfig(
         phase=10.0,
         windows=(2048, 1024, 512, 256),
     ),
-    data=DataConfig(sample_rate=16_000, channels=1, length=16_384, pitch_shift=2.0, skip_below=-50.0, workers=1),
+    data=DataConfig(sample_rate=16_000, channels=1, length=16_384, pitch_shift=3.0, skip_below=-50.0, workers=1),
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.8, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.995, start=100, every=10),
     batch_size=8,

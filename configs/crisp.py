@@ -7,7 +7,7 @@
 
 `config` is the thesis's: 300.4M parameters and T5-base (its files are needed), crops of 2^21, batch 32, a million steps
 on many GPUs; it was never trained here. `small` is configs/quickstart.py, 11 minutes on two CPU cores. The last command
-trains it on the demo's music and lets the demo's classifier hear what its sounds are, 4 for each of 6 instruments:
+trains it on music made by code and lets a classifier hear what its sounds are, 4 for each of 6 instruments:
 
     held-out real sounds       23 of 24
     half a second, as trained  24

@@ -8,7 +8,7 @@
 `config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M
 parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 5.1M
 parameters, and a latent of 32 channels at 15.6 Hz; 4000 steps took 12 minutes beside other work, and take about 8
-alone. The last command trains it on the demo's music and spoken sentences and judges it on 48 files held out, 8 seconds
+alone. The last command trains it on music and spoken sentences and judges it on 48 files held out, 8 seconds
 of each, 15 steps of DDIM:
 
                               log-spectral distance   STFT distance

@@ -10,7 +10,7 @@
 2^21 stereo samples that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained
 here. `small` has 2.8M parameters and two seconds of the latents of configs/autoencoder_wave.py; 4000 steps took 25
 minutes beside other work and 27 minutes of CPU time, which makes about 14 on two cores alone. The last command trains
-both on the demo's music and lets the demo's classifier hear what its sounds are, 4 for each of 6 instruments:
+both on music made by code and lets a classifier hear what its sounds are, 4 for each of 6 instruments:
 
     held-out real sounds              23 of 24
     two seconds, as trained           23

@@ -1,13 +1,16 @@
 """Stable Audio Open's model: a transformer diffuses latents at 21.5 Hz, by text, seconds_start and seconds_total.
 
-    python -m train configs/stable_audio.py --init-from stabilityai/stable-audio-open-1.0 --data DIR --out runs/open
+    MODEL=stabilityai/stable-audio-open-1.0
+    python -m train.encode configs/stable_audio.py --init-from $MODEL --data DIR --out LATENTS
+    python -m train configs/stable_audio.py --init-from $MODEL --data LATENTS --out runs/open --fsdp 8
     python -m train configs/stable_audio.py:small --autoencoder AUTOENCODER --data DIR --out runs/transformer
 
 `config` is the model as its authors published it, 1,057M parameters with T5-base and the autoencoder Oobleck (156M)
 beside: 47.6 s of 44.1 kHz stereo, in bfloat16, its layers computed anew in the backward pass, the state split over the
-devices of a mesh. Its authors' weights stand under a licence of their own, Stability AI Community; they were not tried
-here, parity with diffusers on random weights was. `small` is that design beside configs/long.py:small: the latents of
-configs/autoencoder_wave.py, two seconds of 4 kHz mono, and a net of as many operations as that U-Net.
+devices of a mesh. With --model.text.tokenizer $MODEL the T5 is the one in its folder, else the hub's t5-base. Its
+authors' weights stand under a licence of their own, Stability AI Community; they were not tried here for want of a
+network, parity with diffusers on random weights was. `small` is that design beside configs/long.py:small: the latents
+of configs/autoencoder_wave.py, two seconds of 4 kHz mono, and a net of as many operations as that U-Net.
 """
 
 import archijax as aj

@@ -9,7 +9,7 @@
 GPU; they were never trained here. The small ones have 2.9M, at 4 kHz mono, 1200 steps, 2.5 minutes on two CPU cores:
 `small` by v-diffusion, `small_ddpm`, `small_edm` and `small_flow` by the other methods, `small_patching` and
 `small_stft` under the other transforms, and those that end in `_raw` without bringing sounds to one loudness. The last
-command, which takes any of them, trains on the demo's organ and prints how far 128 sounds are from three held-out
+command, which takes any of them, trains on its organ music and prints how far 128 sounds are from three held-out
 pieces, by steps of DDIM (1000 times the kernel distance of log-mel embeddings; three other pieces are at 65, 63 raw):
 
     steps                5     15     50    200
@@ -24,7 +24,7 @@ pieces, by steps of DDIM (1000 times the kernel distance of log-mel embeddings; 
 
 In so few steps they learn the organ's spectrum and not yet its tones: what they make is coloured noise, and more steps
 of sampling add hiss. v-diffusion with its noise levels shifted to these sounds' loudness is ahead where steps are few;
-bringing all to one loudness helps each method a little (the demo's music is equally loud from the start).
+bringing all to one loudness helps each method a little (that music is equally loud from the start).
 """
 
 from dataclasses import replace

@@ -7,7 +7,7 @@
 
 `config` is the thesis's: the README net of audio-diffusion-pytorch with 12 heads, 238.4M parameters, crops of 2^18
 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 4.4M parameters under a learned
-transform; 4000 steps took 7 minutes. The last command trains it on the demo's music and spoken sentences and judges it
+transform; 4000 steps took 7 minutes. The last command trains it on music and spoken sentences and judges it
 on 48 files held out, 4 seconds of each, 15 steps of DDIM:
 
                                           log-spectral distance   STFT distance

@@ -7,8 +7,8 @@
 
 `config` is the thesis's: the README net without attention, 80 mels of 1024 samples every 256, 175.5M parameters, crops
 of 2^18, batch 32, a million steps on a GPU; it was never trained here. `small` has 6.1M parameters and diffuses
-whitened sound; 5000 steps took 16 minutes beside other work, and take about 10 alone. The last command trains it on the
-demo's music and spoken sentences and judges it on 48 files held out, 4 seconds of each, 15 steps of DDIM:
+whitened sound; 5000 steps took 16 minutes beside other work, and take about 10 alone. The last command trains it on
+music made by code and spoken sentences and judges it on 48 files held out, 4 seconds of each, 15 steps of DDIM:
 
                                           log-spectral distance   STFT distance
     trained                                      8.8 dB                1.31

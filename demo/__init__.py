@@ -1,1 +1,1 @@
-"""The demonstration: render music, train on it, sample from prompts and score what comes out."""
+"""make demo: the bundled model follows prompts and learns an instrument that it does not know."""

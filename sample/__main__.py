@@ -3,7 +3,7 @@
 import sys
 
 from archijax import cli
-from archijax.errors import InputError
+from archijax.errors import InputError, suggestion
 from sample.edit import Extend, Inpaint, Vary
 from sample.encode import Decode, Encode
 from sample.export import Export
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0 if arguments else 2
         verb, *options = arguments
         if verb not in VERBS:
-            raise InputError(f"There is no verb {verb!r}: {cli.suggestion(verb, VERBS)}")
+            raise InputError(f"There is no verb {verb!r}: {suggestion(verb, VERBS, cli.LISTED)}")
         cli.parse(VERBS[verb], options, prog=f"python -m sample {verb}").run()
         return 0
 

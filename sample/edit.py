@@ -7,26 +7,27 @@ from typing import Any
 import numpy as np
 import tyro
 
+from archijax import cli
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.editing import Extension, inpainting, variation
 from archijax.pipeline.generation import Generation, numbered
-from archijax.pretrained import from_pretrained
+from sample.model import OneModel
 from sample.output import Output, shortened
 from sample.writing import write
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(OneModel):
     """What the verbs that start from a sound share."""
 
     sound: tyro.conf.Positional[Path]
     """The sound file to start from."""
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     out: Path
     """Folder for the files."""
     prompt: str = ""
     """What it should sound like, for a model that reads text."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
     count: int = 1
     """Different results to make."""
     first: int = 0
@@ -40,7 +41,8 @@ class Edit:
         """The prompts, items and batch size of a generation."""
         prompts = pipeline.checked([self.prompt])
         items = numbered(prompts, self.count, self.first)
-        return {"prompts": prompts, "items": items, "batch_size": self.batch_size}
+        conditions = cli.named_values(self.set)
+        return {"prompts": prompts, "items": items, "batch_size": self.batch_size, "conditions": conditions}
 
     def write(self, generation: Generation, sound: np.ndarray | None, seconds: float | None = None) -> None:
         """Makes and writes the results.
@@ -72,7 +74,7 @@ class Inpaint(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = inpainting(
             pipeline, self.sampling, source, self.start, self.end, num_resamples=self.num_resamples, **options
@@ -92,7 +94,7 @@ class Vary(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         self.write(variation(pipeline, self.sampling, source, self.strength, **options), None)
 
@@ -111,7 +113,7 @@ class Extend(Edit):
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = Extension(
             pipeline, self.sampling, source, self.seconds, num_resamples=self.num_resamples, **options

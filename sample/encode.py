@@ -13,22 +13,20 @@ from archijax.pipeline import Pipeline
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.parts import Parts
-from archijax.pretrained import from_pretrained
 from sample import latents
+from sample.model import OneModel
 from sample.output import Output
 from sample.work import Making, Material, OnFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode(OnFiles):
+class Encode(OneModel, OnFiles):
     """Writes sounds as a model's frames: an autoencoder's latents, or the mel spectrograms of a vocoder.
 
     Each .npz file holds the array "latent" [frames, channels], or "mel" [frames, mels, channels], and what decode, or
     vocode, needs beside it. Long sounds are encoded by parts as long as those that the model was trained on.
     """
 
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     batch_size: int = 8
     """Parts of a sound encoded at once, at most."""
 
@@ -36,7 +34,7 @@ class Encode(OnFiles):
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline]:
-        return (coding(self.model, "latent", "mel"),)
+        return (coding(self.pipeline(), "latent", "mel"),)
 
     @cached_property
     def parts(self) -> Parts:
@@ -65,19 +63,17 @@ class Encode(OnFiles):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decode(Making, OnFiles):
+class Decode(Making, OneModel, OnFiles):
     """Makes sounds of an autoencoder's latents, as encode writes them, with their loudness and length."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Files of latents (.npz), folders of them, or patterns such as 'latents/*.npz'."""
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
 
     takes = (".npz",)
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline]:
-        return (coding(self.model, "latent"),)
+        return (coding(self.pipeline(), "latent"),)
 
     @cached_property
     def parts(self) -> Parts:
@@ -94,8 +90,7 @@ class Decode(Making, OnFiles):
         return self.parts(material.rows, progress)
 
 
-def coding(name: Path, *frames: str) -> Pipeline:
-    """A model that encodes and decodes frames of these kinds. Raises InputError if there is none, or it does not."""
-    pipeline = from_pretrained(name)
+def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
+    """A model that encodes and decodes frames of these kinds. Raises InputError if it does not."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from archijax.errors import InputError
 from archijax.nn.attention import portable
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.settings import to_samples
-from archijax.pretrained import from_pretrained
 from archijax.pretrained.folder import check_new
+from sample.model import OneModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(OneModel):
     """Writes text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch size.
 
     The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (what goes in and
@@ -36,27 +36,29 @@ class Export:
     and seed are chosen when it runs; everything else is fixed here.
     """
 
-    model: Path
-    """Folder of the training run or of a saved model, or the name of a model on the Hugging Face hub."""
     out: Path
     """Folder to make; it must not exist, or be empty."""
     seconds: float | None = None
     """Seconds of each sound; by default those of the sounds that the model was trained on."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """How they are sampled."""
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         length = pipeline.config.length
         if self.seconds is not None:
             length = to_samples("seconds", self.seconds, pipeline.config.sample_rate)
-        write(self.out, pipeline, self.sampling, length)
+        write(self.out, pipeline, self.sampling, length, cli.named_values(self.set))
         size = sum(path.stat().st_size for path in self.out.iterdir())
         cli.say(f"wrote {self.out}, {size / 1e6:.3g} MB; try: python {self.out / 'run.py'} --help")
 
 
-def write(folder: Path, pipeline: Pipeline, settings: SampleSettings, length: int) -> None:
+def write(
+    folder: Path, pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
+) -> None:
     """Writes a sampler of sounds of `length` samples to a new folder, which appears when it is complete.
 
     Raises:
@@ -68,7 +70,8 @@ def write(folder: Path, pipeline: Pipeline, settings: SampleSettings, length: in
     reader = importlib.util.find_spec("flatbuffers")
     if reader is None:
         raise InputError("jax.export needs the package flatbuffers: pip install flatbuffers")
-    sample, inputs = sampler(pipeline, settings, length)
+    settings = pipeline.resolved(settings)
+    sample, inputs = sampler(pipeline, settings, length, conditions)
     weights = flatten_dict(pipeline.variables, sep=".")
     arguments = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (weights, inputs))
     with portable():
@@ -87,7 +90,7 @@ def write(folder: Path, pipeline: Pipeline, settings: SampleSettings, length: in
 
 
 def sampler(
-    pipeline: Pipeline, settings: SampleSettings, length: int
+    pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> tuple[Callable[[dict[str, jax.Array], dict[str, jax.Array]], jax.Array], dict[str, jax.ShapeDtypeStruct]]:
     """Sampling as one pure function, the same as :class:`Generation` with these settings.
 
@@ -95,16 +98,17 @@ def sampler(
         (sample, inputs): a function of weights by name and inputs by name that gives sounds [b, length, channels], and
         the shapes of these inputs, b a symbol; which there are depends on the model and the settings.
     """
+    settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)
     (b,) = export.symbolic_shape("b")
     inputs = {"seed": jax.ShapeDtypeStruct((), np.uint32), "items": jax.ShapeDtypeStruct((b,), np.uint32)}
-    negative = None
+    negative, conditions = None, pipeline.conditions(conditions or {}, 1)
     if pipeline.tokenizer is not None:
         inputs["tokens"] = jax.ShapeDtypeStruct((b, config.text.max_length), np.int32)
         inputs["token_mask"] = jax.ShapeDtypeStruct((b, config.text.max_length), bool)
         if settings.has_negative_prompt and scale is not None:
             negative = pipeline.tokens([settings.negative_prompt])
-    if pipeline.guidable:
+    if pipeline.guidable and pipeline.tokenizer is not None:
         inputs["empty"] = jax.ShapeDtypeStruct((b,), bool)
     if scale is not None:
         inputs["guidance"] = jax.ShapeDtypeStruct((b,), np.float32)
@@ -118,7 +122,7 @@ def sampler(
             sampler=settings.make_sampler(), timestep_spacing=settings.timestep_spacing, guidance=guidance,
             negative=negative, clamp=settings.clamp, threshold=settings.threshold,
             window=settings.window(config.sample_rate, model.length_multiple),
-            **{theirs: inputs[ours][None] for ours, theirs in names.items() if ours in inputs},
+            **conditions, **{theirs: inputs[ours][None] for ours, theirs in names.items() if ours in inputs},
         )[0]  # fmt: skip
 
     def sample(weights: dict[str, jax.Array], inputs: dict[str, jax.Array]) -> jax.Array:

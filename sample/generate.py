@@ -7,16 +7,17 @@ from pathlib import Path
 
 import tyro
 
+from archijax import cli
 from archijax.pipeline import SampleSettings
 from archijax.pipeline.generation import numbered
-from archijax.pretrained import from_pretrained
+from sample.model import OneModel
 from sample.output import Output
 from sample.work import digest
 from sample.writing import finished, write
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(OneModel):
     """Makes sounds from noise, following prompts if the model reads text: WAV files with a spectrogram each.
 
     Item i of a prompt is the same sound whatever else is made beside it: --first 3 --count 1 makes item 3 alone. What
@@ -24,12 +25,12 @@ class Generate:
     longer ones than those of its training by windows, whose latents are decoded by parts.
     """
 
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
     out: Path
     """Folder for the files, named by prompt, seed and item."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """What it should sound like; several may be given."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
     seconds: float | None = None
     """Seconds of each sound; by default those of the sounds that the model was trained on."""
     loop: bool = False
@@ -47,9 +48,12 @@ class Generate:
 
     def run(self) -> None:
         """Makes and writes the sounds. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         prompts = pipeline.checked([prompt for several in self.prompt for prompt in several])
-        options = {"seconds": self.seconds, "loop": self.loop, "decoder_steps": self.decoder_steps}
+        options = {
+            "seconds": self.seconds, "loop": self.loop, "decoder_steps": self.decoder_steps,
+            "conditions": cli.named_values(self.set),
+        }  # fmt: skip
         make = partial(pipeline.generation, self.sampling, prompts, batch_size=self.batch_size, **options)
         generation, output = (
             make(numbered(prompts, self.count, self.first)),

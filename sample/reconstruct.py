@@ -11,11 +11,12 @@ from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.parts import Parts
 from sample.encode import coding
+from sample.model import OneModel
 from sample.work import Making, Material, OnFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(Making, OnFiles):
+class Reconstruct(Making, OneModel, OnFiles):
     """Encodes and decodes sounds, and prints how near they come.
 
     An autoencoder encodes them as latents, an upsampler as sound of its low rate, a vocoder as mel spectrograms. The
@@ -23,12 +24,9 @@ class Reconstruct(Making, OnFiles):
     long as those that the model was trained on.
     """
 
-    model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
-
     @cached_property
     def pipelines(self) -> tuple[Pipeline]:
-        return (coding(self.model),)
+        return (coding(self.pipeline()),)
 
     @cached_property
     def parts(self) -> tuple[Parts, Parts]:

@@ -7,28 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archijax import cli
-from archijax.pretrained import from_pretrained, save_pretrained
+from archijax.errors import InputError
+from archijax.pretrained import save_pretrained
+from sample.model import OneModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Save:
+class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    The folder can be uploaded to the Hugging Face hub as it is. Every verb takes it, or its name there, as --model.
+    Adapters are merged into its weights. The folder can be uploaded to the Hugging Face hub as it is. Every verb takes
+    it, or its name there, as --model.
     """
 
-    model: Path
-    """Folder of the training run."""
     out: Path
     """Folder to make; it must not exist, or be empty."""
+    half: bool = False
+    """Write float16, half the size."""
+    autoencoder: str | None = None
+    """Of a latent model: the name of the model that holds its autoencoder, which is then left out."""
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
-        pipeline = from_pretrained(self.model)
+        pipeline = self.pipeline()
         facts = pipeline.facts
         if facts.step is not None and not facts.metrics:
             facts = dataclasses.replace(facts, metrics=last_metrics(self.model / "metrics.jsonl", facts.step))
-        save_pretrained(self.out, pipeline.config, pipeline.variables, facts)
+        facts = dataclasses.replace(facts, autoencoder=self.autoencoder or facts.autoencoder)
+        if facts.autoencoder is not None and pipeline.config.autoencoder is None:
+            raise InputError(f"autoencoder is {facts.autoencoder}, but only a latent model has one: leave it out.")
+        save_pretrained(self.out, pipeline.config, pipeline.variables, facts, half=self.half)
         size = sum(path.stat().st_size for path in self.out.iterdir())
         cli.say(f"wrote {self.out}, {size / 1e6:.3g} MB.")
 

@@ -16,11 +16,12 @@ from archijax.pipeline.coding import decoder
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.parts import Parts
 from sample.encode import coding
+from sample.model import Adapted
 from sample.work import Making, Material, OnFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upsample(Making, OnFiles):
+class Upsample(Making, Adapted, OnFiles):
     """Makes the high band that sounds of a low sample rate lack; the low one stays, but for what is near its end.
 
     Sounds are brought to the model's low rate and channels first, and to the loudness of its training; the results have
@@ -36,7 +37,7 @@ class Upsample(Making, OnFiles):
     def pipelines(self) -> tuple[Pipeline, ...]:
         if not self.model:
             raise InputError("upsample also needs --model DIR; see --help.")
-        pipelines = tuple(coding(model, "sound") for model in self.model)
+        pipelines = tuple(coding(self.load(model), "sound") for model in self.model)
         for (name, one), (other, then) in itertools.pairwise(zip(self.model, pipelines, strict=True)):
             made, needed = (one.config.sample_rate, one.config.channels), (then.low_rate, then.config.channels)
             if made != needed:

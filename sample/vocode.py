@@ -33,7 +33,7 @@ class Vocode(Reconstruct):
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline]:
-        return (coding(self.model, "mel"),)
+        return (coding(self.pipeline(), "mel"),)
 
     def read(self, path: Path) -> Material:
         return latents.read(path, self.pipelines[0]) if path.suffix.lower() in MELS else super().read(path)

@@ -30,7 +30,7 @@ from sample.output import Output, distinct
 PIECE = 2**19  # samples that are measured at once, of long sounds
 UNITS = {"SI-SDR": " dB", "log-spectral distance": " dB"}
 # What does not change a result.
-ELSEWHERE = ("sounds", "model", "out", "batch_size")
+ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Making:
     """Denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
     """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
-    timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
+    timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
     """Spacing of the timesteps; by default that of the model's diffusion method."""
     prompt: str = ""
     """What it should sound like, for a model that reads text."""

@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,10 @@ import numpy as np
 import pytest
 
 import archijax as aj
+from archijax.configs import from_dict, to_dict
+from archijax.contract import EndlessGenerator
 from archijax.keys import per_item
+from archijax.pipeline import Pipeline, SampleSettings
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +43,17 @@ def test_the_ladder_moves_on_by_a_split(model):
 
 def test_any_number_of_chunks_begins_alike(model, variables):
     @functools.partial(jax.jit, static_argnums=1)
-    def sample(keys, num_chunks):
-        return model.sample(variables, keys, num_chunks=num_chunks, num_steps=4, shape=(len(keys), 2))
+    def sample(keys, time):
+        return model.sample(variables, keys, num_steps=4, shape=(len(keys), time, 2))
 
     keys = per_item(jax.random.key(1), 2)
-    long = sample(keys, 9)
+    long = sample(keys, 72)
     assert long.shape == (2, 72, 2)
     assert np.isfinite(long).all()
-    np.testing.assert_allclose(sample(keys, 6), long[:, :48], atol=1e-5)
+    np.testing.assert_allclose(sample(keys, 48), long[:, :48], atol=1e-5)
     # The start alone is that of the sounds that go on.
-    np.testing.assert_allclose(sample(keys, 4)[:, :16], long[:, :16], atol=1e-5)
-    np.testing.assert_allclose(sample(keys[:1], 6), long[:1, :48], atol=1e-5)
+    np.testing.assert_allclose(sample(keys, 32)[:, :16], long[:, :16], atol=1e-5)
+    np.testing.assert_allclose(sample(keys[:1], 48), long[:1, :48], atol=1e-5)
 
 
 def test_a_stream_without_an_end_is_the_sound_of_a_sample(model, variables):
@@ -89,9 +94,47 @@ def test_what_cannot_be_made_says_why(model, variables):
         aj.DiffusionAR(model.net, length=33, num_splits=4)
     with pytest.raises(aj.InputError, match="sounds have 16 samples"):
         model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 16, 2))})
-    for settings, words in (
-        ({"num_chunks": 3, "num_steps": 4}, "3 chunks"),
-        ({"num_chunks": 5, "num_steps": 3}, "steps is 3"),
+    with pytest.raises(aj.InputError, match="steps is 3"):
+        model.sample(variables, jax.random.key(0), shape=(1, 40, 2), num_steps=3)
+    with pytest.raises(aj.InputError, match="3 chunks"):
+        model.sample_given(variables, *jnp.zeros((2, 1, 32, 2)), jnp.zeros((3, 1, 8, 2)), num_steps=4)
+
+
+CONFIG = aj.configs.AutoregressiveConfig(
+    aj.configs.UNetConfig(channels=(8,), factors=(2,), items=(1,), resnet_groups=4, modulation_features=4),
+    sample_rate=8000,
+    channels=2,
+    length=32,
+    num_splits=4,
+)
+
+
+def test_the_pipeline_makes_the_sounds_of_a_sample_split_by_split(variables):
+    model = CONFIG.build()
+    assert isinstance(model, EndlessGenerator)
+    pipeline = Pipeline(CONFIG, model, variables)
+    sounds, rate = pipeline.generate(seconds=70 / 8000, num_steps=4, seed=3, count=2)
+    assert (sounds.shape, rate) == ((2, 70, 2), 8000)
+    keys = per_item(jax.random.key(3), 2)
+    wanted = jax.jit(lambda keys: model.sample(variables, keys, shape=(2, 70, 2), num_steps=4))(keys)
+    np.testing.assert_allclose(sounds, wanted, atol=1e-5)
+    generation = pipeline.generation(SampleSettings(num_steps=4), [""], [(0, 0)], seconds=70 / 8000)
+    generation.check()
+    taken = []
+    ((_, _, one),) = generation.run(taken.append)
+    assert one.shape == (70, 2)
+    assert sum(taken) == generation.steps
+    for settings, words in ({"sampler": "heun"}, "sampler is heun"), ({"num_steps": 3}, "at least the 4 splits"):
+        with pytest.raises(aj.InputError, match=words):
+            pipeline.generate(seconds=0.01, **{"num_steps": 4, **settings})
+
+
+def test_its_settings_make_sense():
+    for changes, words in (
+        ({"length": 33}, "length 33 is not a multiple of 2"),
+        ({"num_splits": 3}, "it must be even"),
+        ({"unet": dataclasses.replace(CONFIG.unet, cross_attentions=(1,))}, "follows none"),
     ):
         with pytest.raises(aj.InputError, match=words):
-            model.sample(variables, jax.random.key(0), shape=(1, 2), **settings)
+            dataclasses.replace(CONFIG, **changes).build()
+    assert from_dict(json.loads(json.dumps(to_dict(CONFIG)))) == CONFIG

@@ -10,6 +10,9 @@ from flax import struct
 from archijax.errors import InputError
 from archijax.training.checkpoints import Checkpoints, restore_weights, steps
 
+# After one array fails, Orbax's reads still under way report to an event loop that is gone; programs hide that.
+after_damage = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @struct.dataclass
 class State:
@@ -110,8 +113,7 @@ def flip(path):
     path.write_bytes(bytes(data))
 
 
-# After one array fails, Orbax's reads still under way report to an event loop that is gone; programs hide that.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@after_damage
 @pytest.mark.parametrize("damage", [truncate, remove, flip])
 def test_a_damaged_checkpoint_is_passed_over(saved, damage):
     checkpoints, said = saved
@@ -165,6 +167,7 @@ def test_weights_are_read_without_the_optimizer(saved):
     assert_same(trees["params"], make_state(2).params)
 
 
+@after_damage
 def test_a_folder_without_checkpoints_is_not_a_model_folder(saved, tmp_path):
     with pytest.raises(InputError, match="is not a model folder"):
         restore_weights(tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 import errno
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import jax
 import pytest
@@ -18,6 +19,16 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Checked:
+    width: int = 1
+    """Width."""
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise InputError(f"width must be at least 1, not {self.width}.")
+
+
+@dataclass(frozen=True)
 class Options:
     """Does something."""
 
@@ -29,6 +40,10 @@ class Options:
     """Scale."""
     inner: Inner = field(default_factory=Inner)
     """Inside."""
+    mode: Literal["slow", "fast"] = "slow"
+    """How."""
+    checked: Checked = field(default_factory=Checked)
+    """Refuses what it does not like."""
 
 
 def parse(*arguments, default=None):
@@ -54,7 +69,9 @@ def test_options_fill_the_dataclass():
         (["-3"], "a value that starts with a dash is written --name=value"),
         (["--num-steps", "many"], "--num-steps: invalid literal for int() with base 10: 'many'"),
         (["--scale", "many"], "--scale: no type matching {None}|FLOAT could be instantiated from ['many']."),
-        (["--num-steps"], "Missing value for argument '--num-steps'."),
+        (["--mode", "idle"], "--mode is one of slow, fast, not idle."),
+        (["--checked.width", "0"], "width must be at least 1, not 0."),
+        (["--num-steps"], "--num-steps needs a value: INT."),
     ],
 )
 def test_wrong_arguments_are_a_sentence(arguments, sentence):

@@ -5,7 +5,7 @@ import pytest
 
 import archijax as aj
 from archijax.audio.cqt import CQT
-from demo import music
+from benchmarks.evidence import music
 
 SMALL = {"num_octaves": 4, "num_bins_per_octave": 12, "sample_rate": 8000, "block_length": 1024}
 

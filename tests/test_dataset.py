@@ -1,4 +1,5 @@
 import collections
+import contextlib
 import json
 import shutil
 
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 
 from archijax.audio import files
+from archijax.audio.loudness import loudness
 from archijax.errors import InputError
-from train.dataset import Crops, DataConfig, batches, split
+from train.dataset import Crops, DataConfig, Sounds, batches, split
 from train.manifest import Entry, Manifest, index
 
 CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=3, prefetch=3)
@@ -269,3 +271,86 @@ def test_silent_crops_are_drawn_again(tmp_path):
     assert 0.15 < heard(None) < 0.4
     # Of a file that is silent for three quarters: 1 - (3/4)^4 in four tries.
     assert 0.55 < heard(-40.0) < 0.8
+
+
+@pytest.fixture(scope="module")
+def stereo(tmp_path_factory):
+    """Of two files: other levels left and right, positive in the first halves of their crops; one at another rate."""
+    root = tmp_path_factory.mktemp("stereo")
+    for name, rate in (("a", 8_000), ("b", 16_000)):
+        left = np.tile(np.repeat([0.4, -0.1], 500), 4 * rate // 8_000)
+        files.write(root / f"{name}.wav", np.stack([left, left / 4], axis=1), rate)
+    return index(root, root / "manifest.json")
+
+
+def crops_of(manifest, count=80, **settings):
+    config = DataConfig(sample_rate=8_000, channels=2, length=1_000, workers=3, **settings)
+    with contextlib.closing(batches(manifest, config, batch_size=20, seed=6)) as iterator:
+        return np.concatenate([next(iterator)["audio"] for _ in range(count // 20)])
+
+
+def test_gain_polarity_and_channels_vary(stereo):
+    plain = crops_of(stereo, crop="fixed")
+    varied = crops_of(stereo, crop="fixed", random_gain=6.0, flip_polarity=True, swap_channels=True)
+    # In the left channel and in the right one, by how much a crop was changed.
+    swapped = np.abs(varied[:, 100, 0]) < np.abs(varied[:, 100, 1])
+    assert 0.3 < swapped.mean() < 0.7
+    varied[swapped] = varied[swapped][:, :, ::-1]
+    factors = varied[:, 100, 0] / plain[:, 100, 0]
+    np.testing.assert_allclose(varied, plain * factors[:, None, None], atol=1e-6)
+    assert 0.3 < (factors < 0).mean() < 0.7
+    decibels = 20 * np.log10(np.abs(factors))
+    assert -6.01 < decibels.min() < -4
+    assert 4 < decibels.max() < 6.01
+    assert len(np.unique(decibels)) > 60
+    # Louder than full scale they do not get, and louder than that they are not clipped.
+    loud = crops_of(stereo, crop="fixed", random_gain=30.0)
+    assert np.abs(loud).max() <= 1
+    np.testing.assert_allclose(loud[:, 100, 1] / loud[:, 100, 0], 0.25, rtol=1e-5)
+
+
+def test_crops_are_brought_to_a_loudness(stereo):
+    for crop in crops_of(stereo, 20, normalize=-23.0, normalize_by="lufs"):
+        assert loudness(crop, 8_000) == pytest.approx(-23.0, abs=0.01)
+
+
+def test_kept_sounds_are_those_of_the_files(stereo, capfd):
+    expected, kept = crops_of(stereo), crops_of(stereo, memory=0.01)
+    # A crop of a sound that is resampled and the same crop of the whole of it differ by rounding.
+    np.testing.assert_allclose(kept, expected, atol=2e-6)
+    np.testing.assert_array_equal(kept, crops_of(stereo, memory=0.01))
+    np.testing.assert_array_equal(expected, crops_of(stereo, memory=1e-6))
+    assert "need 0.00 GiB, more than data.memory: they are not kept" in capfd.readouterr().err
+
+
+def test_kept_sounds_are_read_once(stereo, tmp_path, monkeypatch):
+    for name in ("a.wav", "b.wav"):
+        shutil.copy(f"{stereo.root}/{name}", tmp_path)
+    manifest, read, opened = index(tmp_path, tmp_path / "manifest.json"), files.read, []
+
+    def counted(place, **options):
+        # Iterators of other tests may still read ahead.
+        if place.path.parent == tmp_path:
+            opened.append(place.path.name)
+        return read(place, **options)
+
+    monkeypatch.setattr(files, "read", counted)
+    for memory, names in ((0.01, ["a.wav", "b.wav"]), (1e-6, ["a.wav"] * 5 + ["b.wav"] * 5)):
+        sounds = Sounds(manifest, DataConfig(sample_rate=8_000, channels=2, length=1_000, memory=memory))
+        opened.clear()
+        for entry in manifest.entries:
+            for start in range(0, 5_000, 1_000):
+                sounds.read(entry, start)
+        assert opened == names
+
+
+def test_bad_settings_of_what_is_heard():
+    for settings, message in (
+        ({"normalize_by": "ears"}, 'data.normalize_by is "ears", but must be "rms" or "lufs"'),
+        ({"normalize_by": "lufs", "sample_rate": 3_000}, "data.sample_rate must be 4000 or more for loudness in LUFS"),
+        ({"random_gain": -1.0}, "data.random_gain must be 0 or more, not -1.0"),
+        ({"memory": float("nan")}, "data.memory must be 0 or more"),
+        ({"swap_channels": True, "channels": 1}, "data.channels must be 2 for swap_channels, not 1"),
+    ):
+        with pytest.raises(InputError, match=message.replace(".", r"\.")):
+            DataConfig(**settings)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tarfile
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from archijax.pretrained import save_pretrained
 from train.config import TrainConfig
 from train.dataset import DataConfig, Sounds, batches
 from train.encode import encode, main
-from train.latents import embedding_path, latent_path
+from train.latents import Latents, embedding_path, latent_path
 from train.manifest import index
 from train.prompts import tokenizer
 
@@ -186,7 +187,7 @@ def test_texts_are_prompts_that_training_draws(folder, whole, texts):
     said = record(texts, "latents-0-of-1.json")["texts"]
     assert (said["count"], said["settings"]) == (3, {
         "model": {"text": {"tokenizer": str(folder / "t5"), "max_length": 24}},
-        "data": {"crop": "fixed", "prompt": None},
+        "data": {"crop": "fixed", "prompt": None, "template": None},
     })  # fmt: skip
 
 
@@ -233,3 +234,87 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
     )  # fmt: skip
     with pytest.raises(InputError, match="the model reads no text"):
         encode(silent, folder / "audio", folder / "new", texts=1)
+
+
+def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys):
+    """Trainings on latents draw among the captions, and texts are of each of them; parts of files have latents."""
+    audio = shutil.copytree(folder / "audio", tmp_path / "audio")
+    rows = [("a.wav", "", "", "one"), ("a.wav", "", "", "two"), ("c.wav", "0.008", "0.024", "part", "low")]
+    table = "file_name,start,end,text,mood\n" + "".join(",".join(row) + "\n" for row in rows)
+    (audio / "metadata.csv").write_text(table)
+
+    def encoded(*texts):
+        arguments = ["--data", str(audio), "--out", str(tmp_path / "out"), "--autoencoder", str(folder / "coder")]
+        text = ["--model.text.tokenizer", str(folder / "t5"), "--data.crop", "random"] if texts else []
+        assert main([str(folder / "tiny.py"), *arguments, *text, *texts]) == 0
+        return {entry["path"]: entry for entry in record(tmp_path / "out", "latents-0-of-1.json")["entries"]}
+
+    entries = encoded()
+    assert {name: entry["captions"] for name, entry in entries.items()} == {
+        "a.wav": ["one", "two"], "c.wav": ["part"], "deep/b.wav": [],
+    }  # fmt: skip
+    sound = files.read(audio / "c.wav", start=64, frames=128).reshape(2, 64, 1)
+    expected, _ = jax.jit(AUTOENCODER.build().encode)(drawn(AUTOENCODER, 1), sound)
+    stored = np.load(latent_path(tmp_path / "out", "c.wav@64-192"))
+    np.testing.assert_allclose(stored, np.reshape(expected, (-1, 3)), atol=1e-6)
+
+    settings = TrainConfig(
+        LATENT_MODEL, DataConfig(sample_rate=8000, channels=1, length=64), batch_size=8,
+        autoencoder=str(folder / "coder"),
+    )  # fmt: skip
+    latents, prompts, fields = Latents(tmp_path / "out", settings), [], []
+
+    def note(drawn):
+        prompts.extend(drawn)
+        return np.zeros((len(drawn), 1)), np.ones((len(drawn), 1))
+
+    def encode_fields(columns):
+        fields.extend(zip(*columns.values(), strict=True))
+        return {}
+
+    names = ("mood", "artist", "seconds_start", "seconds_total")
+    stream = batches(
+        latents.manifest, settings.data, batch_size=40, seed=1, tokenize=note, source=latents, fields=names,
+        encode_fields=encode_fields,
+    )  # fmt: skip
+    assert next(stream).keys() == {"latent", "tokens", "token_mask"}
+    assert set(prompts) - {"someone", "", "b"} == {"one", "two", "part"}
+    of_part = {start for mood, artist, start, total in fields if (mood, artist, total) == ("low", "someone", 0.016)}
+    # Any frame of four samples, until the crop would end behind the part.
+    assert of_part <= {frame * 4 / 8000 for frame in range(17)}
+    assert len(of_part) > 5
+    assert {(mood, total) for mood, _, _, total in fields} == {("low", 0.016), (None, 0.008), (None, 0.016)}
+
+    # New captions need new texts; what else there is stays.
+    encoded("--texts", "2")
+    paths = [
+        latent_path(tmp_path / "out", "a.wav"),
+        *(embedding_path(tmp_path / "out", n) for n in ("a.wav", NAMES[1])),
+    ]
+    first = np.load(paths[1])
+    assert np.abs(first[0] - first[1]).max() > 1e-3
+    before = [path.stat().st_ino for path in paths]
+    (audio / "metadata.csv").write_text(table.replace("two", "another"))
+    assert encoded("--texts", "2")["a.wav"]["captions"] == ["one", "another"]
+    assert [path.stat().st_ino == number for path, number in zip(paths, before, strict=True)] == [True, False, True]
+    again = np.load(paths[1])
+    np.testing.assert_array_equal(again[0], first[0])
+    assert np.abs(again[1] - first[1]).max() > 1e-3
+
+
+def test_shards_are_encoded_like_files(folder, whole, tmp_path):
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "a.tar", "w") as tar:
+        for name in NAMES:
+            tar.add(folder / "audio" / name, name)
+    arguments = ["--data", str(tmp_path / "packed"), "--out", str(tmp_path / "out")]
+    assert main([str(folder / "tiny.py"), *arguments, "--autoencoder", str(folder / "coder")]) == 0
+    for name in NAMES:
+        assert latent_path(tmp_path / "out", name).read_bytes() == latent_path(whole, name).read_bytes()
+
+
+def test_latents_refuse_changes_of_sounds(folder, whole):
+    for change in ({"pitch_shift": 1.0}, {"random_gain": 3.0}, {"flip_polarity": True}):
+        data = DataConfig(sample_rate=8000, channels=1, length=64, **change)
+        with pytest.raises(InputError, match=f"data.{next(iter(change))} must be left out for latents"):
+            Latents(whole, TrainConfig(LATENT_MODEL, data, batch_size=8))

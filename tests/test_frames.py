@@ -7,7 +7,14 @@ import pytest
 
 import archijax as aj
 from archijax.audio.stft import STFT
-from archijax.codecs.frames import FrameAutoEncoder, depthwise, spectral_features, to_spectra
+from archijax.codecs.frames import (
+    FrameAutoEncoder,
+    band_features,
+    depthwise,
+    interpolation,
+    spectral_features,
+    to_spectra,
+)
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 from archijax.configs import from_dict, to_dict
 from archijax.models import reconstruct
@@ -71,6 +78,29 @@ def test_features_keep_the_phase_and_a_head_can_say_any_spectrum():
     np.testing.assert_allclose(log, 0.1 * jnp.log(jnp.abs(z)), atol=1e-4)
     again = to_spectra(jnp.log(jnp.abs(z)) + 6, 3 * z.real, 3 * z.imag)
     np.testing.assert_allclose(again, z, rtol=1e-3, atol=1e-4)
+
+
+def test_bands_of_a_tone_have_its_phase_at_the_centre_of_the_window():
+    stft = STFT(256, 64, centred=False)
+    time = np.arange(1024)
+    for frequency in (11.3, 40.5, 97.2):  # bins, some of them between two
+        tone = 0.4 * np.cos(2 * np.pi * frequency / 256 * time + 1.0)
+        features = np.asarray(band_features(stft.encode(jnp.asarray(tone[None, :, None], jnp.float32))))
+        real, imag = features[0].reshape(16, 2, -1).swapaxes(0, 1)
+        # Frame i is centred at sample 64 i + 32; away from the ends, where the sound is reflected.
+        centres = 64 * np.arange(16) + 32
+        expected = np.exp(1j * (2 * np.pi * frequency / 256 * centres + 1.0))
+        bands = (real + 1j * imag)[3:-3]
+        loud = np.abs(bands) > 0.5 * np.abs(bands).max()
+        assert (loud.sum(axis=1) >= 3).all()  # a narrow band, a wide one, and all
+        angle = np.angle(bands / expected[3:-3, None])
+        np.testing.assert_allclose(angle[loud], 0, atol=0.05)
+
+
+def test_bands_of_each_scale_add_up_to_every_bin():
+    bands = np.abs(interpolation(513))
+    assert bands.shape[1] < 60
+    np.testing.assert_allclose(bands.sum(axis=1), 3, atol=1e-5)
 
 
 @pytest.mark.slow

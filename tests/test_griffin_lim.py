@@ -9,7 +9,7 @@ import archijax as aj
 from archijax.audio.griffin_lim import griffin_lim, mel_to_audio, random_phase
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, to_polar
-from demo import music
+from benchmarks.evidence import music
 
 SMALL = STFT(64, 16)
 

@@ -178,7 +178,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
         return TrainConfig(model, data=dataclasses.replace(DATA, channels=2), init_from="there")
 
     trained = types.SimpleNamespace(config=config("<a>", "<b/c>").model, variables=variables([1, 2], [3, 4]))
-    monkeypatch.setattr("train.initial.from_pretrained", lambda name: trained)
+    monkeypatch.setattr("train.initial.from_pretrained", lambda name, **given: trained)
     new = initial(config("<b/c>", "<new>", "<a>"), lambda frozen: variables([0, 0], [9, 9], [0, 0]), {})
     np.testing.assert_array_equal(new["params"]["placeholders"], [[3, 4], [9, 9], [1, 2]])
 
@@ -205,7 +205,7 @@ def test_other_autoencoders_are_refused(models):
     variables = drawn(LATENT_MODEL, 3)
     louder = dataclasses.replace(LATENT_MODEL, autoencoder=dataclasses.replace(AUTOENCODER, stft=0.5))
     for config, names, message in [
-        (LATENT_MODEL, {"autoencoder": "latent"}, "kind 'latent': 'autoencoder' is needed"),
+        (louder, {"autoencoder": "latent"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*latent"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
         (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
         (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),

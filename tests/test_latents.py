@@ -27,6 +27,7 @@ from train.latents import Latents, embedding_path, latent_path
 from train.loop import train
 from train.manifest import index
 from train.prompts import tokenizer
+from train.sources import Sources
 
 DATA = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=2)
 TOY = """
@@ -290,6 +291,25 @@ def test_texts_that_do_not_fit_are_refused(folder, texts):
     for changed in (dataclasses.replace(text, placeholder_tokens=("<a>",)), LATENT_MODEL.text):
         model = dataclasses.replace(settings.model, text=changed)
         assert Latents(texts, dataclasses.replace(settings, model=model)).texts == 0
+
+
+def test_latents_of_several_folders(folder, tmp_path):
+    (tmp_path / "audio").mkdir()
+    files.write(tmp_path / "audio" / "64.wav", np.full((64, 1), 0.5), 8000)
+    encode(config(folder), tmp_path / "audio", tmp_path / "more")
+    both = Sources(config(folder), [f"{folder / 'stored'}:3", str(tmp_path / "more")], index)
+    batch = next(batches(both.manifest, DATA, batch_size=40, seed=0, source=both))["latent"]
+    own = np.load(latent_path(tmp_path / "more", "64.wav"))
+    assert sum(np.array_equal(latent, own) for latent in batch) == 10
+    with pytest.raises(InputError, match=r"are of another autoencoder"):
+        both.check({"autoencoder": drawn(AUTOENCODER, 2)})
+    with pytest.raises(InputError, match="hold latents and others sounds: all must be of one kind"):
+        Sources(config(folder), [str(folder / "stored"), str(tmp_path / "audio")], index)
+
+
+def test_latents_with_texts_and_without_do_not_mix(folder, texts):
+    with pytest.raises(InputError, match="have texts and others have none: encode all with the same --texts"):
+        Sources(text_config(folder), [str(texts), str(folder / "stored")], index)
 
 
 @pytest.mark.slow

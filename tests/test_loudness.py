@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from archijax.audio import files
-from archijax.audio.loudness import gain
+from archijax.audio.loudness import gain, loudness
 from archijax.errors import InputWarning
 
 
@@ -48,3 +48,34 @@ def test_floats_far_beyond_full_scale_are_brought_back(tmp_path, peak, scale, su
     # Once is enough: a warning would now be an error.
     np.testing.assert_allclose(files.read(path), sound / scale, atol=1e-6)
     np.testing.assert_allclose(files.read(path, start=10_000, frames=900), sound[10_000:10_900] / scale, atol=1e-6)
+
+
+def sine(hertz, amplitude, seconds, rate, channels=1):
+    wave = amplitude * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [48_000, 44_100, 16_000])
+def test_loudness_is_that_of_the_standard(rate):
+    # BS.1770-4, annex 1: 997 Hz at full scale in one channel. EBU Tech 3341, case 1: both channels at -23 dBFS.
+    assert loudness(sine(997, 1.0, 5, rate), rate) == pytest.approx(-3.01, abs=0.1)
+    both = sine(1_000, 10 ** (-23 / 20), 60, rate, channels=2)
+    assert loudness(both, rate) == pytest.approx(-23.0, abs=0.1)
+    # Case 3: what is far quieter does not count, nor does silence.
+    quiet = sine(1_000, 10 ** (-36 / 20), 10, rate, channels=2)
+    assert loudness(np.concatenate([quiet, both, quiet, 0 * both]), rate) == pytest.approx(-23.0, abs=0.1)
+    # People hear little of low tones.
+    assert loudness(sine(40, 0.1, 5, rate), rate) < loudness(sine(1_000, 0.1, 5, rate), rate) - 5
+
+
+def test_loudness_of_short_and_of_silent_sounds():
+    assert loudness(sine(997, 1.0, 0.1, 48_000), 48_000) == pytest.approx(-3.01, abs=0.5)
+    assert loudness(np.zeros((48_000, 2), np.float32), 48_000) == -np.inf
+
+
+def test_gain_brings_a_sound_to_a_loudness():
+    for amplitude, hertz in ((0.01, 100), (0.3, 1_000), (0.5, 3_000)):
+        sound = sine(hertz, amplitude, 2, 16_000, channels=2)
+        brought = sound * gain(sound, -20.0, sample_rate=16_000)
+        assert loudness(brought, 16_000) == pytest.approx(-20.0, abs=0.01)
+    assert gain(np.zeros((16_000, 1), np.float32), -20.0, sample_rate=16_000) == np.float32(10 ** (30 / 20))

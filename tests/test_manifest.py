@@ -115,7 +115,7 @@ def test_bad_files_are_named_once_and_counted(folder, tmp_path, capfd):
 
 def test_only_changes_are_read_again(folder, tmp_path, monkeypatch):
     path, verify, opened = tmp_path / "manifest.json", files.verify, []
-    monkeypatch.setattr(manifest.files, "verify", lambda p: opened.append(p.name) or verify(p))
+    monkeypatch.setattr(manifest.files, "verify", lambda p: opened.append(p.path.name) or verify(p))
     first = index(folder, path)
     assert len(opened) == 4
     written = path.stat().st_mtime_ns

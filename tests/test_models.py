@@ -164,9 +164,9 @@ def test_calls_that_cannot_work_say_why(text_model):
     with pytest.raises(aj.InputError, match=r"shape to sample is \(0, 64, 2\)"):
         model.start(jax.random.key(0), (0, 64, 2))
     for settings, words in (
-        ({"strength": 0.5}, "strength 0.5 says how much is changed of a source, but there is no source"),
-        ({"mask": jnp.ones((64, 1), bool)}, "there is no source"),
-        ({"source": jnp.zeros((1, 64, 2))}, "would not be heard"),
+        ({"strength": 0.5}, "strength 0.5 needs a source"),
+        ({"mask": jnp.ones((64, 1), bool)}, "a mask needs a source"),
+        ({"source": jnp.zeros((1, 64, 2))}, "has no effect"),
         ({"source": jnp.zeros((1, 60, 2)), "strength": 0.5}, r"source has shape \(1, 60, 2\)"),
         ({"source": jnp.zeros((1, 64, 2)), "mask": jnp.ones((1, 64), bool)}, r"the mask is bool of shape \(1, 64\)"),
         ({"circular": True}, "a circular sound is made by windows"),

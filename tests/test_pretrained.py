@@ -39,6 +39,7 @@ CONFIGS = {
         **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),
     "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
+    "autoregressive": aj.configs.AutoregressiveConfig(**SOUND),
     "autoencoder": AUTOENCODER,
     "oobleck": OOBLECK,
     "stable_audio": STABLE_AUDIO,
@@ -242,10 +243,10 @@ def test_tensors_that_do_not_fit_are_named(folder):
     del tensors[first]
     tensors["stranger"] = np.zeros(3, np.float32)
     tensors[second] = tensors[second][..., None]
-    tensors[third] = tensors[third].astype(np.float16)
+    tensors[third] = tensors[third].astype(np.float64)
     save_file(tensors, path)
     said = refused(folder, "do not fit its config.json")
-    for words in (f"missing {first};", "left over stranger;", f"{second} is float32 [", f"{third} is float16 ["):
+    for words in (f"missing {first};", "left over stranger;", f"{second} is float32 [", f"{third} is float64 ["):
         assert words in said
 
 
@@ -307,3 +308,36 @@ def test_a_folder_without_its_files(folder):
     assert "pytorch" not in refused(folder, r"get config\.json, model\*\.safetensors")
     (folder / "config.json").unlink()
     refused(folder, r"get config\.json, model\*\.safetensors")
+
+
+def test_half_the_size_and_nearly_the_weights(tmp_path, variables):
+    save_pretrained(tmp_path / "pads", TEXT_MODEL, variables, half=True)
+    stored = load_file(tmp_path / "pads" / "model.safetensors")
+    assert {str(leaf.dtype) for leaf in stored.values()} == {"float16"}
+    loaded, ours = (flatten_dict(tree, sep=".") for tree in (from_pretrained(tmp_path / "pads").variables, variables))
+    for name, leaf in ours.items():
+        assert loaded[name].dtype == leaf.dtype
+        np.testing.assert_allclose(loaded[name], leaf, rtol=2**-11, atol=2**-24)
+
+
+def test_what_is_too_large_for_half_is_not_written(tmp_path, variables):
+    large = jax.tree.map(lambda leaf: leaf + 1e5, variables)
+    with pytest.raises(aj.errors.InputError, match="too large for float16: save it without half"):
+        save_pretrained(tmp_path / "pads", TEXT_MODEL, large, half=True)
+    assert not (tmp_path / "pads").exists()
+
+
+def test_a_latent_model_names_its_autoencoder(tmp_path):
+    config, codec = CONFIGS["latent"], tmp_path / "codec"
+    own = drawn(config)
+    save_pretrained(codec, AUTOENCODER, own["frozen"]["autoencoder"])
+    save_pretrained(tmp_path / "model", config, own, dataclasses.replace(FACTS, autoencoder=str(codec)))
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert not [name for name in stored if name.startswith("frozen")]
+    assert_same(from_pretrained(tmp_path / "model").variables, own)
+
+    other = dataclasses.replace(AUTOENCODER, waveform=2.0)
+    shutil.rmtree(codec)
+    save_pretrained(codec, other, own["frozen"]["autoencoder"])
+    with pytest.raises(aj.errors.InputError, match="names an autoencoder whose settings are not those"):
+        from_pretrained(tmp_path / "model")

@@ -1,14 +1,16 @@
 import dataclasses
+import re
 import warnings
 
 import numpy as np
 import pytest
 
 import archijax as aj
-from archijax.errors import InputWarning
+from archijax.errors import InputError, InputWarning
+from benchmarks.evidence import music
 from configs import long, quickstart
-from demo import music
-from train.prompts import FIELDS, describe, prompt, tokenizer
+from train.dataset import DataConfig
+from train.prompts import FIELDS, Template, describe, prompt, tokenizer
 
 TAGS = {"title": "One Two", "artist": "Three", "album": "Four", "genre": "Five", "year": "1966", "comment": "Six"}
 
@@ -65,10 +67,33 @@ def test_a_prompt_that_is_cut_is_told_once():
 
 
 @pytest.mark.parametrize("config", [quickstart.config, long.small])
-def test_the_small_models_read_the_whole_prompts_of_the_demo(config):
+def test_the_small_models_read_the_whole_prompts_of_the_music(config):
     tokenize = tokenizer(config.model)
     for instrument in music.INSTRUMENTS:
         for number in range(1, 15):
             _, tags = music.track(instrument, number, 0, (0.1, 0.2))
             position = (12, 12) if config.data.crop == "fixed" else None
             tokenize([prompt(describe(tags, ""), np.random.default_rng(0), drop=0.0, position=position)])
+
+
+def test_a_template_leaves_no_word_alone():
+    template = Template.parse("{title} by {artist:0.5} from {year}!")
+    assert template.names == ("title", "artist", "year")
+    known, rng = {"title": "One", "artist": "Two", "year": 1999.0}, np.random.default_rng(0)
+    drawn = [template.fill(known, rng) for _ in range(2_000)]
+    assert set(drawn) == {"One by Two from 1999!", "One, 1999!"}
+    assert abs(np.mean(["Two" in text for text in drawn]) - 0.5) < 0.04
+    for missing, text in (
+        (("title",), "Two from 1999!"), (("year",), "One by Two"), (("artist",), "One, 1999!"),
+        (("title", "artist"), "1999!"), (("title", "year"), "Two"), (("title", "artist", "year"), ""),
+    ):  # fmt: skip
+        some = {name: value for name, value in known.items() if name not in missing}
+        assert text in {template.fill(some, rng) for _ in range(40)}
+    assert Template.parse("A {a} at {bpm} BPM").fill({"bpm": 92.5}, rng) == "92.5 BPM"
+    assert Template.parse("A {a} at {bpm} BPM").fill({"a": "{b}"}, rng) == "A {b}"
+
+
+@pytest.mark.parametrize("text", ["", "words", "{title", "{}", "{title:often}", "{title:1.5}", "{title!r}", "{a:nan}"])
+def test_a_wrong_template_is_one_sentence(text):
+    with pytest.raises(InputError, match=re.escape(f'data.template is "{text}", but must name fields as')):
+        DataConfig(template=text)

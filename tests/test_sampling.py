@@ -20,6 +20,7 @@ from archijax.sampling import (
     SAMPLERS,
     DPMSolverPP,
     Heun,
+    PingPong,
     advance,
     begin,
     sample,
@@ -30,6 +31,10 @@ NOISE = jax.random.normal(jax.random.key(1), (3, 16, 2))
 KEYS = jax.random.split(jax.random.key(2), 3)
 METHODS = {"v": v_diffusion(), "ddpm": ddpm(), "edm": edm(), "flow": rectified_flow()}
 each_sampler = pytest.mark.parametrize("sampler", dict.fromkeys(SAMPLERS.values()), ids=str)
+# Ping-pong needs a distilled net: the mean of what x may come from is no sample of it.
+each_exact_sampler = pytest.mark.parametrize(
+    "sampler", [sampler for sampler in dict.fromkeys(SAMPLERS.values()) if sampler != PingPong()], ids=str
+)
 each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.keys())
 
 
@@ -101,7 +106,7 @@ def test_samplers_converge_with_the_order_of_their_papers(process, sampler, orde
         assert errors[1] < 1e-10 or order - 0.25 < slope < order + 0.5, (errors, slope)
 
 
-@each_sampler
+@each_exact_sampler
 @each_method
 def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
     times, count = process.timesteps(100), 4000
@@ -112,7 +117,7 @@ def test_samplers_find_mean_and_variance_of_a_gaussian(process, sampler):
     assert float(out.std()) == pytest.approx(0.5, abs=0.03)
 
 
-@each_sampler
+@each_exact_sampler
 @pytest.mark.parametrize("process", [v_diffusion(), edm()], ids=["v", "edm"])
 def test_samplers_find_the_weights_of_two_points(process, sampler):
     times, count = process.timesteps(100), 4000
@@ -284,3 +289,41 @@ def test_an_x0_prediction_ends_at_its_last_estimate():
     for sampler in SAMPLERS.values():
         out = sample(lambda x, t: SOUND, process, NOISE, process.timesteps(5), sampler, KEYS)
         np.testing.assert_allclose(out, SOUND, atol=1e-5)
+
+
+@pytest.mark.parametrize("process", [aj.v_diffusion(), aj.rectified_flow(), aj.edm(), aj.ddpm()])
+def test_ping_pong_is_noise_around_the_estimate(process):
+    """Each step is a fresh draw of q(x' | x0), whatever the method; the last is the estimate itself."""
+    x0 = jnp.array([[[0.3], [-0.7], [0.1]]])
+
+    def denoise(x, t):
+        alpha, sigma = process.alpha_sigma(t, x)
+        return process.target(x0, (x - alpha * x0) / sigma, t)
+
+    noise = jax.random.normal(jax.random.key(1), (1, *x0.shape))
+    t, t_next = (jnp.full(1, process.timesteps(8)[i]) for i in (3, 4))
+    x = process.add_noise(x0, jax.random.normal(jax.random.key(0), x0.shape), t)
+    x_next, estimate = PingPong().step(process, denoise, x, t, t_next, noise=noise)
+    np.testing.assert_allclose(estimate, x0, atol=1e-4)
+    np.testing.assert_allclose(x_next, process.add_noise(x0, noise[0], t_next), atol=1e-4)
+    end, estimate = PingPong().step(process, denoise, x, t, jnp.zeros(1), noise=noise)
+    np.testing.assert_allclose(end, x0, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_steps", [1, 8])
+def test_ping_pong_of_a_distilled_gaussian_keeps_its_deviation(num_steps):
+    """A net distilled from N(0, s^2) takes x to where its flow ends, x s / sqrt(alpha^2 s^2 + sigma^2)."""
+    process, deviation = aj.rectified_flow(), 0.2
+
+    def denoise(x, t):
+        alpha, sigma = process.alpha_sigma(t, x)
+        x0 = x * deviation / jnp.sqrt((alpha * deviation) ** 2 + sigma**2)
+        return process.target(x0, (x - alpha * x0) / sigma, t)
+
+    x = jax.random.normal(jax.random.key(2), (4, 20_000, 1))
+    keys = jax.random.split(jax.random.key(3), 4)
+    sound = jax.jit(lambda x: sample(denoise, process, x, process.timesteps(num_steps), PingPong(), keys))(x)
+    assert float(sound.std()) == pytest.approx(deviation, rel=0.01)
+    # Not the same sound in other words: the noise is fresh.
+    correlation = np.corrcoef(np.ravel(x), np.ravel(sound))[0, 1]
+    assert correlation > 0.99 if num_steps == 1 else correlation < 0.9

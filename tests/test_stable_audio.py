@@ -24,6 +24,7 @@ from archijax.configs import (
 )
 from archijax.convert import diffusers, stable_audio_tools
 from archijax.convert.__main__ import main
+from archijax.models.moments import no_moments
 from archijax.training.mesh import MeshParallel
 
 HUB = Path(__file__).parent / "golden" / "stable_audio_pipeline" / "pipeline"
@@ -174,7 +175,7 @@ def pretrained(tmp_path_factory):
         text=TextConfig(tokenizer=str(folder), max_length=5),
     )
     variables = drawn(diffusers.shapes(config), 0.1)
-    variables["frozen"]["autoencoder"]["state"] = {}
+    variables["frozen"]["autoencoder"]["state"] = {"latents": no_moments(4)}
     return config, {**variables, "frozen": {**variables["frozen"], **config.load_frozen()}}
 
 

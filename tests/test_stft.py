@@ -5,7 +5,7 @@ import pytest
 
 import archijax as aj
 from archijax.audio.stft import STFT, from_polar, hann, to_polar
-from demo import music
+from benchmarks.evidence import music
 
 STFTS = [
     STFT(1023, 256),

@@ -5,7 +5,7 @@ import pytest
 import soxr
 
 from archijax.errors import InputError
-from demo import music, table
+from benchmarks.evidence import music, table
 
 RATE, LENGTH = 8000, 4096
 

@@ -224,6 +224,43 @@ def test_the_state_is_donated():
     assert after.params["kernel"].shape == (8, 2, 3)
 
 
+class Halves:
+    """A net of two parts, of which one has a part of its own."""
+
+    def init(self, key, batch):
+        return {"params": {"net": {"encoder": jnp.ones(2), "decoder": {"a": jnp.ones(2), "b": jnp.ones(2)}}}}
+
+    def loss(self, variables, keys, batch):
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(variables["params"])), ({}, {})
+
+
+def test_only_the_parts_that_are_named_are_trained():
+    optimizer, names = optax.adam(0.1), ("net/decoder/a",)
+    state = TrainState.create(Halves(), Halves().init(None, None), optimizer, names)
+    step = jax.jit(make_train_step(Halves(), optimizer, trainable=names))
+    moved, _ = step(state, {"audio": jnp.zeros((2, 4))}, jax.random.key(0))
+    net = moved.params["net"]
+    assert (net["decoder"]["a"] < 1).all()
+    assert (net["encoder"] == 1).all()
+    assert (net["decoder"]["b"] == 1).all()
+    # No moments of what is not trained.
+    assert jax.tree.leaves(moved.opt_state)[1].shape == (2,)
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state)) == 5
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("net/coder",), "trainable names 'net/coder': the model has encoder, decoder"),
+        (("net/encoder/a",), "trainable names 'net/encoder/a'"),
+        (("net", "net/decoder"), "'net/decoder' and a part that it is in"),
+    ],
+)
+def test_parts_that_cannot_be_trained(names, said):
+    with pytest.raises(InputError, match=said):
+        TrainState.create(Halves(), Halves().init(None, None), optax.identity(), names)
+
+
 class Rivals(Toy):
     """Two losses, the second of which is broken where the batch says so, and sees what the first has counted."""
 

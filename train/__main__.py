@@ -15,7 +15,7 @@ from archijax.training.compiling import leave
 from train.config import TrainConfig
 
 USAGE = """\
-usage: python -m train CONFIG.py[:NAME] --data DIR --out DIR [overrides]
+usage: python -m train CONFIG.py[:NAME] --data DIR [--data DIR:WEIGHT ...] --out DIR [overrides]
 
 Trains the model that CONFIG.py describes (it defines `config = TrainConfig(...)`; with :NAME, such as :small, the one
 of that name in it) on the audio files under --data and writes the run to --out. The same command continues a run that
@@ -37,8 +37,9 @@ class Command:
     """Trains the model of a config file on a folder of audio. The same command continues a run that was stopped."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    data: Path
-    """Folder of audio files, nested in any way; of a latent model also one of latents, from python -m train.encode."""
+    data: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Folder of audio files, nested in any way; of a latent model also one of latents, from python -m train.encode.
+    Given several times, each as DIR or DIR:WEIGHT, crops come from all, in the proportions of the weights (1 each)."""
     out: Path
     """Folder of the run: settings, metrics, checkpoints and samples."""
     dry_run: bool = False
@@ -62,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(USAGE)
             return 0 if arguments else 2
         command = parse(arguments)
+        if not command.data:
+            raise InputError("Give the folder of audio files by --data DIR.")
         # Orbax, matplotlib and the rest are imported once it is clear that there is something to do.
         from train import hosts
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from archijax.configs import to_dict
+from archijax.configs import check_config, to_dict
 from archijax.errors import InputError, require
 from archijax.training.optimizer import EmaConfig, OptimizerConfig
 from train.dataset import DataConfig
@@ -37,8 +37,14 @@ class TrainConfig:
     autoencoder: str | None = None
     """Of a latent model: the trained one, a folder or name likewise, with the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """Parameters that are trained, by their first names such as net, embedder or placeholders; empty for all. The
+    """Parameters that are trained, by their paths such as net, net/decoder or placeholders; empty for all. The
     others stay as init_from has them."""
+    lora: int = 0
+    """Train adapters of this rank alone, around init_from, which stays as it is; 0 trains the model itself."""
+    lora_alpha: float | None = None
+    """Scale of the adapters; None is their rank."""
+    lora_targets: tuple[str, ...] = ("*/kernel",)
+    """What has adapters: patterns of the names of parameters, such as net/*to_q/kernel."""
     steps: int = 1_000_000
     """Steps after which the run is finished."""
     seed: int = 0
@@ -50,7 +56,9 @@ class TrainConfig:
     profile: int = 0
     """Steps to trace with jax.profiler once the run is under way, to OUT/profile."""
     tensorboard: bool = False
-    """Also write the metrics for TensorBoard, to OUT/tensorboard."""
+    """Also write metrics, sounds and spectrograms for TensorBoard, to OUT/tensorboard."""
+    wandb: str | None = None
+    """Project of Weights & Biases to show them in, too."""
     checkpoint_every: int = 2_000
     """Steps from one checkpoint, and its samples, to the next."""
     keep_checkpoints: int = 3
@@ -72,6 +80,8 @@ class TrainConfig:
     """Denoising steps of these samples."""
     sample_guidance_scale: float = 1.0
     """Their classifier-free guidance scale (1: none)."""
+    sample_set: tuple[str, ...] = ()
+    """Their conditions as NAME=VALUE, such as bpm=120; those that are missing are left out."""
     sample_seconds: float = 0.0
     """Their length in seconds; 0 is the length of the training clips."""
 
@@ -87,16 +97,21 @@ class TrainConfig:
         require(0 <= self.validation < 1, "validation", self.validation, "at least 0 and below 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 4294967296")
         require(self.sample_seconds >= 0, "sample_seconds", self.sample_seconds, "0 or more")
+        check_config(self.model)
         for name in ("sample_rate", "channels", "length"):
             ours, theirs = getattr(self.data, name), getattr(self.model, name)
             if ours != theirs:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
         if self.autoencoder is not None and self.model.autoencoder is None:
             raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
-        if self.model.text is None and self.data.prompt is not None:
-            raise InputError(
-                f"data.prompt is {self.data.prompt!r}, but the model has no text conditioning: leave it out."
-            )
+        for name in ("prompt", "template"):
+            if self.model.text is None and (value := getattr(self.data, name)) is not None:
+                raise InputError(f"data.{name} is {value!r}, but the model has no text conditioning: leave it out.")
+        require(self.lora >= 0, "lora", self.lora, "0 or more")
+        if self.lora and self.init_from is None:
+            raise InputError(f"lora is {self.lora}, but adapters are of a trained model: give it by --init-from MODEL.")
+        if self.lora and self.trainable:
+            raise InputError(f"trainable is {self.trainable}, but of adapters lora_targets says where they are.")
         if self.model.text is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
@@ -105,9 +120,11 @@ class TrainConfig:
 
 # A run may be continued with other values of these: they change the data not at all, and updates by rounding alone.
 FREE = {
-    "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "checkpoint_every",
+    "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "wandb",
+    "checkpoint_every",
     "keep_checkpoints", "keep_every", "keep_best", "validate_every", "validation_batches", "profile",
-    "sample_prompts", "sample_steps", "sample_guidance_scale", "sample_seconds", "data.workers", "data.prefetch",
+    "sample_prompts", "sample_steps", "sample_guidance_scale", "sample_set", "sample_seconds",
+    "data.workers", "data.prefetch",
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """Batches of crops and prompts from a manifest: sharded, seeded, resumable."""
 
 import hashlib
+import math
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +16,13 @@ from archijax.arithmetic import ceil_div
 from archijax.audio import files
 from archijax.audio.loudness import gain, level
 from archijax.contract import ItemSource
-from archijax.errors import InputError
+from archijax.errors import InputError, require
+from train.captions import roles
 from train.manifest import Entry, Manifest
-from train.prompts import Tokenize, describe, prompt
+from train.prompts import Template, Tokenize, describe, prompt
+
+# From {name: the values of a batch, None where there is none} to arrays [b, ...] by name.
+EncodeFields = Callable[[Mapping[str, list[str | float | None]]], Mapping[str, np.ndarray]]
 
 TRIES = 4  # to find a crop that is not silent
 
@@ -34,24 +40,59 @@ class DataConfig:
     crop: Literal["random", "fixed"] = "random"
     """random: crops start anywhere. fixed: the file is cut into n crops, and prompts end with "i of n"."""
     prompt: str | None = None
-    """Prompt of every crop, in place of those that tags make; None leaves it to them."""
+    """Prompt of every crop, in place of captions and of those that tags make; None leaves it to them."""
+    template: str | None = None
+    """How a prompt is made of fields, as "{title} by {artist:0.3}", which leaves the artist out in 30 % of the prompts;
+    {caption} is one of the captions. None takes one, or without any shuffles the tags, each left out in 10 %."""
+    captions: str | None = None
+    """Table of captions: CSV or one JSON object per line; None reads metadata.csv and metadata.jsonl in the data."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table as ROLE=COLUMN, of the roles file_name, caption (also several), start and end."""
     normalize: float | None = None
-    """Root mean square in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    """Level in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    normalize_by: Literal["rms", "lufs"] = "rms"
+    """How the level is measured: root mean square, or loudness as people hear it, after ITU-R BS.1770."""
     pitch_shift: float = 0.0
     """Semitones by which crops are shifted at most, up or down, together with their speed."""
+    random_gain: float = 0.0
+    """Decibels by which crops are made quieter or, to a peak of 1, louder at most."""
+    flip_polarity: bool = False
+    """Turn half of the crops upside down, which nobody hears."""
+    swap_channels: bool = False
+    """Exchange left and right in half of the crops."""
     skip_below: float | None = None
     """Root mean square in dBFS below which a random crop is drawn again, a few times; None takes every crop."""
+    memory: float = 0.0
+    """GiB of memory: the sounds of a folder that fit are decoded once and kept; else all are read from files."""
     workers: int = 4
     """Threads that read files."""
     prefetch: int = 4
     """Batches read ahead, held in memory."""
 
+    @property
+    def template_fields(self) -> tuple[str, ...]:
+        """The fields that the template names."""
+        return () if self.template is None else Template.parse(self.template).names
+
     def __post_init__(self):
         for name in ("sample_rate", "channels", "length", "workers", "prefetch"):
             if getattr(self, name) < 1:
                 raise InputError(f"data.{name} is {getattr(self, name)}, but must be at least 1.")
+        roles(self.columns)
+        if self.template is not None:
+            Template.parse(self.template)
+            require(self.prompt is None, "data.prompt", self.prompt, "left out where there is data.template")
         if self.crop not in ("random", "fixed"):
             raise InputError(f'data.crop is "{self.crop}", but must be "random" or "fixed".')
+        if self.normalize_by not in ("rms", "lufs"):
+            raise InputError(f'data.normalize_by is "{self.normalize_by}", but must be "rms" or "lufs".')
+        if self.normalize_by == "lufs":
+            require(
+                self.sample_rate >= 4_000, "data.sample_rate", self.sample_rate, "4000 or more for loudness in LUFS"
+            )
+        for name in ("random_gain", "pitch_shift", "memory"):
+            require(0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "0 or more")
+        require(not self.swap_channels or self.channels == 2, "data.channels", self.channels, "2 for swap_channels")
         if self.normalize is not None and self.normalize > 0:
             raise InputError(f"data.normalize is {self.normalize} dBFS, but loudness must be at most 0 (full scale).")
 
@@ -61,18 +102,26 @@ class Sounds:
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
+        whole = {(e.shard, e.path): frames_at(_whole(e), config.sample_rate) for e in manifest.entries}
+        needed = sum(whole.values()) * config.channels * 4 / 2**30
+        self._keeps, self._kept = needed <= config.memory, {}
+        if config.memory and not self._keeps:
+            told = f"the sounds of {manifest.root} need {needed:.2f} GiB, more than data.memory: they are not kept"
+            print(told, file=sys.stderr)
 
-    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
-        """ "audio" float32 [length, channels] and "prompt"."""
-        length = ceil_div(file.frames * self.config.sample_rate, file.sample_rate)
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
+        """ "audio" float32 [length, channels], "prompt" and "fields"."""
+        length = frames_at(file, self.config.sample_rate)
         for _ in range(1 if self.config.skip_below is None else TRIES):
-            audio = self.read(file, draw_start(self.config, crop, self.config.length, length, rng), rng)
+            start = draw_start(self.config, crop, self.config.length, length, rng)
+            audio = self.read(file, start, rng)
             if self.config.skip_below is None or level(audio) >= self.config.skip_below:
                 break
-        return {"audio": audio, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
+        prompt = draw_prompt(file, self.config, crop, crops, rng)
+        return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Float32 [length, channels] from a position of a file on, shifted in pitch where there is an rng.
+        """Float32 [length, channels] from a position of an item on; with an rng changed at random, as the settings say.
 
         Raises InputError if it cannot be read.
         """
@@ -82,16 +131,41 @@ class Sounds:
             # way to the next sample at which both rates meet.
             semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
-        audio = files.read(
-            self.root / entry.path,
-            sample_rate=rate,
-            channels=config.channels,
-            start=start * rate // config.sample_rate,
-            frames=config.length,
-        )
+        audio = self._decode(entry, start * rate // config.sample_rate, rate)
         if config.normalize is not None:
-            audio = audio * gain(audio, config.normalize)
-        return np.clip(audio, -1.0, 1.0)
+            by_ear = config.normalize_by == "lufs"
+            audio = audio * gain(audio, config.normalize, sample_rate=config.sample_rate if by_ear else None)
+        return np.clip(audio if rng is None else self._varied(audio, rng), -1.0, 1.0)
+
+    def _decode(self, entry: Entry, start: int, rate: int) -> np.ndarray:
+        """Float32 [length, channels] from a position of an item on, at a sample rate."""
+        config, frames = self.config, self.config.length
+        begin = start + entry.first * rate // entry.sample_rate
+        if entry.whole is not None:
+            # What follows a part of a file is not of it.
+            frames = max(1, min(frames, frames_at(entry, rate) - start))
+        if self._keeps and rate == config.sample_rate:
+            name = entry.shard, entry.path
+            if name not in self._kept:
+                self._kept[name] = files.read(entry.place(self.root), sample_rate=rate, channels=config.channels)
+            audio = self._kept[name][begin : begin + frames]
+        else:
+            place = entry.place(self.root)
+            audio = files.read(place, sample_rate=rate, channels=config.channels, start=begin, frames=frames)
+        missing = config.length - len(audio)
+        return np.pad(audio, ((0, missing), (0, 0))) if missing else audio
+
+    def _varied(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        config = self.config
+        if config.random_gain:
+            peak = float(np.abs(audio).max())
+            factor = 10 ** (rng.uniform(-config.random_gain, config.random_gain) / 20)
+            audio = audio * np.float32(min(factor, max(1.0, 1 / peak)) if peak else factor)
+        if config.flip_polarity and rng.random() < 0.5:
+            audio = -audio
+        if config.swap_channels and rng.random() < 0.5:
+            audio = audio[:, ::-1]
+        return audio
 
 
 class Crops:
@@ -105,15 +179,25 @@ class Crops:
     def __init__(self, manifest: Manifest, config: DataConfig):
         seconds = np.array([entry.seconds for entry in manifest.entries])
         self.counts = np.maximum(1, np.floor(seconds * config.sample_rate / config.length + 0.5)).astype(np.int64)
-        self._ends = np.cumsum(self.counts)
+        self.ends = np.cumsum(self.counts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.ends[-1])
 
     def __getitem__(self, k: int) -> tuple[int, int, int]:
-        file = int(np.searchsorted(self._ends, k, side="right"))
+        file = int(np.searchsorted(self.ends, k, side="right"))
         count = int(self.counts[file])
-        return file, int(k - self._ends[file]) + count, count
+        return file, int(k - self.ends[file]) + count, count
+
+
+def frames_at(entry: Entry, sample_rate: int) -> int:
+    """Frames of an item at another sample rate."""
+    return ceil_div(entry.frames * sample_rate, entry.sample_rate)
+
+
+def _whole(entry: Entry) -> Entry:
+    """The whole file of a part."""
+    return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
@@ -121,12 +205,35 @@ def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.r
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
-def draw_prompt(entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator) -> str:
-    """Draws the prompt of a file's crop, the i-th of `count` from 0: of its tags, or the one that the settings say."""
+def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
+    """What is known of a crop that begins `start` seconds into an item: its tags, its fields, and
+
+    seconds_start: where the crop begins; seconds_total: how long the item is. A table may say otherwise.
+    """
+    return {"seconds_start": start, "seconds_total": entry.seconds, **entry.tags, **entry.fields}
+
+
+def draw_prompt(
+    entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator, turn: int | None = None
+) -> str:
+    """Draws the prompt of an item's crop, the i-th of `count` from 0.
+
+    It is that of the settings, or made by their template; else one of the item's captions, drawn or in `turn`, or the
+    item's tags.
+    """
     position = (i + 1, count) if config.crop == "fixed" else None
-    if config.prompt is not None:
-        return prompt({"title": config.prompt}, rng, drop=0.0, position=position)
-    return prompt(describe(entry.tags, entry.path), rng, position=position)
+    captions = entry.captions if config.prompt is None else (config.prompt,)
+    if captions:
+        turn = int(rng.integers(len(captions))) if turn is None else turn
+        caption = captions[turn % len(captions)]
+    if config.template is not None:
+        known = {**describe(entry.tags, entry.path), **fields_at(entry, 0.0)}
+        text = Template.parse(config.template).fill({**known, **({"caption": caption} if captions else {})}, rng)
+    elif captions:
+        text = caption
+    else:
+        return prompt(describe(entry.tags, entry.path), rng, position=position)
+    return prompt({"title": text}, rng, drop=0.0, position=position)
 
 
 def batches(
@@ -139,8 +246,12 @@ def batches(
     shard_index: int = 0,
     shard_count: int = 1,
     source: ItemSource | None = None,
+    fields: Sequence[str] = (),
+    encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, every epoch in another order, which the seed alone decides.
+
+    Of several folders the crops come in the proportions of their weights; each has epochs of its own.
 
     There is one order of crops for all processes. Step k of process i of n holds the crops
     (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
@@ -162,10 +273,13 @@ def batches(
       shard_index: the number of this process, from 0.
       shard_count: the number of processes.
       source: what reads the crops; None is the sounds of the manifest.
+      fields: names of those that ``encode_fields`` gets; see `fields_at`.
+      encode_fields: from {name: [text, number or None, ...]}, one of each crop, to arrays [b, ...] by their names in
+        the batch. None is what nothing is known of. It runs in the caller's thread.
 
     Yields:
       {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; with ``tokenize`` and prompts also
-      "tokens": int32 [b, n] and "token_mask": bool [b, n].
+      "tokens": int32 [b, n] and "token_mask": bool [b, n]; and the arrays of ``encode_fields``.
 
     Raises:
       InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
@@ -181,22 +295,23 @@ def batches(
 
     def collate(items):
         columns = {name: [item[name] for item in items] for name in items[0]}
-        return {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
+        known = columns.pop("fields", [{}] * len(items))
+        arrays = {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
+        return {**arrays, "fields": {name: [item.get(name) for item in known] for name in fields}}
 
     def finish(batch):
-        arrays = {name: column for name, column in batch.items() if name != "prompt"}
-        if tokenize is None or "prompt" not in batch:
-            return arrays
-        tokens, mask = tokenize(batch["prompt"])
-        return {**arrays, "tokens": np.asarray(tokens, np.int32), "token_mask": np.asarray(mask, bool)}
+        columns, prompts = batch.pop("fields"), batch.pop("prompt", None)
+        if encode_fields is not None:
+            batch.update(encode_fields(columns))
+        if tokenize is not None and prompts is not None:
+            tokens, mask = tokenize(prompts)
+            batch.update(tokens=np.asarray(tokens, np.int32), token_mask=np.asarray(mask, bool))
+        return batch
 
     crops = Crops(manifest, config)
     source = Sounds(manifest, config) if source is None else source
     return iter(
-        grain.MapDataset.source(crops)
-        .seed(seed)
-        .shuffle()
-        .repeat()
+        _order(manifest, crops, seed)
         .random_map(_Loader(manifest, crops, source))
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
@@ -206,27 +321,43 @@ def batches(
     )
 
 
+def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
+    """The numbers of crops as they are taken, endless: of each folder in another order in every epoch."""
+    sources = np.array([entry.source for entry in manifest.entries])
+    orders, weights = [], []
+    for number in np.unique(sources):
+        files = np.flatnonzero(sources == number)
+        first, last = crops.ends[files[0]] - crops.counts[files[0]], crops.ends[files[-1]]
+        order = grain.MapDataset.range(int(first), int(last)).seed((seed + int(number)) % 2**32)
+        orders.append(order.shuffle().repeat())
+        weights.append(manifest.weights[number])
+    return orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, weights).seed(seed)
+
+
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
     """Parts a manifest into (training, validation), about ``fraction`` of the files in the second.
 
-    A hash of the path decides, so that a file stays on its side when others come and go. Of two or more files both
-    sides get one at least; fraction 0 leaves validation empty.
+    A hash of the path decides, so that a file stays on its side, with all of its parts, when others come and go. Of a
+    folder's two or more files both sides get one at least; fraction 0 leaves validation empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
 
-    def place(entry):
-        digest = hashlib.blake2b(f"{seed}/{entry.path}".encode(errors="surrogateescape"), digest_size=8).digest()
+    def place(path):
+        digest = hashlib.blake2b(f"{seed}/{path}".encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64
 
-    ordered = sorted(manifest.entries, key=lambda entry: (place(entry), entry.path))
-    count = sum(place(entry) < fraction for entry in ordered)
-    if fraction and len(ordered) > 1:
-        count = min(max(count, 1), len(ordered) - 1)
-    held = {entry.path for entry in ordered[:count]} if len(ordered) > 1 else set()
+    held = set()
+    for number in range(len(manifest.weights)):
+        paths = {entry.path for entry in manifest.entries if entry.source == number}
+        ordered = sorted((place(path), path) for path in paths)
+        count = sum(value < fraction for value, _ in ordered)
+        if fraction and len(ordered) > 1:
+            count = min(max(count, 1), len(ordered) - 1)
+        held |= {(number, path) for _, path in ordered[: count if len(ordered) > 1 else 0]}
     return (
-        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path not in held)),
-        replace(manifest, entries=tuple(entry for entry in manifest.entries if entry.path in held)),
+        replace(manifest, entries=tuple(e for e in manifest.entries if (e.source, e.path) not in held)),
+        replace(manifest, entries=tuple(e for e in manifest.entries if (e.source, e.path) in held)),
     )
 
 
@@ -237,13 +368,17 @@ class _Loader:
         self.manifest, self.crops, self.source = manifest, crops, source
         self.failed, self.lock = set(), threading.Lock()
 
-    def __call__(self, crop, rng):
+    def __call__(self, number, rng):
+        crop = self.crops[number]
         try:
             return self._read(*crop, rng)
         except InputError as error:
             self._report(crop[0], error)
+        source = self.manifest.entries[crop[0]].source
         # The draws depend on the place of the crop alone, and so does what comes in its stead.
         for file in rng.permutation(len(self.crops.counts)):
+            if self.manifest.entries[file].source != source:
+                continue
             try:
                 count = int(self.crops.counts[file])
                 return self._read(int(file), int(rng.integers(count)), count, rng)

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from archijax import cli
+from archijax.configs import build
 from archijax.errors import InputError
 from archijax.training.pmap import check_divides
 from train.__main__ import load_config
@@ -29,21 +30,24 @@ from train.latents import (
     records,
     settings,
     text_settings,
+    text_time,
     write_array,
     write_record,
 )
-from train.manifest import Entry, Manifest, index
+from train.manifest import Entry, Manifest, check_fields, index
 from train.prompts import tokenizer
+from train.vocabulary import fields_of, with_found_values
 
 USAGE = """\
 usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --out DIR [--texts N]
                               [--shard I --of N] [overrides]
 
 Writes the latents of the audio files under --data to --out, as CONFIG.py, the config of a latent training, crops them,
-with the trained autoencoder MODEL. With --texts N it also draws N prompts for every crop from the tags, as training
-does, and writes their embeddings by the model's text encoder, which must be a frozen one (model.text.tokenizer other
-than bytes); to a folder of latents without texts it adds them. The same command continues where it was stopped. With
---of N the files are shared by N processes, on one machine or many, each started with its own --shard from 0 to N - 1.
+with the trained autoencoder MODEL. With --texts N it also draws N prompts for every crop from captions or tags, as
+training does, and writes their embeddings by the model's text encoder, which must be a frozen one (model.text.tokenizer
+other than bytes); to a folder of latents without texts it adds them. The same command continues where it was stopped.
+With --of N the files are shared by N processes, on one machine or many, each started with its own --shard from 0 to
+N - 1. New captions are taken up by the same command; latents stay.
 
 python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds: on one of the N texts of a
 crop, drawn at every visit, or without them on prompts that are drawn and encoded at every step.
@@ -100,8 +104,9 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     out = Path(out)
     if config.model.autoencoder is None:
         raise InputError("Only a latent model has an autoencoder to encode with: give the config of one.")
-    if config.autoencoder is None:
-        raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder.")
+    trained = config.autoencoder or config.init_from
+    if trained is None:
+        raise InputError("Give the trained autoencoder by --autoencoder MODEL, its run or folder, or a latent model's.")
     if not 0 <= shard < of:
         raise InputError(f"--shard {shard} --of {of} does not exist: shards are counted from 0.")
     if texts < 0:
@@ -110,9 +115,8 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     facts = {"settings": settings(config), "texts": None}
     if texts:
         facts["texts"] = {"count": texts, "settings": text_settings(config)}
-    weights = autoencoder(config.autoencoder, config.model.autoencoder)
+    weights = autoencoder(trained, config.model.autoencoder)
     facts["weights"] = fingerprint(weights)
-    model = config.model.build()
     if texts:
         encoder = config.model.load_frozen()["embedder"]
         facts["texts"]["weights"] = fingerprint(encoder)
@@ -121,7 +125,10 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         if record["weights"] != facts["weights"]:
             raise InputError(f"{out} holds latents of another autoencoder: encode into another folder.")
         _check_texts(out, facts["texts"], record.get("texts"))
-    manifest = index(data, out / "manifest.json")
+    fields = fields_of(config)
+    manifest = index(data, out / "manifest.json", config.data.captions, config.data.columns, fields)
+    check_fields(manifest, fields)
+    model = build(with_found_values(config, manifest).model)
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
         "frames": config.data.length // model.downsample_factor,
@@ -133,17 +140,19 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         other.unlink(missing_ok=True)
 
     entries = manifest.entries[shard::of]
-    to_encode = tuple(entry for entry in entries if not is_written(latent_path(out, entry.path), entry))
-    to_embed = tuple(entry for entry in entries if texts and not is_written(embedding_path(out, entry.path), entry))
-    count = len(entries) - len({entry.path for entry in to_encode + to_embed})
+    to_encode = tuple(entry for entry in entries if not is_written(latent_path(out, entry.name), entry.modified))
+    to_embed = tuple(
+        entry for entry in entries if texts and not is_written(embedding_path(out, entry.name), text_time(entry))
+    )
+    count = len(entries) - len({entry.name for entry in to_encode + to_embed})
     cli.say(f"{len(entries)} files, of which {count} are encoded already")
     failed = {}
     if to_encode:
         failed = _encode_files(config, model, weights, Manifest(manifest.root, to_encode), out)
-    to_embed = tuple(entry for entry in to_embed if entry.path not in failed)
+    to_embed = tuple(entry for entry in to_embed if entry.name not in failed)
     if to_embed:
         _embed_files(config, texts, model.model.embedder, encoder, Manifest(manifest.root, to_embed), out)
-    done = tuple(entry for entry in entries if entry.path not in failed)
+    done = tuple(entry for entry in entries if entry.name not in failed)
     write_record(record, done, finished=True, failed=sorted(failed.items()), **facts)
     cli.say(f"encoded {len(done)} files into {out}, {len(failed)} could not be read")
 
@@ -184,9 +193,9 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
     def read(crop):
         file, i, _ = crop
         try:
-            return manifest.entries[file].path, sounds.read(manifest.entries[file], i * config.data.length)
+            return manifest.entries[file].name, sounds.read(manifest.entries[file], i * config.data.length)
         except InputError as error:
-            return manifest.entries[file].path, error
+            return manifest.entries[file].name, error
 
     def latents_of_crops():
         stream = (
@@ -206,8 +215,8 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
                 yield latent
 
     for entry, array in _by_file(manifest, crops, latents_of_crops(), "encoding"):
-        if entry.path not in failed:
-            write_array(latent_path(out, entry.path), entry, array)
+        if entry.name not in failed:
+            write_array(latent_path(out, entry.name), entry.modified, array)
     return failed
 
 
@@ -225,8 +234,8 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
     def prompt(crop, j):
         file, i, count = crop
         entry = manifest.entries[file]
-        rng = np.random.default_rng([config.seed, i, j, *entry.path.encode(errors="surrogateescape")])
-        return draw_prompt(entry, config.data, i, count, rng)
+        rng = np.random.default_rng([config.seed, i, j, *entry.name.encode(errors="surrogateescape")])
+        return draw_prompt(entry, config.data, i, count, rng, j)
 
     def embeddings_of_crops():
         for first in range(0, len(crops), config.batch_size):
@@ -236,7 +245,7 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
             yield from np.stack(every, axis=1)[: len(batch)]
 
     for entry, array in _by_file(manifest, crops, embeddings_of_crops(), "embedding"):
-        write_array(embedding_path(out, entry.path), entry, array)
+        write_array(embedding_path(out, entry.name), text_time(entry), array)
 
 
 def _by_file(

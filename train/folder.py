@@ -1,21 +1,25 @@
-"""What a run writes to its folder, and reads from it to go on; of several processes the first alone does."""
+"""What a run writes to its folder, and reads from it to go on.
+
+Of several processes the first alone does, but for checkpoints, of which each has its shards.
+"""
 
 import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from archijax.atomic import replacing
 from archijax.cli import say
 from archijax.errors import InputError
+from archijax.training import processes
 from archijax.training.checkpoints import Checkpoints, steps
-from train import hosts
 from train.config import TrainConfig, as_json, differences
 from train.logs import MetricsLog
 from train.manifest import Manifest, index
-from train.samples import Samples
+from train.trackers import Tracker
+from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
@@ -24,68 +28,68 @@ class Folder:
     Args:
         out: the folder, which appears with the first thing in it.
         config: of the run.
-        samples: those of the checkpoints.
+
+    Attributes:
+        config: of the run, with the categories that it has found before, if it goes on.
 
     Raises:
         InputError: it holds a run with settings that `config` cannot continue.
     """
 
-    def __init__(self, out: Path, config: TrainConfig, samples: Samples):
-        self.out, self.config, self.samples = out, config, samples
-        self._leads, self._stack = hosts.leads(), contextlib.ExitStack()
+    def __init__(self, out: Path, config: TrainConfig):
+        self.out = out
+        self._leads, self._stack = processes.leads(), contextlib.ExitStack()
         # Of the loss since the last checkpoint: sum and number.
         self._since = [0.0, 0]
-        hosts.from_first(self._compare)
+        stored = processes.from_first(self._stored)
+        self.config = config if stored is None else with_stored_values(config, stored)
+        if stored is not None and (different := "; ".join(differences(as_json(self.config), stored))):
+            raise InputError(
+                f"{out} holds a run with other settings: {different}. Use the same ones, or another folder."
+            )
 
     def write_settings(self) -> None:
         """Writes config.json."""
-        hosts.from_first(self._write_settings)
+        processes.from_first(self._write_settings)
 
-    def index(self, data: str | Path) -> Manifest:
-        """The sound files in `data`, listed in manifest.json."""
-        return hosts.from_first(lambda: index(data, self.out / "manifest.json"))
+    def index(self, data: Path, number: int = 0) -> Manifest:
+        """The sound files in the folder `data` of that number, listed in manifest.json, manifest-1.json and so on."""
+        settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
+        fields = fields_of(self.config)
+        return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
-    def restore(self, shapes: Any, create: Callable[[], Any]) -> tuple[Any, dict]:
-        """The state to go on from and its record: the newest checkpoint's, or a new one with an empty record.
+    def restore(self, target: Any) -> tuple[Any, dict] | None:
+        """The newest checkpoint's state and its record; None of a new run.
 
         Args:
-            shapes: of the state.
-            create: makes a new one.
+            target: shapes of the state, and where its arrays lie (see :meth:`Checkpoints.restore`).
         """
-        state = shapes
-
-        def begin() -> dict:
-            nonlocal state
-            config = self.config
-            self._checkpoints = self._stack.enter_context(
-                contextlib.closing(
-                    Checkpoints(
-                        self.out / "checkpoints",
-                        keep=config.keep_checkpoints,
-                        keep_every=config.keep_every,
-                        keep_best=config.keep_best,
-                        say=say,
-                    )
+        config = self.config
+        self._checkpoints = self._stack.enter_context(
+            contextlib.closing(
+                Checkpoints(
+                    self.out / "checkpoints",
+                    keep=config.keep_checkpoints,
+                    keep_every=config.keep_every,
+                    keep_best=config.keep_best,
+                    say=say,
                 )
             )
-            restored = self._checkpoints.restore(shapes)
-            state, record = (create(), {}) if restored is None else restored
-            # The list of arrays is as long as the model is deep.
-            return {name: value for name, value in record.items() if name != "arrays"}
+        )
+        restored = self._checkpoints.restore(target)
+        if restored is not None:
+            self._since = restored[1].get("since", self._since)
+        return restored
 
-        record = hosts.from_first(begin)
-        self._since = record.get("since", self._since)
-        return hosts.arrays_from_first(state), record
-
-    def start_log(self, step: int, record: Mapping) -> None:
-        """Opens the metrics to go on after a step, whose checkpoint has this record."""
+    def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
+        """Opens the metrics to go on after a step, whose checkpoint has this record; trackers show them, too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
                 every=self.config.log_every,
                 resumed=step,
                 window=record.get("window"),
-                tensorboard=self.out / "tensorboard" if self.config.tensorboard else None,
+                trackers=trackers,
             )
             self._log = self._stack.enter_context(contextlib.closing(log))
 
@@ -98,8 +102,8 @@ class Folder:
             if step % self.config.log_every == 0:
                 self._log.speed(step, speed())
 
-    def save(self, step: int, host: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
-        """Starts to write a checkpoint of a state on the host.
+    def save(self, step: int, state: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
+        """Starts to write a checkpoint.
 
         Args:
             facts: what is recorded beside the state.
@@ -110,35 +114,27 @@ class Folder:
             score = self._since[0] / self._since[1]
         if due:
             self._since = [0.0, 0]
-        if self._leads:
-            record = {"step": step, "config": as_json(self.config), "window": self._log.window, "since": self._since}
-            self._checkpoints.save(step, host, {**record, **facts}, score if due else None)
-
-    def sample(self, step: int, host: Any) -> None:
-        """Makes and writes the samples of a state on the host."""
-        if self._leads:
-            self.samples.write(step, host.variables(host.ema))
+        window = self._log.window if self._leads else None
+        record = {"step": step, "config": as_json(self.config), "window": window, "since": self._since}
+        self._checkpoints.save(step, state, {**record, **facts}, score if due else None)
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is on disk, in every process."""
-        hosts.from_first(lambda: self._checkpoints.wait())
+        """Waits until the last checkpoint is on disk."""
+        self._checkpoints.wait()
 
     def close(self) -> None:
         """Waits for the last checkpoint and closes the files."""
         self._stack.close()
 
-    def _compare(self) -> None:
+    def _stored(self) -> dict | None:
+        """The settings of the run that is there, if any."""
         path = self.out / "config.json"
         if not steps(self.out / "checkpoints") or not path.exists():
-            return
+            return None
         try:
-            theirs = json.loads(path.read_text())
+            return json.loads(path.read_text())
         except ValueError:
             raise InputError(f"{path} is not readable as JSON: restore it, or train into another folder.") from None
-        if different := "; ".join(differences(as_json(self.config), theirs)):
-            raise InputError(
-                f"{self.out} holds a run with other settings: {different}. Use the same settings, or another folder."
-            )
 
     def _write_settings(self) -> None:
         with replacing(self.out / "config.json") as unfinished:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from archijax.training.losses import losses, select
+from archijax.training.losses import losses, merge, select
 
 
 class Diverged(RuntimeError):
@@ -87,7 +87,7 @@ class _Examination:
             return result
 
         def objective(trained, variables, keys, batch):
-            params = trained if names is None else {**variables["params"], **trained}
+            params = merge(variables["params"], trained)
             with nn.intercept_methods(watch):
                 return loss({**variables, "params": params}, keys, batch)[0]
 

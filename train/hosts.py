@@ -1,21 +1,17 @@
 """Processes that train together, on one machine or on many."""
 
 import os
-import pickle
 import traceback
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from archijax.cli import say
 from archijax.errors import InputError
 
-Result = TypeVar("Result")
-
 LOST = 75  # EX_TEMPFAIL of sysexits.h: try again
+# Gloo's failures are UNKNOWN, NCCL's INTERNAL, those of the processes' coordinator the others.
+_LOST_CODES = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 HEARTBEAT_SECONDS = 30
 # All end together, but for one with wrong input of its own: the others shall not wait for it.
 SHUTDOWN_SECONDS = 10
@@ -57,58 +53,25 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
         raise InputError(f"The processes did not find each other: {str(error).splitlines()[0]}") from error
 
 
-def leads() -> bool:
-    """Whether this process writes what is written once: it is the only one, or number 0."""
-    return jax.process_index() == 0
+def is_lost(error: Exception) -> bool:
+    """Whether an error of the runtime means that another process is gone, and not that something is wrong here.
 
-
-def from_first(make: Callable[[], Result]) -> Result:
-    """What `make` returns in process 0, which alone calls it, or the InputError or OSError that it raises there.
-
-    All processes must call this together. What is returned is pickled: settings and lists, not arrays.
+    JAX raises the runtime's errors as its own type or as ValueError, both headed by the code of an absl::Status.
     """
-    if jax.process_count() == 1:
-        return make()
-    result, error = None, None
-    if leads():
-        try:
-            result = make()
-        except (InputError, OSError) as raised:
-            error = raised
-    message = pickle.dumps((result, error)) if leads() else b""
-    size = int(_broadcast(np.array([len(message)], np.int32))[0])
-    buffer = np.frombuffer(message, np.uint8) if leads() else np.zeros(size, np.uint8)
-    result, error = pickle.loads(_broadcast(buffer).tobytes())
-    if error is not None:
-        raise error
-    return result
-
-
-def arrays_from_first(tree: Any) -> Any:
-    """The tree of host arrays of process 0; the others give one of the same shapes and types."""
-    if jax.process_count() == 1:
-        return tree
-
-    def one(leaf: Any) -> np.ndarray:
-        shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)
-        # As bytes: what adding zeros would do to -0.0 and NaN does not matter then.
-        size = int(np.prod(shape)) * dtype.itemsize
-        data = np.frombuffer(np.asarray(leaf).tobytes(), np.uint8) if leads() else np.zeros(size, np.uint8)
-        return np.frombuffer(_broadcast(data).tobytes(), dtype).reshape(shape)
-
-    return jax.tree.map(one, tree)
+    code, colon, _ = str(error).partition(":")
+    return isinstance(error, TimeoutError) or (
+        isinstance(error, jax.errors.JaxRuntimeError | ValueError) and bool(colon) and code in _LOST_CODES
+    )
 
 
 def give_up(error: Exception) -> NoReturn:
     """Ends one of several processes after an error, at once, so that the others do not wait for it.
 
-    An error of the connection means that another process is gone: that is said, and the exit status is `LOST`.
+    Where another process is gone, that is said, and the exit status is `LOST`.
     """
-    text = str(error)
-    signs = ("Gloo", "NCCL", "coordination", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection", "Socket", "ABORTED")
-    lost = any(sign in text for sign in signs)
+    lost = is_lost(error)
     if lost:
-        reason = text.strip().splitlines()[0][:200]
+        reason = str(error).strip().splitlines()[0][:200]
         say(
             f"Process {jax.process_index()} of {jax.process_count()} has lost another one ({reason}): it stops. Start "
             "all of them again with the same command: the run continues from its last checkpoint."
@@ -117,7 +80,3 @@ def give_up(error: Exception) -> NoReturn:
         traceback.print_exception(error)
     # The usual way out would wait for the others.
     os._exit(LOST if lost else 1)
-
-
-def _broadcast(array: np.ndarray) -> np.ndarray:
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))

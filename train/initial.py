@@ -31,7 +31,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
         InputError: a model is not there, has nothing in common, or is not the autoencoder that the settings describe;
             or a latent model lacks a trained one.
     """
-    source = None if config.init_from is None else from_pretrained(config.init_from)
+    source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
     # In the structure of the model's own: files hold no empty collections.
     variables = init(match({name: frozen[name] for name in pretrained}, pretrained).variables)
@@ -40,6 +40,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
     words = _words(config.model)
     taken = match(_by_word(variables, words), _by_word(source.variables, _words(source.config)))
     _report(config.init_from, taken)
+    if config.lora and (other := taken.missing + taken.reshaped):
+        raise InputError(f"Adapters need the whole model, but {config.init_from} lacks {listed(other, 3)}.")
     variables = taken.variables
     if words:
         rows = variables["params"]["placeholders"]
@@ -68,17 +70,23 @@ def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
 
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
-    """The collections of the trained autoencoder `name`. Raises InputError if it is not one of this configuration."""
+    """The collections of the trained autoencoder `name`, or of that in the latent model `name`.
+
+    Raises InputError if it is not one of this configuration.
+    """
     trained = from_pretrained(name)
-    if kind_of(trained.config) != kind_of(config):
-        raise InputError(f"{name} is of kind {kind_of(trained.config)!r}: {kind_of(config)!r} is needed.")
+    found, variables = trained.config, trained.variables
+    if found.autoencoder is not None:
+        found, variables = found.autoencoder, variables["frozen"]["autoencoder"]
+    if kind_of(found) != kind_of(config):
+        raise InputError(f"{name} is of kind {kind_of(found)!r}: {kind_of(config)!r} is needed.")
     different = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
-        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(trained.config)).items()
+        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(found)).items()
     ]
     if different:
         raise InputError(f"{listed(different, 3, '; ')}: the settings of the trained autoencoder are needed.")
-    return trained.variables
+    return variables
 
 
 def _encoder(model: ModelConfig) -> str | None:

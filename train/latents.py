@@ -2,7 +2,8 @@
 
 Latent training reads them in place of sounds and prompts.
 
-latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop
+latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop; of a part of it
+                            PATH@FIRST-LAST.npy, in frames of the file
 embeddings/PATH.npy         float16 [crops * texts, max_length, features]: if wanted, of prompts drawn for each crop
 latents-SHARD-of-OF.json    what the process SHARD has written: settings, files, failures
 """
@@ -21,10 +22,13 @@ from flax.traverse_util import flatten_dict
 from archijax.arithmetic import ceil_div
 from archijax.atomic import replacing
 from archijax.configs import to_dict
-from archijax.errors import InputError, listed
+from archijax.errors import InputError, listed, require
 from train.config import TrainConfig, unequal
-from train.dataset import Crops, draw_prompt, draw_start
-from train.manifest import Entry, Manifest
+from train.dataset import Crops, draw_prompt, draw_start, fields_at, frames_at
+from train.manifest import Entry, Manifest, read_entry
+
+_SETTINGS = ("sample_rate", "channels", "length", "normalize", "normalize_by")  # of the data, that latents depend on
+_OF_SOUNDS = ("pitch_shift", "random_gain", "flip_polarity", "swap_channels")
 
 
 def fingerprint(variables: Mapping[str, Any]) -> str:
@@ -39,7 +43,7 @@ def fingerprint(variables: Mapping[str, Any]) -> str:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """What latents depend on beside the sounds and the weights, JSON-able."""
-    data = {name: getattr(config.data, name) for name in ("sample_rate", "channels", "length", "normalize")}
+    data = {name: getattr(config.data, name) for name in _SETTINGS}
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
@@ -65,7 +69,7 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
         )
     return {
         "model": {"text": {"tokenizer": text.tokenizer, "max_length": text.max_length}},
-        "data": {"crop": config.data.crop, "prompt": config.data.prompt},
+        "data": {name: getattr(config.data, name) for name in ("crop", "prompt", "template")},
     }
 
 
@@ -139,7 +143,11 @@ class Latents:
                 "Of latents of normalized crops only whole ones can be used, as random ones would change in loudness: "
                 "set data.crop to fixed."
             )
-        entries = sorted((Entry(**entry) for record in written for entry in record["entries"]), key=lambda e: e.path)
+        for name in _OF_SOUNDS:
+            value = getattr(config.data, name)
+            require(not value, f"data.{name}", value, "left out for latents, whose sounds no longer change")
+        entries = [read_entry(entry) for record in written for entry in record["entries"]]
+        entries.sort(key=lambda entry: (entry.path, entry.first, entry.frames))
         self.manifest = Manifest(str(self.folder.resolve()), tuple(entries))
         self.weights = written[0]["weights"]
         self.channels = written[0]["channels"]
@@ -148,7 +156,7 @@ class Latents:
         self.texts, self._text_weights = texts["count"], texts["weights"]
         if self.texts:
             self._text_shape = (config.model.text.max_length, config.model.text.t5().d_model)
-        self._counts = dict(zip((e.path for e in entries), Crops(self.manifest, config.data).counts, strict=True))
+        self._counts = dict(zip((e.name for e in entries), Crops(self.manifest, config.data).counts, strict=True))
 
     @staticmethod
     def lie_in(folder: str | Path) -> bool:
@@ -164,24 +172,24 @@ class Latents:
                 f"The texts in {self.folder} were encoded by another encoder than the one of this run: encode again."
             )
 
-    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str]:
-        """ "latent" float32 [length, channels], and "embedding" float32 [max_length, features] or "prompt"."""
+    def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
+        """ "latent" float32 [length, channels]; "embedding" float32 [max_length, features] or "prompt"; "fields"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
-        latent = {"latent": self.read(file, start)}
+        seconds = start * self.config.length / (self.length * self.config.sample_rate)
+        latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
         if self.texts:
             return {**latent, "embedding": self.embedding(file, start, rng)}
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def frames(self, entry: Entry) -> int:
         """Frames of a file's latents that are not of the silence after it."""
-        samples = ceil_div(entry.frames * self.config.sample_rate, entry.sample_rate)
-        frames = ceil_div(samples * self.length, self.config.length)
-        return min(frames, int(self._counts[entry.path]) * self.length)
+        frames = ceil_div(frames_at(entry, self.config.sample_rate) * self.length, self.config.length)
+        return min(frames, int(self._counts[entry.name]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Float32 [length, channels] from the frame `start` of a file on. Raises InputError if it cannot be read."""
-        shape = (int(self._counts[entry.path]) * self.length, self.channels)
-        latents = _stored(latent_path(self.folder, entry.path), shape)
+        shape = (int(self._counts[entry.name]) * self.length, self.channels)
+        latents = _stored(latent_path(self.folder, entry.name), shape)
         return np.array(latents[start : start + self.length], np.float32)
 
     def embedding(self, entry: Entry, start: int, rng: np.random.Generator) -> np.ndarray:
@@ -190,8 +198,8 @@ class Latents:
         Returns float32 [max_length, features]. Raises InputError if it cannot be read.
         """
         crop, text = start // self.length, int(rng.integers(self.texts))
-        shape = (int(self._counts[entry.path]) * self.texts, *self._text_shape)
-        embeddings = _stored(embedding_path(self.folder, entry.path), shape)
+        shape = (int(self._counts[entry.name]) * self.texts, *self._text_shape)
+        embeddings = _stored(embedding_path(self.folder, entry.name), shape)
         return np.array(embeddings[crop * self.texts + text], np.float32)
 
 
@@ -205,18 +213,26 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def is_written(path: Path, entry: Entry) -> bool:
-    """Whether there is at `path` what `write_array` wrote for a sound file as it is now."""
+def text_time(entry: Entry) -> int:
+    """The time of modification that the embeddings of an item have, in ns: another one for other captions or fields."""
+    if not entry.captions and not entry.fields:
+        return entry.modified
+    digest = hashlib.blake2b(json.dumps([entry.captions, entry.fields]).encode(), digest_size=4).digest()
+    return entry.modified + int.from_bytes(digest)
+
+
+def is_written(path: Path, modified: int) -> bool:
+    """Whether there is at `path` what `write_array` wrote with this time, in ns."""
     # Of another one, be it older or newer, there is none.
-    return path.exists() and path.stat().st_mtime_ns == entry.modified
+    return path.exists() and path.stat().st_mtime_ns == modified
 
 
-def write_array(path: Path, entry: Entry, array: np.ndarray) -> None:
-    """Writes the latents or embeddings of a sound file, as old as the file itself."""
+def write_array(path: Path, modified: int, array: np.ndarray) -> None:
+    """Writes the latents of an item, as old as its file, or its embeddings, by `text_time`."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)
-        os.utime(unfinished, ns=(entry.modified, entry.modified))
+        os.utime(unfinished, ns=(modified, modified))
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:

@@ -1,12 +1,12 @@
-"""Metrics and speed of a run: means over some steps, as lines of JSON and for TensorBoard."""
+"""Metrics and speed of a run: means over some steps, as lines of JSON and for trackers."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archijax.atomic import replacing
-from archijax.errors import InputError
+from train.trackers import Tracker
 
 # Of these the last value says more than the mean.
 LAST = {"learning_rate", "skipped"}
@@ -23,7 +23,7 @@ class MetricsLog:
         path: the file; lines after step `resumed` are dropped, they will be written again.
         every: steps per line.
         resumed: the step that the run continues from, and `window` what `window` was then.
-        tensorboard: a folder to write for TensorBoard too, or None.
+        trackers: that show the same.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class MetricsLog:
         every: int,
         resumed: int = 0,
         window: Mapping | None = None,
-        tensorboard: Path | None = None,
+        trackers: Sequence[Tracker] = (),
     ):
         self.every = every
         self.window = {name: list(values) for name, values in (window or {}).items()}
-        self._board = _board(tensorboard, resumed) if tensorboard else None
+        self._trackers = trackers
         self._speed = path.with_name("speed.jsonl")
         _truncate(path, resumed)
         # Each line goes to the system at once: a killed run loses none.
@@ -72,15 +72,12 @@ class MetricsLog:
         self._show(step, values)
 
     def _show(self, step: int, values: Mapping[str, float | None]) -> None:
-        if self._board:
-            for name, value in values.items():
-                if value is not None:
-                    self._board.add_scalar(name, value, step)
+        known = {name: value for name, value in values.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.scalars(step, known)
 
     def close(self) -> None:
         self._file.close()
-        if self._board:
-            self._board.close()
 
 
 def _truncate(path: Path, step: int) -> None:
@@ -97,13 +94,3 @@ def _truncate(path: Path, step: int) -> None:
         kept.append(line)
     with replacing(path) as unfinished:
         unfinished.write_text("".join(kept))
-
-
-def _board(folder: Path, step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "tensorboard is on, but tensorboardX is not installed: pip install 'archijax[tensorboard]'."
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -14,38 +14,46 @@ import numpy as np
 from jax.stages import Compiled
 
 from archijax.cli import say
-from archijax.contract import Batch
-from archijax.training import TrainState, item_keys
+from archijax.configs.conditioners import encode_fields
+from archijax.contract import Batch, Variables
+from archijax.errors import InputError
+from archijax.training import TrainState, item_keys, processes
 from archijax.training.compiling import compiling
-from train import hosts
 from train.config import TrainConfig
 from train.dataset import batches, split
 from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
-from train.latents import Latents
+from train.latents import fingerprint
 from train.progress import Clock, Profile, Progress, Signals
 from train.prompts import tokenizer
 from train.samples import Samples
-from train.setup import first_state, init, on_devices, training_step
+from train.setup import first_state, init, on_devices, training_model, training_step
+from train.sources import Sources
+from train.trackers import trackers
 from train.validation import Validation
+from train.vocabulary import fields_of, with_found_values
 
 WARM = 2  # steps before a profile, so that it shows none of the first one
 
 
 def train(
-    config: TrainConfig, data: str | Path, out: str | Path, *, devices: Sequence[jax.Device] | None = None
+    config: TrainConfig,
+    data: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
 ) -> int:
     """Trains on the audio files under `data` until `config.steps`; continues the run that `out` holds, if any.
 
     A latent model trains on what `train.encode` has written to `data`, too.
 
     `out` gets config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP and samples/step_STEP_*.wav and
-    .png. Of several processes (see `train.hosts`) each calls this; all read `data`, only the first needs `out`.
+    .png. Of several processes (see `train.hosts`) each calls this; all read `data` and see the same `out`.
 
     Args:
         config: the settings.
-        data: folder of audio files.
+        data: folder of audio files, or several as "DIR" or "DIR:WEIGHT", see `train.sources`.
         out: folder of the run.
         devices: those to use, by default all.
 
@@ -59,7 +67,8 @@ def train(
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
     with contextlib.ExitStack() as stack:
-        run = Run(config, Path(data), Path(out), devices, stack)
+        folders = [str(data)] if isinstance(data, str | Path) else list(data)
+        run = Run(config, folders, Path(out), devices, stack)
         run.restore()
         if run.step >= config.steps:
             tell(f"{out} is finished: {run.step} of {config.steps} steps are done.")
@@ -77,7 +86,7 @@ def train(
 
 def tell(sentence: str) -> None:
     """Says a sentence once, be there one process or many."""
-    if hosts.leads():
+    if processes.leads():
         say(sentence)
 
 
@@ -92,32 +101,35 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        data: Path,
+        data: Sequence[str],
         out: Path,
         devices: Sequence[jax.Device] | None,
         stack: contextlib.ExitStack,
     ):
-        self.config, self.data, self.out, self._stack = config, data, out, stack
-        self.devices, self.model = on_devices(config, devices), config.model.build()
+        self.out, self._stack, self.devices = out, stack, on_devices(config, devices)
+        self.folder = self._closing(Folder(out, config))
+        # Before the files are looked through, which can take long: can anything be written there?
+        self.folder.write_settings()
+        self.sources = Sources(config, data, self.folder.index)
+        self.config = self.folder.config = config = with_found_values(self.folder.config, self.sources.manifest)
+        self.folder.write_settings()
+        self.model = training_model(config)
         step = training_step(config, self.model, self.devices.axis, config.grad_accumulation_steps)
         self.train_step = self.devices.compile(step)
         self._compiled: Callable[[], Compiled] | None = None
         self.init_key, self.root_key = jax.random.split(jax.random.key(config.seed))
         tokenize = tokenizer(config.model)
-        self.samples = Samples(self.model, config, tokenize, out / "samples")
-        self.folder = self._closing(Folder(out, config, self.samples))
-        # Before the files are looked through, which can take long: can anything be written there?
-        self.folder.write_settings()
-        self.latents = Latents(data, config) if Latents.lie_in(data) else None
-        every = self.folder.index(data) if self.latents is None else self.latents.manifest
-        self.manifest, held_out = split(every, config.validation)
+        self.samples = Samples(self.model, config, out / "samples")
+        self.manifest, held_out = split(self.sources.manifest, config.validation)
         stream = partial(
             batches,
             config=config.data,
             batch_size=config.batch_size // jax.process_count(),
             seed=config.seed,
             tokenize=tokenize,
-            source=self.latents,
+            fields=fields_of(config),
+            encode_fields=partial(encode_fields, config.model.conditioners),
+            source=self.sources,
             shard_index=jax.process_index(),
             shard_count=jax.process_count(),
         )
@@ -140,21 +152,80 @@ class Run:
         self.shapes = jax.eval_shape(
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
-        state, record = self.folder.restore(self.shapes, self._new_state)
-        if self.latents is not None:
-            self.latents.check(state.frozen)
-        if record:
+        # Adapters' checkpoints do not hold the model that they are of.
+        saved = self._saved(self.shapes)
+        restored = self.folder.restore(self.devices.target(saved))
+        if restored is None:
+            self.step, self.skipped, self._record = 0, 0, {}
+            self.state = self._new_state()
+        else:
+            state, record = restored
+            self.step, self.skipped, self._record = int(state.step), int(state.skipped), record
+            state = self.devices.put_state(state)
+            self.state = state.replace(frozen=self._adapted(record)) if self.config.lora else state
             self.stream.set_state(record["data"])
-        if record and record["files"] != self.manifest.digest:
-            tell(f"the files under {self.data} are not those of before: the run goes on, in another order of the data.")
-        self.step, self.state, self._record = int(state.step), state, record
+            if record["files"] != self.manifest.digest:
+                tell(
+                    f"the files or captions under {self.manifest.root} are not those of before: the run goes on with "
+                    "these."
+                )
+        if self.sources.latents:
+            frozen = self._on_first_host(self.state.frozen)
+            processes.from_first(lambda: self.sources.check(frozen))
+
+    def _saved(self, state: Any) -> Any:
+        """What checkpoints hold of a state."""
+        return state.replace(frozen={}) if self.config.lora else state
 
     def _new_state(self) -> TrainState:
+        """The state of a new run on the devices. Of several processes the first makes it, and sends array by array."""
+        state = self.shapes
         if jax.process_count() == 1:
             # The compiler needs no more than shapes: it works while the weights are drawn and read.
             self._start_compiler(0)
-        variables = initial(self.config, partial(init, self.model, self.init_key, self.item), self.shapes.frozen)
-        return first_state(self.config, self.model, variables)
+
+        def make() -> str | None:
+            nonlocal state
+            variables = self._variables()
+            state = first_state(self.config, self.model, variables)
+            return fingerprint(variables["frozen"]) if self.config.lora else None
+
+        self._base = processes.from_first(make)
+        return self._sent(state)
+
+    def _variables(self) -> Variables:
+        """What a new run starts from."""
+        inner = self.model.model if self.config.lora else self.model
+        frozen = {name: leaf for name, leaf in self.shapes.frozen.items() if not self.config.lora or name != "base"}
+        variables = initial(self.config, partial(init, inner, self.init_key, self.item), frozen)
+        return self.model.around(self.init_key, variables) if self.config.lora else variables
+
+    def _adapted(self, record: dict) -> Any:
+        """The frozen variables that the adapters of a checkpoint are of, on the devices."""
+        frozen = self.shapes.frozen
+
+        def read() -> str:
+            nonlocal frozen
+            frozen = self._variables()["frozen"]
+            return fingerprint(frozen)
+
+        self._base = processes.from_first(read)
+        if self._base != record["base"]:
+            raise InputError(f"{self.config.init_from} has changed since this run began: restore it as it was.")
+        return self._sent(frozen)
+
+    def _sent(self, tree: Any) -> Any:
+        """A tree of the first process's host on the devices, sent array by array."""
+        return jax.tree.map(lambda leaf: self.devices.put_state(processes.array_from_first(leaf)), tree)
+
+    def _on_first_host(self, tree: Any) -> Any:
+        """A tree on the devices, copied to the first process's host array by array; None for each in the others."""
+
+        def copied(leaf: jax.Array) -> np.ndarray | None:
+            whole = self.devices.get(leaf)
+            return whole if processes.leads() else None
+
+        return jax.tree.map(copied, tree)
 
     def _start_compiler(self, step: int) -> None:
         self._say_start(step)
@@ -166,12 +237,15 @@ class Run:
         self._began = time.perf_counter()
 
     def begin(self) -> None:
-        """Puts the state on the devices and compiles the step."""
-        config, state = self.config, self.state
-        self.samples.check(state.variables(state.ema), self.example)
-        self.folder.start_log(self.step, self._record)
-        self.health = Health(config.max_skipped, int(state.skipped))
-        self.state = self.devices.put_state(state)
+        """Opens the log and compiles the step."""
+        config = self.config
+        self.samples.check(self.shapes.variables(self.shapes.ema), self.example)
+        chosen = trackers(config, self.out, self.step) if processes.leads() else ()
+        for tracker in chosen:
+            self._closing(tracker)
+        self.samples.trackers = chosen
+        self.folder.start_log(self.step, self._record, chosen)
+        self.health = Health(config.max_skipped, self.skipped)
         if jax.process_count() > 1:
             self._say_start(self.step)
         else:
@@ -180,7 +254,7 @@ class Run:
             self.train_step = self._compiled()
         self.clock, self.progress, self.signals = Clock(), None, None
         self._pending, self._validated = None, {}
-        profiled = config.profile if hosts.leads() else 0
+        profiled = config.profile if processes.leads() else 0
         self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
 
     def take_step(self) -> None:
@@ -206,7 +280,7 @@ class Run:
         self.signals = self._stack.enter_context(Signals())
         config = self.config
         audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
-        hidden = not hosts.leads()
+        hidden = not processes.leads()
         self.progress = self._closing(Progress(self.step - 1, config.steps, audio_seconds, hidden=hidden))
         self.clock.take()
 
@@ -221,10 +295,14 @@ class Run:
             self._report()
         if due or signal is not None:
             facts = {"data": self.stream.get_state(), "files": self.manifest.digest}
-            state = self.devices.get(self.state)
+            state = self.devices.saved(self._saved(self.state))
+            if config.lora:
+                facts |= {"base": self._base}
             self.folder.save(step, state, facts, self._validated.get("validation_loss"), due)
-            if signal is None:
-                self.folder.sample(step, state)
+            if signal is None and config.sample_prompts:
+                variables = self._on_first_host(self.state.variables(self.state.ema))
+                if processes.leads():
+                    self.samples.write(step, variables)
         if signal is not None and step < config.steps:
             self.folder.wait()
             return signal
@@ -248,10 +326,10 @@ class Run:
         return {"steps_per_second": pace, "audio_seconds_per_second": seconds, **self.clock.take()}
 
     def _first_bad(self, step: int, batch: Batch) -> str:
-        state = self.devices.get(self.state)
+        variables = self.devices.get(self.state.variables(self.state.params))
         count = len(next(iter(batch.values())))
         keys = item_keys(self.root_key, step - 1, jax.process_index() * count, count)
-        return first_bad(self.model, state.variables(state.params), keys, batch)
+        return first_bad(self.model, variables, keys, batch)
 
     def _closing(self, thing: Any) -> Any:
         return self._stack.enter_context(contextlib.closing(thing))

@@ -7,23 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from archijax.configs import example_batch
 from archijax.contract import Model
 from archijax.training import MeshParallel, Pmap, TrainState
 from archijax.training.compiling import compiling
 from train.config import TrainConfig
-from train.setup import first_state, init, on_devices, training_step
+from train.setup import first_state, init, on_devices, training_model, training_step
 
 
 def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch of sounds, and of tokens if the model reads text."""
-    count, data, text = config.batch_size, config.data, config.model.text
-    shapes = {"audio": jax.ShapeDtypeStruct((count, data.length, data.channels), jnp.float32)}
-    if text is not None:
-        shapes["tokens"] = jax.ShapeDtypeStruct((count, text.max_length), jnp.int32)
-        shapes["token_mask"] = jax.ShapeDtypeStruct((count, text.max_length), jnp.bool_)
-    return shapes
+    """The shapes of a batch."""
+    item = jax.eval_shape(lambda: example_batch(config.model))
+    return {name: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype) for name, leaf in item.items()}
 
 
 def state_shapes(config: TrainConfig, model: Model) -> TrainState:
@@ -44,7 +40,7 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     Raises:
         InputError: the settings do not fit each other or the devices.
     """
-    devices, model = on_devices(config, devices), config.model.build()
+    devices, model = on_devices(config, devices), training_model(config)
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.

@@ -1,12 +1,19 @@
-"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), and their tokens."""
+"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), or by a template.
 
-from collections.abc import Callable
+Also their tokens.
+"""
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePath
 
 import numpy as np
 
 from archijax.contract import ModelConfig
-from train import hosts
+from archijax.errors import InputError
+from archijax.training import processes
 
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -43,6 +50,57 @@ def prompt(
     return joint.join(parts)
 
 
+@dataclass(frozen=True)
+class Template:
+    """How a prompt is put together: (words before it, name, probability to leave it out) of each field, words after."""
+
+    parts: tuple[tuple[str, str, float], ...]
+    end: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for _, name, _ in self.parts)
+
+    @staticmethod
+    @cache
+    def parse(text: str) -> "Template":
+        """A template such as "{title} by {artist:0.3}": the number is the probability to leave the artist out.
+
+        Raises InputError for anything else.
+        """
+        parts, end = [], ""
+        try:
+            for words, name, drop, conversion in string.Formatter().parse(text):
+                if name is None:
+                    end = words
+                    continue
+                probability = float(drop or 0)
+                if not name.strip() or conversion or not 0 <= probability <= 1:
+                    raise ValueError
+                parts.append((words, name, probability))
+        except ValueError:
+            parts = []
+        if not parts:
+            raise InputError(f'data.template is "{text}", but must name fields as "{{title}} by {{artist:0.1}}" does.')
+        return Template(tuple(parts), end)
+
+    def fill(self, known: Mapping[str, str | float], rng: np.random.Generator) -> str:
+        """Draws a prompt of what is known.
+
+        Words between two fields stand where both do, a comma where fields between them are left out; words at the
+        beginning go with the first field, those at the end with the last. So no "by" stands alone.
+        """
+        draws, text, before = rng.random(len(self.parts)), "", None
+        for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):
+            value = known.get(name)
+            if value is None or draw < drop:
+                continue
+            text += words if number == 0 or before == number - 1 else ", " if text else ""
+            text += f"{value:g}" if isinstance(value, float) else value
+            before = number
+        return (text + (self.end if before == len(self.parts) - 1 else "")).strip()
+
+
 def tokenizer(model: ModelConfig) -> Tokenize | None:
     """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text.
 
@@ -54,7 +112,7 @@ def tokenizer(model: ModelConfig) -> Tokenize | None:
     # Takes seconds to import.
     from archijax.text import tokenize, warn_of_cut
 
-    words, warned = text.load_tokenizer(), not hosts.leads()
+    words, warned = text.load_tokenizer(), not processes.leads()
 
     def tokenized(prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         nonlocal warned

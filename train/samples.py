@@ -1,6 +1,6 @@
 """Sounds that a run makes at its checkpoints, so that one can hear how far it is."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ import jax
 import numpy as np
 
 from archijax.audio import files, plots
-from archijax.cli import say
+from archijax.cli import named_values, say
 from archijax.contract import Codec
 from archijax.errors import InputError
 from archijax.models import reconstruct
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.generation import Generation
+from archijax.training.lora import Lora
 from train.config import TrainConfig
+from train.trackers import Tracker
 
 
 class Samples:
@@ -26,15 +28,20 @@ class Samples:
     Args:
         model: of the run, which makes sound of noise, or encodes and decodes it.
         config: the prompts and settings.
-        tokenize: from prompts to (tokens, mask), None for an unconditional model.
         folder: where the files go.
+
+    Attributes:
+        trackers: that show them, too.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, tokenize: Callable | None, folder: Path):
-        self.model, self.config, self.folder, self.crops = model, config, folder, None
+    def __init__(self, model: Any, config: TrainConfig, folder: Path):
+        # Adapters are added to the parameters first.
+        self.lora, self.model = (model, model.model) if isinstance(model, Lora) else (None, model)
+        self.config, self.folder, self.crops = config, folder, None
+        self.trackers: Sequence[Tracker] = ()
         self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
         # Whether it is a codec or makes sound of noise, the contract tells.
-        self.reconstructs = isinstance(model, Codec)
+        self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
         """Traces the sampler on shapes alone, so that a setting that cannot work is an error at the start of a run.
@@ -44,6 +51,7 @@ class Samples:
         """
         if not self.prompts:
             return
+        variables = jax.eval_shape(self._plain, variables)
         if not self.reconstructs:
             self._generation(variables).check()
             return
@@ -60,13 +68,20 @@ class Samples:
         if not self.prompts:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        variables = self._plain(variables)
         for index, (prompt, sound) in enumerate(zip(self.prompts, self._sounds(variables), strict=True)):
             if not np.isfinite(sound).all():
                 say(f"sample {index} of step {step} is not finite: it is not written.")
                 continue
-            self._write(f"step_{step:07d}_{index}", sound, prompt or f"step {step}")
+            picture = self._write(f"step_{step:07d}_{index}", sound, prompt or f"step {step}")
+            for tracker in self.trackers:
+                name = f"{index} {prompt}".strip()
+                tracker.sound(step, name, np.clip(sound, -1, 1), self.sample_rate, picture)
             if self.reconstructs and not (self.folder / f"original_{index}.wav").exists():
                 self._write(f"original_{index}", self.crops[index], "original")
+
+    def _plain(self, variables: dict) -> dict:
+        return variables if self.lora is None else self.lora.plain(variables)
 
     def _sounds(self, variables: dict) -> list[np.ndarray]:
         if not self.reconstructs:
@@ -85,9 +100,13 @@ class Samples:
         prompts = self.prompts if config.model.text is not None else [""] * count
         # Each starts from noise of its own.
         items = [(number, number) for number in range(count)]
-        return pipeline.generation(settings, prompts, items, config.sample_seconds or None, batch_size=count)
+        conditions = named_values(config.sample_set)
+        seconds = config.sample_seconds or None
+        return pipeline.generation(settings, prompts, items, seconds, batch_size=count, conditions=conditions)
 
-    def _write(self, name: str, sound: np.ndarray, title: str) -> None:
+    def _write(self, name: str, sound: np.ndarray, title: str) -> Path:
         path = self.folder / name
         files.write(path.with_suffix(".wav"), sound, self.sample_rate)
-        plots.spectrogram(path.with_suffix(".png"), sound, self.sample_rate, title)
+        picture = path.with_suffix(".png")
+        plots.spectrogram(picture, sound, self.sample_rate, title)
+        return picture

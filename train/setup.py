@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import jax
 import optax
 
+from archijax.configs import build
 from archijax.contract import Batch, Model, Variables
 from archijax.training import MeshParallel, Pmap, TrainState, adamw, make_train_step
+from archijax.training.lora import Lora
 from archijax.training.step import TrainStep
 from train.config import TrainConfig
 
@@ -31,6 +33,12 @@ def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = N
     """Random variables for a batch of one, around pretrained parts (see :class:`archijax.contract.Model`) if any."""
     # A model that has no such parts need not have the argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
+
+
+def training_model(config: TrainConfig) -> Model:
+    """What a run trains: its model, or adapters of it. Raises InputError: settings that do not fit each other."""
+    model = build(config.model)
+    return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
 
 def first_state(config: TrainConfig, model: Model, variables: Variables) -> TrainState:

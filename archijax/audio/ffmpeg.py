@@ -7,12 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 from jaxtyping import Float32
 
+from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
@@ -51,7 +51,7 @@ def installed() -> bool:
 class Stream:
     """The first sound stream of a file. `libsndfile.Stream` explains the attributes."""
 
-    path: str
+    url: str
     frames: int
     sample_rate: int
     channels: int
@@ -97,7 +97,7 @@ class Stream:
         """The output of ffmpeg, which decodes from the frame `origin` on."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
         output = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
-        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", f"file:{self.path}", "-map", "0:a:0", *output]
+        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *output]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
                 yield process.stdout
@@ -105,20 +105,19 @@ class Stream:
                 process.kill()
 
 
-def stream(path: Path) -> Stream:
+def stream(place: Place) -> Stream:
     """The sound stream of a file. Raises InputError if ffmpeg is not installed or finds no sound."""
     if not installed():
-        raise InputError(f"{path} cannot be read as sound: {path.suffix} files need ffmpeg, which is not installed.")
-    status = path.stat()
-    return _stream(str(path), status.st_size, status.st_mtime_ns)
+        raise InputError(f"{place} cannot be read as sound: {place.suffix} files need ffmpeg, which is not installed.")
+    return _stream(place, place.version())
 
 
 # Many crops are read from one file. The cache avoids a call of ffprobe for each of them.
 @functools.lru_cache(maxsize=65_536)
-def _stream(path: str, size: int, modified: int) -> Stream:
+def _stream(place: Place, version: tuple[str, int, int]) -> Stream:
     entries = "stream=sample_rate,channels,channel_layout,duration:stream_tags:format=duration,format_name:format_tags"
     command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", entries, "-of", "json"]
-    process = subprocess.run([*command, f"file:{path}"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    process = subprocess.run([*command, place.url], capture_output=True, stdin=subprocess.DEVNULL, check=False)
     try:
         report = json.loads(process.stdout.decode(errors="replace"))
         sound, container = report["streams"][0], report.get("format", {})
@@ -129,10 +128,10 @@ def _stream(path: str, size: int, modified: int) -> Stream:
     except (ValueError, LookupError):
         errors = process.stderr.decode(errors="replace").strip().splitlines()
         reason = errors[-1].rpartition(": ")[2].strip(" .") if errors else "there is no sound in it"
-        raise InputError(f"{path} cannot be read as sound: {reason}.") from None
+        raise InputError(f"{place} cannot be read as sound: {reason}.") from None
     tags = {name.lower(): value for entry in (sound, container) for name, value in entry.get("tags", {}).items()}
     layout = tuple(_LAYOUTS.get(sound.get("channel_layout", ""), "").split()) or None
     seekable = bool(_SEEKABLE & set(container.get("format_name", "").split(",")))
-    stream = Stream(path, round(seconds * rate), rate, channels, layout, tags, seekable)
+    stream = Stream(place.url, round(seconds * rate), rate, channels, layout, tags, seekable)
     # The header of a live recording does not state its length.
     return stream if stream.frames else replace(stream, frames=stream.count())

@@ -17,6 +17,7 @@ from archijax.audio import ffmpeg, libsndfile
 from archijax.audio.channels import mix
 from archijax.audio.formats import FFMPEG, LIBSNDFILE, RATES, SUFFIXES
 from archijax.audio.loudness import full_scale
+from archijax.audio.place import Place
 from archijax.audio.tags import cleaned
 from archijax.audio.writing import write
 from archijax.errors import InputError, InputWarning
@@ -48,13 +49,13 @@ class AudioInfo:
     layout: tuple[str, ...] | None = field(default=None, compare=False)
 
 
-def info(path: str | Path) -> AudioInfo:
-    """Reads the header and the tags of a file. Raises InputError if the file does not exist or holds no sound."""
+def info(path: str | Path | Place) -> AudioInfo:
+    """Reads the header and the tags of a file, or of a part of one. Raises InputError if it is missing or no sound."""
     with _opened(path) as stream:
         return _info(path, stream)
 
 
-def verify(path: str | Path) -> AudioInfo:
+def verify(path: str | Path | Place) -> AudioInfo:
     """Like `info`, but ``frames`` is the number of frames that decode, which is smaller if the file was cut off.
 
     The end of the file is decoded first. If that fails, or if ffmpeg decodes the file, the whole file is decoded to
@@ -88,7 +89,7 @@ def verify(path: str | Path) -> AudioInfo:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Place,
     *,
     sample_rate: int | None = None,
     channels: int | None = None,
@@ -101,6 +102,7 @@ def read(
     decodes, seeking may be wrong by some samples.
 
     Args:
+        path: a file, or the part of a file that holds one, such as a member of an archive.
         sample_rate: output rate in Hz; None: that of the file.
         channels: output channels, mixed by `archijax.audio.channels.mix`; None: those of the file.
         start: first frame, at the output rate.
@@ -152,40 +154,40 @@ def read(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
+def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
     """The stream of a file: of ffmpeg if libsndfile does not know or refuses the format."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} cannot be read: this user has no permission.")
-    if not path.stat().st_size:
-        raise InputError(f"{path} is empty: it has 0 bytes.")
-    if path.suffix.lower() in FFMPEG:
-        yield ffmpeg.stream(path)
+    place = path if isinstance(path, Place) else Place(Path(path))
+    if not place.path.is_file():
+        raise InputError(f"There is no file {place.path}.")
+    if not os.access(place.path, os.R_OK):
+        raise InputError(f"{place.path} cannot be read: this user has no permission.")
+    if not place.size:
+        raise InputError(f"{place} is empty: it has 0 bytes.")
+    if place.suffix in FFMPEG:
+        yield ffmpeg.stream(place)
         return
     with ExitStack() as stack:
         try:
-            stream = stack.enter_context(libsndfile.opened(path))
+            stream = stack.enter_context(libsndfile.opened(place))
         except InputError as error:
-            stream = _otherwise(path)
+            stream = _otherwise(place)
             if stream is None:
                 raise error from None
         # The header of a file that was written to a pipe may state no length, or 0.
         if not 0 < stream.frames <= _MOST:
-            stream = _otherwise(path) or stream
+            stream = _otherwise(place) or stream
         yield stream
 
 
-def _otherwise(path: Path) -> ffmpeg.Stream | None:
+def _otherwise(place: Place) -> ffmpeg.Stream | None:
     """The stream of a file by ffmpeg; None if ffmpeg is not installed or refuses the file."""
     try:
-        return ffmpeg.stream(path) if ffmpeg.installed() else None
+        return ffmpeg.stream(place) if ffmpeg.installed() else None
     except InputError:
         return None
 
 
-def _info(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioInfo:
+def _info(path: str | Path | Place, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioInfo:
     if stream.sample_rate not in RATES:
         raise InputError(
             f"{path} has a sample rate of {stream.sample_rate} Hz in its header, but it must lie between"
@@ -198,5 +200,6 @@ def _info(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> AudioI
     return AudioInfo(stream.frames, stream.sample_rate, stream.channels, cleaned(stream.tags), stream.layout)
 
 
-def _scale(path: str | Path, stream: libsndfile.Stream | ffmpeg.Stream) -> float:
-    return full_scale(str(path), stream.frames, stream.decode) if stream.floats else 1.0
+def _scale(path: str | Path | Place, stream: libsndfile.Stream | ffmpeg.Stream) -> float:
+    place = path if isinstance(path, Place) else Place(Path(path))
+    return full_scale(place, stream.frames, stream.decode) if stream.floats else 1.0

@@ -1,7 +1,6 @@
 """Decoding by libsndfile, and what libsndfile lacks: links of Ogg files, ID3 tags before FLAC, seeking near damage."""
 
 import ctypes
-import io
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ import soundfile
 from jaxtyping import Float32
 
 from archijax.audio import channels, ogg
+from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
@@ -32,31 +32,33 @@ _REASONS = {
 
 
 @contextmanager
-def opened(path: Path) -> Iterator["Stream"]:
+def opened(place: Place) -> Iterator["Stream"]:
     """The stream of a file. Every error of libsndfile inside the ``with`` block becomes an InputError."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(_hush if path.suffix.lower() == ".mp3" else nullcontext())
-            yield Stream(_parts(path), stack)
+            stack.enter_context(_hush if place.suffix == ".mp3" else nullcontext())
+            yield Stream(place, _parts(place), stack)
         except (soundfile.SoundFileError, OSError, TypeError) as error:
             text = getattr(error, "error_string", str(error)).strip(" .")
             reason = next((ours for theirs, ours in _REASONS.items() if theirs in text), text or "it is damaged")
-            raise InputError(f"{path} cannot be read as sound: {reason}.") from error
+            raise InputError(f"{place} cannot be read as sound: {reason}.") from error
 
 
 Opener = Callable[[], soundfile.SoundFile]
 
 
-def _parts(path: Path) -> list[Opener]:
+def _parts(place: Place) -> list[Opener]:
     """A function for each link of an Ogg file that opens the link; for other files one that opens the file."""
-    with path.open("rb") as file:
+    with place.open() as file:
         head = file.read(10)
-    if head[:4] == b"OggS" and len(links := ogg.links(path)) > 1:
-        return [lambda link=link: soundfile.SoundFile(_Window(path, *link)) for link in links]
-    if head[:3] == b"ID3" and path.suffix.lower() == ".flac":
+    if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
+        return [lambda link=link: soundfile.SoundFile(place.open(*link)) for link in links]
+    if head[:3] == b"ID3" and place.suffix == ".flac":
         # libsndfile reads the sound behind the tag, but seeks as if there were no tag.
-        return [lambda: soundfile.SoundFile(_Window(path, id3_size(head), path.stat().st_size))]
-    return [lambda: soundfile.SoundFile(name_of(path))]
+        return [lambda: soundfile.SoundFile(place.open(id3_size(head)))]
+    if place.end is not None:
+        return [lambda: soundfile.SoundFile(place.open())]
+    return [lambda: soundfile.SoundFile(name_of(place.path))]
 
 
 def name_of(path: Path) -> str | bytes:
@@ -85,7 +87,8 @@ class Stream:
         estimated: whether the length is an estimate, because the header does not state it.
     """
 
-    def __init__(self, openers: list[Opener], stack: ExitStack):
+    def __init__(self, place: Place, openers: list[Opener], stack: ExitStack):
+        self._place = place
         first, *others = openers
         file = stack.enter_context(first())
         self.parts = [(file, first)]
@@ -104,7 +107,7 @@ class Stream:
     @property
     def estimated(self) -> bool:
         file, _ = self.parts[0]
-        return file.format == "MP3" and not _mp3_states_length(file.name)
+        return file.format == "MP3" and not _mp3_states_length(self._place)
 
     @property
     def promised(self) -> int:
@@ -200,41 +203,13 @@ _APPLE = {
 }
 
 
-def _mp3_states_length(path: str | bytes) -> bool:
+def _mp3_states_length(place: Place) -> bool:
     """Whether the first MP3 frame is a header that states the number of frames."""
-    with open(path, "rb") as file:
+    with place.open() as file:
         head = file.read(10)
         file.seek(id3_size(head) if head[:3] == b"ID3" else 0)
         frame = file.read(1024)
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-class _Window(io.RawIOBase):
-    """The bytes of a file from begin to end, as a file of their own."""
-
-    def __init__(self, path: Path, begin: int, end: int):
-        self.file = path.open("rb")
-        self.begin, self.end = begin, end
-        self.file.seek(begin)
-
-    def close(self):
-        self.file.close()
-        super().close()
-
-    def seek(self, offset, whence=io.SEEK_SET):
-        base = {io.SEEK_SET: self.begin, io.SEEK_CUR: self.file.tell(), io.SEEK_END: self.end}[whence]
-        return self.file.seek(max(self.begin, base + offset)) - self.begin
-
-    def tell(self):
-        return self.file.tell() - self.begin
-
-    def readinto(self, buffer):
-        count = max(0, min(len(buffer), self.end - self.file.tell()))
-        return self.file.readinto(memoryview(buffer)[:count])
-
-    def read(self, count=-1):
-        left = max(0, self.end - self.file.tell())
-        return self.file.read(left if count < 0 else min(count, left))
 
 
 class _Hush:

@@ -1,32 +1,60 @@
 """Levels of sound."""
 
 import math
-import os
+import threading
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from archijax.audio.place import Place
 from archijax.errors import InputWarning
 
 _INTEGER = 32_768  # full scale of 16-bit samples; some programs write such samples to float files unscaled
 _BEYOND = 4.0  # 12 dB above full scale; the peaks of a loud mix are lower
 _BLOCK, _BLOCKS = 4096, 64
+_meter = threading.Lock()
 _scales: dict[tuple[str, int, int], float] = {}  # by path, size and modification time, as many crops share a file
 
 
-def gain(audio: Float[np.ndarray, "time c"], level: float, limit: float = 30.0) -> np.float32:
-    """The factor that brings a sound to an RMS of ``level`` dBFS.
+def gain(
+    audio: Float[np.ndarray, "time c"], level: float, limit: float = 30.0, sample_rate: int | None = None
+) -> np.float32:
+    """The factor that brings a sound to a level.
 
     The factor is smaller if the peak would exceed 1. It is at most ``limit`` dB, so that a much quieter sound, such as
     the end of a fade, stays quieter.
+
+    Args:
+        level: the RMS in dBFS; with a ``sample_rate`` (Hz) the `loudness` in LUFS.
     """
-    loudness, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
+    peak = float(np.abs(audio).max())
+    if sample_rate is None:
+        size = float(np.sqrt(np.mean(np.square(audio))))
+    else:
+        size = 10 ** (loudness(audio, sample_rate) / 20)
     bounds = [10 ** (limit / 20)]
     if peak:
-        bounds += [10 ** (level / 20) / loudness, 1 / peak] if loudness else [1 / peak]
+        bounds += [10 ** (level / 20) / size, 1 / peak] if size else [1 / peak]
     return np.float32(min(bounds))
+
+
+def loudness(audio: Float[np.ndarray, "time c"], sample_rate: int) -> float:
+    """The integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
+
+    A sound shorter than the standard's gating blocks of 0.4 s is one block.
+
+    Args:
+        audio: with at most five channels.
+        sample_rate: in Hz, at least 4000, which the filters need.
+    """
+    import pyloudnorm  # imports much of scipy
+
+    block = min(0.4, len(audio) / sample_rate)
+    # pyloudnorm changes the filters of warnings, which all threads share.
+    with _meter:
+        return float(pyloudnorm.Meter(sample_rate, block_size=block).integrated_loudness(audio.astype(np.float64)))
 
 
 def level(audio: Float[np.ndarray, "time c"]) -> float:
@@ -34,25 +62,24 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
     return 20 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-10)
 
 
-def full_scale(path: str, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
+def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
     """The number that the samples of a float file must be divided by; 1 for most files. Others give one warning.
 
     A file needs scaling if a sample is more than 12 dB above 1. If the peak looks like that of unscaled 16-bit samples,
     the number is 32,768, else it is the peak. In a long file only 64 blocks are searched for such samples.
 
     Args:
-        path: the file; its number is computed once.
+        place: the file; its number is computed once.
         frames: the length of the file.
         decode: called with (begin, count), returns these frames.
     """
-    status = os.stat(path)
-    file = (path, status.st_size, status.st_mtime_ns)
+    file = place.version()
     if file not in _scales:
-        _scales[file] = _scale(path, frames, decode)
+        _scales[file] = _scale(place, frames, decode)
     return _scales[file]
 
 
-def _scale(path: str, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
+def _scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
     starts = range(0, frames, max(_BLOCK, frames // _BLOCKS))
     if max((_peak(decode(start, _BLOCK)) for start in starts), default=0.0) <= _BEYOND:
         return 1.0
@@ -60,7 +87,7 @@ def _scale(path: str, frames: int, decode: Callable[[int, int], Float[np.ndarray
     peak = max(_peak(decode(start, block)) for start in range(0, frames, block))
     # Hardly any 16-bit file has a peak below 1 / 128 of full scale.
     scale = float(_INTEGER) if _INTEGER / 128 <= peak <= _INTEGER else peak
-    warnings.warn(f"{path} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
+    warnings.warn(f"{place} has samples up to {peak:g}: they are divided by {scale:g}.", InputWarning, stacklevel=3)
     return scale
 
 

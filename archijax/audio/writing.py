@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from archijax.atomic import replacing
 from archijax.audio import libsndfile
 from archijax.audio.formats import RATES
+from archijax.audio.place import Place
 from archijax.errors import InputError
 
 # MP3 is missing because libsndfile garbles letters beyond ASCII in its tags.
@@ -87,6 +88,6 @@ def write(
 
 def _whole(path: Path, frames: int) -> bool:
     """Whether a file has this number of frames, and its last frames decode."""
-    with libsndfile.opened(path) as stream:
+    with libsndfile.opened(Place(path)) as stream:
         tail = min(frames, 4096)
         return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail

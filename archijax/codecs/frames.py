@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Float32
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
@@ -29,6 +30,8 @@ COMPRESSION = 0.3  # the encoder reads magnitudes to this power
 # The range of log-magnitudes that a decoder can predict. It exceeds that of silence and of the loudest sound.
 LOG_MAGNITUDES = (-14.0, 7.0)
 SMALL = 1e-5  # magnitude of white noise at about -100 dB of full scale
+# The bands of a spectrum, wide and narrow: the least distance of their centres in bins, and its share of the frequency.
+SCALES = (2.0, 0.1), (8.0, 1.0)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -87,7 +90,9 @@ class FrameEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.latent_channels}"]:
-        y = Linear(self.channels[0], self.dtype, name="to_in")(spectral_features(self.stft.encode(full(x))))
+        spectra = self.stft.encode(full(x))
+        y = Linear(self.channels[0], self.dtype, name="to_in")(spectral_features(spectra))
+        y = y + Linear(self.channels[0], self.dtype, name="bands_in")(band_features(spectra))
         y = LayerNorm(name="norm_in")(y)
         for level, (width, count) in enumerate(zip(self.channels, self.num_blocks, strict=True)):
             if level:
@@ -121,9 +126,15 @@ class FrameDecoder(nn.Module):
                 factor = self.factors[level - 1]
                 y = unfold(Linear(factor * self.channels[level - 1], self.dtype, name=f"up_{level}")(y), factor)
         count = 3 * self.stft.frequencies * self.out_channels
-        y = full(Linear(count, self.dtype, name="to_out")(LayerNorm(name="norm_out")(y)))
+        y = LayerNorm(name="norm_out")(y)
+        bands = interpolation(self.stft.frequencies)
+        phases = full(Linear(2 * bands.shape[1] * self.out_channels, self.dtype, name="bands_out")(y))
+        phases = phases.reshape(*y.shape[:2], 2, bands.shape[1], self.out_channels)
+        cosine, sine = jnp.moveaxis(jnp.einsum("fk,bnpkc->bnpfc", bands, phases), 2, 0)
+        y = full(Linear(count, self.dtype, name="to_out")(y))
         y = y.reshape(*y.shape[:2], 3, self.stft.frequencies, self.out_channels)
-        return self.stft.decode(to_spectra(y[:, :, 0], y[:, :, 1], y[:, :, 2]), y.shape[1] * self.stft.hop_length)
+        spectra = to_spectra(y[:, :, 0], y[:, :, 1] + cosine, y[:, :, 2] + sine)
+        return self.stft.decode(spectra, y.shape[1] * self.stft.hop_length)
 
 
 def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
@@ -138,6 +149,35 @@ def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]
     # A tenth of the log-magnitude is about as large as the other features.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
     return features.reshape(*z.shape[:2], -1)
+
+
+def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
+    """A matrix that interpolates linearly from bands to the bins of a spectrum.
+
+    A tone has one phase, counted from the centre of the window, in all bins of its peak. Layers of single bins learn
+    this bin by bin; they learn high tones ten times as late as layers of bands do, because there are few bands. The
+    rows of odd bins are negative, because the phases here count from the beginning of the window.
+    """
+    bins = np.arange(frequencies)
+    columns = [np.ones(frequencies)]
+    for least, share in SCALES:
+        centres = [0.0]
+        while centres[-1] < frequencies - 1:
+            centres.append(centres[-1] + max(least, share * centres[-1]))
+        columns += [np.interp(bins, centres, row) for row in np.eye(len(centres))]
+    return (np.stack(columns, axis=1) * (-1.0) ** bins[:, None]).astype(np.float32)
+
+
+def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
+    """The sums of spectra over bands: real and imaginary part for each band and channel.
+
+    Each frame is scaled to a mean square of 1. Compressed magnitudes would not do: hundreds of quiet bins would hide
+    the phase of a lone tone.
+    """
+    power = jnp.mean(jnp.square(z.real) + jnp.square(z.imag), axis=2, keepdims=True)
+    gain, bands = jax.lax.rsqrt(power + SMALL**2), interpolation(z.shape[2])
+    sums = [jnp.einsum("fk,bnfc->bnkc", bands, part) for part in (z.real * gain, z.imag * gain)]
+    return jnp.stack(sums, axis=2).reshape(*z.shape[:2], -1)
 
 
 def to_spectra(

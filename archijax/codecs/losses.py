@@ -14,12 +14,12 @@ from jaxtyping import Array, Complex, Float
 
 from archijax.audio.mel import mel_filters
 from archijax.audio.stft import STFT
+from archijax.codecs.frames import compressed
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
 FLOOR = 1e-5  # magnitude of white noise at about -100 dB of full scale, which logarithms start at
-COMPRESSION = 0.3  # the phase loss compares spectra whose magnitudes have this power
 QUIET = 1e-2  # smallest RMS of a relative error; relative to silence every error would be infinite
 
 
@@ -111,10 +111,9 @@ def phase_loss(
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
 
     def loss(n_fft):
-        (predicted, a), (true, b) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
-        a, b = a ** (COMPRESSION - 1), b ** (COMPRESSION - 1)
-        real, imag = predicted.real * a - true.real * b, predicted.imag * a - true.imag * b
-        return jnp.mean(jnp.abs(real) + jnp.abs(imag))
+        stft = STFT(n_fft, n_fft // 4)
+        (real, imag), (true_real, true_imag) = (compressed(stft.encode(x)) for x in (prediction, target))
+        return jnp.mean(jnp.abs(real - true_real) + jnp.abs(imag - true_imag))
 
     return sum(loss(n_fft) for n_fft in windows) / len(windows)
 

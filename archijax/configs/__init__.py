@@ -1,6 +1,8 @@
 """Model configurations: frozen dataclasses that build a model, and their form in config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.autoregressive import AutoregressiveConfig
+from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import (
     BitcodesConfig,
     FiniteScalarConfig,
@@ -11,6 +13,7 @@ from archijax.configs.bottlenecks import (
     VariationalConfig,
 )
 from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
+from archijax.configs.conditioners import CategoryConfig, NumberConfig
 from archijax.configs.diffusion import (
     DiffusionAEConfig,
     DiffusionConfig,
@@ -20,7 +23,7 @@ from archijax.configs.diffusion import (
     VocoderConfig,
 )
 from archijax.configs.example import example_batch
-from archijax.configs.kinds import KINDS, from_dict, kind_of, to_dict
+from archijax.configs.kinds import KINDS, build, check_config, from_dict, kind_of, to_dict
 from archijax.configs.nets import LearnedTransformConfig, PatchingConfig, STFTConfig, TextConfig, UNetConfig
 from archijax.configs.oobleck import OobleckConfig
 from archijax.configs.stable_audio import StableAudioConfig, TransformerConfig, seconds
@@ -29,7 +32,9 @@ __all__ = [
     "KINDS",
     "AdversaryConfig",
     "AutoEncoderConfig",
+    "AutoregressiveConfig",
     "BitcodesConfig",
+    "CategoryConfig",
     "CoderConfig",
     "DiffusionAEConfig",
     "DiffusionConfig",
@@ -40,7 +45,9 @@ __all__ = [
     "LatentConfig",
     "LearnedTransformConfig",
     "MagnitudeAutoEncoderConfig",
+    "ModelConfig",
     "NoiseConfig",
+    "NumberConfig",
     "OobleckConfig",
     "PatchingConfig",
     "QuantizerConfig",
@@ -53,6 +60,8 @@ __all__ = [
     "UpsamplerConfig",
     "VariationalConfig",
     "VocoderConfig",
+    "build",
+    "check_config",
     "example_batch",
     "from_dict",
     "kind_of",

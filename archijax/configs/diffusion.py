@@ -19,12 +19,15 @@ from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig
+from archijax.configs.conditioners import ConditionerConfig, check_names, conditioned
 from archijax.configs.nets import TextConfig, TransformConfig, UNetConfig, positive
 from archijax.contract import Variables
 from archijax.convert.t5 import load_t5
-from archijax.diffusion import GaussianProcess, ddpm, edm, rectified_flow, v_diffusion
+from archijax.diffusion import GaussianProcess, LinearSpacing, ddpm, edm, min_snr, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
+from archijax.models.errors import ErrorName, named_error
+from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
 from archijax.nn.t5 import T5Encoder
 from archijax.nn.unet_v0 import UNetV0
@@ -46,12 +49,27 @@ class DiffusionConfig(ModelConfig):
     """Filter bank, patches or STFT around the net, or None: the net works on samples."""
     text: TextConfig | None = None
     """Text conditioning, or None."""
+    conditioners: tuple[ConditionerConfig, ...] = ()
+    """Numbers and categories that sounds are made by, which are fields of the data."""
+    cond_drop_prob: float = 0.1
+    """With conditioners: how often training leaves out all of them and the prompt, so that sampling can be guided."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
-    """Diffusion method: v-diffusion, DDPM (noise prediction, 1000 linear betas), EDM, or rectified flow."""
+    """Diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
     schedule_shift: float = 1.0
     """Of v: below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
     sigma_data: float = 0.5
     """Of EDM: the RMS of the sounds."""
+    sigma_range: tuple[float, float] | None = None
+    """Of EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
+    betas: Literal["linear", "cosine"] = "linear"
+    """Of DDPM: how the noise of its 1000 steps rises."""
+    timestep_range: tuple[float, float] = (0.0, 1.0)
+    """Of the others: where sampling ends and begins, as parts of the way to noise."""
+    error: ErrorName = "mse"
+    """What training minimises: mse, l1, huber or a_weighted (as the ear hears it) of the prediction, or the spectral
+    distance of the sound that it implies, over several STFTs (stft) or mel spectrograms (mel)."""
+    min_snr: float | None = None
+    """Weight the loss of noise levels by min-SNR with this gamma, such as 5; None for equal weights."""
     stratified: bool = False
     """Draw the times of a batch from equal parts of their distribution, one each."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -61,22 +79,39 @@ class DiffusionConfig(ModelConfig):
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
+        check_names(self.conditioners)
+        if not 0 <= self.cond_drop_prob < 1:
+            raise InputError(f"cond_drop_prob is {self.cond_drop_prob}: it must be at least 0 and below 1")
         if self.schedule_shift != 1 and self.method != "v":
             raise InputError(f"schedule_shift is {self.schedule_shift}, but the method {self.method} has none: use 1")
         if not 0 < self.sigma_data < float("inf"):
             raise InputError(f"sigma_data is {self.sigma_data}: it must be above 0")
+        if self.sigma_range is not None and self.method != "edm":
+            raise InputError(f"sigma_range is {self.sigma_range}, but the method {self.method} has none: leave it out")
+        if self.betas != "linear" and self.method != "ddpm":
+            raise InputError(f"betas is {self.betas}, but the method {self.method} has none: leave it out")
+        if self.timestep_range != (0.0, 1.0) and self.method == "edm":
+            raise InputError("timestep_range is not for the method edm: give sigma_range")
+        if self.error in ("stft", "mel") and self.method == "ddpm":
+            raise InputError(f"error is {self.error}, but of noise that ddpm predicts no sound follows at high noise")
+        if self.min_snr is not None and not self.min_snr > 0:
+            raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
     def process(self) -> GaussianProcess:
         """The diffusion method."""
         methods = {
             "v": lambda: v_diffusion(self.schedule_shift),
-            "ddpm": ddpm,
-            "edm": lambda: edm(self.sigma_data),
+            "ddpm": lambda: ddpm(betas=self.betas),
+            "edm": lambda: edm(self.sigma_data, self.sigma_range),
             "flow": rectified_flow,
         }
         if self.method not in methods:
             raise InputError(f'method is "{self.method}": {", ".join(methods)} are known')
-        return methods[self.method]()
+        process = methods[self.method]()
+        if self.timestep_range == (0.0, 1.0):
+            return process
+        end, start = self.timestep_range
+        return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
         """The parameters of the pretrained text encoder, if the settings name one."""
@@ -103,34 +138,51 @@ class DiffusionConfig(ModelConfig):
         """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
-        embedder = None
+        embedder, width = None, self.unet.modulation_features
+        tokens = sum(each.into == "embedding" for each in self.conditioners)
         if self.text is not None:
             t5 = self.text.t5()
-            embedder = T5Encoder(t5, dtype=dtype)
+            embedder, width, tokens = T5Encoder(t5, dtype=dtype), t5.d_model, tokens + self.text.max_length
+        if tokens:
+            pooled = self.text is not None and self.text.pooled
+            if self.conditioners and not (pooled or any(self.unet.cross_attentions)):
+                raise InputError("no part of the net reads the embedding: give unet.cross_attentions, or text.pooled")
             settings |= {
-                "embedding_features": t5.d_model,
+                "embedding_features": width,
                 "use_embedding_cfg": True,
-                "embedding_max_length": self.text.max_length,
-                "use_embedding_features": self.text.pooled,
+                "embedding_max_length": tokens,
+                "use_embedding_features": pooled,
             }
         net = UNetV0(**settings, **injected, remat=self.remat, dtype=dtype)
         if self.transform is not None:
             net = self.transform.wrap(net, dtype)
+        net = conditioned(net, self.conditioners, self.unet.modulation_features, width)
         multiple = frame * net.length_multiple
         if self.length % multiple:
             raise InputError(
                 f"length {self.length} is not a multiple of {multiple} (factors and stride): "
                 f"use {ceil_div(self.length, multiple) * multiple}"
             )
+        process = self.process()
         return DiffusionModel(
             wrap(net),
-            process=self.process(),
+            process=process,
+            **named_error(self.error, self.sample_rate, self.length),
+            weight=None if self.min_snr is None else min_snr(process, self.min_snr),
             stratified=self.stratified,
             embedder=embedder,
             frozen_embedder=self.text is not None and self.text.is_pretrained,
             num_placeholders=0 if self.text is None else len(self.text.placeholder_tokens),
-            cond_drop_prob=0.0 if self.text is None else self.text.cond_drop_prob,
+            **self._dropping(),
         )
+
+    def _dropping(self) -> dict[str, Any]:
+        """How often training leaves conditions out: together, and each alone."""
+        text = 0.0 if self.text is None else self.text.cond_drop_prob
+        if not self.conditioners:
+            return {"cond_drop_prob": text}
+        alone = {PREFIX + each.name: each.drop_prob for each in self.conditioners}
+        return {"cond_drop_prob": self.cond_drop_prob, "drop_probs": {**alone, "embedding": text}}
 
 
 @dataclass(frozen=True)
@@ -215,6 +267,8 @@ class DiffusionAEConfig(DiffusionConfig):
 
     encoder: EncoderConfig
     """What makes the latent."""
+    inject_depth: int | None = None
+    """Depth at which the latent joins; None: of those with as many positions the deepest, where channels are widest."""
 
     def build(self) -> DiffusionAE:
         """The model. Raises InputError: settings that do not fit each other."""
@@ -226,8 +280,10 @@ class DiffusionAEConfig(DiffusionConfig):
                 f"the latent has a frame every {encoder.downsample_factor} samples, and the net a position every "
                 f"{', '.join(map(str, shortened))}: one of these is needed"
             )
-        # Of several depths of that length the deepest, where the channels are widest.
-        depth = max(d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor)
+        depths = [d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor]
+        depth = depths[-1] if self.inject_depth is None else self.inject_depth
+        if depth not in depths:
+            raise InputError(f"inject_depth is {depth}, but has other positions than the latent: it can be {depths}")
         channels = [0] * len(shortened)
         channels[depth] = encoder.latent_channels
         if self.length % encoder.downsample_factor:
@@ -250,5 +306,9 @@ class LatentConfig(DiffusionConfig):
             ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
             if ours != theirs:
                 raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        if self.error in ("a_weighted", "stft", "mel"):
+            raise InputError(
+                f"error is {self.error}, which is of sound, but latents are diffused: use mse, l1 or huber"
+            )
         autoencoder = self.autoencoder.build()
         return LatentDiffusion(self._diffusion(frame=autoencoder.downsample_factor), autoencoder)

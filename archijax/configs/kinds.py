@@ -8,13 +8,16 @@ import typing
 from typing import Any, Literal
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
+from archijax.configs.autoregressive import AutoregressiveConfig
 from archijax.configs.diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
 from archijax.configs.oobleck import OobleckConfig
 from archijax.configs.stable_audio import StableAudioConfig
+from archijax.contract import Model
 from archijax.errors import InputError
 
 KINDS: dict[str, type] = {
     "diffusion": DiffusionConfig,
+    "autoregressive": AutoregressiveConfig,
     "upsampler": UpsamplerConfig,
     "vocoder": VocoderConfig,
     "diffusion_autoencoder": DiffusionAEConfig,
@@ -31,25 +34,51 @@ def kind_of(config: Any) -> str:
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 
 
+def build(config: Any) -> Model:
+    """The model of a configuration. Raises InputError: its settings do not fit each other, or it builds no model."""
+    model = config.build()
+    if not isinstance(model, Model):
+        name = type(config).__name__
+        raise InputError(f"{name}.build() returned {model!r:.40}, which is no model: one with init and loss is needed")
+    return model
+
+
+def check_config(config: Any) -> None:
+    """Raises InputError unless a configuration has what every one has: a class of a user's own may lack something."""
+    wanted = ("sample_rate", "channels", "length", "text", "autoencoder", "conditioners", "build", "load_frozen")
+    missing = [name for name in wanted if not hasattr(config, name)]
+    if missing or not dataclasses.is_dataclass(config):
+        what = f"lacks {', '.join(missing)}" if missing else "is no dataclass"
+        raise InputError(
+            f"{type(config).__name__} {what}: a frozen dataclass on the base of archijax.configs.ModelConfig is needed"
+        )
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """A model configuration as nested JSON-able dicts, its kind under "kind"."""
-    kinds = {cls: kind for kind, cls in KINDS.items()}
-    if type(config) not in kinds:
+    """A model configuration as nested JSON-able dicts, its kind, or the name of a user's own class, under "kind"."""
+    if not (dataclasses.is_dataclass(config) and hasattr(config, "build")):
         raise InputError(f"{type(config).__name__} is not a model configuration: known are {', '.join(KINDS)}")
-    return {"kind": kinds[type(config)], **dataclasses.asdict(config)}
+    return {"kind": kind_of(config), **dataclasses.asdict(config)}
 
 
-def from_dict(values: dict[str, Any]) -> Any:
+def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
     """The configuration that :func:`to_dict` gave.
+
+    Args:
+        own: a class that is none of the kinds, which values of its name are of.
 
     Raises:
         InputError: an unknown kind, an unknown or missing setting, or a value of another type.
     """
-    if not isinstance(values, dict) or values.get("kind") not in KINDS:
-        kind = values.get("kind") if isinstance(values, dict) else values
-        raise InputError(f"the model's kind is {kind!r}: known are {', '.join(KINDS)}")
+    kind = values.get("kind") if isinstance(values, dict) else values
+    kinds = KINDS if own is None else {own.__name__: own, **KINDS}
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(
+            f"the model's kind is {kind!r}: known are {', '.join(kinds)}; one of a config file's own is read with that "
+            "file, by --config FILE"
+        )
     rest = {name: value for name, value in values.items() if name != "kind"}
-    return _read(KINDS[values["kind"]], rest, values["kind"])
+    return _read(kinds[kind], rest, kind)
 
 
 def _read(wanted: Any, value: Any, name: str) -> Any:

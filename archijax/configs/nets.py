@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -39,6 +39,10 @@ class UNetConfig:
     """Attention heads."""
     attention_features: int = 64
     """Features of a head."""
+    item: Literal["resnet", "convnext"] = "resnet"
+    """What a group begins with: a residual block of two convolutions, or a ConvNeXt V2 block."""
+    linear_attention: bool = False
+    """Attention whose cost grows with the length, not with its square."""
     resnet_groups: int = 8
     """Groups of the group norms."""
     modulation_features: int = 1024
@@ -58,13 +62,15 @@ class LearnedTransformConfig:
     """Length of a filter in samples."""
     stride: int = 64
     """Samples from one frame to the next."""
+    filters: Literal["sinusoid", "random"] = "sinusoid"
+    """What the filters are at first; from random ones, as in the original, learning takes longer."""
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")
 
     def wrap(self, net: nn.Module, dtype: jnp.dtype) -> LearnedTransform:
         """The transform around a net."""
-        return LearnedTransform(net, self.num_filters, self.window_length, self.stride, dtype)
+        return LearnedTransform(net, self.num_filters, self.window_length, self.stride, self.filters, dtype)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ class TextConfig:
     max_length: int = 64
     """Tokens per prompt; longer ones are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, so that sampling can be guided."""
+    """How often training drops the prompt, so that sampling can be guided; with conditioners, the prompt alone."""
     pooled: bool = False
     """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
     features: int = 128

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from archijax.arithmetic import ceil_div
 from archijax.configs.autoencoder import AutoEncoderConfig
-from archijax.configs.base import ModelConfig
+from archijax.configs.base import ModelConfig, SampleDefaults
 from archijax.configs.nets import TextConfig, positive
 from archijax.configs.oobleck import OobleckConfig
 from archijax.contract import Variables
@@ -82,6 +82,8 @@ class StableAudioConfig(ModelConfig):
     """Samples of the sounds it is trained on; it can make others."""
     method: Literal["v", "flow"] = "v"
     """Diffusion method: v-diffusion, or rectified flow."""
+    distilled: bool = False
+    """Made to give sound in eight steps, without guidance, as Stable Audio Open Small is."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters are float32."""
     remat: bool = False
@@ -93,8 +95,29 @@ class StableAudioConfig(ModelConfig):
             ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
             if ours != theirs:
                 raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        if self.distilled and self.method != "flow":
+            raise InputError(f"the method is {self.method}, but a distilled model is one of rectified flow")
         if not self.numbers or len({number.name for number in self.numbers}) < len(self.numbers):
             raise InputError("numbers needs at least one number, and names that differ")
+
+    @property
+    def conditioners(self) -> tuple[Number, ...]:
+        """The numbers, as other models have theirs."""
+        return self.numbers
+
+    @property
+    def sampling(self) -> SampleDefaults:
+        """As its authors sample it."""
+        if self.distilled:
+            return SampleDefaults(num_steps=8, sampler="pingpong", guidance_scale=1.0)
+        if self.method == "flow":
+            return SampleDefaults(guidance_scale=7.0)
+        return SampleDefaults(num_steps=100, sampler="dpm++sde", timestep_spacing="exponential", guidance_scale=7.0)
+
+    def timing(self, start: float, total: float) -> dict[str, float]:
+        """The numbers seconds_start and seconds_total, of those that the model has."""
+        values = {"seconds_start": start, "seconds_total": total}
+        return {number.name: values[number.name] for number in self.numbers if number.name in values}
 
     def process(self) -> GaussianProcess:
         """The diffusion method."""

@@ -20,6 +20,7 @@ from archijax.convert.stable_audio import EMBEDDER, hub_tables
 from archijax.convert.tensors import Tensors
 from archijax.errors import InputError
 from archijax.hub import absent, pretrained_folder, read_json, weight_files
+from archijax.models.moments import no_moments
 from archijax.nn.t5 import T5Config
 
 STEM = "diffusion_pytorch_model"
@@ -71,7 +72,7 @@ def read(
         except InputError as error:
             raise InputError(f"{folder / part}: {error}") from error
         variables |= {(*path, *own): leaf for own, leaf in flatten_dict(params).items()}
-    return config, whole(variables)
+    return config, whole(config, variables, place)
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
@@ -90,11 +91,16 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
     return place
 
 
-def whole(variables: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def whole(
+    config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
+) -> dict[str, Any]:
     """Parameters by their paths among the variables as the collections of a latent model."""
-    nested = unflatten_dict(variables)
-    nested["frozen"]["autoencoder"]["state"] = {}
-    return nested
+    # Nothing is known of its latents' scale, as where its training begins: so they are diffused as they are.
+    unknown = {name: np.asarray(leaf) for name, leaf in no_moments(config.autoencoder.latent_channels).items()}
+    path = ("frozen", "autoencoder", "state", "latents")
+    return unflatten_dict(
+        {**variables, **{(*path, name): place((*path, name), leaf) for name, leaf in unknown.items()}}
+    )
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:

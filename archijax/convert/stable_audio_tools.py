@@ -26,7 +26,8 @@ from archijax.nn.numbers import Number
 
 SETTINGS = "model_config.json"
 FILES = [SETTINGS, "model.safetensors"]
-METHODS = {"v": "v", "rectified_flow": "flow", "rf_denoiser": "flow"}
+# Whether each is of a model that was distilled.
+OBJECTIVES = {"v": ("v", False), "rectified_flow": ("flow", False), "rf_denoiser": ("flow", True)}
 # What the transformer's settings may be beside its sizes: what this one is, and stable-audio-tools' by default.
 FIXED = {
     "transformer_type": "continuous_transformer",
@@ -39,7 +40,7 @@ FIXED = {
 }
 LEAST_ROTARY = 32  # features of a head that are turned at least
 # What a model_config.json must say of a model as it is.
-SIZES = ("transformer", "conditioning_features", "numbers", "sample_rate", "channels", "length", "method")
+SIZES = ("transformer", "conditioning_features", "numbers", "sample_rate", "channels", "length", "method", "distilled")
 
 
 def read(
@@ -68,7 +69,8 @@ def read(
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     encoder = flatten_dict(t5.load_t5(config.text.tokenizer)[1])
-    return config, whole({**params, **{(*EMBEDDER, *path): place(path, leaf) for path, leaf in encoder.items()}})
+    encoder = {(*EMBEDDER, *path): place(path, leaf) for path, leaf in encoder.items()}
+    return config, whole(config, {**params, **encoder}, place)
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:
@@ -93,8 +95,9 @@ def _config(settings: dict[str, Any], text_encoder: str | None) -> StableAudioCo
     _equal("model_type", settings["model_type"], "diffusion_cond")
     _equal("model.diffusion.type", diffusion["type"], "dit")
     objective = diffusion.get("diffusion_objective", "v")
-    if objective not in METHODS:
-        raise InputError(f"the diffusion_objective is {objective!r}: {', '.join(METHODS)} are known")
+    if objective not in OBJECTIVES:
+        raise InputError(f"the diffusion_objective is {objective!r}: {', '.join(OBJECTIVES)} are known")
+    method, distilled = OBJECTIVES[objective]
     autoencoder = _autoencoder(settings, model["pretransform"])
     conditioners = {conditioner["id"]: conditioner for conditioner in conditioning["configs"]}
     prompt, names = conditioners.pop("prompt"), diffusion["global_cond_ids"]
@@ -115,7 +118,8 @@ def _config(settings: dict[str, Any], text_encoder: str | None) -> StableAudioCo
         sample_rate=rate,
         channels=settings["audio_channels"],
         length=length,
-        method=METHODS[objective],
+        method=method,
+        distilled=distilled,
     )
 
 
@@ -218,6 +222,7 @@ def _settings(config: StableAudioConfig) -> dict[str, Any]:
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     coder = {"c_mults": list(vae.multipliers), "strides": list(vae.strides), "use_snake": True}
     names = [number.name for number in config.numbers]
+    objectives = {made_of: objective for objective, made_of in OBJECTIVES.items()}
     transformer = {
         "io_channels": vae.latent_channels,
         "embed_dim": net.num_heads * net.head_features,
@@ -267,7 +272,7 @@ def _settings(config: StableAudioConfig) -> dict[str, Any]:
             "diffusion": {
                 "cross_attention_cond_ids": ["prompt", *names],
                 "global_cond_ids": names,
-                "diffusion_objective": {"v": "v", "flow": "rectified_flow"}[config.method],
+                "diffusion_objective": objectives[config.method, config.distilled],
                 "type": "dit",
                 "config": transformer,
             },

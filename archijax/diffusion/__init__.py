@@ -66,7 +66,7 @@ def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -
     return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
 
 
-def edm(sigma_data: float = 0.5) -> GaussianProcess:
+def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None) -> GaussianProcess:
     """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, with a preconditioned net.
 
     Training draws sigma from a log-normal distribution. The squared error of the net's output equals the weighted loss
@@ -75,13 +75,15 @@ def edm(sigma_data: float = 0.5) -> GaussianProcess:
     Args:
         sigma_data: the standard deviation of the sounds. The paper gives its noise levels for 0.5; here they are
             multiplied by sigma_data / 0.5.
+        sigma_range: the lowest and the highest sigma of sampling; by default 0.002 and 80, multiplied likewise.
     """
     scale = sigma_data / 0.5
+    lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
     return GaussianProcess(
-        SigmaSchedule(80.0 * scale),
+        SigmaSchedule(highest),
         "edm",
         training=LogNormal(-1.2 + math.log(scale), 1.2),
-        timestep_spacing=KarrasSpacing(80.0 * scale, 0.002 * scale),
+        timestep_spacing=KarrasSpacing(highest, lowest),
         sigma_data=sigma_data,
     )
 

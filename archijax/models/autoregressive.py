@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.diffusion import BetaSchedule, GaussianProcess, v_diffusion
 from archijax.errors import InputError
 from archijax.keys import per_item
@@ -93,33 +94,32 @@ class DiffusionAR:
         variables: dict[str, Any],
         keys: jax.Array,
         *,
-        num_chunks: int,
+        shape: tuple[int, int, int],
         num_steps: int,
-        shape: tuple[int, int],
         **conditioning: jax.Array,
     ) -> jax.Array:
-        """Sounds [b, num_chunks * split_length, c].
+        """Sounds [b, time, c] of a shape, of any time.
 
         For sound without an end call :meth:`start` and then :meth:`shift` again and again: memory stays the same.
 
         Args:
             keys: one per item [b], or a single key.
-            num_chunks: splits to make, at least num_splits.
             num_steps: denoising steps of the start. A split after it takes about half as many on its way through the
                 ladder, num_steps // num_splits in each shift.
-            shape: (b, c).
         """
-        count, channels = shape
+        count, time, channels = shape
         keys = per_item(keys, count)
-
-        def draw(number, length):
-            one = lambda key: jax.random.normal(jax.random.fold_in(key, number), (length, channels))  # noqa: E731
-            return jax.vmap(one)(keys)
-
-        noises = jax.vmap(lambda number: draw(number, self.split_length))(jnp.arange(2, 2 + num_chunks))
-        return self.sample_given(
-            variables, draw(0, self.length), draw(1, self.length), noises, num_steps=num_steps, **conditioning
+        num_chunks = max(ceil_div(time, self.split_length), self.num_splits)
+        noises = jax.vmap(lambda number: self.noise(keys, 2 + number, self.split_length, channels))
+        start, ladder = (self.noise(keys, number, self.length, channels) for number in range(2))
+        sounds = self.sample_given(
+            variables, start, ladder, noises(jnp.arange(num_chunks)), num_steps=num_steps, **conditioning
         )
+        return sounds[:, :time]
+
+    def noise(self, keys: jax.Array, number: jax.Array | int, time: int, channels: int) -> jax.Array:
+        """A draw [b, time, channels] for items with keys [b]: 0 the start, 1 the ladder, 2 on the splits after it."""
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 
     def sample_given(
         self,

@@ -6,7 +6,7 @@ collections: "params" (trained) and "frozen" (not). Every method is a pure funct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ from archijax.arithmetic import ceil_div
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
 from archijax.keys import PLACEHOLDERS, STRATUM, per_item, step_keys, stream
-from archijax.models.conditioning import ALONG, drop, opposites
+from archijax.models.conditioning import ALONG, draw_masks, drop, opposites
+from archijax.models.errors import squared
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 from archijax.sampling import (
@@ -41,17 +42,14 @@ from archijax.sampling.editing import check_source
 OWN = ("audio", "tokens", "token_mask")
 
 
-def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    return jnp.square(prediction - target)
-
-
 @dataclass(frozen=True, eq=False)
 class DiffusionModel:
     """A diffusion model of sound, conditioned on text, an embedding, features, or nothing.
 
     A batch is a dict of "audio" [b, time, c] in [-1, 1] and, as the net needs them, "tokens" int32 [b, n] with
-    "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c']: what
-    the model does not read itself is given to the net by its name. With an embedder, an embedding beside tokens is
+    "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and
+    "condition_NAME" [b] (see :class:`archijax.nn.Conditioners`): what the model does not read itself is given to the
+    net by its name. With an embedder, an embedding beside tokens is
     joined behind the text's; without tokens it is the text's own, encoded before.
 
     Fields:
@@ -61,12 +59,14 @@ class DiffusionModel:
         frozen_embedder: the embedder's parameters are pretrained and stay as they are; else they are trained.
         num_placeholders: placeholder tokens, which have trained embeddings of their own beside those of the embedder
             (Gal et al. 2022, textual inversion): parameters "placeholders" [num_placeholders, e].
-        cond_drop_prob: how often training drops an item's conditioning, so that sampling can be guided: the net's fixed
-            embedding takes the place of the embedding, and zeros that of the features. A net that reads an embedding
-            needs :class:`ClassifierFreeGuidance` for it.
+        cond_drop_prob: how often training drops all of an item's conditioning, so that sampling can be guided: the
+            net's fixed embedding takes the place of the embedding, zeros that of the features, and -1 that of a
+            condition. A net that reads an embedding needs :class:`ClassifierFreeGuidance` for it.
+        drop_probs: how often it drops one alone, by its name: "embedding", "features", "condition_NAME".
         stratified: training times one from each of b equal parts of their distribution, over the items that one call
             of the loss sees; an item's time then depends on the others'.
         error: (prediction, target) -> the error of every value, by default squared.
+        sound_error: (estimated sound [b, time, c], sound) -> the error of each item [b], in place of `error`.
         weight: of an item in the loss, a function of times t [b], such as :func:`archijax.diffusion.min_snr`.
     """
 
@@ -76,8 +76,10 @@ class DiffusionModel:
     frozen_embedder: bool = False
     num_placeholders: int = 0
     cond_drop_prob: float = 0.0
+    drop_probs: Mapping[str, float] = field(default_factory=dict)
     stratified: bool = False
-    error: Callable[[jax.Array, jax.Array], jax.Array] = _squared
+    error: Callable[[jax.Array, jax.Array], jax.Array] = squared
+    sound_error: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     weight: Callable[[jax.Array], jax.Array] | None = None
 
     @property
@@ -127,8 +129,9 @@ class DiffusionModel:
             (loss, (metrics, new_state)): the loss by noise level, see :meth:`GaussianProcess.by_noise`; no state.
         """
         audio = batch["audio"]
-        t, eps, masked = self.draw(per_item(keys, len(audio)), audio.shape[1:])
-        errors = self.errors(variables, batch, t, eps, masked)
+        keys = per_item(keys, len(audio))
+        t, eps, masked = self.draw(keys, audio.shape[1:])
+        errors = self.errors(variables, batch, t, eps, masked, draw_masks(keys, self.drop_probs))
         return jnp.mean(errors), (self.process.by_noise(errors, t), {})
 
     def draw(self, keys: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -162,16 +165,21 @@ class DiffusionModel:
         t: jax.Array,
         eps: jax.Array,
         masked: jax.Array | None = None,
+        masks: Mapping[str, jax.Array] | None = None,
     ) -> jax.Array:
-        """The loss of each item [b], as a function of the draws of :meth:`loss_given`."""
+        """The loss of each item [b], as a function of the draws of :meth:`loss_given` and of :func:`draw_masks`."""
         audio = batch["audio"]
         conditioning = self.conditioning(variables, batch)
-        if self.cond_drop_prob > 0:
-            conditioning = drop(conditioning, masked)
+        if self.cond_drop_prob > 0 or masks:
+            conditioning = drop(conditioning, masked, masks)
         x = self.process.add_noise(audio, eps, t)
         prediction = self._net(variables)(*self.process.net_input(x, t), **conditioning)
         target = self.process.target(audio, eps, t)
-        error = self.error(prediction.astype(jnp.float32), target.astype(jnp.float32))
+        prediction, target = prediction.astype(jnp.float32), target.astype(jnp.float32)
+        if self.sound_error is not None:
+            error = self.sound_error(self.process.x0_eps(prediction, x.astype(jnp.float32), t)[0], audio)
+        else:
+            error = self.error(prediction, target)
         if self.weight is not None:
             weight = self.weight(t).astype(jnp.float32)
             error = error * weight.reshape(-1, *(1,) * (error.ndim - 1))

@@ -1,6 +1,7 @@
 """Nets: layers, items of a U-Net, attention, the U-Net itself, and the wrappers around it."""
 
 from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
+from archijax.nn.conditioners import CategoryVector, Conditioners, NumberVector
 from archijax.nn.conditioning import (
     AppendChannels,
     ClassEmbedder,
@@ -31,8 +32,10 @@ __all__ = [
     "AppendChannels",
     "Attention",
     "Block",
+    "CategoryVector",
     "ClassEmbedder",
     "ClassifierFreeGuidance",
+    "Conditioners",
     "Context",
     "ConvNeXtV2",
     "CrossAttention",
@@ -48,6 +51,7 @@ __all__ = [
     "Number",
     "NumberConditioning",
     "NumberEmbedder",
+    "NumberVector",
     "Patching",
     "Resnet",
     "STFTTransform",

@@ -31,15 +31,23 @@ class NumberEmbedder(nn.Module):
     """Numbers of any shape [...] as vectors [..., features], by learned Fourier frequencies.
 
     Time, a duration in seconds, a tempo: whatever is a number. Computed in float32, since the frequencies make it
-    sensitive to rounding. Fields: frequencies, how many sines and as many cosines.
+    sensitive to rounding.
+
+    Fields:
+        frequencies: how many sines and as many cosines.
+        spread: the deviation of the last frequency at first; that of the first is 1, between them it rises evenly in
+            the log. Above 1 near numbers are told apart sooner.
     """
 
     features: int
     frequencies: int = 128
+    spread: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        frequencies = self.param("frequencies", nn.initializers.normal(1.0), (self.frequencies,))
+        deviation = np.geomspace(1.0, self.spread, self.frequencies, dtype=np.float32)
+        draw = nn.initializers.normal(1.0)
+        frequencies = self.param("frequencies", lambda key: draw(key, (self.frequencies,)) * deviation)
         x = jnp.asarray(x)
         x = (full(x) if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32))[..., None]
         angles = x * frequencies * (2 * jnp.pi)
@@ -123,8 +131,8 @@ class ClassifierFreeGuidance(Wrapper):
 
         Args:
             embedding: [b, n, features], n at most max_length.
-            embedding_mask: bool [b]; True replaces an item's embedding by the fixed one (training drops it with
-                probability 0.1).
+            embedding_mask: bool [b] or [b, n]; True replaces an item's embedding, or a token of it, by the fixed one
+                (training drops it with probability 0.1).
             embedding_scale: guidance, a number or one per item [b]; masked + (conditional - masked) * scale. At the
                 number 1 the net is called once, else once with a batch of 2b. Do not give embedding_mask with it.
         """
@@ -139,7 +147,7 @@ class ClassifierFreeGuidance(Wrapper):
         table = self.param("fixed_embedding", nn.initializers.normal(1.0), (self.max_length, self.features))
         fixed = jnp.broadcast_to(table[:tokens].astype(embedding.dtype), embedding.shape)
         if embedding_mask is not None:
-            embedding = jnp.where(embedding_mask[:, None, None], fixed, embedding)
+            embedding = jnp.where(embedding_mask.reshape(len(x), -1, 1), fixed, embedding)
         if isinstance(embedding_scale, int | float) and embedding_scale == 1:
             return self.net(x, embedding=embedding, **conditioning)
         # Only arrays and lists of arrays are doubled; settings such as out_channels pass as they are.

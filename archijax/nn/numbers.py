@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full
@@ -33,6 +36,24 @@ class Number:
             raise InputError(f"the number {self.name} goes from {self.low} to {self.high}: the first must be below")
         if not self.low <= self.default <= self.high:
             raise InputError(f"the default of {self.name} is {self.default}: from {self.low} to {self.high} it must be")
+
+    def encode(self, values: Sequence[str | float | None]) -> np.ndarray:
+        """The numbers, float32 [b], the default where there is none. Raises InputError for what is no number."""
+        numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
+        return np.array(numbers, np.float32)
+
+
+def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
+    """A value as a number from of.low to of.high. Raises InputError, naming of.name, if it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{of.name} is {value!r}, which is no number: from {of.low:g} to {of.high:g} is needed.")
+    if bounded and not of.low <= number <= of.high:
+        raise InputError(f"{of.name} is {number:g}, which is out of its range: from {of.low:g} to {of.high:g} it goes.")
+    return number
 
 
 class NumberConditioning(Wrapper):

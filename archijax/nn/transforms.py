@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from archijax.audio.stft import STFT, from_polar, to_polar
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 from archijax.nn.conditioning import Wrapper
-from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_conv, unfold
+from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_conv, unfold, uniform_init
 
 
 def _check_length(x: jax.Array, multiple: int, what: str) -> None:
@@ -47,11 +49,13 @@ class LearnedTransform(Wrapper):
     Fields:
         num_filters: per channel of the sound.
         window_length, stride: of the filters, in samples; the window a multiple of the stride, both odd or both even.
+        filters: "sinusoid" or "random", what they start as.
     """
 
     num_filters: int
     window_length: int
     stride: int
+    filters: Literal["sinusoid", "random"] = "sinusoid"
     dtype: jnp.dtype = jnp.float32
 
     @property
@@ -74,15 +78,18 @@ class LearnedTransform(Wrapper):
                 f"length {x.shape[1]} is too short for a window of {window}: more than {padding} samples needed"
             )
         c_in, c_out = x.shape[-1], out_channels or x.shape[-1]
-        encode = self.param("encode", lambda _: self._filters(c_in))
-        decode = self.param("decode", lambda _: jnp.swapaxes(self._filters(c_out), 1, 2))
+        encode = self.param("encode", lambda key: self._filters(key, c_in))
+        decode = self.param("decode", lambda key: jnp.swapaxes(self._filters(key, c_out), 1, 2))
         x = pad_positions(x.astype(self.dtype), padding, mode="reflect")
         z = strided_conv(x, encode.astype(self.dtype), stride)
         z = self.net(z, *args, out_channels=c_out * self.num_filters, **conditioning)
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
-    def _filters(self, channels: int) -> jax.Array:
-        """The filters to start from, [window, channels, channels * num_filters], each on one channel."""
+    def _filters(self, key: jax.Array, channels: int) -> jax.Array:
+        """The filters to start from, [window, channels, channels * num_filters], sinusoids each on one channel."""
+        if self.filters == "random":
+            shape = (self.window_length, channels, channels * self.num_filters)
+            return uniform_init(self.window_length * channels)(key, shape)
         waves = _windowed_sinusoids(self.window_length, self.stride, self.num_filters)
         return jnp.asarray(np.kron(np.eye(channels), waves[:, None, :]), jnp.float32)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
 from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
 from archijax.nn.items import (
+    ConvNeXtV2,
     InjectChannels,
     Modulation,
     Resnet,
@@ -33,6 +34,8 @@ def UNetV0(
     attention_features: int | None = None,
     attention_heads: int | None = None,
     embedding_features: int | None = None,
+    item: Literal["resnet", "convnext"] = "resnet",
+    linear_attention: bool = False,
     resnet_groups: int = 8,
     use_modulation: bool = True,
     modulation_features: int = 1024,
@@ -53,6 +56,7 @@ def UNetV0(
         attentions, cross_attentions: per depth, how many of each stand in a group; 0 by default.
         context_channels: per depth, channels injected from ``channels=``; 0 by default.
         attention_features, attention_heads: features of a head, and heads.
+        item: what a group begins with, a resnet or a ConvNeXt V2 block; linear_attention: linear instead of softmax.
         embedding_features: features of the embedding that cross-attention reads; checked at the first call.
         use_modulation: features modulate items and skips; else skips are concatenated.
         modulation_features: width of the features.
@@ -74,24 +78,9 @@ def UNetV0(
         "cross_attentions": cross_attentions or (0,) * depths,
         "context_channels": context_channels or (0,) * depths,
     }
-    for name, values in per_depth.items():
-        if len(values) != depths:
-            raise InputError(f"{name} has {len(values)} entries and channels has {depths}: both need one per depth")
-        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
-            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
-    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: it must be at least 1")
-    for width in channels:
-        if width % resnet_groups:
-            raise InputError(
-                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
-            )
+    _check_per_depth(per_depth, resnet_groups, modulation_features)
     if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
-        for name, value in (
-            ("attention_features", attention_features),
-            ("attention_heads", attention_heads),
-        ):
+        for name, value in (("attention_features", attention_features), ("attention_heads", attention_heads)):
             if not value:
                 raise InputError(f"attention needs {name}, found {value}: give a positive number")
     if any(per_depth["cross_attentions"]) and not embedding_features:
@@ -105,11 +94,13 @@ def UNetV0(
         head_features=attention_features,
         num_heads=attention_heads,
         implementation=attention_implementation,
+        linear=linear_attention,
         dtype=dtype,
     )
+    first = ConvNeXtV2(dtype=dtype) if item == "convnext" else Resnet(resnet_groups, dtype=dtype)
     blocks = []
     for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
-        group = [Resnet(resnet_groups, dtype=dtype)]
+        group = [first]
         group += [Modulation(dtype=dtype)] * use_modulation
         group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
         group += [Attention(**attention)] * selfs if selfs else []
@@ -131,3 +122,23 @@ def UNetV0(
     if use_time_conditioning:
         net = TimeConditioning(net, features=modulation_features)
     return net
+
+
+def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
+    """Raises InputError for lists of different lengths, impossible entries, or groups that do not divide channels."""
+    channels = per_depth["channels"]
+    for name, values in per_depth.items():
+        if len(values) != len(channels):
+            raise InputError(
+                f"{name} has {len(values)} entries and channels has {len(channels)}: both need one per depth"
+            )
+        if any(value < (1 if name in ("channels", "factors") else 0) for value in values):
+            raise InputError(f"{name} is {tuple(values)}: entries must be positive whole numbers")
+    for name, value in (("resnet_groups", resnet_groups), ("modulation_features", modulation_features)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: it must be at least 1")
+    for width in channels:
+        if width % resnet_groups:
+            raise InputError(
+                f"channels {width} do not divide into resnet_groups {resnet_groups}: use a multiple of {resnet_groups}"
+            )

@@ -47,7 +47,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
     Raises:
         InputError: a sampler that draws noise, a prompt to a model without text, or guidance to one without it.
     """
-    model, factor = loaded.model, loaded.model.downsample_factor
+    settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
     # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
     key = stream(jax.random.key(settings.seed), CODING)
@@ -89,7 +89,7 @@ def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str):
 
     def sample(frames: np.ndarray, fresh: jax.Array, progress: Progress) -> jax.Array:
         batch = loaded.tokens([prompt] * len(frames))
-        if loaded.guidable:
+        if loaded.guidable and loaded.tokenizer is not None:
             batch["embedding_mask"] = np.full(len(frames), not prompt)
         fresh, conditioning = _prepare(model, variables, frames, fresh, batch)
         x = run(program, variables, Inputs(fresh, conditioning, scale=scale), timesteps, progress)

@@ -12,6 +12,7 @@ from archijax.arithmetic import ceil_div
 from archijax.errors import InputError, require
 from archijax.pipeline.driver import Progress
 from archijax.pipeline.generation import Finish, Generation
+from archijax.pipeline.latents import kept_rows, rows_of
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
@@ -42,7 +43,7 @@ def inpainting(
     # In samples of the model, with as much around it as the model was trained to see at once.
     begin = math.floor(part.start * config.sample_rate / source.sample_rate)
     stop = math.ceil(part.stop * config.sample_rate / source.sample_rate)
-    region = source.region(begin - config.length, stop + config.length)
+    region = _around(loaded, source, begin, stop)
     place = np.arange(region.start, region.stop)
 
     def finish(audio: np.ndarray, item: int, progress: Progress) -> np.ndarray:
@@ -52,13 +53,23 @@ def inpainting(
         return result
 
     mask = (place < begin) | (place >= stop)
-    options |= {
-        "length": len(place),
-        "source": source.audio[region],
-        "mask": mask,
-        "finish": Finish(source.sample_rate, finish),
-    }
-    return Generation(loaded, settings, **options)
+    finish = Finish(source.sample_rate, finish)
+    numbers = loaded.timing(region.start / config.sample_rate, source.seconds)
+    return _edited(loaded, settings, source.audio[region], finish, numbers, mask=mask, **options)
+
+
+def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
+    """Samples around a part: all that the model makes at once, where it makes one length alone."""
+    length = loaded.config.length
+    if not loaded.is_timed:
+        return source.region(begin - length, stop + length)
+    # The grid where the region begins may be so much before what is asked for.
+    spare = length - (stop - begin) - source.stride
+    if spare < 0:
+        seconds = (stop - begin) / source.model_rate
+        raise InputError(f"The part has {seconds:.4g} s: this model makes less than {loaded.seconds:.4g} at once.")
+    first = max(0, min(begin - spare // 2, len(source.audio) - length + source.stride))
+    return source.region(first, min(len(source.audio), first + length - source.stride))
 
 
 def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
@@ -70,8 +81,44 @@ def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
     finish = Finish(source.model_rate, lambda audio, item, progress: audio / source.gain)
-    options |= {"length": len(source.audio), "source": source.audio, "strength": strength, "finish": finish}
-    return Generation(loaded, settings, **options)
+    numbers = loaded.timing(0.0, source.seconds)
+    return _edited(loaded, settings, source.audio, finish, numbers, strength=strength, **options)
+
+
+def _edited(
+    loaded: Loaded,
+    settings: SampleSettings,
+    audio: np.ndarray,
+    finish: Finish,
+    numbers: dict[str, float],
+    *,
+    mask: np.ndarray | None = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> Generation:
+    """Sounds made of audio [time, channels], in the latents of a latent model; finish gets what comes of it.
+
+    A model of sounds of one length gets silence behind shorter ones, and longer ones are refused.
+    """
+    settings, length = loaded.resolved(settings), len(audio)
+    if loaded.is_timed:
+        if length > loaded.config.length:
+            seconds = length / loaded.config.sample_rate
+            raise InputError(f"The sound has {seconds:.4g} s: this model takes at most {loaded.seconds:.4g} at once.")
+        missing = loaded.config.length - length
+        audio = np.pad(audio, ((0, missing), (0, 0)))
+        mask = None if mask is None else np.pad(mask, (0, missing), constant_values=True)
+    rows = rows_of(loaded, settings, batch_size)
+    source = rows.encode(audio)
+
+    def decoded(made: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+        return finish.apply(rows.decode(made, item, progress)[:length], item, progress)
+
+    return Generation(
+        rows.loaded, settings, length=len(source), source=source, batch_size=batch_size, numbers=numbers,
+        mask=None if mask is None else kept_rows(mask, rows.frame),
+        finish=Finish(finish.sample_rate, decoded, rows.steps(len(source))), **options,
+    )  # fmt: skip
 
 
 class Extension(Generation):
@@ -85,35 +132,52 @@ class Extension(Generation):
         options: as for :func:`inpainting`.
     """
 
-    def __init__(self, loaded: Loaded, settings: SampleSettings, source: Source, seconds: float, **options: Any):
-        config = loaded.config
-        self._new = to_samples("seconds", seconds, config.sample_rate)
-        self._context = config.length // 2
+    def __init__(
+        self, loaded: Loaded, settings: SampleSettings, source: Source, seconds: float,
+        *, batch_size: int = 16, **options: Any,
+    ):  # fmt: skip
+        settings, rate = loaded.resolved(settings), loaded.config.sample_rate
+        new, self._told = to_samples("seconds", seconds, rate), loaded.timing
+        rows = rows_of(loaded, settings, batch_size)
+        length = rows.loaded.config.length
+        self._context, self._frame = length // 2, rows.frame
         # Of a shorter sound less is kept, and what would lie before it is made up and dropped.
-        tail = source.audio[-self._context :]
-        self._missing, self._hop = self._context - len(tail), config.length - self._context
-        self._place, self._parts = np.arange(config.length), ceil_div(self._new, self._hop)
-        self._tail = np.pad(tail, ((self._missing, 0), (0, 0)))
-        region = source.region(len(source.audio) - self._context, len(source.audio))
+        context = self._context * rows.frame
+        tail, region = source.audio[-context:], source.region(len(source.audio) - context, len(source.audio))
+        missing = context - len(tail)
+        self._missing, self._hop = ceil_div(missing, rows.frame), length - self._context
+        self._place, self._parts = np.arange(length), ceil_div(ceil_div(new, rows.frame), self._hop)
+        self._tail = rows.encode(np.pad(tail, ((missing, 0), (0, 0))))
+        # Seconds before the first window, of the whole, and from a window to the next.
+        self._begins, self._total = (len(source.audio) - context) / rate, (len(source.audio) + new) / rate
+        self._stride = self._hop * rows.frame / rate
 
-        def finish(audio: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+        def finish(made: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+            # What is decoded knows what comes before it.
+            audio = rows.decode(np.concatenate([self._tail, made]), item, progress)[context : context + new]
             first, sound = source.restored(np.concatenate([source.audio[region], audio]), region)
             return np.concatenate([source.sound, sound[len(source.sound) - first :]])
 
-        window = np.pad(self._tail, ((0, self._hop), (0, 0)))
-        finish = Finish(source.sample_rate, finish)
-        super().__init__(loaded, settings, source=window, mask=self._kept(self._missing), finish=finish, **options)
-        self.steps *= self._parts
+        super().__init__(
+            rows.loaded, settings, source=np.pad(self._tail, ((0, self._hop), (0, 0))), batch_size=batch_size,
+            mask=self._kept(self._missing), numbers=self._numbers(0),
+            finish=Finish(source.sample_rate, finish, rows.steps(self._context + self._parts * self._hop)), **options,
+        )  # fmt: skip
+        self.steps += (self._parts - 1) * len(self._batches) * self.settings.num_steps
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
-        """The new sound [n, time, channels] of a batch of items."""
+        """The new rows [n, rows, channels] of a batch of items."""
         tail, new = np.repeat(self._tail[None], len(items), axis=0), []
         for part in range(self._parts):
+            self.numbers = self._numbers(part)
             window = np.pad(tail, ((0, 0), (0, self._hop), (0, 0)))
-            audio = self.sample(items, progress, window, self._kept(0 if part else self._missing), part)
-            new.append(audio[:, self._context :])
-            tail = audio[:, -self._context :]
-        return np.concatenate(new, axis=1)[:, : self._new]
+            made = self.sample(items, progress, window, self._kept(0 if part else self._missing), part)
+            new.append(made[:, self._context :])
+            tail = made[:, -self._context :]
+        return np.concatenate(new, axis=1)
+
+    def _numbers(self, part: int) -> dict[str, float]:
+        return self._told(max(0.0, self._begins + part * self._stride), self._total)
 
     def _kept(self, first: int) -> np.ndarray:
         return (self._place >= first) & (self._place < self._context)

@@ -14,8 +14,10 @@ class Facts:
         loudness: root mean square in dBFS that the sounds were brought to, or None: as they were.
         step: steps taken, or None.
         metrics: the last figures of the training by name, finite.
+        autoencoder: name of the model that a latent model's autoencoder is loaded from; None: it is the model's own.
     """
 
     loudness: float | None = None
     step: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    autoencoder: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -61,6 +61,8 @@ class Generation:
         num_resamples: how often each step with a mask is taken.
         circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
         finish: what is done to each sound; by default nothing.
+        conditions: values of the model's conditioners by name, for all sounds; those that are missing are left out.
+        numbers: that the model is conditioned on beside the prompt, by name.
 
     Attributes:
         steps: all steps, as `run` reports them.
@@ -84,11 +86,16 @@ class Generation:
         num_resamples: int = 1,
         circular: bool = False,
         finish: Finish | None = None,
+        conditions: Mapping[str, str | float] | None = None,
+        numbers: Mapping[str, float] | None = None,
     ):
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         require(num_resamples >= 1, "num_resamples", num_resamples, "at least 1")
-        self.loaded, self.settings, self.items = loaded, settings, list(items)
+        settings = loaded.resolved(settings)
+        self.loaded, self.settings, self.items, self.numbers = loaded, settings, list(items), dict(numbers or {})
         self.prompts = loaded.checked(prompts)
+        self._conditions = dict(conditions or {})
+        loaded.conditions(self._conditions, 1)
         self.length = loaded.config.length if length is None else length
         self.scale = settings.scale(loaded.guidable)
         loaded.needs(Generator if source is None else DenoisingGenerator, "generates" if source is None else "edits")
@@ -181,9 +188,15 @@ class Generation:
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
         batch, negative, kept = self.loaded.tokens(prompts), None, None
+        batch |= self.loaded.conditions(self._conditions, self._size)
         if self.scale is not None and self.settings.has_negative_prompt:
             negative = self.loaded.tokens([self.settings.negative_prompt] * self._size)
-        if self.loaded.guidable:
+        batch |= {
+            name: np.full(self._size, value, np.float32)
+            for name, value in self.numbers.items()
+            if name not in self._conditions
+        }
+        if self.loaded.guidable and self.loaded.tokenizer is not None:
             # As where training left the prompt out.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
         shape = (self.length, self.loaded.config.channels)
@@ -192,7 +205,7 @@ class Generation:
             source = np.ascontiguousarray(np.broadcast_to(source, (self._size, *shape)), np.float32)
         numbers = np.array([item for _, item in items], np.uint32)
         numbers, batch, negative, source = self._shared((numbers, batch, negative, source))
-        noise, keys = _draw(jax.random.key(self.settings.seed), numbers, part, shape)
+        noise, keys = draw(jax.random.key(self.settings.seed), numbers, part, shape)
         if mask is not None:
             kept = source, mask[:, None]
         # At full strength the start is noise: what a mask keeps comes in at every step.
@@ -202,7 +215,7 @@ class Generation:
 
 
 @partial(jax.jit, static_argnums=3)
-def _draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     """(noise [b, *shape], keys [b]) of a part of items."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
     # Parts after the first have keys of their own, and none that step_keys makes.

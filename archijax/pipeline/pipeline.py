@@ -1,6 +1,6 @@
 """A trained model and all that it is used for.
 
-    pipeline = aj.from_pretrained("runs/demo")
+    pipeline = aj.from_pretrained("runs/mine")
     sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
 
 Sounds are float32 [time, channels], those of a result in one array [count, time, channels], not clipped. A sound to
@@ -9,19 +9,21 @@ start from is a file, or an array beside its `sample_rate`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Codec
+from archijax.contract import Codec, EndlessGenerator
 from archijax.errors import InputError, require
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress, silent
 from archijax.pipeline.editing import Extension, inpainting, variation
+from archijax.pipeline.endless import Endless
 from archijax.pipeline.generation import Finish, Generation, numbered
+from archijax.pipeline.latents import Latents
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, settings_of, to_samples
 from archijax.pipeline.sounds import Sound, Source, converted, load_sound
@@ -55,7 +57,8 @@ class Pipeline(Loaded):
     Methods take the settings of :class:`SampleSettings` by name, and a `progress`, which is called with the number of
     steps taken since the last call. Further options of those that make several sounds: `count` of them (for each
     prompt), whose numbers begin at `first`, made `batch_size` at a time; of those that keep a part of a sound
-    `num_resamples`, how often each step is taken so that old and new come to agree. All raise InputError for what makes
+    `num_resamples`, how often each step is taken so that old and new come to agree. Where a model has conditioners,
+    `conditions` are their values by name, such as {"bpm": 120, "key": "A minor"}. All raise InputError for what makes
     no sense, and for a model of another kind.
 
     The fields are those of :class:`Loaded`.
@@ -75,11 +78,12 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one or several.
-            seconds: of each sound; by default those of the sounds that the model was trained on.
+            seconds: of each sound; by default those of the sounds that the model was trained on. A model that is told
+                how long a piece is makes its whole length, which is cut to these.
             loop: let each sound go on at its beginning; its length is one that the net divides.
             decoder_steps: steps that make sound of latents, for a latent model with a decoder by diffusion.
         """
-        settings, options = _split(options, "count", "first", "batch_size")
+        settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
         items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
         return _sounds(self.generation(settings, prompts, items, seconds, loop, decoder_steps, **options), progress)
@@ -163,40 +167,51 @@ class Pipeline(Loaded):
         loop: bool = False,
         decoder_steps: int = 20,
         batch_size: int = 16,
+        conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
         """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
-        length, rate = self.config.length, self.config.sample_rate
+        settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
             length = to_samples("seconds", seconds, rate)
+            if self.is_timed and length > self.config.length:
+                raise InputError(
+                    f"seconds is {seconds:g}, but this model makes at most {self.seconds:.4g} at once: let it extend "
+                    "the sound."
+                )
         if self.config.autoencoder is not None:
             if loop:
                 raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
-            return self._latent_generation(settings, prompts, items, length, decoder_steps, batch_size)
+            more = {"batch_size": batch_size, "conditions": conditions}
+            return self._latent_generation(settings, prompts, items, length, decoder_steps, **more)
+        if isinstance(self.model, EndlessGenerator):
+            if loop:
+                raise InputError("A model of endless sound makes no loops: it goes on.")
+            more = {"batch_size": batch_size, "conditions": conditions}
+            return Endless(self, settings, prompts, items, length=length, **more)
         if loop:
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
             if settings.window_seconds is None:
                 # As much at once as in training, so that windows that reach over the end are nothing new.
                 settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
-        return Generation(self, settings, prompts, items, length=length, batch_size=batch_size, circular=loop)
+        more = {"batch_size": batch_size, "circular": loop, "conditions": conditions}
+        return Generation(self, settings, prompts, items, length=length, **more)
 
-    def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size) -> Generation:
-        latents, autoencoder = self.halves
-        frames = ceil_div(length, self.model.downsample_factor)
-        if frames > latents.config.length and settings.window_seconds is None:
+    def _latent_generation(self, settings, prompts, items, length, decoder_steps, batch_size, conditions) -> Generation:
+        latents = Latents(self, decoder_steps, settings.seed, batch_size)
+        frames = ceil_div(self.config.length if self.is_timed else length, latents.frame)
+        if frames > latents.loaded.config.length and settings.window_seconds is None:
             # As much at once as in training.
-            settings = replace(settings, window_seconds=self.config.length / self.config.sample_rate)
-        decoding = SampleSettings(num_steps=decoder_steps, seed=settings.seed)
+            settings = replace(settings, window_seconds=self.seconds)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:
-            latent = np.asarray(self.model.unscaled(self.on_device, latent))
-            return decoder(autoencoder, decoding, batch_size=batch_size, item=item)(latent, progress)[:length]
+            return latents.decode(latent, item, progress)[:length]
 
-        steps = decoder(autoencoder, decoding, batch_size=batch_size).steps(frames)
         return Generation(
-            latents, settings, prompts, items, length=frames, batch_size=batch_size,
-            finish=Finish(self.config.sample_rate, finish, steps),
+            latents.loaded, settings, prompts, items, length=frames, batch_size=batch_size,
+            finish=Finish(self.config.sample_rate, finish, latents.steps(frames)), conditions=conditions,
+            numbers=self.timing(0.0, length / self.config.sample_rate),
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
@@ -204,7 +219,7 @@ class Pipeline(Loaded):
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-        settings, options = _split(options, "count", "first", "batch_size", *also)
+        settings, options = _split(options, "count", "first", "batch_size", "conditions", *also)
         prompts = self.checked([prompt])
         items = numbered(prompts, options.pop("count", 1), options.pop("first", 0))
         return settings, {"prompts": prompts, "items": items, **options}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from archijax.errors import InputError, require
+from archijax.configs.base import SampleDefaults
+from archijax.errors import InputError, require, suggestion
 from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampler
 
 
@@ -17,18 +17,19 @@ from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampl
 class SampleSettings:
     """How sounds are sampled."""
 
-    num_steps: int = 50
-    """Denoising steps."""
-    sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde"] = "ddim"
-    """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
+    num_steps: int | None = None
+    """Denoising steps; by default those that the model asks for, else 50."""
+    sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde", "pingpong"] | None = None
+    """What makes a step, by default what the model asks for, else ddim; dpm++ needs fewer steps, heun takes twice the
+    time for each, pingpong is for models that were distilled."""
     eta: float = 0.0
     """Noise that ddim adds: 0 for none, 1 for as much as ddpm."""
     variance: float | None = None
     """Of the noise that ddpm adds, from 0, the least, to 1, the thesis's; by default 0.5."""
-    timestep_spacing: Literal["linear", "cosine", "karras"] | None = None
+    timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
     """Spacing of the timesteps; by default that of the model's diffusion method."""
     guidance_scale: float | None = None
-    """How strictly the prompt is followed, 1 for no guidance; by default 3 with text, else 1."""
+    """How strictly the prompt is followed, 1 for no guidance; by default what the model asks for, else 3 with text."""
     guidance_rescale: float = 0.0
     """How far guided predictions are brought back to the loudness of plain ones, 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
@@ -47,15 +48,16 @@ class SampleSettings:
     """Root of the noise; all prompts start from the same."""
 
     def __post_init__(self):
-        require(self.num_steps >= 1, "num_steps", self.num_steps, "at least 1")
-        require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(self.num_steps is None or self.num_steps >= 1, "num_steps", self.num_steps, "at least 1")
+        if self.sampler is not None:
+            require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         require(0 <= self.eta <= 1, "eta", self.eta, "at least 0 and at most 1")
-        if self.eta and self.sampler != "ddim":
+        if self.eta and self.sampler not in ("ddim", None):
             raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has none: it belongs to ddim.")
         if self.variance is not None:
             require(0 <= self.variance <= 1, "variance", self.variance, "at least 0 and at most 1")
             if self.sampler != "ddpm":
-                raise InputError(f"variance is {self.variance}, but the sampler {self.sampler} has none: it is ddpm's.")
+                raise InputError(f"variance is {self.variance}, but it is ddpm's: set sampler to that.")
         finite = self.guidance_scale is None or math.isfinite(self.guidance_scale)
         require(finite, "guidance_scale", self.guidance_scale, "finite")
         require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "at least 0 and at most 1")
@@ -66,10 +68,18 @@ class SampleSettings:
         require(self.threshold is None or 0 < self.threshold <= 1, "threshold", self.threshold, "above 0, at most 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
+    def or_else(self, defaults: SampleDefaults) -> SampleSettings:
+        """These settings, with a model's own where nothing is said."""
+        said = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
+        if self.eta and self.sampler is None:
+            said["sampler"] = "ddim"
+        own = {name: getattr(defaults, name) for name, value in said.items() if value is None}
+        return dataclasses.replace(self, **{**said, **own})
+
     @property
     def compiled(self) -> SampleSettings:
-        """These settings, those at their defaults that one compiled program serves with any value."""
-        return dataclasses.replace(self, num_steps=50, guidance_scale=None, negative_prompt=None, seed=0)
+        """These settings, without those that one compiled program serves with any value."""
+        return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property
     def has_negative_prompt(self) -> bool:
@@ -80,7 +90,7 @@ class SampleSettings:
         """What makes a step."""
         if self.variance is not None:
             return DDPM(self.variance)
-        return DDIM(self.eta) if self.eta else get_sampler(self.sampler)
+        return DDIM(self.eta) if self.eta else get_sampler(self.sampler or "ddim")
 
     def scale(self, guidable: bool) -> float | None:
         """The guidance scale, None for no guidance. Raises InputError for guidance of a model that has none.
@@ -116,8 +126,8 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
         also: further names that the caller takes, for this message.
     """
     for name in options.keys() - set(NAMES):
-        near = difflib.get_close_matches(name, [*NAMES, *also], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join([*NAMES, *also])}."
+        known = [*NAMES, *also]
+        hint = suggestion(name, known, f"the settings are {', '.join(known)}.")
         raise InputError(f"There is no setting {name}: {hint}")
     return SampleSettings(**options)
 

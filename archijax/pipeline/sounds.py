@@ -91,10 +91,14 @@ class Source:
         """How long it is."""
         return len(self.sound) / self.sample_rate
 
+    @property
+    def stride(self) -> int:
+        """Samples of the model's from one place where the two rates' grids meet to the next."""
+        return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
+
     def region(self, begin: int, end: int) -> slice:
         """Samples of `audio` around [begin, end), beginning where the two rates' grids meet."""
-        stride = self.model_rate // math.gcd(self.model_rate, self.sample_rate)
-        return slice(max(0, begin) // stride * stride, min(len(self.audio), end))
+        return slice(max(0, begin) // self.stride * self.stride, min(len(self.audio), end))
 
     def restored(self, audio: np.ndarray, region: slice) -> tuple[int, np.ndarray]:
         """(first sample, sound) at the sound's own rate, channels and loudness, of audio from a region on."""

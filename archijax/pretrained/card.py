@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from archijax.configs import to_dict
+from archijax.configs import KINDS, to_dict
 from archijax.pipeline.facts import Facts
 
 
@@ -73,7 +73,10 @@ def _usage(config: Any, name: str) -> tuple[list[str], str]:
     """Lines of Python that use a model, and a command, for its card."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
-    if kind in ("diffusion", "latent"):
+    if kind not in KINDS:
+        command = f"python -m sample generate --model {quoted} --config FILE.py --out sounds"
+        return ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted}, config={kind}(...))"], command
+    if kind in ("diffusion", "latent", "autoregressive"):
         prompt, option = ("", "") if text is None else ('["warm pad"]', ' --prompt "warm pad"')
         command = f"python -m sample generate --model {quoted}{option} --out sounds"
         return [*lines, f"sounds, sample_rate = pipeline.generate({prompt})"], command

@@ -6,12 +6,13 @@
 A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
 (`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
 so a folder to share names one on the hub. The tokenizer "bytes" needs no files, and its encoder is in the folder.
+A latent model may name its autoencoder likewise, so that several share one.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from archijax.atomic import replacing
-from archijax.configs import example_batch, from_dict, to_dict
+from archijax.configs import build, example_batch, from_dict, to_dict
+from archijax.contract import Variables
 from archijax.errors import InputError, listed
 from archijax.hub import (
     WEIGHT_FILES,
@@ -34,8 +36,8 @@ from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
 
-# The name among the variables of a text encoder that the configuration names.
-ENCODER = ("frozen", "embedder")
+# Names among the variables of the parts that may be loaded from elsewhere.
+ENCODER, AUTOENCODER = ("frozen", "embedder"), ("frozen", "autoencoder")
 
 
 def save_pretrained(
@@ -44,6 +46,7 @@ def save_pretrained(
     variables: Mapping[str, Any],
     facts: Facts = Facts(),
     *,
+    half: bool = False,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Writes a model to a new folder, which appears when it is complete.
@@ -52,21 +55,26 @@ def save_pretrained(
         folder: it must not exist, or be empty; its name becomes the title of the model card.
         config: what `config.build()` makes the model of.
         variables: the model's collections.
-        facts: for config.json and the model card.
+        facts: for config.json and the model card. Where they name an autoencoder, the variables' own is left out.
+        half: write float16, half the size; loading makes float32 of it again.
         shard_bytes: weights larger than that are split into several files, with an index.
 
     Raises:
-        InputError: the folder holds something already, or the variables are not those of this configuration.
+        InputError: the folder holds something already, the variables are not those of this configuration, or one is
+            too large for float16.
         OSError: it cannot be written.
     """
     folder = Path(folder)
     check_new(folder)
     settings = {"model": to_dict(config), **dataclasses.asdict(facts)}
     _read_facts({**settings}, "facts")
-    tensors = flatten_dict(dict(variables), sep=".")
-    if _names_encoder(config):
-        tensors = {name: leaf for name, leaf in tensors.items() if not name.startswith(".".join(ENCODER) + ".")}
-    _compare(_expected(config, config.build()), tensors, "the variables do not fit the configuration")
+    elsewhere = _elsewhere(config, facts)
+    tensors = {
+        ".".join(path): leaf for path, leaf in flatten_dict(dict(variables)).items() if path[:2] not in elsewhere
+    }
+    _compare(_expected(config, build(config), elsewhere), tensors, "the variables do not fit the configuration")
+    if half:
+        tensors = {name: _halved(name, leaf) for name, leaf in tensors.items()}
     with replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / "config.json").write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
@@ -75,10 +83,20 @@ def save_pretrained(
         (unfinished / "README.md").write_text(card(folder.absolute().name, config, facts, count))
 
 
-def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
+def load_folder(
+    name: str | Path,
+    revision: str | None = None,
+    own: type | None = None,
+    *,
+    load: Callable[[str], Pipeline] | None = None,
+) -> Pipeline:
     """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
 
     Args and errors are those of :func:`archijax.from_pretrained`.
+
+    Args:
+        own: the class of its config, if it is no kind.
+        load: loads the autoencoder that a latent model names.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
     path = folder / "config.json"
@@ -87,22 +105,27 @@ def load_folder(name: str | Path, revision: str | None = None) -> Pipeline:
     settings = read_json(path)
     facts = _read_facts(settings, path)
     try:
-        config = from_dict(settings["model"])
+        config = from_dict(settings["model"], own)
         # Of a stranger's model: it must not have folders of this machine read.
-        if _names_encoder(config) and not (Path(name).is_dir() or is_hub_name(config.text.tokenizer)):
-            raise InputError(f"its text encoder {config.text.tokenizer!r} is not the name of a model on the hub")
-        model = config.build()
-        expected = _expected(config, model)
+        named = {"text encoder": config.text.tokenizer} if _names_encoder(config) else {}
+        named |= {} if facts.autoencoder is None else {"autoencoder": facts.autoencoder}
+        for part, other in named.items():
+            if not (Path(name).is_dir() or is_hub_name(other)):
+                raise InputError(f"its {part} {other!r} is not the name of a model on the hub")
+        model = build(config)
+        expected = _expected(config, model, _elsewhere(config, facts))
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
     except Exception as error:  # sizes that nobody thought of fail anywhere
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"{path} describes a model that cannot be built ({reason})") from error
-    tensors = read_weights(name, folder)
+    tensors = {key: _whole(leaf, expected.get(key)) for key, leaf in read_weights(name, folder).items()}
     _compare(expected, tensors, f"the weights in {folder} do not fit its config.json")
     nested = unflatten_dict(tensors, sep=".")
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
     variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
+    if facts.autoencoder is not None:
+        variables["frozen"]["autoencoder"] = _autoencoder(config, load(facts.autoencoder), path)
     return Pipeline(config, model, variables, facts)
 
 
@@ -116,15 +139,40 @@ def _names_encoder(config: Any) -> bool:
     return config.text is not None and config.text.is_pretrained
 
 
-def _expected(config: Any, model: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
+    """The parts of the variables that a folder names instead of holding them."""
+    return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
+
+
+def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
+    """The variables of the autoencoder that `path` names. Raises InputError if it is not the one of the settings."""
+    if config.autoencoder is None or to_dict(other.config) != to_dict(config.autoencoder):
+        raise InputError(f"{path} names an autoencoder whose settings are not those of its own model.autoencoder")
+    return other.variables
+
+
+def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every tensor that a folder holds, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
-    return {
-        ".".join(path): leaf
-        for path, leaf in flat.items()
-        if not (_names_encoder(config) and path[: len(ENCODER)] == ENCODER)
-    }
+    return {".".join(path): leaf for path, leaf in flat.items() if path[:2] not in elsewhere}
+
+
+def _halved(name: str, leaf: Any) -> np.ndarray:
+    """A tensor as float16 where it is float32. Raises InputError if it does not fit."""
+    leaf = np.asarray(leaf)
+    if leaf.dtype != np.float32:
+        return leaf
+    largest = np.abs(leaf).max(initial=0.0)
+    if not largest <= np.finfo(np.float16).max:
+        raise InputError(f"{name} has the value {largest:g}, which is too large for float16: save it without half")
+    return leaf.astype(np.float16)
+
+
+def _whole(leaf: np.ndarray, expected: Any) -> np.ndarray:
+    """A tensor as it was before :func:`_halved`."""
+    halved = expected is not None and (leaf.dtype, expected.dtype) == (np.float16, np.float32)
+    return leaf.astype(np.float32) if halved else leaf
 
 
 def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], what: str) -> None:
@@ -151,7 +199,7 @@ def _read_facts(settings: dict[str, Any], where: Any) -> Facts:
         raise InputError(f"{where} describes no model of this library: it lacks 'model'")
     if unknown := sorted(settings.keys() - set(known)):
         raise InputError(f"{where} has the unknown setting {unknown[0]!r}: it takes {', '.join(known)}")
-    loudness, step = settings.get("loudness"), settings.get("step")
+    loudness, step, autoencoder = (settings.get(name) for name in ("loudness", "step", "autoencoder"))
     metrics = settings.get("metrics", {})
     if not (loudness is None or _is_finite(loudness)):
         raise InputError(f"{where} says the loudness is {loudness!r}: a number of dBFS is needed, or null")
@@ -159,7 +207,9 @@ def _read_facts(settings: dict[str, Any], where: Any) -> Facts:
         raise InputError(f"{where} says the step is {step!r}: a whole number from 0 is needed, or null")
     if not isinstance(metrics, Mapping) or not all(map(_is_finite, metrics.values())):
         raise InputError(f"{where} has metrics that are not finite numbers by name")
-    return Facts(loudness, step, dict(metrics))
+    if not (autoencoder is None or isinstance(autoencoder, str)):
+        raise InputError(f"{where} says the autoencoder is {autoencoder!r}: the name of a model is needed, or null")
+    return Facts(loudness, step, dict(metrics), autoencoder)
 
 
 def _is_finite(value: Any) -> bool:

@@ -10,6 +10,7 @@ from archijax.sampling.steps import (
     Denoise,
     DPMSolverPP,
     Heun,
+    PingPong,
     Sampler,
     get_sampler,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Guidance",
     "Heun",
     "Inpaint",
+    "PingPong",
     "Sampler",
     "State",
     "advance",

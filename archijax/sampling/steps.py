@@ -230,6 +230,31 @@ class DPMSolverPP:
         return x + sigma_next * jnp.sqrt(jnp.maximum(variance, 0)) * noise[0], x0
 
 
+@dataclass(frozen=True)
+class PingPong:
+    """Adds fresh noise z to the estimate of x0 at each step: x' = alpha' x0 + sigma' z (Song et al. 2023, algorithm 1).
+
+    It is for nets that are distilled to predict x0 in few steps, such as Stable Audio Open Small (Novack et al. 2025).
+    """
+
+    draws = 1
+
+    def step(
+        self,
+        process: GaussianProcess,
+        denoise: Denoise,
+        x: Float[Array, " b *shape"],
+        t: Float[Array, " b *time"],
+        t_next: Float[Array, " b *time"],
+        *,
+        noise: Float[Array, "draws b *shape"] | None = None,
+        x0_last: Float[Array, " b *shape"] | None = None,
+        t_last: Float[Array, " b *time"] | None = None,
+    ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        x0, _ = process.x0_eps(denoise(x, t), x, t)
+        return process.add_noise(x0, noise[0], t_next), x0
+
+
 SAMPLERS: dict[str, Sampler] = {
     "ddim": DDIM(),
     "ddpm": DDPM(),
@@ -237,6 +262,7 @@ SAMPLERS: dict[str, Sampler] = {
     "heun": Heun(),
     "dpm++": DPMSolverPP(),
     "dpm++sde": DPMSolverPP(stochastic=True),
+    "pingpong": PingPong(),
 }
 """Samplers by name. "euler" is DDIM, which is Euler's step between two points of (alpha, sigma)."""
 

@@ -8,28 +8,53 @@ from typing import Any
 from archijax.contract import Loss, Model, MultiLossModel, StatefulModel
 
 Names = tuple[str, ...] | None
-"""Names at the first level of "params"; None is all of them."""
+"""Parts of "params" by their paths, such as "net" or "net/decoder"; None is all of them."""
 
 
 def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Loss, Names], ...]:
     """The model's losses with the names of the parameters that each trains.
 
     Args:
-        trainable: only these names; empty for all. A loss that is left with none is left out.
+        trainable: only these parts, by their paths; empty for all. A loss that is left with none is left out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:
         return tuple((loss, None if names is None else tuple(names)) for loss, names in pairs)
     kept = [
-        (loss, tuple(trainable if names is None else (name for name in names if name in trainable)))
+        (loss, tuple(trainable if names is None else (path for path in trainable if path.split("/")[0] in names)))
         for loss, names in pairs
     ]
     return tuple((loss, names) for loss, names in kept if names)
 
 
 def select(params: Any, names: Names) -> Any:
-    """Those of the parameters that have one of the names."""
-    return params if names is None else {name: params[name] for name in names}
+    """Those of the parameters that the names say, in the same nested dicts."""
+    if names is None:
+        return params
+    selected: dict[str, Any] = {}
+    for name in names:
+        *parents, last = name.split("/")
+        source, target = params, selected
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    return selected
+
+
+def merge(params: Any, selected: Any) -> Any:
+    """The parameters with selected ones in the places of their own."""
+    if not isinstance(selected, dict):
+        return selected
+    return {**params, **{name: merge(params[name], part) for name, part in selected.items()}}
+
+
+def has(params: Any, name: str) -> bool:
+    """Whether there is a part of this path."""
+    for key in name.split("/"):
+        if not isinstance(params, dict) or key not in params:
+            return False
+        params = params[key]
+    return True
 
 
 def over_axis(model: Model, axis: str | None) -> Model:

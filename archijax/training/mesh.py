@@ -79,8 +79,18 @@ class MeshParallel:
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
-        """A state of host arrays on the devices."""
+        """A state of host arrays on the devices; what was restored there stays."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
+
+    def target(self, shapes: Any) -> Any:
+        """What a checkpoint is restored as: a state's shapes and where its arrays lie."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), shapes
+        )
+
+    def saved(self, state: Any) -> Any:
+        """What a checkpoint is written of: the state where it lies, so that each process writes its shards."""
+        return state
 
     def put_batch(self, batch: dict) -> dict:
         """This process's part of a batch [b, ...], which is all of it with one process, over the devices."""
@@ -89,17 +99,16 @@ class MeshParallel:
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
         """What `put_state` and `put_batch` make of a state and a batch, as shapes alone."""
 
-        def placed(leaf, sharding):
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-        state = jax.tree.map(lambda leaf: placed(leaf, self.sharding(leaf)), state)
-        return state, jax.tree.map(lambda leaf: placed(leaf, self.batch), batch)
+        split = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch), batch)
+        return self.target(state), split
 
     def get(self, tree: Any) -> Any:
         """Copies what the step returned to the host, whole; of several processes all must ask for it together."""
         return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 

@@ -27,7 +27,7 @@ def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 
 class Pmap:
     """Data parallel over all devices: each holds the whole state and a slice of the batch.
 
-    The loop asks five things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
+    The loop asks some things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
     step for `axis` into one over what they return, `evaluate` a function that changes nothing, and `get` fetches
     what these return. Of several processes each gives its part of a batch, and the same state.
 
@@ -80,6 +80,14 @@ class Pmap:
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=self.sharding)
 
         return jax.tree.map(stacked, state), jax.tree.map(split, batch)
+
+    def target(self, shapes: Any) -> Any:
+        """What a checkpoint is restored as: whole, on each host."""
+        return shapes
+
+    def saved(self, state: Any) -> Any:
+        """What a checkpoint is written of: the first device's copy, on the host."""
+        return self.get(state)
 
     def get(self, tree: Any) -> Any:
         """Copies what the step returned to the host: the first device's copy stands for all."""

@@ -12,7 +12,7 @@ from flax import struct
 
 from archijax.contract import Model, Variables
 from archijax.errors import InputError
-from archijax.training.losses import losses, select
+from archijax.training.losses import has, losses, select
 
 
 @struct.dataclass
@@ -51,7 +51,7 @@ class TrainState:
             model: whose losses the step minimises.
             variables: the collections that `model.init` returned.
             optimizer: that of the step.
-            trainable: names, at the first level, of the parameters that the step changes; empty for all.
+            trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty for all.
 
         Raises:
             InputError: parameters that no loss trains, or more than one; names of none.
@@ -60,8 +60,12 @@ class TrainState:
         named = [name for _, names in losses(model) for name in (params if names is None else names)]
         if sorted(named) != sorted(params):
             raise InputError(f"the losses train {', '.join(named)}: each of {', '.join(params)} once is needed")
-        if unknown := set(trainable) - set(params):
-            raise InputError(f"trainable names {sorted(unknown)[0]!r}: the model has {', '.join(params)}")
+        for path in trainable:
+            if not has(params, path):
+                inside = params.get(path.split("/")[0], params)
+                raise InputError(f"trainable names {path!r}: the model has {', '.join(inside)} there")
+            if any(path.startswith(f"{other}/") or path == other for other in set(trainable) - {path}):
+                raise InputError(f"trainable names {path!r} and a part that it is in: leave one out")
         return cls(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),

@@ -12,7 +12,7 @@ import optax
 from archijax.compiler import row_major, written
 from archijax.contract import Batch, Loss, Metrics, Model, Variables
 from archijax.keys import item_keys
-from archijax.training.losses import Names, losses, over_axis, select
+from archijax.training.losses import Names, losses, merge, over_axis, select
 from archijax.training.optimizer import EmaConfig, ema_update, global_norm, skipping
 from archijax.training.state import TrainState
 
@@ -39,7 +39,7 @@ def make_train_step(
         axis: name of the mapped axis over which the batch is split; None for a whole batch.
         grad_accumulation_steps: parts that a batch is taken in, one after the other, for their mean gradient; its size
             is a multiple. A loss that depends on its batch as a whole sees a part; the model's state follows the parts.
-        trainable: names of the parameters, at the first level, that it changes; empty for all.
+        trainable: paths of the parameters that it changes, such as "net" or "net/decoder"; empty for all.
         sharded: whether parameters are split over the devices of a mesh.
 
     The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
@@ -65,7 +65,7 @@ def make_train_step(
             old = select(variables["params"], names)
             updates, opt_state = optimizer.update(grads, opt_state, old, finite=finite, grad_norm=grad_norm)
             moved = optax.apply_updates(old, updates)
-            params = moved if names is None else {**variables["params"], **moved}
+            params = merge(variables["params"], moved)
             suffix = "_".join(["", *names]) if opt_states else ""
             metrics |= {**more, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}
             variables = {**variables, "params": params, "state": new_state}
@@ -89,7 +89,7 @@ def _gradients(
 
     def of_part(state: Variables, part: tuple[jax.Array, Batch]) -> tuple[Variables, tuple[jax.Array, Metrics, Any]]:
         def objective(trained: Any) -> tuple[jax.Array, tuple[Metrics, Variables]]:
-            params = trained if names is None else {**variables["params"], **trained}
+            params = merge(variables["params"], trained)
             return loss({**variables, "params": params, "state": state}, *part)
 
         (value, (metrics, state)), grads = jax.value_and_grad(objective, has_aux=True)(trained)

@@ -1,8 +1,8 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and says how good they are.
 
-Each NAME is a config, such as upsampler:small. It is trained on the demo's music, some with spoken sentences beside it,
-those without text on one instrument (or its finished run is used), and judged on what was held out, against what its
-kind must beat.
+Each NAME is a config, such as upsampler:small. It is trained on music made by code, some with spoken sentences beside
+it, those without text on one instrument (or its finished run is used), and judged on what was held out, against what
+its kind must beat.
 """
 
 import sys
@@ -17,13 +17,12 @@ from archijax import cli
 from archijax.atomic import replacing
 from archijax.errors import InputError
 from archijax.pretrained import from_pretrained
-from benchmarks.evidence import speech
+from benchmarks.evidence import music, speech
 from benchmarks.evidence.autoencoders import magnitude, wave
 from benchmarks.evidence.clips import Case, text
 from benchmarks.evidence.diffusion import autoencoder, upsampler, vocoder
 from benchmarks.evidence.prompts import prompts
 from benchmarks.evidence.unconditional import unconditional
-from demo import music
 from train.__main__ import load_config
 from train.__main__ import main as train
 from train.encode import main as encode
@@ -52,7 +51,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """Trains small models on the demo's music and judges them on what was held out."""
+    """Trains small models on music made by code and judges them on what was held out."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = NAMES
     """Config files, without folder and suffix, with :NAME for one of several in a file."""

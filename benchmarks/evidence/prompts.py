@@ -1,4 +1,4 @@
-"""How many prompts a text model follows, by the ears of the demo's classifier."""
+"""How many prompts a text model follows, by the ears of a classifier of real clips."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from archijax.audio import files
 from archijax.errors import InputError
+from benchmarks.evidence import music, table
 from benchmarks.evidence.clips import Case, Rows
-from demo import music, table
 from sample.__main__ import main as sample
 
 COUNT = 4  # sounds of each prompt
@@ -18,7 +18,7 @@ RATE = 8000  # Hz; the classifier hears nothing above 4 kHz
 
 
 def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) of a model of the demo's music: sounds as long as the training's, and twice as long.
+    """(table, promises) of a model of the music of evidence: sounds as long as the training's, and twice as long.
 
     The rows are hits of 24: of its sounds, real ones, and its sounds with the prompts shuffled.
     """

@@ -1,4 +1,4 @@
-"""Sentences spoken by espeak-ng in many voices: what the small models learn from beside the demo's music."""
+"""Sentences spoken by espeak-ng in many voices: what the small models learn from beside music."""
 
 import shutil
 import subprocess

@@ -1,13 +1,10 @@
-"""Short pieces of music made by code: the sound that `make demo` learns from.
+"""Short pieces of music made by code: what the small models of configs/ learn from.
 
-    python -m demo.music OUT_DIR [--tracks N] [--seed S]
-
-writes `OUT_DIR/train` and `OUT_DIR/heldout`, each with one album folder per instrument of stereo FLAC files that
-carry title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are the held-out ones.
-The same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz, so timbre tells instruments apart.
+:func:`render` writes the folders `train` and `heldout`, each with one album folder per instrument of stereo FLAC files
+that carry title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are held out. The
+same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz, so timbre tells instruments apart.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -385,20 +382,3 @@ def render(
             _write(path, audio, tags)
             paths.append(path)
     return sorted(paths)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.music", description="Render the demo's music.")
-    parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--tracks", type=int, default=14, help="pieces per instrument, held-out ones included")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    try:
-        paths = render(options.out_dir, options.tracks, options.seed)
-    except (InputError, OSError) as error:
-        parser.exit(2, f"{error}\n")
-    print(f"Wrote {len(paths)} tracks to {options.out_dir}")
-
-
-if __name__ == "__main__":
-    main()

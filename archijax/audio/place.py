@@ -1,0 +1,82 @@
+"""The place of the bytes of a sound: a file or a part of a file, such as a member of an archive."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """The bytes of a file from ``begin`` to ``end``.
+
+    Fields:
+        end: None means the whole file.
+        name: the name of the part; empty for a whole file.
+    """
+
+    path: Path
+    begin: int = 0
+    end: int | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        return str(self.path) if self.end is None else f"{self.path}/{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, in lower case."""
+        return os.path.splitext(self.name or self.path)[1].lower()
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return (self.path.stat().st_size if self.end is None else self.end) - self.begin
+
+    @property
+    def url(self) -> str:
+        """The address for ffmpeg."""
+        if self.end is None:
+            return f"file:{self.path}"
+        return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
+
+    def version(self) -> tuple[str, int, int]:
+        """Name, size and time of modification in ns. Together they identify the contents."""
+        return str(self), self.size, self.path.stat().st_mtime_ns
+
+    def open(self, begin: int = 0, end: int | None = None) -> "Window":
+        """The bytes as a file, or only those from ``begin`` to ``end``, counted from the beginning of the place."""
+        return Window(self.path, self.begin + begin, self.begin + (self.size if end is None else end))
+
+    def read(self) -> bytes:
+        """Reads all bytes."""
+        with self.open() as file:
+            return file.read()
+
+
+class Window(io.RawIOBase):
+    """A file that holds the bytes from begin to end of another file."""
+
+    def __init__(self, path: Path, begin: int, end: int):
+        self.file = path.open("rb")
+        self.begin, self.end = begin, end
+        self.file.seek(begin)
+
+    def close(self):
+        self.file.close()
+        super().close()
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        base = {io.SEEK_SET: self.begin, io.SEEK_CUR: self.file.tell(), io.SEEK_END: self.end}[whence]
+        return self.file.seek(max(self.begin, base + offset)) - self.begin
+
+    def tell(self):
+        return self.file.tell() - self.begin
+
+    def readinto(self, buffer):
+        count = max(0, min(len(buffer), self.end - self.file.tell()))
+        return self.file.readinto(memoryview(buffer)[:count])
+
+    def read(self, count=-1):
+        left = max(0, self.end - self.file.tell())
+        return self.file.read(left if count < 0 else min(count, left))

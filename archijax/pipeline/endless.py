@@ -1,0 +1,93 @@
+"""Sounds of any length by a model that goes on without an end, at constant memory of the device."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from archijax.arithmetic import ceil_div
+from archijax.contract import EndlessGenerator, Variables
+from archijax.errors import InputError
+from archijax.pipeline.driver import Progress, silent
+from archijax.pipeline.generation import Generation, draw
+from archijax.pipeline.loaded import Loaded
+from archijax.pipeline.settings import SampleSettings
+
+# What counts; guidance of a model that has none is refused before.
+TAKEN = ("num_steps", "seed", "guidance_scale")
+
+
+class Endless(Generation):
+    """Sounds to make split by split, see :class:`Generation`, of which the settings num_steps and seed count.
+
+    The devices hold a window of the sounds, however long they are; :meth:`stream` gives them as they are made.
+    """
+
+    def __init__(self, loaded: Loaded, settings: SampleSettings, *arguments: Any, **options: Any):
+        super().__init__(loaded, settings, *arguments, **options)
+        plain = loaded.resolved(SampleSettings())
+        for field in dataclasses.fields(settings):
+            value = getattr(self.settings, field.name)
+            if field.name not in TAKEN and value != getattr(plain, field.name):
+                raise InputError(f"{field.name} is {value}, but a model of endless sound has no such setting.")
+        model = loaded.model
+        if settings.num_steps < model.num_splits:
+            raise InputError(f"num_steps is {settings.num_steps}, but must be at least the {model.num_splits} splits.")
+        shifts = max(0, ceil_div(self.length, model.split_length) - model.num_splits // 2)
+        batches = self.steps // settings.num_steps
+        self.steps = batches * (settings.num_steps + shifts * (settings.num_steps // model.num_splits))
+
+    def check(self) -> None:
+        """Traces the start. Raises an error where the model does not make it."""
+        size = (self.loaded.config.channels, self.settings.num_steps)
+        jax.eval_shape(partial(_start, self.loaded.model, *size), self.loaded.variables, self._keys(self.items[:1]))
+
+    def stream(self, items: Sequence[tuple[int, int]], progress: Progress = silent) -> Iterator[np.ndarray]:
+        """Of a batch of items the sounds without an end: first half a window [n, length / 2, channels], then splits."""
+        model, num_steps, keys = self.loaded.model, self.settings.num_steps, self._keys(items)
+        first, window = _start(model, self.loaded.config.channels, num_steps, self._variables, keys)
+        progress(num_steps)
+        yield np.asarray(first)[: len(items)]
+        for number in itertools.count(2):
+            window, split = _shift(model, num_steps, self._variables, window, keys, np.int32(number))
+            progress(num_steps // model.num_splits)
+            yield np.asarray(split)[: len(items)]
+
+    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
+        """The sounds [n, length, channels] of a batch of items."""
+        parts, made = [], 0
+        for part in self.stream(items, progress):
+            parts.append(part)
+            made += part.shape[1]
+            if made >= self.length:
+                return np.concatenate(parts, axis=1)[:, : self.length]
+
+    def _keys(self, items: Sequence[tuple[int, int]]) -> jax.Array:
+        # One that is not full repeats its last item.
+        items = [*items, *items[-1:] * (self._size - len(items))]
+        numbers = self._shared(np.array([item for _, item in items], np.uint32))
+        return draw(jax.random.key(self.settings.seed), numbers, 0, (1, 1))[1]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _start(
+    model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(the first half of the start, the window to go on from)."""
+    noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
+    sounds = model.start(variables, noise, num_steps=num_steps)
+    return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def _shift(
+    model: EndlessGenerator, num_steps: int, variables: Variables, window: jax.Array, keys: jax.Array, number: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    fresh = model.noise(keys, number, model.split_length, window.shape[-1])
+    return model.shift(variables, window, fresh, num_steps=num_steps)

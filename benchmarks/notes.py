@@ -1,0 +1,114 @@
+"""python -m benchmarks.notes MODEL NOTES [--out DIR]: does a text model play the notes that its prompts ask for?
+
+NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for: pairs of instrument and pitch
+that no training has seen together. The two judges in numpy hear pitch and instrument. Beside the generated sounds stand
+real ones, real ones coded by a latent model's codec, the generated ones against shuffled prompts, and an untrained net.
+With --out the sounds are written to DIR/generated and DIR/real, for the other judges.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from archijax import cli
+from archijax.audio import files
+from archijax.configs import example_batch
+from archijax.pipeline import Pipeline, SampleSettings
+from archijax.pretrained import from_pretrained
+from benchmarks.judges import instrument, pitch
+
+RIGHT = 0.5  # semitones
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.notes", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a run's folder, a saved model's, or a name")
+    parser.add_argument("notes", type=Path, help="folder of the set of notes")
+    parser.add_argument("--count", type=int, default=96, help="sounds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-steps", type=int)
+    parser.add_argument("--sampler")
+    parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    names = ("num_steps", "sampler", "guidance_scale")
+    chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
+    pipeline = from_pretrained(options.model)
+    rows = held_out(options.notes, options.count)
+    rate = pipeline.config.sample_rate
+    real = [files.read(options.notes / row["file_name"], sample_rate=rate, channels=1) for row in rows]
+    among = sorted({row["instrument"] for row in _rows(options.notes)})
+
+    began = time.perf_counter()
+    prompts, settings = [row["captions"][0] for row in rows], SampleSettings(seed=options.seed, **chosen)
+    generated = sounds(pipeline, prompts, settings)
+    spent = time.perf_counter() - began
+    order = np.random.default_rng(options.seed).permutation(len(rows))
+    random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
+    untrained = sounds(replace(pipeline, variables=random), prompts, settings)
+    table = {
+        "real": score(real, rows, rate, among),
+        "generated": score(generated, rows, rate, among),
+        "prompts shuffled": score(generated, [rows[i] for i in order], rate, among),
+        "untrained net": score(untrained, rows, rate, among),
+    }
+    if pipeline.config.autoencoder is not None:
+        codec = pipeline.halves[1]
+        coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
+        table["coded"] = score(coded, rows, rate, among)
+    print(
+        f"{len(rows)} held-out notes of {len(among)} instruments, {chosen or 'default settings'}, seed {options.seed}"
+    )
+    print(f"{'':18}{'pitch':>8}{'instrument':>12}{'periodicity':>13}")
+    for name, (pitches, instruments, periodicity) in table.items():
+        print(f"{name:18}{pitches:8.1%}{instruments:12.1%}{periodicity:13.3f}")
+    print(f"{spent / len(rows):.2f} s a sound, compilation included")
+    if options.out:
+        for folder, some in {"generated": generated, "real": real}.items():
+            for row, sound in zip(rows, some, strict=True):
+                path = options.out / folder / Path(row["file_name"]).with_suffix(".flac").relative_to("heldout")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files.write(path, np.clip(sound, -1, 1), rate)
+            lines = [{**row, "file_name": str(Path(row["file_name"]).relative_to("heldout"))} for row in rows]
+            text = "\n".join(map(json.dumps, lines))
+            (options.out / folder / "metadata.jsonl").write_text(f"{text}\n")
+
+
+def held_out(folder: Path, count: int) -> list[dict]:
+    """Rows of the set's held-out part, drawn with seed 0."""
+    rows = [row for row in _rows(folder) if row["split"] == "heldout"]
+    return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
+
+
+def sounds(
+    pipeline: Pipeline, prompts: Sequence[str], settings: SampleSettings, what: str = "sampling"
+) -> list[np.ndarray]:
+    """A sound [time, channels] for each prompt, from noise of its own; `what` heads the progress."""
+    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))])
+    with cli.bar(generation.steps, what, "step") as bar:
+        return [sound for _, _, sound in generation.run(bar.update)]
+
+
+def score(
+    clips: Sequence[np.ndarray], rows: Sequence[dict], rate: int, among: Sequence[str]
+) -> tuple[float, float, float]:
+    """(share of right pitches, of right instruments, median periodicity) of clips against what was asked for."""
+    classifier = instrument.load()
+    heard = [pitch.pitch(clip, rate) for clip in clips]
+    pitches = [abs(one.midi - row["pitch"]) < RIGHT for one, row in zip(heard, rows, strict=True)]
+    names = [classifier.heard(clip, rate, among) == row["instrument"] for clip, row in zip(clips, rows, strict=True)]
+    return float(np.mean(pitches)), float(np.mean(names)), float(np.median([one.periodicity for one in heard]))
+
+
+def _rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    main()

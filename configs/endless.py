@@ -1,0 +1,39 @@
+"""Sound of one kind that goes on without an end, small, at 4 kHz.
+
+    python -m train configs/endless.py --data DIR --out runs/endless
+    python -m sample generate --model runs/endless --seconds 600 --num-steps 96 --out sounds
+
+A second of mono sound in 16 splits, each with a noise level of its own; what is made moves on by a split of 64 ms at a
+time, so that the memory of the device does not grow with the sound. It was not trained here, and its sound not judged.
+"""
+
+import archijax as aj
+from configs import quickstart
+from train.config import TrainConfig
+from train.dataset import DataConfig
+
+config = TrainConfig(
+    model=aj.configs.AutoregressiveConfig(
+        unet=aj.configs.UNetConfig(
+            channels=(256, 256),
+            factors=(1, 2),
+            items=(1, 1),
+            attentions=(0, 1),
+            attention_heads=4,
+            attention_features=32,
+        ),
+        sample_rate=4_000,
+        channels=1,
+        length=2**12,
+        transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
+    ),
+    data=DataConfig(sample_rate=4_000, channels=1, length=2**12, normalize=-14.0, workers=2),
+    optimizer=quickstart.config.optimizer,
+    ema=quickstart.config.ema,
+    batch_size=16,
+    steps=4_000,
+    log_every=100,
+    checkpoint_every=1_000,
+    keep_checkpoints=2,
+    sample_steps=96,
+)

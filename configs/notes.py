@@ -1,0 +1,47 @@
+"""Text to single notes: diffusion of the latents of the codec of configs/codec.py:small, at 16 kHz on two CPU cores.
+
+make set-notes                                     # or any folder of notes with captions beside them
+python -m train.encode configs/notes.py --autoencoder codec-16k --data runs/sets/notes/train --out runs/latents
+python -m train configs/notes.py --autoencoder codec-16k --data runs/latents --out runs/notes
+python -m benchmarks.notes runs/notes runs/sets/notes
+"""
+
+import archijax as aj
+from configs import codec
+from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from train.dataset import DataConfig
+
+LENGTH = 63_488  # samples: 3.97 s, 248 frames of the codec
+
+config = TrainConfig(
+    model=aj.configs.LatentConfig(
+        unet=aj.configs.UNetConfig(
+            channels=(192, 256),
+            factors=(2, 2),
+            items=(2, 2),
+            attentions=(0, 1),
+            cross_attentions=(0, 1),
+            attention_heads=4,
+            attention_features=64,
+            modulation_features=256,
+        ),
+        text=aj.configs.TextConfig(features=128, num_layers=2, num_heads=4, max_length=96, pooled=True),
+        sample_rate=16_000,
+        channels=1,
+        length=LENGTH,
+        stratified=True,
+        autoencoder=codec.small.model,
+    ),
+    data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.998, start=100, every=1),
+    batch_size=16,
+    steps=8_000,
+    log_every=100,
+    checkpoint_every=1_000,
+    keep_checkpoints=2,
+    validation=0.02,
+    validate_every=1_000,
+    sample_prompts=("a soft flute playing C5", "a loud electric bass, E2", "vibraphone A4"),
+    sample_guidance_scale=2.0,
+)

@@ -1,0 +1,77 @@
+"""What the two judges in numpy hear of the demo's sounds, and how much of it is as asked."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.judges import instrument
+from benchmarks.judges.pitch import pitch
+from benchmarks.sets.instruments import note_name
+from demo.note import RATE, Note
+
+NEAR = 0.5  # semitones that a right pitch may be off
+# Those that the bundled model plays.
+KNOWN = (
+    "grand piano", "electric piano", "harpsichord", "music box", "vibraphone", "marimba", "church organ", "accordion",
+    "nylon guitar", "electric guitar", "distorted guitar", "acoustic bass", "electric bass", "synth bass", "violin",
+    "cello", "pizzicato strings", "harp", "strings", "choir", "trumpet", "trombone", "alto saxophone", "oboe",
+    "clarinet", "flute", "recorder", "kalimba",
+)  # fmt: skip
+OTHER = "other"
+
+
+class Heard(NamedTuple):
+    """What is heard of a sound beside what was asked for: pitches are MIDI numbers, the heard one with a fraction."""
+
+    asked: Note
+    pitch: float
+    instrument: str
+
+    @property
+    def right_pitch(self) -> bool:
+        return abs(self.pitch - self.asked.pitch) < NEAR
+
+    @property
+    def right_instrument(self) -> bool:
+        return self.instrument == self.asked.instrument
+
+    @property
+    def right(self) -> bool:
+        return self.right_pitch and self.right_instrument
+
+    def __str__(self) -> str:
+        if np.isnan(self.pitch):
+            return f"no pitch, {self.instrument}"
+        near = round(self.pitch)
+        return f"{note_name(near)} {100 * (self.pitch - near):+.0f} cents, {self.instrument}"
+
+
+class Judge(NamedTuple):
+    """Hears which of some instruments plays."""
+
+    classifier: instrument.Classifier
+    among: tuple[str, ...]
+
+    def instrument(self, sound: np.ndarray) -> str:
+        """The instrument that is heard of a sound [time, 1]."""
+        return self.classifier.heard(sound, RATE, self.among)
+
+    def hear(self, sounds: Sequence[np.ndarray], asked: Sequence[Note]) -> list[Heard]:
+        """What is heard of sounds, each beside what was asked for."""
+        return [
+            Heard(note, pitch(sound, RATE).midi, self.instrument(sound))
+            for sound, note in zip(sounds, asked, strict=True)
+        ]
+
+
+def of_known() -> Judge:
+    """Tells apart the instruments that the bundled model plays; it was fitted on many more notes like theirs."""
+    return Judge(instrument.load(), KNOWN)
+
+
+def of_new(name: str, own: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Judge:
+    """Tells sounds of an instrument, `name`, from others; fitted on the spot."""
+    seen = np.array([instrument.features(sound, RATE) for sound in (*own, *others)], np.float32)
+    labels = [name] * len(own) + [OTHER] * len(others)
+    return Judge(instrument.fit(seen, labels, epochs=200), (name, OTHER))

@@ -1,0 +1,36 @@
+"""A note that is asked for by words, and how it really sounds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from archijax.audio import files
+
+RATE = 16_000  # Hz, of all sounds here
+REAL = Path(__file__).parent / "real"
+
+
+@dataclass(frozen=True, eq=False)
+class Note:
+    """An instrument and a pitch (MIDI number), captions that ask for them, and a real sound of them, [time, 1]."""
+
+    instrument: str
+    pitch: int
+    captions: tuple[str, ...]
+    sound: np.ndarray
+
+    @property
+    def prompt(self) -> str:
+        """The first caption."""
+        return self.captions[0]
+
+
+def bundled() -> list[Note]:
+    """The real notes in demo/real."""
+    rows = map(json.loads, (REAL / "metadata.jsonl").read_text(encoding="utf-8").splitlines())
+    return [
+        Note(row["instrument"], row["pitch"], (row["caption"],), files.read(REAL / row["file_name"], sample_rate=RATE))
+        for row in rows
+    ]

@@ -1,0 +1,102 @@
+"""One of two processes whose mesh splits a state between them: saves it and restores it, and says what memory it took.
+
+    python tests/pods.py HOST:PORT NUMBER FOLDER save|later|kill|restore [MEGABYTES]
+
+Prints one line of JSON: the peak of host memory of each action beyond what the process held before, as a share of the
+whole state, and whether what was restored is equal to the bit.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import jax
+import numpy as np
+
+from archijax.training import Checkpoints, MeshParallel
+from train import hosts
+
+
+def values(number: int, shape: tuple[int, ...], index: tuple = ()) -> np.ndarray:
+    """A part of an array of noise, which does not compress."""
+    return np.random.default_rng(number).standard_normal(shape, np.float32)[index]
+
+
+def shapes_of(megabytes: int) -> dict:
+    """A state like that of a deep net with the optimizer's two moments, and one array that is not split."""
+    layers = max(1, megabytes // 16)
+    tree = {f"layer_{number}": jax.ShapeDtypeStruct((1024, 1024), np.float32) for number in range(layers)}
+    small = {"step": jax.ShapeDtypeStruct((), np.float32), "half": jax.ShapeDtypeStruct((5, 3), jax.numpy.bfloat16)}
+    return {"params": tree, "ema": tree, "opt_state": {"mu": tree, "nu": tree}, "state": small}
+
+
+def make(devices: MeshParallel, megabytes: int, seed: int) -> dict:
+    """A state on the mesh, of which no process ever holds more than an array beyond its half."""
+    leaves, structure = jax.tree.flatten(shapes_of(megabytes))
+    made = []
+    for number, leaf in enumerate(leaves):
+
+        def part(index, number=seed * 10_000 + number, leaf=leaf):
+            return values(number, leaf.shape, index).astype(leaf.dtype)
+
+        made.append(jax.make_array_from_callback(leaf.shape, devices.sharding(leaf), part))
+    return jax.tree.unflatten(structure, made)
+
+
+def differs(left: jax.Array, right: jax.Array) -> bool:
+    pairs = zip(left.addressable_shards, right.addressable_shards, strict=True)
+    return any(np.asarray(one.data).tobytes() != np.asarray(two.data).tobytes() for one, two in pairs)
+
+
+def status(field: str) -> float:
+    """A number of bytes that Linux says of this process."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
+
+
+class Peak:
+    """Measures by how much memory grows at most, from here on."""
+
+    def __init__(self):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        self.before = status("VmRSS")
+
+    def of(self, size: int) -> float:
+        return round((status("VmHWM") - self.before) / size, 3)
+
+
+def main(coordinator: str, number: str, folder: str, action: str, megabytes: str = "16") -> None:
+    hosts.join(coordinator, 2, int(number))
+    devices = MeshParallel(jax.device_count(), fsdp=jax.device_count())
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes_of(int(megabytes))))
+    sentences = []
+    checkpoints = Checkpoints(folder, keep=2, say=sentences.append)
+    said = {"bytes": size}
+    if action == "restore":
+        target = devices.target(shapes_of(int(megabytes)))
+        peak = Peak()
+        state, record = checkpoints.restore(target)
+        # The process's own half appears here too.
+        said["restore"] = peak.of(size) - 0.5
+        said["step"] = record["step"]
+        made = make(devices, int(megabytes), record["step"])
+        said["different"] = sum(jax.tree.leaves(jax.tree.map(differs, state, made)))
+    else:
+        step = {"save": 1, "kill": 2, "later": 3}[action]
+        state = make(devices, int(megabytes), step)
+        peak = Peak()
+        checkpoints.save(step, state, {"step": step})
+        if action == "kill" and number == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        # The next training step writes over what is being saved.
+        state = devices.compile(lambda state, batch, key: (jax.tree.map(lambda leaf: leaf * 0, state), 0))(state, 0, 0)
+        checkpoints.wait()
+        said["save"] = peak.of(size)
+    checkpoints.close()
+    print(json.dumps({**said, "said": " ".join(sentences)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,69 @@
+"""The models that come with the library: what is in their folders, and whether they still sound."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile as sf
+
+import archijax as aj
+from archijax.models import reconstruct
+from archijax.pretrained.trained import BUNDLED
+from benchmarks.judges.pitch import pitch
+
+REAL = Path(__file__).parent.parent / "demo" / "real"
+MB = 1e6
+
+
+def folders():
+    return sorted(path for path in BUNDLED.iterdir() if path.is_dir())
+
+
+def test_they_are_small_and_their_cards_say_where_they_come_from():
+    sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in folders()]
+    assert sum(sizes) < 30 * MB
+    for folder in folders():
+        assert all(path.stat().st_size < 16 * MB for path in folder.iterdir())
+        card = (folder / "README.md").read_text()
+        assert "license: " in card
+        assert "## Data" in card
+        assert "## Figures" in card
+
+
+def test_the_codec_keeps_the_pitch_and_leaves_its_latents_room():
+    pipeline = aj.from_pretrained("codec-16k")
+    paths = sorted(REAL.glob("*.flac"))
+    sounds = [sf.read(path, dtype="float32")[0][:32_768, None] for path in paths]
+    batch = np.stack([np.pad(sound, ((0, 32_768 - len(sound)), (0, 0))) for sound in sounds])
+    made = np.asarray(jax.jit(partial(reconstruct, pipeline.model))(pipeline.variables, batch))
+    cents = [
+        1200 * np.log2(pitch(ours[:, 0], 16_000).hertz / pitch(theirs[:, 0], 16_000).hertz)
+        for ours, theirs in zip(made, batch, strict=True)
+    ]
+    assert np.mean(np.abs(cents) < 20) >= 0.9
+    latent = np.asarray(jax.jit(lambda v, x: pipeline.model.encode(v, x)[0])(pipeline.variables, batch))
+    assert np.mean(np.abs(latent) > 0.98) < 0.05
+
+
+@pytest.mark.slow
+def test_notes_plays_what_is_asked_for():
+    prompts = {
+        "a soft flute playing C5": 72,
+        "a loud cello, C3": 48,
+        "grand piano A3": 57,
+        "a trumpet playing G4": 67,
+        "vibraphone D5": 74,
+        "an electric bass, E2": 40,
+        "a clarinet playing F4": 65,
+        "violin A4": 69,
+    }
+    sounds, rate = aj.from_pretrained("notes").generate(list(prompts), seed=1)
+    heard = np.array([pitch(sound, rate).midi for sound in sounds])
+    asked = np.array(list(prompts.values()))
+    assert np.mean(np.abs(heard - asked) < 0.5) >= 0.75
+    # The next prompt's note is another one for each of them.
+    assert np.mean(np.abs(heard - np.roll(asked, 1)) < 0.5) <= 0.25
+    assert json.loads((BUNDLED / "notes" / "config.json").read_text())["autoencoder"] == "codec-16k"
