@@ -1,9 +1,10 @@
 """python -m benchmarks.notes MODEL NOTES [--out DIR]: does a model play the notes that it is asked for?
 
-NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for, by prompts, or of a model without
-text by its conditions, such as instrument and pitch: pairs of these that no training has seen together. The two judges in numpy hear pitch and instrument. Beside the generated sounds stand
-real ones, real ones coded by a latent model's codec, the generated ones against shuffled prompts, and an untrained net.
-With --out the sounds are written to DIR/generated and DIR/real, for the other judges.
+NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for, by prompts, or of a model
+without text by its conditions, such as instrument and pitch: pairs of these that no training has seen together. The two
+judges in numpy hear pitch and instrument. Beside the generated sounds stand real ones, real ones coded by a latent
+model's codec, the generated ones against shuffled prompts, and an untrained net. With --out the sounds are written to
+DIR/generated and DIR/real, for the other judges.
 """
 
 import argparse
