@@ -37,6 +37,7 @@ CHECKED = (
     "archijax.audio",
     "archijax.codecs",
     "archijax.diffusion",
+    "archijax.nn",
     "archijax.sampling",
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484

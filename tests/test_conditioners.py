@@ -60,9 +60,9 @@ def test_fields_become_arrays():
 @pytest.mark.parametrize(
     ("number", "value", "message"),
     [
-        (0, "fast", "bpm is 'fast', which is no number: from 40 to 240 is needed"),
-        (0, float("nan"), "bpm is nan, which is no number"),
-        (0, 300, "bpm is 300, which is out of its range: from 40 to 240"),
+        (0, "fast", "bpm is 'fast', which is not a number: it must be from 40 to 240"),
+        (0, float("nan"), "bpm is nan, which is not a number"),
+        (0, 300, "bpm is 300, which is out of range: it must be from 40 to 240"),
         (3, "A minr", "key is 'A minr', a category that the model has never seen: did you mean 'A minor'?"),
         (3, "zzz", "never seen: known are A minor, C major, 4"),
     ],
@@ -199,7 +199,7 @@ def test_the_pipeline_is_told_conditions(built):
     for conditions, message in [
         ({"bmp": 120}, "no condition bmp: did you mean bpm"),
         ({"q": 1}, "it has bpm, key, pitch, strength"),
-        ({"bpm": 500}, "out of its range"),
+        ({"bpm": 500}, "out of range"),
         ({"key": "H"}, "never seen"),
     ]:
         with pytest.raises(aj.InputError, match=message):
@@ -213,7 +213,7 @@ def test_stable_audio_has_its_numbers_as_conditions():
         "seconds_start": [0, 0],
         "seconds_total": [3, 3],
     }
-    with pytest.raises(aj.InputError, match="out of its range"):
+    with pytest.raises(aj.InputError, match="out of range"):
         pipeline.conditions({"seconds_total": 100}, 1)
     # Files are longer than a model knows: there the nearest counts.
     np.testing.assert_array_equal(

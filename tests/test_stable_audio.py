@@ -307,7 +307,7 @@ def test_bad_sizes_and_inputs_are_one_sentence(trained):
     with pytest.raises(aj.InputError, match=r"seconds_total has shape \(1,\): one number per item \[8\]"):
         model.loss(variables, jax.random.key(0), {**batch, "seconds_total": jnp.ones(1)})
     net = aj.DiffusionTransformer(1, 2, 8, global_features=4)
-    with pytest.raises(aj.InputError, match=r"the transformer's features: found none, of shape \(1, 4\) is needed"):
+    with pytest.raises(aj.InputError, match=r"the transformer needs features of shape \(1, 4\), but there is none"):
         net.init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(1))
 
 

@@ -185,14 +185,14 @@ def test_a_config_without_sizes_names_them():
         T5Config.from_hf({"vocab_size": 3, "d_ff": 4, "num_layers": 1, "num_heads": 1})
 
 
-def test_refuses_tokens_that_are_not_a_batch(params):
+def test_refuses_tokens_that_are_not_a_batch(params, unchecked):
     tokens, mask = batch()
     apply = T5Encoder(TINY).apply
     for bad in [(tokens[0], mask[0]), (tokens, mask[:, 1:])]:
-        with pytest.raises(InputError, match=r"both should be \[batch, length\]"):
+        with pytest.raises(InputError, match=r"T5 needs \[batch, length\] for both"):
             apply({"params": params}, *bad)
     for bad in [(tokens.astype(jnp.float32), mask), (tokens, mask.astype(jnp.int32))]:
-        with pytest.raises(InputError, match="should be int32 and bool"):
+        with pytest.raises(InputError, match="T5 needs int32 and bool"):
             apply({"params": params}, *bad)
 
 
