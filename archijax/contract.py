@@ -14,7 +14,7 @@ import numpy as np
 Variables = dict[str, Any]
 """Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array | np.ndarray]
 """Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]

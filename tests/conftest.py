@@ -37,6 +37,7 @@ CHECKED = (
     "archijax.audio",
     "archijax.codecs",
     "archijax.diffusion",
+    "archijax.models",
     "archijax.nn",
     "archijax.sampling",
 )
