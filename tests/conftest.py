@@ -39,6 +39,7 @@ CHECKED = (
     "archijax.diffusion",
     "archijax.models",
     "archijax.nn",
+    "archijax.pipeline",
     "archijax.sampling",
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
