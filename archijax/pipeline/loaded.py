@@ -104,7 +104,7 @@ class Loaded:
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Numbers that tell the model the start of its sound and the length of the piece, in seconds; {} if it has none."""
+        """Numbers that tell the model the start of its sound and the piece's length, in seconds; {} if it has none."""
         # The configuration may be a class of a user without timing.
         timing = getattr(self.config, "timing", None)
         return {} if timing is None else timing(start, total)
