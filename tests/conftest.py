@@ -32,15 +32,18 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 
-# Beartype checks the annotated types and shapes of these packages at every call of a test.
+# Beartype checks the annotated types and shapes of these packages at every call of a test. The state of a training is
+# not checked, because JAX also fills it with shapes and shardings.
 CHECKED = (
     "archijax.audio",
     "archijax.codecs",
+    "archijax.configs",
     "archijax.diffusion",
     "archijax.models",
     "archijax.nn",
     "archijax.pipeline",
     "archijax.sampling",
+    *(f"archijax.training.{name}" for name in ("compiling", "lora", "losses", "mesh", "optimizer", "pmap", "step")),
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
 jaxtyping.install_import_hook(CHECKED, "conftest.check")

@@ -87,11 +87,11 @@ def test_a_config_says_how_it_is_trained_and_sampled():
     [
         ({"error": "log"}, "error is 'log': mse, l1"),
         ({"error": "mel", "length": 64}, "at least 128 samples, not 64"),
-        ({"error": "stft", "method": "ddpm"}, "no sound follows"),
+        ({"error": "stft", "method": "ddpm"}, "implies no sound"),
         ({"min_snr": 0.0}, "min_snr is 0.0"),
         ({"betas": "cosine"}, "the method v has none"),
         ({"sigma_range": (0.1, 2.0)}, "the method v has none"),
-        ({"method": "edm", "timestep_range": (0.1, 1.0)}, "give sigma_range"),
+        ({"method": "edm", "timestep_range": (0.1, 1.0)}, "use sigma_range"),
         ({"timestep_range": (0.9, 0.1)}, "both must be in"),
     ],
 )
@@ -101,7 +101,7 @@ def test_settings_that_make_no_sense(changes, message):
 
 
 def test_latents_are_no_sound():
-    with pytest.raises(aj.InputError, match="of sound, but latents"):
+    with pytest.raises(aj.InputError, match="compares sound, but this model diffuses latents"):
         dataclasses.replace(LATENT_MODEL, error="a_weighted").build()
 
 

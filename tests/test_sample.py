@@ -359,7 +359,7 @@ def test_checkpoints_that_are_of_no_model_are_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"ema": {"a": np.ones(3)}}, {"config": {}})
     checkpoints.close()
-    with pytest.raises(InputError, match="do not say what model"):
+    with pytest.raises(InputError, match="do not describe their model"):
         from_pretrained(tmp_path)
 
 

@@ -278,7 +278,7 @@ def test_damaged_weights_are_one_sentence(single, damage):
     whole = path.read_bytes()
     evil = pickle.dumps({"shared.weight": [1.0]})
     path.write_bytes({"truncated": whole[:-10], "pickle": evil, "empty": b""}[damage])
-    with pytest.raises(InputError, match="is not a whole safetensors file") as error:
+    with pytest.raises(InputError, match="is not a complete safetensors file") as error:
         load_t5(single)
     assert "\n" not in str(error.value)
 
@@ -289,7 +289,7 @@ def test_an_index_may_only_name_safetensors_beside_it(sharded, shard):
     content = json.loads(index.read_text())
     content["weight_map"]["shared.weight"] = shard
     index.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"should be a \.safetensors file beside it"):
+    with pytest.raises(InputError, match=r"must be a \.safetensors file in the same folder"):
         load_t5(sharded)
 
 

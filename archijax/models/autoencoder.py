@@ -53,7 +53,7 @@ Sound = Float[Array, "b time c"]
 
 @dataclass(frozen=True, eq=False)
 class _Coder:
-    net: AutoEncoder1d | FrameAutoEncoder
+    net: AutoEncoder1d | FrameAutoEncoder | Oobleck
 
     frames: ClassVar[str] = "latent"
 

@@ -134,7 +134,7 @@ class DiffusionModel:
             (loss, (metrics, new_state)). The metrics are the loss by noise level, see :meth:`GaussianProcess.by_noise`.
             The state is empty.
         """
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
         t, eps, masked = self.draw(keys, audio.shape[1:])
         errors = self.errors(variables, batch, t, eps, masked, draw_masks(keys, self.drop_probs))
@@ -180,7 +180,7 @@ class DiffusionModel:
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
         """The loss of each item, as a function of the draws of :meth:`loss_given` and of the masks of `draw_masks`."""
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
             conditioning = drop(conditioning, masked, masks)
@@ -381,7 +381,7 @@ class DiffusionModel:
         long = windowed(predict, window, hop, circular=circular, along=along)
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
-    def conditioning(self, variables: Variables, batch: Batch) -> dict[str, Any]:
+    def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The conditioning of the net: the arrays of a batch, with its tokens turned into the embedding.
 
         The embedding of a batch without tokens is that of the text, encoded before.

@@ -63,11 +63,12 @@ class DiffusionAE:
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Variables for batches like this one: "audio" [b, time, c]."""
         net_key, encoder_key = jax.random.split(key)
-        variables = initialize(self.encoder.init, encoder_key, batch["audio"])
+        audio = jnp.asarray(batch["audio"])
+        variables = initialize(self.encoder.init, encoder_key, audio)
         encoder = {"params": {"encoder": variables["params"]}, "state": {}}
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
-        latent, _ = jax.eval_shape(lambda: self.encode(encoder, batch["audio"]))
+        latent, _ = jax.eval_shape(lambda: self.encode(encoder, audio))
         model = self.model.init(net_key, self._conditioned(batch, jnp.zeros(latent.shape, latent.dtype)), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
@@ -85,7 +86,7 @@ class DiffusionAE:
             (loss, (metrics, new_state)). The metrics are "diffusion", the report of the bottleneck, and the loss by
             noise level.
         """
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
         encoder_keys = stream(keys, ENCODER)
         (latent, info), state = self.encoder.apply(
@@ -142,7 +143,7 @@ class DiffusionAE:
         return [None] * self.inject_depth + [latent]
 
     def _conditioned(self, batch: Batch, latent: Float[Array, "b frames latent"]) -> dict[str, Any]:
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         diffused = audio if self.adapter is None else self.adapter[0](audio)
         if diffused.shape[1] != latent.shape[1] * self.samples_per_frame:
             raise InputError(

@@ -71,7 +71,7 @@ class LatentDiffusion:
         If the autoencoder knows the mean and the deviation of its channels, they are scaled to 0 and 1.
         """
         own = variables["frozen"]["autoencoder"]
-        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, batch["audio"])[0]
+        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, jnp.asarray(batch["audio"]))[0]
         if isinstance(self.autoencoder, ScaledCodec):
             mean, deviation = self.autoencoder.latent_scale(own)
             latent = (latent - mean) / deviation

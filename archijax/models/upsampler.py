@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from archijax.audio.resample import resample
@@ -82,7 +83,7 @@ class DiffusionUpsampler:
         return noise, {**batch, "append_channels": self.upsampled(frames)}
 
     def finish(
-        self, x: Float[Array, "b frames*{self.factor} c"], frames: Float[Array, "b frames c"]
+        self, x: Float[Array, "b time c"], frames: Float[Array, "b frames c"]
     ) -> Float[Array, "b frames*{self.factor} c"]:
         """The sound x of the diffusion model, with its low band replaced by that of the low-rate sound.
 
@@ -104,4 +105,4 @@ class DiffusionUpsampler:
         return self.upsampled(self.encode({}, audio)[0])
 
     def _conditioned(self, batch: Batch) -> Batch:
-        return {**batch, "append_channels": self.reupsampled(batch["audio"])}
+        return {**batch, "append_channels": self.reupsampled(jnp.asarray(batch["audio"]))}

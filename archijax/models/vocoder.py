@@ -61,7 +61,7 @@ class DiffusionVocoder:
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
-        audio = batch["audio"][..., :1]
+        audio = jnp.asarray(batch["audio"])[..., :1]
         variables = self.model.init(
             net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
         )
@@ -160,7 +160,7 @@ class DiffusionVocoder:
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
     def _conditioned(self, variables: Variables, batch: Batch) -> Batch:
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         if audio.shape[1] % self.mel.hop_length:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the hop {self.mel.hop_length} is needed"

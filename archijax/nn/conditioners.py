@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from archijax.errors import InputError
@@ -63,7 +64,7 @@ class Conditioners(Wrapper):
     ) -> Float[Array, "b *positions out"]:
         """Calls the net. Raises InputError if a condition does not have the shape [b]."""
 
-        def values(name: str) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        def values(name: str) -> tuple[Float[Array, " b"], Bool[Array | np.ndarray, " b"]]:
             value = conditioning.pop(PREFIX + name, None)
             value = jnp.full(len(x), -1.0) if value is None else value.astype(jnp.float32)
             if value.shape != (len(x),):

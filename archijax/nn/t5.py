@@ -7,7 +7,7 @@ Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Te
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,7 +63,7 @@ class T5Config:
             raise InputError(f"T5's layer_norm_epsilon is {self.layer_norm_epsilon!r}: it must be between 0 and 1")
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+    def from_hf(cls, config: Mapping[str, Any]) -> "T5Config":
         """The configuration from the contents of a Hugging Face config.json. Fields of the decoder are ignored.
 
         Raises:

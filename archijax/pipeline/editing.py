@@ -18,7 +18,7 @@ from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
 
-FADE = 0.01  # seconds over which new sound meets what is kept
+FADE = 0.01  # seconds after a joint over which new sound is changed to fit the kept sound
 
 
 def inpainting(

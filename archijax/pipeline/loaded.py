@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -145,7 +145,7 @@ class Loaded:
         return self.config.sample_rate // self.model.downsample_factor
 
     @cached_property
-    def halves(self) -> tuple[Loaded, Self]:
+    def halves(self) -> tuple[Loaded, Loaded]:
         """(the diffusion model of a latent model, whose samples are frames; its autoencoder)."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
         rate, length = config.sample_rate / frame, config.length // frame

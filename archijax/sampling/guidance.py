@@ -76,11 +76,11 @@ class Guidance:
 
 
 def guided(
-    predictor: Callable[[PyTree[Array]], Denoise],
+    predictor: Callable[[PyTree[Array | np.ndarray]], Denoise],
     process: GaussianProcess,
     guidance: Guidance,
-    positive: PyTree[Array],
-    negative: PyTree[Array],
+    positive: PyTree[Array | np.ndarray],
+    negative: PyTree[Array | np.ndarray],
 ) -> Denoise:
     """A ``denoise(x, t)`` with classifier-free guidance.
 
