@@ -53,6 +53,7 @@ fields = replace(
     config,
     model=replace(
         config.model,
+        unet=replace(config.model.unet, cross_attentions=(0, 0)),
         text=None,
         length=32_768,
         conditioners=(aj.configs.CategoryConfig("instrument"), aj.configs.NumberConfig("pitch", low=21, high=108)),

@@ -23,7 +23,7 @@ from benchmarks.notes import sounds
 from benchmarks.sets.instruments import note_name
 from demo import hearing, instrument, page, table
 from demo.note import RATE, Note, bundled
-from demo.promises import AFTER, BEFORE, GENERATED, NEW_REAL, NEW_SHUFFLED, OTHERS, REAL, SHUFFLED, UNTRAINED
+from demo.promises import AFTER, BEFORE, GENERATED, KEPT, NEW_REAL, NEW_SHUFFLED, OTHERS, REAL, SHUFFLED, UNTRAINED
 from train.__main__ import main as train
 from train.encode import main as encode
 
@@ -66,11 +66,14 @@ class Demo:
         cli.say(f"2. Training on an instrument that it does not know: {instrument.NAME}")
         lessons, held_out = instrument.notes()
         learnt = {NEW_REAL: [note.sound for note in held_out], BEFORE: self._sample(pipeline, held_out, BEFORE)}
-        if status := self._train(pipeline, lessons):
+        # It also learns from what it plays itself, so that it does not forget it (Ruiz et al. 2023, DreamBooth).
+        own = [replace(note, sound=sound) for note, sound in zip(asked, known[GENERATED], strict=True)]
+        if status := self._train(pipeline, [*lessons, *own]):
             return status
         # Of the run only the variables are taken, so that the program of sampling is compiled already.
         trained = replace(pipeline, variables=from_pretrained(self.out / "run").variables)
         learnt[AFTER] = self._sample(trained, held_out, AFTER)
+        known[KEPT] = self._sample(trained, asked, KEPT)
 
         cli.say("3. Judging what is heard")
         judge = hearing.of_known()
@@ -81,8 +84,8 @@ class Demo:
             [*known[REAL][part], *known[GENERATED][part]] for part in (slice(TAUGHT), slice(TAUGHT, None))
         )
         # The codec changes sounds a little, which must not tell what was generated: both kinds hold coded ones.
-        own = [note.sound for note in lessons]
-        judge = hearing.of_new(instrument.NAME, own + _coded(pipeline, own[::2]), taught)
+        new = [note.sound for note in lessons]
+        judge = hearing.of_new(instrument.NAME, new + _coded(pipeline, new[::2]), taught)
         heard_new = {name: judge.hear(sounds, held_out) for name, sounds in learnt.items()}
         rows |= {name: table.row(some) for name, some in heard_new.items()}
         rows[NEW_SHUFFLED] = table.row(table.shuffled(heard_new[AFTER]), "pitch")

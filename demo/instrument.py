@@ -59,7 +59,7 @@ def write(folder: Path, some: list[Note]) -> None:
         return
     with replacing(folder) as unfinished:
         unfinished.mkdir()
-        for note in some:
-            path = unfinished / f"{note.pitch:03d}.flac"
+        for number, note in enumerate(some):
+            path = unfinished / f"{number:03d}.flac"
             files.write(path, note.sound, RATE)
             path.with_suffix(".txt").write_text("\n".join(note.captions))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 GENERATED, REAL, SHUFFLED, UNTRAINED = "generated", "real", "prompts shuffled", "untrained net"
 AFTER, BEFORE, NEW_REAL = "after training", "before training", "real, held out"
+KEPT = "generated, after training"
 NEW_SHUFFLED, OTHERS = "after, prompts shuffled", "others heard as the new"
 
 
