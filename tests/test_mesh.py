@@ -51,6 +51,7 @@ def test_a_real_net_is_really_split():
     close(results["data x fsdp"], results["pmap"])
 
 
+@pytest.mark.canary
 def test_the_norm_gathers_no_gradient():
     devices = MeshParallel(8, 8, small=0)
     for shape in ((3, 16, 2), (3, 2, 16), (16, 3), (SMALL,)):

@@ -133,6 +133,7 @@ def test_gradients_agree_with_finite_differences_in_float64():
         assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
 
 
+@pytest.mark.canary
 def test_no_long_sum_of_a_bfloat16_net_is_in_bfloat16():
     # With eight bits a sum stands still after 256 equal terms; compilers may or may not widen it.
     net = aj.UNetV0(**vars(UNET), embedding_features=8, dtype=jnp.bfloat16)

@@ -5,7 +5,6 @@ The names of speakers abbreviate those of Microsoft's WAVEFORMATEXTENSIBLE: FL i
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -61,7 +60,7 @@ def speakers(mask: int) -> tuple[str, ...]:
 
 
 def mix(
-    audio: Float[np.ndarray, "time c"], channels: int, layout: Sequence[str] | None, path: str | Path
+    audio: Float[np.ndarray, "time c"], channels: int, layout: Sequence[str] | None, path: object
 ) -> Float[np.ndarray, "time {channels}"]:
     """Mixes sound to another number of channels.
 

@@ -157,5 +157,5 @@ class CQT:
 
 def _scaled(z: Complex[Array, "*z"], scale: Float[np.ndarray, "*scale"]) -> Complex[Array, "*z"]:
     """z * scale in real arithmetic: a complex constant would take twice the memory."""
-    scale = jnp.asarray(scale, z.real.dtype)
-    return jax.lax.complex(z.real * scale, z.imag * scale)
+    factor = jnp.asarray(scale, z.real.dtype)
+    return jax.lax.complex(z.real * factor, z.imag * factor)

@@ -100,7 +100,7 @@ class Stream:
         command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *output]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
-                yield process.stdout
+                yield process.stdout  # pyrefly: ignore [invalid-yield]  it is a pipe
             finally:
                 process.kill()
 

@@ -225,7 +225,7 @@ def spectrogram_grid(
         raise InputError(f"Each row of a grid needs {needed}, at least one, but {numbers or 'there is no row'}.")
     count = counts.pop()
     figure = Figure(figsize=(1.2 + 2.1 * count, 0.9 + 1.9 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), count, squeeze=False, sharey=True)
+    grid, image = figure.subplots(len(rows), count, squeeze=False, sharey=True), None
     for line, (name, clips) in zip(grid, rows.items(), strict=True):
         for axes, clip in zip(line, clips, strict=True):
             clip = _checked(clip, sample_rate)

@@ -25,7 +25,7 @@ def a_weighted(x: Float[Array | np.ndarray, "b time c"], sample_rate: int) -> Fl
 
     The weights multiply the Fourier transform over the whole length of a sound.
     """
-    x = full(x)
+    x = full(jnp.asarray(x))
     factors = a_weighting(np.fft.rfftfreq(x.shape[1], 1 / sample_rate))[:, None]
     spectrum = jnp.fft.rfft(x, axis=1)
     return jnp.fft.irfft(spectrum * jnp.asarray(factors, spectrum.dtype), n=x.shape[1], axis=1)

@@ -192,7 +192,9 @@ class UNet(nn.Module):
                     f"{name} have shape {value.shape}: [{', '.join(axes)}] with batch {x.shape[0]} is needed"
                 )
         context = Context(features=features, embedding=embedding, channels=tuple(channels))
-        down, up, run = _Down, _Up, _run
+        down: Any = _Down
+        up: Any = _Up
+        run = _run
         # Initialisation has no backward pass, and `initialize` must see which operations the parameters need.
         if not self.is_initializing():
             down, up = (nn.remat(kind, policy=None if self.remat else _keep_products) for kind in (_Down, _Up))

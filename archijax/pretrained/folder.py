@@ -118,7 +118,11 @@ def load_folder(
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
     variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
     if facts.autoencoder is not None:
-        variables["frozen"]["autoencoder"] = _autoencoder(config, load(facts.autoencoder), path)
+        variables["frozen"]["autoencoder"] = _autoencoder(
+            config,
+            load(facts.autoencoder),  # pyrefly: ignore [not-callable]  from_pretrained passes it
+            path,
+        )
     return Pipeline(config, model, variables, facts)
 
 

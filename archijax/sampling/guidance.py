@@ -95,7 +95,8 @@ def guided(
 
     def denoise(x: Float[Array, " b *shape"], t: Float[Array, " b"]) -> Float[Array, " b *shape"]:
         predictions = both(jnp.concatenate([x, x]), jnp.concatenate([t, t]))
-        return guidance.combine(process, *jnp.split(predictions, 2), x, t)
+        toward, away = jnp.split(predictions, 2)
+        return guidance.combine(process, toward, away, x, t)
 
     return denoise
 

@@ -134,8 +134,8 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
         return -rate * (first * mu / (jnp.sqrt(second * nu) + config.eps) + config.weight_decay * param)
 
     def init(params: Any) -> AdamWState:
-        zeros = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return AdamWState(jnp.zeros((), jnp.int32), *zeros, jnp.zeros(()))
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return AdamWState(jnp.zeros((), jnp.int32), mu, nu, jnp.zeros(()))
 
     def update(
         grads: Any, state: AdamWState, params: Any, *, finite: Bool[Array, ""], grad_norm: Float[Array, ""]
