@@ -17,41 +17,43 @@ from train.config import TrainConfig
 USAGE = """\
 usage: python -m train CONFIG.py[:NAME] --data DIR [--data DIR:WEIGHT ...] --out DIR [overrides]
 
-Trains the model that CONFIG.py describes (it defines `config = TrainConfig(...)`; with :NAME, such as :small, the one
-of that name in it) on the audio files under --data and writes the run to --out. The same command continues a run that
-was stopped.
+Trains the model of CONFIG.py on the sound files in --data, and writes the run to --out. CONFIG.py defines
+`config = TrainConfig(...)`; CONFIG.py:NAME uses its variable NAME instead. The same command continues a run that was
+stopped.
 
-python -m train CONFIG.py --help lists every setting with its value in that file; any of them can be overridden, as in
+python -m train CONFIG.py --help lists all settings with their values in that file. Each can be overridden, as in
 --optimizer.learning-rate 3e-4.
 
-Several processes, on one machine or many, train together when each is started with the same command and --distributed
-(Slurm, Kubernetes, Open MPI and Cloud TPU say which they are) or --coordinator, --processes and --process.
+Several processes, on one machine or many, train together if each is started with the same command and --distributed
+(for Slurm, Kubernetes, Open MPI and Cloud TPU), or with --coordinator, --processes and --process.
 
-exit status: 0 finished; 2 wrong input or unwritable output, 3 diverged: starting again would not help; 130 or 143
-stopped by Ctrl-C or SIGTERM after saving, 75 or 134 another of several processes was lost: the same command
-continues."""
+exit status: 0 finished; 2 wrong input or unwritable output; 3 diverged. In these cases, the same command would not
+help. 130 or 143 stopped by Ctrl-C or SIGTERM after saving; 75 or 134 another of several processes was lost. In these
+cases,
+the same command continues."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Trains the model of a config file on a folder of audio. The same command continues a run that was stopped."""
+    """Trains the model of a config file on a folder of sounds. The same command continues a run that was stopped."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """Folder of audio files, nested in any way; of a latent model also one of latents, from python -m train.encode.
-    Given several times, each as DIR or DIR:WEIGHT, crops come from all, in the proportions of the weights (1 each)."""
+    """A folder of sound files, with any subfolders; for a latent model also a folder of latents, from python -m
+    train.encode. The option can be repeated as DIR or DIR:WEIGHT. The shares of crops are proportional to the weights,
+    which are 1 by default."""
     out: Path
-    """Folder of the run: settings, metrics, checkpoints and samples."""
+    """The folder of the run: settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print parameters, operations, memory per device and sharding of this training instead of starting it."""
+    """Print parameters, operations, memory per device and sharding of the training, and do not start it."""
     distributed: bool = False
-    """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU has started."""
+    """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
-    """HOST:PORT of the first of several processes that train together, where the environment does not say it."""
+    """HOST:PORT of the first of several processes, if the environment does not state it."""
     processes: int | None = None
-    """How many they are."""
+    """The number of these processes."""
     process: int | None = None
-    """Which of them this one is, from 0."""
+    """The number of this process, from 0."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0 if arguments else 2
         command = parse(arguments)
         if not command.data:
-            raise InputError("Give the folder of audio files by --data DIR.")
-        # Orbax, matplotlib and the rest are imported once it is clear that there is something to do.
+            raise InputError("The folder of sound files is missing: use --data DIR.")
+        # These modules import Orbax, matplotlib and others, which takes seconds. Wrong arguments are reported before.
         from train import hosts
 
         if command.distributed or (command.coordinator, command.processes, command.process) != (None, None, None):

@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen dataclasses. The text under a field is its help on the command line."""
+"""The settings of a training run, as frozen dataclasses. The text under a field is its help on the command line."""
 
 import dataclasses
 import json
@@ -13,77 +13,80 @@ from train.dataset import DataConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run, but for where its data lies and where it is written."""
+    """The settings of one training run, without the folders of its data and its results."""
 
     model: Any
-    """The model: a configuration whose `build()` makes it."""
+    """The configuration of the model."""
     data: DataConfig = field(default_factory=DataConfig)
-    """How audio files become clips and prompts."""
+    """How sound files become crops and prompts."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How gradients become updates."""
+    """The optimizer."""
     ema: EmaConfig = field(default_factory=EmaConfig)
-    """How parameters are averaged."""
+    """The moving average of the parameters."""
     batch_size: int = 32
-    """Clips per step, over all devices."""
+    """Crops per step, over all devices."""
     grad_accumulation_steps: int = 1
-    """Parts that each device takes its clips in, one after the other, for less memory."""
+    """The number of parts into which each device splits its crops. It computes them one by one, which needs less
+    memory."""
     parallel: Literal["pmap", "mesh"] = "pmap"
-    """pmap: every device holds the whole state. mesh: groups of `fsdp` devices share it, split between them."""
+    """pmap: every device has the whole state. mesh: groups of `fsdp` devices share one copy of it."""
     fsdp: int = 1
-    """Of mesh: devices that share one copy of parameters, average and optimizer."""
+    """For mesh: the devices that share one copy of the parameters, the average and the optimizer's state."""
     init_from: str | None = None
-    """Model whose weights a new run starts from, as far as they have its names and shapes: a run's folder, a saved
-    model's, or a name on the Hugging Face hub."""
+    """The model whose weights a new run starts from, if their names and shapes fit: the folder of a run, a model
+    folder, or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """Of a latent model: the trained one, a folder or name likewise, with the settings of model.autoencoder."""
+    """For a latent model: its trained autoencoder, a folder or a name. It must have the settings of model.autoencoder.
+    For a latent model: its trained autoencoder, a folder or a name. It must have the settings of model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """Parameters that are trained, by their paths such as net, net/decoder or placeholders; empty for all. The
-    others stay as init_from has them."""
+    """The trained parts of the model, by their paths, such as net, net/decoder or placeholders; empty: all. The other
+    parts keep the weights of init_from."""
     lora: int = 0
-    """Train adapters of this rank alone, around init_from, which stays as it is; 0 trains the model itself."""
+    """The rank of adapters, which are trained instead of the model. The model is init_from; 0: train the model."""
     lora_alpha: float | None = None
-    """Scale of the adapters; None is their rank."""
+    """The scale of the adapters; None: their rank."""
     lora_targets: tuple[str, ...] = ("*/kernel",)
-    """What has adapters: patterns of the names of parameters, such as net/*to_q/kernel."""
+    """The parameters with adapters, as patterns of their names, such as net/*to_q/kernel."""
     steps: int = 1_000_000
-    """Steps after which the run is finished."""
+    """The number of steps of the run."""
     seed: int = 0
-    """Root of all randomness: initial parameters, order of the data, crops, noise."""
+    """The seed of all random numbers: initial parameters, order of the data, crops and noise."""
     max_skipped: int = 20
-    """The run stops after so many steps in a row whose loss or gradient is not finite (such updates are skipped)."""
+    """The run stops after this number of skipped updates in a row. An update is skipped if it is not finite."""
     log_every: int = 50
-    """Steps from one line of metrics.jsonl to the next; a line holds the means since the one before."""
+    """Steps between lines of metrics.jsonl. A line has the means since the line before."""
     profile: int = 0
-    """Steps to trace with jax.profiler once the run is under way, to OUT/profile."""
+    """The number of steps to trace with jax.profiler, into OUT/profile."""
     tensorboard: bool = False
-    """Also write metrics, sounds and spectrograms for TensorBoard, to OUT/tensorboard."""
+    """Write metrics, sounds and spectrograms for TensorBoard too, into OUT/tensorboard."""
     wandb: str | None = None
-    """Project of Weights & Biases to show them in, too."""
+    """The project of Weights & Biases that shows them too."""
     checkpoint_every: int = 2_000
-    """Steps from one checkpoint, and its samples, to the next."""
+    """Steps between checkpoints. Samples are written at each checkpoint."""
     keep_checkpoints: int = 3
-    """How many of the last checkpoints stay on disk."""
+    """The number of newest checkpoints to keep."""
     keep_every: int = 0
-    """Checkpoints of steps that this divides stay too; 0 for none."""
+    """Keep also the checkpoints of steps that are multiples of this number; 0: none."""
     keep_best: int = 0
-    """As many of the lowest validation loss, or without validation of the lowest loss, stay too."""
+    """Keep also this number of checkpoints with the lowest validation loss, or without validation with the lowest loss.
+    Keep also this number of checkpoints with the lowest validation loss, or without validation with the lowest loss."""
     validation: float = 0.0
-    """Part of the files that is held out of training, for the loss on them."""
+    """The fraction of the files that is held out of training, for the validation loss."""
     validate_every: int = 2_000
-    """Steps from one validation to the next; there is one at each checkpoint, too."""
+    """Steps between validations. There is one at each checkpoint too."""
     validation_batches: int = 8
-    """Batches that the validation loss is over at most, always the same with the same noise."""
+    """The largest number of batches of a validation. They and their noise are always the same."""
     sample_prompts: tuple[str, ...] = ("",)
-    """One sample per prompt is written at each checkpoint; an unconditional model takes only empty prompts, and an
-    autoencoder reconstructs as many sounds."""
+    """The prompts of the samples at each checkpoint. A model without text takes only empty prompts, and an autoencoder
+    reconstructs this number of sounds."""
     sample_steps: int = 50
-    """Denoising steps of these samples."""
+    """The denoising steps of these samples."""
     sample_guidance_scale: float = 1.0
-    """Their classifier-free guidance scale (1: none)."""
+    """The guidance scale of these samples; 1: no guidance."""
     sample_set: tuple[str, ...] = ()
-    """Their conditions as NAME=VALUE, such as bpm=120; those that are missing are left out."""
+    """The conditions of these samples as NAME=VALUE, such as bpm=120. Missing ones are left out."""
     sample_seconds: float = 0.0
-    """Their length in seconds; 0 is the length of the training clips."""
+    """The length of these samples in seconds; 0: the length of the crops."""
 
     def __post_init__(self):
         for name in (
@@ -103,22 +106,22 @@ class TrainConfig:
             if ours != theirs:
                 raise InputError(f"data.{name} and model.{name} must be equal, not {ours} and {theirs}.")
         if self.autoencoder is not None and self.model.autoencoder is None:
-            raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model takes one: leave it out.")
+            raise InputError(f"autoencoder is {self.autoencoder}, but only a latent model has one: leave it out.")
         for name in ("prompt", "template"):
             if self.model.text is None and (value := getattr(self.data, name)) is not None:
                 raise InputError(f"data.{name} is {value!r}, but the model has no text conditioning: leave it out.")
         require(self.lora >= 0, "lora", self.lora, "0 or more")
         if self.lora and self.init_from is None:
-            raise InputError(f"lora is {self.lora}, but adapters are of a trained model: give it by --init-from MODEL.")
+            raise InputError(f"lora is {self.lora}, but adapters need a trained model: use --init-from MODEL.")
         if self.lora and self.trainable:
-            raise InputError(f"trainable is {self.trainable}, but of adapters lora_targets says where they are.")
+            raise InputError(f"trainable is {self.trainable}, but adapters are chosen by lora_targets: leave it out.")
         if self.model.text is None and any(self.sample_prompts):
             raise InputError(
                 f"sample_prompts is {self.sample_prompts}, but the model has no text conditioning: use empty prompts."
             )
 
 
-# A run may be continued with other values of these: they change the data not at all, and updates by rounding alone.
+# A run can continue with other values of these settings. They do not change the data, and updates only by rounding.
 FREE = {
     "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "wandb",
     "checkpoint_every",
@@ -129,33 +132,33 @@ FREE = {
 
 
 def as_json(config: TrainConfig) -> dict:
-    """The configuration as JSON-able nested dicts; `model` is read back by `archijax.configs.from_dict`."""
+    """The configuration as nested dicts for JSON. `archijax.configs.from_dict` reads its `model`."""
     settings = {
         field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         for field in dataclasses.fields(config)
         if (value := getattr(config, field.name)) is not config.model
     }
-    # Through JSON and back, so that tuples are lists here as in the file.
+    # The dicts go through JSON, so that tuples are lists, as in the file.
     return json.loads(json.dumps({"model": to_dict(config.model), **settings}))
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:
-    """Sentences about the settings in which two `as_json` dicts differ, those that are free aside."""
-    # A schedule that ends at the last step depends on which that is.
+    """Sentences about the settings in which two `as_json` dicts differ, except the free ones."""
+    # A schedule that ends at the last step depends on the number of steps.
     free = FREE | ({"steps"} if ours["optimizer"]["learning_rate_schedule"] == "constant" else set())
     pairs = unequal(ours, theirs)
     return [f"{name} is {there} there and {here} here" for name, (here, there) in pairs.items() if name not in free]
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
-    """(ours, theirs) of the settings in which nested dicts differ, by dotted names; None where one lacks a setting."""
+    """(ours, theirs) for each setting in which nested dicts differ, by its dotted name; None: it is missing."""
     ours, theirs = dotted(ours), dotted(theirs)
     pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def dotted(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dicts as one, its names joined by dots."""
+    """Nested dicts as a flat dict, with names joined by dots."""
     if not isinstance(value, dict):
         return {name: value}
     flat = {}

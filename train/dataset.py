@@ -1,4 +1,4 @@
-"""Batches of crops and prompts from a manifest: sharded, seeded, resumable."""
+"""Batches of crops and prompts from a manifest. They are sharded, seeded and resumable."""
 
 import hashlib
 import math
@@ -21,10 +21,10 @@ from train.captions import roles
 from train.manifest import Entry, Manifest
 from train.prompts import Template, Tokenize, describe, prompt
 
-# From {name: the values of a batch, None where there is none} to arrays [b, ...] by name.
+# A function from {name: the values of a batch, or None} to arrays [b, ...] by name.
 EncodeFields = Callable[[Mapping[str, list[str | float | None]]], Mapping[str, np.ndarray]]
 
-TRIES = 4  # to find a crop that is not silent
+TRIES = 4  # the number of tries to find a crop that is not silent
 
 
 @dataclass(frozen=True)
@@ -32,46 +32,50 @@ class DataConfig:
     """How sound files become training crops."""
 
     sample_rate: int = 48_000
-    """Sample rate in Hz; files of other rates are resampled."""
+    """The sample rate in Hz. Files with other rates are resampled."""
     channels: int = 2
-    """Channels; mono is repeated, surround sound mixed by the standard, other counts are averaged to mono first."""
+    """The channels. Mono is repeated, surround sound is mixed by the standard, other numbers are averaged to mono
+    first."""
     length: int = 2**18
-    """Frames per crop; shorter files are followed by silence."""
+    """Samples of a crop. Silence follows shorter files."""
     crop: Literal["random", "fixed"] = "random"
-    """random: crops start anywhere. fixed: the file is cut into n crops, and prompts end with "i of n"."""
+    """random: crops start anywhere. fixed: a file is cut into n crops, and prompts end with "i of n"."""
     prompt: str | None = None
-    """Prompt of every crop, in place of captions and of those that tags make; None leaves it to them."""
+    """The prompt of every crop; None: prompts come from captions or tags."""
     template: str | None = None
-    """How a prompt is made of fields, as "{title} by {artist:0.3}", which leaves the artist out in 30 % of the prompts;
-    {caption} is one of the captions. None takes one, or without any shuffles the tags, each left out in 10 %."""
+    """A template of prompts from fields, such as "{title} by {artist:0.3}", which leaves out the artist in 30 % of the
+    prompts. {caption} is one of the captions. None: a prompt is a caption, or without captions the shuffled tags, of
+    which
+    each is left out in 10 %."""
     captions: str | None = None
-    """Table of captions: CSV or one JSON object per line; None reads metadata.csv and metadata.jsonl in the data."""
+    """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data."""
     columns: tuple[str, ...] = ()
-    """Columns of the table as ROLE=COLUMN, of the roles file_name, caption (also several), start and end."""
+    """The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and end.
+    The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and end."""
     normalize: float | None = None
-    """Level in dBFS that crops are brought to, by 30 dB at most and to a peak of 1; None leaves them."""
+    """The level in dBFS to which crops are scaled, by at most 30 dB and with a peak of at most 1; None: no scaling."""
     normalize_by: Literal["rms", "lufs"] = "rms"
-    """How the level is measured: root mean square, or loudness as people hear it, after ITU-R BS.1770."""
+    """The measure of the level: the RMS, or the perceived loudness by ITU-R BS.1770."""
     pitch_shift: float = 0.0
-    """Semitones by which crops are shifted at most, up or down, together with their speed."""
+    """The largest shift of the pitch in semitones, up or down. The speed changes with it."""
     random_gain: float = 0.0
-    """Decibels by which crops are made quieter or, to a peak of 1, louder at most."""
+    """The largest random change of the level in dB, with a peak of at most 1."""
     flip_polarity: bool = False
-    """Turn half of the crops upside down, which nobody hears."""
+    """Invert the polarity of half of the crops, which is inaudible."""
     swap_channels: bool = False
-    """Exchange left and right in half of the crops."""
+    """Swap left and right in half of the crops."""
     skip_below: float | None = None
-    """Root mean square in dBFS below which a random crop is drawn again, a few times; None takes every crop."""
+    """The RMS in dBFS below which a random crop is drawn again, up to four times in all; None: take every crop."""
     memory: float = 0.0
-    """GiB of memory: the sounds of a folder that fit are decoded once and kept; else all are read from files."""
+    """Memory in GiB. If the sounds of a folder fit, they are decoded once and kept; else they are read from files."""
     workers: int = 4
-    """Threads that read files."""
+    """The number of threads that read files."""
     prefetch: int = 4
-    """Batches read ahead, held in memory."""
+    """The number of batches that are read in advance."""
 
     @property
     def template_fields(self) -> tuple[str, ...]:
-        """The fields that the template names."""
+        """The fields in the template."""
         return () if self.template is None else Template.parse(self.template).names
 
     def __post_init__(self):
@@ -94,11 +98,11 @@ class DataConfig:
             require(0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "0 or more")
         require(not self.swap_channels or self.channels == 2, "data.channels", self.channels, "2 for swap_channels")
         if self.normalize is not None and self.normalize > 0:
-            raise InputError(f"data.normalize is {self.normalize} dBFS, but loudness must be at most 0 (full scale).")
+            raise InputError(f"data.normalize is {self.normalize} dBFS, but must be at most 0 (full scale).")
 
 
 class Sounds:
-    """Crops of the sound files of a manifest, and prompts of their tags: an `archijax.contract.ItemSource`."""
+    """The source of crops of the sound files of a manifest, with prompts: an `archijax.contract.ItemSource`."""
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
@@ -106,11 +110,11 @@ class Sounds:
         needed = sum(whole.values()) * config.channels * 4 / 2**30
         self._keeps, self._kept = needed <= config.memory, {}
         if config.memory and not self._keeps:
-            told = f"the sounds of {manifest.root} need {needed:.2f} GiB, more than data.memory: they are not kept"
-            print(told, file=sys.stderr)
+            sentence = f"the sounds of {manifest.root} need {needed:.2f} GiB, more than data.memory: they are not kept"
+            print(sentence, file=sys.stderr)
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """ "audio" float32 [length, channels], "prompt" and "fields"."""
+        """An item: "audio" float32 [length, channels], "prompt" and "fields"."""
         length = frames_at(file, self.config.sample_rate)
         for _ in range(1 if self.config.skip_below is None else TRIES):
             start = draw_start(self.config, crop, self.config.length, length, rng)
@@ -121,14 +125,18 @@ class Sounds:
         return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Float32 [length, channels] from a position of an item on; with an rng changed at random, as the settings say.
+        """The crop of an item at a start, float32 [length, channels].
 
-        Raises InputError if it cannot be read.
+        Args:
+            rng: with it, the crop is changed at random by the settings.
+
+        Raises:
+            InputError: the file cannot be read.
         """
         config, rate = self.config, self.config.sample_rate
         if config.pitch_shift and rng is not None:
-            # A sound read at another rate than it is played at is shifted. Steps of 0.1 % spare the resampler a long
-            # way to the next sample at which both rates meet.
+            # Reading at another rate shifts the pitch. With steps of 0.1 %, the rates have a common multiple that is
+            # not too large for the resampler.
             semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
         audio = self._decode(entry, start * rate // config.sample_rate, rate)
@@ -138,11 +146,11 @@ class Sounds:
         return np.clip(audio if rng is None else self._varied(audio, rng), -1.0, 1.0)
 
     def _decode(self, entry: Entry, start: int, rate: int) -> np.ndarray:
-        """Float32 [length, channels] from a position of an item on, at a sample rate."""
+        """The crop of an item at a start and a sample rate, float32 [length, channels]."""
         config, frames = self.config, self.config.length
         begin = start + entry.first * rate // entry.sample_rate
         if entry.whole is not None:
-            # What follows a part of a file is not of it.
+            # The crop must not continue after the end of a part.
             frames = max(1, min(frames, frames_at(entry, rate) - start))
         if self._keeps and rate == config.sample_rate:
             name = entry.shard, entry.path
@@ -169,11 +177,11 @@ class Sounds:
 
 
 class Crops:
-    """Every crop of an epoch, in the order of the manifest: item k is (file, i, n), the i-th of n, from 0, of a file.
+    """All crops of an epoch, in the order of the manifest. Item k is (file, i, n): crop i of the n crops of a file.
 
-    A file gives as many crops as fit, rounded to the nearest and at least one: long files count by their length.
-    With fixed crops, a remainder of half a crop or more is thus a crop of its own, ending in silence, and a shorter
-    one is never heard.
+    A file has as many crops as fit into it, rounded to the nearest number and at least one. Long files thus have more
+    weight. With fixed crops, a remainder of at least half a crop is a crop that ends in silence. A shorter one is not
+    used.
     """
 
     def __init__(self, manifest: Manifest, config: DataConfig):
@@ -191,24 +199,27 @@ class Crops:
 
 
 def frames_at(entry: Entry, sample_rate: int) -> int:
-    """Frames of an item at another sample rate."""
+    """The frames of an item at another sample rate."""
     return ceil_div(entry.frames * sample_rate, entry.sample_rate)
 
 
 def _whole(entry: Entry) -> Entry:
-    """The whole file of a part."""
+    """The entry of the whole file of a part."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """Where the crop begins that is `length` of a file's `total` positions: anywhere, or where its number says."""
+    """The start of a crop with `length` of a file's `total` positions: a random one, or that of its number."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
 def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
-    """What is known of a crop that begins `start` seconds into an item: its tags, its fields, and
+    """The fields of a crop: tags and fields of its item, seconds_start (its start), seconds_total (the item's length).
 
-    seconds_start: where the crop begins; seconds_total: how long the item is. A table may say otherwise.
+    A table can override them.
+
+    Args:
+        start: the start of the crop in the item, in seconds.
     """
     return {"seconds_start": start, "seconds_total": entry.seconds, **entry.tags, **entry.fields}
 
@@ -216,10 +227,12 @@ def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
 def draw_prompt(
     entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator, turn: int | None = None
 ) -> str:
-    """Draws the prompt of an item's crop, the i-th of `count` from 0.
+    """Draws the prompt of crop i of the ``count`` crops of an item.
 
-    It is that of the settings, or made by their template; else one of the item's captions, drawn or in `turn`, or the
-    item's tags.
+    It is the prompt of the settings, or made from their template; else a caption of the item, or its tags.
+
+    Args:
+        turn: the number of the caption, modulo their number; None: a random caption.
     """
     position = (i + 1, count) if config.crop == "fixed" else None
     captions = entry.captions if config.prompt is None else (config.prompt,)
@@ -227,8 +240,8 @@ def draw_prompt(
         turn = int(rng.integers(len(captions))) if turn is None else turn
         caption = captions[turn % len(captions)]
     if config.template is not None:
-        known = {**describe(entry.tags, entry.path), **fields_at(entry, 0.0)}
-        text = Template.parse(config.template).fill({**known, **({"caption": caption} if captions else {})}, rng)
+        values = {**describe(entry.tags, entry.path), **fields_at(entry, 0.0)}
+        text = Template.parse(config.template).fill({**values, **({"caption": caption} if captions else {})}, rng)
     elif captions:
         text = caption
     else:
@@ -249,55 +262,56 @@ def batches(
     fields: Sequence[str] = (),
     encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
-    """An endless iterator of batches, every epoch in another order, which the seed alone decides.
+    """An endless iterator of batches. Every epoch has another order, which depends on the seed alone.
 
-    Of several folders the crops come in the proportions of their weights; each has epochs of its own.
+    With several folders, the shares of crops are proportional to their weights. Each folder has its own epochs.
 
     There is one order of crops for all processes. Step k of process i of n holds the crops
     (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
-    are the batch that a single process would have with batch_size * n. Epochs follow without a gap, inside a batch
-    too. How many threads read makes no difference.
+    equal the batch of a single process with batch_size * n. Epochs follow without a gap, also inside a batch. The
+    number of threads does not matter.
 
-    ``get_state()`` of the iterator is a JSON-able dict that counts steps; ``set_state()`` continues there, also with
-    another number of processes, if batch_size * n stays. ``close()`` ends its threads.
+    ``get_state()`` of the iterator is a dict for JSON that counts steps. ``set_state()`` continues from there, also
+    with another number of processes, if batch_size * n is the same. ``close()`` ends the threads.
 
-    A file that fails now, having been well when it was indexed, is replaced by a crop drawn from the others, and
-    named on stderr once.
+    If a file cannot be read although it was indexed, a random crop of another file replaces its crop. Its name is
+    printed on stderr once.
 
     Args:
       manifest: the files.
       config: how to crop them.
       batch_size: crops in the batch of this process.
       seed: from 0 to 2**32 - 1.
-      tokenize: from prompts to tokens [b, n] and mask [b, n], the same n every time. It runs in the caller's thread.
+      tokenize: a function from prompts to tokens [b, n] and mask [b, n] with constant n. It runs in the caller's
+          thread.
       shard_index: the number of this process, from 0.
       shard_count: the number of processes.
-      source: what reads the crops; None is the sounds of the manifest.
-      fields: names of those that ``encode_fields`` gets; see `fields_at`.
-      encode_fields: from {name: [text, number or None, ...]}, one of each crop, to arrays [b, ...] by their names in
-        the batch. None is what nothing is known of. It runs in the caller's thread.
+      source: the reader of the crops; None: the sounds of the manifest.
+      fields: the names of the fields that ``encode_fields`` gets; see `fields_at`.
+      encode_fields: a function from {name: [a value or None for each crop]} to arrays [b, ...] by their names in the
+        batch. It runs in the caller's thread.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of another source; with ``tokenize`` and prompts also
-      "tokens": int32 [b, n] and "token_mask": bool [b, n]; and the arrays of ``encode_fields``.
+      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of the source; with ``tokenize`` and prompts also "tokens"
+      int32 [b, n] and "token_mask" bool [b, n]; and the arrays of ``encode_fields``.
 
     Raises:
-      InputError: empty manifest, arguments out of range; while iterating: no file can be read any more.
+      InputError: the manifest is empty or an argument is out of range; during iteration: no file can be read.
     """
     if not manifest.entries:
-        raise InputError(f"The manifest of {manifest.root} lists no usable file; at least one is needed.")
+        raise InputError(f"The manifest of {manifest.root} has no usable file, but needs at least one.")
     if batch_size < 1:
         raise InputError(f"The batch size is {batch_size}, but must be at least 1.")
     if not 0 <= seed < 2**32:
         raise InputError(f"The data seed is {seed}, but must lie between 0 and 2**32 - 1.")
     if not 0 <= shard_index < shard_count:
-        raise InputError(f"Process {shard_index} of {shard_count} does not exist; they are counted from 0.")
+        raise InputError(f"Process {shard_index} of {shard_count} does not exist: processes are counted from 0.")
 
     def collate(items):
         columns = {name: [item[name] for item in items] for name in items[0]}
-        known = columns.pop("fields", [{}] * len(items))
+        values = columns.pop("fields", [{}] * len(items))
         arrays = {name: column if name == "prompt" else np.stack(column) for name, column in columns.items()}
-        return {**arrays, "fields": {name: [item.get(name) for item in known] for name in fields}}
+        return {**arrays, "fields": {name: [item.get(name) for item in values] for name in fields}}
 
     def finish(batch):
         columns, prompts = batch.pop("fields"), batch.pop("prompt", None)
@@ -316,13 +330,13 @@ def batches(
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
         .to_iter_dataset(grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.prefetch))
-        # Tokenizers are seldom safe to share between threads, and cheap beside the decoding of sound.
+        # Tokenizers are often not thread-safe, and fast in comparison with the decoding of sound.
         .map(finish)
     )
 
 
 def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
-    """The numbers of crops as they are taken, endless: of each folder in another order in every epoch."""
+    """The endless order of the crops' numbers. Each folder has another order in every epoch."""
     sources = np.array([entry.source for entry in manifest.entries])
     orders, weights = [], []
     for number in np.unique(sources):
@@ -335,22 +349,22 @@ def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
 
 
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
-    """Parts a manifest into (training, validation), about ``fraction`` of the files in the second.
+    """Splits a manifest into (training, validation), with about ``fraction`` of the files in the second one.
 
-    A hash of the path decides, so that a file stays on its side, with all of its parts, when others come and go. Of a
-    folder's two or more files both sides get one at least; fraction 0 leaves validation empty.
+    A hash of the path decides. A file thus stays on its side, with all of its parts, when other files are added or
+    removed. If a folder has at least two files, each side has one. With fraction 0, validation is empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
 
-    def place(path):
+    def position(path):
         digest = hashlib.blake2b(f"{seed}/{path}".encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64
 
     held = set()
     for number in range(len(manifest.weights)):
         paths = {entry.path for entry in manifest.entries if entry.source == number}
-        ordered = sorted((place(path), path) for path in paths)
+        ordered = sorted((position(path), path) for path in paths)
         count = sum(value < fraction for value, _ in ordered)
         if fraction and len(ordered) > 1:
             count = min(max(count, 1), len(ordered) - 1)
@@ -362,7 +376,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item, or in the place of one that cannot be read another; called from several threads."""
+    """Reads an item, or another one if it cannot be read. Several threads call it."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source
@@ -375,7 +389,7 @@ class _Loader:
         except InputError as error:
             self._report(crop[0], error)
         source = self.manifest.entries[crop[0]].source
-        # The draws depend on the place of the crop alone, and so does what comes in its stead.
+        # The random numbers depend on the crop's position in the order alone, and so does its replacement.
         for file in rng.permutation(len(self.crops.counts)):
             if self.manifest.entries[file].source != source:
                 continue
@@ -384,9 +398,7 @@ class _Loader:
                 return self._read(int(file), int(rng.integers(count)), count, rng)
             except InputError as error:
                 self._report(int(file), error)
-        raise InputError(
-            f"None of the {len(self.crops.counts)} sound files in {self.manifest.root} can be read any more."
-        )
+        raise InputError(f"None of the {len(self.crops.counts)} sound files in {self.manifest.root} can be read.")
 
     def _read(self, file, i, count, rng):
         return self.source.item(self.manifest.entries[file], i, count, rng)
