@@ -33,17 +33,19 @@ import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 
 # Beartype checks the annotated types and shapes of these packages at every call of a test. The state of a training is
-# not checked, because JAX also fills it with shapes and shardings.
+# not checked, because JAX also fills it with shapes and shardings. Settings are not, because they check their values.
+_PIPELINE = "coding driver editing endless generation latents loaded parts pipeline sounds"
+_TRAINING = "compiling lora losses mesh optimizer pmap step"
 CHECKED = (
     "archijax.audio",
     "archijax.codecs",
-    "archijax.configs",
     "archijax.diffusion",
+    "archijax.keys",
     "archijax.models",
     "archijax.nn",
-    "archijax.pipeline",
+    *(f"archijax.pipeline.{name}" for name in _PIPELINE.split()),
     "archijax.sampling",
-    *(f"archijax.training.{name}" for name in ("compiling", "lora", "losses", "mesh", "optimizer", "pmap", "step")),
+    *(f"archijax.training.{name}" for name in _TRAINING.split()),
 )
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
 jaxtyping.install_import_hook(CHECKED, "conftest.check")

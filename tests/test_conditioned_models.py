@@ -101,7 +101,7 @@ def test_the_upsampler_reads_the_low_rate_alone():
 
 def test_whitening_makes_all_levels_one_and_is_undone():
     mel = MelSpectrogram(256, 64, sample_rate=8000, n_mel_channels=20, normalize="log")
-    model = aj.DiffusionVocoder(aj.DiffusionModel(None), mel, whiten=True)
+    model = aj.DiffusionVocoder(aj.DiffusionModel(aj.nn.SkipAdd()), mel, whiten=True)
     # Loud, quiet and silent stretches, and twice as much at low frequencies.
     level = jnp.repeat(jnp.array([1.0, 1e-2, 0.0, 0.3]), 2048)[None, :, None]
     sound = level * jax.random.normal(jax.random.key(0), (2, 8192, 2))

@@ -81,7 +81,7 @@ def test_settings_that_make_no_sense():
         (lambda: dataclasses.replace(MODEL, conditioners=CONDITIONERS[:1] * 2), "each name must be there once"),
         (
             lambda: dataclasses.replace(MODEL, conditioners=(CategoryConfig("key"),)).build(),
-            "training takes them from the data",
+            "training finds them in the data",
         ),
         (
             lambda: dataclasses.replace(

@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_devices_need(hub, count, monkeypatch, capsys):
     assert main([*arguments, "--fsdp", str(count)]) == 0
     said = capsys.readouterr().out
     assert f"{count} cpu, mesh of data 1 x fsdp {count}" in said
-    assert "of state and batch" in said
+    assert "for state and batch" in said
     if count > 1:
         name = "params/net/net/layers_0/feed_forward/expand/kernel [256, 2048]"
         assert f"{name}: [256, {2048 // count}] on each device" in said

@@ -47,7 +47,7 @@ def changed(variables, value, *path):
 
 def test_the_first_bad_layer_is_named(case):
     model, variables, keys, batch = case
-    nothing = "nothing when each item is computed again by itself"
+    nothing = "no value, if each item is computed again by itself"
     assert first_bad(model, variables, keys, batch) == nothing
     # Three times tanh(1000) times 3e38 is more than a float32 holds.
     loud = changed(changed(variables, 1e3, "inner", "loud", "bias"), 3e38, "inner", "second", "kernel")

@@ -207,13 +207,13 @@ def test_other_autoencoders_are_refused(models):
     for config, names, message in [
         (louder, {"autoencoder": "latent"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*latent"),
         (louder, {"autoencoder": "coder"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*coder"),
-        (louder, {"init_from": "latent"}, "give --autoencoder MODEL"),
+        (louder, {"init_from": "latent"}, "use --autoencoder MODEL"),
         (LATENT_MODEL, {"autoencoder": "none"}, "none' is neither an existing folder"),
-        (LATENT_MODEL, {"init_from": "coder"}, "give --autoencoder MODEL"),
-        (LATENT_MODEL, {"init_from": "coder", "autoencoder": "coder"}, "no array of the name and shape"),
+        (LATENT_MODEL, {"init_from": "coder"}, "use --autoencoder MODEL"),
+        (LATENT_MODEL, {"init_from": "coder", "autoencoder": "coder"}, "no array with the name and the shape"),
     ]:
         settings = {setting: str(models / name) for setting, name in names.items()}
         with pytest.raises(InputError, match=message):
             initial(TrainConfig(config, data=DATA, **settings), around(variables), variables["frozen"])
-    with pytest.raises(InputError, match="only a latent model takes one"):
+    with pytest.raises(InputError, match="only a latent model has one"):
         TrainConfig(AUTOENCODER, data=DATA, sample_prompts=(), autoencoder="coder")

@@ -160,9 +160,9 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
 def test_settings_that_make_no_sense():
     data = DataConfig(sample_rate=8000, channels=1, length=64)
     for settings, message in [
-        ({"lora": 2}, "give it by --init-from MODEL"),
+        ({"lora": 2}, "use --init-from MODEL"),
         ({"lora": -1, "init_from": "x"}, "lora must be 0 or more"),
-        ({"lora": 2, "init_from": "x", "trainable": ("net",)}, "lora_targets says where"),
+        ({"lora": 2, "init_from": "x", "trainable": ("net",)}, "adapters are chosen by lora_targets"),
     ]:
         with pytest.raises(aj.InputError, match=message):
             TrainConfig(model=SMALL, data=data, **settings)

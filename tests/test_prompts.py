@@ -58,7 +58,7 @@ def test_a_prompt_that_is_cut_is_told_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tokenize(["", "eleven byte"])
-    expected = r"13 tokens, but the model reads 12: of 'twelve bytes' the end 's' is cut off"
+    expected = r"13 tokens, but the model reads 12: the end 's' of 'twelve bytes' is cut off"
     with pytest.warns(InputWarning, match=expected) as told:
         tokenize(["eleven byte", "twelve bytes", "many more than twelve bytes"])
     assert len(told) == 1

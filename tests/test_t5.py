@@ -175,7 +175,7 @@ def test_configs_as_published():
         ({"layer_norm_epsilon": None}, "layer_norm_epsilon is None"),
     ],
 )
-def test_refuses_other_configs(change, message):
+def test_refuses_other_configs(change, message, unchecked):
     with pytest.raises(InputError, match=message):
         T5Config.from_hf(T5_BASE | change)
 

@@ -1,6 +1,6 @@
-"""What a run writes to its folder, and reads from it to go on.
+"""The folder of a run: its files, and reading them to continue the run.
 
-Of several processes the first alone does, but for checkpoints, of which each has its shards.
+With several processes, only the first one reads and writes files, except checkpoints, of which each has its shards.
 """
 
 import contextlib
@@ -23,46 +23,44 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. Every process calls its methods; what the first reads, all get.
+    """The folder of a run. Every process calls its methods. The first process reads, and all get the result.
 
     Args:
-        out: the folder, which appears with the first thing in it.
-        config: of the run.
+        out: the folder. It is created with its first file.
+        config: the settings of the run.
 
     Attributes:
-        config: of the run, with the categories that it has found before, if it goes on.
+        config: the settings of the run. If it continues, they have the categories that it found before.
 
     Raises:
-        InputError: it holds a run with settings that `config` cannot continue.
+        InputError: the folder has a run that cannot continue with these settings.
     """
 
     def __init__(self, out: Path, config: TrainConfig):
         self.out = out
         self._leads, self._stack = processes.leads(), contextlib.ExitStack()
-        # Of the loss since the last checkpoint: sum and number.
+        # The sum and the number of the losses since the last checkpoint.
         self._since = [0.0, 0]
         stored = processes.from_first(self._stored)
         self.config = config if stored is None else with_stored_values(config, stored)
         if stored is not None and (different := "; ".join(differences(as_json(self.config), stored))):
-            raise InputError(
-                f"{out} holds a run with other settings: {different}. Use the same ones, or another folder."
-            )
+            raise InputError(f"{out} has a run with other settings: {different}. Use the same ones, or another folder.")
 
     def write_settings(self) -> None:
         """Writes config.json."""
         processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
-        """The sound files in the folder `data` of that number, listed in manifest.json, manifest-1.json and so on."""
+        """The manifest of the folder `data` with this number, written to manifest.json, manifest-1.json and so on."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
         return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
     def restore(self, target: Any) -> tuple[Any, dict] | None:
-        """The newest checkpoint's state and its record; None of a new run.
+        """The state and the record of the newest checkpoint; None: it is a new run.
 
         Args:
-            target: shapes of the state, and where its arrays lie (see :meth:`Checkpoints.restore`).
+            target: the shapes and the shardings of the state (see :meth:`Checkpoints.restore`).
         """
         config = self.config
         self._checkpoints = self._stack.enter_context(
@@ -82,7 +80,7 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics to go on after a step, whose checkpoint has this record; trackers show them, too."""
+        """Opens the metrics, to continue after a step whose checkpoint has this record. Trackers show them too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
@@ -94,7 +92,7 @@ class Folder:
             self._log = self._stack.enter_context(contextlib.closing(log))
 
     def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
-        """Logs the metrics of a step, and where a line is due the speed."""
+        """Logs the metrics of a step, and the speed if a line is due."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads:
@@ -106,9 +104,9 @@ class Folder:
         """Starts to write a checkpoint.
 
         Args:
-            facts: what is recorded beside the state.
-            score: its validation loss; None takes the mean loss since the last one that was due.
-            due: by its step; else it is no candidate for the best.
+            facts: values for the record.
+            score: the validation loss; None: the mean loss since the last checkpoint that was due.
+            due: whether it is due by its step. Others are no candidates for the best.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]
@@ -127,14 +125,14 @@ class Folder:
         self._stack.close()
 
     def _stored(self) -> dict | None:
-        """The settings of the run that is there, if any."""
+        """The settings of the run in the folder; None: there is no run."""
         path = self.out / "config.json"
         if not steps(self.out / "checkpoints") or not path.exists():
             return None
         try:
             return json.loads(path.read_text())
         except ValueError:
-            raise InputError(f"{path} is not readable as JSON: restore it, or train into another folder.") from None
+            raise InputError(f"{path} cannot be read as JSON: restore it, or train into another folder.") from None
 
     def _write_settings(self) -> None:
         with replacing(self.out / "config.json") as unfinished:

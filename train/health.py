@@ -1,4 +1,4 @@
-"""Whether a run still learns, and where it broke when it does not."""
+"""Skipped updates of a run, and the first value that is not finite."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from archijax.training.losses import losses, merge, select
 
 
 class Diverged(RuntimeError):
-    """The loss or its gradient has not been finite for too many steps in a row."""
+    """The loss or its gradient was not finite for too many steps in a row."""
 
 
 class Health:
-    """Counts skipped updates in a row, of which `limit` end a run.
+    """Counts skipped updates in a row. ``limit`` of them end a run.
 
     Attributes:
-        critical: the next one would end it: time to look at once.
+        critical: whether one more would end the run.
     """
 
     def __init__(self, limit: int, skipped: int):
@@ -30,27 +30,27 @@ class Health:
         return self.row + 1 >= self.limit
 
     def ill(self, skipped: int) -> bool:
-        """Takes note of the number of skipped updates so far; whether they were too many in a row."""
+        """Whether too many updates in a row were skipped. ``skipped`` is the number of all skipped updates."""
         self.row = self.row + 1 if skipped > self.skipped else 0
         self.skipped = skipped
         return self.row >= self.limit
 
-    def diverged(self, step: int, place: str) -> Diverged:
-        """The error that ends the run at a step; `place` is what `first_bad` returned."""
+    def diverged(self, step: int, cause: str) -> Diverged:
+        """The error that ends the run at a step. ``cause`` is the result of `first_bad`."""
         return Diverged(
             f"The loss or its gradient was not finite for {self.row} steps in a row, up to step {step}; first in that "
-            f"step: {place}. Lower optimizer.learning_rate or look for broken audio; those updates were skipped, so "
-            "every checkpoint holds good weights."
+            f"step: {cause}. Lower optimizer.learning_rate or look for broken audio. These updates were skipped, so "
+            "every checkpoint has good weights."
         )
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Names what is not finite first when a step's losses are computed again, item by item, on the CPU if there is one.
+    """Names the first value that is not finite. It computes a step's losses again, item by item, on a CPU if possible.
 
     Args:
-        variables: the model's collections, on the host.
-        keys: of the items [b].
-        batch: [b, ...], on the host.
+        variables: the collections of the model, on the host.
+        keys: the keys of the items [b].
+        batch: the batch, on the host.
     """
     for name, leaf in flatten_dict(variables, sep="/").items():
         if _is_bad(leaf):
@@ -63,16 +63,16 @@ def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
         for loss, names in losses(model):
             examine = _Examination(loss, names)
             for item in range(len(keys)):
-                place = examine(
+                cause = examine(
                     variables, keys[item : item + 1], {k: leaf[item : item + 1] for k, leaf in batch.items()}
                 )
-                if place:
-                    return f"{place}, for item {item} of the batch"
-    return "nothing when each item is computed again by itself"
+                if cause:
+                    return f"{cause}, for item {item} of the batch"
+    return "no value, if each item is computed again by itself"
 
 
 class _Examination:
-    """Finds what is not finite in a loss and its gradient."""
+    """Finds the first value that is not finite in a loss and its gradient."""
 
     def __init__(self, loss: Any, names: Any):
         self.names, self.paths, self.bad = names, [], set()
@@ -80,7 +80,7 @@ class _Examination:
         def watch(next_function, args, kwargs, context):
             result = next_function(*args, **kwargs)
             if context.method_name == "__call__":
-                # In the order in which modules end: an inner one comes before the one around it.
+                # The order is that in which modules end: an inner module comes before the outer one.
                 order = len(self.paths)
                 self.paths.append("/".join(context.module.path))
                 jax.debug.callback(self._note, order, _finite(result))
@@ -103,8 +103,8 @@ class _Examination:
         if self.bad:
             return f"the output of {self.paths[min(self.bad)] or 'the net'}"
         if not np.isfinite(value):
-            return "the loss itself, while every layer's output is finite"
-        # Gradients flow backward: the first to break is that of the last layer.
+            return "the loss itself, although every layer's output is finite"
+        # Gradients flow backwards, so the first bad one is that of the last layer.
         return f"the gradient of {max(bad, key=self._order)}"
 
     def _note(self, order, finite) -> None:

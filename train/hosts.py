@@ -9,30 +9,31 @@ import jax
 from archijax.cli import say
 from archijax.errors import InputError
 
-LOST = 75  # EX_TEMPFAIL of sysexits.h: try again
-# Gloo's failures are UNKNOWN, NCCL's INTERNAL, those of the processes' coordinator the others.
+LOST = 75  # EX_TEMPFAIL of sysexits.h, which means: try again
+# Gloo's failures are UNKNOWN, NCCL's are INTERNAL, and the others are those of the processes' coordinator.
 _LOST_CODES = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 HEARTBEAT_SECONDS = 30
-# All end together, but for one with wrong input of its own: the others shall not wait for it.
+# All processes end together. If one ends before, because its input is wrong, the others must not wait for it.
 SHUTDOWN_SECONDS = 10
 
 
 def join(coordinator: str | None = None, count: int | None = None, number: int | None = None) -> None:
-    """Joins the processes that train together, before anything else is asked of JAX.
+    """Joins the processes that train together. This must be the first use of JAX.
 
-    Without arguments Slurm, Kubernetes, Open MPI or the Cloud TPU say which these are.
+    Without arguments, Slurm, Kubernetes, Open MPI or the Cloud TPU state the processes.
 
     Args:
-        coordinator: HOST:PORT of the process 0, the same in every process.
-        count: how many processes there are.
-        number: which of them this one is, from 0.
+        coordinator: HOST:PORT of process 0, the same in every process.
+        count: the number of processes.
+        number: the number of this process, from 0.
 
     Raises:
-        InputError: some of the arguments but not all, or the environment does not say it; process 0 cannot be reached.
+        InputError: only some of the arguments are there, the environment does not state the processes, or process 0
+            cannot be reached.
     """
     settings = (coordinator, count, number)
     if None in settings and settings != (None, None, None):
-        raise InputError("--coordinator, --processes and --process belong together: give all three, or --distributed.")
+        raise InputError("--coordinator, --processes and --process belong together: use all three, or --distributed.")
     if None not in settings and not 0 <= number < count:
         raise InputError(f"process is {number}, but must be at least 0 and below processes, which is {count}.")
     try:
@@ -46,7 +47,7 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
         )
     except ValueError as error:
         raise InputError(
-            f"The environment does not say which processes train together ({error}): give --coordinator HOST:PORT, "
+            f"The environment does not state which processes train together ({error}): use --coordinator HOST:PORT, "
             "--processes N and --process I."
         ) from error
     except jax.errors.JaxRuntimeError as error:
@@ -54,9 +55,9 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether an error of the runtime means that another process is gone, and not that something is wrong here.
+    """Whether an error of the runtime means that another process is lost.
 
-    JAX raises the runtime's errors as its own type or as ValueError, both headed by the code of an absl::Status.
+    JAX raises the runtime's errors as its own type or as ValueError. Both begin with the code of an absl::Status.
     """
     code, colon, _ = str(error).partition(":")
     return isinstance(error, TimeoutError) or (
@@ -65,9 +66,9 @@ def is_lost(error: Exception) -> bool:
 
 
 def give_up(error: Exception) -> NoReturn:
-    """Ends one of several processes after an error, at once, so that the others do not wait for it.
+    """Ends one of several processes after an error at once, so that the others do not wait for it.
 
-    Where another process is gone, that is said, and the exit status is `LOST`.
+    If another process is lost, it says so, and the exit status is `LOST`.
     """
     lost = is_lost(error)
     if lost:
@@ -78,5 +79,5 @@ def give_up(error: Exception) -> NoReturn:
         )
     else:
         traceback.print_exception(error)
-    # The usual way out would wait for the others.
+    # sys.exit would wait for the other processes.
     os._exit(LOST if lost else 1)

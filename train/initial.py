@@ -1,4 +1,4 @@
-"""What a new run starts from: random weights, or those of models that have been trained before."""
+"""The variables of a new run: random ones, or those of trained models."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,23 +17,23 @@ from train.config import TrainConfig, unequal
 
 
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
-    """The collections that a new run starts from, on the host where they are not the random ones.
+    """The collections that a new run starts from. Those of trained models are on the host.
 
-    `config.init_from` replaces every array that its model has too, by name and in the same shape, and says on stderr
-    which these are and which are not. `config.autoencoder` is the frozen autoencoder of a latent model.
+    The arrays of `config.init_from` replace those with the same name and shape. A report on stderr lists both kinds.
+    `config.autoencoder` is the frozen autoencoder of a latent model.
 
     Args:
-        config: of the run.
-        init: random variables around pretrained parts, as `model.init` makes them.
-        frozen: the shapes of its frozen variables.
+        config: the settings of the run.
+        init: a function from pretrained parts to random variables with them, such as `model.init`.
+        frozen: the shapes of the frozen variables.
 
     Raises:
-        InputError: a model is not there, has nothing in common, or is not the autoencoder that the settings describe;
-            or a latent model lacks a trained one.
+        InputError: a model does not exist, has no array in common, or is not the autoencoder of the settings; or a
+            latent model has no trained autoencoder.
     """
     source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
-    # In the structure of the model's own: files hold no empty collections.
+    # The pretrained parts get the structure of the model's variables, because files have no empty collections.
     variables = init(match({name: frozen[name] for name in pretrained}, pretrained).variables)
     if source is None:
         return variables
@@ -51,7 +51,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """The pretrained parts of the model: those of the source where they are the same, else as the settings say."""
+    """The pretrained parts of the model, from the source if it has the same ones, else from the settings."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -64,28 +64,29 @@ def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
     if source is not None and source.config.autoencoder == model.autoencoder:
         return {**frozen, "autoencoder": source.variables["frozen"]["autoencoder"]}
     raise InputError(
-        "A latent model needs a trained autoencoder: give --autoencoder MODEL, the run or folder of one whose "
-        "settings are those of model.autoencoder."
+        "A latent model needs a trained autoencoder: use --autoencoder MODEL, the folder of one with the settings of "
+        "model.autoencoder."
     )
 
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
-    """The collections of the trained autoencoder `name`, or of that in the latent model `name`.
+    """The collections of a trained autoencoder, or of the autoencoder in a latent model.
 
-    Raises InputError if it is not one of this configuration.
+    Raises:
+        InputError: the autoencoder does not have this configuration.
     """
     trained = from_pretrained(name)
-    found, variables = trained.config, trained.variables
-    if found.autoencoder is not None:
-        found, variables = found.autoencoder, variables["frozen"]["autoencoder"]
-    if kind_of(found) != kind_of(config):
-        raise InputError(f"{name} is of kind {kind_of(found)!r}: {kind_of(config)!r} is needed.")
+    settings, variables = trained.config, trained.variables
+    if settings.autoencoder is not None:
+        settings, variables = settings.autoencoder, variables["frozen"]["autoencoder"]
+    if kind_of(settings) != kind_of(config):
+        raise InputError(f"{name} is of kind {kind_of(settings)!r}: {kind_of(config)!r} is needed.")
     different = [
         f"model.autoencoder.{setting} is {ours}, but {theirs} in {name}"
-        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(found)).items()
+        for setting, (ours, theirs) in unequal(to_dict(config), to_dict(settings)).items()
     ]
     if different:
-        raise InputError(f"{listed(different, 3, '; ')}: the settings of the trained autoencoder are needed.")
+        raise InputError(f"{listed(different, 3, '; ')}: use the settings of the trained autoencoder.")
     return variables
 
 
@@ -98,7 +99,7 @@ def _words(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
-    """The variables with each placeholder token's embedding by its name, so that each goes to its own token."""
+    """The variables, with the embeddings of placeholder tokens by the names of the tokens."""
     if not words:
         return variables
     rows = dict(zip(words, variables["params"]["placeholders"], strict=True))
@@ -106,14 +107,14 @@ def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
 
 
 class Match(NamedTuple):
-    """What two trees of arrays have in common, by name "collection/module/.../leaf".
+    """The comparison of two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
-        variables: the first, with the arrays of the second where name and shape are the same.
-        matched: their names.
-        missing: names that only the first has.
-        left_over: names that only the second has.
-        reshaped: sentences about those that have two shapes.
+        variables: the first tree, with the arrays of the second one that have the same name and shape.
+        matched: the names of these arrays.
+        missing: names that only the first tree has.
+        left_over: names that only the second tree has.
+        reshaped: sentences about arrays with two shapes.
     """
 
     variables: dict
@@ -124,7 +125,7 @@ class Match(NamedTuple):
 
 
 def match(variables: dict, source: dict) -> Match:
-    """Puts what fits of the tree `source` in the place of the arrays in `variables`."""
+    """Replaces arrays in `variables` by those in `source` with the same name and shape."""
     ours, theirs = (flatten_dict(tree, keep_empty_nodes=True, sep="/") for tree in (variables, source))
     mine, others = ({name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs))
     both = [name for name in mine if name in others]
@@ -145,15 +146,15 @@ def match(variables: dict, source: dict) -> Match:
 
 def _report(name: str, taken: Match) -> None:
     if not taken.matched:
-        raise InputError(f"{name} has no array of the name and shape of one of this model: it is another model.")
+        raise InputError(f"{name} has no array with the name and the shape of one of this model: it is another model.")
     modules = Counter("/".join(path.split("/")[:2]) for path in taken.matched)
     total = len(taken.matched) + len(taken.missing) + len(taken.reshaped)
     parts = ", ".join(f"{count} of {module}" for module, count in modules.items())
     say(f"starting from {name}: {len(taken.matched)} of {total} arrays are taken, {parts}")
-    for what, names in {
+    for kind, names in {
         "not in it, and new": taken.missing,
         "left over in it": taken.left_over,
         "of another shape, and new": taken.reshaped,
     }.items():
         if names:
-            say(f"  {what}: {listed(names, 12, '; ')}")
+            say(f"  {kind}: {listed(names, 12, '; ')}")

@@ -1,4 +1,4 @@
-"""What a training would need, from shapes alone: nothing is allocated and no weights are read."""
+"""The needs of a training, computed from shapes alone: it allocates no arrays and reads no weights."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def state_shapes(config: TrainConfig, model: Model) -> TrainState:
 
 
 def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> str:
-    """Lines that say what the training would need: parameters, operations, memory per device, sharding.
+    """Lines with the needs of the training: parameters, operations, memory per device, sharding.
 
-    The step is compiled for the devices that are here.
+    The step is compiled for the devices of this machine.
 
     Args:
-        config: of the run.
-        devices: those to use, by default all.
+        config: the settings of the run.
+        devices: the devices to use; None: all.
 
     Raises:
         InputError: the settings do not fit each other or the devices.
@@ -43,36 +43,36 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
     devices, model = on_devices(config, devices), training_model(config)
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    # Counted on the whole batch in one part: in a loop XLA counts what is repeated once.
+    # The operations are those of the whole batch in one part, because XLA counts the body of a loop only once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
     step = devices.compile(training_step(config, model, devices.axis, config.grad_accumulation_steps))
     memory = compiling(step, devices.devices, *devices.shapes(state, batch), key)().memory_analysis()
     lines = {
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
-        "state": f"{_size(_bytes(state))}: parameters, their average, optimizer and what is frozen",
+        "state": f"{_size(_bytes(state))}: parameters, their average, the optimizer and frozen parameters",
         "devices": f"{len(devices.devices)} {devices.devices[0].platform}, {_arrangement(config, devices)}",
         "batch": f"{config.batch_size} clips of {config.data.length / config.data.sample_rate:.3g} s, "
         f"{config.batch_size // len(devices.devices) // config.grad_accumulation_steps} at a time on each device",
-        "operations": f"{cost.get('flops', math.nan):.3g} per step, of all devices together",
+        "operations": f"{cost.get('flops', math.nan):.3g} per step, on all devices together",
     }
     if memory is not None:
         arguments = memory.argument_size_in_bytes
-        # What is donated is counted among arguments and results.
+        # Donated arrays are counted as arguments and as results.
         more = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         lines["memory"] = (
-            f"{_size(arguments + more)} on each device: {_size(arguments)} of state and batch, {_size(more)} beside"
+            f"{_size(arguments + more)} on each device: {_size(arguments)} for state and batch, {_size(more)} besides"
         )
     return "\n".join([f"{name:<12}{text}" for name, text in lines.items()] + _sharding(config, state, devices))
 
 
 def _arrangement(config: TrainConfig, devices: Pmap | MeshParallel) -> str:
     if config.parallel == "pmap":
-        return "pmap: each holds the whole state"
+        return "pmap: each has the whole state"
     return f"mesh of data {len(devices.devices) // config.fsdp} x fsdp {config.fsdp}"
 
 
 def _sharding(config: TrainConfig, state: TrainState, devices: Pmap | MeshParallel) -> list[str]:
-    """The largest arrays of the parameters and how they are split; the average and the optimizer follow them."""
+    """The shardings of the largest parameters. The average and the optimizer's state have the same shardings."""
     if config.fsdp == 1:
         return [f"{'sharding':<12}the batch is split, the state is not"]
     parts = {"params": state.params, "frozen": state.frozen}

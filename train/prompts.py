@@ -1,6 +1,6 @@
-"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), or by a template.
+"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), or from a template.
 
-Also their tokens.
+It also tokenises them.
 """
 
 import string
@@ -21,7 +21,7 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
-    """The tags that make a prompt; a file that has none of them is titled by the words of its name."""
+    """The tags for a prompt. The title of a file without these tags is its name."""
     known = {name: tags[name] for name in FIELDS if tags.get(name)}
     return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
@@ -33,13 +33,13 @@ def prompt(
     drop: float = 0.1,
     position: tuple[int, int] | None = None,
 ) -> str:
-    """Draws a prompt: the tags in random order, each left out with probability ``drop``, joined by spaces or by commas.
+    """Draws a prompt: the tags in random order, each left out with probability ``drop``, joined by spaces or commas.
 
     Args:
-      tags: as `describe` returns them; names outside of `FIELDS` are ignored.
-      rng: makes the draws.
-      drop: probability to leave a tag out. All may go: the empty prompt describes nothing.
-      position: (i, n), counted from 1, appends "i of n": the place of a crop in its file. It is never left out.
+      tags: the result of `describe`. Names that are not in `FIELDS` are ignored.
+      rng: the generator of random numbers.
+      drop: the probability to leave out a tag. All tags can be left out; the prompt is then empty.
+      position: (i, n), counted from 1, appends "i of n", the position of a crop in its file. It is never left out.
     """
     words = [tags[name] for name in FIELDS if tags.get(name)]
     order, kept = rng.permutation(len(words)), rng.random(len(words)) >= drop
@@ -52,7 +52,7 @@ def prompt(
 
 @dataclass(frozen=True)
 class Template:
-    """How a prompt is put together: (words before it, name, probability to leave it out) of each field, words after."""
+    """A template of prompts: (words before, name, probability to leave out) of each field, and the words at the end."""
 
     parts: tuple[tuple[str, str, float], ...]
     end: str
@@ -64,9 +64,10 @@ class Template:
     @staticmethod
     @cache
     def parse(text: str) -> "Template":
-        """A template such as "{title} by {artist:0.3}": the number is the probability to leave the artist out.
+        """A template such as "{title} by {artist:0.3}". The number is the probability to leave out the artist.
 
-        Raises InputError for anything else.
+        Raises:
+            InputError: the text is no template.
         """
         parts, end = [], ""
         try:
@@ -84,15 +85,16 @@ class Template:
             raise InputError(f'data.template is "{text}", but must name fields as "{{title}} by {{artist:0.1}}" does.')
         return Template(tuple(parts), end)
 
-    def fill(self, known: Mapping[str, str | float], rng: np.random.Generator) -> str:
-        """Draws a prompt of what is known.
+    def fill(self, values: Mapping[str, str | float], rng: np.random.Generator) -> str:
+        """Draws a prompt from values by the names of fields.
 
-        Words between two fields stand where both do, a comma where fields between them are left out; words at the
-        beginning go with the first field, those at the end with the last. So no "by" stands alone.
+        The words between two fields are used if both fields are. A comma replaces fields that are left out between two
+        others. The words at the beginning belong to the first field, those at the end to the last one. So a prompt has
+        no "by" without an artist.
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):
-            value = known.get(name)
+            value = values.get(name)
             if value is None or draw < drop:
                 continue
             text += words if number == 0 or before == number - 1 else ", " if text else ""
@@ -102,14 +104,14 @@ class Template:
 
 
 def tokenizer(model: ModelConfig) -> Tokenize | None:
-    """From prompts to tokens int32 [b, n] and mask bool [b, n], as a model's configuration says; None without text.
+    """A function from prompts to tokens int32 [b, n] and a mask bool [b, n] for a model; None: a model without text.
 
-    Warns of the first prompt that is too long, in the first of several processes.
+    The first process warns of the first prompt that is too long.
     """
     text = model.text
     if text is None:
         return None
-    # Takes seconds to import.
+    # This import takes seconds.
     from archijax.text import tokenize, warn_of_cut
 
     words, warned = text.load_tokenizer(), not processes.leads()

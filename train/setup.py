@@ -1,4 +1,4 @@
-"""What a configuration's training is made of: devices, optimizer, the state of a new run, and the step."""
+"""The parts of a training, from its settings: devices, optimizer, the state of a new run, and the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.config import TrainConfig
 
 
 def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """Where a run's steps are taken. Raises InputError for numbers that do not divide."""
+    """The devices of a run. Raises InputError if they do not divide the batch."""
     if config.parallel == "mesh":
         return MeshParallel(
             config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices
@@ -30,13 +30,13 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
-    """Random variables for a batch of one, around pretrained parts (see :class:`archijax.contract.Model`) if any."""
-    # A model that has no such parts need not have the argument.
+    """Random variables for a batch of one item, with pretrained parts if any (see :class:`archijax.contract.Model`)."""
+    # A model without such parts need not have the argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
 
 
 def training_model(config: TrainConfig) -> Model:
-    """What a run trains: its model, or adapters of it. Raises InputError: settings that do not fit each other."""
+    """The model of a run, or its adapters. Raises InputError if settings do not fit each other."""
     model = build(config.model)
     return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
@@ -49,7 +49,7 @@ def first_state(config: TrainConfig, model: Model, variables: Variables) -> Trai
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """The training step, for a mapped axis or a whole batch."""
+    """The training step, for a batch that is split over a mapped axis, or a whole batch."""
     return make_train_step(
         model,
         optimizer(config),

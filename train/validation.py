@@ -1,4 +1,4 @@
-"""The loss on files that training never sees."""
+"""The validation loss, on files that training does not see."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from train.manifest import Manifest
 
 
 class Validation:
-    """The mean loss of the averaged parameters on held-out files, always on the same crops with the same noise.
+    """The mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
 
     Args:
-        model: its first loss counts.
-        config: of the run.
+        model: the model, of which the first loss is used.
+        config: the settings of the run.
         manifest: the held-out files.
-        devices: where the steps are taken.
-        stream: begins an iterator of batches of them; of several processes each reads its part.
+        devices: the devices of the run.
+        stream: makes an iterator of their batches. Each process reads its part.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class Validation:
         self.count = min(ceil_div(len(Crops(manifest, config.data)), config.batch_size), config.validation_batches)
 
     def __call__(self, state: TrainState) -> float:
-        """The loss of a state that lies on the devices."""
-        # Closed at once: the threads of the next validation read the same crops.
+        """The loss of a state on the devices."""
+        # The stream is closed at once, because the next validation reads the same crops with its own threads.
         with contextlib.closing(self.stream()) as stream:
             values = [
                 self.function(state, self.devices.put_batch(next(stream)), jax.random.fold_in(self.root, number))
@@ -54,7 +54,7 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss` of the average, float32 [], a mean over the mapped axis if named."""
+    """Makes `evaluate(state, batch, key) -> loss` of the averaged parameters: the mean over a mapped axis, if any."""
     loss, _ = losses(over_axis(model, axis))[0]
 
     def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:

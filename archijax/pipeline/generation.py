@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from archijax.arithmetic import ceil_div
 from archijax.contract import DenoisingGenerator, Generator, Variables
@@ -220,7 +220,7 @@ class Generation:
 
 @partial(jax.jit, static_argnums=3)
 def draw(
-    root: Key[Array, ""], items: Int[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
+    root: Key[Array, ""], items: UInt32[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
 ) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
     """(noise, keys) of a part of some items."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
