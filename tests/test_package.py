@@ -24,6 +24,7 @@ def test_the_import_needs_jax_flax_and_numpy_alone():
         "pyloudnorm",
         "optax",
         "torch",
+        "gradio",
     )
     code = f"import archijax, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
@@ -31,7 +32,7 @@ def test_the_import_needs_jax_flax_and_numpy_alone():
     code = f"import flax.linen, sys; print([name for name in {heavy} if name in sys.modules])"
     flax = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == flax.stdout
-    for name in ("grain", "soundfile", "transformers", "tyro"):
+    for name in ("grain", "soundfile", "transformers", "tyro", "gradio"):
         assert f"'{name}'" not in done.stdout
 
 
