@@ -3,7 +3,10 @@
 <!-- needs: GPU --> (or network) is a fence that no test can run; <!-- file: NAME --> one that is a file of the page.
 """
 
+import contextlib
+import dataclasses
 import importlib.util
+import io
 import re
 import shlex
 import tomllib
@@ -24,6 +27,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if not path.is_symlink())]
 LANGUAGES = {"python", "sh"}
 NEEDS = {"GPU", "network"}
+# Their settings are all that a page may name.
+CONFIGS = ("quickstart.py", "stable_audio.py:small", "codec.py")
+# Of make bench.
+BESIDE = {"--help", "--peer", "--quick"}
 _FENCE = re.compile(r"(?:^<!-- (\w+): (.+) -->\n)?^```(\S*).*\n((?:.*\n)*?)^```$", re.MULTILINE)
 
 
@@ -67,6 +74,25 @@ def commands(fence: Fence) -> list[list[str]]:
     return found
 
 
+def named_options(page: Path) -> set[str]:
+    """The options that a page names in its sentences and tables."""
+    prose = _FENCE.sub("", page.read_text())
+    return {option for code in re.findall(r"`([^`]+)`", prose) for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", code)}
+
+
+def known_options() -> set[str]:
+    """The options of the programs that people start."""
+    listings = [lambda name=name: parse_training([str(ROOT / "configs" / name), "--help"]) for name in CONFIGS]
+    listings += [lambda verb=verb: cli.parse(VERBS[verb], ["--help"], prog=verb) for verb in VERBS]
+    listings += [lambda: cli.parse(Convert, ["--help"], prog="convert")]
+    text = io.StringIO()
+    for listing in listings:
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            listing()
+    encoding = {f"--{field.name}" for field in dataclasses.fields(encode.Command)}
+    return {*re.findall(r"--[a-z][\w.-]*", text.getvalue()), *encoding, *BESIDE}
+
+
 def write_files(page: Path, folder: Path) -> None:
     """Writes the files that a page names."""
     for fence in fences(page):
@@ -83,9 +109,11 @@ def config_path(place: str, folder: Path) -> str:
 def check(words: list[str], folder: Path) -> None:
     """Raises for a command whose program, options or values do not exist; `folder` has the page's files."""
     match words:
-        case ["make", target, *options]:
-            assert re.search(rf"^({target}|set-%):", (ROOT / "Makefile").read_text(), re.MULTILINE), target
-            assert all("=" in option or option.startswith("set-") for option in options), options
+        case ["make", *targets]:
+            rules = (ROOT / "Makefile").read_text()
+            for target in targets:
+                pattern = re.sub(r"^set-.*", "set-%", target)
+                assert "=" in target or re.search(rf"^{pattern}:", rules, re.MULTILINE), target
         case ["source", ".venv/bin/activate"]:
             pass
         case ["pip", "install", what]:

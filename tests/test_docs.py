@@ -11,7 +11,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from fences import LANGUAGES, NEEDS, PAGES, ROOT, check, commands, config_path, fences, program, write_files
+from fences import (
+    LANGUAGES,
+    NEEDS,
+    PAGES,
+    ROOT,
+    check,
+    commands,
+    config_path,
+    fences,
+    known_options,
+    named_options,
+    program,
+    write_files,
+)
 
 from archijax import InputError
 from sample.__main__ import main as sample
@@ -47,6 +60,14 @@ def test_every_command_exists_with_its_options(page, tmp_path):
                     check(words, tmp_path)
                 except Exception as error:
                     raise AssertionError(f"{page}: {shlex.join(words)}: {error}") from error
+
+
+def test_every_option_that_a_page_names_exists():
+    known = known_options()
+    # One page names what others call their options.
+    pages = [page for page in PAGES if page.name not in ("pytorch.md", "web.md")]
+    unknown = {(page.name, option) for page in pages for option in named_options(page) - known}
+    assert not unknown
 
 
 @pytest.mark.parametrize(
