@@ -1,9 +1,10 @@
-"""python -m benchmarks.notes MODEL NOTES [--out DIR]: does a text model play the notes that its prompts ask for?
+"""python -m benchmarks.notes MODEL NOTES [--out DIR]: does a model play the notes that it is asked for?
 
-NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for: pairs of instrument and pitch
-that no training has seen together. The two judges in numpy hear pitch and instrument. Beside the generated sounds stand
-real ones, real ones coded by a latent model's codec, the generated ones against shuffled prompts, and an untrained net.
-With --out the sounds are written to DIR/generated and DIR/real, for the other judges.
+NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for, by prompts, or of a model
+without text by its conditions, such as instrument and pitch: pairs of these that no training has seen together. The two
+judges in numpy hear pitch and instrument. Beside the generated sounds stand real ones, real ones coded by a latent
+model's codec, the generated ones against shuffled prompts, and an untrained net. With --out the sounds are written to
+DIR/generated and DIR/real, for the other judges.
 """
 
 import argparse
@@ -46,12 +47,12 @@ def main() -> None:
     among = sorted({row["instrument"] for row in _rows(options.notes)})
 
     began = time.perf_counter()
-    prompts, settings = [row["captions"][0] for row in rows], SampleSettings(seed=options.seed, **chosen)
-    generated = sounds(pipeline, prompts, settings)
+    settings = SampleSettings(seed=options.seed, **chosen)
+    generated = asked(pipeline, rows, settings)
     spent = time.perf_counter() - began
     order = np.random.default_rng(options.seed).permutation(len(rows))
     random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
-    untrained = sounds(replace(pipeline, variables=random), prompts, settings)
+    untrained = asked(replace(pipeline, variables=random), rows, settings)
     table = {
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),
@@ -84,6 +85,19 @@ def held_out(folder: Path, count: int) -> list[dict]:
     """Rows of the set's held-out part, drawn with seed 0."""
     rows = [row for row in _rows(folder) if row["split"] == "heldout"]
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
+
+
+def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) -> list[np.ndarray]:
+    """A sound [time, channels] for each row, from noise of its own."""
+    if pipeline.config.text is not None:
+        return sounds(pipeline, [row["captions"][0] for row in rows], settings)
+    names = [conditioner.name for conditioner in pipeline.config.conditioners]
+    clips = []
+    for i, row in enumerate(rows):
+        conditions = {name: row[name] for name in names}
+        generation = pipeline.generation(settings, [""], [(0, i)], conditions=conditions)
+        clips += [sound for _, _, sound in generation.run()]
+    return clips
 
 
 def sounds(

@@ -8,7 +8,7 @@ time, so that the memory of the device does not grow with the sound. It was not 
 """
 
 import archijax as aj
-from configs import quickstart
+from configs import crisp
 from train.config import TrainConfig
 from train.dataset import DataConfig
 
@@ -28,8 +28,8 @@ config = TrainConfig(
         transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
     ),
     data=DataConfig(sample_rate=4_000, channels=1, length=2**12, normalize=-14.0, workers=2),
-    optimizer=quickstart.config.optimizer,
-    ema=quickstart.config.ema,
+    optimizer=crisp.small.optimizer,
+    ema=crisp.small.ema,
     batch_size=16,
     steps=4_000,
     log_every=100,

@@ -6,6 +6,8 @@ python -m train configs/notes.py --autoencoder codec-16k --data runs/latents --o
 python -m benchmarks.notes runs/notes runs/sets/notes
 """
 
+from dataclasses import replace
+
 import archijax as aj
 from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
@@ -44,4 +46,20 @@ config = TrainConfig(
     validate_every=1_000,
     sample_prompts=("a soft flute playing C5", "a loud electric bass, E2", "vibraphone A4"),
     sample_guidance_scale=2.0,
+)
+
+# The same notes by numbers and words in place of a prompt, which need no text encoder; two seconds of each.
+fields = replace(
+    config,
+    model=replace(
+        config.model,
+        unet=replace(config.model.unet, cross_attentions=(0, 0)),
+        text=None,
+        length=32_768,
+        conditioners=(aj.configs.CategoryConfig("instrument"), aj.configs.NumberConfig("pitch", low=21, high=108)),
+        cond_drop_prob=0.1,
+    ),
+    data=replace(config.data, length=32_768),
+    steps=2_000,
+    sample_prompts=("",),
 )

@@ -1,46 +1,44 @@
-"""Text to sound in minutes on two CPU cores.
+"""Text to sound in minutes on two CPU cores: two seconds at 16 kHz, by diffusion of the latents of codec-16k.
 
-    python -m train configs/quickstart.py --data DIR --out runs/quickstart
-    python -m sample generate --model runs/quickstart --prompt "organ" --guidance-scale 1.5 --count 4 --out sounds
-
-Half a second of mono sound at 4 kHz: small enough to learn in thousands of steps, and timbres still differ. 3.2M
-parameters, 11 minutes on two CPU cores. On music made by code
-(`python -m benchmarks.evidence crisp:small`) 24 of 24 sounds were heard as what their prompt names at guidance 1.5
-(shuffled prompts: 4). The sound is still noisy; guidance above 2 distorts this model.
+python -m train.encode configs/quickstart.py --autoencoder codec-16k --data DIR --out runs/latents
+python -m train configs/quickstart.py --autoencoder codec-16k --data runs/latents --out runs/quickstart
+python -m sample generate --model runs/quickstart --prompt "a soft flute playing C5" --count 4 --out sounds
 """
 
 import archijax as aj
+from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
+LENGTH = 32_768  # samples: 2.05 s, 128 frames of the codec
+
 config = TrainConfig(
-    model=aj.configs.DiffusionConfig(
+    model=aj.configs.LatentConfig(
         unet=aj.configs.UNetConfig(
-            channels=(256, 256),
-            factors=(1, 2),
+            channels=(192, 256),
+            factors=(2, 2),
             items=(1, 1),
             attentions=(0, 1),
             cross_attentions=(0, 1),
             attention_heads=4,
-            attention_features=32,
-            modulation_features=128,
+            attention_features=64,
+            modulation_features=256,
         ),
-        sample_rate=4_000,
+        text=aj.configs.TextConfig(features=128, num_layers=2, num_heads=4, max_length=96, pooled=True),
+        sample_rate=16_000,
         channels=1,
-        length=2048,
-        # Windows of 64 ms: the partials of a note are different filters.
-        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
-        schedule_shift=0.2,
+        length=LENGTH,
+        stratified=True,
+        autoencoder=codec.small.model,
     ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2048, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.999, start=100, every=1),
-    batch_size=32,
-    steps=5_000,
+    data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.995, start=100, every=1),
+    batch_size=16,
+    steps=2_400,
     log_every=100,
-    checkpoint_every=1_250,
+    checkpoint_every=600,
     keep_checkpoints=2,
-    sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance_scale=1.5,
+    sample_prompts=("a soft flute playing C5", "a loud electric bass, E2", "vibraphone A4"),
+    sample_guidance_scale=2.0,
 )

@@ -30,7 +30,7 @@ bringing all to one loudness helps each method a little (that music is equally l
 from dataclasses import replace
 
 import archijax as aj
-from configs import quickstart
+from configs import crisp
 from train.config import TrainConfig
 from train.dataset import DataConfig
 
@@ -53,9 +53,9 @@ patching = replace(config, model=replace(config.model, transform=aj.configs.Patc
 stft = replace(config, model=replace(config.model, transform=aj.configs.STFTConfig(n_fft=1024, hop_length=256)))
 
 small = replace(
-    quickstart.config,
+    crisp.small,
     model=replace(
-        quickstart.config.model,
+        crisp.small.model,
         unet=aj.configs.UNetConfig(
             channels=(256, 256),
             factors=(1, 2),

@@ -11,6 +11,7 @@ from archijax import InputError
 from archijax.audio import files
 from archijax.configs import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig, to_dict
 from archijax.pipeline.driver import advance, prepare
+from archijax.pipeline.editing import met
 from archijax.pipeline.generation import Generation
 from archijax.pipeline.settings import SampleSettings
 from archijax.pretrained import from_pretrained
@@ -390,3 +391,17 @@ def test_slugs_are_distinct_names():
     assert found[:6] == ["warm-pad-80s", "warm-pad-80s-2", "etc", "sound", "sound-2", "音楽"]
     assert len(set(found)) == len(texts)
     assert max(map(len, found)) <= 43
+
+
+def test_a_joint_does_not_click():
+    """A codec that is off by a constant leaves no step where its sound meets what is kept."""
+    known = np.sin(np.arange(400) / 9)[:, None].astype(np.float32)
+    sound = known + 0.3
+    met(sound, known, 200, sample_rate=8_000)
+    joined = np.concatenate([known[:200], sound[200:]])
+    assert np.abs(np.diff(joined[:, 0])).max() < 0.12
+    np.testing.assert_array_equal(sound[280:], known[280:] + 0.3)
+    # What is equal before the joint is not changed behind it.
+    same = known.copy()
+    met(same, known, 399, sample_rate=8_000)
+    np.testing.assert_array_equal(same, known)

@@ -2,7 +2,7 @@
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.autoregressive import AutoregressiveConfig
-from archijax.configs.base import ModelConfig
+from archijax.configs.base import ModelConfig, SampleDefaults
 from archijax.configs.bottlenecks import (
     BitcodesConfig,
     FiniteScalarConfig,
@@ -52,6 +52,7 @@ __all__ = [
     "PatchingConfig",
     "QuantizerConfig",
     "STFTConfig",
+    "SampleDefaults",
     "StableAudioConfig",
     "TanhConfig",
     "TextConfig",

@@ -16,7 +16,7 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.configs.autoencoder import AutoEncoderConfig
-from archijax.configs.base import ModelConfig
+from archijax.configs.base import ModelConfig, SampleDefaults
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig
 from archijax.configs.conditioners import ConditionerConfig, check_names, conditioned
@@ -76,6 +76,8 @@ class DiffusionConfig(ModelConfig):
     """Type of the computation; parameters are float32."""
     remat: bool = False
     """Recompute activations in the backward pass, for less memory."""
+    sampling: SampleDefaults = dataclasses.field(default_factory=SampleDefaults)
+    """How the model is sampled where nobody says otherwise."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")

@@ -90,7 +90,7 @@ def _read(wanted: Any, value: Any, name: str) -> Any:
         if unknown := sorted(value.keys() - hints.keys()):
             raise InputError(f"{name} has the unknown setting {unknown[0]!r}: it takes {', '.join(hints)}")
         for f in dataclasses.fields(wanted):
-            if f.default is dataclasses.MISSING and f.name not in value:
+            if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
                 raise InputError(f"{name} lacks the setting {f.name!r}")
         return wanted(**{key: _read(hints[key], inner, f"{name}.{key}") for key, inner in value.items()})
     if origin is types.UnionType:

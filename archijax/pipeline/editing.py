@@ -17,6 +17,8 @@ from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
 
+FADE = 0.01  # seconds over which new sound meets what is kept
+
 
 def inpainting(
     loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
@@ -48,6 +50,10 @@ def inpainting(
 
     def finish(audio: np.ndarray, item: int, progress: Progress) -> np.ndarray:
         first, sound = source.restored(audio, region)
+        known = source.sound[first : first + len(sound)]
+        sound = sound[: len(known)]
+        met(sound, known, part.start - first, source.sample_rate)
+        met(sound[::-1], known[::-1], len(sound) - (part.stop - first), source.sample_rate)
         result, new = source.sound.copy(), sound[part.start - first : part.stop - first]
         result[part.start : part.start + len(new)] = new
         return result
@@ -56,6 +62,21 @@ def inpainting(
     finish = Finish(source.sample_rate, finish)
     numbers = loaded.timing(region.start / config.sample_rate, source.seconds)
     return _edited(loaded, settings, source.audio[region], finish, numbers, mask=mask, **options)
+
+
+def met(sound: np.ndarray, known: np.ndarray, joint: int, sample_rate: int) -> None:
+    """Changes sound [n, channels] after a joint so that it goes on from what is known before it, without a click.
+
+    What a codec has changed before the joint is changed back behind it, mirrored and faded out.
+
+    Args:
+        known: [at least joint, channels].
+        joint: the first sample that is not kept.
+        sample_rate: in Hz.
+    """
+    length = max(0, min(round(FADE * sample_rate), joint, len(sound) - joint))
+    fade = np.linspace(1, 0, length, endpoint=False, dtype=np.float32)[:, None]
+    sound[joint : joint + length] += fade * (known[joint - length : joint] - sound[joint - length : joint])[::-1]
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
@@ -154,9 +175,12 @@ class Extension(Generation):
 
         def finish(made: np.ndarray, item: int, progress: Progress) -> np.ndarray:
             # What is decoded knows what comes before it.
-            audio = rows.decode(np.concatenate([self._tail, made]), item, progress)[context : context + new]
-            first, sound = source.restored(np.concatenate([source.audio[region], audio]), region)
-            return np.concatenate([source.sound, sound[len(source.sound) - first :]])
+            audio = rows.decode(np.concatenate([self._tail, made]), item, progress)[missing : context + new]
+            before = source.audio[region.start : len(source.audio) - len(tail)]
+            first, sound = source.restored(np.concatenate([before, audio]), region)
+            joint = len(source.sound) - first
+            met(sound, source.sound[first:], joint, source.sample_rate)
+            return np.concatenate([source.sound, sound[joint:]])
 
         super().__init__(
             rows.loaded, settings, source=np.pad(self._tail, ((0, self._hop), (0, 0))), batch_size=batch_size,
