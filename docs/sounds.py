@@ -81,7 +81,7 @@ def show_edits(pipeline: Pipeline, note: Note) -> None:
     shown = {name: _short(sound, 4.0) for name, sound in edits.items()}
     _picture("edits", {note.prompt: [_padded(sound) for sound in shown.values()]}, list(shown))
     cells = "".join(
-        f"<tr><td>{name}</td><td>{_player(f'edits-{i}', sound)}</td></tr>\n"
+        f"<tr><td>{name}</td><td>{_player(f'edits-{i}', sound, name)}</td></tr>\n"
         for i, (name, sound) in enumerate(shown.items())
     )
     _write("edits.html", f'<table class="sounds">\n<tr><th>{escape(note.prompt)}</th><th></th></tr>\n{cells}</table>\n')
@@ -116,7 +116,8 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
     for i, note in enumerate(asked):
         cells = ""
         for column, some in columns.items():
-            file = f"{name}-{column.split()[0]}-{note.instrument.replace(' ', '-')}"
+            # Real notes of several tables are the same files.
+            file = f"{'notes' if column == 'real' else name}-{column.split()[0]}-{note.instrument.replace(' ', '-')}"
             one = heard[column][i]
             marks = [
                 f"{'✓' if right else '✗'} {what}"
@@ -124,18 +125,17 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
             ]
             cells += (
                 f'<td data-label="{column}">'
-                f"{_player(file, some[i])}<small>{'<br>'.join(map(escape, marks))}</small></td>"
+                f"{_player(file, some[i], f'{column}: {note.prompt}')}<small>{'<br>'.join(map(escape, marks))}</small></td>"
             )
         lines.append(f"<tr><td>{escape(note.prompt)}</td>{cells}</tr>")
     _write(f"{name}.html", "\n".join([*lines, "</table>\n"]))
 
 
-def _player(name: str, sound: np.ndarray) -> str:
+def _player(name: str, sound: np.ndarray, label: str) -> str:
     """Writes a sound, 16 bits of which any browser plays; the player for pages of the site."""
     with replacing(MEDIA / f"{name}.flac") as unfinished:
         soundfile.write(unfinished, sound, RATE, subtype="PCM_16", format="FLAC")
-    label = escape(name.replace("-", " "))
-    return f'<audio controls preload="none" src="media/{name}.flac" aria-label="{label}"></audio>'
+    return f'<audio controls preload="none" src="media/{name}.flac" aria-label="{escape(label)}"></audio>'
 
 
 def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str]) -> None:
