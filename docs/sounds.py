@@ -123,10 +123,8 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
                 f"{'✓' if right else '✗'} {what}"
                 for right, what in zip((one.right_pitch, one.right_instrument), str(one).split(", "), strict=True)
             ]
-            cells += (
-                f'<td data-label="{column}">'
-                f"{_player(file, some[i], f'{column}: {note.prompt}')}<small>{'<br>'.join(map(escape, marks))}</small></td>"
-            )
+            player = _player(file, some[i], f"{column}: {note.prompt}")
+            cells += f'<td data-label="{column}">{player}<small>{"<br>".join(map(escape, marks))}</small></td>'
         lines.append(f"<tr><td>{escape(note.prompt)}</td>{cells}</tr>")
     _write(f"{name}.html", "\n".join([*lines, "</table>\n"]))
 
