@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test quick browser test-slow lint bench evidence lower torture judges judges-check clean
+.PHONY: setup demo test quick browser test-slow lint bench evidence lower torture judges judges-check docs docs-sounds clean
 
 setup: $(VENV)/ready
 
@@ -34,6 +34,18 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+# The site, in runs/site; a broken link or a name that is not there is an error.
+docs: $(VENV)/docs-ready
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+# Its sounds and pictures, by the bundled models as they are now.
+docs-sounds: setup
+	$(BIN)/python -m docs.sounds
 
 PEERS = .venv-peers
 
