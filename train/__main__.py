@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command.dry_run:
             from train.plan import plan
 
-            print(plan(command.config))
+            print(plan(command.config, command.data))
             return 0
         from train.health import Diverged
         from train.loop import train
