@@ -43,7 +43,8 @@ class Command:
     out: Path
     """Folder of the run: settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print parameters, operations, memory per device and sharding of this training instead of starting it."""
+    """Print parameters, operations, memory per device and sharding of this training instead of starting it; of a latent
+    model on latents, unless there are sounds in --data."""
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU has started."""
     coordinator: str | None = None
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command.dry_run:
             from train.plan import plan
 
-            print(plan(command.config))
+            print(plan(command.config, command.data))
             return 0
         from train.health import Diverged
         from train.loop import train

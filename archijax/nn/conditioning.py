@@ -165,19 +165,29 @@ class EmbeddingFeatures(Wrapper):
     """Adds the mean of the embedding, through a linear map, to the features: what holds for the whole sound.
 
     Modulation by it is learned many times faster than cross-attention, which the originals have alone. Inside
-    :class:`ClassifierFreeGuidance` it follows the masked embedding.
+    :class:`ClassifierFreeGuidance` it follows the masked embedding; around a net that masks its embedding itself, by
+    ``embedding_mask``, it adds nothing where that is True.
     """
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, embedding: jax.Array | None = None, features: jax.Array | None = None, **conditioning
+        self,
+        x: jax.Array,
+        *args,
+        embedding: jax.Array | None = None,
+        embedding_mask: jax.Array | None = None,
+        features: jax.Array | None = None,
+        **conditioning,
     ) -> jax.Array:
         if embedding is None:
             raise InputError("the net needs an embedding [batch, tokens, features], found none")
         if features is None:
             raise InputError("embedding features are added to features [batch, features], found none: pass time=")
         pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
-        return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
+        if embedding_mask is not None:
+            pooled = jnp.where(embedding_mask[:, None], 0, pooled)
+            conditioning["embedding_mask"] = embedding_mask
+        return self.net(x, *args, features=features + pooled, embedding=embedding, **conditioning)
 
 
 class AppendChannels(Wrapper):
