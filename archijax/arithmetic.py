@@ -2,5 +2,5 @@
 
 
 def ceil_div(size: int, part: int) -> int:
-    """The number of parts that hold a size: their ratio, rounded up."""
+    """size / part, rounded up."""
     return -(-size // part)

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Writing files and folders so that they are never incomplete."""
 
 import os
 import re
@@ -15,11 +15,11 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary name beside ``path`` to write a file or make a folder at, and renames it when the block ends.
+    """Yields a temporary path for a file or a folder, and renames it to ``path`` at the end of the block.
 
-    A file takes the place of an older one, a folder that of an empty one. Parent folders appear. Two writers of one
-    path do not disturb each other: the last one wins. If the block fails, what it wrote is removed; what a killed
-    process of this machine left in the folder is removed when the next process first writes there.
+    A file replaces an older file, and a folder replaces an empty one. Parent folders are created. Two writers of one
+    path do not disturb each other: the result is that of the last one. If the block fails, its file or folder is
+    removed. Files of a killed process of this machine are removed when the next process writes to the same folder.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(unfinished)
 
 
-@cache  # a folder of a hundred thousand latents is listed once, not a hundred thousand times
+@cache  # so that a folder of a hundred thousand latents is listed only once
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f".{_HOST}.*.part"):
         number = path.name.split(".")[2]
@@ -41,7 +41,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _is_running(number: int) -> bool:
-    if os.name != "posix":  # elsewhere the question would end the process
+    if os.name != "posix":  # on other systems os.kill would end the process
         return True
     try:
         os.kill(number, 0)

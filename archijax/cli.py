@@ -1,4 +1,4 @@
-"""What the command line programs share: options from a dataclass, and whatever goes wrong told in one sentence."""
+"""Functions of the command line programs: options from a dataclass, and errors in one sentence."""
 
 import contextlib
 import functools
@@ -22,22 +22,22 @@ from archijax.errors import InputError, InputWarning, suggestion
 
 Command = TypeVar("Command")
 
-LISTED = "--help lists them all."  # where no known name is near a wrong one
+LISTED = "--help lists them all."  # the hint if no name is similar to the wrong one
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
-    """Calls a program and returns its exit status: 2 where the input or the disk is at fault, 130 after Ctrl-C.
+    """Calls a program and returns its exit status: 2 if the input or the disk is at fault, 130 after Ctrl-C.
 
     Args:
-        program: takes nothing, returns the exit status.
-        interrupted: said on Ctrl-C.
+        program: a function without arguments that returns the exit status.
+        interrupted: the message after Ctrl-C.
     """
     _quieten()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may hold bytes that are no letters.
+        # File names can have bytes that are no characters.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _told():
+        with _warnings_said():
             return program()
     except InputError as error:
         say(str(error))
@@ -47,7 +47,7 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        say("The memory does not suffice: make the batch size or the length smaller.")
+        say("There is not enough memory: make the batch size or the length smaller.")
     except KeyboardInterrupt:
         say(interrupted)
         return 130
@@ -55,13 +55,13 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
 
 
 def parse(command: type[Command], arguments: list[str], *, prog: str, default: Command | None = None) -> Command:
-    """A dataclass from the options of a command line. Prints the help and exits if it is asked for.
+    """A dataclass from the options of a command line. With --help it prints the help and exits.
 
     Args:
-        command: the dataclass; the texts under its fields are their help.
-        arguments: without the name of the program.
+        command: the dataclass. The texts under its fields are their help.
+        arguments: the arguments without the name of the program.
         prog: the name of the program, for its help.
-        default: values of missing options, `tyro.MISSING` where one is required; without it the dataclass's own.
+        default: the values of missing options, with `tyro.MISSING` for required ones; None: the dataclass's defaults.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -77,7 +77,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
             config=(tyro.conf.AvoidSubcommands,),
         )
 
-    # A module of tyro's that may move: no other tells what is wrong as a type.
+    # This module of tyro is private and may move. It is the only one that reports errors as types.
     with errors.on_parse_error(_refuse):
         result, unknown = parsed(arguments)
     if unknown:
@@ -93,50 +93,52 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
     return result
 
 
-def python_config(place: str | Path) -> Any:
-    """The `config` that a Python file PATH defines, or with "PATH:NAME" what it defines by that name; else None.
+def python_config(source: str | Path) -> Any:
+    """The variable `config` of a Python file PATH, or the variable NAME of "PATH:NAME"; None: the file has none.
 
-    Raises InputError if it is no Python file or does not run, OSError if it cannot be read.
+    Raises:
+        InputError: the file is no Python file, or does not run.
+        OSError: the file cannot be read.
     """
-    path, _, name = str(place).partition(":")
+    path, _, name = str(source).partition(":")
     path = Path(path)
     if path.suffix != ".py":
         raise InputError(f"{path} is not a Python file: a config ends in .py and defines config = TrainConfig(...).")
     path.open().close()
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses that the file defines look their module up by name.
+    # The file's dataclasses look up their module by name.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as error:
-        place = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise InputError(f"{path} does not run as Python{place}: {error}.") from error
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise InputError(f"{path} does not run as Python{line}: {error}.") from error
     return getattr(module, name or "config", None)
 
 
 def named_values(pairs: Iterable[str]) -> dict[str, str]:
-    """Values by name of texts as NAME=VALUE. Raises InputError for another form, or a name that is there twice."""
+    """Values by name, from texts like NAME=VALUE. Raises InputError for another form, or a name that occurs twice."""
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (equals and name.strip() and value.strip()):
-            raise InputError(f"A condition is given as {pair!r}: NAME=VALUE is needed, such as bpm=120.")
+            raise InputError(f"The condition {pair!r} has another form than NAME=VALUE, such as bpm=120.")
         if name.strip() in values:
-            raise InputError(f"The condition {name.strip()} is given twice: once is needed.")
+            raise InputError(f"The condition {name.strip()} occurs twice: leave one out.")
         values[name.strip()] = value.strip()
     return values
 
 
-def weighted(place: str) -> tuple[Path, float]:
-    """(folder, weight) of "DIR:WEIGHT"; without one it is 1. Raises InputError for a weight that is not above 0."""
-    folder, colon, number = place.rpartition(":")
+def weighted(source: str) -> tuple[Path, float]:
+    """(folder, weight) of "DIR:WEIGHT" or "DIR", whose weight is 1. Raises InputError if the weight is not above 0."""
+    folder, colon, number = source.rpartition(":")
     try:
         weight = float(number)
     except ValueError:
-        return Path(place), 1.0
-    if not colon or Path(place).exists():
-        return Path(place), 1.0
+        return Path(source), 1.0
+    if not colon or Path(source).exists():
+        return Path(source), 1.0
     if not 0 < weight < math.inf:
         raise InputError(f"The weight of {folder} is {number}, but must be above 0.")
     return Path(folder), weight
@@ -147,25 +149,25 @@ def say(sentence: str) -> None:
     tqdm.write(sentence, file=sys.stderr)
 
 
-def bar(total: int, what: str, unit: str) -> tqdm:
-    """A progress bar on stderr; in a log file a line now and then, not a moving bar."""
+def bar(total: int, title: str, unit: str) -> tqdm:
+    """A progress bar on stderr. In a log file it is a line every 30 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=what, unit=unit, mininterval=interval, dynamic_ncols=True)
+    return tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Says what the library warns of about its input, each sentence once; other warnings are shown as Python does."""
-    show, told = warnings.showwarning, set()
+def _warnings_said() -> Iterator[None]:
+    """Prints each InputWarning of the library once, as a sentence. Python shows other warnings."""
+    show, said = warnings.showwarning, set()
 
-    def said(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    def say_once(message: Warning | str, category: type[Warning], *arguments: Any, **options: Any) -> None:
         if not issubclass(category, InputWarning):
-            show(message, category, *place, **more)
-        elif (sentence := str(message)) not in told:
-            told.add(sentence)
+            show(message, category, *arguments, **options)
+        elif (sentence := str(message)) not in said:
+            said.add(sentence)
             say(sentence)
 
-    warnings.showwarning = said
+    warnings.showwarning = say_once
     try:
         yield
     finally:
@@ -174,16 +176,16 @@ def _told() -> Iterator[None]:
 
 @functools.cache  # once in a process
 def _quieten() -> None:
-    """Keeps what Orbax says beside the errors that it raises from the user of a program."""
-    # It reports ordinary work as warnings, and every error with a page of traceback.
+    """Hides messages of Orbax from the user of a program. Its errors are still raised."""
+    # Orbax logs ordinary work as warnings, and every error with a page of traceback.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # After one array fails, the reads or writes still under way report to an event loop that is gone.
+    # After one array fails, the pending reads or writes report to an event loop that is closed.
     former = sys.unraisablehook
     sys.unraisablehook = lambda event: None if str(event.exc_value) == "Event loop is closed" else former(event)
 
 
 def _refuse(event: errors.ParseErrorEvent) -> None:
-    """Raises InputError for what tyro does not accept; what is of no known type, tyro tells itself."""
+    """Raises InputError for an error of tyro. Tyro prints errors of unknown types itself."""
     match event:
         case errors.MissingArgs():
             missing = [argument.arg for argument in event.missing_arguments]
@@ -195,9 +197,9 @@ def _refuse(event: errors.ParseErrorEvent) -> None:
             choices = ", ".join(event.choices)
             raise InputError(f"{argument.display_name()} is one of {choices}, not {event.value}.")
         case errors.InstantiationFailure(argument=None):
-            # What a dataclass says of its settings is a sentence by itself.
+            # The message of a dataclass is a complete sentence.
             raise InputError(str(event.message))
         case errors.InstantiationFailure(argument=argument):
-            # Of a union what each of its types says follows.
+            # For a union, the messages of its types follow.
             reason, *_ = event.message.splitlines()
             raise InputError(f"{argument.display_name()}: {reason}")

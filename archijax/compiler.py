@@ -1,4 +1,4 @@
-"""What XLA's compilers must be told."""
+"""Options and hints for XLA's compilers."""
 
 from typing import Any
 
@@ -7,30 +7,31 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 def compiler_options(platform: str) -> dict[str, Any]:
-    """``jax.jit(..., compiler_options=...)`` for "cpu", "gpu" or "tpu"; the other compilers need nothing.
+    """The argument ``compiler_options`` of ``jax.jit`` for "cpu", "gpu" or "tpu". Only "cpu" needs options.
 
-    XLA's CPU compiler has two passes that do harm here. One takes away the barriers that keep apart what the backward
-    pass computes again, before it looks for what is computed twice, and so keeps all of it in memory. The other splits
-    sums in two for the sake of precision, which they have without it, and adds a fifth to a large net's compile time.
+    They disable two passes of XLA's CPU compiler. One removes barriers before common subexpressions are eliminated. The
+    values that the backward pass should compute again then stay in memory. The other splits sums in two to make them
+    more precise, which they do not need, and makes the compilation of a large net a fifth longer.
     """
     return {"xla_disable_hlo_passes": "cse_barrier_expander,tree_reduction_rewriter"} if platform == "cpu" else {}
 
 
 def written(x: Any) -> Any:
-    """x, which CPU programs write down once for all that reads it.
+    """x, with a barrier on CPU, so that x is computed once and stored.
 
-    Left to itself XLA's CPU compiler computes it again for every reader. Those of accelerators make one kernel of a
-    value and its readers, which a barrier would tear apart.
+    Without it, XLA's CPU compiler computes x again for every operation that uses it. On accelerators, a barrier would
+    split the kernel of x and these operations.
     """
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 @jax.jit
 def row_major(x: jax.Array) -> jax.Array:
-    """x, which programs for NVIDIA GPUs have in memory with the last axis innermost.
+    """x, in row-major memory layout on NVIDIA GPUs.
 
-    cuDNN gives a convolution kernel's gradient transposed. Left to itself XLA updates all that belongs to the parameter
-    in that order, and copies every part of it back; so it is the gradient alone that is copied.
+    cuDNN returns the gradient of a convolution kernel transposed. Without this, XLA computes the updates of the
+    parameter, the optimizer's state and the average in the transposed layout, and copies each of them back. With it,
+    only the gradient is copied.
     """
     layout = Layout(major_to_minor=tuple(range(x.ndim)))
     return jax.lax.platform_dependent(x, cuda=lambda x: with_layout_constraint(x, layout), default=lambda x: x)

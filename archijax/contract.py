@@ -1,6 +1,6 @@
-"""The contract: what a model, a codec and a configuration are. The programs and the pipeline know these, nothing else.
+"""The contract: the protocols of models, codecs and configurations. The programs and the pipeline use nothing else.
 
-A class of a user's own needs no base class: whatever has these methods trains, resumes, samples and saves.
+A user's class needs no base class. A class with these methods can be trained, resumed, sampled and saved.
 """
 
 from __future__ import annotations
@@ -10,135 +10,158 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 Variables = dict[str, Any]
-"""Flax collections: "params" (trained, averaged), "frozen" (neither) and "state" (moved by a training step)."""
+"""Flax collections: "params" (trained and averaged), "frozen" (neither) and "state" (updated by a training step)."""
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array | np.ndarray]
 """Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
-"""Scalars by name. A mean over some items alone comes as two: NAME is their sum divided by b, NAME:weight their share
-of b. Means of both over batches and devices, divided, are the mean over the items."""
+"""Scalars by name. The mean over some items of a batch has two scalars: NAME is the sum over them divided by b, and
+NAME:weight is their share of b. The mean of NAME over batches and devices, divided by that of NAME:weight, is the mean
+over the items."""
 
 LossResult = tuple[jax.Array, tuple[Metrics, Variables]]
-"""(loss, (metrics, new_state)); an empty new_state where the model has none."""
+"""(loss, (metrics, new_state)). new_state is empty if the model has no state."""
 
 
 class Loss(Protocol):
-    """A loss of a batch: pure, so that it may be jitted, vmapped, pmapped, differentiated and sharded."""
+    """The loss of a batch: a pure function, which can be jitted, vmapped, pmapped, differentiated and sharded."""
 
-    def __call__(self, variables: Variables, keys: jax.Array, batch: Batch) -> LossResult:
-        """The mean over the items of a batch [b, ...]; keys are one per item [b]."""
+    def __call__(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
+        """The mean over the items of a batch."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What trains."""
+    """A model that can be trained."""
 
-    def init(self, key: jax.Array, batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one, whose values do not matter; one item is enough. Reads no file.
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
+        """Variables for batches like this one. Its values do not matter, and one item is enough. It reads no file.
 
         Args:
-            frozen: pretrained parts by name, for the collection "frozen"; without them random ones take their place.
-                A model without such parts need not have this argument.
+            frozen: pretrained parts by name, for the collection "frozen"; random ones replace what is missing. A model
+                without such parts does not need this argument.
         """
 
-    def loss(self, variables: Variables, keys: jax.Array, batch: Batch) -> LossResult:
-        """What training minimises, see :class:`Loss`."""
+    def loss(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
+        """The loss that training minimises, see :class:`Loss`."""
 
 
 @runtime_checkable
 class MultiLossModel(Model, Protocol):
-    """A model whose parts are trained by losses of their own, in turn: with an adversary, for example."""
+    """A model with several losses, which train different parts in turn, such as an adversary."""
 
     @property
     def losses(self) -> Sequence[tuple[Loss, Sequence[str]]]:
-        """Pairs of a loss and the names in "params" that it trains, in the order in which they are minimised."""
+        """Pairs of a loss and the names in "params" that it trains, in their order."""
 
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model that counts over a batch, such as how often codes are used, and so must know how batches are split."""
+    """A model that counts over a batch, such as the uses of codes. It must know how batches are split."""
 
     def over(self, axis: str) -> Self:
-        """This model with what it counts summed over a mapped axis."""
+        """This model for batches that are split over a mapped axis: it sums its counts over the axis."""
 
 
 @runtime_checkable
 class Generator(Model, Protocol):
-    """A model that makes sound of noise."""
+    """A model that makes sound from noise."""
 
     def sample(
-        self, variables: Variables, keys: jax.Array, *, shape: tuple[int, int, int], num_steps: int, **settings: Any
-    ) -> jax.Array:
-        """Sounds of a shape (b, time, c); keys are one per item [b]."""
+        self,
+        variables: Variables,
+        keys: Key[Array, " b"],
+        *,
+        shape: tuple[int, int, int],
+        num_steps: int,
+        **settings: Any,
+    ) -> Float[Array, "b time c"]:
+        """New sounds with the shape (b, time, c)."""
 
 
 @runtime_checkable
 class DenoisingGenerator(Generator, Protocol):
-    """A generator whose steps are taken from outside: several at a time, from other starts, around kept parts.
+    """A generator whose caller takes the steps, such as for inpainting.
 
-    :class:`archijax.DiffusionModel` says what the methods take.
+    :class:`archijax.DiffusionModel` explains the arguments of the methods.
     """
 
     process: Any
     cond_drop_prob: float
     length_multiple: int
 
-    def start(self, keys: jax.Array, shape: tuple[int, int, int], t: Any = None, **settings: Any) -> jax.Array:
+    def start(
+        self, keys: Key[Array, " b"], shape: tuple[int, int, int], t: Any = None, **settings: Any
+    ) -> Float[Array, "b time c"]:
         """The noisy sound that sampling starts from."""
 
-    def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, jax.Array]:
-        """The arrays of a batch that the net takes, its tokens turned into an embedding."""
+    def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
+        """The conditioning of the net: arrays of a batch, with its tokens turned into an embedding."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
-        """The net with its conditioning and guidance, a function (x, t) -> prediction."""
+        """The net with its conditioning and guidance, as a function (x, t) -> prediction."""
 
-    def inpainting(self, source: jax.Array, mask: jax.Array, sampler: Any, num_resamples: int) -> Any:
-        """A sampler that keeps what the mask says of a source."""
+    def inpainting(
+        self, source: Float[Array, "b time c"], mask: Array | np.ndarray, sampler: Any, num_resamples: int
+    ) -> Any:
+        """A sampler that keeps the samples of the source for which the mask is True."""
 
 
 @runtime_checkable
 class EndlessGenerator(Generator, Protocol):
-    """A generator that goes on without an end, split by split, see :class:`archijax.DiffusionAR`.
+    """A generator of endless sound, split by split, see :class:`archijax.DiffusionAR`.
 
     Attributes:
-        length: samples that it sees at once; half of the start is finished, the other half moves on.
-        num_splits: parts of these.
-        split_length: samples of each.
+        length: samples of the window. The first half of the start is finished; the second half moves on.
+        num_splits: splits of the window.
+        split_length: samples of a split.
     """
 
     length: int
     num_splits: int
     split_length: int
 
-    def noise(self, keys: jax.Array, number: jax.Array | int, time: int, channels: int) -> jax.Array:
-        """A draw [b, time, channels] by its number."""
+    def noise(
+        self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
+    ) -> Float[Array, "b {time} {channels}"]:
+        """A draw of noise by its number."""
 
-    def start(self, variables: Variables, noise: jax.Array, *, num_steps: int) -> jax.Array:
-        """The first sound [b, length, c] from noise."""
+    def start(
+        self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
+    ) -> Float[Array, "b time c"]:
+        """The first sound from noise, with time = length."""
 
-    def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
-        """What :meth:`shift` goes on from."""
+    def noised_to_ladder(
+        self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
+    ) -> Float[Array, "b time c"]:
+        """The first window of :meth:`shift`."""
 
     def shift(
-        self, variables: Variables, window: jax.Array, fresh: jax.Array, *, num_steps: int
-    ) -> tuple[jax.Array, jax.Array]:
-        """(the window a split further, a finished split)."""
+        self,
+        variables: Variables,
+        window: Float[Array, "b time c"],
+        fresh: Float[Array, "b split c"],
+        *,
+        num_steps: int,
+    ) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
+        """(the next window, a finished split)."""
 
 
 @runtime_checkable
 class Codec(Model, Protocol):
-    """A model that encodes sound as frames and decodes these again.
+    """A model that encodes sound to frames and decodes frames to sound.
 
-    Of which sample rate the sound is says the configuration: the model computes the same at any.
+    The configuration states the sample rate of the sound. The model does not depend on it.
 
     Attributes:
-        frames: what a frame is: a "latent" vector [latent_channels], a "mel" spectrum [mels, c] of each channel of the
-            sound, of which there may be any number, or a sample [c] of the "sound" at a lower rate.
-        downsample_factor: samples of sound in a frame.
-        latent_channels: numbers of a latent; None for other frames.
+        frames: the kind of a frame: a "latent" vector [latent_channels]; a "mel" spectrum [mels, c], for any number of
+            channels; or a sample [c] of "sound" at a lower rate.
+        downsample_factor: samples of sound per frame.
+        latent_channels: channels of a latent; None for other frames.
     """
 
     frames: Literal["latent", "mel", "sound"]
@@ -146,34 +169,38 @@ class Codec(Model, Protocol):
     latent_channels: int | None
 
     def encode(
-        self, variables: Variables, audio: jax.Array, keys: jax.Array | None = None
-    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        """(frames [b, time / downsample_factor, ...] of sounds [b, time, c], what the bottleneck reports).
+        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
+        """(the frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
 
         Args:
-            keys: one per item [b], for an encoding that draws; without them it is the mean.
+            keys: for an encoding that draws; None: the mean.
         """
 
-    def decode(self, variables: Variables, frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, c] of frames.
+    def decode(
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames *frame"],
+        noise: Float[Array, "b time c"] | None = None,
+    ) -> Float[Array, "b time c"]:
+        """The sounds of frames, with time = frames * downsample_factor.
 
         Args:
-            noise: standard normal [b, frames * downsample_factor, c], for a decoder that starts from noise; None is
-                always the same noise.
+            noise: standard normal noise, for a decoder that starts from noise; None: the same noise at every call.
         """
 
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows how large the numbers of its frames are, so that diffusion of them can scale them."""
+    """A codec that knows the mean and the deviation of its latents, by which diffusion models scale them."""
 
-    def latent_scale(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
-        """Mean and deviation [latent_channels] of frames."""
+    def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """The mean and the standard deviation of each channel of the latent."""
 
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion: its sound is ``finish(x, frames)`` of what `model` makes of the noise.
+    """A codec that decodes by diffusion. Its sound is ``finish(x, frames)`` with the result x of ``model``.
 
     Attributes:
         model: the diffusion model.
@@ -182,45 +209,51 @@ class DiffusionDecoder(Codec, Protocol):
     model: Any
 
     def prepare(
-        self, variables: Variables, frames: jax.Array, noise: jax.Array, batch: Batch
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """(noise, conditioning) of `model` for frames, noise as for :meth:`decode` and a batch, such as its tokens."""
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames *frame"],
+        noise: Float[Array, "b time c"],
+        batch: Batch,
+    ) -> tuple[Array, dict[str, Any]]:
+        """(noise, conditioning) of ``model``, from frames, the noise of :meth:`decode`, and a batch with tokens."""
 
-    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
-        """Sounds [b, time, c] of what `model` makes, which is shaped as the noise that :meth:`prepare` returns."""
+    def finish(self, x: Array, frames: Float[Array, "b frames *frame"]) -> Float[Array, "b time c"]:
+        """The sounds from the result of ``model``, which has the shape of the noise that :meth:`prepare` returns."""
 
 
 class ItemSource(Protocol):
-    """What reads the items of a training: crops of files, which `train.dataset.batches` puts together."""
+    """A reader of training items, which are crops of files. `train.dataset.batches` makes batches of them."""
 
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
-    ) -> Mapping[str, np.ndarray | str | Mapping]:
-        """A crop of a file: arrays by their names in a batch; a "prompt", a text, if without "embedding"; "fields".
+    ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
+        """An item: arrays by their names in a batch, a text "prompt" if it has no "embedding", and "fields".
 
-        Fields are texts and numbers that are known of the crop, by their names; a source may leave them out.
-
-        Called from several threads. Raises InputError where it cannot be read; another crop then takes its place.
+        Fields are values of the crop by their names, texts or numbers. They are optional. This is called from several
+        threads.
 
         Args:
-            file: of the manifest.
+            file: the file's entry in the manifest.
             crop: the number of the crop in the file, from 0.
-            crops: how many there are in it.
-            rng: draws what is random in the item.
+            crops: the number of crops of the file.
+            rng: the generator of random numbers for the item.
+
+        Raises:
+            InputError: the crop cannot be read. Another crop then replaces it.
         """
 
 
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a model; `archijax.configs.base.ModelConfig` has the defaults.
+    """A frozen dataclass that builds a model. `archijax.configs.base.ModelConfig` has the defaults.
 
     Attributes:
-        sample_rate: of its sounds, in Hz.
-        channels: of its sounds.
-        length: samples of the sounds that it is trained on.
-        text: how prompts become an embedding; None for a model without text.
-        autoencoder: of a latent model, the configuration of what makes latents of sound; None for others.
-        conditioners: numbers and categories that sounds are made by; each has a `name` and an `encode`, from the values
-            of a batch (text, number or None) to an array [b]. Empty for none.
+        sample_rate: the sample rate of its sounds, in Hz.
+        channels: the channels of its sounds.
+        length: samples of the training sounds.
+        text: the configuration of text; None: a model without text.
+        autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
+        conditioners: numbers and categories that the model is conditioned on. Each has a `name`, and a method `encode`
+            that turns the values of a batch (text, number or None) into an array [b].
     """
 
     sample_rate: int
@@ -231,7 +264,7 @@ class ModelConfig(Protocol):
     conditioners: Sequence[Any]
 
     def build(self) -> Model:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError: one is missing."""
+        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError if one is missing."""

@@ -1,4 +1,4 @@
-"""Pretrained models: where their folders are, and how their files are read without trusting them."""
+"""The folders of pretrained models, and reading their files, which are not trusted."""
 
 import json
 import re
@@ -11,24 +11,24 @@ from archijax.errors import InputError
 
 WEIGHT_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
 
-_PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # never two points in a row
+_PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # without two points in a row
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Whether a name could be a model's on the Hugging Face hub, such as "google/flan-t5-base"."""
+    """Whether a name has the form of those on the Hugging Face hub, such as "google/flan-t5-base"."""
     return re.fullmatch(f"{_PART}(/{_PART})?", str(name)) is not None
 
 
 def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
-    """The folder of a pretrained model: `name` itself if it is a folder, else its snapshot from the Hugging Face hub.
+    """The folder of a pretrained model: `name` if it is a folder, else a snapshot from the Hugging Face hub.
 
     Args:
-        name: A folder, or a hub id such as "google/flan-t5-base"; without a network the hub's local cache is enough.
-        revision: Branch, tag or commit on the hub.
-        files: Names of the files that are needed, with wildcards.
+        name: a folder, or a hub name such as "google/flan-t5-base". Without a network, the local cache is enough.
+        revision: a branch, tag or commit on the hub.
+        files: names of the needed files, with wildcards.
 
     Raises:
-        InputError: neither a folder nor a hub id, or the model can be had neither from the cache nor from the hub.
+        InputError: the name is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
     """
     if str(name) and Path(name).is_dir():
         return Path(name)
@@ -40,25 +40,25 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
     try:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
-    except Exception as error:  # errors of the hub's HTTP library come through as they are
+    except Exception as error:  # the hub's HTTP library raises its own errors
         if type(error).__name__ == "GatedRepoError":
             raise InputError(
-                f"model {str(name)!r} is given to who accepts its licence: do so at https://huggingface.co/{name} and "
-                "log in by 'hf auth login'"
+                f"model {str(name)!r} needs its licence to be accepted: do so at https://huggingface.co/{name} and log "
+                "in by 'hf auth login'"
             ) from error
         reason = re.split(r"\.\s|\n", str(error).strip())[0]
         raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
 
 
 def part(folder: Path, name: str) -> Path:
-    """The folder of a part, such as "tokenizer", of a pipeline in diffusers' layout; any other folder as it is."""
+    """The folder of a part, such as "tokenizer", if a folder has the layout of diffusers; else the folder itself."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
-    """The sentence for a model whose files are not in `place`: what to download, and where to put it."""
+    """A sentence about a model whose files are not in `place`. It says what to download, and to which folder."""
     source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
-    advice = f"get {', '.join(files)} from {source} into one folder and give that folder as the model"
+    advice = f"get {', '.join(files)} from {source} into one folder and use that folder as the model"
     return f"model {str(name)!r} is not complete in {place}: {advice}"
 
 
@@ -66,24 +66,24 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
     """The safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json names.
 
     Raises:
-        InputError: files are missing, or the index leads out of the folder.
+        InputError: files are missing, or the index names files outside of the folder.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return [single]
     if not index.is_file():
         pickled = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".ckpt", ".pt"))
-        hint = f" ({'/'.join(pickled[:1])} is not read: save_pretrained under PyTorch turns it into safetensors)"
+        hint = f" ({'/'.join(pickled[:1])} is not read: save_pretrained in PyTorch converts it to safetensors)"
         raise InputError(
             absent(name, folder, ["config.json", f"{stem}*.safetensors", index.name]) + hint * bool(pickled)
         )
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise InputError(f"{index} has no weight_map, it should name the file of every tensor")
+        raise InputError(f"{index} has no weight_map: it must name the file of every tensor")
     for shard in shards.values():
-        # The index comes from strangers: it must not lead out of the folder.
+        # The index is not trusted. It must not name files outside of the folder.
         if not isinstance(shard, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors", shard):
-            raise InputError(f"{index} names the file {shard!r}, it should be a .safetensors file beside it")
+            raise InputError(f"{index} names the file {shard!r}: it must be a .safetensors file in the same folder")
     paths = [folder / shard for shard in sorted(set(shards.values()))]
     if lacking := [path.name for path in paths if not path.is_file()]:
         raise InputError(absent(name, folder, lacking))
@@ -91,26 +91,26 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises InputError if it holds none."""
+    """The object in a JSON file. Raises InputError if the file has none."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, it should be a JSON object")
+        raise InputError(f"{path} has a {type(content).__name__}: it must be a JSON object")
     return content
 
 
 def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """All tensors of a model's safetensors, in one file or in shards with their index.
+    """All tensors of a model, from one safetensors file or from shards with an index.
 
     Args:
-        name: of the model, for messages.
-        folder: where the files are.
-        leave_out: beginnings of names that are not read.
+        name: the name of the model, for messages.
+        folder: the folder of the files.
+        leave_out: prefixes of names to ignore.
 
     Raises:
-        InputError: files are missing or damaged, or the index leads out of the folder.
+        InputError: files are missing or damaged, or the index names files outside of the folder.
     """
     return {
         key: value for path in weight_files(name, folder) for key, value in read_safetensors(path, leave_out).items()
@@ -118,14 +118,14 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The tensors of one file, as :func:`read_weights`."""
+    """The tensors of one file, see :func:`read_weights`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if not name.startswith(leave_out)]  # noqa: SIM118  it is no dict
+            names = [name for name in file.keys() if not name.startswith(leave_out)]  # noqa: SIM118  the file is no dict
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
-    except AttributeError as error:  # of numpy, for the types of eight bits and fewer
-        raise InputError(f"{path} holds numbers of a type that is not read here ({error})") from error
+        raise InputError(f"{path} is not a complete safetensors file ({error})") from error
+    except AttributeError as error:  # numpy raises it for types of eight bits and fewer
+        raise InputError(f"{path} has numbers of a type that numpy lacks ({error})") from error

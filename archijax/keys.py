@@ -1,52 +1,56 @@
-"""Keys of random draws. Every number that is folded into a key has its name here, so that no two streams meet.
+"""Keys of random draws. Every number that is folded into a key has a name here, so that no two streams are equal.
 
-A run has one root key. A step's item has the key :func:`item_keys` gives, a sampled item that of :func:`per_item`; the
-stream of a draw beside an item's main one is :func:`stream` of its key.
+A run has one root key. :func:`item_keys` computes the keys of a step's items, and :func:`per_item` those of sampled
+items. An item's main draw uses its key; :func:`stream` computes the keys of its other draws.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
 
 from archijax.errors import InputError
 
-# Draws beside the main one of a key, which uses the key itself. Of an item's key:
-SAMPLER_NOISE = 1  # what samplers add; the main draw is what sampling starts from
-DECODER_NOISE = 2  # what a diffusion decoder of the item's latents starts from
-ENCODER = 3  # what an encoder draws in training; 0 to 2 are as split(key, 3), which the diffusion's loss draws from
-CONDITIONS = 4  # which of its conditions training leaves out alone
-# Of the key of an item's training time:
-STRATUM = 1  # its place in the order of the batch, for stratified times
-# Of the text encoder's key:
-PLACEHOLDERS = 1  # the first embeddings of placeholder tokens
-# Of the root key:
-CODING = 2**32 - 1  # what coding existing sounds draws, apart from the items that are sampled
+# Numbers of the other draws of an item's key:
+SAMPLER_NOISE = 1  # the noise that samplers add; the main draw is the noise that sampling starts from
+DECODER_NOISE = 2  # the noise that a diffusion decoder of the item's latents starts from
+ENCODER = 3  # the draws of an encoder in training; 0 to 2 equal split(key, 3), which the diffusion loss uses
+CONDITIONS = 4  # the choice of the conditions that training drops alone
+# Number of another draw of the key of an item's training time:
+STRATUM = 1  # the position of the item in the order of the batch, for stratified times
+# Number of another draw of the text encoder's key:
+PLACEHOLDERS = 1  # the initial embeddings of placeholder tokens
+# Number of another draw of the root key:
+CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ from those of sampled items
 
 
-def stream(keys: jax.Array, number: int) -> jax.Array:
-    """The keys of another draw, by its number above, of one key or of keys [b]."""
+def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
+    """The keys of another draw, from one key or from keys [b]. The numbers are above."""
     fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 
 
-def item_keys(root_key: jax.Array, step: jax.Array | int, first: jax.Array | int, count: int) -> jax.Array:
-    """One key per item, [count]: fold_in(fold_in(root, step), i) for the global indices i = first, first + 1, ...
+def item_keys(
+    root_key: Key[Array, ""], step: Int[Array, ""] | int, first: Int[Array, ""] | int, count: int
+) -> Key[Array, " {count}"]:
+    """One key per item: fold_in(fold_in(root, step), i) for the global indices i = first, first + 1, ...
 
-    An item's noise thus does not depend on the devices or parts that its batch is split into.
+    The noise of an item thus does not depend on how its batch is split over devices or parts.
     """
     return numbered(jax.random.fold_in(root_key, step), count, first)
 
 
-def numbered(key: jax.Array, count: int, first: jax.Array | int = 0) -> jax.Array:
-    """The keys [count] of the items first, first + 1, ...: fold_in(key, i)."""
+def numbered(key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0) -> Key[Array, " {count}"]:
+    """The keys of the items first, first + 1, ...: fold_in(key, i)."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.int32))
 
 
-def per_item(keys: jax.Array, count: int) -> jax.Array:
-    """One key per item, [count]: keys as they are, or those of the items 0, 1, ... of a single key.
+def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
+    """One key per item: the keys themselves, or the keys of the items 0, 1, ... from a single key.
 
-    Raises InputError for what is not one key, or one per item.
+    Raises:
+        InputError: there is neither one key nor one per item, or the keys are not those of ``jax.random.key``.
     """
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         raise InputError(f"keys are {keys.dtype} of shape {keys.shape}: keys of jax.random.key are needed")
@@ -57,6 +61,6 @@ def per_item(keys: jax.Array, count: int) -> jax.Array:
     return keys
 
 
-def step_keys(keys: jax.Array) -> jax.Array:
-    """The keys of the noise that samplers add, apart from what the same keys [b] start from."""
+def step_keys(keys: Key[Array, " b"]) -> Key[Array, " b"]:
+    """The keys of the noise that samplers add."""
     return stream(keys, SAMPLER_NOISE)

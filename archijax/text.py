@@ -1,4 +1,4 @@
-"""The host side of text: strings to token ids. Nothing here may run inside a jitted function."""
+"""Tokenising texts on the host. These functions cannot run inside a jitted function."""
 
 import logging
 import re
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int32
 
 from archijax.errors import InputError, InputWarning
 from archijax.hub import absent, part, pretrained_folder
 
-# Importing transformers without PyTorch logs that models won't be available: only its tokenizers are used here.
+# Without PyTorch, transformers logs that its models are not available. Only its tokenizers are used here.
 logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
 
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase  # noqa: E402
@@ -22,19 +23,19 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer that knows a model's placeholder tokens: number i has the id -1 - i.
+    """A tokenizer with placeholder tokens. Number i has the id -1 - i.
 
-    Ids below zero are none of any vocabulary, so that one need not know how large that of a pretrained encoder is.
+    No vocabulary has negative ids, so that the size of a pretrained encoder's vocabulary does not matter.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholder_tokens: tuple[str, ...]):
         self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(placeholder_tokens)}
-        # Of words that begin alike the longest.
+        # If several words match, the longest one is taken.
         longest = sorted(map(re.escape, placeholder_tokens), key=len, reverse=True)
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """What the tokenizer itself gives for texts, those aside that hold one of the words."""
+        """The encoding of texts by the tokenizer, with the ids of placeholder tokens in texts that have them."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):
@@ -63,11 +64,11 @@ def load_tokenizer(
             byte of UTF-8 plus 3, with 0 for padding and 1 for the end: ByT5's ids without its 125 unused sentinels.
             A model trained from scratch on it takes `vocab_size=len(tokenizer)`, which is 259; ByT5's own weights
             (vocab_size 384) take it as well.
-        revision: Branch, tag or commit on the hub.
-        placeholder_tokens: Further words; that of number i gets the id -1 - i.
+        revision: a branch, tag or commit on the hub.
+        placeholder_tokens: more words; number i has the id -1 - i.
 
     Raises:
-        InputError: the tokenizer is not there or damaged.
+        InputError: the tokenizer is missing or damaged.
     """
     if placeholder_tokens:
         return Extended(load_tokenizer(name, revision), placeholder_tokens)
@@ -84,7 +85,7 @@ def load_tokenizer(
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"the tokenizer in {folder} cannot be read ({reason})") from error
         tokenizer = None
-    # Without a vocabulary transformers makes an empty T5 tokenizer and says nothing; only bytes need none.
+    # Without a vocabulary, transformers silently makes an empty T5 tokenizer. Only bytes need no vocabulary.
     if not (quick or slow or isinstance(tokenizer, ByT5Tokenizer)):
         raise InputError(absent(name, folder, _FILES[:-1]))
     return tokenizer
@@ -92,27 +93,26 @@ def load_tokenizer(
 
 def tokenize(
     tokenizer: PreTrainedTokenizerBase | Extended, texts: list[str], max_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids of a batch of texts, every row padded or cut to `max_length` and ending in the end token.
+) -> tuple[Int32[np.ndarray, "b {max_length}"], Bool[np.ndarray, "b {max_length}"]]:
+    """Token ids of a batch of texts. Every row ends in the end token, and is padded or cut to `max_length`.
 
-    Texts are plain: one that spells a special token ("</s>") gets the ids of those characters.
+    A text with the characters of a special token ("</s>") gets the ids of these characters.
 
     Args:
-        tokenizer: From `load_tokenizer`.
-        texts: At least one text; an empty one is the end token alone.
-        max_length: Tokens per row, the end token included.
+        tokenizer: the result of `load_tokenizer`.
+        texts: at least one text. An empty text is the end token alone.
+        max_length: tokens per row, including the end token.
 
     Returns:
-        tokens: int32 [b, max_length].
-        mask: bool [b, max_length], False where padded.
+        (the ids, a mask that is False for padding).
 
     Raises:
-        InputError: a text is not a string of valid Unicode, there is none, or `max_length` is below 1.
+        InputError: there is no text, a text is not a string of valid Unicode, or `max_length` is below 1.
     """
     if isinstance(texts, str) or not texts:
-        raise InputError(f"texts is {texts!r}, it should be a list of at least one string")
+        raise InputError(f"texts is {texts!r}: it must be a list of at least one string")
     if max_length < 1:
-        raise InputError(f"max_length is {max_length}, it should be at least 1")
+        raise InputError(f"max_length is {max_length}: it must be at least 1")
     for text in texts:
         try:
             text.encode()
@@ -130,7 +130,7 @@ def tokenize(
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[str], max_length: int) -> bool:
-    """Warns, with an `archijax.errors.InputWarning`, of the first text that `tokenize` cuts; returns whether one is."""
+    """Warns of the first text that `tokenize` cuts (`archijax.errors.InputWarning`). Returns whether there is one."""
 
     def length(text: str) -> int:
         most = 4 * len(text) + 16  # a character is four bytes at most
@@ -141,8 +141,8 @@ def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[s
         if (tokens := length(text)) > max_length:
             kept = next(end for end in reversed(range(len(text))) if length(text[:end]) <= max_length)
             warnings.warn(
-                f"A prompt has {tokens} tokens, but the model reads {max_length}: of {text!r} the end {text[kept:]!r} "
-                "is cut off. Let prompts be shorter, or train with a larger model.text.max_length.",
+                f"A prompt has {tokens} tokens, but the model reads {max_length}: the end {text[kept:]!r} of {text!r} "
+                "is cut off. Use shorter prompts, or train with a larger model.text.max_length.",
                 InputWarning,
                 stacklevel=2,
             )

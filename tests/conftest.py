@@ -28,11 +28,51 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+from beartype import BeartypeConf, beartype  # noqa: E402
+
+# Beartype checks the annotated types and shapes of these packages at every call of a test. The state of a training is
+# not checked, because JAX also fills it with shapes and shardings.
+CHECKED = (
+    "archijax.audio",
+    "archijax.codecs",
+    "archijax.configs",
+    "archijax.diffusion",
+    "archijax.models",
+    "archijax.nn",
+    "archijax.pipeline",
+    "archijax.sampling",
+    *(f"archijax.training.{name}" for name in ("compiling", "lora", "losses", "mesh", "optimizer", "pmap", "step")),
+)
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
+jaxtyping.install_import_hook(CHECKED, "conftest.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tracing makes many objects and few cycles: looking for those in all that JAX keeps takes a twentieth of the time.
 gc.disable()
+
+
+# Canaries say when XLA or JAX changes below the library. They know the programs of these releases alone.
+CANARIES = ("0.10", "0.12")
+
+
+def pytest_collection_modifyitems(items):
+    release = ".".join(jax.__version__.split(".")[:2])
+    if release in CANARIES:
+        return
+    skip = pytest.mark.skip(reason=f"a canary for JAX {' and '.join(CANARIES)}, not {release}")
+    for item in items:
+        if item.get_closest_marker("canary"):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def unchecked():
+    """Turns the checks of annotations off, for a test of the errors that a user gets without them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -133,7 +133,7 @@ def test_its_settings_make_sense():
     for changes, words in (
         ({"length": 33}, "length 33 is not a multiple of 2"),
         ({"num_splits": 3}, "it must be even"),
-        ({"unet": dataclasses.replace(CONFIG.unet, cross_attentions=(1,))}, "follows none"),
+        ({"unet": dataclasses.replace(CONFIG.unet, cross_attentions=(1,))}, "endless sound has none"),
     ):
         with pytest.raises(aj.InputError, match=words):
             dataclasses.replace(CONFIG, **changes).build()

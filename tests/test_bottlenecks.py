@@ -52,6 +52,11 @@ def test_keys_and_the_draws_they_make_are_the_same(bottleneck):
     jax.tree.map(np.testing.assert_array_equal, by_keys, by_draws)
     with pytest.raises(InputError, match="neither keys nor draws in training"):
         trained(bottleneck, variables)
+
+
+@pytest.mark.parametrize("bottleneck", ALL[1:], ids=lambda b: type(b).__name__)
+def test_a_single_key_is_refused(bottleneck, unchecked):
+    variables = made(bottleneck)
     with pytest.raises(InputError, match=r"one key per item, \[2\]"):
         trained(bottleneck, variables, keys=KEYS[0])
 
@@ -155,7 +160,7 @@ def test_scalars_are_rounded_to_their_levels_and_codes_give_them_back():
     assert float(info["usage"]) == pytest.approx(2 / 9)
     with pytest.raises(InputError, match=r"5 channels do not divide into groups of 2"):
         applied(quantizer, {}, x[..., :5])
-    with pytest.raises(InputError, match="2 or more each"):
+    with pytest.raises(InputError, match="each must be at least 2"):
         applied(FiniteScalarQuantizer((1,)), {}, x)
 
 

@@ -132,13 +132,13 @@ def test_a_chain_with_another_rate_gives_its_first_links(tmp_path):
         soundfile.write(tmp_path / f"{name}.ogg", tone(1, rate=rate), rate)
     path = tmp_path / "chain.ogg"
     path.write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
-    with pytest.warns(InputWarning, match=r"1 of 2 parts are left out"):
+    with pytest.warns(InputWarning, match=r"1 of 2 links are left out"):
         assert files.verify(path).frames == 8_000
     # So does one whose second link is damaged.
     damaged = (tmp_path / "a.ogg").read_bytes()
     path = tmp_path / "damaged.ogg"
     path.write_bytes(damaged + damaged[:58] + bytes(3000))
-    with pytest.warns(InputWarning, match=r"1 of 2 parts are left out"):
+    with pytest.warns(InputWarning, match=r"1 of 2 links are left out"):
         assert files.verify(path).frames == 8_000
 
 

@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from archijax.compiler import compiler_options, row_major, written
 
 
+@pytest.mark.canary
 def test_what_is_computed_again_is_not_kept():
     def layer(matrix, x):
         return jnp.sin(jnp.tanh(jnp.sin(x) @ matrix) * 2)
@@ -24,6 +26,7 @@ def test_what_is_computed_again_is_not_kept():
     assert compiler_options("gpu") == compiler_options("tpu") == {}
 
 
+@pytest.mark.canary
 def test_sums_are_not_split():
     def text(options):
         return jax.jit(lambda x: x @ x, compiler_options=options).lower(jnp.ones(1024)).compile().as_text()
@@ -46,6 +49,7 @@ def test_long_sums_are_exact_all_the_same():
     np.testing.assert_allclose(gradient, exact.sum((0, 1)), rtol=1e-6)
 
 
+@pytest.mark.canary
 def test_only_cpu_programs_write_down_what_is_read_twice():
     traced = jax.jit(lambda x: written({"x": x + 1})["x"] * 2).trace(jnp.ones(3))
     texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
@@ -57,6 +61,7 @@ def test_only_cpu_programs_write_down_what_is_read_twice():
     np.testing.assert_array_equal(jax.jit(lambda x: written(x + 1))(jnp.ones(3)), 2.0)
 
 
+@pytest.mark.canary
 def test_only_programs_for_nvidia_are_told_where_the_last_axis_lies():
     traced = jax.jit(lambda x: row_major(x.transpose(2, 1, 0)) * 2).trace(jnp.ones((3, 4, 5)))
     texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}

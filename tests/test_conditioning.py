@@ -37,7 +37,7 @@ def test_masking_replaces_only_the_items_it_names(guided):
     assert not np.allclose(some[1], conditional[1], atol=1e-3)
 
 
-def test_embeddings_that_do_not_fit_are_refused(guided):
+def test_embeddings_that_do_not_fit_are_refused(guided, unchecked):
     apply, variables = guided
     for shape in ((3, 6, 6), (3, 4, 7)):
         with pytest.raises(aj.InputError, match=f"{shape[1]} tokens of {shape[2]} features: at most 5 tokens of 6"):
@@ -95,8 +95,12 @@ def test_appended_channels_reach_the_result_but_do_not_widen_it():
     assert out.shape == X.shape
     assert not np.allclose(out, apply(variables, X, T, append_channels=extra * 2))
     assert net.length_multiple == 2
+
+
+def test_appended_channels_of_another_length_are_refused(unchecked):
+    net = aj.nn.AppendChannels(aj.UNetV0(channels=(8,), factors=(1,), items=(1,), resnet_groups=4))
     with pytest.raises(aj.InputError, match=r"appended channels have shape \(3, 4, 5\)"):
-        apply(variables, X, T, append_channels=extra[:, :4])
+        net.init(jax.random.key(0), X, T, append_channels=jnp.zeros((3, 4, 5)))
 
 
 def test_the_mean_of_the_embedding_joins_the_features_and_follows_the_mask():

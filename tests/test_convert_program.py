@@ -97,7 +97,7 @@ def archisound(folder, **changes):
 
 def test_an_archisound_autoencoder_needs_no_configuration(tmp_path, capsys):
     assert run(archisound(tmp_path / "hub"), tmp_path / "model") == 0
-    assert "its names stand behind 'autoencoder.'" in capsys.readouterr().err
+    assert "its names have the prefix 'autoencoder.'" in capsys.readouterr().err
     loaded, case = from_pretrained(tmp_path / "model"), load_file(GOLDEN / "autoencoder_tanh" / "io.safetensors")
     latent, _ = loaded.model.encode(loaded.variables, np.moveaxis(case["x"], 1, -1))
     wanted = np.moveaxis(case["latent"], 1, -1)
@@ -127,7 +127,7 @@ def test_another_layout_of_archisound_is_said(tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps({"model_type": "archinetai/dmae1d-ATC64-v2"}))
     assert run(folder, tmp_path / "model") == 2
     assert (
-        "'archinetai/dmae1d-ATC64-v2', whose layout is not known: describe the model with --config"
+        "'archinetai/dmae1d-ATC64-v2', whose layout is unknown: describe the model with --config"
         in capsys.readouterr().err
     )
 
@@ -140,9 +140,9 @@ def test_files_that_are_not_weights_are_one_sentence(config, tmp_path, capsys):
     (tmp_path / "model.ckpt").write_bytes(b"PK")
     save_file({"stranger.weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     cases = {
-        "pickle.safetensors": "not a whole safetensors file",
-        "cut.safetensors": "not a whole safetensors file",
-        "notes.txt": "not known by its suffix",
+        "pickle.safetensors": "not a complete safetensors file",
+        "cut.safetensors": "not a complete safetensors file",
+        "notes.txt": "has an unknown suffix",
         "model.ckpt": "PyTorch" if not _has_torch() else "cannot be read as weights alone",
         "other.safetensors": "none of the 1 tensors (stranger.weight ...) has a name of this model",
         "absent.safetensors": "neither a file nor a folder",

@@ -92,7 +92,7 @@ def test_gradients_flow_and_silence_has_them(complete):
         assert np.isfinite(gradient).all()
 
 
-def test_settings_and_arrays_that_do_not_fit_are_named():
+def test_settings_and_arrays_that_do_not_fit_are_named(unchecked):
     cqt = CQT(**SMALL)
     with pytest.raises(aj.InputError, match=r"length 1500 is not a multiple of 1024 .*pad to 2048"):
         cqt.encode(jnp.zeros((1, 1500, 1)))

@@ -61,6 +61,7 @@ def loop(jaxpr, kind):
     return max(bodies, key=lambda body: sum(work(body).values()), default=None)
 
 
+@pytest.mark.canary
 def test_a_step_of_the_driver_is_a_step_of_the_models_sampling(model, variables):
     program = Program(model, SampleSettings().compiled)
     state, step = jax.eval_shape(lambda v, i: prepare(program, v, i, np.float32(1)), variables, inputs())

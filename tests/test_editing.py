@@ -71,5 +71,8 @@ def test_slerp_goes_along_the_arc():
     np.testing.assert_allclose(each[0], SOURCE[0], atol=1e-5)
     np.testing.assert_allclose(each[2], NOISE[2], atol=1e-5)
     assert np.isfinite(jax.grad(lambda w: slerp(SOURCE, SOURCE, w).sum())(0.3))
+
+
+def test_slerp_needs_one_shape(unchecked):
     with pytest.raises(aj.InputError, match="cannot interpolate between shapes"):
         slerp(SOURCE, NOISE[:1], 0.5)

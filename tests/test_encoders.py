@@ -152,7 +152,7 @@ def test_a_level_rounds_positions_up():
     assert latent.shape == (1, 5, 16)
 
 
-def test_what_does_not_fit_is_named():
+def test_what_does_not_fit_is_named(unchecked):
     net = AutoEncoder1d(**LEVELS, in_channels=2, patch_size=2, bottleneck_channels=4)
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 24, 2))))
 
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_named():
         apply(jnp.zeros((1, 24, 1)))
     with pytest.raises(InputError, match="the latent has 5 channels: this decoder reads 4"):
         apply(jnp.zeros((1, 4, 5)), "decode")
-    with pytest.raises(InputError, match="factors has 1 entries: 2, one fewer than multipliers, needed"):
+    with pytest.raises(InputError, match="factors has 1 entries: 2 are needed, one fewer than multipliers"):
         Decoder1d(out_channels=1, channels=8, multipliers=(1, 1, 1), factors=(2,), num_blocks=(1, 1))
     with pytest.raises(InputError, match="8 channels do not divide into patches of 3"):
         jax.eval_shape(lambda: net.clone(patch_size=3).init(jax.random.key(0), jnp.zeros((1, 27, 2))))
@@ -175,5 +175,5 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(InputError, match=r"magnitudes have shape \(1, 6, 17, 1\): \[batch, frames, 16, 1\] is needed"):
         jax.eval_shape(lambda: magnitudes.init(jax.random.key(0), jnp.zeros((1, 6, 17, 1))))
     bits = Encoder1d(**LEVELS, bottleneck=BitcodesBottleneck(3, 2))
-    with pytest.raises(InputError, match="was given 16 channels: its channels field says 3"):
+    with pytest.raises(InputError, match="has 16 channels, but its channels field is 3"):
         jax.eval_shape(lambda: bits.init(jax.random.key(0), jnp.zeros((1, 12, 1))))

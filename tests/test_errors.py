@@ -43,20 +43,21 @@ def test_each_is_zero_where_the_net_is_right_alone(name):
     settings = named_error(name, 8000, 256)
     x0, eps = jax.random.normal(jax.random.key(0), (2, 3, 256, 1)) * 0.3
     process, t = aj.v_diffusion(), jnp.array([0.1, 0.5, 0.9])
-    model = aj.DiffusionModel(None, **settings)
+    net = aj.nn.SkipAdd()  # which is not called
+    model = aj.DiffusionModel(net, **settings)
 
     class Right(aj.DiffusionModel):
         def _net(self, variables):
-            return lambda x, t: process.target(x0, eps, t) + variables
+            return lambda x, t: process.target(x0, eps, t) + variables["off"]
 
-    right = Right(None, **settings)
+    right = Right(net, **settings)
     assert model.error is right.error or name in ("a_weighted", "stft", "mel")
-    errors = [np.asarray(right.errors(jnp.float32(off), {"audio": x0}, t, eps)) for off in (0.0, 0.3)]
+    errors = [np.asarray(right.errors({"off": jnp.float32(off)}, {"audio": x0}, t, eps)) for off in (0.0, 0.3)]
     assert errors[0].shape == (3,)
     np.testing.assert_allclose(errors[0], 0, atol=1e-3)
     if name != "a_weighted":  # which does not hear a constant
         assert (errors[1] > 3e-3).all()
-    noisy = right.errors(0.3 * eps, {"audio": x0}, t, eps)
+    noisy = right.errors({"off": 0.3 * eps}, {"audio": x0}, t, eps)
     assert (np.asarray(noisy) > 1e-3).all()
 
 
@@ -86,12 +87,12 @@ def test_a_config_says_how_it_is_trained_and_sampled():
     [
         ({"error": "log"}, "error is 'log': mse, l1"),
         ({"error": "mel", "length": 64}, "at least 128 samples, not 64"),
-        ({"error": "stft", "method": "ddpm"}, "no sound follows"),
+        ({"error": "stft", "method": "ddpm"}, "implies no sound"),
         ({"min_snr": 0.0}, "min_snr is 0.0"),
         ({"betas": "cosine"}, "the method v has none"),
         ({"sigma_range": (0.1, 2.0)}, "the method v has none"),
-        ({"method": "edm", "timestep_range": (0.1, 1.0)}, "give sigma_range"),
-        ({"timestep_range": (0.9, 0.1)}, "parts of the way to noise"),
+        ({"method": "edm", "timestep_range": (0.1, 1.0)}, "use sigma_range"),
+        ({"timestep_range": (0.9, 0.1)}, "both must be in"),
     ],
 )
 def test_settings_that_make_no_sense(changes, message):
@@ -100,7 +101,7 @@ def test_settings_that_make_no_sense(changes, message):
 
 
 def test_latents_are_no_sound():
-    with pytest.raises(aj.InputError, match="of sound, but latents"):
+    with pytest.raises(aj.InputError, match="compares sound, but this model diffuses latents"):
         dataclasses.replace(LATENT_MODEL, error="a_weighted").build()
 
 

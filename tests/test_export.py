@@ -182,7 +182,7 @@ def test_every_setting_is_that_of_the_live_sampler(pipeline):
 def test_what_goes_in_depends_on_model_and_settings(pipeline, plain):
     assert "guidance" not in sampler(pipeline, SampleSettings(guidance_scale=1.0), 64)[1]
     assert sampler(plain, SampleSettings(), 64)[1].keys() == {"seed", "items"}
-    with pytest.raises(InputError, match="not trained to be guided"):
+    with pytest.raises(InputError, match="not trained for guidance"):
         sampler(plain, SampleSettings(guidance_scale=2.0), 64)
 
 

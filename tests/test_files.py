@@ -205,7 +205,7 @@ def test_read_refuses_bad_arguments(tmp_path, noise):
             files.read(tmp_path / "a.wav", **arguments)
 
 
-def test_write_refuses_bad_arguments(tmp_path, noise):
+def test_write_refuses_bad_arguments(tmp_path, noise, unchecked):
     cases = [
         ("a.xyz", noise, 44_100, None, "suffix"),
         ("a.wav", noise[None], 44_100, None, "shape"),

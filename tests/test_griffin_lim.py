@@ -118,5 +118,5 @@ def test_gradients_flow():
 def test_arrays_that_do_not_fit_are_named():
     with pytest.raises(aj.InputError, match=r"\[batch, frames, 33, channels\]"):
         griffin_lim(jnp.zeros((1, 4, 32, 1)), jnp.zeros((1, 4, 32, 1)), SMALL, 16)
-    with pytest.raises(aj.InputError, match="at most 80"):
+    with pytest.raises(aj.InputError, match="at most 80 samples"):
         jax.eval_shape(lambda a: griffin_lim(a, a, SMALL, 81), jnp.zeros((1, 4, 33, 1)))

@@ -73,6 +73,7 @@ def body(function, *args, moving=0):
     return str(scan.params["jaxpr"]), held
 
 
+@pytest.mark.canary
 def test_products_of_what_is_fixed_leave_the_loop_and_broadcasts_stay(given):
     text, held = body(lambda *given: loop(*given, hoisted), *given, moving=3)  # x, count and the time
     assert text.count("f32[400,8] = dot_general") == 2
@@ -82,6 +83,7 @@ def test_products_of_what_is_fixed_leave_the_loop_and_broadcasts_stay(given):
     assert all(np.prod(shape) <= 64 for shape in held)
 
 
+@pytest.mark.canary
 def test_products_leave_the_loop_also_where_they_are_larger_than_what_they_are_made_of():
     text, weights, x = jnp.ones((64, 32, 4)), jnp.ones((4, 16)), jnp.ones((64, 32, 16))
 
@@ -95,6 +97,7 @@ def test_products_leave_the_loop_also_where_they_are_larger_than_what_they_are_m
     np.testing.assert_array_equal(steps(text, weights, x), 9.0)
 
 
+@pytest.mark.canary
 def test_a_backward_pass_in_a_step_keeps_what_it_computes_again():
     def step(x, t):
         net = jax.checkpoint(lambda x: jnp.sin(jnp.sin(jax.lax.scan(lambda x, _: (jnp.sin(x), None), x, length=2)[0])))

@@ -39,7 +39,7 @@ def test_adapters_of_what_is_named():
     assert list(draw(jax.random.key(0), PARAMS, 2, ("*/q/*",))["net"]) == ["q"]
     # A pair of rank 5 is larger than an 8 by 8 matrix.
     assert list(draw(jax.random.key(0), PARAMS, 5)["net"]) == ["conv"]
-    for rank, targets, message in [(2, ("*/k/*",), "has a name like"), (100, ("*",), "larger than pairs of rank 100")]:
+    for rank, targets, message in [(2, ("*/k/*",), "has a name like"), (100, ("*",), "larger than a pair of rank 100")]:
         with pytest.raises(aj.InputError, match=message):
             draw(jax.random.key(0), PARAMS, rank, targets)
 
@@ -52,7 +52,7 @@ def test_the_sum_is_of_all_with_their_scales():
     np.testing.assert_allclose(twice["net"]["conv"]["kernel"], wanted, rtol=1e-5)
     np.testing.assert_array_equal(twice["net"]["q"]["kernel"], np.eye(8))
     for name in ("conv", "other"):
-        with pytest.raises(aj.InputError, match=f"adapters of another model: net/{name}/kernel"):
+        with pytest.raises(aj.InputError, match=f"adapters are of another model: net/{name}/kernel"):
             added(PARAMS, {"net": {name: {"kernel": {"a": np.zeros((2, 1)), "b": np.zeros((1, 16))}}}}, 1.0)
 
 
@@ -148,7 +148,7 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
     assert sample([*verb, *model]) == 0
     capsys.readouterr()
     assert sample([*verb, "--model", str(tmp_path / "base"), "--lora", str(tmp_path / "base")]) == 2
-    assert "holds no adapters: the folder of a run with --lora is needed" in capsys.readouterr().err
+    assert "has no adapters: use the folder of a run with --lora" in capsys.readouterr().err
     # The model around which they are is looked at again, and must be the one of before.
     changed = jax.tree.map(lambda leaf: leaf + 1, base)
     (tmp_path / "base").rename(tmp_path / "moved")

@@ -161,7 +161,7 @@ def test_half_precision_is_computed_in_float32(name):
     assert float(value) == float(_spectral(name)(x.astype(jnp.float32), y.astype(jnp.float32)))
 
 
-def test_sounds_that_cannot_be_compared_are_named():
+def test_sounds_that_cannot_be_compared_are_named(unchecked):
     x = jnp.zeros((1, 800, 2))
     with pytest.raises(aj.InputError, match=r"prediction \(1, 800, 1\) and target \(1, 800, 2\)"):
         losses.multi_resolution_stft_loss(x[..., :1], x)
@@ -202,11 +202,11 @@ def test_adversaries_pull_in_opposite_directions_until_the_margin():
     assert not np.any(jax.grad(lambda fake: losses.hinge_discriminator_loss(real, fake))(beyond)[0])
 
 
-def test_maps_that_do_not_match_are_named():
+def test_maps_that_do_not_match_are_named(unchecked):
     a, b = jnp.zeros((1, 4, 2)), jnp.zeros((1, 4, 1))
     with pytest.raises(aj.InputError, match=r"\(1, 4, 2\).*\(1, 4, 1\)"):
         losses.feature_matching_loss([a], [b])
-    with pytest.raises(aj.InputError, match="agree map for map"):
+    with pytest.raises(aj.InputError, match="all lists must be equal"):
         losses.hinge_discriminator_loss([a, a], [a])
     with pytest.raises(aj.InputError, match="must not be empty"):
         losses.hinge_generator_loss([])

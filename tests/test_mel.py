@@ -113,7 +113,7 @@ def test_gradients_flow_there_and_back():
     assert np.isfinite(silent).all()
 
 
-def test_settings_and_arrays_that_do_not_fit_are_named():
+def test_settings_and_arrays_that_do_not_fit_are_named(unchecked):
     with pytest.raises(aj.InputError, match="0 mel channels"):
         MelSpectrogram(n_mel_channels=0)
     with pytest.raises(aj.InputError, match="hop_length 2000"):

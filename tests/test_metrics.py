@@ -118,7 +118,7 @@ def test_more_noise_is_worse_and_items_do_not_mix(metric):
 
 
 @pytest.mark.parametrize("metric", PAIRED)
-def test_sounds_that_cannot_be_compared_are_named(metric):
+def test_sounds_that_cannot_be_compared_are_named(metric, unchecked):
     x = _noise(0)
     with pytest.raises(InputError, match=r"\(3, 3999, 2\).*\(3, 4000, 2\)"):
         metric(x[:, 1:], x)
@@ -211,7 +211,7 @@ def _expected_kernel(m: float, k: float) -> float:
 
 
 @pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.kernel_distance])
-def test_embeddings_that_cannot_be_compared_are_named(distance):
+def test_embeddings_that_cannot_be_compared_are_named(distance, unchecked):
     with pytest.raises(InputError, match=r"\(3, 2\) and \(3, 4\)"):
         distance(np.zeros((3, 2)), np.zeros((3, 4)))
     with pytest.raises(InputError, match="two items each"):
@@ -250,7 +250,7 @@ def test_embedding_tells_noise_from_tones_by_either_distance():
         assert distance(tones[:12], noise) > 3 * distance(tones[:12], tones[12:])
 
 
-def test_clips_that_cannot_be_embedded_are_named():
+def test_clips_that_cannot_be_embedded_are_named(unchecked):
     with pytest.raises(InputError, match=r"clips has shape \(4000,\)"):
         metrics.log_mel_embedding(np.zeros(4000), RATE)
     with pytest.raises(InputError, match="sample rate is 0"):

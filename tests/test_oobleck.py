@@ -88,7 +88,7 @@ def test_it_is_a_codec_that_trains():
 def test_bad_settings_are_one_sentence(variables):
     with pytest.raises(aj.InputError, match="the stride 3 is not an even number"):
         Oobleck(1, 2, multipliers=(1,), strides=(3,))
-    with pytest.raises(aj.InputError, match="multipliers has 1 entries and strides 2"):
+    with pytest.raises(aj.InputError, match="multipliers has 1 entries and strides has 2"):
         Oobleck(1, 2, multipliers=(1,), strides=(2, 2))
     with pytest.raises(aj.InputError, match="length 12 is not a multiple of 8"):
         NET.apply(variables, jnp.zeros((1, 12, 1)), method="encode")

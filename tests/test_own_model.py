@@ -90,7 +90,7 @@ def setting(tmp_path):
 def test_a_config_that_builds_no_model_is_one_sentence(setting, tmp_path, capsys):
     own, *rest = setting
     for place, message in {
-        f"{own}:none": "NoneConfig.build() returned None, which is no model: one with init and loss is needed",
+        f"{own}:none": "NoneConfig.build() returned None, which is no model: a model has the methods init and loss",
     }.items():
         assert train([place, *rest, str(tmp_path / "run")]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -131,7 +131,7 @@ def test_grids_that_cannot_be_drawn(tmp_path, rows, columns, message):
     ],
 )
 @pytest.mark.parametrize("draw", [plots.waveform, plots.spectrogram, plots.mel_spectrogram])
-def test_audio_that_cannot_be_drawn(tmp_path, draw, audio, rate, message):
+def test_audio_that_cannot_be_drawn(unchecked, tmp_path, draw, audio, rate, message):
     with pytest.raises(InputError, match=message):
         draw(tmp_path / "picture.png", audio, rate)
     assert list(tmp_path.iterdir()) == []

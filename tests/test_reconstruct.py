@@ -169,7 +169,7 @@ def test_bad_input_is_told_in_one_sentence(model, tmp_path, capsys):
     fails("No file is named")
     assert (tmp_path / "out" / "good.wav").exists()
     assert main(["generate", "--model", str(model), "--out", str(tmp_path / "out")]) == 2
-    assert "a model is needed that generates sound, but this one is of kind 'autoencoder'" in capsys.readouterr().err
+    assert "this needs a model that generates sound, but this model is of kind 'autoencoder'" in capsys.readouterr().err
 
 
 def test_a_file_named_twice_is_one(tmp_path):

@@ -160,7 +160,7 @@ def test_a_source_does_not_matter_where_all_of_it_is_made_anew(plain, timestep_s
         return [sound for *_, sound in Generation(pipeline, settings, [], [(0, 0)], source=source, mask=mask).run()]
 
     np.testing.assert_array_equal(generate(0.0, nothing), generate(5.0, nothing))
-    with pytest.raises(InputError, match="a source with strength 1 and no mask would not be heard"):
+    with pytest.raises(InputError, match="a source has no effect with strength 1 and no mask"):
         generate(0.0, None)
 
 
@@ -216,8 +216,8 @@ def test_a_misspelled_setting_is_refused_with_the_nearest_one(pipeline):
         (["--seed", "-1"], "seed must be"),
         (["--batch-size", "0"], "batch_size must be"),
         (["--guidance-scale", "inf"], "guidance_scale must be"),
-        (["--guidance-scale", "3"], "not trained to be guided"),
-        (["--prompt", "warm pad"], "The prompt 'warm pad' means nothing"),
+        (["--guidance-scale", "3"], "not trained for guidance"),
+        (["--prompt", "warm pad"], "The prompt 'warm pad' has no effect"),
         (["--num-stepz", "5"], "did you mean --num-steps?"),
         (["--out", "/dev/null/sounds"], "/dev/null"),
         (["--out", "/proc/sounds"], "/proc/sounds cannot be written to"),
@@ -311,18 +311,18 @@ def test_an_extended_sound_begins_with_its_samples(plain, recording, tmp_path, f
         (
             "inpaint",
             ["--start", "0.1", "--end", "0.1"],
-            "start and end are 0.1 and 0.1, but must be in order and within",
+            "start is 0.1 and end is 0.1: they must be in order and within",
         ),
-        ("inpaint", ["--start", "0.1", "--end", "9"], "within the sound's 0.2 s"),
+        ("inpaint", ["--start", "0.1", "--end", "9"], "within the 0.2 s of the"),
         ("inpaint", ["--start", "0.1", "--end", "0.15", "--num-resamples", "0"], "num_resamples must be"),
         ("inpaint", ["--start", "0.1"], "also needs --end"),
         ("vary", ["--strength", "0"], "strength must be"),
-        ("vary", ["--prompt", "bell"], "The prompt 'bell' means nothing"),
+        ("vary", ["--prompt", "bell"], "The prompt 'bell' has no effect"),
         ("vary", ["--sampler", "dpm"], "ddim"),
         ("vary", ["--eta", "2"], "eta must be"),
         ("vary", ["--variance", "2", "--sampler", "ddpm"], "variance must be"),
-        ("vary", ["--variance", "1"], "it is ddpm's"),
-        ("vary", ["--eta", "0.5", "--sampler", "heun"], "it belongs to ddim"),
+        ("vary", ["--variance", "1"], "only ddpm has a variance"),
+        ("vary", ["--eta", "0.5", "--sampler", "heun"], "has no eta: use ddim"),
         ("vary", ["--clamp=-1"], "clamp must be"),
         ("vary", ["--negative-prompt", "drums"], "negative_prompt is set, but this model was not trained"),
         ("extend", ["--seconds=-1"], "seconds must be"),
@@ -359,7 +359,7 @@ def test_checkpoints_that_are_of_no_model_are_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"ema": {"a": np.ones(3)}}, {"config": {}})
     checkpoints.close()
-    with pytest.raises(InputError, match="do not say what model"):
+    with pytest.raises(InputError, match="do not describe their model"):
         from_pretrained(tmp_path)
 
 

@@ -194,7 +194,7 @@ def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, s
     np.testing.assert_allclose(made, np.clip(sound[:202], -1, 1), atol=1e-5)
     capsys.readouterr()
     assert run("generate", *options, "--out", tmp_path, "--loop") == 2
-    assert "A model of latents makes no loops" in capsys.readouterr().err
+    assert "A model of latents cannot loop" in capsys.readouterr().err
 
 
 def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
@@ -215,10 +215,10 @@ def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
     for verb, name in (("upsample", "upsampler"), ("vocode", "vocoder"), ("reconstruct", "autoencoder")):
         fails("not finite", verb, tmp_path / "nan.wav", name=name)
         fails("would be written over", verb, good, name=name, into=tmp_path)
-        fails("but this one is of kind 'latent'", verb, good, name="latent")
+        fails("but this model is of kind 'latent'", verb, good, name="latent")
         fails("num_steps must be at least 1", verb, good, "--num-steps", "0", name=name)
         fails("batch_size must be at least 1", verb, good, "--batch-size", "0", name=name)
-        fails("The prompt 'bell' means nothing", verb, good, "--prompt", "bell", name=name)
+        fails("The prompt 'bell' has no effect", verb, good, "--prompt", "bell", name=name)
         fails("--sampler is one of", verb, good, "--sampler", "ddpm", name=name)
     fails("it has 0 bytes", "decode", tmp_path / "empty.npz", name="autoencoder")
     fails("of another format", "decode", good, name="autoencoder")

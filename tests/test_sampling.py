@@ -264,7 +264,7 @@ def test_sound_becomes_the_noise_it_comes_from_over_ascending_times():
 
 def test_samplers_refuse_what_they_cannot_do():
     process = v_diffusion()
-    with pytest.raises(aj.InputError, match="DDPM draws noise at every step: give keys"):
+    with pytest.raises(aj.InputError, match="DDPM draws noise at every step: pass keys"):
         sample(gaussian(process), process, NOISE, process.timesteps(3), DDPM())
     with pytest.raises(aj.InputError, match=r"eta is 1\.5"):
         DDIM(eta=1.5)

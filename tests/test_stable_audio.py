@@ -316,7 +316,7 @@ def test_bad_settings_are_one_sentence(pretrained, tmp_path):
     stable_audio_tools.write(tmp_path, config, variables)
     settings = (tmp_path / "model_config.json").read_text()
     for old, new, match in (
-        ('"dit"', '"adp_1d"', "model.diffusion.type is 'adp_1d': 'dit' is the one that is known"),
+        ('"dit"', '"adp_1d"', "model.diffusion.type is 'adp_1d': only 'dit' is known"),
         ('"depth": 1', '"depth": 2', "missing model.model.transformer.layers.1"),
         ('"depth": 1', '"num_memory_tokens": 4, "depth": 1', "the setting 'num_memory_tokens', which is not known"),
         ('"cond_dim"', '"dim"', "lacks the setting 'cond_dim'"),
@@ -329,7 +329,7 @@ def test_bad_settings_are_one_sentence(pretrained, tmp_path):
     (tmp_path / "model_config.json").write_text(settings)
     with pytest.raises(aj.InputError, match="is not the name of a model on the hub"):
         stable_audio_tools.read(tmp_path)
-    with pytest.raises(aj.InputError, match="has an encoder of its own"):
+    with pytest.raises(aj.InputError, match="has its own text encoder"):
         stable_audio_tools.write(tmp_path, SMALL, variables)
 
 
@@ -348,7 +348,7 @@ def test_bad_sizes_and_inputs_are_one_sentence(trained):
     with pytest.raises(aj.InputError, match=r"seconds_total has shape \(1,\): one number per item \[8\]"):
         model.loss(variables, jax.random.key(0), {**batch, "seconds_total": jnp.ones(1)})
     net = aj.DiffusionTransformer(1, 2, 8, global_features=4)
-    with pytest.raises(aj.InputError, match=r"the transformer's features: found none, of shape \(1, 4\) is needed"):
+    with pytest.raises(aj.InputError, match=r"the transformer needs features of shape \(1, 4\), but there is none"):
         net.init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(1))
 
 

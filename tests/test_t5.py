@@ -185,14 +185,14 @@ def test_a_config_without_sizes_names_them():
         T5Config.from_hf({"vocab_size": 3, "d_ff": 4, "num_layers": 1, "num_heads": 1})
 
 
-def test_refuses_tokens_that_are_not_a_batch(params):
+def test_refuses_tokens_that_are_not_a_batch(params, unchecked):
     tokens, mask = batch()
     apply = T5Encoder(TINY).apply
     for bad in [(tokens[0], mask[0]), (tokens, mask[:, 1:])]:
-        with pytest.raises(InputError, match=r"both should be \[batch, length\]"):
+        with pytest.raises(InputError, match=r"T5 needs \[batch, length\] for both"):
             apply({"params": params}, *bad)
     for bad in [(tokens.astype(jnp.float32), mask), (tokens, mask.astype(jnp.int32))]:
-        with pytest.raises(InputError, match="should be int32 and bool"):
+        with pytest.raises(InputError, match="T5 needs int32 and bool"):
             apply({"params": params}, *bad)
 
 
@@ -278,7 +278,7 @@ def test_damaged_weights_are_one_sentence(single, damage):
     whole = path.read_bytes()
     evil = pickle.dumps({"shared.weight": [1.0]})
     path.write_bytes({"truncated": whole[:-10], "pickle": evil, "empty": b""}[damage])
-    with pytest.raises(InputError, match="is not a whole safetensors file") as error:
+    with pytest.raises(InputError, match="is not a complete safetensors file") as error:
         load_t5(single)
     assert "\n" not in str(error.value)
 
@@ -289,7 +289,7 @@ def test_an_index_may_only_name_safetensors_beside_it(sharded, shard):
     content = json.loads(index.read_text())
     content["weight_map"]["shared.weight"] = shard
     index.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"should be a \.safetensors file beside it"):
+    with pytest.raises(InputError, match=r"must be a \.safetensors file in the same folder"):
         load_t5(sharded)
 
 

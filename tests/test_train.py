@@ -295,7 +295,7 @@ def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
     ("overrides", "message"),
     [
         (["--fsdp", "2"], "fsdp must be 1 unless parallel is mesh, not 2"),
-        (["--parallel", "mesh", "--fsdp", "3"], "fsdp must divide the 8 devices, not be 3"),
+        (["--parallel", "mesh", "--fsdp", "3"], "fsdp is 3: it must divide the 8 devices"),
         (["--process", "1"], "--coordinator, --processes and --process belong together"),
         (["--optimizer.lerning-rate", "3"], "did you mean --optimizer.learning-rate?"),
         (["--model.widht=3"], "did you mean --model.width?"),

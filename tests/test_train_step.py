@@ -94,9 +94,9 @@ def test_jit_agrees_with_the_plain_call():
 
 
 def test_the_batch_must_divide_over_the_devices():
-    with pytest.raises(InputError, match="multiple of the 8 devices, not 12: 8 would do"):
+    with pytest.raises(InputError, match="multiple of the 8 devices, not 12: use 8"):
         Pmap(batch_size=12)
-    with pytest.raises(InputError, match="8 devices times grad_accumulation_steps 2, not 24: 16 would do"):
+    with pytest.raises(InputError, match="8 devices times grad_accumulation_steps 2, not 24: use 16"):
         Pmap(batch_size=24, grad_accumulation_steps=2)
 
 
@@ -252,8 +252,8 @@ def test_only_the_parts_that_are_named_are_trained():
     ("names", "said"),
     [
         (("net/coder",), "trainable names 'net/coder': the model has encoder, decoder"),
-        (("net/encoder/a",), "trainable names 'net/encoder/a'"),
-        (("net", "net/decoder"), "'net/decoder' and a part that it is in"),
+        (("net/encoder/a",), "trainable has 'net/encoder/a'"),
+        (("net", "net/decoder"), "'net/decoder' and a path that includes it"),
     ],
 )
 def test_parts_that_cannot_be_trained(names, said):
@@ -312,5 +312,5 @@ def test_one_loss_that_is_not_finite_skips_them_all():
 def test_every_parameter_needs_one_loss(groups):
     model = type("Model", (Rivals,), {"losses": [(Rivals.loss, names) for names in groups]})()
     variables = model.init(jax.random.key(1), make_batch())
-    with pytest.raises(InputError, match="each of kernel, out once is needed"):
+    with pytest.raises(InputError, match="they must train each of kernel, out once"):
         TrainState.create(model, variables, adamw(OptimizerConfig()))

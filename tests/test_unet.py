@@ -133,6 +133,7 @@ def test_gradients_agree_with_finite_differences_in_float64():
         assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
 
 
+@pytest.mark.canary
 def test_no_long_sum_of_a_bfloat16_net_is_in_bfloat16():
     # With eight bits a sum stands still after 256 equal terms; compilers may or may not widen it.
     net = aj.UNetV0(**vars(UNET), embedding_features=8, dtype=jnp.bfloat16)
@@ -173,7 +174,7 @@ def test_bfloat16_keeps_float32_parameters_and_stays_close():
         ({"factors": (1,)}, "factors has 1 entries and channels has 2"),
         ({"channels": (8, 18)}, "channels 18 do not divide into resnet_groups 4"),
         ({"factors": (1, 0)}, r"factors is \(1, 0\)"),
-        ({"attention_heads": None}, "needs attention_heads, found None"),
+        ({"attention_heads": None}, "needs attention_heads, but it is None"),
         ({"use_modulation": False}, "use_time_conditioning needs use_modulation"),
         ({"use_embedding_cfg": True}, "use_embedding_cfg needs embedding_max_length"),
         ({"embedding_features": None}, "needs embedding_features"),
@@ -184,7 +185,7 @@ def test_settings_that_do_not_fit_are_named_when_the_net_is_built(changes, messa
         aj.UNetV0(**{**vars(UNET), "embedding_features": 8, **changes})
 
 
-def test_inputs_that_do_not_fit_are_named_before_compilation():
+def test_inputs_that_do_not_fit_are_named_before_compilation(unchecked):
     net = aj.UNetV0(**vars(UNET), embedding_features=8, context_channels=(0, 3))
     embedding, channels = jnp.zeros((2, 3, 8)), [None, jnp.zeros((2, 4, 3))]
     good = dict(x=jnp.zeros((2, 8, 2)), time=jnp.zeros(2), embedding=embedding, channels=channels)
@@ -192,8 +193,8 @@ def test_inputs_that_do_not_fit_are_named_before_compilation():
     jax.eval_shape(net.init, key, **good)
     for change, message in [
         ({"x": jnp.zeros((2, 7, 2))}, r"length 7 is not a multiple of 2 \(the product of the factors\): pad to 8"),
-        ({"time": jnp.zeros(3)}, r"time of shape \[2\] .* found shape \(3,\)"),
-        ({"time": None}, "found none"),
+        ({"time": jnp.zeros(3)}, r"time of shape \[2\], one per item, but it has shape \(3,\)"),
+        ({"time": None}, "but there is none"),
         ({"embedding": jnp.zeros((3, 3, 8))}, r"embedding have shape \(3, 3, 8\)"),
         ({"features": jnp.zeros((2, 5))}, r"features have shape \(2, 5\): \(2, 16\)"),
         ({"channels": []}, r"shape \(2, 4, 3\) are missing at depth 1"),

@@ -1,4 +1,4 @@
-"""Sound on disk, in arrays and in pictures."""
+"""Sound files, transforms of sound, metrics and plots."""
 
 from archijax.audio.cqt import CQT
 from archijax.audio.griffin_lim import griffin_lim, mel_to_audio

@@ -1,17 +1,17 @@
-"""Channels: which speaker each is meant for, and the mix to fewer or more of them.
+"""Channels of sound: the speaker of each channel, and mixing to another number of channels.
 
-Speakers are named as in Microsoft's WAVEFORMATEXTENSIBLE: front, back, side and top, left, right and centre.
+The names of speakers abbreviate those of Microsoft's WAVEFORMATEXTENSIBLE: FL is front left, LFE low-frequency effects.
 """
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from archijax.errors import InputWarning
 
-_MASK = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR"  # by bit
+_MASK = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR"  # in the order of the bits
 
 FLAC = {
     3: ("FL", "FR", "FC"),
@@ -21,7 +21,7 @@ FLAC = {
     7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
-"""What the channels of a FLAC file are, by their number (RFC 9639, section 9.1.3)."""
+"""The speakers of a FLAC file, by its number of channels (RFC 9639, section 9.1.3)."""
 
 VORBIS = {
     3: ("FL", "FC", "FR"),
@@ -31,10 +31,10 @@ VORBIS = {
     7: ("FL", "FC", "FR", "SL", "SR", "BC", "LFE"),
     8: ("FL", "FC", "FR", "SL", "SR", "BL", "BR", "LFE"),
 }
-"""What the channels of a Vorbis or Opus stream are, by their number (Vorbis I specification, section 4.3.9)."""
+"""The speakers of a Vorbis or Opus stream, by its number of channels (Vorbis I specification, section 4.3.9)."""
 
-# Recommendation ITU-R BS.775-4, table 2: the parts of each speaker in the left and the right of two. Speakers that it
-# does not name count as the nearest that it does.
+# Recommendation ITU-R BS.775-4, table 2: the gain of each speaker in the left and the right channel of a stereo mix.
+# A speaker that the table does not name has the gains of the nearest one.
 _HALF = 0.5**0.5
 _STEREO = {
     "FL": (1, 0),
@@ -50,48 +50,50 @@ _STEREO = {
     **dict.fromkeys(("BL", "SL", "TFL", "TBL"), (_HALF, 0)),
     **dict.fromkeys(("BR", "SR", "TFR", "TBR"), (0, _HALF)),
 }
-_LOSS = 12.0  # dB, beyond which a mix is warned of
-_QUIET = 1e-3  # root mean square, below which it is not
+_LOSS = 12.0  # dB; a mix that loses more gives a warning
+_QUIET = 1e-3  # RMS; sound below it gives no warning
 
 
 def speakers(mask: int) -> tuple[str, ...]:
-    """The speakers of a WAVEFORMATEXTENSIBLE channel mask, in the order of the channels."""
+    """The speakers of the channels, from a WAVEFORMATEXTENSIBLE channel mask."""
     return tuple(name for bit, name in enumerate(_MASK.split()) if mask >> bit & 1)
 
 
-def mix(audio: np.ndarray, channels: int, layout: Sequence[str] | None, path: str | Path) -> np.ndarray:
-    """Brings sound [time, c] to [time, channels].
+def mix(
+    audio: Float[np.ndarray, "time c"], channels: int, layout: Sequence[str] | None, path: object
+) -> Float[np.ndarray, "time {channels}"]:
+    """Mixes sound to another number of channels.
 
-    One channel is repeated. Where the layout says what more than two channels are, they are mixed to two after ITU-R
-    BS.775: 0.707 of the centre and the surrounds, nothing of the low-frequency effects. One channel is the mean of two;
-    of channels that are not known, and of other numbers, the mean of all is repeated.
+    A mono sound is repeated. More than two channels with a known layout are first mixed to two after ITU-R BS.775: the
+    centre and the surround channels have a gain of 0.707, and the low-frequency effects are dropped. If the number of
+    channels is still not the requested one, the mean of the channels is repeated.
 
-    Warns, once of each file, where the mix is more than 12 dB below the loudest channel.
+    Warns if the mix is more than 12 dB below the loudest channel.
 
     Args:
-      layout: the speaker of each channel as `speakers` names them, None where the file does not say.
-      path: the file, for the warning.
+        layout: the speaker of each channel, named as by `speakers`; None if it is unknown.
+        path: the file that the warning names.
     """
-    given = audio.shape[1]
-    if given == channels:
+    channels_in = audio.shape[1]
+    if channels_in == channels:
         return audio
-    if given == 1:
+    if channels_in == 1:
         return audio.repeat(channels, axis=1)
     mixed = audio
-    if given > 2 and layout is not None and len(layout) == given:
+    if channels_in > 2 and layout is not None and len(layout) == channels_in:
         mixed = audio @ np.array([_STEREO[name] for name in layout], np.float32)
     if mixed.shape[1] != channels:
         mixed = mixed.mean(axis=1, keepdims=True)
     before, after = _loudest(audio), _loudest(mixed)
     if before > _QUIET and after < before * 10 ** (-_LOSS / 20):
         warnings.warn(
-            f"{path} loses more than {_LOSS:.0f} dB when its {given} channels are mixed to {channels}.",
+            f"{path} loses more than {_LOSS:.0f} dB when its {channels_in} channels are mixed to {channels}.",
             InputWarning,
             stacklevel=2,
         )
     return mixed.repeat(channels // mixed.shape[1], axis=1) if mixed.shape[1] != channels else mixed
 
 
-def _loudest(audio: np.ndarray) -> float:
-    """Root mean square of the loudest channel."""
+def _loudest(audio: Float[np.ndarray, "time c"]) -> float:
+    """The RMS of the loudest channel."""
     return float(np.sqrt(np.mean(np.square(audio), axis=0).max())) if len(audio) else 0.0

@@ -9,6 +9,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Complex, Float, Int
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import hann
@@ -17,21 +18,26 @@ from archijax.errors import InputError
 
 @dataclass(frozen=True)
 class CQT:
-    """Complex bands at frequencies nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), and the sound back.
+    """Complex bands at the frequencies nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), and the inverse.
 
-    The sound is cut into blocks; each band is a windowed part of a block's spectrum, brought back to time (Velasco,
-    Holighaus, Dörfler & Grill 2011), so that all bands have `max_window_length` frames per block. Equal to
-    cqt-pytorch, which has no bands at the ends: what lies under nyquist / 2 ** num_octaves is dropped, and what lies
-    above 0.99 nyquist comes back less exactly, nyquist itself hardly. `complete` adds a band for each end.
+    The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed back to time
+    (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
+
+    Results equal those of cqt-pytorch, which has no bands at the ends of the spectrum. Frequencies below
+    nyquist / 2 ** num_octaves are lost, those above 0.99 nyquist are decoded less exactly, and nyquist itself is almost
+    lost. `complete` adds a band at each end.
 
     Fields:
-        num_octaves, num_bins_per_octave: K = num_octaves * num_bins_per_octave bands.
+        num_octaves, num_bins_per_octave: there are K = num_octaves * num_bins_per_octave bands.
         sample_rate: in Hz.
-        block_length: in samples; None is one second. A longer block tells lower bands apart; in one too short for the
-            lowest, what falls between the bands is dropped too (`complete` refuses it).
-        power_of_2_length: raises `max_window_length` to a power of two (the next one, if it is a power of two already).
-        complete: with a band from 0 Hz to the lowest before the others, and a band around nyquist after them; decoding
+        block_length: in samples; None is one second. A longer block separates lower bands. If the block is too short
+            for the lowest bands, frequencies between the bands are lost.
+        power_of_2_length: raises `max_window_length` to the next power of two, also if it is a power of two already.
+        complete: adds a band from 0 Hz to the lowest band as the first, and a band around nyquist as the last. Decoding
             is then the inverse of encoding for every sound.
+
+    Raises:
+        InputError: a field is below 1, or `complete` is set and block_length is too short to separate the bands.
     """
 
     num_octaves: int
@@ -49,7 +55,7 @@ class CQT:
             )
         _, lengths = self._bands
         if self.complete and lengths.min() < 4:
-            # Where the windows of the two lowest bands, before rounding, are 4 bins of a block's spectrum wide.
+            # With this length the windows of the two lowest bands, before rounding, are 4 bins of the spectrum wide.
             least = 4 * 2**self.num_octaves * max(1, 2 / (4 ** (1 / self.num_bins_per_octave) - 1))
             raise InputError(
                 f"block_length {self._block} is too short to separate {self.num_bins_per_octave} bins per octave over "
@@ -58,20 +64,20 @@ class CQT:
 
     @property
     def num_bins(self) -> int:
-        """Bands of the transform: K, and two more if complete."""
+        """The number of bands: K, or K + 2 if complete."""
         return len(self._bands[0])
 
     @property
     def max_window_length(self) -> int:
-        """Frames of a block."""
+        """The number of frames per block."""
         longest = int(self._bands[1].max())
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
-    def encode(self, x: jax.Array) -> jax.Array:
-        """Bands [b, blocks * max_window_length, num_bins, c] of a sound [b, blocks * block_length, c], complex.
+    def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.num_bins} c"]:
+        """The bands of a sound. A sound of n * block_length samples has n * max_window_length frames.
 
         Raises:
-            InputError: a time that block_length does not divide.
+            InputError: block_length does not divide time.
         """
         b, time, c = x.shape
         if time == 0 or time % self._block:
@@ -83,11 +89,11 @@ class CQT:
         crops = _scaled(spectrum[:, self._indices()], self._windows[:, :, None])
         return jnp.fft.ifft(crops, axis=1).reshape(b, -1, *crops.shape[2:])
 
-    def decode(self, z: jax.Array) -> jax.Array:
-        """The sound [b, blocks * block_length, c] of bands [b, blocks * max_window_length, num_bins, c].
+    def decode(self, z: Complex[Array, "b frames {self.num_bins} c"]) -> Float[Array, "b time c"]:
+        """The sound of bands, the inverse of :meth:`encode`.
 
         Raises:
-            InputError: another number of bands, or frames that are no whole blocks.
+            InputError: the number of bands is wrong, or max_window_length does not divide the frames.
         """
         width, bins = self._windows.shape
         if z.ndim != 4 or z.shape[2] != bins or z.shape[1] == 0 or z.shape[1] % width:
@@ -103,9 +109,9 @@ class CQT:
         return self.sample_rate if self.block_length is None else self.block_length
 
     @cached_property
-    def _bands(self) -> tuple[np.ndarray, np.ndarray]:
-        """Centres and widths of the windows, in bins of a block's spectrum."""
-        # In float32, as the original, for the same rounding to bins. Widths are the next band's (also the original's).
+    def _bands(self) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
+        """The centres and widths of the windows, in bins of a block's spectrum."""
+        # As in the original, float32 gives the same rounding to bins, and a band has the width of the next one.
         count = self.num_octaves * self.num_bins_per_octave
         octaves = np.arange(count + 1, dtype=np.float32) / np.float32(self.num_bins_per_octave)
         lowest = self.sample_rate / 2 / 2**self.num_octaves
@@ -123,33 +129,33 @@ class CQT:
         )
 
     @cached_property
-    def _windows(self) -> np.ndarray:
-        """Windows of the bands, [max_window_length, num_bins]."""
+    def _windows(self) -> Float[np.ndarray, "{self.max_window_length} {self.num_bins}"]:
+        """The windows of the bands."""
         centres, lengths = self._bands
         width = self.max_window_length
         windows = np.zeros((width, len(lengths)))
-        for k, length in enumerate(lengths):
+        for k, length in enumerate(lengths.tolist()):
             start = math.floor(width / 2 - length / 2)
             windows[start : start + length, k] = hann(length) if length > 1 else 1.0
-        if self.complete:  # flat up to where the lowest of the others rises
+        if self.complete:  # the window of the first band is flat until the window of the second one rises
             distance = np.abs(np.arange(width) - width // 2)
             windows[:, 0] = np.sin(np.pi / 2 * np.clip((centres[1] - distance) / (lengths[1] // 2), 0, 1)) ** 2
         return windows
 
     @cached_property
-    def _overlap(self) -> np.ndarray:
-        """Sum of the squares of all windows, for every bin of a block's spectrum."""
+    def _overlap(self) -> Float[np.ndarray, " {self._block}"]:
+        """The sum of the squares of all windows, for every bin of a block's spectrum."""
         overlap = np.zeros(self._block)
         np.add.at(overlap, self._indices(np), np.square(self._windows))
         return overlap
 
-    def _indices(self, xp=jnp):
-        """Bins of a block's spectrum under the windows, [max_window_length, num_bins]; computed, not stored, by JAX."""
+    def _indices(self, xp=jnp) -> Int[Array | np.ndarray, "{self.max_window_length} {self.num_bins}"]:
+        """The bins of a block's spectrum under each window. Under jit they are computed, not stored as a constant."""
         width = self.max_window_length
         return (xp.arange(width)[:, None] + xp.asarray(self._bands[0] - width // 2, "int32")) % self._block
 
 
-def _scaled(z: jax.Array, scale: np.ndarray) -> jax.Array:
-    """z * scale; in real arithmetic, as a complex constant would be twice as large."""
-    scale = jnp.asarray(scale, z.real.dtype)
-    return jax.lax.complex(z.real * scale, z.imag * scale)
+def _scaled(z: Complex[Array, "*z"], scale: Float[np.ndarray, "*scale"]) -> Complex[Array, "*z"]:
+    """z * scale in real arithmetic: a complex constant would take twice the memory."""
+    factor = jnp.asarray(scale, z.real.dtype)
+    return jax.lax.complex(z.real * factor, z.imag * factor)

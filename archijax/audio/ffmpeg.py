@@ -1,4 +1,4 @@
-"""Sound as the program ``ffmpeg`` decodes it, where it is installed: formats that libsndfile does not know."""
+"""Decoding by the program ``ffmpeg``, if it is installed, for formats that libsndfile does not know."""
 
 import contextlib
 import functools
@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
+from jaxtyping import Float32
 
 from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
-# Containers whose index leads to any moment. In the others a seek lands seconds away: they are decoded from the start.
+# Containers with an index of all times. In others a seek can miss by seconds, so they are decoded from the start.
 _SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm", "asf", "ape", "wv", "tta"})
 _DELAY = 0.1  # seconds
-_PREROLL = 0.5  # seconds decoded before a crop: codecs need what comes before, and timestamps are rounded
+_PREROLL = 0.5  # seconds decoded before a crop, because codecs need earlier packets and timestamps are rounded
 # Names of the channel layouts with more than two channels (`ffmpeg -layouts`).
 _LAYOUTS = {
     "2.1": "FL FR LFE",
@@ -42,13 +43,13 @@ _LAYOUTS = {
 
 
 def installed() -> bool:
-    """Whether there are the programs ffmpeg and ffprobe."""
+    """Whether the programs ffmpeg and ffprobe exist."""
     return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The first sound stream of a file: `libsndfile.Stream` says what the attributes are."""
+    """The first sound stream of a file. `libsndfile.Stream` explains the attributes."""
 
     url: str
     frames: int
@@ -62,29 +63,29 @@ class Stream:
 
     @property
     def estimated(self) -> bool:
-        """Whether the length is not stated but guessed."""
+        """Whether the length is an estimate, because the header does not state it."""
         return not self.seekable
 
     @property
     def promised(self) -> int:
-        """The length that the header states, less what the codecs' delays may have added to it."""
+        """The length that the header states, minus the longest delay that a codec adds to it."""
         return max(0, self.frames - int(_DELAY * self.sample_rate))
 
-    def decode(self, begin: int, count: int) -> np.ndarray:
-        """float32 [up to count, channels] from frame `begin`; fewer at the end of the file."""
-        ahead = int(_PREROLL * self.sample_rate)
-        origin = begin - ahead if self.seekable and begin > 2 * ahead else 0
+    def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
+        """At most `count` frames from frame `begin` on; fewer at the end of the file."""
+        preroll = int(_PREROLL * self.sample_rate)
+        origin = begin - preroll if self.seekable and begin > 2 * preroll else 0
         size, skip, pieces = 4 * self.channels, begin - origin, []
         with self._decoder(origin) as output:
             while count > 0 and (data := output.read(_BLOCK * size)):
                 block = np.frombuffer(data[: len(data) // size * size], np.float32).reshape(-1, self.channels)
-                kept = block[skip : skip + count]
-                pieces.append(kept)
-                skip, count = max(0, skip - len(block)), count - len(kept)
+                piece = block[skip : skip + count]
+                pieces.append(piece)
+                skip, count = max(0, skip - len(block)), count - len(piece)
         return np.concatenate([np.zeros((0, self.channels), np.float32), *pieces])
 
     def count(self) -> int:
-        """The number of frames that really can be decoded."""
+        """The number of frames that can be decoded."""
         total = 0
         with self._decoder(0) as output:
             while data := output.read(_BLOCK * 4 * self.channels):
@@ -93,44 +94,44 @@ class Stream:
 
     @contextlib.contextmanager
     def _decoder(self, origin: int) -> Iterator[IO[bytes]]:
-        """The output of ffmpeg, decoding from a frame on."""
+        """The output of ffmpeg, which decodes from the frame `origin` on."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
-        form = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
-        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *form]
+        output = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
+        command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *output]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
-                yield process.stdout
+                yield process.stdout  # pyrefly: ignore [invalid-yield]  it is a pipe
             finally:
                 process.kill()
 
 
 def stream(place: Place) -> Stream:
-    """A sound. Raises InputError if ffmpeg is not installed or finds none."""
+    """The sound stream of a file. Raises InputError if ffmpeg is not installed or finds no sound."""
     if not installed():
         raise InputError(f"{place} cannot be read as sound: {place.suffix} files need ffmpeg, which is not installed.")
     return _stream(place, place.version())
 
 
-# What crops of a file are read from is looked up once.
+# Many crops are read from one file. The cache avoids a call of ffprobe for each of them.
 @functools.lru_cache(maxsize=65_536)
 def _stream(place: Place, version: tuple[str, int, int]) -> Stream:
-    shown = "stream=sample_rate,channels,channel_layout,duration:stream_tags:format=duration,format_name:format_tags"
-    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", shown, "-of", "json"]
-    done = subprocess.run([*command, place.url], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    entries = "stream=sample_rate,channels,channel_layout,duration:stream_tags:format=duration,format_name:format_tags"
+    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", entries, "-of", "json"]
+    process = subprocess.run([*command, place.url], capture_output=True, stdin=subprocess.DEVNULL, check=False)
     try:
-        found = json.loads(done.stdout.decode(errors="replace"))
-        sound, container = found["streams"][0], found.get("format", {})
+        report = json.loads(process.stdout.decode(errors="replace"))
+        sound, container = report["streams"][0], report.get("format", {})
         rate, channels = int(sound["sample_rate"]), int(sound["channels"])
         if not rate or not channels:
-            raise ValueError("the header tells nothing")
+            raise ValueError("the header states no sample rate or no channels")
         seconds = float(sound.get("duration") or container.get("duration") or 0)
     except (ValueError, LookupError):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1].rpartition(": ")[2].strip(" .") if said else "there is no sound in it"
+        errors = process.stderr.decode(errors="replace").strip().splitlines()
+        reason = errors[-1].rpartition(": ")[2].strip(" .") if errors else "there is no sound in it"
         raise InputError(f"{place} cannot be read as sound: {reason}.") from None
-    tags = {name.lower(): value for some in (sound, container) for name, value in some.get("tags", {}).items()}
+    tags = {name.lower(): value for entry in (sound, container) for name, value in entry.get("tags", {}).items()}
     layout = tuple(_LAYOUTS.get(sound.get("channel_layout", ""), "").split()) or None
     seekable = bool(_SEEKABLE & set(container.get("format_name", "").split(",")))
     stream = Stream(place.url, round(seconds * rate), rate, channels, layout, tags, seekable)
-    # What was recorded while it came in does not say how long it is.
+    # The header of a live recording does not state its length.
     return stream if stream.frames else replace(stream, frames=stream.count())

@@ -1,4 +1,4 @@
-"""Sound files: what their headers and tags say, and reading by seeking, at any rate and number of channels."""
+"""Sound files: their headers and tags, and reading of crops at any sample rate and number of channels."""
 
 import math
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soxr
+from jaxtyping import Float32
 
 from archijax.arithmetic import ceil_div
 from archijax.audio import ffmpeg, libsndfile
@@ -23,19 +24,22 @@ from archijax.errors import InputError, InputWarning
 
 __all__ = ["FFMPEG", "LIBSNDFILE", "SUFFIXES", "AudioInfo", "info", "read", "verify", "write"]
 
-# Half the length, in input frames, of a resampling filter that leaves nothing audible outside of it.
+# Half the length of the resampling filter, in input frames. The filter is inaudibly small outside of it.
 _FILTER_REACH = 512
-_END = 4096  # frames at the end of a file that show whether it is whole
-_MOST = 2**48  # frames; more is no length
+_END = 4096  # frames at the end of a file; if they decode, the file is complete
+_MOST = 2**48  # frames; a header that states more does not know the length
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file says.
+    """The header of a sound file.
 
-    ``frames`` is the length in samples per channel at ``sample_rate`` (Hz). ``tags`` has lower-case names; of the
-    usual ones are present those that the file has: title, artist, album, genre, year (four digits if found). ``layout``
-    names the speaker of each channel, where there are more than two and the file says it (`archijax.audio.channels`).
+    Fields:
+        frames: length in samples per channel.
+        sample_rate: in Hz.
+        channels: their number.
+        tags: by lower-case names, such as title, artist, album, genre and year (four digits, if the date has them).
+        layout: the speaker of each channel (`archijax.audio.channels`), if the file has more than two and states them.
     """
 
     frames: int
@@ -46,17 +50,17 @@ class AudioInfo:
 
 
 def info(path: str | Path | Place) -> AudioInfo:
-    """Reads header and tags of a file or of a part of one. Raises InputError: there is no such file, or no sound."""
+    """Reads the header and the tags of a file, or of a part of one. Raises InputError if it is missing or no sound."""
     with _opened(path) as stream:
         return _info(path, stream)
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Like `info`, but ``frames`` is what really decodes: less than the header states where the file was cut off.
+    """Like `info`, but ``frames`` is the number of frames that decode, which is smaller if the file was cut off.
 
-    Only the end is decoded where that shows that the file is whole. All of it is decoded, to count, where it does not,
-    and where the header gives no length but an estimate. Warns where more than 1 % or one second is missing, and where
-    the samples are far beyond full scale. Raises InputError if nothing decodes.
+    The end of the file is decoded first. If that fails, or if ffmpeg decodes the file, the whole file is decoded to
+    count its frames. Warns if more than 1 % of the length or more than one second is missing, if links of an Ogg file
+    are left out, or if samples are far beyond full scale. Raises InputError if nothing decodes.
     """
     with _opened(path) as stream:
         header = _info(path, stream)
@@ -64,18 +68,19 @@ def verify(path: str | Path | Place) -> AudioInfo:
         if isinstance(stream, ffmpeg.Stream) or len(stream.decode(frames - tail, tail)) < tail:
             frames = stream.count()
         if not frames:
-            raise InputError(f"{path} holds no sound: nothing of it can be decoded.")
+            raise InputError(f"{path} holds no sound: no frame of it can be decoded.")
         lost = 0 if stream.estimated else stream.promised - frames
         if lost > min(0.01 * stream.promised, stream.sample_rate):
             warnings.warn(
-                f"{path} is cut off: its header promises {stream.promised} frames, {frames} decode and are used.",
+                f"{path} is cut off: its header promises {stream.promised} frames, but only {frames} decode.",
                 InputWarning,
                 stacklevel=2,
             )
         if stream.left_out:
-            parts = stream.left_out + len(stream.parts)
+            links = stream.left_out + len(stream.parts)
             warnings.warn(
-                f"{path} goes on with other sound than it begins: {stream.left_out} of {parts} parts are left out.",
+                f"{path} has links that are damaged or have another sample rate: "
+                f"{stream.left_out} of {links} links are left out.",
                 InputWarning,
                 stacklevel=2,
             )
@@ -90,26 +95,26 @@ def read(
     channels: int | None = None,
     start: int = 0,
     frames: int | None = None,
-) -> np.ndarray:
-    """Reads a sound file, or ``frames`` frames from ``start``, without decoding what lies before or after.
+) -> Float32[np.ndarray, "frames channels"]:
+    """Reads a sound file or a crop of it. If the format allows it, only the crop and its margins are decoded.
 
-    ``start`` and ``frames`` count at the output rate. A crop equals the same crop of the whole file, resampled, to
-    about 1e-6: no transients at its edges, no shift in time. In an MP3, and in what ffmpeg decodes, the seek itself may
-    be off by some samples.
+    A resampled crop equals the same crop of the resampled file to about 1e-6. In an MP3 file, and in files that ffmpeg
+    decodes, seeking may be wrong by some samples.
 
     Args:
-      sample_rate: output rate in Hz, by default the file's.
-      channels: output channels, by default the file's; `archijax.audio.channels.mix` brings others to that number.
-      start: first frame.
-      frames: number of frames, by default up to the end. Zeros follow the end of the file.
+        path: a file, or the part of a file that holds one, such as a member of an archive.
+        sample_rate: output rate in Hz; None: that of the file.
+        channels: output channels, mixed by `archijax.audio.channels.mix`; None: those of the file.
+        start: first frame, at the output rate.
+        frames: number of frames, at the output rate; None: up to the end. Zeros follow the end of the file.
 
     Returns:
-      float32 [frames, channels]; full scale is [-1, 1], which lossy codecs, float files, resampling and a mix of more
-      than two channels may exceed. Float files far beyond it are brought back, with a warning
-      (`archijax.audio.loudness.full_scale`).
+        Full scale is [-1, 1]. Lossy codecs, float files, resampling and a mix of more than two channels can exceed it.
+        Float files far beyond full scale are scaled down, with a warning (`archijax.audio.loudness.full_scale`).
 
     Raises:
-      InputError: no such file, not sound, empty, or not a number (NaN or infinity) inside what is read.
+        InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; an argument is out of
+            range.
     """
     for name, value, least in (("sample_rate", sample_rate, 1), ("channels", channels, 1), ("frames", frames, 1)):
         if value is not None and value < least:
@@ -120,7 +125,7 @@ def read(
         header = _info(path, stream)
         rate = sample_rate or header.sample_rate
         divisor = math.gcd(rate, header.sample_rate)
-        # In the time of `stride` input frames exactly `stride_out` output frames pass: only there do the grids meet.
+        # The input and the output grid meet after every `stride` input frames, which are `stride_out` output frames.
         stride, stride_out = header.sample_rate // divisor, rate // divisor
         margin = 0 if stride == stride_out else math.ceil(_FILTER_REACH * max(1, stride / stride_out))
         strides = max(0, start * stride // stride_out - margin) // stride
@@ -150,12 +155,12 @@ def read(
 
 @contextmanager
 def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
-    """The stream of a file, by ffmpeg if libsndfile does not know its format or refuses it."""
+    """The stream of a file: of ffmpeg if libsndfile does not know or refuses the format."""
     place = path if isinstance(path, Place) else Place(Path(path))
     if not place.path.is_file():
         raise InputError(f"There is no file {place.path}.")
     if not os.access(place.path, os.R_OK):
-        raise InputError(f"{place.path} may not be read by this user.")
+        raise InputError(f"{place.path} cannot be read: this user has no permission.")
     if not place.size:
         raise InputError(f"{place} is empty: it has 0 bytes.")
     if place.suffix in FFMPEG:
@@ -168,14 +173,14 @@ def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Str
             stream = _otherwise(place)
             if stream is None:
                 raise error from None
-        # What was written to a pipe may not say its length, or say 0.
+        # The header of a file that was written to a pipe may state no length, or 0.
         if not 0 < stream.frames <= _MOST:
             stream = _otherwise(place) or stream
         yield stream
 
 
 def _otherwise(place: Place) -> ffmpeg.Stream | None:
-    """The stream of a file that libsndfile refuses, None where there is no ffmpeg or it refuses too."""
+    """The stream of a file by ffmpeg; None if ffmpeg is not installed or refuses the file."""
     try:
         return ffmpeg.stream(place) if ffmpeg.installed() else None
     except InputError:
@@ -189,7 +194,7 @@ def _info(path: str | Path | Place, stream: libsndfile.Stream | ffmpeg.Stream) -
             f" {RATES[0]} and {RATES[-1]}."
         )
     if stream.frames > _MOST:
-        raise InputError(f"{path} does not say how long it is, as streams do; encode it again to a file.")
+        raise InputError(f"{path} does not state its length, as if it were a live stream: encode it to a file again.")
     if not stream.frames:
         raise InputError(f"{path} holds no sound: its length is zero.")
     return AudioInfo(stream.frames, stream.sample_rate, stream.channels, cleaned(stream.tags), stream.layout)

@@ -1,9 +1,10 @@
-"""Sound from magnitudes alone: the fast Griffin-Lim algorithm, the baseline that a vocoder has to beat."""
+"""Sound from magnitudes alone, by the fast Griffin-Lim algorithm: the baseline of a vocoder."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float, Key
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, from_polar, to_polar
@@ -11,22 +12,27 @@ from archijax.errors import InputError
 
 
 def griffin_lim(
-    magnitude: jax.Array, phase: jax.Array, stft: STFT, length: int, num_steps: int = 32, momentum: float = 0.99
-) -> jax.Array:
-    """The sound [b, length, c] of STFT magnitudes, by alternating projections with momentum.
+    magnitude: Float[Array, "b frames frequencies c"],
+    phase: Float[Array, "b frames frequencies c"],
+    stft: STFT,
+    length: int,
+    num_steps: int = 32,
+    momentum: float = 0.99,
+) -> Float[Array, "b {length} c"]:
+    """The sound of STFT magnitudes, by alternating projections with momentum.
 
     Perraudin, Balazs & Søndergaard 2013, algorithm 2: c_n = analysis(synthesis(magnitudes with the phases of t_{n-1})),
-    t_n = c_n + momentum (c_n - c_{n-1}). Zero momentum is the algorithm of Griffin & Lim 1984.
+    t_n = c_n + momentum (c_n - c_{n-1}). Without momentum it is the algorithm of Griffin & Lim 1984.
 
     Args:
-        magnitude: [b, frames, frequencies, c], as ``abs(stft.encode(x))``.
-        phase: of the same shape, to start from; see :func:`random_phase`.
-        stft: that the magnitudes are of.
-        length: samples to return, any number that the frames reach.
-        num_steps: after the first projection.
+        magnitude: as of ``abs(stft.encode(x))``.
+        phase: the initial phase in radians, such as :func:`random_phase`.
+        stft: the transform of the magnitudes.
+        length: samples to return, at most as many as the frames cover.
+        num_steps: steps after the first projection.
 
     Raises:
-        InputError: shapes that do not fit, or a length beyond the frames.
+        InputError: the shapes do not fit the transform, or the frames do not cover `length`.
     """
     if magnitude.ndim != 4 or magnitude.shape[2] != stft.frequencies or phase.shape != magnitude.shape:
         raise InputError(
@@ -38,40 +44,45 @@ def griffin_lim(
         return stft.analyse(stft.synthesise(_with_magnitude(t, magnitude)))
 
     def step(state, _):
-        t, before = state
+        t, c_last = state
         c = project(t)
-        return (c + momentum * (c - before), c), None
+        return (c + momentum * (c - c_last), c), None
 
     first = project(from_polar(jnp.ones_like(phase), phase))
     (t, _), _ = jax.lax.scan(step, (first, first), length=num_steps)
     return stft.decode(_with_magnitude(t, magnitude), length)
 
 
-def random_phase(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform phases of shape [b, ...], item i from keys[i]."""
+def random_phase(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b *rest"]:
+    """Uniform phases in radians of shape (b, ...). The phases of item i depend on keys[i] alone."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape[1:], minval=-jnp.pi, maxval=jnp.pi))(keys)
 
 
 def mel_to_audio(
-    mel: jax.Array, keys: jax.Array, spectrogram: MelSpectrogram, length: int | None = None, num_steps: int = 32
-) -> jax.Array:
-    """The sound [b, length, c] of a mel spectrogram [b, frames, n_mel_channels, c], the inverse of its encode.
+    mel: Float[Array, "b frames mels c"],
+    keys: Key[Array, " b"],
+    spectrogram: MelSpectrogram,
+    length: int | None = None,
+    num_steps: int = 32,
+) -> Float[Array, "b time c"]:
+    """The sound of a mel spectrogram, an approximate inverse of ``spectrogram.encode``.
 
     Args:
-        keys: [b], of the phases to start from.
-        length: in samples; None is frames * hop_length.
+        keys: one per item, for the initial phases.
+        length: samples to return; None: frames * hop_length.
+        num_steps: as of :func:`griffin_lim`.
 
     Raises:
-        InputError: another number of mel channels, or a length beyond the frames.
+        InputError: the number of mel channels is wrong, or the frames do not cover `length`.
     """
     length = mel.shape[1] * spectrogram.hop_length if length is None else length
     magnitude = spectrogram.to_magnitude(mel)
     return griffin_lim(magnitude, random_phase(keys, magnitude.shape), spectrogram.stft, length, num_steps)
 
 
-def _with_magnitude(z: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """The phases of z, zero where z is zero, with other magnitudes."""
+def _with_magnitude(z: Complex[Array, "*shape"], magnitude: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
+    """z with other magnitudes. Where z is zero, the phase is zero."""
     norm = to_polar(z)[0]
-    seen = norm > 0
-    scale = jnp.where(seen, magnitude / jnp.where(seen, norm, 1), 0)
-    return jax.lax.complex(jnp.where(seen, z.real * scale, magnitude), z.imag * scale)
+    nonzero = norm > 0
+    scale = jnp.where(nonzero, magnitude / jnp.where(nonzero, norm, 1), 0)
+    return jax.lax.complex(jnp.where(nonzero, z.real * scale, magnitude), z.imag * scale)

@@ -1,4 +1,4 @@
-"""Sound as libsndfile decodes it, with what it does not do: Ogg links, tags before a FLAC file, seeking near damage."""
+"""Decoding by libsndfile, and what libsndfile lacks: links of Ogg files, ID3 tags before FLAC, seeking near damage."""
 
 import ctypes
 import os
@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from jaxtyping import Float32
 
 from archijax.audio import channels, ogg
 from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
-# A frame of an MP3 borrows bits from as many as nine before it, so that the first frames after a seek are wrong.
+# An MP3 frame uses bits of up to nine frames before it, so the first frames after a seek are decoded wrongly.
 _MP3_PREROLL = 16 * 1152
-# libsndfile loses a few milliseconds when it seeks into the last page of an Ogg stream, of at most 255 packets.
+# libsndfile loses a few milliseconds if it seeks into the last page of an Ogg stream. A page has at most 255 packets.
 _OGG_LAST_PAGE = 256 * 1024
 
-# What libsndfile's words mean to the owner of the file.
+# Plain reasons for errors of libsndfile.
 _REASONS = {
     "SF_INFO": "the sample rate or the number of channels in its header is 0 or absurd",
     "psf_fseek": "it is damaged or cut off",
@@ -32,14 +33,14 @@ _REASONS = {
 
 @contextmanager
 def opened(place: Place) -> Iterator["Stream"]:
-    """The stream of a sound. Anything that libsndfile refuses, now or later, becomes an InputError."""
+    """The stream of a file. Every error of libsndfile inside the ``with`` block becomes an InputError."""
     with ExitStack() as stack:
         try:
             stack.enter_context(_hush if place.suffix == ".mp3" else nullcontext())
             yield Stream(place, _parts(place), stack)
         except (soundfile.SoundFileError, OSError, TypeError) as error:
-            said = getattr(error, "error_string", str(error)).strip(" .")
-            reason = next((ours for theirs, ours in _REASONS.items() if theirs in said), said or "it is damaged")
+            text = getattr(error, "error_string", str(error)).strip(" .")
+            reason = next((ours for theirs, ours in _REASONS.items() if theirs in text), text or "it is damaged")
             raise InputError(f"{place} cannot be read as sound: {reason}.") from error
 
 
@@ -47,13 +48,13 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """What opens the links of an Ogg file, or any other file."""
+    """A function for each link of an Ogg file that opens the link; for other files one that opens the file."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
         return [lambda link=link: soundfile.SoundFile(place.open(*link)) for link in links]
     if head[:3] == b"ID3" and place.suffix == ".flac":
-        # libsndfile reads behind the tag, but seeks as if there were none.
+        # libsndfile reads the sound behind the tag, but seeks as if there were no tag.
         return [lambda: soundfile.SoundFile(place.open(id3_size(head)))]
     if place.end is not None:
         return [lambda: soundfile.SoundFile(place.open())]
@@ -61,28 +62,29 @@ def _parts(place: Place) -> list[Opener]:
 
 
 def name_of(path: Path) -> str | bytes:
-    """A path as soundfile takes it: as bytes where they need not be letters."""
+    """A path in the form that soundfile needs. On POSIX these are bytes, which need not be valid text."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def id3_size(head: bytes) -> int:
-    """Bytes of the ID3v2 tag (section 3.1) whose first ten bytes are given."""
+    """The size in bytes of an ID3v2 tag, from the first ten bytes of it (ID3v2.4, section 3.1)."""
     size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     return 10 + size + (10 if head[5] & 16 else 0)
 
 
 class Stream:
-    """The sound of an open file, its parts one after the other.
+    """The sound of an open file. The links of an Ogg file follow each other.
 
     Attributes:
-      frames: length that the header states.
-      sample_rate: in Hz.
-      channels: their number.
-      layout: the speaker of each, None where the file does not say.
-      tags: as the file has them.
-      floats: whether its samples are floating point numbers, which may have any size.
-      left_out: links of an Ogg file that are damaged, or of another sample rate than the first.
-      estimated: whether the length is not stated but guessed.
+        frames: the length that the header states.
+        sample_rate: in Hz.
+        channels: their number.
+        layout: the speaker of each channel; None if the file does not state it.
+        tags: as they are in the file.
+        floats: whether the samples are floating point numbers, which can exceed full scale.
+        left_out: the number of links that are damaged or have another sample rate than the first link.
+        parts: the file of each remaining link, and the function that opens it.
+        estimated: whether the length is an estimate, because the header does not state it.
     """
 
     def __init__(self, place: Place, openers: list[Opener], stack: ExitStack):
@@ -109,32 +111,32 @@ class Stream:
 
     @property
     def promised(self) -> int:
-        """The length that the header states, where libsndfile shortens it to what is there and says so in its log."""
-        (file, _), least = self.parts[0], self.frames
-        for stated, found in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
-            # Programs that write to a pipe cannot know the length and put the largest number there.
-            if 0 < int(found) < int(stated) < 0x7FFF0000:
-                return int(least * int(stated) / int(found))
-        return least
+        """The length that the header states, also if the file is shorter and libsndfile has corrected `frames`."""
+        file, _ = self.parts[0]
+        for stated, actual in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
+            # A program that writes to a pipe does not know the length, and states the largest number.
+            if 0 < int(actual) < int(stated) < 0x7FFF0000:
+                return int(self.frames * int(stated) / int(actual))
+        return self.frames
 
-    def decode(self, begin: int, count: int) -> np.ndarray:
-        """float32 [up to count, channels] from frame `begin`; fewer at the end of the file."""
+    def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
+        """At most `count` frames from frame `begin` on; fewer at the end of the file."""
         pieces, end = [np.zeros((0, self.channels), np.float32)], begin + count
         for file, opener in self.parts:
             if begin < file.frames and end > 0:
                 first = max(0, begin)
                 piece = _decode(file, opener, first, min(end, file.frames) - first)
-                # Links may have other channels than the first.
+                # A link can have another number of channels than the first one.
                 pieces.append(channels.mix(piece, self.channels, _layout(file), "a link of an Ogg file"))
             begin, end = begin - file.frames, end - file.frames
         return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
 
     def count(self) -> int:
-        """The number of frames that really can be decoded."""
+        """The number of frames that can be decoded."""
         return sum(len(block) for _, opener in self.parts for block in _blocks(opener))
 
 
-def _decode(file: soundfile.SoundFile, opener: Opener, begin: int, count: int) -> np.ndarray:
+def _decode(file: soundfile.SoundFile, opener: Opener, begin: int, count: int) -> Float32[np.ndarray, "frames c"]:
     origin = begin
     if file.format == "MP3":
         origin = max(0, begin - _MP3_PREROLL)
@@ -145,35 +147,35 @@ def _decode(file: soundfile.SoundFile, opener: Opener, begin: int, count: int) -
         return file.read(begin - origin + count, dtype="float32", always_2d=True)[begin - origin :]
     except soundfile.LibsndfileError:
         pass
-    # It is damaged where the seek looks, or in what is read: all is decoded up to there.
-    pieces, place = [np.zeros((0, file.channels), np.float32)], 0
+    # The file is damaged near the seek or in the crop. Decode everything from the start up to the end of the crop.
+    pieces, position = [np.zeros((0, file.channels), np.float32)], 0
     for block in _blocks(opener):
-        pieces.append(block[max(0, begin - place) : max(0, begin + count - place)].copy())
-        place += len(block)
-        if place >= begin + count:
+        pieces.append(block[max(0, begin - position) : max(0, begin + count - position)].copy())
+        position += len(block)
+        if position >= begin + count:
             break
     return np.concatenate(pieces)
 
 
-def _blocks(opener: Opener) -> Iterator[np.ndarray]:
-    """All that can be decoded from the beginning on; the same array again and again."""
-    place = 0
-    # What fails in a large block can still be decoded in part. After a failure a decoder is of no more use.
+def _blocks(opener: Opener) -> Iterator[Float32[np.ndarray, "frames c"]]:
+    """All blocks that can be decoded, from the start on. They share one array, so copy a block to keep it."""
+    position = 0
+    # If a large block fails, smaller blocks decode more of it. A decoder that failed cannot be used again.
     for size in (_BLOCK, 1024):
         with opener() as file:
-            block = np.empty((size, file.channels), np.float32)
+            buffer = np.empty((size, file.channels), np.float32)
             try:
-                file.seek(place)
-                while len(got := file.read(out=block)):
-                    yield got
-                    place += len(got)
+                file.seek(position)
+                while len(block := file.read(out=buffer)):
+                    yield block
+                    position += len(block)
                 return
             except soundfile.LibsndfileError:
                 continue
 
 
 def _layout(file: soundfile.SoundFile) -> tuple[str, ...] | None:
-    """The speaker of each channel, None where the file does not say."""
+    """The speaker of each channel; None if the file does not state it."""
     if file.format == "FLAC" or file.subtype == "FLAC":
         return channels.FLAC.get(file.channels)
     if file.format == "OGG":
@@ -202,7 +204,7 @@ _APPLE = {
 
 
 def _mp3_states_length(place: Place) -> bool:
-    """Whether the first frame is one of the headers that give the number of frames."""
+    """Whether the first MP3 frame is a header that states the number of frames."""
     with place.open() as file:
         head = file.read(10)
         file.seek(id3_size(head) if head[:3] == b"ID3" else 0)
@@ -211,9 +213,9 @@ def _mp3_states_length(place: Place) -> bool:
 
 
 class _Hush:
-    """Keeps C code in this process from printing on stderr inside of ``with``; Python's own stderr goes on.
+    """Inside a ``with`` block, C code of this process prints nothing on stderr. Python's own stderr still works.
 
-    For mpg123, which comments on most seeks and on what is wrong with a file beside the error that it reports.
+    mpg123 prints remarks at most seeks and about damaged files, in addition to the errors that it reports.
     """
 
     def __init__(self):
@@ -225,7 +227,7 @@ class _Hush:
             self.loud = self.stream.value
             self.silent = libc.fopen(os.devnull.encode(), b"w") or self.loud
         except (OSError, TypeError, ValueError):
-            # No such variable on this system, where the comments then show.
+            # This system has no such variable: the remarks are printed.
             self.stream, self.loud, self.silent = ctypes.c_void_p(), None, None
 
     def __enter__(self):

@@ -1,34 +1,34 @@
-"""The links of Ogg files (RFC 3533): streams one after the other, as recordings of radio stations have them."""
+"""The links of Ogg files (RFC 3533): streams that follow each other, as in recordings of radio stations."""
 
 import functools
 import mmap
 
 from archijax.audio.place import Place
 
-_FIRST = b"OggS\x00\x02"  # a page of version 0 that begins a stream and nothing else
-_HEADER = 27  # bytes of a page's header before the sizes of its segments
+_FIRST = b"OggS\x00\x02"  # the start of the first page of a stream: version 0, no other flag
+_HEADER = 27  # bytes of a page header before the table of segment sizes
 
 
-def links(sound: Place) -> tuple[tuple[int, int], ...]:
-    """(begin, end) in bytes of each link of an Ogg file; one for most files, none where no stream begins."""
-    return _links(sound, sound.version())
+def links(place: Place) -> tuple[tuple[int, int], ...]:
+    """(begin, end) of each link of an Ogg file, in bytes. Most files have one link; without a stream there is none."""
+    return _links(place, place.version())
 
 
-# What crops of a file are read from is looked up once.
+# Many crops are read from one file. The cache avoids a search for each of them.
 @functools.lru_cache(maxsize=65_536)
-def _links(sound: Place, version: tuple[str, int, int]) -> tuple[tuple[int, int], ...]:
-    begins, expected, end = [], -1, sound.begin + sound.size
-    with sound.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(_FIRST, sound.begin, end)
-        while place >= 0:
-            header = data[place : place + _HEADER]
-            # The first page of a stream has number 0 and ends no packet of sound.
+def _links(place: Place, version: tuple[str, int, int]) -> tuple[tuple[int, int], ...]:
+    begins, expected, end = [], -1, place.begin + place.size
+    with place.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        begin = data.find(_FIRST, place.begin, end)
+        while begin >= 0:
+            header = data[begin : begin + _HEADER]
+            # The first page of a stream has the number 0, and no packet of sound ends on it.
             if len(header) == _HEADER and not any(header[6:14]) and not any(header[18:22]):
-                # Streams that sound together have their first pages side by side.
-                if place != expected:
-                    begins.append(place)
-                segments = data[place + _HEADER : place + _HEADER + header[26]]
-                expected = place + _HEADER + len(segments) + sum(segments)
-            place = data.find(_FIRST, place + 1, end)
-    begins = [begin - sound.begin for begin in begins]
-    return tuple(zip(begins, [*begins[1:], sound.size], strict=True))
+                # The first pages of parallel streams follow each other directly; they belong to one link.
+                if begin != expected:
+                    begins.append(begin)
+                segments = data[begin + _HEADER : begin + _HEADER + header[26]]
+                expected = begin + _HEADER + len(segments) + sum(segments)
+            begin = data.find(_FIRST, begin + 1, end)
+    begins = [begin - place.begin for begin in begins]
+    return tuple(zip(begins, [*begins[1:], place.size], strict=True))

@@ -1,4 +1,4 @@
-"""Where the bytes of a sound are: a file, or a part of one, as members of archives are."""
+"""The place of the bytes of a sound: a file or a part of a file, such as a member of an archive."""
 
 import io
 import os
@@ -8,7 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """The bytes of a file from `begin` to `end`; without an `end` all of it. A part has a `name` of its own."""
+    """The bytes of a file from ``begin`` to ``end``.
+
+    Fields:
+        end: None means the whole file.
+        name: the name of the part; empty for a whole file.
+    """
 
     path: Path
     begin: int = 0
@@ -20,37 +25,37 @@ class Place:
 
     @property
     def suffix(self) -> str:
-        """Of its name, in lower case."""
+        """The suffix of the name, in lower case."""
         return os.path.splitext(self.name or self.path)[1].lower()
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The number of bytes."""
         return (self.path.stat().st_size if self.end is None else self.end) - self.begin
 
     @property
     def url(self) -> str:
-        """As ffmpeg takes it."""
+        """The address for ffmpeg."""
         if self.end is None:
             return f"file:{self.path}"
         return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
 
     def version(self) -> tuple[str, int, int]:
-        """Tells contents apart: name, size and time of modification in ns."""
+        """Name, size and time of modification in ns. Together they identify the contents."""
         return str(self), self.size, self.path.stat().st_mtime_ns
 
     def open(self, begin: int = 0, end: int | None = None) -> "Window":
-        """The bytes, or those from `begin` to `end` of them, as a file."""
+        """The bytes as a file, or only those from ``begin`` to ``end``, counted from the beginning of the place."""
         return Window(self.path, self.begin + begin, self.begin + (self.size if end is None else end))
 
     def read(self) -> bytes:
-        """All bytes."""
+        """Reads all bytes."""
         with self.open() as file:
             return file.read()
 
 
 class Window(io.RawIOBase):
-    """The bytes from begin to end of a file, as a file."""
+    """A file that holds the bytes from begin to end of another file."""
 
     def __init__(self, path: Path, begin: int, end: int):
         self.file = path.open("rb")

@@ -1,9 +1,10 @@
-"""Pictures of sound for the programs: waveform, log-frequency and mel spectrogram, written as PNG files."""
+"""Pictures of sound as PNG files: waveforms, log-frequency spectrograms and mel spectrograms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Array, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,17 +16,19 @@ from archijax.audio.mel import mel_filters
 from archijax.errors import InputError
 
 WINDOW = 0.064  # seconds
-ROWS = 256  # of the picture of a spectrogram, spaced evenly in log-frequency
+ROWS = 256  # rows of a spectrogram's picture, spaced evenly in log-frequency
 RANGE = 70.0  # dB from the loudest value down to the darkest colour
-TICKS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
-BANDS = 80  # of the picture of a mel spectrogram
+TICKS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)  # Hz
+BANDS = 80  # rows of a mel spectrogram's picture
 COLOURS = "magma"
 
-Levels = Callable[[np.ndarray, int, int], np.ndarray]  # (audio, sample rate, most frames) to dB [rows, frames]
-Height = Callable[[float, int], float]  # (frequency, sample rate) to the place on the axis, in [0, 1]
+Audio = Float[Array | np.ndarray, "time channels"] | Float[Array | np.ndarray, " time"]
+Levels = Callable[[np.ndarray, int, int], np.ndarray]  # (audio, sample rate, maximum of frames) to dB [rows, frames]
+Height = Callable[[float, int], float]  # (frequency, sample rate) to the height on the axis, in [0, 1]
 
 
-def _checked(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+def _checked(audio: Audio, sample_rate: int) -> Float32[np.ndarray, "time channels"]:
+    """The audio as [time, channels]. Raises InputError if it cannot be drawn."""
     audio = np.asarray(audio, np.float32)
     audio = audio[:, None] if audio.ndim == 1 else audio
     if audio.ndim != 2 or 0 in audio.shape:
@@ -38,50 +41,56 @@ def _checked(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _lowest(sample_rate: int) -> float:
-    """Where the frequency axis starts, in Hz: 50, and at least five octaves of axis at any sample rate."""
+    """The start of the frequency axis in Hz: 50, or less if the axis would be shorter than five octaves."""
     return min(50.0, sample_rate / 64)
 
 
-def _power(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
-    """[at most `frames`, frequencies] of Hann windows, averaged over channels: 1 at the peak of a full-scale sine."""
+def _power(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "n frequencies"]:
+    """At most `frames` power spectra, averaged over channels. A full-scale sine has power 1 at its peak."""
     window = max(16, round(WINDOW * sample_rate))
     hop = max(window // 8, ceil_div(len(audio), frames))
-    audio = np.pad(audio, ((window // 2, window), (0, 0)), mode="symmetric")  # zeros would draw clicks at the ends
-    cut = np.lib.stride_tricks.sliding_window_view(audio, window, axis=0)[: len(audio) - 3 * window // 2 : hop]
+    audio = np.pad(audio, ((window // 2, window), (0, 0)), mode="symmetric")  # zeros would appear as clicks at the ends
+    windows = np.lib.stride_tricks.sliding_window_view(audio, window, axis=0)[: len(audio) - 3 * window // 2 : hop]
     hann = np.hanning(window).astype(np.float32)
-    size = 2 * window  # finer bins, so that low notes are drawn smooth
-    return np.mean(np.abs(np.fft.rfft(cut * hann, size)) ** 2, axis=1) / (hann.sum() / 2) ** 2
+    size = 2 * window  # finer bins make low notes smooth
+    return np.mean(np.abs(np.fft.rfft(windows * hann, size)) ** 2, axis=1) / (hann.sum() / 2) ** 2
 
 
-def _decibels(power: np.ndarray) -> np.ndarray:
+def _decibels(power: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return 10 * np.log10(power + 1e-12)
 
 
-def _levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
-    """dB re a full-scale sine, [ROWS, at most `frames`], rows from `_lowest` to half the sample rate. Digital silence
-    is -120 dB."""
+def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "rows n"]:
+    """ROWS levels in dB relative to a full-scale sine, for at most `frames` frames. Digital silence is -120 dB.
+
+    Rows are spaced evenly in log-frequency, from `_lowest` to half the sample rate.
+    """
     level = _decibels(_power(audio, sample_rate, frames))
     edges = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS + 1) * (level.shape[1] - 1) / (sample_rate / 2)
     middle = np.sqrt(edges[:-1] * edges[1:])
     low = np.minimum(middle.astype(int), level.shape[1] - 2)
     between = level[:, low] + (level[:, low + 1] - level[:, low]) * (middle - low)
-    # High rows cover several bins, and a tone in any of them must show; low rows lie between two bins.
+    # A high row covers several bins, and a tone in any of them must be visible. A low row lies between two bins.
     first, last = np.ceil(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
     highest = np.maximum.reduceat(level, np.minimum(first, level.shape[1] - 1), axis=1)
     return np.where(last > first, np.maximum(highest, between), between).T
 
 
-def _mel_levels(audio: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
-    """dB re a full-scale sine, [bands, at most `frames`], evenly on the mel scale from 0 to half the sample rate: BANDS
-    of them, or as many as have bins of their own."""
+def _mel_levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "bands n"]:
+    """Levels in dB relative to a full-scale sine, for at most `frames` frames.
+
+    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS of them, or fewer if
+    these would share bins.
+    """
     power = _power(audio, sample_rate, frames)
     bins = power.shape[1]
     filters = np.asarray(mel_filters(2 * (bins - 1), sample_rate, min(BANDS, bins // 2)))
-    return _decibels(power @ filters / 3).T  # a sine's power over all bins is 3: Hann's 3 / 2 on a grid twice as fine
+    # The power of a sine, summed over all bins, is 3: a Hann window gives 3 / 2, and the bins are half as wide.
+    return _decibels(power @ filters / 3).T
 
 
-def _loudest(level: np.ndarray) -> float:
-    return max(float(level.max()), -50.0)  # so that silence is dark
+def _loudest(level: Float[np.ndarray, "rows n"]) -> float:
+    return max(float(level.max()), -50.0)  # the bound keeps silence dark
 
 
 def _log_height(frequency: float, sample_rate: int) -> float:
@@ -90,25 +99,30 @@ def _log_height(frequency: float, sample_rate: int) -> float:
 
 
 def _mel_height(frequency: float, sample_rate: int) -> float:
-    """Where a frequency is on a mel axis from 0, 0 Hz, to 1, half the sample rate."""
+    """The height of a frequency on a mel axis, from 0 (0 Hz) to 1 (half the sample rate)."""
     return float(np.log1p(frequency / 700) / np.log1p(sample_rate / 2 / 700))
 
 
 def _draw(
-    axes: Axes, level: np.ndarray, loudest: float, seconds: float, sample_rate: int, height: Height = _log_height
+    axes: Axes,
+    level: Float[np.ndarray, "rows n"],
+    loudest: float,
+    seconds: float,
+    sample_rate: int,
+    height: Height = _log_height,
 ) -> AxesImage:
-    """Puts a spectrogram on axes in seconds and Hz; colours span the RANGE dB below `loudest`."""
+    """Draws a spectrogram on axes in seconds and Hz. The colours span RANGE dB below `loudest`."""
     extent = (0, seconds, 0, 1)
     image = axes.imshow(level, origin="lower", aspect="auto", extent=extent, cmap=COLOURS, interpolation="bilinear")
     image.set_clim(loudest - RANGE, loudest)
-    places = {tick: height(tick, sample_rate) for tick in TICKS}
+    heights = {tick: height(tick, sample_rate) for tick in TICKS}
     ticks = [
         tick
-        for tick, place in places.items()
-        if 0 <= place <= 1 and height(2 * tick, sample_rate) - place > 0.04  # the names of closer ones would overlap
+        for tick, y in heights.items()
+        if 0 <= y <= 1 and height(2 * tick, sample_rate) - y > 0.04  # labels of closer ticks would overlap
     ]
-    names = [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks]
-    axes.set_yticks([places[tick] for tick in ticks], names)
+    labels = [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks]
+    axes.set_yticks([heights[tick] for tick in ticks], labels)
     return image
 
 
@@ -118,8 +132,8 @@ def _save(figure: Figure, path: str | Path) -> None:
         figure.savefig(unfinished, format="png", dpi=110)
 
 
-def _draw_waveform(axes: Axes, audio: np.ndarray, sample_rate: int) -> None:
-    """Each channel's lowest and highest sample over at most 1500 columns, one above the other."""
+def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
+    """Draws the lowest and the highest sample of at most 1500 columns. Channels stand one above the other."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate
@@ -134,8 +148,9 @@ def _draw_waveform(axes: Axes, audio: np.ndarray, sample_rate: int) -> None:
 
 
 def _waveform_and(
-    path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None, levels: Levels, height: Height
+    path: str | Path, audio: Audio, sample_rate: int, title: str | None, levels: Levels, height: Height
 ) -> None:
+    """Writes a PNG of the waveform above a spectrogram."""
     audio = _checked(audio, sample_rate)
     seconds = len(audio) / sample_rate
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -150,11 +165,15 @@ def _waveform_and(
     _save(figure, path)
 
 
-def waveform(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
+def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
     """Writes a PNG of the waveform, one channel above the other.
 
-    `audio` is [time, channels] or [time] in [-1, 1], of any length. Raises InputError for audio that is empty or not
-    finite.
+    Args:
+        audio: in [-1, 1], of any length.
+        sample_rate: in Hz.
+
+    Raises:
+        InputError: the audio is empty or not finite, or the sample rate is not above 0.
     """
     audio = _checked(audio, sample_rate)
     figure = Figure(figsize=(9, 1 + min(audio.shape[1], 8)), layout="constrained")
@@ -166,45 +185,47 @@ def waveform(path: str | Path, audio: np.ndarray, sample_rate: int, title: str |
     _save(figure, path)
 
 
-def spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a log-frequency spectrogram in dB re full scale.
+def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
+    """Writes a PNG of the waveform above a log-frequency spectrogram in dB relative to full scale.
 
-    `audio` is as for :func:`waveform`, and so are the errors.
+    Arguments and errors are those of :func:`waveform`.
     """
     _waveform_and(path, audio, sample_rate, title, _levels, _log_height)
 
 
-def mel_spectrogram(path: str | Path, audio: np.ndarray, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a mel spectrogram, 80 HTK bands in dB re full scale.
+def mel_spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
+    """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands, in dB relative to full scale.
 
-    `audio` is as for :func:`waveform`, and so are the errors.
+    Arguments and errors are those of :func:`waveform`.
     """
     _waveform_and(path, audio, sample_rate, title, _mel_levels, _mel_height)
 
 
 def spectrogram_grid(
     path: str | Path,
-    rows: Mapping[str, Sequence[np.ndarray]],
+    rows: Mapping[str, Sequence[Audio]],
     sample_rate: int,
     columns: Sequence[str] = (),
     title: str | None = None,
 ) -> None:
-    """Writes a PNG of many spectrograms: a row for each name of `rows`, a column for each of its clips.
+    """Writes a PNG of many spectrograms. Colours show dB below the loudest value of each clip.
 
-    Clips are [time, channels] or [time]; `columns` names the columns. Colours are dB below each clip's own loudest
-    value, so quiet clips can be compared with loud ones. Raises InputError when rows differ in their number of clips or
-    a clip cannot be drawn.
+    Args:
+        rows: the clips of each row, by the name of the row.
+        sample_rate: in Hz.
+        columns: names of the columns.
+
+    Raises:
+        InputError: rows differ in their number of clips, or a clip cannot be drawn.
     """
     counts = {len(clips) for clips in rows.values()} | ({len(columns)} if columns else set())
     if len(counts) != 1 or 0 in counts:
-        found = ", ".join(f"{name!r} has {len(clips)}" for name, clips in rows.items())
-        raise InputError(
-            f"A grid needs rows with equally many clips, one for each of its {len(columns)} column names if there are "
-            f"any, but {found or 'there is no row'}."
-        )
+        numbers = ", ".join(f"{name!r} has {len(clips)}" for name, clips in rows.items())
+        needed = f"a clip for each of the {len(columns)} column names" if columns else "the same number of clips"
+        raise InputError(f"Each row of a grid needs {needed}, at least one, but {numbers or 'there is no row'}.")
     count = counts.pop()
     figure = Figure(figsize=(1.2 + 2.1 * count, 0.9 + 1.9 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), count, squeeze=False, sharey=True)
+    grid, image = figure.subplots(len(rows), count, squeeze=False, sharey=True), None
     for line, (name, clips) in zip(grid, rows.items(), strict=True):
         for axes, clip in zip(line, clips, strict=True):
             clip = _checked(clip, sample_rate)

@@ -8,28 +8,32 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Complex, Float, Float64
 
 from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 
 
-def hann(length: int) -> np.ndarray:
+def hann(length: int) -> Float64[np.ndarray, " {length}"]:
     """The periodic Hann window, 0.5 - 0.5 cos(2 pi n / length)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 @dataclass(frozen=True)
 class STFT:
-    """Windowed frames of a sound and back, scaled by n_fft ** -0.5 so that noise keeps its variance.
+    """Spectra of windowed frames, and the inverse. They are scaled by n_fft ** -0.5, so that noise keeps its variance.
 
     Fields:
-        n_fft: samples of a frame, odd or even.
+        n_fft: length of a frame in samples, odd or even.
         hop_length: samples from one frame to the next.
-        window_length: of the window, in the middle of a frame; None: n_fft.
-        centred: frame i is centred on sample i * hop_length, and there are time // hop_length + 1 of them (for odd
-            n_fft one less where hop_length divides time), as in PyTorch; else there are time / hop_length, evenly
-            placed. Both reflect the sound at its ends.
-        window: maps a length to that many samples, such as ``np.hamming``.
+        window_length: length of the window, which is in the middle of a frame; None: n_fft.
+        centred: True: frame i has its centre at sample i * hop_length, as in PyTorch. There are time // hop_length + 1
+            frames; for odd n_fft there is one less if hop_length divides time. False: there are time / hop_length
+            frames. In both cases the sound is reflected at its ends.
+        window: gives the samples of a window of a given length, such as ``np.hamming``.
+
+    Raises:
+        InputError: the lengths do not fit each other.
     """
 
     n_fft: int = 1024
@@ -50,14 +54,15 @@ class STFT:
 
     @property
     def frequencies(self) -> int:
-        """Bins from 0 to half the sample rate."""
+        """The number of bins, from 0 Hz to half the sample rate."""
         return self.n_fft // 2 + 1
 
-    def encode(self, x: jax.Array) -> jax.Array:
-        """Complex spectra [b, frames, frequencies, c] of a sound [b, time, c].
+    def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
+        """The spectra of a sound.
 
         Raises:
-            InputError: a sound too short to be reflected, or, if not centred, a time that hop_length does not divide.
+            InputError: the sound is too short to be reflected, or frames are not centred and hop_length does not divide
+                time.
         """
         left, right = self._padding()
         if x.shape[1] <= max(left, right):
@@ -71,28 +76,31 @@ class STFT:
             )
         return self.analyse(jnp.pad(x, ((0, 0), (left, right), (0, 0)), mode="reflect"))
 
-    def decode(self, z: jax.Array, length: int) -> jax.Array:
-        """The sound [b, length, c] of spectra [b, frames, frequencies, c]: the inverse of :meth:`encode`.
+    def decode(self, z: Complex[Array, "b frames {self.frequencies} c"], length: int) -> Float[Array, "b {length} c"]:
+        """The sound of spectra, the inverse of :meth:`encode`.
 
-        Exact where every sample lies well inside some frame's window: hop_length at most half of a Hann window. Of
-        spectra that no sound has, the sound whose windowed frames are nearest.
+        The inverse is exact if every sample is well inside a window: hop_length is at most half of a Hann window. If no
+        sound has these spectra, the result is the sound whose frames are nearest to them.
+
+        Args:
+            length: samples to return.
 
         Raises:
-            InputError: frames that do not reach as far as length, or see some samples not at all.
+            InputError: the frames do not cover `length`, or the windows leave gaps between them.
         """
         window, left = self._window_length(), self._padding()[0]
         reach = (z.shape[1] - 1) * self.hop_length + (self.n_fft - window) // 2 + window - left
         if length > reach:
-            raise InputError(f"{z.shape[1]} frames hold no {length} samples: at most {reach} can be decoded")
+            raise InputError(f"{z.shape[1]} frames decode to at most {reach} samples, not {length}")
         return self.synthesise(z)[:, left : left + length]
 
-    def analyse(self, x: jax.Array) -> jax.Array:
-        """Complex spectra [b, frames, frequencies, c] of the frames that lie inside x [b, time, c], without padding.
+    def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
+        """The spectra of the frames inside x, without padding.
 
-        There are (time - n_fft) // hop_length + 1 of them; frame i starts at sample i * hop_length.
+        There are (time - n_fft) // hop_length + 1 frames. Frame i starts at sample i * hop_length.
 
         Raises:
-            InputError: a sound shorter than a frame.
+            InputError: the sound is shorter than a frame.
         """
         if x.shape[1] < self.n_fft:
             raise InputError(f"length {x.shape[1]} is too short for n_fft {self.n_fft}: use at least {self.n_fft}")
@@ -103,20 +111,21 @@ class STFT:
         window = jnp.asarray(self._padded_window(), x.dtype)
         return jnp.fft.rfft(frames * window[:, None], axis=2, norm="ortho")
 
-    def synthesise(self, z: jax.Array) -> jax.Array:
-        """The sound [b, (frames - 1) * hop_length + n_fft, c] that :meth:`analyse` maps nearest to z.
+    def synthesise(self, z: Complex[Array, "b frames {self.frequencies} c"]) -> Float[Array, "b time c"]:
+        """The sound of (frames - 1) * hop_length + n_fft samples whose frames are nearest to those of z.
 
-        Nearest in the sum of squares (Griffin & Lim 1984, equation 6); samples under no window, at the ends, are zero.
+        The distance is the sum of squares (Griffin & Lim 1984, equation 6). Samples outside of all windows, at both
+        ends, are zero.
 
         Raises:
-            InputError: a window and hop that leave gaps between frames.
+            InputError: the windows leave gaps between them.
         """
         window = self._padded_window()
-        seen = np.square(np.pad(window, (0, -self.n_fft % self.hop_length))).reshape(-1, self.hop_length).sum(0)
-        if seen.min() <= 1e-10 * seen.max():
+        coverage = np.square(np.pad(window, (0, -self.n_fft % self.hop_length))).reshape(-1, self.hop_length).sum(0)
+        if coverage.min() <= 1e-10 * coverage.max():
             raise InputError(
-                f"hop_length {self.hop_length} leaves samples that no frame sees through a window of "
-                f"{self._window_length()}: use at most half of the window"
+                f"hop_length {self.hop_length} leaves gaps between windows of {self._window_length()} samples: "
+                "use at most half of the window"
             )
         frames = jnp.fft.irfft(z, self.n_fft, axis=2, norm="ortho")
         window = jnp.asarray(window, frames.dtype)
@@ -124,8 +133,8 @@ class STFT:
         weight = self._overlap_add(jnp.broadcast_to(jnp.square(window)[:, None], (1, *frames.shape[1:3], 1)))
         return sound / jnp.where(weight > jnp.finfo(frames.dtype).tiny, weight, 1)
 
-    def _overlap_add(self, frames: jax.Array) -> jax.Array:
-        """[b, frames, n_fft, c] -> [b, (frames - 1) * hop_length + n_fft, c]."""
+    def _overlap_add(self, frames: Float[Array, "b frames {self.n_fft} c"]) -> Float[Array, "b time c"]:
+        """The sum of frames, each hop_length samples after the one before."""
         b, count, _, c = frames.shape
         hops = self._hops()
         frames = jnp.pad(frames, ((0, 0), (0, 0), (0, hops * self.hop_length - self.n_fft), (0, 0)))
@@ -145,16 +154,16 @@ class STFT:
     def _window_length(self) -> int:
         return self.n_fft if self.window_length is None else self.window_length
 
-    def _padded_window(self) -> np.ndarray:
+    def _padded_window(self) -> Float64[np.ndarray, " {self.n_fft}"]:
         length = self._window_length()
         left = (self.n_fft - length) // 2
         return np.pad(np.asarray(self.window(length), np.float64), (left, self.n_fft - length - left))
 
 
-def to_polar(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Magnitude and phase; at zero the gradients of both are zero, where their formulas would be 0 / 0.
+def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """(magnitude, phase in radians). At zero both gradients are zero.
 
-    Numbers whose square is too small for their type (below 1e-19 in single precision) count as zero.
+    A number counts as zero if its square underflows, which is below 1e-19 in single precision.
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)
@@ -162,6 +171,6 @@ def to_polar(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     return magnitude, jnp.where(zero, 0, jnp.arctan2(imag, real))
 
 
-def from_polar(magnitude: jax.Array, phase: jax.Array) -> jax.Array:
-    """Complex numbers of a magnitude and a phase."""
+def from_polar(magnitude: Float[Array, "*shape"], phase: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
+    """Complex numbers from magnitudes and phases in radians."""
     return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))

@@ -1,4 +1,4 @@
-"""Tags of sound files as people read them: numbers of genres become names, text in a wrong code page is repaired."""
+"""Tags of sound files in readable form: genre numbers become names, and text in a wrong code page is repaired."""
 
 import re
 import unicodedata
@@ -28,7 +28,7 @@ _GENRES = (
 GENRES = tuple(_GENRES.split("|"))
 _ABBREVIATED = {"RX": "Remix", "CR": "Cover"}
 
-# Code pages of alphabets beside the Latin one, each with the ten most frequent letters of a language that uses it.
+# Code pages of other alphabets than the Latin one, with the ten most frequent letters of a language that uses it.
 _CODE_PAGES = {
     "cp1251": "оеаинтсрвл",
     "koi8_r": "оеаинтсрвл",
@@ -36,30 +36,31 @@ _CODE_PAGES = {
     "cp1253": "αοιετσνηυρ",
     "cp1255": "יוהלאתרמבש",
 }
-_FREQUENT = 0.4  # share of these letters, at least, in a text of their language
+_FREQUENT = 0.4  # a text of the language has at least this share of these letters
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Tags without empty ones and without text that nobody can read, "date" as "year" with four digits if found."""
-    found = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
-    if date := found.pop("date", None):
+    """Readable tags, without empty ones and unreadable text. "date" becomes "year", with four digits if it has any."""
+    texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
+    if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)
-        found["year"] = year.group() if year else date
-    found["genre"] = named(found.get("genre", ""))
-    return {name: text for name, text in found.items() if text}
+        texts["year"] = year.group() if year else date
+    texts["genre"] = named(texts.get("genre", ""))
+    return {name: text for name, text in texts.items() if text}
 
 
 def named(genre: str) -> str:
-    """A genre in words: "(17)" and "17" are numbers of `GENRES`, as ID3v2 (section 4.2.1, TCON) writes them."""
+    """The name of a genre. "(17)" and "17" are numbers of `GENRES`, as in ID3v2 (section 4.2.1, TCON)."""
     references = re.match(r"(?:\((?:\d+|RX|CR)\))*", genre).group()
     rest = genre[len(references) :].strip()
     if not references and rest.isdecimal():
         references, rest = f"({rest})", ""
     if rest:
-        # Words refine the numbers before them; a bracket that belongs to them is doubled.
+        # Text refines the numbers before it. If the text starts with a bracket, the bracket is doubled.
         return rest[1:] if rest.startswith("((") else rest
     words = (
-        _ABBREVIATED.get(one) or (GENRES[int(one)] if int(one) < len(GENRES) else "") for one in _numbers(references)
+        _ABBREVIATED.get(number) or (GENRES[int(number)] if int(number) < len(GENRES) else "")
+        for number in _numbers(references)
     )
     return ", ".join(word for word in words if word)
 
@@ -69,10 +70,10 @@ def _numbers(references: str) -> list[str]:
 
 
 def readable(text: str) -> str:
-    """Text that was decoded by the wrong code page, decoded by the right one; "" where that is not to be told.
+    """The text, or if it was decoded by a wrong code page, the repaired text; "" if the right code page is unknown.
 
-    Such text has three or more different letters from beyond ASCII in a row, as no language does that Latin-1 is made
-    for, or marks that stand for what was no letter at all.
+    Wrongly decoded text has control characters, or three or more different letters beyond ASCII in a row, which do not
+    occur in the languages of Latin-1. Text with replacement characters (U+FFFD) cannot be repaired.
     """
     if "\ufffd" in text:
         return ""
@@ -91,7 +92,8 @@ def readable(text: str) -> str:
 
 
 def _repaired(raw: bytes) -> str:
-    best, share = "", _FREQUENT
+    """The text of bytes in the code page whose frequent letters have the largest share; "" if no code page fits."""
+    best, best_share = "", _FREQUENT
     for page, frequent in _CODE_PAGES.items():
         try:
             text = raw.decode(page)
@@ -100,14 +102,14 @@ def _repaired(raw: bytes) -> str:
         letters = [letter for letter in text if not letter.isascii()]
         if not all(letter.isalpha() or letter in "«»№–—“”„…’" for letter in letters) or not _cased(text):
             continue
-        found = sum(letter.lower() in frequent for letter in _without_accents(letters)) / len(letters)
-        if found > share:
-            best, share = text, found
+        share = sum(letter.lower() in frequent for letter in _without_accents(letters)) / len(letters)
+        if share > best_share:
+            best, best_share = text, share
     return best
 
 
 def _cased(text: str) -> bool:
-    """Whether capitals stand where they should: at the beginning of words, or everywhere."""
+    """Whether every word is capitalised, in lower case or in capitals."""
     return all(word.istitle() or word.islower() or word.isupper() for word in re.findall(r"[^\W\d_]{2,}", text))
 
 

@@ -1,9 +1,10 @@
-"""Writing sound files, which appear under their names only when they are complete."""
+"""Writing of sound files. A file appears under its name only when it is complete."""
 
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from jaxtyping import Array, Float
 
 from archijax.atomic import replacing
 from archijax.audio import libsndfile
@@ -11,7 +12,7 @@ from archijax.audio.formats import RATES
 from archijax.audio.place import Place
 from archijax.errors import InputError
 
-# No MP3: libsndfile garbles the letters beyond ASCII in its tags.
+# MP3 is missing because libsndfile garbles letters beyond ASCII in its tags.
 _WRITTEN = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 _TAGS = frozenset({"title", "artist", "album", "genre", "year", "comment", "copyright", "software", "tracknumber"})
 _BLOCK = 65_536
@@ -19,31 +20,31 @@ _BLOCK = 65_536
 
 def write(
     path: str | Path,
-    audio: np.ndarray,
+    audio: Float[Array | np.ndarray, "time channels"],
     sample_rate: int,
     tags: dict[str, str] | None = None,
     *,
     exact: bool = False,
 ) -> None:
-    """Writes a sound file; it appears under its name only when it is complete.
+    """Writes a sound file. It appears under its name only when it is complete.
 
-    The suffix gives the format: .wav and .flac with 24 bits (so that rounding, 6e-8, is far below what float32 audio is
-    compared to), .ogg is Vorbis. Samples beyond [-1, 1] are clipped.
+    The suffix chooses the format. .wav and .flac files have 24 bits, with a rounding error of at most 6e-8. .ogg files
+    are Vorbis. Samples beyond [-1, 1] are clipped.
 
     Args:
-      path: the file, replaced if it exists.
-      audio: [time, channels].
-      sample_rate: in Hz.
-      tags: names as in `archijax.audio.files.AudioInfo.tags`.
-      exact: every float32 sample as it is, not clipped; for .wav alone.
+        path: the file, replaced if it exists.
+        audio: the samples.
+        sample_rate: in Hz.
+        tags: by name, as in `archijax.audio.files.AudioInfo.tags`.
+        exact: write every float32 sample unchanged and without clipping; only for .wav.
 
     Raises:
-      InputError: wrong shape, empty or not finite audio, a format, rate or tag that cannot be written, or an output
-        folder that is missing, full or read-only.
+        InputError: the audio has a wrong shape, is empty or not finite; the format, the rate or a tag cannot be
+            written; or the folder is missing, full or read-only.
     """
     path = Path(path)
     audio = np.asarray(audio).astype(np.float32)
-    # Names of files may hold bytes that are no letters.
+    # A tag can hold a file name, whose bytes need not be valid text.
     tags = {name: str(value).encode(errors="replace").decode() for name, value in (tags or {}).items()}
     if path.suffix.lower() not in _WRITTEN:
         raise InputError(f"{path} cannot be written: the suffix must be one of {', '.join(_WRITTEN)}.")
@@ -72,10 +73,10 @@ def write(
             with soundfile.SoundFile(name, "w", sample_rate, channels, subtype, format=kind) as file:
                 for tag, value in tags.items():
                     setattr(file, "date" if tag == "year" else tag, value)
-                # In blocks: the Vorbis encoder can overflow the stack when given minutes at once.
+                # The Vorbis encoder can overflow the stack if it gets minutes of sound in one call.
                 for begin in range(0, len(audio), _BLOCK):
                     file.write(audio[begin : begin + _BLOCK])
-            # A full disk makes libsndfile drop what its encoders hold back, without an error.
+            # If the disk is full, libsndfile drops the frames in its encoders without an error.
             if not _whole(partial, len(audio)):
                 raise InputError
     except (OSError, InputError, AssertionError) as error:
@@ -86,7 +87,7 @@ def write(
 
 
 def _whole(path: Path, frames: int) -> bool:
-    """Whether a file has its frames, the last ones too."""
+    """Whether a file has this number of frames, and its last frames decode."""
     with libsndfile.opened(Place(path)) as stream:
         tail = min(frames, 4096)
         return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail

@@ -1,6 +1,6 @@
-"""Adversaries: nets that score sound as true or decoded at several periods and resolutions.
+"""Adversaries: discriminators that tell true sound from decoded sound, at several periods and resolutions.
 
-After HiFi-GAN (Kong et al. 2020) and DAC (Kumar et al. 2023): what each hears badly another hears well. Scores and
+As in HiFi-GAN (Kong et al. 2020) and DAC (Kumar et al. 2023), several discriminators complement each other. Scores and
 features are lists of maps, which the losses of :mod:`archijax.codecs.losses` compare.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from archijax.audio.stft import STFT
 from archijax.codecs.frames import compressed
@@ -19,31 +19,32 @@ from archijax.errors import InputError
 from archijax.nn.arrays import biased, full
 from archijax.nn.linear import Conv, pad_positions, strided_conv, uniform_init
 
-SLOPE = 0.1  # of the leaky units
-STRIDE = 3  # of a period's convolutions
+SLOPE = 0.1  # slope of the leaky ReLU at negative inputs
+STRIDE = 3  # stride of the convolutions of a period discriminator
 PATCH = 4  # frequencies that become one position
-FOLDS = 3  # times that a resolution's frequencies are halved
+FOLDS = 3  # how often a spectrum discriminator halves the number of frequencies
 
-Maps = tuple[list[jax.Array], list[jax.Array]]
+Maps = tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]
+"""(scores, features), one map per entry."""
 
 
 class PeriodDiscriminator(nn.Module):
-    """Scores a sound by the samples that are a period apart: what repeats, and what should.
+    """Scores a sound by subsequences of samples that are one period apart.
 
     Fields:
         period: in samples.
-        channels: of the first layer; the following ones have 4, 16 and 32 times as many.
+        channels: channels of the first layer; the next layers have 4, 16 and 32 times as many.
     """
 
     period: int
     channels: int = 32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> Maps:
-        """(scores, features) of a sound [b, time, c]: lists of maps [b * c * period, n, channels]."""
+    def __call__(self, x: Float[Array, "b time c"]) -> Maps:
+        """(scores, features): lists of maps [b * c * period, n, channels]."""
         b, n, c = x.shape
         x = jnp.pad(x, ((0, 0), (0, -n % self.period), (0, 0)))
-        # A column of samples one period apart is an item of its own.
+        # Each subsequence of samples one period apart becomes an item.
         x = x.reshape(b, -1, self.period, c).transpose(0, 3, 2, 1).reshape(b * c * self.period, -1, 1)
         features = []
         for i, times in enumerate((1, 4, 16, 32)):
@@ -53,37 +54,41 @@ class PeriodDiscriminator(nn.Module):
 
 
 class _StridedConv(nn.Module):
-    """Convolution of kernel 5 and stride 3, zeros around: [b, n, c] -> [b, n / 3 rounded up, features]."""
+    """Convolution with kernel 5, stride 3 and zero padding: n positions become n / 3, rounded up."""
 
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b -(-n//3) {self.features}"]:
         init = uniform_init(5 * x.shape[-1])
         kernel = self.param("kernel", init, (5, x.shape[-1], self.features))
-        # A zero makes the kernel a multiple of the stride, as strided_conv needs.
+        # strided_conv needs a kernel size that is a multiple of the stride, so one zero is added.
         kernel = jnp.pad(kernel, ((0, 1), (0, 0), (0, 0)))
         x = jnp.pad(x, ((0, 0), (2, 1 + -x.shape[1] % STRIDE), (0, 0)))
         return biased(strided_conv(x, kernel, STRIDE), self.param("bias", init, (self.features,)))
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Scores the complex spectra of one resolution, their magnitudes compressed so that quiet parts count.
+    """Scores the complex spectra of one resolution. Their magnitudes are compressed, so that quiet sound counts too.
 
     Fields:
-        window: samples of a frame; a multiple of 64.
-        channels: of every layer.
+        window: samples of a frame, a multiple of 64.
+        channels: channels of every layer.
     """
 
     window: int
     channels: int = 32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> Maps:
-        """(scores, features) of a sound [b, time, c]: lists of maps [b, frames, frequencies / n, channels]."""
+    def __call__(self, x: Float[Array, "b time c"]) -> Maps:
+        """(scores, features): lists of maps [b, frames, n, channels].
+
+        Raises:
+            InputError: window is not a multiple of 64.
+        """
         if self.window % (2 * PATCH << FOLDS):
-            raise InputError(f"a window of {self.window} samples: a multiple of {2 * PATCH << FOLDS} is needed")
-        # Without the highest frequency, so that their number halves.
+            raise InputError(f"the window has {self.window} samples: a multiple of {2 * PATCH << FOLDS} is needed")
+        # The highest frequency is dropped, so that the number of frequencies can be halved.
         spectra = jnp.concatenate(compressed(STFT(self.window, self.window // 4).encode(full(x))), axis=-1)
         x, features = _fold(spectra[:, :, :-1], PATCH), []
         for i in range(FOLDS + 1):
@@ -93,33 +98,36 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Convolution of kernel 3 x 3 over frames and frequencies, which keeps their number."""
+    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps their numbers."""
 
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n f c"]) -> Float[Array, "b n f {self.features}"]:
         init = uniform_init(9 * x.shape[-1])
         kernel = self.param("kernel", init, (9 * x.shape[-1], self.features))
-        # As one matrix product of what lies around each position: on CPU faster than a convolution of few channels.
+        # One matrix product of all neighbourhoods is faster on CPU than a convolution with few channels.
         frames, frequencies = x.shape[1:3]
         padded = pad_positions(x, 1)
-        around = [padded[:, i : i + frames, j : j + frequencies] for i in range(3) for j in range(3)]
-        return biased(jnp.concatenate(around, axis=-1) @ kernel, self.param("bias", init, (self.features,)))
+        neighbours = [padded[:, i : i + frames, j : j + frequencies] for i in range(3) for j in range(3)]
+        return biased(jnp.concatenate(neighbours, axis=-1) @ kernel, self.param("bias", init, (self.features,)))
 
 
-def _fold(x: jax.Array, factor: int) -> jax.Array:
-    """Neighbouring frequencies as channels: [b, n, f, c] -> [b, n, f / factor, factor * c]."""
+def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{factor} c*{factor}"]:
+    """Moves groups of neighbouring frequencies to channels."""
     return x.reshape(*x.shape[:2], x.shape[2] // factor, -1)
 
 
 class Adversary(nn.Module):
-    """Several discriminators at once, with the interface of :class:`archijax.codecs.discriminator.Discriminator1d`.
+    """Several discriminators, with the interface of :class:`archijax.codecs.discriminator.Discriminator1d`.
 
     Fields:
-        periods: one discriminator each, in samples.
-        windows: one discriminator each, in samples.
-        channels: of the first layers.
+        periods: the period of each period discriminator, in samples.
+        windows: the window of each spectrum discriminator, in samples.
+        channels: channels of the first layers.
+
+    Raises:
+        InputError: there are neither periods nor windows.
     """
 
     periods: Sequence[int] = (2, 3, 5, 7, 11)
@@ -128,18 +136,20 @@ class Adversary(nn.Module):
 
     def setup(self):
         if not (self.periods or self.windows):
-            raise InputError("an adversary without periods and windows hears nothing: give one of either")
+            raise InputError("an adversary needs periods or windows, but both are empty: pass at least one")
         self.by_period = [PeriodDiscriminator(period, self.channels) for period in self.periods]
         self.by_window = [SpectrumDiscriminator(window, self.channels) for window in self.windows]
 
-    def stages(self, x: jax.Array) -> Maps:
-        """Scores and features of a sound [b, time, c], lists of maps."""
+    def stages(self, x: Float[Array, "b time c"]) -> Maps:
+        """(scores, features) of a sound by all discriminators, lists of maps."""
         pairs = [net(x) for net in (*self.by_period, *self.by_window)]
         return [score for scores, _ in pairs for score in scores], [f for _, features in pairs for f in features]
 
-    def __call__(self, true: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """The losses of generator and discriminator for true and decoded sound [b, time, c], and info.
+    def __call__(
+        self, true: Float[Array, "b time c"], fake: Float[Array, "b time c"]
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
+        """(loss of the generator, loss of the discriminator, info) for true and decoded sound.
 
-        As of :class:`archijax.codecs.discriminator.Discriminator1d`.
+        See :class:`archijax.codecs.discriminator.Discriminator1d`.
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

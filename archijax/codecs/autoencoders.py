@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from archijax.audio.stft import STFT, to_polar
 from archijax.codecs.decoders import Decoder1d
@@ -18,13 +18,13 @@ from archijax.nn.arrays import full
 
 
 class AutoEncoder1d(Levels, kw_only=True):
-    """An encoder and the decoder that mirrors it: sound [b, time, in_channels] to a latent and back.
+    """An encoder from sound to a latent, and the decoder that mirrors it.
 
-    Fields, beside those of :class:`Levels`, which are in the encoder's order:
-        in_channels: of the sound.
-        out_channels: of what is decoded; None: in_channels.
+    The fields of :class:`Levels` are in the order of the encoder. Further fields:
+        in_channels: channels of the sound.
+        out_channels: channels of the decoded sound; None: in_channels.
         bottleneck: one, or several in sequence (see :mod:`archijax.codecs.bottlenecks`).
-        bottleneck_channels: of the latent; None: as many as the last level has.
+        bottleneck_channels: channels of the latent; None: those of the last level.
     """
 
     in_channels: int
@@ -51,25 +51,36 @@ class AutoEncoder1d(Levels, kw_only=True):
     def _decoded_channels(self) -> int:
         return self.out_channels or self.in_channels
 
-    def encode(self, x: jax.Array, **random: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (latent [b, time / downsample_factor, latent_channels], info).
+    def encode(
+        self, x: Float[Array, "b time c"], **random: Any
+    ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
+        """(latent, info) of a sound. The latent has time / downsample_factor frames.
 
         Args:
-            random: keys, draws and train, as for :class:`Encoder1d`, whose info this is.
+            random: keys, draws and train of :class:`Encoder1d`, which also gives the info.
+
+        Raises:
+            InputError: the number of channels is wrong, or patch_size does not divide time.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
         return self.encoder(x, **random)
 
-    def decode(self, latent: jax.Array) -> jax.Array:
-        """Maps a latent [b, frames, latent_channels] to [b, frames * downsample_factor, out_channels]."""
-        return self.decoder(latent)
-
-    def __call__(self, x: jax.Array, **random: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (the same decoded, info), in info "latent" too.
+    def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, " b time *c"]:
+        """The sound of a latent, frames * downsample_factor samples long.
 
         Raises:
-            InputError: a time that downsample_factor does not divide, as the result would be longer.
+            InputError: the number of channels is wrong.
+        """
+        return self.decoder(latent)
+
+    def __call__(
+        self, x: Float[Array, " b time *c_in"], **random: Any
+    ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
+        """(x after encoding and decoding, info). The info also has the "latent".
+
+        Raises:
+            InputError: downsample_factor does not divide time, or the number of channels is wrong.
         """
         check_multiple(x.shape[1], self.downsample_factor, "patch_size times the factors")
         latent, info = self.encode(x, **random)
@@ -77,10 +88,10 @@ class AutoEncoder1d(Levels, kw_only=True):
 
 
 class MAE1d(AutoEncoder1d, kw_only=True):
-    """Autoencoder of an STFT's magnitudes [b, frames, frequencies, in_channels], by their logarithms.
+    """Autoencoder of the log-magnitudes of an STFT. Its frames take the place of time.
 
-    What it decodes has no phase: a vocoder makes sound of it. Fields, beside those of :class:`AutoEncoder1d`: stft,
-    whose magnitudes they are; its frames take the place of time.
+    The decoded magnitudes have no phase, and a vocoder turns them into sound. It has the fields of
+    :class:`AutoEncoder1d`, and stft, the transform of the magnitudes.
     """
 
     stft: STFT
@@ -89,8 +100,17 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     def _decoded_channels(self) -> int:
         return super()._decoded_channels * self.stft.frequencies
 
-    def encode(self, magnitude: jax.Array, **random: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps magnitudes [b, frames, frequencies, in_channels] to (latent [b, frames / factors, c], info)."""
+    def encode(
+        self, magnitude: Float[Array, "b time frequencies c"], **random: Any
+    ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
+        """(latent, info) of magnitudes. The latent has time / downsample_factor frames.
+
+        Args:
+            random: keys, draws and train of :class:`Encoder1d`, which also gives the info.
+
+        Raises:
+            InputError: the number of frequencies or channels is wrong.
+        """
         expected = (self.stft.frequencies, self.in_channels)
         if magnitude.shape[2:] != expected:
             raise InputError(
@@ -98,14 +118,16 @@ class MAE1d(AutoEncoder1d, kw_only=True):
             )
         return self.encoder(to_channels(log_magnitude(magnitude)), **random)
 
-    def decode(self, latent: jax.Array) -> jax.Array:
-        """Maps a latent to magnitudes [b, frames, frequencies, out_channels], from e^-30 to e^20."""
+    def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.stft.frequencies} c"]:
+        """The magnitudes of a latent, from e^-30 to e^20."""
         return jnp.exp(jnp.clip(from_channels(self.decoder(latent), self.stft.frequencies), *LOG_RANGE))
 
-    def loss(self, wave: jax.Array, **random: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean absolute difference of log-magnitudes for a sound [b, time, in_channels], and info.
+    def loss(
+        self, wave: Float[Array, "b time {self.in_channels}"], **random: Any
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """(mean absolute difference of log-magnitudes, info) for a sound.
 
-        A bottleneck's own loss is not added: it is info["loss"].
+        The loss of the bottleneck is info["loss"], which is not added.
         """
         magnitude, _ = to_polar(self.stft.encode(full(wave)))
         prediction, info = self(magnitude, **random)

@@ -1,4 +1,4 @@
-"""A sum of losses of one array whose gradients have the norms that their weights ask for."""
+"""A sum of losses of one array, in which each loss has a gradient of the norm that its weight sets."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-DECAY = 0.99  # of the norms' moving averages, per training call
+DECAY = 0.99  # decay of the moving averages of norms, per training call
 
 
 def balanced_sum(
-    x: jax.Array,
-    losses: Mapping[str, Callable[[jax.Array], jax.Array]],
+    x: Float[Array, " b *shape"],
+    losses: Mapping[str, Callable[[Float[Array, " b *shape"]], Float[Array, ""]]],
     weights: Mapping[str, float],
-    norms: Mapping[str, jax.Array],
-) -> tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
-    """The weighted sum of losses; its gradient by x is sum_i weight_i * gradient_i / norm_i.
+    norms: Mapping[str, Float[Array, ""]],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
+    """The weighted sum of losses. Its gradient with respect to x is sum_i weight_i * gradient_i / norm_i.
 
-    Equation 4 of Défossez et al. 2022. What is divided by are the norms of before this call, so that the result does
-    not depend on how a batch is split over devices; a loss without one, which is zero, does not count yet.
+    Equation 4 of Défossez et al. 2022. The norms are those from before this call, so that the result does not depend on
+    the devices over which a batch is split. A loss whose norm is still zero has no gradient.
 
     Args:
-        x: [b, ...], items first.
-        losses: by name; each maps x to the mean over its items.
+        losses: by name; each is a mean over the items of x.
         weights: by name.
-        norms: by name, the moving average of each gradient's norm; zeros at the start.
+        norms: by name, the moving average of the norm of each gradient; zero at the start.
 
     Returns:
-        (sum, the losses by name, the new norms).
+        (sum, the losses by name, the new norms by name).
     """
-    values, moved, direction = {}, {}, jnp.zeros_like(x)
+    values, new_norms, direction = {}, {}, jnp.zeros_like(x)
     for name, loss in losses.items():
         values[name], gradient = jax.value_and_grad(loss)(x)
         gradient = jax.lax.stop_gradient(gradient)
-        # Of one item, as if it were the whole batch: the mean over the items of any part has this norm.
+        # The factor len(x) gives the gradient that each item would have as the only one of its batch. The mean norm
+        # then does not depend on the size of the batch.
         norm = jnp.mean(jnp.sqrt(jnp.sum(jnp.square(len(x) * gradient), axis=tuple(range(1, x.ndim)))))
         old = norms[name]
         known = old > 0
         direction += jnp.where(known, weights[name] / jnp.where(known, old, 1), 0) * gradient
         average = jnp.where(known, DECAY * old + (1 - DECAY) * norm, norm)
-        moved[name] = jnp.where(norm > 0, average, old)
+        new_norms[name] = jnp.where(norm > 0, average, old)
     total = sum(weights[name] * value for name, value in values.items())
-    along = jnp.sum(x * direction)
-    return jax.lax.stop_gradient(total - along) + along, values, moved
+    # The result has the value of the total, and the gradient of the product, which is `direction`.
+    product = jnp.sum(x * direction)
+    return jax.lax.stop_gradient(total - product) + product, values, new_norms

@@ -1,50 +1,53 @@
-"""Bottlenecks: what stands between an encoder and a decoder, and makes a latent bounded, noisy or discrete.
+"""Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
-Every bottleneck is a module of one interface, ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent,
-info)``: x and the latent are [b, n, channels], ``info`` is a dict of arrays, in it "loss" where there is something to
-minimise. What is random comes from ``keys``, one per item, or from ``draws``, the random numbers themselves as
-:meth:`Bottleneck.draw` makes them. Several in sequence are a tuple that encoders take.
+All bottlenecks have one interface, ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info``
+is a dict of arrays, with a "loss" if there is something to minimise. Random numbers are drawn from ``keys``, or passed
+as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int, Int32, Key
 
 from archijax.errors import InputError
 from archijax.keys import stream
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
+Keys = Key[Array, " b"] | None
+Draws = Array | tuple[Array, ...] | None
+Info = dict[str, Array]
+
 
 class Bottleneck(nn.Module):
-    """The interface; by itself it changes nothing."""
+    """The interface of bottlenecks. This class itself returns x unchanged."""
 
-    def draw(self, keys: jax.Array, shape: tuple[int, int]) -> jax.Array | None:
-        """Random numbers for items with keys [b] and shape [n, channels]; None if it needs none."""
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Draws:
+        """The random numbers of a call for items of shape (n, channels); None if the bottleneck needs none."""
         return None
 
     def __call__(
-        self, x: jax.Array, *, keys: jax.Array | None = None, draws: jax.Array | None = None, train: bool = False
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, n, channels] to (latent [b, n, channels], info).
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n d"], Info]:
+        """(latent, info) of the output x of an encoder.
 
         Args:
-            keys: one key per item [b].
-            draws: the random numbers instead of keys.
-            train: True in training; False is the form for use.
+            keys: one per item.
+            draws: the random numbers, instead of keys.
+            train: whether this is a training call.
 
         Raises:
-            InputError: training without keys or draws where something is random.
+            InputError: a random bottleneck has neither keys nor draws in training.
         """
         return x, {}
 
-    def _draws(self, x: jax.Array, keys: jax.Array | None, draws: jax.Array | None, train: bool) -> jax.Array | None:
+    def _draws(self, x: Float[Array, "b n c"], keys: Keys, draws: Draws, train: bool) -> Draws:
         if draws is not None:
             return draws
         if keys is not None:
@@ -52,52 +55,58 @@ class Bottleneck(nn.Module):
                 raise InputError(f"keys have shape {keys.shape}: one key per item, [{len(x)}], is needed")
             return self.draw(keys, x.shape[1:])
         if train:
-            raise InputError(f"{type(self).__name__} found neither keys nor draws in training: pass one key per item")
+            raise InputError(f"{type(self).__name__} has neither keys nor draws in training: pass one key per item")
         return None
 
 
 def in_sequence(
     bottlenecks: Sequence[Bottleneck],
-    x: jax.Array,
+    x: Float[Array, "b n c"],
     *,
-    keys: jax.Array | None = None,
-    draws: Sequence[jax.Array | None] | None = None,
+    keys: Keys = None,
+    draws: Sequence[Draws] | None = None,
     train: bool = False,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Maps x [b, n, channels] through bottlenecks, one after the other, to (latent, info).
+) -> tuple[Float[Array, "b n d"], Info]:
+    """(latent, info) of x after several bottlenecks, one after the other.
 
     Args:
-        keys: one per item [b], for those that draw.
-        draws: the random numbers instead, one entry for each bottleneck.
-        train: True in training.
+        keys: one per item, for random bottlenecks.
+        draws: the random numbers of each bottleneck, instead of keys.
+        train: whether this is a training call.
 
     Returns:
-        info: what they report, "loss" the sum of theirs; what two report is numbered, as in "codes_1".
+        The info joins that of all bottlenecks. "loss" is the sum of their losses. If two have an entry of one name, the
+        second gets a number, as in "codes_1".
+
+    Raises:
+        InputError: the number of draws is wrong, or a random bottleneck has neither keys nor draws in training.
     """
     if draws is not None and len(draws) != len(bottlenecks):
-        raise InputError(f"{len(draws)} draws for {len(bottlenecks)} bottlenecks: one entry each is needed")
+        raise InputError(f"there are {len(draws)} draws for {len(bottlenecks)} bottlenecks: one for each is needed")
     loss, info = jnp.zeros((), x.dtype), {}
     for i, bottleneck in enumerate(bottlenecks):
-        own = None if keys is None else stream(keys, i)
-        x, report = bottleneck(x, keys=own, draws=None if draws is None else draws[i], train=train)
-        loss += report.pop("loss", 0.0)
-        info |= {f"{name}_{i}" if name in info else name: value for name, value in report.items()}
+        own_keys = None if keys is None else stream(keys, i)
+        x, own_info = bottleneck(x, keys=own_keys, draws=None if draws is None else draws[i], train=train)
+        loss += own_info.pop("loss", 0.0)
+        info |= {f"{name}_{i}" if name in info else name: value for name, value in own_info.items()}
     return x, {"loss": loss, **info}
 
 
 class TanhBottleneck(Bottleneck):
-    """Latents in (-1, 1).
+    """Maps latents to (-1, 1) by tanh.
 
-    ``info`` has "saturated", the share of them beyond 0.98 on either side, and with a ``guard`` "loss".
+    ``info`` has "saturated", the share of latents whose magnitude is above 0.98, and "loss" if there is a ``guard``.
 
     Fields:
-        guard: weight of a loss that keeps latents from saturating: the mean square of what inputs exceed 2 by, where
-            tanh is 0.96. 0: none.
+        guard: weight of a loss that prevents saturation: the mean square of the excess of input magnitudes over 2,
+            where tanh is 0.96. With 0 there is no loss.
     """
 
     guard: float = 0.0
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         latent = jnp.tanh(x)
         info = {"saturated": jnp.mean(jnp.abs(latent) > 0.98, dtype=jnp.float32)}
         if self.guard:
@@ -106,35 +115,39 @@ class TanhBottleneck(Bottleneck):
 
 
 class NoiserBottleneck(Bottleneck):
-    """Adds Gaussian noise in training, so that neighbouring latents mean similar things.
+    """Adds Gaussian noise in training, so that near latents decode to similar sounds.
 
-    Fields: sigma, the noise's standard deviation.
+    Fields: sigma, the standard deviation of the noise.
     """
 
     sigma: float = 1.0
 
-    def draw(self, keys, shape):
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Float[Array, "b n c"]:
         return _normal(keys, shape)
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         return (x + self.sigma * self._draws(x, keys, draws, train) if train else x), {}
 
 
 class VariationalBottleneck(Bottleneck):
-    """A Gaussian per latent, mean in (-1, 1) and log-variance in (0, 2) as in audio-encoders-pytorch.
+    """A Gaussian per latent, as in audio-encoders-pytorch, with a mean in (-1, 1) and a log-variance in (0, 2).
 
-    With keys or draws the latent is a sample, without it is the mean. ``info`` has "kl", twice the divergence from a
-    standard Gaussian (Kingma & Welling 2014, appendix B, without its half), averaged over all latents; "loss", that
-    times ``loss_weight``; "mean" and "log_variance".
+    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "kl", "loss", "mean" and
+    "log_variance". "kl" is twice the divergence from a standard Gaussian (Kingma & Welling 2014, appendix B), averaged
+    over all latents. "loss" is "kl" times ``loss_weight``.
     """
 
     loss_weight: float = 1.0
 
-    def draw(self, keys, shape):
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Float[Array, "b n c"]:
         return _normal(keys, shape)
 
     @nn.compact
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         x = full(x)
         mean, log_variance = jnp.split(jnp.tanh(Conv(2 * x.shape[-1], name="to_mean_and_std", dtype=x.dtype)(x)), 2, -1)
         log_variance = log_variance + 1
@@ -145,16 +158,16 @@ class VariationalBottleneck(Bottleneck):
 
 
 class GaussianBottleneck(Bottleneck):
-    """The bottleneck of a variational autoencoder: a Gaussian per latent, any mean and any deviation above 1e-4.
+    """The bottleneck of a variational autoencoder: a Gaussian per latent, with any mean and a deviation above 1e-4.
 
-    With keys or draws the latent is a sample, without it is the mean. ``info`` has "kl", the divergence from a standard
-    Gaussian in nats (Kingma & Welling 2014, appendix B), averaged over all latents; "loss", its weight times that;
-    "mean" and "deviation".
+    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "kl", "loss", "mean" and
+    "deviation". "kl" is the divergence from a standard Gaussian in nats (Kingma & Welling 2014, appendix B), averaged
+    over all latents. "loss" is the weighted divergence after free bits.
 
     Fields:
-        loss_weight: of the divergence in the loss.
-        warmup_steps: training calls over which the weight rises from 0.
-        free_bits: nats of divergence that each channel may have on average without loss (Kingma et al. 2016,
+        loss_weight: weight of the divergence in the loss.
+        warmup_steps: training calls in which the weight rises from 0.
+        free_bits: nats of divergence per channel, averaged over a batch, that cost nothing (Kingma et al. 2016,
             appendix C.8).
     """
 
@@ -162,22 +175,24 @@ class GaussianBottleneck(Bottleneck):
     warmup_steps: int = 0
     free_bits: float = 0.0
 
-    def draw(self, keys, shape):
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Float[Array, "b n c"]:
         return _normal(keys, shape)
 
     @nn.compact
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         x = full(x)
         mean = Conv(x.shape[-1], name="to_mean", dtype=x.dtype)(x)
         deviation = nn.softplus(Conv(x.shape[-1], name="to_deviation", dtype=x.dtype)(x)) + 1e-4
         eps = self._draws(x, keys, draws, train)
         latent = mean if eps is None else mean + deviation * eps
         divergence = (jnp.square(mean) + jnp.square(deviation) - 2 * jnp.log(deviation) - 1) / 2
-        charged = jnp.mean(jnp.maximum(divergence.mean((0, 1)), self.free_bits))
-        info = {"loss": self._weight(train) * charged, "kl": divergence.mean(), "mean": mean, "deviation": deviation}
+        cost = jnp.mean(jnp.maximum(divergence.mean((0, 1)), self.free_bits))
+        info = {"loss": self._weight(train) * cost, "kl": divergence.mean(), "mean": mean, "deviation": deviation}
         return latent, info
 
-    def _weight(self, train: bool) -> float | jax.Array:
+    def _weight(self, train: bool) -> float | Float[Array, ""]:
         if not self.warmup_steps:
             return self.loss_weight
         steps = self.variable("state", "steps", lambda: jnp.zeros((), jnp.int32))
@@ -188,14 +203,16 @@ class GaussianBottleneck(Bottleneck):
 
 
 class BitcodesBottleneck(Bottleneck):
-    """Each latent is ``num_bits`` bits: the sum of one of two learned vectors per bit (bitcodes-pytorch).
+    """Turns each latent into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
 
-    In use the nearer vector of each pair is taken; in training one is drawn (Gumbel-softmax with a straight-through
-    gradient, Jang et al. 2017). ``info`` has "bits" [b, n, num_bits], the nearer ones, int32.
+    There are two vectors per bit, and the bit chooses one of them. Outside of training it is the one with the larger
+    product with the latent. In training it is drawn at random (Gumbel-softmax with a straight-through gradient, Jang et
+    al. 2017). ``info`` has "bits" int32 [b, n, num_bits], those of the larger products.
 
     Fields:
-        channels: of the latent.
-        temperature: of the softmax that the gradient goes through.
+        channels: channels of the latent.
+        num_bits: bits per latent.
+        temperature: temperature of the softmax that gives the gradient.
     """
 
     channels: int
@@ -205,10 +222,12 @@ class BitcodesBottleneck(Bottleneck):
     def setup(self):
         self.codebook = self.param("codebook", nn.initializers.normal(1.0), (2 * self.num_bits, self.channels))
 
-    def draw(self, keys, shape):
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Float[Array, "b n {self.num_bits} 2"]:
         return jax.vmap(lambda key: jax.random.gumbel(key, (shape[0], self.num_bits, 2)))(keys)
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         x = full(with_channels(x, self.channels))
         codebook = self.codebook.astype(x.dtype)
         pairs = jnp.matmul(x, codebook.T, precision=lax.Precision.HIGHEST).reshape(*x.shape[:2], self.num_bits, 2)
@@ -220,39 +239,54 @@ class BitcodesBottleneck(Bottleneck):
         hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), 2, dtype=soft.dtype)
         return self._sum(hard - lax.stop_gradient(soft) + soft), {"bits": bits}
 
-    def from_bits(self, bits: jax.Array) -> jax.Array:
-        """The latent [b, n, channels] of bits [b, n, num_bits]: exactly the one that had them."""
+    def from_bits(self, bits: Int[Array, "b n num_bits"]) -> Float[Array, "b n {self.channels}"]:
+        """The latent of bits, exactly as it is after encoding.
+
+        Raises:
+            InputError: the number of bits is wrong.
+        """
         if bits.shape[-1] != self.num_bits:
             raise InputError(f"bits have shape {bits.shape}: the last axis must be {self.num_bits} (num_bits)")
         return self._sum(jax.nn.one_hot(bits, 2, dtype=self.codebook.dtype))
 
-    def _sum(self, choice: jax.Array) -> jax.Array:
-        """[b, n, num_bits, 2], one of each pair -> [b, n, channels]."""
+    def _sum(self, choice: Float[Array, "b n {self.num_bits} 2"]) -> Float[Array, "b n {self.channels}"]:
+        """The sum of the chosen vectors; a choice is one-hot in each pair."""
         choice = choice.reshape(*choice.shape[:-2], -1)
         return jnp.matmul(choice, self.codebook.astype(choice.dtype), precision=lax.Precision.HIGHEST)
 
 
-def to_bits(numbers: jax.Array, num_bits: int) -> jax.Array:
-    """Whole numbers [...] as bits [..., num_bits], highest first; the inverse of :func:`to_decimal`."""
-    return numbers[..., None] >> _places(num_bits) & 1
+def to_bits(numbers: Int[Array, "*shape"], num_bits: int) -> Int[Array, "*shape {num_bits}"]:
+    """The bits of integers, the highest bit first; the inverse of :func:`to_decimal`.
+
+    Raises:
+        InputError: there are more than 31 bits.
+    """
+    return numbers[..., None] >> _shifts(num_bits) & 1
 
 
-def to_decimal(bits: jax.Array) -> jax.Array:
-    """Bits [..., num_bits], highest first, as whole numbers [...] int32; at most 31 bits."""
-    return jnp.sum(bits.astype(jnp.int32) << _places(bits.shape[-1]), axis=-1, dtype=jnp.int32)
+def to_decimal(bits: Int[Array, "*shape num_bits"]) -> Int32[Array, "*shape"]:
+    """The integers of bits, the highest bit first.
+
+    Raises:
+        InputError: there are more than 31 bits.
+    """
+    return jnp.sum(bits.astype(jnp.int32) << _shifts(bits.shape[-1]), axis=-1, dtype=jnp.int32)
 
 
-def _places(num_bits: int) -> jax.Array:
+def _shifts(num_bits: int) -> Int32[Array, " {num_bits}"]:
     if num_bits > 31:
         raise InputError(f"{num_bits} bits do not fit into a 32-bit number: use at most 31, or keep the bits")
     return jnp.arange(num_bits - 1, -1, -1, dtype=jnp.int32)
 
 
-def _normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b *shape"]:
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
-def with_channels(x: Any, channels: int) -> Any:
+def with_channels(x: Float[Array, "b n c"], channels: int) -> Float[Array, "b n {channels}"]:
+    """x itself. Raises InputError if it has another number of channels."""
     if x.shape[-1] != channels:
-        raise InputError(f"the bottleneck was given {x.shape[-1]} channels: its channels field says {channels}")
+        raise InputError(
+            f"the input of the bottleneck has {x.shape[-1]} channels, but its channels field is {channels}"
+        )
     return x

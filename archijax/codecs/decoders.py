@@ -1,8 +1,8 @@
-"""The decoder: a latent to sound."""
+"""The decoder from a latent to sound."""
 
 from __future__ import annotations
 
-import jax
+from jaxtyping import Array, Float
 
 from archijax.codecs.levels import Levels, UpLevel, from_channels
 from archijax.errors import InputError
@@ -12,11 +12,12 @@ from archijax.nn.linear import Conv
 
 
 class Decoder1d(Levels, kw_only=True):
-    """A latent [b, frames, c] to sound [b, frames * downsample_factor, out_channels].
+    """Decodes a latent to sound. A frame becomes downsample_factor samples.
 
-    Fields, beside those of :class:`Levels`, whose order is the reverse of an encoder's:
-        out_channels: of the sound.
-        in_channels: of the latent, which a kernel-1 convolution widens; None: it has those of the first level already.
+    The fields of :class:`Levels` are in the reverse order of an encoder. Further fields:
+        out_channels: channels of the sound.
+        in_channels: channels of the latent; a convolution of kernel 1 maps them to those of the first level. None: the
+            latent has the channels of the first level, and there is no convolution.
     """
 
     out_channels: int
@@ -29,8 +30,12 @@ class Decoder1d(Levels, kw_only=True):
         self.up = [self._level(UpLevel, i) for i in range(len(self.factors))]
         self.to_out = Resnet(min(self.patch_size, self.out_channels), channels=self.out_channels, dtype=self.dtype)
 
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """Maps a latent [b, frames, c] to [b, frames * downsample_factor, out_channels], at least float32."""
+    def __call__(self, z: Float[Array, "b frames c"]) -> Float[Array, "b time {self.out_channels}"]:
+        """The sound of a latent, in at least float32.
+
+        Raises:
+            InputError: the number of channels is wrong.
+        """
         expected = self.in_channels or self.widths[0]
         if z.shape[-1] != expected:
             raise InputError(f"the latent has {z.shape[-1]} channels: this decoder reads {expected}")

@@ -1,7 +1,7 @@
-"""Encoders and decoders of sound and of spectrograms: what makes latents short, and sound of them again.
+"""Encoders of sound, magnitudes and mel spectrograms.
 
-The networks of audio-encoders-pytorch (ArchiSound, section 4.2): resnets between strided convolutions. Sound is
-[b, time, c], a latent [b, frames, channels]; patches and spectra are channels, in the original's order.
+They are those of audio-encoders-pytorch (ArchiSound, section 4.2): residual blocks between strided convolutions. The
+samples of a patch and the frequencies of a spectrum become channels, in the order of the original.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT, to_polar
-from archijax.codecs.bottlenecks import in_sequence
+from archijax.codecs.bottlenecks import Draws, Info, Keys, in_sequence
 from archijax.codecs.levels import DownLevel, Levels, Patch, to_channels
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
-# Log-magnitudes stay in this range, which keeps those of silence finite.
+# The range of log-magnitudes. Its lower bound keeps those of silence finite.
 LOG_RANGE = (-30.0, 20.0)
 
 
-def log_magnitude(magnitude: jax.Array) -> jax.Array:
-    """The natural logarithm of magnitudes, not under -30; at silence its gradient is zero."""
+def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The natural logarithm of magnitudes, at least -30. At silence its gradient is zero."""
     return jnp.log(jnp.maximum(full(magnitude), math.exp(LOG_RANGE[0])))
 
 
 class Encoder1d(Levels, kw_only=True):
-    """Sound [b, time, c] to a latent [b, time / downsample_factor, latent_channels].
+    """Encodes sound to a latent. A frame of the latent stands for downsample_factor samples.
 
-    Fields, beside those of :class:`Levels`:
-        out_channels: of the latent; None: as many as the last level has.
+    Fields, in addition to those of :class:`Levels`:
+        out_channels: channels of the latent; None: those of the last level.
         bottleneck: one, or several in sequence (see :mod:`archijax.codecs.bottlenecks`).
     """
 
@@ -55,11 +55,11 @@ class Encoder1d(Levels, kw_only=True):
         self.down = [self._level(DownLevel, i) for i in range(len(self.factors))]
         if self.out_channels is not None:
             self.to_out = Conv(self.out_channels, dtype=self.dtype)
-        # Copies, so that one given twice is two.
+        # Copies have parameters of their own, even if a bottleneck is in the sequence twice.
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
-        """What every stage makes of x [b, time, c], first to last: patches, each level, and the output convolution."""
+    def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
+        """The output of each stage, first to last: the patches, the levels, and the output convolution if any."""
         maps = [self.to_in(x)]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -69,34 +69,36 @@ class Encoder1d(Levels, kw_only=True):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "b time c"],
         *,
-        keys: jax.Array | None = None,
-        draws: Sequence[jax.Array | None] | None = None,
+        keys: Keys = None,
+        draws: Sequence[Draws] | None = None,
         train: bool = False,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, c] to (latent [b, frames, latent_channels] in at least float32, info).
+    ) -> tuple[Float[Array, "b frames {self.latent_channels}"], Info]:
+        """(latent in at least float32, info) of x.
+
+        The number of positions is rounded up at each level.
 
         Args:
-            keys: one per item [b], for the bottlenecks that draw.
-            draws: the random numbers instead, one entry for each bottleneck.
-            train: as for bottlenecks.
+            keys: one per item, for random bottlenecks.
+            draws: the random numbers of each bottleneck, instead of keys.
+            train: whether this is a training call.
 
         Returns:
-            info: what the bottlenecks report, "loss" the sum of theirs; what two report is numbered, as in "codes_1".
+            The info is that of :func:`archijax.codecs.bottlenecks.in_sequence`.
 
         Raises:
-            InputError: a time that patch_size does not divide. (A level rounds positions up.)
+            InputError: patch_size does not divide time; or errors of the bottlenecks.
         """
         return in_sequence(self.bottlenecks, full(self.features(x)[-1]), keys=keys, draws=draws, train=train)
 
 
 class ME1d(Encoder1d, kw_only=True):
-    """Encoder of an STFT's magnitudes: sound [b, time, c] to a latent of time / (hop_length * the factors) frames.
+    """Encodes sound by the magnitudes of its STFT. A frame of the latent stands for downsample_factor samples.
 
-    Fields, beside those of :class:`Encoder1d`:
-        stft: odd n_fft gives time / hop_length frames, even one more.
-        use_log: the magnitudes' logarithm, not under -30.
+    Fields, in addition to those of :class:`Encoder1d`:
+        stft: the transform. If it is centred, an odd n_fft gives time / hop_length frames, an even one gives one more.
+        use_log: encode log-magnitudes, of at least -30.
     """
 
     stft: STFT
@@ -106,15 +108,15 @@ class ME1d(Encoder1d, kw_only=True):
     def downsample_factor(self) -> int:
         return self.stft.hop_length * super().downsample_factor
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
+    def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
         magnitude, _ = to_polar(self.stft.encode(full(x)))
         return super().features(to_channels(log_magnitude(magnitude) if self.use_log else magnitude))
 
 
 class MelE1d(Encoder1d, kw_only=True):
-    """Encoder of mel spectrograms: sound [b, time, c] to a latent of time / (hop_length * the factors) frames.
+    """Encodes sound by its mel spectrogram. A frame of the latent stands for downsample_factor samples.
 
-    Fields, beside those of :class:`Encoder1d`: mel, the spectrogram.
+    Fields, in addition to those of :class:`Encoder1d`: mel, the mel spectrogram.
     """
 
     mel: MelSpectrogram
@@ -123,5 +125,5 @@ class MelE1d(Encoder1d, kw_only=True):
     def downsample_factor(self) -> int:
         return self.mel.hop_length * super().downsample_factor
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
+    def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
         return super().features(to_channels(self.mel.encode(full(x))))

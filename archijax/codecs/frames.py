@@ -1,7 +1,7 @@
-"""A codec at frame rate: an STFT's frames to a latent, and a latent to frames that an inverse STFT makes sound of.
+"""A codec at frame rate: it encodes the frames of an STFT, and decodes a latent to frames for the inverse STFT.
 
-After Vocos (Siuzdak 2023): all layers work on frames, none on samples, so that a second of sound is some dozens of
-positions, and the decoder says magnitude and phase of each frequency. Strides inside make several frames one latent.
+As in Vocos (Siuzdak 2023), all layers work on frames and none on samples, so a second of sound has only some dozens of
+positions. The decoder predicts the magnitude and the phase of each frequency. Strides join frames in between.
 """
 
 from __future__ import annotations
@@ -13,41 +13,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Complex, Float, Float32
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT
-from archijax.codecs.bottlenecks import Bottleneck, in_sequence
+from archijax.codecs.bottlenecks import Bottleneck, Info, in_sequence
 from archijax.codecs.levels import check_multiple
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 from archijax.nn.linear import Linear, fold, pad_positions, unfold
 from archijax.nn.norms import LayerNorm
 
-KERNEL = 7  # frames that a block sees
-COMPRESSION = 0.3  # power of the magnitudes that the encoder reads, and that phase is compared at
-# Log-magnitudes that a decoder can say: those of silence and of the loudest sound, with room.
+KERNEL = 7  # frames in the kernel of a block
+COMPRESSION = 0.3  # the encoder reads magnitudes to this power
+# The range of log-magnitudes that a decoder can predict. It exceeds that of silence and of the loudest sound.
 LOG_MAGNITUDES = (-14.0, 7.0)
-SMALL = 1e-5  # of a magnitude: white noise at about -100 dB of full scale
-# Distances of bands: at least so many bins, and this share of their frequency.
+SMALL = 1e-5  # magnitude of white noise at about -100 dB of full scale
+# The bands of a spectrum, wide and narrow: the least distance of their centres in bins, and its share of the frequency.
 SCALES = (2.0, 0.1), (8.0, 1.0)
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over frames, then a net of two layers on each: [b, n, c] -> [b, n, c].
+    """Depthwise convolution over frames, then two dense layers on each frame, around a skip connection.
 
     Liu et al. 2022, with one learned factor per channel before the sum.
 
     Fields:
-        expansion: width between the two layers, in channels.
+        expansion: the width between the two layers, as a multiple of the channels.
         scale: initial value of the factors.
+        dtype: type of the computation.
     """
 
     expansion: int = 3
     scale: float = 0.2
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         c = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.normal(0.2), (KERNEL, c)).astype(self.dtype)
         factors = self.param("factors", nn.initializers.constant(self.scale), (c,)).astype(self.dtype)
@@ -58,23 +61,24 @@ class ConvNeXtBlock(nn.Module):
         return x + (factors * y).astype(x.dtype)
 
 
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of each channel by its own filter: x [b, n, c], kernel [odd, c] -> [b, n, c].
+def depthwise(x: Float[Array, "b n c"], kernel: Float[Array, "taps c"]) -> Float[Array, "b n c"]:
+    """Convolution of each channel with its own filter, which has an odd number of taps.
 
-    As a sum of shifted products, which XLA makes one loop of; its own depthwise convolution is far slower on CPU.
+    XLA compiles this sum of shifted products to one loop. Its own depthwise convolution is far slower on CPU.
     """
     padded = pad_positions(x, len(kernel) // 2)
     return sum(padded[:, i : i + x.shape[1]] * kernel[i] for i in range(len(kernel)))
 
 
 class FrameEncoder(nn.Module):
-    """Sound [b, time, c] to what a bottleneck reads, [b, time / downsample_factor, latent_channels].
+    """Encodes sound to the input of a bottleneck. The hop_length and the factors divide its length.
 
     Fields:
         stft: not centred, so that there are time / hop_length frames.
-        channels, num_blocks: width and blocks at each rate, the STFT's own first.
-        factors: frames that become one between two rates.
-        latent_channels: of the latent.
+        channels, num_blocks: width and number of blocks at each frame rate; the first rate is that of the STFT.
+        factors: the number of frames that become one, between two rates.
+        latent_channels: channels of the latent.
+        dtype: type of the computation.
     """
 
     stft: STFT
@@ -82,10 +86,10 @@ class FrameEncoder(nn.Module):
     num_blocks: Sequence[int]
     factors: Sequence[int]
     latent_channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.latent_channels}"]:
         spectra = self.stft.encode(full(x))
         y = Linear(self.channels[0], self.dtype, name="to_in")(spectral_features(spectra))
         y = y + Linear(self.channels[0], self.dtype, name="bands_in")(band_features(spectra))
@@ -99,9 +103,10 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """A latent [b, frames, latent_channels] to sound [b, frames * downsample_factor, out_channels].
+    """Decodes a latent to sound.
 
-    Fields: those of :class:`FrameEncoder`, in its order; out_channels, of the sound.
+    The fields are those of :class:`FrameEncoder` in the order of the encoder, and out_channels, the channels of the
+    sound.
     """
 
     stft: STFT
@@ -109,10 +114,10 @@ class FrameDecoder(nn.Module):
     num_blocks: Sequence[int]
     factors: Sequence[int]
     out_channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Float[Array, "b frames d"]) -> Float[Array, "b time {self.out_channels}"]:
         y = LayerNorm(name="norm_in")(Linear(self.channels[-1], self.dtype, name="to_in")(z))
         for level in reversed(range(len(self.channels))):
             for i in range(self.num_blocks[level]):
@@ -132,41 +137,42 @@ class FrameDecoder(nn.Module):
         return self.stft.decode(spectra, y.shape[1] * self.stft.hop_length)
 
 
-def compressed(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Real and imaginary part of z with a compressed magnitude, |z|^0.3 and the same phase; smooth at zero."""
+def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The real and the imaginary part of a number with the magnitude |z|^0.3 and the phase of z; smooth at zero."""
     gain = (jnp.square(z.real) + jnp.square(z.imag) + SMALL**2) ** ((COMPRESSION - 1) / 2)
     return z.real * gain, z.imag * gain
 
 
-def spectral_features(z: jax.Array) -> jax.Array:
-    """Spectra [b, n, f, c] as real features [b, n, 3 * f * c]: compressed in magnitude, and its logarithm."""
+def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]:
+    """Real features of spectra: both parts of the compressed spectra, and log-magnitudes."""
     power = jnp.square(z.real) + jnp.square(z.imag) + SMALL**2
-    # A tenth of the logarithm of the magnitude: as large as the others.
+    # A tenth of the log-magnitude is about as large as the other features.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
     return features.reshape(*z.shape[:2], -1)
 
 
-def interpolation(frequencies: int) -> np.ndarray:
-    """Linear interpolation [frequencies, bands] from bands to bins of a spectrum, about the centre of its window.
+def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
+    """A matrix that interpolates linearly from bands to the bins of a spectrum.
 
-    A tone has one phase, counted from the centre of the window, in all bins that the window spreads it over. Layers of
-    single bins learn that bin by bin, for high tones ten times as late as those of bands, of which there are few. Bins
-    of odd number change sign, as phases here count from the window's beginning.
+    A tone has one phase, counted from the centre of the window, in all bins of its peak. Layers of single bins learn
+    this bin by bin; they learn high tones ten times as late as layers of bands do, because there are few bands. The
+    rows of odd bins are negative, because the phases here count from the beginning of the window.
     """
     bins = np.arange(frequencies)
-    hats = [np.ones(frequencies)]
+    columns = [np.ones(frequencies)]
     for least, share in SCALES:
         centres = [0.0]
         while centres[-1] < frequencies - 1:
             centres.append(centres[-1] + max(least, share * centres[-1]))
-        hats += [np.interp(bins, centres, row) for row in np.eye(len(centres))]
-    return (np.stack(hats, axis=1) * (-1.0) ** bins[:, None]).astype(np.float32)
+        columns += [np.interp(bins, centres, row) for row in np.eye(len(centres))]
+    return (np.stack(columns, axis=1) * (-1.0) ** bins[:, None]).astype(np.float32)
 
 
-def band_features(z: jax.Array) -> jax.Array:
-    """Spectra [b, n, f, c] as sums of bands [b, n, 2 * bands * c], each frame brought to a mean square of 1.
+def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
+    """The sums of spectra over bands: real and imaginary part for each band and channel.
 
-    Compressed, the hundreds of quiet bins would drown the phase of a lone tone in such sums.
+    Each frame is scaled to a mean square of 1. Compressed magnitudes would not do: hundreds of quiet bins would hide
+    the phase of a lone tone.
     """
     power = jnp.mean(jnp.square(z.real) + jnp.square(z.imag), axis=2, keepdims=True)
     gain, bands = jax.lax.rsqrt(power + SMALL**2), interpolation(z.shape[2])
@@ -174,23 +180,30 @@ def band_features(z: jax.Array) -> jax.Array:
     return jnp.stack(sums, axis=2).reshape(*z.shape[:2], -1)
 
 
-def to_spectra(log_magnitude: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Complex spectra of a log-magnitude and the direction of a phase, which need not have length 1."""
+def to_spectra(
+    log_magnitude: Float[Array, "*shape"], cosine: Float[Array, "*shape"], sine: Float[Array, "*shape"]
+) -> Complex[Array, "*shape"]:
+    """Complex spectra from log-magnitudes and phases.
+
+    Args:
+        log_magnitude: 6 is subtracted, and the result is clipped to LOG_MAGNITUDES.
+        cosine, sine: a vector that points in the direction of the phase; its length does not matter.
+    """
     magnitude = jnp.exp(jnp.clip(log_magnitude - 6, *LOG_MAGNITUDES))
     gain = magnitude * jax.lax.rsqrt(jnp.square(cosine) + jnp.square(sine) + 1e-8)
     return jax.lax.complex(gain * cosine, gain * sine)
 
 
 class FrameAutoEncoder(nn.Module):
-    """The two around a bottleneck: sound [b, time, in_channels] to a latent and back.
+    """A :class:`FrameEncoder`, bottlenecks and a :class:`FrameDecoder`: sound to a latent and back.
 
-    Fields, beside those of :class:`FrameEncoder`:
-        in_channels: of the sound.
-        encoder_blocks, decoder_blocks: the num_blocks of either.
-        bottleneck: those in sequence (see :mod:`archijax.codecs.bottlenecks`).
+    Fields, in addition to those of :class:`FrameEncoder`:
+        in_channels: channels of the sound.
+        encoder_blocks, decoder_blocks: num_blocks of the encoder and of the decoder.
+        bottleneck: the bottlenecks in sequence (see :mod:`archijax.codecs.bottlenecks`).
 
     Raises:
-        InputError: lists whose lengths do not fit each other, or a centred STFT.
+        InputError: the lengths of the lists do not fit each other, or the STFT is centred.
     """
 
     stft: STFT
@@ -201,7 +214,7 @@ class FrameAutoEncoder(nn.Module):
     in_channels: int
     latent_channels: int
     bottleneck: Sequence[Bottleneck] = ()
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         levels = len(self.channels)
@@ -209,17 +222,17 @@ class FrameAutoEncoder(nn.Module):
             if (count := len(getattr(self, name))) != needed:
                 raise InputError(f"{name} has {count} entries: {needed} are needed for {levels} channels")
         if self.stft.centred:
-            raise InputError("the STFT is centred, which makes a frame too many: set centred to False")
+            raise InputError("the STFT is centred, which adds a frame: set centred to False")
         super().__post_init__()
 
     @property
     def downsample_factor(self) -> int:
-        """Samples per frame of the latent."""
+        """The number of samples per frame of the latent."""
         return self.stft.hop_length * math.prod(self.factors)
 
     @property
     def overlap(self) -> int:
-        """Frames of the latent on either side that one depends on when coded, and its sound when decoded."""
+        """The number of neighbouring frames on each side that affect a frame in encoding, or its sound in decoding."""
         reach = {}
         for name, blocks in (("encoder", self.encoder_blocks), ("decoder", self.decoder_blocks)):
             samples, rate = self.stft.n_fft - self.stft.hop_length // 2, self.stft.hop_length
@@ -236,30 +249,34 @@ class FrameAutoEncoder(nn.Module):
             **shared, num_blocks=blocks[0], latent_channels=self.latent_channels, dtype=self.dtype
         )
         self.decoder = FrameDecoder(**shared, num_blocks=blocks[1], out_channels=self.in_channels, dtype=self.dtype)
-        # Copies, so that one given twice is two.
+        # Copies have parameters of their own, even if a bottleneck is in the sequence twice.
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
-    def encode(self, x: jax.Array, **random) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (latent [b, time / downsample_factor, latent_channels], info).
+    def encode(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b frames d"], Info]:
+        """(latent, info) of a sound. The latent has time / downsample_factor frames.
 
         Args:
-            random: keys, draws and train, as for :func:`archijax.codecs.bottlenecks.in_sequence`, whose info this is.
+            random: keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also gives the info.
 
         Raises:
-            InputError: another number of channels, or a time that downsample_factor does not divide.
+            InputError: the number of channels is wrong, or downsample_factor does not divide time.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
         check_multiple(x.shape[1], self.downsample_factor, "hop_length times the factors")
         return in_sequence(self.bottlenecks, self.encoder(x), **random)
 
-    def decode(self, latent: jax.Array) -> jax.Array:
-        """Maps a latent [b, frames, latent_channels] to sound [b, frames * downsample_factor, in_channels]."""
+    def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
+        """The sound of a latent, frames * downsample_factor samples long.
+
+        Raises:
+            InputError: the number of channels is wrong.
+        """
         if latent.shape[-1] != self.latent_channels:
             raise InputError(f"the latent has {latent.shape[-1]} channels: this decoder reads {self.latent_channels}")
         return self.decoder(latent)
 
-    def __call__(self, x: jax.Array, **random) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (the same decoded, info), in info "latent" too."""
+    def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
+        """(x after encoding and decoding, info). The info also has the "latent". Errors are those of :meth:`encode`."""
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

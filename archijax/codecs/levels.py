@@ -1,4 +1,4 @@
-"""Levels of encoders and decoders: resnets between strided convolutions."""
+"""Levels of encoders and decoders: residual blocks between strided convolutions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
@@ -17,19 +18,19 @@ from archijax.nn.linear import Conv, strided_conv, transposed_conv, uniform_init
 
 
 class _Downsample(nn.Module):
-    """Convolution of kernel 2 * factor + 1 and stride factor; an incomplete last step is filled with zeros."""
+    """Convolution with kernel 2 * factor + 1 and stride factor. Zeros fill an incomplete last stride."""
 
     features: int
     factor: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b -(-n//{self.factor}) {self.features}"]:
         size, factor = 2 * self.factor + 1, self.factor
         init = uniform_init(size * x.shape[-1])
         kernel = self.param("kernel", init, (size, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
-        # Zeros make the kernel a multiple of the stride, as strided_conv needs.
+        # strided_conv needs a kernel size that is a multiple of the stride, so zeros are added.
         kernel = jnp.pad(kernel, ((0, 3 * factor - size), (0, 0), (0, 0)))
         x = jnp.pad(x.astype(self.dtype), ((0, 0), (factor, factor + -x.shape[1] % factor), (0, 0)))
         y = strided_conv(x, kernel.astype(self.dtype), factor)
@@ -37,14 +38,14 @@ class _Downsample(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Transposed convolution of kernel 2 * factor and stride factor, n positions to n * factor."""
+    """Transposed convolution with kernel 2 * factor and stride factor."""
 
     features: int
     factor: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n*{self.factor} {self.features}"]:
         init = uniform_init(2 * self.factor * self.features)
         kernel = self.param("kernel", init, (2 * self.factor, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
@@ -54,14 +55,14 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A resnet, then every ``patch_size`` positions as channels: [b, n, c] -> [b, n / patch_size, features]."""
+    """A residual block, then every ``patch_size`` positions become channels of one position."""
 
     features: int
     patch_size: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n//{self.patch_size} {self.features}"]:
         b, n, c = x.shape
         check_multiple(n, self.patch_size, "patch_size")
         channels = self.features // self.patch_size
@@ -69,19 +70,20 @@ class Patch(nn.Module):
         return to_channels(x.reshape(b, n // self.patch_size, self.patch_size, -1))
 
 
-def check_multiple(length: int, multiple: int, what: str) -> None:
+def check_multiple(length: int, multiple: int, name: str) -> None:
+    """Raises InputError if the length is zero or not a multiple; name says where the multiple comes from."""
     if length == 0 or length % multiple:
         fitting = multiple * max(1, ceil_div(length, multiple))
-        raise InputError(f"length {length} is not a multiple of {multiple} ({what}): pad to {fitting}")
+        raise InputError(f"length {length} is not a multiple of {multiple} ({name}): pad to {fitting}")
 
 
-def to_channels(x: jax.Array) -> jax.Array:
-    """[b, n, a, c] -> [b, n, c * a]: the originals' order of channels, which their weights are for."""
+def to_channels(x: Float[Array, "b n a c"]) -> Float[Array, "b n c*a"]:
+    """Joins the last two axes to channels, in the order of the originals, which their weights need."""
     return jnp.swapaxes(x, 2, 3).reshape(*x.shape[:2], -1)
 
 
-def from_channels(x: jax.Array, size: int) -> jax.Array:
-    """[b, n, c * a] -> [b, n, a, c] with a = size, the inverse of :func:`to_channels`."""
+def from_channels(x: Float[Array, "b n channels"], size: int) -> Float[Array, "b n {size} c"]:
+    """The inverse of :func:`to_channels` for an axis a of this size."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], -1, size), 2, 3)
 
 
@@ -90,9 +92,9 @@ class _Level(nn.Module):
     factor: int
     num_blocks: int
     groups: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
-    def items(self, x: jax.Array) -> jax.Array:
+    def items(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         for i in range(self.num_blocks):
             x = Resnet(self.groups, dtype=self.dtype, name=f"items_{i}")(x)
         return x
@@ -100,13 +102,13 @@ class _Level(nn.Module):
 
 class DownLevel(_Level):
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b m {self.features}"]:
         return self.items(_Downsample(self.features, self.factor, self.dtype, name="downsample")(x))
 
 
 class UpLevel(_Level):
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n*{self.factor} {self.features}"]:
         x = self.items(x)
         if self.factor == 1:
             return Conv(self.features, 3, dtype=self.dtype, name="upsample")(x)
@@ -114,15 +116,18 @@ class UpLevel(_Level):
 
 
 class Levels(nn.Module, kw_only=True):
-    """What encoders and decoders have in common.
+    """The common fields of encoders and decoders. Lists are in the direction of the data.
 
     Fields:
-        channels, multipliers: the channels between levels are channels * multipliers[i], in the direction of the data.
-        factors, num_blocks: how many times each level shortens or lengthens, and how many resnets it has; one entry
-            fewer than multipliers.
-        patch_size: samples that become one position before the first level.
-        resnet_groups: of the norms, dividing every level's channels.
-        dtype: of the computation.
+        channels, multipliers: before level i there are channels * multipliers[i] channels.
+        factors: by how much each level shortens (encoder) or lengthens (decoder) the data.
+        num_blocks: the residual blocks of each level. Like factors it has one entry fewer than multipliers.
+        patch_size: samples that form one position next to the sound.
+        resnet_groups: groups of the norms; they divide the channels of every level.
+        dtype: type of the computation.
+
+    Raises:
+        InputError: factors or num_blocks has a wrong length.
     """
 
     channels: int
@@ -131,26 +136,27 @@ class Levels(nn.Module, kw_only=True):
     num_blocks: Sequence[int]
     patch_size: int = 1
     resnet_groups: int = 8
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         for name in ("factors", "num_blocks"):
             if (count := len(getattr(self, name))) != (needed := len(self.multipliers) - 1):
-                raise InputError(f"{name} has {count} entries: {needed}, one fewer than multipliers, needed")
+                raise InputError(f"{name} has {count} entries: {needed} are needed, one fewer than multipliers")
         super().__post_init__()
 
     @property
     def widths(self) -> tuple[int, ...]:
+        """The channels before each level, and after the last one."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @property
     def downsample_factor(self) -> int:
-        """Positions of the data per position of the latent."""
+        """The number of positions of the data per frame of the latent."""
         return self.patch_size * math.prod(self.factors)
 
-    def _level(self, make: type[_Level], i: int) -> _Level:
-        return make(self.widths[i + 1], self.factors[i], self.num_blocks[i], self.resnet_groups, self.dtype)
+    def _level(self, kind: type[_Level], i: int) -> _Level:
+        return kind(self.widths[i + 1], self.factors[i], self.num_blocks[i], self.resnet_groups, self.dtype)
 
     def _check_patches(self, width: int) -> None:
         if width % self.patch_size:
-            raise InputError(f"{width} channels do not divide into patches of {self.patch_size}: use a multiple")
+            raise InputError(f"{width} channels do not divide into patches of {self.patch_size}: use a multiple of it")

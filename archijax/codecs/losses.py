@@ -1,15 +1,16 @@
-"""Losses of sound: spectral, variational and adversarial, as pure functions that give one number.
+"""Spectral, variational and adversarial losses of sound in [-1, 1], as pure functions that return one number.
 
-Sound is [b, time, channels] in [-1, 1]. All are computed in float32 or wider, and neither they nor their gradients
-lose finiteness at silence or at a constant. Means are over items, so the loss of a batch is the mean of its parts.
+Losses are computed in at least float32. They and their gradients are finite at silence and at constant sound. A loss is
+a mean over items, so the loss of a batch is the mean of the losses of equal parts of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
 
 from archijax.audio.mel import mel_filters
 from archijax.audio.stft import STFT
@@ -18,11 +19,11 @@ from archijax.errors import InputError
 from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
-FLOOR = 1e-5  # of a magnitude whose logarithm is taken: white noise at about -100 dB of full scale
-QUIET = 1e-2  # an RMS magnitude below it counts as this: relative to true silence every error would be infinite
+FLOOR = 1e-5  # magnitude of white noise at about -100 dB of full scale, which logarithms start at
+QUIET = 1e-2  # smallest RMS of a relative error; relative to silence every error would be infinite
 
 
-def _check_pair(prediction: jax.Array, target: jax.Array) -> None:
+def _check_pair(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> None:
     if prediction.ndim != 3 or prediction.shape != target.shape or 0 in prediction.shape:
         raise InputError(
             f"prediction {prediction.shape} and target {target.shape} cannot be compared: both must be "
@@ -30,62 +31,64 @@ def _check_pair(prediction: jax.Array, target: jax.Array) -> None:
         )
 
 
-def _spectrum(x: jax.Array, n_fft: int) -> tuple[jax.Array, jax.Array]:
-    """Spectra [b, frames, frequencies, c], and their magnitudes, which FLOOR makes smooth where they are zero."""
+def _spectrum(
+    x: Float[Array, "b time c"], n_fft: int
+) -> tuple[Complex[Array, "b frames frequencies c"], Float[Array, "b frames frequencies c"]]:
+    """(spectra, magnitudes). FLOOR makes the magnitudes smooth at zero."""
     z = STFT(n_fft, n_fft // 4).encode(x)
     return z, jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
 
 
-def _with_sum_and_difference(x: jax.Array) -> jax.Array:
-    """Of two channels also their sum and difference, [b, time, 4]; of others what they are."""
+def _with_sum_and_difference(x: Float[Array, "b time c"]) -> Float[Array, "b time d"]:
+    """Stereo sound with its sum and difference as two more channels; other sound unchanged."""
     if x.shape[2] != 2:
         return x
     left, right = x[..., :1], x[..., 1:]
     return jnp.concatenate([x, (left + right) * 0.5**0.5, (left - right) * 0.5**0.5], axis=2)
 
 
-def _rms(x: jax.Array) -> jax.Array:
-    """Over frames and frequencies of [b, frames, frequencies, c]; where all are zero, so is the gradient."""
+def _rms(x: Float[Array, "b frames frequencies c"]) -> Float[Array, "b c"]:
+    """The RMS over frames and frequencies. If all values are zero, so is the gradient."""
     power = jnp.mean(jnp.square(x), axis=(1, 2))
     return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1)), 0)
 
 
-def multi_resolution_stft_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] = WINDOWS) -> jax.Array:
-    """Spectral convergence plus the mean absolute difference of log magnitudes, averaged over several STFTs.
+def multi_resolution_stft_loss(
+    prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], windows: Sequence[int] = WINDOWS
+) -> Float[Array, ""]:
+    """Spectral convergence plus the mean absolute difference of natural log-magnitudes, averaged over several STFTs.
 
-    Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). Of two channels their sum and difference are compared
-    too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a differentiable mixing console).
-    The convergence is one of each item and channel; a target below -36 dB counts as one of -36 dB there.
+    Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). For stereo sound the sum and the difference of the
+    channels are compared too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a
+    differentiable mixing console). Spectral convergence is computed for each item and channel. A target below -36 dB
+    counts as one of -36 dB there.
 
     Args:
-        prediction, target: [b, time, c], time longer than half the longest window.
-        windows: lengths of the Hann windows in samples, multiples of 4; each moves by a quarter of itself.
+        prediction, target: longer than half of the longest window.
+        windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
 
-    Returns:
-        A scalar; the logarithm is the natural one.
+    Raises:
+        InputError: shapes differ, or a sound is empty or too short.
     """
     _check_pair(prediction, target)
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
 
-    def at(n_fft):
-        (_, ours), (_, theirs) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
-        convergence = _rms(ours - theirs) / jnp.maximum(_rms(theirs), QUIET)
-        return jnp.mean(convergence) + jnp.mean(jnp.abs(jnp.log(ours) - jnp.log(theirs)))
+    def loss(n_fft):
+        (_, predicted), (_, true) = _spectrum(prediction, n_fft), _spectrum(target, n_fft)
+        convergence = _rms(predicted - true) / jnp.maximum(_rms(true), QUIET)
+        return jnp.mean(convergence) + jnp.mean(jnp.abs(jnp.log(predicted) - jnp.log(true)))
 
-    return sum(at(n_fft) for n_fft in windows) / len(windows)
+    return sum(loss(n_fft) for n_fft in windows) / len(windows)
 
 
-def relative_waveform_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean absolute difference of samples, as a share of the target's RMS over time.
+def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
+    """Mean absolute difference of samples, divided by the RMS of the target over time.
 
-    It hears the phases of the loudest partials before anything else. Each item and channel counts alike, however loud;
-    a target below -40 dB counts as one of -40 dB.
+    The loss depends mostly on the phases of the loudest partials. All items and channels have the same weight, however
+    loud they are. A target below -40 dB counts as one of -40 dB. For silence instead of noise the loss is about 0.8.
 
-    Args:
-        prediction, target: [b, time, c].
-
-    Returns:
-        A scalar; about 0.8 for silence in place of noise.
+    Raises:
+        InputError: shapes differ, or a sound is empty.
     """
     _check_pair(prediction, target)
     prediction, target = full(prediction), full(target)
@@ -93,46 +96,51 @@ def relative_waveform_loss(prediction: jax.Array, target: jax.Array) -> jax.Arra
     return jnp.mean(jnp.mean(jnp.abs(prediction - target), axis=1) / jnp.maximum(rms, QUIET))
 
 
-def phase_loss(prediction: jax.Array, target: jax.Array, windows: Sequence[int] = WINDOWS) -> jax.Array:
-    """Mean absolute difference of complex spectra of compressed magnitude, averaged over several STFTs.
+def phase_loss(
+    prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], windows: Sequence[int] = WINDOWS
+) -> Float[Array, ""]:
+    """Mean absolute difference of complex spectra with compressed magnitudes, averaged over several STFTs.
 
-    Real and imaginary parts of |X|^0.3 e^(i phase), each: quiet partials count nearly as much as loud ones, and unlike
-    losses of magnitudes it teaches phase (the compressed complex loss of Braun & Tashev 2020). Of two channels their
-    sum and difference are compared too.
+    The compressed complex loss of Braun & Tashev 2020: it compares the real and the imaginary parts of
+    |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud ones, and unlike losses of magnitudes it trains the
+    phase. For stereo sound the sum and the difference of the channels are compared too.
 
-    Args and returns: as of :func:`multi_resolution_stft_loss`.
+    Arguments and errors are those of :func:`multi_resolution_stft_loss`.
     """
     _check_pair(prediction, target)
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
 
-    def at(n_fft):
+    def loss(n_fft):
         stft = STFT(n_fft, n_fft // 4)
         (real, imag), (true_real, true_imag) = (compressed(stft.encode(x)) for x in (prediction, target))
         return jnp.mean(jnp.abs(real - true_real) + jnp.abs(imag - true_imag))
 
-    return sum(at(n_fft) for n_fft in windows) / len(windows)
+    return sum(loss(n_fft) for n_fft in windows) / len(windows)
 
 
 def log_mel_loss(
-    prediction: jax.Array, target: jax.Array, sample_rate: int, windows: Sequence[int] = WINDOWS
-) -> jax.Array:
-    """Mean absolute difference of log-mel spectrograms, averaged over several STFTs.
+    prediction: Float[Array, "b time c"],
+    target: Float[Array, "b time c"],
+    sample_rate: int,
+    windows: Sequence[int] = WINDOWS,
+) -> Float[Array, ""]:
+    """Mean absolute difference of natural log-mel spectrograms, averaged over several STFTs.
 
     The mel reconstruction loss of Kumar et al. 2023 (improved RVQGAN). A window of 1024 samples has 80 mel bands from 0
-    to half the sample rate, others in proportion.
+    Hz to half the sample rate. For other windows the number of bands is proportional to the length.
 
     Args:
-        prediction, target: [b, time, c], time longer than half the longest window.
+        prediction, target: longer than half of the longest window.
         sample_rate: in Hz.
-        windows: lengths of the Hann windows in samples, multiples of 4; each moves by a quarter of itself.
+        windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
 
-    Returns:
-        A scalar; the logarithm is the natural one.
+    Raises:
+        InputError: shapes differ, or a sound is empty or too short.
     """
     _check_pair(prediction, target)
     prediction, target = full(prediction), full(target)
 
-    def at(n_fft):
+    def loss(n_fft):
         filters = jnp.asarray(mel_filters(n_fft, sample_rate, max(1, n_fft * 80 // 1024)), target.dtype)
 
         def log_mel(x):
@@ -141,58 +149,73 @@ def log_mel_loss(
 
         return jnp.mean(jnp.abs(log_mel(prediction) - log_mel(target)))
 
-    return sum(at(n_fft) for n_fft in windows) / len(windows)
+    return sum(loss(n_fft) for n_fft in windows) / len(windows)
 
 
-def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), in nats, averaged over all elements.
+def gaussian_kl(mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1) in nats, averaged over all elements.
 
-    (mean^2 + variance - log variance - 1) / 2: Kingma & Welling 2014, appendix B. Both arguments have one shape.
+    (mean^2 + variance - log variance - 1) / 2 (Kingma & Welling 2014, appendix B).
     """
     mean, log_variance = full(mean), full(log_variance)
     return jnp.mean(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
 
 
-def _mean_over_maps(function, *lists: Sequence[jax.Array]) -> jax.Array:
+Maps = Sequence[Float[Array, "..."]]
+"""Scores or features of a discriminator: arrays of any shapes."""
+
+
+def _mean_over_maps(function: Callable[..., Array], *lists: Maps) -> Float[Array, ""]:
     shapes = [[x.shape for x in maps] for maps in lists]
     if not shapes[0] or any(other != shapes[0] for other in shapes):
-        found = " and ".join(str(shape) for shape in shapes)
-        raise InputError(f"lists of maps with shapes {found}: they must not be empty and agree map for map")
+        text = " and ".join(str(shape) for shape in shapes)
+        raise InputError(f"the maps have the shapes {text}: they must not be empty, and all lists must be equal")
     return sum(jnp.mean(function(*map(full, maps))) for maps in zip(*lists, strict=True)) / len(shapes[0])
 
 
-def hinge_discriminator_loss(real: Sequence[jax.Array], fake: Sequence[jax.Array]) -> jax.Array:
-    """max(0, 1 - real) + max(0, 1 + fake), averaged over each map of scores, then over maps (Lim & Ye 2017).
+def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
+    """max(0, 1 - real) + max(0, 1 + fake), averaged over each map, then over maps (Lim & Ye 2017).
 
     Args:
-        real, fake: a discriminator's scores of true and of generated sound: maps of any shape, the same in both lists.
+        real, fake: the scores of true and of generated sound, with the same shapes.
+
+    Raises:
+        InputError: a list is empty, or shapes differ.
     """
     return _mean_over_maps(lambda r, f: jax.nn.relu(1 - r) + jax.nn.relu(1 + f), real, fake)
 
 
-def hinge_generator_loss(fake: Sequence[jax.Array]) -> jax.Array:
-    """Minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017)."""
+def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
+    """Minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
+
+    Raises:
+        InputError: the list is empty.
+    """
     return _mean_over_maps(jnp.negative, fake)
 
 
-def feature_matching_loss(real: Sequence[jax.Array], fake: Sequence[jax.Array]) -> jax.Array:
-    """Mean absolute difference of a discriminator's features of true and generated sound, averaged over its maps.
+def feature_matching_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
+    """Mean absolute difference of features, averaged over each map, then over maps (Kumar et al. 2019, MelGAN).
 
-    Kumar et al. 2019 (MelGAN). Maps have any shape, the same in both lists.
+    Args:
+        real, fake: the features of true and of generated sound, with the same shapes.
+
+    Raises:
+        InputError: a list is empty, or shapes differ.
     """
     return _mean_over_maps(lambda r, f: jnp.abs(r - f), real, fake)
 
 
 def adversarial_losses(
-    scores_true: Sequence[jax.Array],
-    features_true: Sequence[jax.Array],
-    scores_fake: Sequence[jax.Array],
-    features_fake: Sequence[jax.Array],
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """(loss of the generator, loss of the discriminator, info) of what a discriminator says of true and decoded sound.
+    scores_true: Maps, features_true: Maps, scores_fake: Maps, features_fake: Maps
+) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
+    """(loss of the generator, loss of the discriminator, info) from the scores and features of true and decoded sound.
 
-    The generator's is feature matching minus the scores of the decoded sound. ``info`` has "feature_matching", and the
-    mean scores "scores_true" and "scores_fake" [stages].
+    The loss of the generator is feature matching minus the scores of the decoded sound. The loss of the discriminator
+    is the hinge loss. ``info`` has "feature_matching", and the mean scores "scores_true" and "scores_fake" [stages].
+
+    Raises:
+        InputError: a list is empty, or shapes differ.
     """
     matching = feature_matching_loss(features_true, features_fake)
     info = {

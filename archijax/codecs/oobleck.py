@@ -1,7 +1,7 @@
 """Oobleck, the autoencoder of Stable Audio: convolutions on samples around a Gaussian latent (Evans et al. 2024).
 
-After the Descript audio codec (Kumar et al. 2023): residual units of growing dilation at every rate, snake activations,
-strided convolutions between the rates. The originals' weight norm is folded into the kernels when weights are loaded.
+Like the Descript audio codec (Kumar et al. 2023), it has residual units of growing dilation at every rate, snake
+activations, and strided convolutions between the rates. Loading weights folds the originals' weight norm into kernels.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Key
 
 from archijax.arithmetic import ceil_div
-from archijax.codecs.bottlenecks import Bottleneck
+from archijax.codecs.bottlenecks import Bottleneck, Draws, Info, Keys
 from archijax.codecs.levels import check_multiple
 from archijax.errors import InputError
 from archijax.nn.arrays import biased, full, halves
 from archijax.nn.linear import pad_positions, strided_conv, transposed_conv, uniform_init
 from archijax.nn.snake import Snake
 
-DILATIONS = (1, 3, 9)  # of the residual units at one rate
-KERNEL = 7  # taps of theirs, and of the convolutions next to the sound
+DILATIONS = (1, 3, 9)  # dilations of the residual units at one rate
+KERNEL = 7  # taps of the dilated convolutions, and of the convolutions next to the sound
 
 
 class DilatedConv(nn.Module):
-    """Convolution with taps ``dilation`` apart that keeps the length: [b, n, c] -> [b, n, features]."""
+    """Convolution that keeps the length, with ``dilation`` positions from one tap to the next."""
 
     features: int
     kernel_size: int = KERNEL
     dilation: int = 1
     bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n {self.features}"]:
         init = uniform_init(self.kernel_size * x.shape[-1])
         kernel = self.param("kernel", init, (self.kernel_size, x.shape[-1], self.features)).astype(self.dtype)
         x = pad_positions(x.astype(self.dtype), self.dilation * (self.kernel_size // 2))
@@ -50,15 +52,15 @@ class DilatedConv(nn.Module):
 
 
 class StridedConv(nn.Module):
-    """Convolution of kernel 2 * stride: [b, n, c] -> [b, n / stride, features], or where transposed n * stride."""
+    """Convolution with kernel 2 * stride. It divides the length by the stride, or multiplies it if transposed."""
 
     features: int
     stride: int
     transposed: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b m {self.features}"]:
         fan_in = 2 * self.stride * (self.features if self.transposed else x.shape[-1])
         init = uniform_init(fan_in)
         kernel = self.param("kernel", init, (2 * self.stride, x.shape[-1], self.features)).astype(self.dtype)
@@ -69,13 +71,13 @@ class StridedConv(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x plus snake, dilated convolution, snake, convolution of kernel 1."""
+    """A skip connection around a snake, a dilated convolution, a snake and a convolution of kernel 1."""
 
     dilation: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         c = x.shape[-1]
         y = DilatedConv(c, dilation=self.dilation, dtype=self.dtype, name="conv")(Snake(name="snake")(x))
         y = DilatedConv(c, kernel_size=1, dtype=self.dtype, name="mix")(Snake(name="snake_mix")(y))
@@ -83,18 +85,21 @@ class ResidualUnit(nn.Module):
 
 
 class SoftplusBottleneck(Bottleneck):
-    """A Gaussian per latent: [b, n, 2 c] holds means and scales, of which softplus(scale) + 1e-4 is the deviation.
+    """A Gaussian per latent. The input has its means, then its scales; the deviation is softplus(scale) + 1e-4.
 
-    With keys or draws [b, n, c] the latent is a sample, without it is the mean. ``info`` has "mean", "deviation", "kl",
-    twice the divergence from a standard Gaussian averaged over all latents, and "loss", that times ``loss_weight``.
+    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "mean", "deviation", "kl" and
+    "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all latents. "loss" is "kl" times
+    ``loss_weight``.
     """
 
     loss_weight: float = 1e-4
 
-    def draw(self, keys: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Float[Array, "b n c"]:
         return jax.vmap(lambda key: jax.random.normal(key, (shape[0], shape[1] // 2)))(keys)
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c//2"], Info]:
         mean, scale = halves(full(x))
         deviation = jax.nn.softplus(scale) + 1e-4
         eps = self._draws(x, keys, draws, train)
@@ -104,19 +109,24 @@ class SoftplusBottleneck(Bottleneck):
 
 
 class OobleckEncoder(nn.Module):
-    """Sound [b, time, c] to [b, time / product of strides, out_channels].
+    """Encodes sound. The product of the strides divides its length.
 
-    Fields: channels at the sound's rate; multipliers of them after each stride; strides, even numbers.
+    Fields:
+        channels: channels at the rate of the sound.
+        multipliers: after each stride there are channels * multiplier channels.
+        strides: even numbers, one per multiplier.
+        out_channels: channels of the result.
+        dtype: type of the computation.
     """
 
     channels: int
     multipliers: Sequence[int]
     strides: Sequence[int]
     out_channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.out_channels}"]:
         x = DilatedConv(self.channels, dtype=self.dtype, name="to_in")(x)
         for i, (multiplier, stride) in enumerate(zip(self.multipliers, self.strides, strict=True)):
             for j, dilation in enumerate(DILATIONS):
@@ -128,16 +138,16 @@ class OobleckEncoder(nn.Module):
 
 
 class OobleckDecoder(nn.Module):
-    """A latent [b, n, c] to sound [b, n * product of strides, out_channels]; fields as of :class:`OobleckEncoder`."""
+    """Decodes a latent to sound. The fields are those of :class:`OobleckEncoder`, in the order of the encoder."""
 
     channels: int
     multipliers: Sequence[int]
     strides: Sequence[int]
     out_channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Float[Array, "b frames d"]) -> Float[Array, "b time {self.out_channels}"]:
         widths = [self.channels * multiplier for multiplier in (1, *self.multipliers)]
         x = DilatedConv(widths[-1], dtype=self.dtype, name="to_in")(z)
         for i, (width, stride) in reversed(list(enumerate(zip(widths[:-1], self.strides, strict=True)))):
@@ -150,18 +160,22 @@ class OobleckDecoder(nn.Module):
 
 
 class Oobleck(nn.Module):
-    """The two around a Gaussian latent: sound [b, time, in_channels] to [b, frames, latent_channels] and back.
+    """An :class:`OobleckEncoder`, a Gaussian bottleneck and an :class:`OobleckDecoder`: sound to a latent and back.
 
     Fields:
-        in_channels: of the sound; latent_channels: of the latent.
-        channels, decoder_channels: of the encoder and the decoder at the sound's rate; None: the same.
+        in_channels: channels of the sound.
+        latent_channels: channels of the latent.
+        channels: channels of the encoder at the rate of the sound.
+        decoder_channels: channels of the decoder at the rate of the sound; None: those of the encoder.
         multipliers, strides: from sound to latent, one entry per stride; strides are even.
-        bottleneck: what makes a latent of the 2 * latent_channels numbers of a frame.
-        block_frames: longer sounds and latents are coded by blocks of so many frames one after the other, at constant
-            memory. Blocks see ``overlap`` frames on either side, so that the result is that of the whole. None: never.
+        bottleneck: one bottleneck in a tuple, which maps 2 * latent_channels channels to latent_channels.
+        block_frames: longer sounds and latents are coded in blocks of this many frames, one after the other, with
+            constant memory. Blocks overlap by ``overlap`` frames on each side, so the result is the same as without
+            blocks. None: there are no blocks.
+        dtype: type of the computation.
 
     Raises:
-        InputError: lists of different lengths, or odd strides.
+        InputError: multipliers and strides have different lengths, or a stride is odd.
     """
 
     in_channels: int
@@ -172,15 +186,16 @@ class Oobleck(nn.Module):
     strides: Sequence[int] = (2, 4, 4, 8, 8)
     bottleneck: Sequence[Bottleneck] = dataclasses.field(default_factory=lambda: (SoftplusBottleneck(),))
     block_frames: int | None = 128
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         if len(self.multipliers) != len(self.strides):
             raise InputError(
-                f"multipliers has {len(self.multipliers)} entries and strides {len(self.strides)}: one each is needed"
+                f"multipliers has {len(self.multipliers)} entries and strides has {len(self.strides)}: "
+                "both need the same number"
             )
         if odd := [stride for stride in self.strides if stride < 2 or stride % 2]:
-            raise InputError(f"the stride {odd[0]} is not an even number: by others lengths would not divide")
+            raise InputError(f"the stride {odd[0]} is not an even number: all strides must be even and at least 2")
         super().__post_init__()
 
     def setup(self):
@@ -192,14 +207,14 @@ class Oobleck(nn.Module):
 
     @property
     def downsample_factor(self) -> int:
-        """Samples per frame of the latent."""
+        """The number of samples per frame of the latent."""
         return math.prod(self.strides)
 
     @property
     def overlap(self) -> int:
-        """Frames of the latent on either side that one depends on when coded, and its sound when decoded."""
+        """The number of neighbouring frames on each side that affect a frame in encoding, or its sound in decoding."""
         units = sum(KERNEL // 2 * dilation for dilation in DILATIONS)
-        # From what goes out back to what comes in, in positions at the rate at hand.
+        # The receptive field grows from the output back to the input, counted in positions of the current rate.
         decoder, encoder = KERNEL // 2, 1
         for stride in self.strides:
             decoder = ceil_div(decoder + units, stride) + 1
@@ -209,21 +224,21 @@ class Oobleck(nn.Module):
 
     def encode(
         self,
-        x: jax.Array,
+        x: Float[Array, "b time c"],
         *,
-        keys: jax.Array | None = None,
-        draws: Sequence[jax.Array | None] | None = None,
+        keys: Keys = None,
+        draws: Sequence[Draws] | None = None,
         train: bool = False,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (latent [b, time / downsample_factor, latent_channels], info).
+    ) -> tuple[Float[Array, "b frames d"], Info]:
+        """(latent, info) of a sound. The latent has time / downsample_factor frames.
 
         Args:
-            keys: one per item [b], to draw a sample; without them the latent is the mean.
-            draws: one standard normal array [b, frames, latent_channels] in a tuple, instead.
-            train: True in training.
+            keys: one per item, to draw a sample; without keys and draws the latent is the mean.
+            draws: a sequence with the standard normal noise of the latent, instead of keys.
+            train: whether this is a training call.
 
         Raises:
-            InputError: another number of channels, or a time that downsample_factor does not divide.
+            InputError: the number of channels is wrong, or downsample_factor does not divide time.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
@@ -231,37 +246,53 @@ class Oobleck(nn.Module):
         coded = self.encoder(x) if train else self._by_blocks(self.encoder, x, self.downsample_factor, 1)
         return self.gaussian(coded, keys=keys, draws=None if draws is None else draws[0], train=train)
 
-    def decode(self, latent: jax.Array) -> jax.Array:
-        """Maps a latent [b, frames, latent_channels] to sound [b, frames * downsample_factor, in_channels]."""
+    def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
+        """The sound of a latent, frames * downsample_factor samples long.
+
+        Raises:
+            InputError: the number of channels is wrong.
+        """
         if latent.shape[-1] != self.latent_channels:
             raise InputError(f"the latent has {latent.shape[-1]} channels: this decoder reads {self.latent_channels}")
         return self._by_blocks(self.decoder, latent, 1, self.downsample_factor)
 
-    def __call__(self, x: jax.Array, **random) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps x [b, time, in_channels] to (the same decoded, info), in info "latent" too; arguments as of encode."""
+    def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
+        """(x after encoding and decoding, info). The info also has the "latent".
+
+        Arguments and errors are those of :meth:`encode`.
+        """
         latent, info = self.encode(x, **random)
         sound = self.decoder(latent) if random.get("train") else self.decode(latent)
         return sound, {"latent": latent, **info}
 
-    def _by_blocks(self, code: Callable, x: jax.Array, rows_in: int, rows_out: int) -> jax.Array:
-        """``code(x)``, x [b, frames * rows_in, c] to [b, frames * rows_out, d], by blocks if it is long."""
+    def _by_blocks(
+        self, code: Callable, x: Float[Array, "b n c"], rows_in: int, rows_out: int
+    ) -> Float[Array, "b n//{rows_in}*{rows_out} d"]:
+        """``code(x)``, in blocks if x is long.
+
+        Args:
+            code: maps frames of rows_in positions each to frames of rows_out positions each.
+        """
         frames, block, margin = x.shape[1] // rows_in, self.block_frames, self.overlap
         if block is None or frames <= block + 2 * margin or self.is_initializing():
             return code(x)
         starts = np.minimum(np.arange(0, frames, block), frames - block)
-        # Blocks at the ends see more of one side instead: an edge of the input must be one of the block's.
+        # All blocks have one size. At an end of the input the margin is on the inner side, so that the block has the
+        # same edge as the input.
         first = np.clip(starts - margin, 0, frames - block - 2 * margin)
 
-        def one(begin: jax.Array, skip: jax.Array) -> jax.Array:
+        def code_block(begin: Int[Array, ""], skip: Int[Array, ""]) -> Float[Array, "b m d"]:
             piece = lax.dynamic_slice_in_dim(x, begin * rows_in, (block + 2 * margin) * rows_in, axis=1)
             return lax.dynamic_slice_in_dim(code(piece), skip * rows_out, block * rows_out, axis=1)
 
-        shape = jax.eval_shape(lambda: one(0, 0))
-        whole = jnp.zeros((len(x), frames * rows_out, shape.shape[-1]), shape.dtype)
+        shape = jax.eval_shape(lambda: code_block(jnp.int32(0), jnp.int32(0)))
+        result = jnp.zeros((len(x), frames * rows_out, shape.shape[-1]), shape.dtype)
 
-        def step(whole: jax.Array, place: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            start, begin, skip = place
-            return lax.dynamic_update_slice_in_dim(whole, one(begin, skip), start * rows_out, axis=1), None
+        def step(
+            result: Float[Array, "b m d"], indices: tuple[Int[Array, ""], ...]
+        ) -> tuple[Float[Array, "b m d"], None]:
+            start, begin, skip = indices
+            return lax.dynamic_update_slice_in_dim(result, code_block(begin, skip), start * rows_out, axis=1), None
 
-        places = tuple(jnp.asarray(a, jnp.int32) for a in (starts, first, starts - first))
-        return lax.scan(step, whole, places)[0]
+        indices = tuple(jnp.asarray(a, jnp.int32) for a in (starts, first, starts - first))
+        return lax.scan(step, result, indices)[0]

@@ -1,4 +1,4 @@
-"""Quantizers: bottlenecks whose latents are one of finitely many."""
+"""Quantizers: bottlenecks with a finite set of latents."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int, Int32, Key
 
-from archijax.codecs.bottlenecks import Bottleneck, with_channels
+from archijax.codecs.bottlenecks import Bottleneck, Draws, Info, Keys, with_channels
 from archijax.errors import InputError
 from archijax.nn.arrays import full
 
@@ -17,20 +18,23 @@ from archijax.nn.arrays import full
 class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
-    There is no codebook to learn or to lose. ``info`` has "codes" int32 [b, n, channels / len(levels)], each below the
-    product of the levels, and "usage", the share of all channels' values that the batch uses.
+    It has no learned codebook. Channels form groups of len(levels), and each group has one code. ``info`` has "codes"
+    int32 [b, n, channels / len(levels)], each below the product of the levels, and "usage", the share of the values of
+    all channels that occur in the batch.
 
     Fields:
-        levels: how many values a channel has, for each channel of a group; groups follow each other. Their product is
-            the number of codes of a group: (8, 8, 8, 8) are four channels of 12 bits together.
+        levels: the number of values of each channel in a group. Their product is the number of codes: with (8, 8, 8, 8)
+            a group of four channels has 12 bits.
     """
 
     levels: Sequence[int] = (8, 5, 5, 5)
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         x = full(x)
         levels = self._of_channels(x.shape[-1])
-        # Equation 1 and appendix A: of an even number of values none is zero, and the bound moves by a half.
+        # Equation 1 and appendix A of the paper: if the number of values is even, the bounds are moved by a half.
         half = (levels - 1) * (1 + 1e-3) / 2
         offset = np.where(levels % 2 == 0, 0.5, 0.0)
         bounded = jnp.tanh(x + np.arctanh(offset / half).astype(x.dtype)) * half.astype(x.dtype) - offset.astype(
@@ -42,55 +46,59 @@ class FiniteScalarQuantizer(Bottleneck):
         counts = jax.nn.one_hot(digits, max(self.levels), dtype=x.dtype).max(tuple(range(x.ndim - 1)))
         return rounded / width, {"codes": self._to_codes(digits), "usage": counts.sum() / float(levels.sum())}
 
-    def from_codes(self, codes: jax.Array) -> jax.Array:
-        """The latent [b, n, channels] of codes [b, n, channels / len(levels)]: exactly the one that had them."""
+    def from_codes(self, codes: Int[Array, "b n groups"]) -> Float[Array, "b n groups*{len(self.levels)}"]:
+        """The latent of codes, exactly as it is after encoding."""
         digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
         width = np.asarray(self.levels, np.int32) // 2
         return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
 
-    def _to_codes(self, digits: jax.Array) -> jax.Array:
+    def _to_codes(self, digits: Int32[Array, "b n c"]) -> Int32[Array, "b n c//{len(self.levels)}"]:
         groups = digits.reshape(*digits.shape[:-1], -1, len(self.levels))
         return jnp.sum(groups * self._basis(), axis=-1, dtype=jnp.int32)
 
-    def _basis(self) -> np.ndarray:
+    def _basis(self) -> Int32[np.ndarray, " {len(self.levels)}"]:
         return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
 
-    def _of_channels(self, channels: int) -> np.ndarray:
+    def _of_channels(self, channels: int) -> Int[np.ndarray, " {channels}"]:
+        """The levels of all channels."""
         if not self.levels or min(self.levels) < 2 or np.prod(self.levels, dtype=np.float64) > 2**31:
-            raise InputError(f"levels are {self.levels}: 2 or more each, and a product of at most 2^31, are needed")
+            raise InputError(f"levels are {self.levels}: each must be at least 2, and their product at most 2^31")
         if channels % len(self.levels):
             raise InputError(
                 f"{channels} channels do not divide into groups of {len(self.levels)} (levels {self.levels}): "
-                "make the channels a multiple"
+                f"use a multiple of {len(self.levels)} channels"
             )
         return np.tile(np.asarray(self.levels), channels // len(self.levels))
 
 
 class VectorQuantizer(Bottleneck):
-    """Replaces each latent by the nearest of ``num_codes`` vectors, what remains by the next level's, and so on.
+    """Replaces each latent by the nearest vector of a codebook. Further levels quantize the residual of the last one.
 
-    VQ-VAE (van den Oord et al. 2017) with a straight-through gradient, a commitment loss, and a codebook that follows
-    the encoder by moving averages (its appendix A.1); levels as in residual quantisation (Zeghidour et al. 2021).
-    The codebook is no parameter: it lives in the collection "state", "codebook" [num_levels, num_codes, channels] and
-    "usage" [num_levels, num_codes], each code's share of the latents, and a training call that may write that
-    collection (``apply(..., train=True, mutable=["state"])``) moves it. A code that is hardly used becomes one of the
-    batch's own latents; since no code is used at the start, the first batches fill the codebook.
+    VQ-VAE (van den Oord et al. 2017) with a straight-through gradient, a commitment loss and a codebook that follows
+    the encoder by moving averages (appendix A.1), and with the levels of residual quantisation (Zeghidour et al. 2021).
+
+    The codebook is not a parameter. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
+    "usage" [num_levels, num_codes], the share of latents that chose each code. A training call updates them if it may
+    write the collection (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is replaced by a
+    latent of the batch. No code is used at the start, so the first batches fill the codebook.
 
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
-    [num_levels], as many codes as the batch would use if it used them evenly.
+    [num_levels], the effective number of codes in use.
 
-    With ``dropout`` one net learns several bit rates: some items of a training batch are given to the decoder by their
-    first levels alone (Zeghidour et al. 2021, section III.C). Codebooks learn from all of them.
+    With ``dropout`` one net learns several bit rates: some items of a training batch are decoded from their first
+    levels alone (Zeghidour et al. 2021, section III.C). All levels of these items still update the codebooks.
 
     Fields:
-        channels: of the latent.
-        decay: of the moving averages, per training call.
-        commitment_weight: of the mean squared distance between latents and their codes.
-        dropout: share of a training batch's items whose number of levels is drawn, each number as often.
-        revive_below: a code whose share of the latents falls under this part of an even share is replaced.
-        axis_name: the axis that ``pmap`` or ``shard_map`` splits the training batch over, into equal parts: sums are
-            averaged over it, and latents for dead codes come from all of it, so that every device keeps the same
-            codebook. Under ``jit`` with shardings: None.
+        channels: channels of the latent.
+        num_codes: codes per level.
+        num_levels: number of levels.
+        decay: decay of the moving averages, per training call.
+        commitment_weight: weight of the mean squared distance between latents and their codes.
+        dropout: share of the items in a training batch whose number of levels is drawn uniformly.
+        revive_below: a code is replaced if its usage falls below this multiple of 1 / num_codes.
+        axis_name: the axis over which ``pmap`` or ``shard_map`` splits a training batch evenly. Statistics are averaged
+            over this axis, and latents for dead codes come from all devices, so that all devices have the same
+            codebook. None under ``jit`` with shardings.
     """
 
     channels: int
@@ -107,29 +115,33 @@ class VectorQuantizer(Bottleneck):
         self.codebook = self.variable("state", "codebook", lambda: jax.random.normal(self.make_rng("params"), shape))
         self.usage = self.variable("state", "usage", lambda: jnp.zeros(shape[:2]))
 
-    def draw(self, keys, shape):
-        """Ranks [b, n, num_levels] in [0, 1): the latents of the highest ones take the places of dead codes.
+    def draw(
+        self, keys: Key[Array, " b"], shape: tuple[int, int]
+    ) -> Float[Array, "b n {self.num_levels}"] | tuple[Float[Array, "b n {self.num_levels}"], Int[Array, " b"]]:
+        """Uniform ranks in [0, 1): dead codes are replaced by the latents of the highest ranks.
 
-        With dropout a pair of these and the number of levels of each item [b].
+        With dropout it is a pair of the ranks and the number of levels of each item.
         """
         ranks = jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
         if not self.dropout:
             return ranks
 
-        def count(key: jax.Array) -> jax.Array:
-            first, second = jax.random.split(jax.random.fold_in(key, 1))
-            drawn = jax.random.randint(first, (), 1, self.num_levels + 1)
-            return jnp.where(jax.random.uniform(second) < self.dropout, drawn, self.num_levels)
+        def count(key: Key[Array, ""]) -> Int[Array, ""]:
+            count_key, dropout_key = jax.random.split(jax.random.fold_in(key, 1))
+            drawn = jax.random.randint(count_key, (), 1, self.num_levels + 1)
+            return jnp.where(jax.random.uniform(dropout_key) < self.dropout, drawn, self.num_levels)
 
         return ranks, jax.vmap(count)(keys)
 
-    def __call__(self, x, *, keys=None, draws=None, train=False):
+    def __call__(
+        self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
+    ) -> tuple[Float[Array, "b n c"], Info]:
         x = full(with_channels(x, self.channels))
         update = train and self.is_mutable_collection("state") and not self.is_initializing()
         ranks = self._draws(x, keys, draws, train) if update else None
-        kept = None
+        num_levels = None
         if update and self.dropout:
-            ranks, kept = ranks
+            ranks, num_levels = ranks
         total, residual, commitment, codes, perplexity, states = jnp.zeros_like(x), x, 0.0, [], [], []
         for level in range(self.num_levels):
             book, usage = self.codebook.value[level], self.usage.value[level]
@@ -143,30 +155,41 @@ class VectorQuantizer(Bottleneck):
             quantized = lax.stop_gradient(book[codes[-1]].astype(x.dtype))
             commitment += jnp.mean(jnp.square(residual - quantized)) / self.num_levels
             residual = residual - quantized
-            used = quantized if kept is None else jnp.where((level < kept)[:, None, None], quantized, 0)
-            total = total + used
+            total += quantized if num_levels is None else jnp.where((level < num_levels)[:, None, None], quantized, 0)
         if update:
             self.codebook.value, self.usage.value = (jnp.stack(values) for values in zip(*states, strict=True))
         info = {"codes": jnp.stack(codes, -1), "perplexity": jnp.stack(perplexity)}
         info |= {"loss": self.commitment_weight * commitment, "commitment": commitment}
         return x + lax.stop_gradient(total - x), info
 
-    def from_codes(self, codes: jax.Array) -> jax.Array:
-        """The latent [b, n, channels] of codes [b, n, num_levels]; with fewer levels a coarser one."""
+    def from_codes(self, codes: Int[Array, "b n levels"]) -> Float[Array, "b n {self.channels}"]:
+        """The latent of codes. With fewer levels the latent is coarser.
+
+        Raises:
+            InputError: codes have more levels than the quantizer.
+        """
         if codes.shape[-1] > self.num_levels:
-            raise InputError(f"codes have shape {codes.shape}: the last axis may be at most {self.num_levels} levels")
+            raise InputError(f"codes have shape {codes.shape}: the last axis may have at most {self.num_levels} levels")
         return sum(self.codebook.value[level][codes[..., level]] for level in range(codes.shape[-1]))
 
     def _moved(
         self,
-        book: jax.Array,
-        usage: jax.Array,
-        chosen: jax.Array,
-        share: jax.Array,
-        vectors: jax.Array,
-        ranks: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        """One level's codebook [k, c] and usage [k] after a batch of vectors [m, c] that chose [m, k], one-hot."""
+        book: Float[Array, "k c"],
+        usage: Float[Array, " k"],
+        chosen: Float[Array, "m k"],
+        share: Float[Array, " k"],
+        vectors: Float[Array, "m c"],
+        ranks: Float[Array, " m"],
+    ) -> tuple[Float[Array, "k c"], Float[Array, " k"]]:
+        """The codebook and the usage of one level after a batch.
+
+        Args:
+            book, usage: the values before the batch.
+            chosen: the code of each vector, one-hot.
+            share: the share of vectors that chose each code.
+            vectors: what the level quantizes.
+            ranks: of the vectors, as of :meth:`draw`.
+        """
         sums = self._average(jnp.matmul(chosen.T, vectors, precision=lax.Precision.HIGHEST) / len(vectors))
         moved = self.decay * usage[:, None] * book + (1 - self.decay) * sums
         usage = self.decay * usage + (1 - self.decay) * share
@@ -180,23 +203,23 @@ class VectorQuantizer(Bottleneck):
             _, order = lax.top_k(ranks, min(self.num_codes, len(ranks)))
             vectors = vectors[order]
         dead = usage < self.revive_below / self.num_codes
-        place = jnp.cumsum(dead) - 1
-        revived = dead & (place < len(vectors))
-        book = jnp.where(revived[:, None], vectors[jnp.clip(place, 0, len(vectors) - 1)], book)
+        index = jnp.cumsum(dead) - 1  # the i-th dead code is replaced by the vector of the i-th highest rank
+        revived = dead & (index < len(vectors))
+        book = jnp.where(revived[:, None], vectors[jnp.clip(index, 0, len(vectors) - 1)], book)
         return book, jnp.where(revived, 1 / self.num_codes, usage)
 
-    def _average(self, value: jax.Array) -> jax.Array:
-        # Initialisation runs outside the mapped axis.
+    def _average(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        # Initialisation runs outside of the mapped axis.
         return value if self.axis_name is None or self.is_initializing() else lax.pmean(value, self.axis_name)
 
 
-def _nearest(x: jax.Array, book: jax.Array) -> jax.Array:
-    """Index int32 [b, n] of the vector of a book [k, c] nearest to each of x [b, n, c]."""
+def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array, "b n"]:
+    """The index of the vector in the codebook that is nearest to each vector of x."""
     products = jnp.matmul(x, book.T.astype(x.dtype), precision=lax.Precision.HIGHEST)
     return jnp.argmin(jnp.sum(jnp.square(book), axis=-1).astype(x.dtype) - 2 * products, axis=-1).astype(jnp.int32)
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Bottlenecks that count over a mapped axis, which the training batch is split over."""
-    parts = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
-    return tuple(part.clone(axis_name=axis) if isinstance(part, VectorQuantizer) else part for part in parts)
+    """Bottlenecks for a training batch that is split over a mapped axis; see :class:`VectorQuantizer`'s axis_name."""
+    bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
+    return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

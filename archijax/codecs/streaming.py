@@ -1,7 +1,7 @@
-"""Encoding and decoding of long sounds block by block, equal to the whole, in memory that does not grow with them.
+"""Encoding and decoding of long sounds in blocks, with constant memory and the same result as without blocks.
 
-A block is coded together with as many frames on either side as the codec says that it depends on (`codec.overlap`),
-and what these give is dropped. All blocks have one shape, so that a codec is compiled once.
+A block is coded with `codec.overlap` more frames on each side, which its result depends on. The results of these frames
+are dropped. All blocks have one shape, so a codec is compiled once.
 """
 
 from __future__ import annotations
@@ -12,40 +12,45 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from archijax.arithmetic import ceil_div
 from archijax.errors import require
 
 
-def encode_by_blocks(codec: Any, variables: dict[str, Any], audio: np.ndarray, block: int = 256) -> np.ndarray:
-    """The latent [b, frames, channels] of sounds [b, time, c], as ``codec.encode`` without keys gives it.
+def encode_by_blocks(
+    codec: Any, variables: dict[str, Any], audio: Float[Array | np.ndarray, "b time c"], block: int = 256
+) -> Float[np.ndarray, "b frames d"]:
+    """The latent of sounds, equal to that of ``codec.encode`` without keys.
 
     Args:
-        codec: one with a finite `overlap`, such as :class:`archijax.AutoEncoder` of an STFT's frames.
-        variables: its variables.
-        audio: of any time; the sound is taken to be silent after its end.
-        block: frames of a block, beside the overlap.
+        codec: has a finite `overlap`, such as an :class:`archijax.AutoEncoder` with a net at frame rate.
+        variables: the variables of the codec.
+        audio: of any length; silence follows its end.
+        block: frames of a block without the overlap.
 
     Raises:
-        InputError: block below 1, or a codec whose overlap is not finite.
+        InputError: block is below 1, or the overlap of the codec is not finite.
     """
     factor = codec.downsample_factor
     frames = ceil_div(audio.shape[1], factor)
     encode = _compiled(codec, "encode")
 
-    def part(start: int, end: int) -> np.ndarray:
-        piece = np.asarray(audio[:, start * factor : end * factor], np.float32)
-        missing = (end - start) * factor - piece.shape[1]
-        return np.asarray(encode(variables, np.pad(piece, ((0, 0), (0, missing), (0, 0)))))
+    def encoded(start: int, end: int) -> Float[np.ndarray, "b frames d"]:
+        samples = np.asarray(audio[:, start * factor : end * factor], np.float32)
+        missing = (end - start) * factor - samples.shape[1]
+        return np.asarray(encode(variables, np.pad(samples, ((0, 0), (0, missing), (0, 0)))))
 
-    pieces = [part(start, end)[:, first:last] for start, end, first, last in _blocks(frames, block, codec.overlap)]
+    pieces = [encoded(start, end)[:, first:last] for start, end, first, last in _blocks(frames, block, codec.overlap)]
     return np.concatenate(pieces, axis=1)
 
 
-def decode_by_blocks(codec: Any, variables: dict[str, Any], latent: np.ndarray, block: int = 256) -> np.ndarray:
-    """The sound [b, frames * downsample_factor, c] of a latent [b, frames, channels], as ``codec.decode`` gives it.
+def decode_by_blocks(
+    codec: Any, variables: dict[str, Any], latent: Float[Array | np.ndarray, "b frames d"], block: int = 256
+) -> Float[np.ndarray, "b time c"]:
+    """The sound of a latent, equal to that of ``codec.decode``. It has frames * downsample_factor samples.
 
-    Arguments and errors as of :func:`encode_by_blocks`.
+    Arguments and errors are those of :func:`encode_by_blocks`.
     """
     factor, decode = codec.downsample_factor, _compiled(codec, "decode")
     pieces = [
@@ -56,23 +61,23 @@ def decode_by_blocks(codec: Any, variables: dict[str, Any], latent: np.ndarray, 
 
 
 def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
-    """(start, end, first, last): of frames start to end those from first to last, from start on, count."""
+    """Blocks as (start, end, first, last): code the frames start:end, then keep first:last of the result."""
     require(block >= 1, "block", block, "1 or more")
-    size, done = block + 2 * overlap, 0
+    size, position = block + 2 * overlap, 0
     if frames <= size:
         yield 0, frames, 0, frames
         return
-    while done < frames:
-        # The last block is moved back to have the size of the others.
-        start = min(max(0, done - overlap), frames - size)
+    while position < frames:
+        # The last block starts earlier, so that it has the size of the others.
+        start = min(max(0, position - overlap), frames - size)
         end = start + size
         last = frames if end == frames else end - overlap
-        yield start, end, done - start, last - start
-        done = last
+        yield start, end, position - start, last - start
+        position = last
 
 
 @lru_cache(8)
-def _compiled(codec: Any, method: str) -> Callable[..., jax.Array]:
+def _compiled(codec: Any, method: str) -> Callable[..., Array]:
     if method == "encode":
         return jax.jit(lambda variables, audio: codec.encode(variables, audio)[0])
     return jax.jit(codec.decode)

@@ -24,17 +24,17 @@ from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 @dataclass(frozen=True, kw_only=True)
 class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
-    """Its bottleneck, or several in sequence."""
+    """The bottlenecks, in sequence."""
     latent_channels: int | None = 32
-    """Channels of the latent; None: those of a net's last level, without a convolution to another number."""
+    """Channels of the latent; None: those of the net's last level, without an output convolution."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
-    """1 for mono, 2 for stereo."""
+    """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """Samples of the sounds it is trained on, and of the parts that programs code longer ones by."""
+    """Samples of the training sounds. Longer sounds are encoded and decoded in parts of this length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters are float32."""
+    """The type of the computation. Parameters are float32."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
@@ -47,7 +47,7 @@ class _AutoEncoderConfig(ModelConfig):
         }
 
     def _checked(self, model: Any) -> Any:
-        """The model, if its sizes fit each other."""
+        """The model. Raises InputError if its sizes do not fit each other."""
         if self.length % model.downsample_factor:
             multiple = model.downsample_factor
             raise InputError(
@@ -67,39 +67,34 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of sound."""
 
     coder: CoderConfig | FrameCoderConfig
-    """The net: one of samples, or one of an STFT's frames."""
+    """The net, which works on samples or on the frames of an STFT."""
     waveform: float = 1.0
-    """Weight of the mean absolute difference of samples."""
+    """The weight of the mean absolute difference of samples."""
     relative_waveform: float = 0.0
-    """Weight of that difference as a share of the sound's root mean square, which teaches phase first."""
+    """The weight of that difference divided by the sound's RMS. By it, the net learns phase first."""
     stft: float = 0.0
-    """Weight of the multi-resolution STFT loss."""
+    """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
-    """Weight of the difference of complex spectra of compressed magnitude."""
+    """The weight of the difference of complex spectra with compressed magnitudes."""
     mel: float = 0.0
-    """Weight of the log-mel loss."""
+    """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Windows of these three in samples, multiples of 4."""
+    """Window lengths of the last three in samples, multiples of 4."""
     discriminator: CoderConfig | AdversaryConfig | None = None
-    """A discriminator trained along, or None."""
+    """A discriminator that is trained too; None: no adversary."""
     adversarial: float = 1.0
-    """Weight of the scores that it gives."""
+    """The weight of the discriminator's scores."""
     feature_matching: float = 1.0
-    """Weight of the difference of its features."""
+    """The weight of the difference of the discriminator's features."""
     adversary_start: int = 0
-    """Steps before it learns and counts."""
+    """Steps before the discriminator trains and has an effect."""
     balanced: bool = False
-    """Bring the gradient of each error to the norm that its weight says, whatever the scale of the error."""
+    """Scale the gradient of each error, so that its norm depends on the weight of the error alone."""
 
     def build(self) -> AutoEncoder:
-        """The model.
-
-        Raises:
-            InputError: settings that do not fit each other.
-        """
+        """The model. Raises InputError if settings do not fit each other."""
         net = self.coder.build(latent_channels=self.latent_channels, **self._settings())
-        judge = self.discriminator
-        discriminator = None if judge is None else judge.discriminator()
+        discriminator = None if self.discriminator is None else self.discriminator.discriminator()
         return self._checked(AutoEncoder(net, self.sample_rate, discriminator=discriminator, **self._shared()))
 
     def _shared(self) -> dict[str, Any]:
@@ -112,21 +107,17 @@ class AutoEncoderConfig(_AutoEncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of an STFT's magnitudes; what it decodes is made sound by Griffin-Lim."""
+    """An autoencoder of the magnitudes of an STFT. Griffin-Lim makes sound from the decoded magnitudes."""
 
     coder: CoderConfig
     """The net."""
     n_fft: int = 1024
-    """Samples of a frame of the STFT, and of its Hann window."""
+    """Samples of the STFT's Hann window."""
     hop_length: int = 256
-    """Samples from one frame to the next."""
+    """Samples between frames."""
 
     def build(self) -> MagnitudeAutoEncoder:
-        """The model.
-
-        Raises:
-            InputError: settings that do not fit each other.
-        """
+        """The model. Raises InputError if settings do not fit each other."""
         stft = STFT(self.n_fft, self.hop_length, centred=False)
         net = MAE1d(**self.coder.settings(), bottleneck_channels=self.latent_channels, **self._settings(), stft=stft)
         return self._checked(MagnitudeAutoEncoder(net))

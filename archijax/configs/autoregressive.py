@@ -1,4 +1,4 @@
-"""The configuration of endless sound."""
+"""The configuration of models of endless sound."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class AutoregressiveConfig(ModelConfig):
-    """Autoregressive diffusion on a U-Net: sound of one kind that goes on without an end."""
+    """Autoregressive diffusion with a U-Net, for endless sound without text."""
 
     unet: UNetConfig
-    """The net, whose skips are joined and not modulated: it is told the noise level of every sample, not one time."""
+    """The net. Its skips are concatenated, not modulated, because every sample has its own noise level."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
-    """1 for mono, 2 for stereo."""
+    """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
     """Samples that the net sees at once."""
     num_splits: int = 16
-    """Parts of these, an even number: as many have a noise level of their own, and are finished one at a time."""
+    """The number of splits of this length, an even number. Each has its own noise level, and is finished in turn."""
     transform: TransformConfig | None = None
-    """Filter bank, patches or STFT around the net, or None: the net works on samples."""
+    """Filter bank, patches or STFT around the net; None: the net works on samples."""
     method: Literal["v", "flow"] = "v"
-    """Diffusion method: v-diffusion, or rectified flow."""
+    """The diffusion method: v-diffusion or rectified flow."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters are float32."""
+    """The type of the computation. Parameters are float32."""
     remat: bool = False
     """Recompute activations in the backward pass, for less memory."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
         if any(self.unet.cross_attentions):
-            raise InputError("unet.cross_attentions reads an embedding, but endless sound follows none: leave it out")
+            raise InputError("unet.cross_attentions needs an embedding, but endless sound has none: leave it out")
         if self.method not in ("v", "flow"):
             raise InputError(f'method is "{self.method}": v and flow are known')
 
     def build(self) -> DiffusionAR:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
         net = UNetV0(**settings, use_time_conditioning=False, use_modulation=False, remat=self.remat, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What the configurations of all models share."""
+"""The base of the configurations of all models."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from archijax.contract import Model, Variables
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """How a model is sampled where nobody says otherwise."""
+    """The default settings of sampling a model."""
 
     num_steps: int = 50
-    """Denoising steps."""
+    """The number of denoising steps."""
     sampler: str = "ddim"
-    """What makes a step."""
+    """The method of a step."""
     timestep_spacing: str | None = None
-    """Spacing of the timesteps; None is that of the diffusion method."""
+    """The spacing of the timesteps; None: that of the diffusion method."""
     guidance_scale: float | None = None
-    """How strictly a prompt is followed; None is 3 for a model that can be guided, else 1."""
+    """How strictly a sound follows the prompt; None: 3 for a model that was trained for guidance, else 1."""
 
 
 class ModelConfig:
     """The base of a configuration: a frozen dataclass with sample_rate, channels and length that builds a model.
 
     Attributes:
-        text: how prompts become an embedding; None for a model without text.
-        autoencoder: of a latent model, the configuration of what makes latents of sound; None for others.
-        conditioners: numbers and categories that sounds are made by, see `archijax.configs.conditioners`.
-        sampling: how it is sampled where nobody says otherwise.
+        text: the configuration of text; None: a model without text.
+        autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
+        conditioners: numbers and categories that the model is conditioned on, see `archijax.configs.conditioners`.
+        sampling: the default settings of sampling.
     """
 
     sampling: ClassVar[SampleDefaults] = SampleDefaults()
@@ -38,16 +38,20 @@ class ModelConfig:
     conditioners: ClassVar[tuple[Any, ...]] = ()
 
     def build(self) -> Model:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         raise NotImplementedError
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """What the model is told of a sound that begins at a second of a piece of so many; {} if it takes no such.
+        """Numbers that tell the model the position of its sound in a piece; {} if it has no such numbers.
 
-        A model that takes it makes sounds of its one length, in which the piece may end: the rest is silence.
+        All sounds of a model with such numbers have one length. If the piece ends before, silence follows.
+
+        Args:
+            start: the second of the piece at which the sound begins.
+            total: the length of the piece in seconds.
         """
         return {}
 
     def load_frozen(self) -> Variables:
-        """The pretrained parts that the settings name, for ``model.init``. Raises InputError if they are not there."""
+        """The pretrained parts that the settings name, for ``model.init``. Raises InputError if one is missing."""
         return {}

@@ -1,4 +1,4 @@
-"""Configurations of bottlenecks: what stands between an encoder and a decoder. Several in sequence are a tuple."""
+"""Configurations of the bottlenecks between an encoder and a decoder. A tuple is a sequence of bottlenecks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from archijax.errors import InputError, require
 
 @dataclass(frozen=True)
 class TanhConfig:
-    """Latents in (-1, 1)."""
+    """tanh, which keeps latents in (-1, 1)."""
 
     guard: float = 0.0
-    """Weight of a loss that keeps them from -1 and 1; 0: none."""
+    """The weight of a loss that keeps latents away from -1 and 1."""
 
     def build(self, channels: int) -> TanhBottleneck:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return TanhBottleneck(self.guard)
 
 
@@ -34,88 +34,88 @@ class NoiseConfig:
     """Gaussian noise in training."""
 
     sigma: float = 0.1
-    """Its standard deviation."""
+    """The standard deviation of the noise."""
 
     def build(self, channels: int) -> NoiserBottleneck:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return NoiserBottleneck(self.sigma)
 
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """A Gaussian per latent, as in a variational autoencoder."""
+    """A Gaussian distribution per latent, as in a variational autoencoder."""
 
     divergence_weight: float = 1e-4
-    """Weight of its divergence from a standard Gaussian, in nats per latent."""
+    """The weight of the divergence from a standard Gaussian, in nats per latent."""
     warmup_steps: int = 0
-    """Training steps over which this weight rises from 0."""
+    """Training steps over which this weight grows from 0."""
     free_bits: float = 0.0
-    """Nats of divergence that each channel may have without loss."""
+    """Nats of divergence per channel that do not count as a loss."""
 
     def build(self, channels: int) -> GaussianBottleneck:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return GaussianBottleneck(self.divergence_weight, self.warmup_steps, self.free_bits)
 
 
 @dataclass(frozen=True)
 class FiniteScalarConfig:
-    """Channels rounded to a few values each."""
+    """Finite scalar quantization: each channel is rounded to a few values."""
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Values of the channels of a group; the latent has as many groups as fit."""
+    """The number of values of each channel of a group. The latent consists of such groups."""
 
     def build(self, channels: int) -> FiniteScalarQuantizer:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         require(channels % len(self.levels) == 0, "latent_channels", channels, f"a multiple of {len(self.levels)}")
         return FiniteScalarQuantizer(self.levels)
 
 
 @dataclass(frozen=True)
 class VariationalConfig:
-    """A Gaussian per latent, mean in (-1, 1) and log-variance in (0, 2), as in audio-encoders-pytorch."""
+    """A Gaussian per latent with mean in (-1, 1) and log-variance in (0, 2), as in audio-encoders-pytorch."""
 
     kl_weight: float = 1e-4
-    """Weight of its divergence from a standard Gaussian."""
+    """The weight of the divergence from a standard Gaussian."""
 
     def build(self, channels: int) -> VariationalBottleneck:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return VariationalBottleneck(self.kl_weight)
 
 
 @dataclass(frozen=True)
 class BitcodesConfig:
-    """Latents made of bits."""
+    """Latents that consist of bits."""
 
     num_bits: int = 8
-    """Bits of each latent."""
+    """The number of bits of each latent."""
 
     def __post_init__(self):
         require(self.num_bits >= 1, "bottleneck.num_bits", self.num_bits, "1 or more")
 
     def build(self, channels: int) -> BitcodesBottleneck:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return BitcodesBottleneck(channels, self.num_bits)
 
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Vector quantization, residual where it has several levels."""
+    """Vector quantization. With several levels it is residual."""
 
     num_codes: int = 1024
-    """Vectors of a codebook."""
+    """The number of vectors of a codebook."""
     num_levels: int = 1
-    """Codebooks, each for what those before it leave."""
+    """The number of codebooks. Each quantizes the residual of those before it."""
     commitment_weight: float = 0.25
-    """Weight of the distance between latents and their codes."""
+    """The weight of the distance between latents and their codes."""
     dropout: float = 0.0
-    """Share of a training batch's items that are decoded from a drawn number of levels, for several bit rates."""
+    """The share of training items that are decoded from a random number of levels, for several bit rates."""
 
     def __post_init__(self):
         for name in ("num_codes", "num_levels"):
             require(getattr(self, name) >= 1, f"bottleneck.{name}", getattr(self, name), "1 or more")
 
     def build(self, channels: int) -> VectorQuantizer:
-        """The bottleneck of a latent of so many channels."""
+        """The bottleneck of a latent with this number of channels."""
         return VectorQuantizer(
             channels,
             self.num_codes,
@@ -137,13 +137,16 @@ BottleneckConfig = (
 
 
 def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None) -> tuple[Bottleneck, ...]:
-    """The bottlenecks in sequence of a latent of so many channels; None: as many as the last level of a net has.
+    """The bottlenecks of a latent, in sequence.
+
+    Args:
+        channels: the channels of the latent; None: those of the net's last level.
 
     Raises:
-        InputError: channels below 1, or None for a bottleneck that needs a number.
+        InputError: channels are below 1, or None although a bottleneck needs a number.
     """
     if channels is not None:
         require(channels >= 1, "latent_channels", channels, "1 or more")
     elif any(isinstance(config, BitcodesConfig | QuantizerConfig | FiniteScalarConfig) for config in configs):
-        raise InputError("latent_channels is None: bits and quantizers need a number")
+        raise InputError("latent_channels is None, but bits and quantizers need a number")
     return tuple(config.build(channels) for config in configs)

@@ -17,16 +17,16 @@ from archijax.configs.nets import positive
 
 @dataclass(frozen=True)
 class CoderConfig:
-    """An encoder, and where one is needed the decoder that mirrors it; lists go from sound to latent."""
+    """An encoder of samples, and the decoder that mirrors it. Lists go from sound to latent."""
 
     channels: int
-    """Channels between levels are this times the multipliers."""
+    """Channels between levels, before they are multiplied by the multipliers."""
     multipliers: tuple[int, ...]
-    """One entry more than there are levels."""
+    """Factors of the channels, with one entry more than there are levels."""
     factors: tuple[int, ...]
-    """How many times each level shortens."""
+    """By how much each level reduces the number of positions."""
     num_blocks: tuple[int, ...]
-    """Resnets of each level."""
+    """The number of residual blocks of each level."""
     patch_size: int = 1
     """Samples that become one position before the first level."""
     resnet_groups: int = 8
@@ -40,26 +40,26 @@ class CoderConfig:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
 
     def build(self, *, latent_channels: int | None, **settings: Any) -> AutoEncoder1d:
-        """The autoencoder of sound; settings are in_channels, bottleneck and dtype."""
+        """The autoencoder of sound. The settings are in_channels, bottleneck and dtype."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 
     def discriminator(self) -> Discriminator1d:
-        """The discriminator whose encoder this is."""
+        """The discriminator with this encoder."""
         return Discriminator1d(Encoder1d(**self.settings()))
 
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
-    """An encoder and a decoder of an STFT's frames; lists have one entry per rate, the STFT's own first."""
+    """An encoder and a decoder of STFT frames. Lists have one entry per frame rate, beginning with that of the STFT."""
 
     n_fft: int = 1024
-    """Samples of a frame, and of its Hann window."""
+    """Samples of the STFT's Hann window."""
     hop_length: int = 256
-    """Samples from one frame to the next."""
+    """Samples between frames."""
     widths: tuple[int, ...] = (512,)
     """Channels at each rate."""
     factors: tuple[int, ...] = ()
-    """Frames that become one between two rates; one entry fewer."""
+    """The ratio of each rate to the next one. There is one entry fewer."""
     encoder_blocks: tuple[int, ...] = (3,)
     """Blocks of the encoder at each rate."""
     decoder_blocks: tuple[int, ...] = (6,)
@@ -69,7 +69,7 @@ class FrameCoderConfig:
         positive(self, "coder", "n_fft", "hop_length")
 
     def build(self, **settings: Any) -> FrameAutoEncoder:
-        """The autoencoder of sound; settings are in_channels, latent_channels, bottleneck and dtype."""
+        """The autoencoder of sound. The settings are in_channels, latent_channels, bottleneck and dtype."""
         return FrameAutoEncoder(
             STFT(self.n_fft, self.hop_length, centred=False),
             self.widths,
@@ -82,14 +82,14 @@ class FrameCoderConfig:
 
 @dataclass(frozen=True)
 class AdversaryConfig:
-    """Discriminators that hear at several periods and resolutions."""
+    """Discriminators at several periods and resolutions."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    """One discriminator each, in samples."""
+    """Periods in samples. Each has a discriminator."""
     windows: tuple[int, ...] = (2048, 1024, 512)
-    """One discriminator each, in samples; multiples of 64."""
+    """STFT windows in samples, multiples of 64. Each has a discriminator."""
     channels: int = 32
-    """Channels of their first layers."""
+    """Channels of the discriminators' first layers."""
 
     def __post_init__(self):
         positive(self, "discriminator", "channels")

@@ -1,6 +1,6 @@
-"""Configurations of conditioners: numbers and categories that sounds are made by, beside the prompt.
+"""Configurations of conditioners: numbers and categories that a model is conditioned on, in addition to the prompt.
 
-What is known of a sound, such as {"bpm": 120, "key": "A minor"}, becomes arrays on the host; nets never see a text.
+The values of a sound, such as {"bpm": 120, "key": "A minor"}, become arrays on the host.
 """
 
 from __future__ import annotations
@@ -12,77 +12,84 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import numpy as np
+from jaxtyping import Float32, Int32, Shaped
 
 from archijax.errors import InputError, listed, suggestion
 from archijax.nn.conditioners import PREFIX, CategoryVector, Conditioners, NumberVector
 from archijax.nn.numbers import Number, to_number
 
 Value = str | float | None
-"""Of a field; None where nothing is known."""
+"""The value of a field; None: unknown."""
 
 
 @dataclass(frozen=True)
 class NumberConfig:
-    """A number that sounds are made by, such as a tempo."""
+    """A number that a model is conditioned on, such as a tempo."""
 
     name: str
-    """Of the field in the data."""
+    """The name of the field in the data."""
     low: float
-    """The lowest."""
+    """The lowest value."""
     high: float
-    """The highest."""
+    """The highest value."""
     into: Literal["features", "embedding"] = "features"
-    """What it joins: the time features, as what holds for the whole sound, or the embedding, as a token."""
+    """Where its vector goes: it is added to the time features, or it becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves it out alone, so that sampling may, too."""
+    """How often training leaves it out alone, so that sampling can leave it out, too."""
 
     def __post_init__(self):
         _check(self)
         if not self.low < self.high:
-            raise InputError(f"the number {self.name} goes from {self.low} to {self.high}: the first must be below")
+            raise InputError(f"the number {self.name} has low {self.low} and high {self.high}: low must be below high")
 
-    def encode(self, values: Sequence[Value]) -> np.ndarray:
-        """Places in the range, float32 [b], -1 where there is none. Raises InputError: no number, or out of range."""
+    def encode(self, values: Sequence[Value]) -> Float32[np.ndarray, " b"]:
+        """The positions of values in the range, from 0 to 1; -1 for None.
+
+        Raises:
+            InputError: a value is not a number, or is out of range.
+        """
         low, high = self.low, self.high
-        places = [-1.0 if value is None else (to_number(self, value) - low) / (high - low) for value in values]
-        return np.array(places, np.float32)
+        positions = [-1.0 if value is None else (to_number(self, value) - low) / (high - low) for value in values]
+        return np.array(positions, np.float32)
 
     def vector(self, width: int) -> nn.Module:
-        """What makes vectors of these places."""
+        """The module that turns positions into vectors."""
         return NumberVector(width)
 
 
 @dataclass(frozen=True)
 class CategoryConfig:
-    """One of several words that sounds are made by, such as an instrument."""
+    """A category that a model is conditioned on, such as an instrument."""
 
     name: str
-    """Of the field in the data."""
+    """The name of the field in the data."""
     values: tuple[str, ...] = ()
-    """The categories; empty: training finds them in the data."""
+    """The categories; empty: training takes them from the data."""
     into: Literal["features", "embedding"] = "features"
-    """What it joins: the time features, as what holds for the whole sound, or the embedding, as a token."""
+    """Where its vector goes: it is added to the time features, or it becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves it out alone, so that sampling may, too."""
+    """How often training leaves it out alone, so that sampling can leave it out, too."""
 
     def __post_init__(self):
         _check(self)
         if len(set(self.values)) < len(self.values):
-            raise InputError(f"the category {self.name} has the values {', '.join(self.values)}: each once is needed")
+            raise InputError(
+                f"the category {self.name} has the values {', '.join(self.values)}: each must be there once"
+            )
 
-    def encode(self, values: Sequence[Value]) -> np.ndarray:
-        """Numbers of categories, int32 [b], -1 where there is none. Raises InputError for one that is not known."""
-        places = {value: place for place, value in enumerate(self.values)}
+    def encode(self, values: Sequence[Value]) -> Int32[np.ndarray, " b"]:
+        """The indices of the categories; -1 for None. Raises InputError if a category is unknown."""
+        indices = {value: index for index, value in enumerate(self.values)}
         words = [None if value is None else to_word(value) for value in values]
-        if unknown := [word for word in words if word is not None and word not in places]:
+        if unknown := [word for word in words if word is not None and word not in indices]:
             hint = suggestion(unknown[0], self.values, f"known are {listed(list(self.values), 12)}.", repr)
-            raise InputError(f"{self.name} is {unknown[0]!r}, a category that the model has never seen: {hint}")
-        return np.array([-1 if word is None else places[word] for word in words], np.int32)
+            raise InputError(f"{self.name} is {unknown[0]!r}, a category that the model does not know: {hint}")
+        return np.array([-1 if word is None else indices[word] for word in words], np.int32)
 
     def vector(self, width: int) -> nn.Module:
-        """What makes vectors of these numbers."""
+        """The module that turns indices into vectors."""
         if not self.values:
-            raise InputError(f"the category {self.name} has no values: training finds them in the data, or name them")
+            raise InputError(f"the category {self.name} has no values: name them, or training finds them in the data")
         return CategoryVector(len(self.values), width)
 
 
@@ -91,31 +98,31 @@ ConditionerConfig = NumberConfig | CategoryConfig
 
 def _check(config: ConditionerConfig) -> None:
     if not config.name.isidentifier():
-        raise InputError(f"a conditioner has the name {config.name!r}: letters, digits and _ are needed")
+        raise InputError(f"a conditioner has the name {config.name!r}: use letters, digits and _")
     if config.into not in ("features", "embedding"):
-        raise InputError(f"{config.name} goes into {config.into!r}: features or embedding are needed")
+        raise InputError(f"{config.name} goes into {config.into!r}: use features or embedding")
     if not 0 <= config.drop_prob < 1:
         raise InputError(f"drop_prob of {config.name} is {config.drop_prob}: it must be at least 0 and below 1")
 
 
 def to_word(value: str | float) -> str:
-    """The category that a field names: tables of numbers turn 4 into 4.0, which is the category "4"."""
+    """The category of a value. The number 4.0 is the category "4", because tables turn 4 into 4.0."""
     return value.strip() if isinstance(value, str) else f"{value:g}"
 
 
 def check_names(conditioners: Sequence[ConditionerConfig]) -> None:
-    """Raises InputError unless all have names of their own."""
+    """Raises InputError if two conditioners have the same name."""
     names = [conditioner.name for conditioner in conditioners]
     if len(set(names)) < len(names):
-        raise InputError(f"the conditioners are called {', '.join(names)}: each name once is needed")
+        raise InputError(f"the conditioners are called {', '.join(names)}: each name must be there once")
 
 
 def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], features: int, embedding: int) -> nn.Module:
-    """The net with its conditioners around it; the net itself without any.
+    """The net with its conditioners. Without conditioners, it is the net itself.
 
     Args:
-        features: the width of its features.
-        embedding: the width of a token of its embedding.
+        features: the width of the net's features.
+        embedding: the width of a token of the net's embedding.
     """
     if not conditioners:
         return net
@@ -128,31 +135,36 @@ def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], featu
 
 def encode_fields(
     conditioners: Iterable[ConditionerConfig | Number], fields: Mapping[str, Sequence[Value]]
-) -> dict[str, np.ndarray]:
-    """The arrays [b] of a batch, by their names in it, of fields {name: [value or None of each item]}.
+) -> dict[str, Shaped[np.ndarray, " b"]]:
+    """The arrays of a batch by their names.
 
-    Raises InputError for a value that a conditioner does not take.
+    Args:
+        fields: by the name of a conditioner, its value for each item, or None.
+
+    Raises:
+        InputError: a conditioner does not take a value.
     """
     arrays = {}
     for conditioner in conditioners:
-        # Numbers of Stable Audio have a default and are never left out.
+        # The numbers of Stable Audio have a default, and are not left out.
         name = conditioner.name if isinstance(conditioner, Number) else PREFIX + conditioner.name
         arrays[name] = conditioner.encode(fields[conditioner.name])
     return arrays
 
 
 def with_values(
-    conditioners: Sequence[ConditionerConfig | Number], found: Mapping[str, Iterable[Value]]
+    conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """The conditioners with the categories that are not named filled in from what the fields hold, in order.
+    """The conditioners, with the values of their fields as categories if they have none, in alphabetical order.
 
-    Raises InputError: there is none.
+    Raises:
+        InputError: the field of a conditioner has no values.
     """
 
     def filled(each: Any) -> Any:
         if not isinstance(each, CategoryConfig) or each.values:
             return each
-        values = sorted({to_word(value) for value in found[each.name] if value is not None})
+        values = sorted({to_word(value) for value in fields[each.name] if value is not None})
         if not values:
             raise InputError(f"the category {each.name} has no values: no item of the data has a field of that name.")
         return dataclasses.replace(each, values=tuple(values))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.mel import MelSpectrogram
@@ -35,49 +36,49 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class DiffusionConfig(ModelConfig):
-    """A diffusion model of sound, with or without text, on a U-Net."""
+    """A diffusion model of sound with a U-Net, with or without text."""
 
     unet: UNetConfig
     """The net."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
-    """1 for mono, 2 for stereo."""
+    """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """Samples of the sounds it is trained on; it can make others."""
+    """Samples of the training sounds. The model can make sounds of other lengths."""
     transform: TransformConfig | None = None
-    """Filter bank, patches or STFT around the net, or None: the net works on samples."""
+    """Filter bank, patches or STFT around the net; None: the net works on samples."""
     text: TextConfig | None = None
-    """Text conditioning, or None."""
+    """The text conditioning; None: a model without text."""
     conditioners: tuple[ConditionerConfig, ...] = ()
-    """Numbers and categories that sounds are made by, which are fields of the data."""
+    """Numbers and categories that the model is conditioned on, which are fields of the data."""
     cond_drop_prob: float = 0.1
-    """With conditioners: how often training leaves out all of them and the prompt, so that sampling can be guided."""
+    """How often training leaves out all conditioners and the prompt, which guidance needs; only with conditioners."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
-    """Diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
+    """The diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
     schedule_shift: float = 1.0
-    """Of v: below 1 more of the training is at low noise, as sound far below full scale needs; about its RMS."""
+    """For v: a shift of the schedule. Below 1, training has more low noise, as quiet sounds need. Try their RMS."""
     sigma_data: float = 0.5
-    """Of EDM: the RMS of the sounds."""
+    """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
-    """Of EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
+    """For EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
     betas: Literal["linear", "cosine"] = "linear"
-    """Of DDPM: how the noise of its 1000 steps rises."""
+    """For DDPM: how the noise grows over its 1000 steps."""
     timestep_range: tuple[float, float] = (0.0, 1.0)
-    """Of the others: where sampling ends and begins, as parts of the way to noise."""
+    """For v, DDPM and flow: where sampling ends and where it starts, from 0 (sound) to 1 (noise)."""
     error: ErrorName = "mse"
-    """What training minimises: mse, l1, huber or a_weighted (as the ear hears it) of the prediction, or the spectral
-    distance of the sound that it implies, over several STFTs (stft) or mel spectrograms (mel)."""
+    """The error of training. mse, l1, huber and a_weighted (by the ear's sensitivity) compare predictions. stft and mel
+    compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
     min_snr: float | None = None
-    """Weight the loss of noise levels by min-SNR with this gamma, such as 5; None for equal weights."""
+    """The gamma, such as 5, of min-SNR weights of noise levels in the loss; None: equal weights."""
     stratified: bool = False
-    """Draw the times of a batch from equal parts of their distribution, one each."""
+    """Draw one time of a batch from each of as many equal intervals of the distribution."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters are float32."""
+    """The type of the computation. Parameters are float32."""
     remat: bool = False
     """Recompute activations in the backward pass, for less memory."""
     sampling: SampleDefaults = dataclasses.field(default_factory=SampleDefaults)
-    """How the model is sampled where nobody says otherwise."""
+    """The default settings of sampling."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
@@ -93,9 +94,11 @@ class DiffusionConfig(ModelConfig):
         if self.betas != "linear" and self.method != "ddpm":
             raise InputError(f"betas is {self.betas}, but the method {self.method} has none: leave it out")
         if self.timestep_range != (0.0, 1.0) and self.method == "edm":
-            raise InputError("timestep_range is not for the method edm: give sigma_range")
+            raise InputError("timestep_range has no effect on the method edm: use sigma_range")
         if self.error in ("stft", "mel") and self.method == "ddpm":
-            raise InputError(f"error is {self.error}, but of noise that ddpm predicts no sound follows at high noise")
+            raise InputError(
+                f"error is {self.error}, but ddpm's prediction implies no sound at high noise: use mse, l1 or huber"
+            )
         if self.min_snr is not None and not self.min_snr > 0:
             raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
@@ -122,21 +125,18 @@ class DiffusionConfig(ModelConfig):
         return {"embedder": load_t5(self.text.tokenizer)[1]}
 
     def build(self) -> DiffusionModel:
-        """The model.
-
-        Raises:
-            InputError: settings that do not fit each other.
-        """
+        """The model. Raises InputError if settings do not fit each other."""
         return self._diffusion()
 
     def _diffusion(
         self, wrap: Callable[[nn.Module], nn.Module] = lambda net: net, *, frame: int = 1, **injected: Any
     ) -> DiffusionModel:
-        """The diffusion model, its net wrapped.
+        """The diffusion model.
 
         Args:
-            frame: samples of sound that are one position of what is diffused.
-            injected: further settings of the U-Net.
+            wrap: the outermost wrapper of the net.
+            frame: samples of sound per position of the diffused array.
+            injected: other settings of the U-Net.
         """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
@@ -148,7 +148,7 @@ class DiffusionConfig(ModelConfig):
         if tokens:
             pooled = self.text is not None and self.text.pooled
             if self.conditioners and not (pooled or any(self.unet.cross_attentions)):
-                raise InputError("no part of the net reads the embedding: give unet.cross_attentions, or text.pooled")
+                raise InputError("no part of the net reads the embedding: use unet.cross_attentions or text.pooled")
             settings |= {
                 "embedding_features": width,
                 "use_embedding_cfg": True,
@@ -179,7 +179,7 @@ class DiffusionConfig(ModelConfig):
         )
 
     def _dropping(self) -> dict[str, Any]:
-        """How often training leaves conditions out: together, and each alone."""
+        """How often training drops the conditioning, all together and each alone."""
         text = 0.0 if self.text is None else self.text.cond_drop_prob
         if not self.conditioners:
             return {"cond_drop_prob": text}
@@ -189,13 +189,13 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """A diffusion upsampler; sample_rate and length are those of the sounds that it makes."""
+    """A diffusion upsampler. sample_rate and length are those of its result."""
 
     factor: int = 16
-    """How many times the sample rate rises."""
+    """The factor of the sample rate."""
 
     def build(self) -> DiffusionUpsampler:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         if self.length % self.factor or self.sample_rate % self.factor:
             raise InputError(
                 f"factor {self.factor} does not divide the sample rate {self.sample_rate} and the length {self.length}"
@@ -205,19 +205,19 @@ class UpsamplerConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
-    """A diffusion vocoder: sound of log-mel spectrograms, every channel for itself."""
+    """A diffusion vocoder, which makes sound from log-mel spectrograms. The channels are independent."""
 
     n_fft: int = 1024
-    """Samples of a frame of the spectrogram, and of its Hann window."""
+    """Samples of the spectrogram's Hann window."""
     hop_length: int = 256
-    """Samples from one frame to the next."""
+    """Samples between frames."""
     mel_channels: int = 80
-    """Bands of the spectrogram."""
+    """The number of mel bands."""
     whiten: bool = False
-    """Diffuse the sound with its spectrum made flat by the spectrogram's envelope: learned in far fewer steps."""
+    """Divide the sound by the envelope of its spectrogram before diffusion. Training then needs far fewer steps."""
 
     def build(self) -> DiffusionVocoder:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         if self.length % self.hop_length:
             raise InputError(f"length {self.length} is not a multiple of hop_length {self.hop_length}")
         mel = MelSpectrogram(
@@ -228,25 +228,25 @@ class VocoderConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What makes latents of sound for a diffusion autoencoder."""
+    """The encoder of a diffusion autoencoder."""
 
     coder: CoderConfig
     """The net."""
     kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
-    """What it sees: an STFT's magnitudes, a log-mel spectrogram, or samples."""
+    """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
     n_fft: int = 1023
-    """Samples of a frame of the spectrum; odd for magnitudes, so that frames and samples line up."""
+    """Samples of the window; odd for magnitudes, so that frames and samples are aligned."""
     hop_length: int = 256
-    """Samples from one frame to the next."""
+    """Samples between frames."""
     mel_channels: int = 80
-    """Bands of the mel spectrogram."""
+    """The number of mel bands."""
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
-    """Its bottleneck, or several in sequence."""
+    """The bottlenecks, in sequence."""
     latent_channels: int | None = 32
-    """Channels of the latent; None: those of the last level, without a convolution to another number."""
+    """Channels of the latent; None: those of the last level, without an output convolution."""
 
-    def build(self, sample_rate: int, dtype: jnp.dtype) -> Encoder1d:
-        """The encoder of sounds of a sample rate in Hz."""
+    def build(self, sample_rate: int, dtype: DTypeLike) -> Encoder1d:
+        """The encoder of sounds with this sample rate in Hz."""
         shared = {
             **self.coder.settings(),
             "out_channels": self.latent_channels,
@@ -265,52 +265,54 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionAEConfig(DiffusionConfig):
-    """A diffusion autoencoder; the latent joins the net where it has as many positions."""
+    """A diffusion autoencoder. The net injects the latent where it has as many positions as the latent has frames."""
 
     encoder: EncoderConfig
-    """What makes the latent."""
+    """The encoder."""
     inject_depth: int | None = None
-    """Depth at which the latent joins; None: of those with as many positions the deepest, where channels are widest."""
+    """The depth that injects the latent; None: the deepest one with as many positions as the latent has frames."""
 
     def build(self) -> DiffusionAE:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         encoder = self.encoder.build(self.sample_rate, jnp.dtype(self.dtype))
         stride = 1 if self.transform is None else self.transform.stride
         shortened = [stride * math.prod(self.unet.factors[: depth + 1]) for depth in range(len(self.unet.factors))]
         if encoder.downsample_factor not in shortened:
             raise InputError(
                 f"the latent has a frame every {encoder.downsample_factor} samples, and the net a position every "
-                f"{', '.join(map(str, shortened))}: one of these is needed"
+                f"{', '.join(map(str, shortened))}: make the first one of these"
             )
         depths = [d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor]
         depth = depths[-1] if self.inject_depth is None else self.inject_depth
         if depth not in depths:
-            raise InputError(f"inject_depth is {depth}, but has other positions than the latent: it can be {depths}")
+            raise InputError(
+                f"inject_depth is {depth}, but the net has other positions than the latent there: use one of {depths}"
+            )
         channels = [0] * len(shortened)
         channels[depth] = encoder.latent_channels
         if self.length % encoder.downsample_factor:
             raise InputError(
-                f"length {self.length} is not a multiple of {encoder.downsample_factor}, a frame's samples"
+                f"length {self.length} is not a multiple of {encoder.downsample_factor}, the samples per frame"
             )
         return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth, channels=self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig(DiffusionConfig):
-    """A diffusion model of an autoencoder's latents; sample_rate, channels and length are those of the sound."""
+    """A diffusion model of an autoencoder's latents. sample_rate, channels and length are those of the sound."""
 
     autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()
-    """What makes latents of sound, and sound of latents."""
+    """The autoencoder, which encodes sound to latents and decodes latents."""
 
     def build(self) -> LatentDiffusion:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         for name in ("sample_rate", "channels"):
             ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
             if ours != theirs:
                 raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
         if self.error in ("a_weighted", "stft", "mel"):
             raise InputError(
-                f"error is {self.error}, which is of sound, but latents are diffused: use mse, l1 or huber"
+                f"error is {self.error}, which compares sound, but this model diffuses latents: use mse, l1 or huber"
             )
         autoencoder = self.autoencoder.build()
         return LatentDiffusion(self._diffusion(frame=autoencoder.downsample_factor), autoencoder)

@@ -1,14 +1,15 @@
-"""What a model is initialised with: a batch whose shapes are those of its training."""
+"""An example of a batch, with the shapes of training, to initialise a model."""
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from archijax.configs.conditioners import encode_fields
 
 
-def example_batch(config: Any) -> dict[str, np.ndarray]:
-    """A batch of one silent sound, with an empty prompt if the model reads text, and no conditions, for any model."""
+def example_batch(config: Any) -> dict[str, Shaped[np.ndarray, "1 ..."]]:
+    """A batch of one silent sound, with an empty prompt if the model reads text, and without conditions."""
     batch = {"audio": np.zeros((1, config.length, config.channels), np.float32)}
     if config.text is not None:
         shape = (1, config.text.max_length)

@@ -1,4 +1,4 @@
-"""The kinds of models, and their configurations in config.json."""
+"""The kinds of model configurations, and their form in config.json."""
 
 from __future__ import annotations
 
@@ -30,83 +30,85 @@ KINDS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """The kind of a configuration; of a user's own class its name."""
+    """The kind of a configuration; for a class of a user, its name."""
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 
 
 def build(config: Any) -> Model:
-    """The model of a configuration. Raises InputError: its settings do not fit each other, or it builds no model."""
+    """The model of a configuration. Raises InputError if settings do not fit each other, or it builds no model."""
     model = config.build()
     if not isinstance(model, Model):
         name = type(config).__name__
-        raise InputError(f"{name}.build() returned {model!r:.40}, which is no model: one with init and loss is needed")
+        raise InputError(
+            f"{name}.build() returned {model!r:.40}, which is no model: a model has the methods init and loss"
+        )
     return model
 
 
 def check_config(config: Any) -> None:
-    """Raises InputError unless a configuration has what every one has: a class of a user's own may lack something."""
-    wanted = ("sample_rate", "channels", "length", "text", "autoencoder", "conditioners", "build", "load_frozen")
-    missing = [name for name in wanted if not hasattr(config, name)]
+    """Raises InputError unless a configuration, such as a class of a user, has all attributes that it needs."""
+    needed = ("sample_rate", "channels", "length", "text", "autoencoder", "conditioners", "build", "load_frozen")
+    missing = [name for name in needed if not hasattr(config, name)]
     if missing or not dataclasses.is_dataclass(config):
-        what = f"lacks {', '.join(missing)}" if missing else "is no dataclass"
+        reason = f"lacks {', '.join(missing)}" if missing else "is no dataclass"
         raise InputError(
-            f"{type(config).__name__} {what}: a frozen dataclass on the base of archijax.configs.ModelConfig is needed"
+            f"{type(config).__name__} {reason}: a configuration is a frozen dataclass, and a subclass of ModelConfig"
         )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A model configuration as nested JSON-able dicts, its kind, or the name of a user's own class, under "kind"."""
+    """A model configuration as nested dicts for JSON. Its kind, or the name of a user's class, is under "kind"."""
     if not (dataclasses.is_dataclass(config) and hasattr(config, "build")):
         raise InputError(f"{type(config).__name__} is not a model configuration: known are {', '.join(KINDS)}")
     return {"kind": kind_of(config), **dataclasses.asdict(config)}
 
 
 def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
-    """The configuration that :func:`to_dict` gave.
+    """The configuration from the result of :func:`to_dict`.
 
     Args:
-        own: a class that is none of the kinds, which values of its name are of.
+        own: a class of a user, for values with its name as their kind.
 
     Raises:
-        InputError: an unknown kind, an unknown or missing setting, or a value of another type.
+        InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.
     """
     kind = values.get("kind") if isinstance(values, dict) else values
     kinds = KINDS if own is None else {own.__name__: own, **KINDS}
     if not isinstance(kind, str) or kind not in kinds:
         raise InputError(
-            f"the model's kind is {kind!r}: known are {', '.join(kinds)}; one of a config file's own is read with that "
-            "file, by --config FILE"
+            f"the model's kind is {kind!r}: known are {', '.join(kinds)}; a kind that a config file defines needs "
+            "--config FILE"
         )
     rest = {name: value for name, value in values.items() if name != "kind"}
     return _read(kinds[kind], rest, kind)
 
 
-def _read(wanted: Any, value: Any, name: str) -> Any:
-    """``value`` from JSON as the type ``wanted``."""
-    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
-    if dataclasses.is_dataclass(wanted) and isinstance(value, dict):
-        known = typing.get_type_hints(wanted)
-        hints = {f.name: known[f.name] for f in dataclasses.fields(wanted)}
+def _read(expected: Any, value: Any, name: str) -> Any:
+    """A value from JSON, converted to the expected type."""
+    origin, args = typing.get_origin(expected), typing.get_args(expected)
+    if dataclasses.is_dataclass(expected) and isinstance(value, dict):
+        types_of = typing.get_type_hints(expected)
+        hints = {f.name: types_of[f.name] for f in dataclasses.fields(expected)}
         if unknown := sorted(value.keys() - hints.keys()):
             raise InputError(f"{name} has the unknown setting {unknown[0]!r}: it takes {', '.join(hints)}")
-        for f in dataclasses.fields(wanted):
+        for f in dataclasses.fields(expected):
             if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
                 raise InputError(f"{name} lacks the setting {f.name!r}")
-        return wanted(**{key: _read(hints[key], inner, f"{name}.{key}") for key, inner in value.items()})
+        return expected(**{key: _read(hints[key], inner, f"{name}.{key}") for key, inner in value.items()})
     if origin is types.UnionType:
         if value is None and type(None) in args:
             return None
         kinds = [arg for arg in args if arg is not type(None)]
         if isinstance(value, dict):
-            # Of several configurations the one that has all these settings.
+            # The configuration is the one that has all these settings.
             kinds = [kind for kind in kinds if value.keys() <= {f.name for f in dataclasses.fields(kind)}] or kinds
         return _read(kinds[0], value, name)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(args[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value in args:
         return value
-    if wanted is float and type(value) in (int, float):
+    if expected is float and type(value) in (int, float):
         return float(value)
-    if origin is None and type(value) is wanted:
+    if origin is None and type(value) is expected:
         return value
-    raise InputError(f"{name} is {value!r}: {getattr(wanted, '__name__', wanted)} is needed")
+    raise InputError(f"{name} is {value!r}: {getattr(expected, '__name__', expected)} is needed")

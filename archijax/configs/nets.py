@@ -1,4 +1,4 @@
-"""Configurations of nets: what models are made of."""
+"""Configurations of nets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from archijax.convert.t5 import load_t5_config
 from archijax.errors import InputError
@@ -15,7 +15,7 @@ from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 
 
 def positive(config: Any, owner: str, *names: str) -> None:
-    """Raises InputError if a setting is below 1; owner is what the settings are of."""
+    """Raises InputError if a setting is below 1. The message has the name of the setting's owner."""
     for name in names:
         if getattr(config, name) < 1:
             raise InputError(f"{owner}.{name} is {getattr(config, name)}: it must be at least 1")
@@ -23,30 +23,30 @@ def positive(config: Any, owner: str, *names: str) -> None:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The U-Net; lists have one entry per depth, outermost first."""
+    """The U-Net. Lists have one entry per depth, outermost first."""
 
     channels: tuple[int, ...]
     """Channels at each depth."""
     factors: tuple[int, ...]
-    """Downsampling into each depth."""
+    """The downsampling factor of each depth."""
     items: tuple[int, ...]
-    """Repetitions of the group of items at each depth."""
+    """How often each depth repeats its group of items."""
     attentions: tuple[int, ...] = ()
-    """Self-attention items in a group; empty for none."""
+    """The number of self-attention items in a group; empty: none."""
     cross_attentions: tuple[int, ...] = ()
-    """Cross-attention items in a group; empty for none."""
+    """The number of cross-attention items in a group; empty: none."""
     attention_heads: int = 8
-    """Attention heads."""
+    """The number of attention heads."""
     attention_features: int = 64
     """Features of a head."""
     item: Literal["resnet", "convnext"] = "resnet"
-    """What a group begins with: a residual block of two convolutions, or a ConvNeXt V2 block."""
+    """The first item of a group: a residual block of two convolutions, or a ConvNeXt V2 block."""
     linear_attention: bool = False
-    """Attention whose cost grows with the length, not with its square."""
+    """Use linear attention, whose cost grows with the length, not with its square."""
     resnet_groups: int = 8
     """Groups of the group norms."""
     modulation_features: int = 1024
-    """Width of the time features."""
+    """The width of the time features."""
 
     def __post_init__(self):
         positive(self, "unet", "attention_heads", "attention_features", "resnet_groups", "modulation_features")
@@ -59,23 +59,23 @@ class LearnedTransformConfig:
     num_filters: int = 128
     """Filters per channel of the sound."""
     window_length: int = 128
-    """Length of a filter in samples."""
+    """Samples of a filter."""
     stride: int = 64
-    """Samples from one frame to the next."""
+    """Samples between frames."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
-    """What the filters are at first; from random ones, as in the original, learning takes longer."""
+    """The initial filters. Training takes longer with random ones, which the original has."""
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")
 
-    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> LearnedTransform:
+    def wrap(self, net: nn.Module, dtype: DTypeLike) -> LearnedTransform:
         """The transform around a net."""
         return LearnedTransform(net, self.num_filters, self.window_length, self.stride, self.filters, dtype)
 
 
 @dataclass(frozen=True)
 class PatchingConfig:
-    """Patches of samples as channels around the U-Net."""
+    """Patches of samples, which become channels of the U-Net."""
 
     patch_size: int
     """Samples of a patch."""
@@ -85,10 +85,10 @@ class PatchingConfig:
 
     @property
     def stride(self) -> int:
-        """Samples from one position of the net to the next."""
+        """Samples between positions of the net."""
         return self.patch_size
 
-    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> Patching:
+    def wrap(self, net: nn.Module, dtype: DTypeLike) -> Patching:
         """The transform around a net."""
         return Patching(net, self.patch_size)
 
@@ -98,21 +98,21 @@ class STFTConfig:
     """The short-time Fourier transform around the U-Net."""
 
     n_fft: int = 1024
-    """Samples of a frame, and of its Hann window."""
+    """Samples of the STFT's Hann window."""
     hop_length: int = 256
-    """Samples from one frame to the next."""
+    """Samples between frames."""
     polar: bool = False
-    """The net sees magnitude and phase; else real and imaginary part."""
+    """Use magnitudes and phases instead of real and imaginary parts."""
 
     def __post_init__(self):
         positive(self, "transform", "n_fft", "hop_length")
 
     @property
     def stride(self) -> int:
-        """Samples from one position of the net to the next."""
+        """Samples between positions of the net."""
         return self.hop_length
 
-    def wrap(self, net: nn.Module, dtype: jnp.dtype) -> STFTTransform:
+    def wrap(self, net: nn.Module, dtype: DTypeLike) -> STFTTransform:
         """The transform around a net."""
         return STFTTransform(net, self.n_fft, self.hop_length, self.polar)
 
@@ -122,24 +122,24 @@ TransformConfig = LearnedTransformConfig | PatchingConfig | STFTConfig
 
 @dataclass(frozen=True)
 class TextConfig:
-    """How prompts become an embedding."""
+    """The text conditioning: the tokenizer and the encoder of prompts."""
 
     tokenizer: str = "bytes"
-    """"bytes" (trained along), or the folder or hub name of a pretrained T5 such as t5-base (frozen)."""
+    """"bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as t5-base."""
     max_length: int = 64
-    """Tokens per prompt; longer ones are cut."""
+    """Tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, so that sampling can be guided; with conditioners, the prompt alone."""
+    """How often training drops the prompt, which guidance needs. With conditioners, it drops the prompt alone."""
     pooled: bool = False
-    """Add the mean of the embedding to the time features too: learned much faster than cross-attention alone."""
+    """Add the mean of the embedding to the time features too. Training is much faster than without it."""
     features: int = 128
-    """Width of the trained encoder; a pretrained one has its own."""
+    """The width of the trained encoder. A pretrained one has its own width."""
     num_layers: int = 2
-    """Layers of the trained encoder."""
+    """The layers of the trained encoder."""
     num_heads: int = 4
-    """Attention heads of the trained encoder."""
+    """The attention heads of the trained encoder."""
     placeholder_tokens: tuple[str, ...] = ()
-    """Words such as "<mine>" that have a trained embedding of their own, beside those that the encoder knows."""
+    """Placeholder tokens: words such as "<mine>" with their own trained embeddings."""
 
     def __post_init__(self):
         positive(self, "text", "max_length", "features", "num_layers", "num_heads")
@@ -147,17 +147,17 @@ class TextConfig:
             raise InputError(f"text.cond_drop_prob is {self.cond_drop_prob}: it must be at least 0 and below 1")
         if "" in self.placeholder_tokens or len(set(self.placeholder_tokens)) < len(self.placeholder_tokens):
             raise InputError(
-                f"text.placeholder_tokens is {self.placeholder_tokens}: different words are needed, none of them empty"
+                f"text.placeholder_tokens is {self.placeholder_tokens}: the words must differ, and none can be empty"
             )
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether the encoder is a pretrained one, which stays as it is."""
+        """Whether the encoder is pretrained and frozen."""
         return self.tokenizer != "bytes"
 
     def load_tokenizer(self) -> Any:
         """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
-        # Takes seconds to import, and building a model does not need it.
+        # This import takes seconds, and building a model does not need it.
         from archijax.text import load_tokenizer
 
         return load_tokenizer(self.tokenizer, placeholder_tokens=self.placeholder_tokens)

@@ -19,38 +19,38 @@ from archijax.models import AutoEncoder
 
 @dataclass(frozen=True)
 class OobleckConfig(ModelConfig):
-    """A convolutional autoencoder of samples around a Gaussian latent; the defaults are Stable Audio Open's."""
+    """A convolutional autoencoder of samples with a Gaussian latent. The defaults are those of Stable Audio Open."""
 
     encoder_channels: int = 128
-    """Channels of the encoder at the sound's rate."""
+    """Channels of the encoder at the sample rate."""
     decoder_channels: int = 128
-    """Channels of the decoder there."""
+    """Channels of the decoder at the sample rate."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """How many times as many after each stride."""
+    """Factors of the channels after each stride."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
-    """How many times each level shortens; even numbers."""
+    """By how much each level reduces the number of positions, in even numbers."""
     latent_channels: int = 64
     """Channels of the latent."""
     sample_rate: int = 44_100
     """Samples per second."""
     channels: int = 2
-    """1 for mono, 2 for stereo."""
+    """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**16
-    """Samples of the sounds it is trained on."""
+    """Samples of the training sounds."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters are float32."""
+    """The type of the computation. Parameters are float32."""
     block_frames: int = 128
-    """Longer sounds are coded by blocks of so many frames of the latent, at constant memory and to the same result."""
+    """Latent frames of a block. Longer sounds are coded block by block, in constant memory, with the same result."""
     waveform: float = 1.0
-    """Weight of the mean absolute difference of samples."""
+    """The weight of the mean absolute difference of samples."""
     stft: float = 1.0
-    """Weight of the multi-resolution STFT loss."""
+    """The weight of the multi-resolution STFT loss."""
     mel: float = 0.0
-    """Weight of the log-mel loss."""
+    """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Windows of these two in samples, multiples of 4."""
+    """Window lengths of the last two in samples, multiples of 4."""
     kl_weight: float = 1e-4
-    """Weight of the latent's divergence from a standard Gaussian."""
+    """The weight of the latent's divergence from a standard Gaussian."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length", "latent_channels", "block_frames")
@@ -64,11 +64,11 @@ class OobleckConfig(ModelConfig):
 
     @property
     def downsample_factor(self) -> int:
-        """Samples per frame of the latent."""
+        """The samples per frame of the latent."""
         return math.prod(self.strides)
 
     def build(self) -> AutoEncoder:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         net = Oobleck(
             self.channels,
             self.latent_channels,

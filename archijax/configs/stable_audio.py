@@ -1,4 +1,4 @@
-"""The configuration of Stable Audio Open, and of smaller models of its design."""
+"""The configuration of Stable Audio Open, and of smaller models with its design."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from archijax.nn.transformer import DiffusionTransformer
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The diffusion transformer; the defaults are Stable Audio Open's."""
+    """The diffusion transformer. The defaults are those of Stable Audio Open."""
 
     num_layers: int = 24
-    """Layers."""
+    """The number of layers."""
     num_heads: int = 24
-    """Heads of queries, and of keys and values in self-attention; the width is this times head_features."""
+    """Heads of queries, and of keys and values in self-attention. The width is num_heads * head_features."""
     head_features: int = 64
     """Features of a head."""
     embedding_width: int = 768
-    """Width of the tokens that cross-attention reads."""
+    """The width of the tokens that cross-attention reads."""
     embedding_heads: int | None = None
-    """Heads of keys and values there, a divisor of num_heads; None: embedding_width / head_features."""
+    """Heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width / head_features."""
     time_features: int = 256
-    """Sines and cosines of the diffusion time."""
+    """The number of sines and cosines of the diffusion time."""
     rotary_features: int | None = None
-    """Features of a head that are turned by the position; None: half of them."""
+    """Features of a head that rotary positions rotate; None: half of them."""
     qk_norm: bool = False
-    """Normalise queries and keys, as Stable Audio Open Small does."""
+    """Normalise queries and keys, as in Stable Audio Open Small."""
 
     def __post_init__(self):
         positive(self, "transformer", "num_layers", "num_heads", "head_features", "embedding_width", "time_features")
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """Where in its piece a sound begins, and how long the piece is: numbers from ``shortest`` to ``longest``.
+    """The numbers seconds_start, at which a sound begins in its piece, and seconds_total, the length of the piece.
 
     Args:
-        shortest, longest: seconds, the ends of both ranges.
-        length: seconds of the sounds that the model is trained on, which is taken where nothing is said.
+        longest, shortest: the ends of both ranges, in seconds.
+        length: the length of the training sounds in seconds. In the range, it is the default of seconds_total.
     """
     shortest, longest = float(shortest), float(longest)
     total = min(max(length, shortest), longest)
@@ -63,30 +63,30 @@ def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Numbe
 
 @dataclass(frozen=True, kw_only=True)
 class StableAudioConfig(ModelConfig):
-    """A transformer that diffuses latents, by text and seconds; the defaults are Stable Audio Open's."""
+    """A transformer that diffuses latents, with text and seconds. The defaults are those of Stable Audio Open."""
 
     transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
     """The net."""
     autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
-    """What makes latents of sound, and sound of latents."""
+    """The autoencoder, which encodes sound to latents and decodes latents."""
     text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
-    """Text conditioning."""
+    """The text conditioning."""
     conditioning_features: int = 768
-    """Width of a token of the embedding, before the transformer: of a number's, and of the text's."""
+    """The width of the tokens of text and numbers, which the transformer gets as its embedding."""
     numbers: tuple[Number, ...] = seconds(512.0, 2**21 / 44_100)
-    """Numbers that the sound depends on."""
+    """The numbers that the model is conditioned on."""
     sample_rate: int = 44_100
     """Samples per second."""
     channels: int = 2
-    """1 for mono, 2 for stereo."""
+    """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**21
-    """Samples of the sounds it is trained on; it can make others."""
+    """Samples of the training sounds. The model can make sounds of other lengths."""
     method: Literal["v", "flow"] = "v"
-    """Diffusion method: v-diffusion, or rectified flow."""
+    """The diffusion method: v-diffusion or rectified flow."""
     distilled: bool = False
-    """Made to give sound in eight steps, without guidance, as Stable Audio Open Small is."""
+    """Whether the model was distilled to need eight steps and no guidance, as Stable Audio Open Small was."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters are float32."""
+    """The type of the computation. Parameters are float32."""
     remat: bool = False
     """Recompute a layer's activations in the backward pass, for less memory."""
 
@@ -97,18 +97,18 @@ class StableAudioConfig(ModelConfig):
             if ours != theirs:
                 raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
         if self.distilled and self.method != "flow":
-            raise InputError(f"the method is {self.method}, but a distilled model is one of rectified flow")
+            raise InputError(f"the method is {self.method}, but a distilled model needs flow")
         if not self.numbers or len({number.name for number in self.numbers}) < len(self.numbers):
-            raise InputError("numbers needs at least one number, and names that differ")
+            raise InputError("numbers needs at least one number, and different names")
 
     @property
     def conditioners(self) -> tuple[Number, ...]:
-        """The numbers, as other models have theirs."""
+        """The numbers, under the name that conditioners have in other models."""
         return self.numbers
 
     @property
     def sampling(self) -> SampleDefaults:
-        """As its authors sample it."""
+        """The settings that its authors use."""
         if self.distilled:
             return SampleDefaults(num_steps=8, sampler="pingpong", guidance_scale=1.0)
         if self.method == "flow":
@@ -116,7 +116,7 @@ class StableAudioConfig(ModelConfig):
         return SampleDefaults(num_steps=100, sampler="dpm++sde", timestep_spacing="exponential", guidance_scale=7.0)
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """The numbers seconds_start and seconds_total, of those that the model has."""
+        """The values of seconds_start and seconds_total, if the model has these numbers."""
         values = {"seconds_start": start, "seconds_total": total}
         return {number.name: values[number.name] for number in self.numbers if number.name in values}
 
@@ -131,7 +131,7 @@ class StableAudioConfig(ModelConfig):
         return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
 
     def build(self) -> LatentDiffusion:
-        """The model. Raises InputError: settings that do not fit each other."""
+        """The model. Raises InputError if settings do not fit each other."""
         dtype, t5, autoencoder = jnp.dtype(self.dtype), self.text.t5(), self.autoencoder.build()
         if self.length % autoencoder.downsample_factor:
             multiple = autoencoder.downsample_factor

@@ -1,4 +1,4 @@
-"""Weights of the PyTorch originals as Flax parameters, and back.
+"""Conversion of weights between the PyTorch originals and Flax parameters.
 
 table = entries(net, params)        # params: or their shapes, from jax.eval_shape
 params = from_torch(table, state)   # state: a state_dict, numpy arrays by name

@@ -1,4 +1,4 @@
-"""python -m archijax.convert SRC DST: weights of the PyTorch originals as a model folder, and back."""
+"""python -m archijax.convert SRC DST: converts weights of the PyTorch originals to a model folder, and back."""
 
 import dataclasses
 import sys
@@ -25,23 +25,23 @@ from archijax.pretrained.foreign import LAYOUTS
 
 @dataclass(frozen=True)
 class Convert:
-    """Makes a model folder of the PyTorch originals' weights: a-unet, audio-diffusion-pytorch 0.1,
-    audio-encoders-pytorch. Or, where SRC is such a folder and DST ends in .safetensors, a state_dict of it again.
+    """Converts weights of the PyTorch originals (a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch) to a
+    model folder. If SRC is a model folder and DST ends in .safetensors, it converts back to a state_dict.
 
-    Stable Audio goes from a folder of diffusers, stable-audio-tools or this library to one of any of these."""
+    It converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 
     src: tyro.conf.Positional[Path]
-    """State_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), folder in Hugging Face's layout, or model folder."""
+    """A state_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), a folder in Hugging Face's layout or a model folder."""
     dst: tyro.conf.Positional[Path]
-    """Model folder to make, or a .safetensors file."""
+    """The model folder to write, or a .safetensors file."""
     config: Path | None = None
-    """What the weights are of: config.json of a model folder, or a training config (.py). Not needed for archisound."""
+    """The weights' configuration: a model folder's config.json, or a training config (.py); not for archisound."""
 
     layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
-    """Of DST; the latter two for Stable Audio alone."""
+    """The layout of DST. The last two are for Stable Audio alone."""
 
     def run(self) -> None:
-        """Converts. Raises InputError and OSError."""
+        """Runs the conversion. Raises InputError and OSError."""
         if self.layout != "archijax" or any((self.src / name).is_file() for name in LAYOUTS):
             self._stable_audio()
             return
@@ -52,13 +52,13 @@ class Convert:
         model = config.build()
         shapes = jax.eval_shape(model.init, jax.random.key(0), example_batch(config))
         state = dict(shapes.get("state", {}))
-        # Training counts them, the originals do not: nothing is known of them.
+        # The originals do not count the moments of latents.
         moments = {name: state.pop(name) for name in ("latents",) if name in state}
         if any(jax.tree.leaves(state)):
-            raise InputError("the model has a codebook that learns by averages, which the originals do not have")
+            raise InputError("the model has a codebook that is updated by averages, which the originals do not have")
         tables = [entries(model, shapes["params"])]
         if hasattr(model, "net"):
-            # Of the net alone, without the model around it.
+            # The state_dict may be that of the net alone.
             table = entries(model.net, shapes["params"]["net"])
             tables.append([dataclasses.replace(entry, path=("net", *entry.path)) for entry in table])
         state = read_state(self.src)
@@ -71,11 +71,11 @@ class Convert:
         )
         if found.prefix:
             average = ", the moving average" if "ema_model." in found.prefix else ""
-            cli.say(f"its names stand behind {found.prefix!r}{average}.")
+            cli.say(f"its names have the prefix {found.prefix!r}{average}.")
         if found.text_encoder:
-            cli.say(f"left out: its T5 ({len(found.text_encoder)} tensors), loaded by the name in the configuration.")
+            cli.say(f"left out: its T5 ({len(found.text_encoder)} tensors), loaded by its name in the configuration.")
         if found.ignored:
-            cli.say(f"left out: {len(found.ignored)} tensors beside it, such as {found.ignored[0]}.")
+            cli.say(f"left out: {len(found.ignored)} other tensors, such as {found.ignored[0]}.")
         unknown = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
         variables = {"params": params, "frozen": {}, "state": unknown}
         save_pretrained(self.dst, config, variables)
@@ -87,7 +87,7 @@ class Convert:
         if self.layout == "archijax":
             frozen = variables["frozen"]
             if isinstance(config, StableAudioConfig) and not frozen["autoencoder"]["state"]:
-                # The other layouts do not say what the latents' moments are; they are near unit deviation.
+                # The other layouts have no moments of the latents, whose standard deviation is near 1.
                 latents = jax.device_get(no_moments(config.autoencoder.latent_channels))
                 frozen = {**frozen, "autoencoder": {**frozen["autoencoder"], "state": {"latents": latents}}}
             save_pretrained(self.dst, config, {**variables, "frozen": frozen}, pipeline.facts)
@@ -117,7 +117,7 @@ class Convert:
         if self.config is None:
             config = read_archisound(self.src)
             if config is None:
-                raise InputError(f"{self.src} does not say what model it is of: describe it with --config")
+                raise InputError(f"{self.src} does not state its model: describe it with --config")
             return config
         if self.config.suffix == ".json":
             settings = read_json(self.config)
@@ -129,7 +129,7 @@ class Convert:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    """Runs the program with these arguments (without its name) and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

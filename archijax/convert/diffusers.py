@@ -1,4 +1,4 @@
-"""Folders of Stable Audio in diffusers' layout, which is the hub's: model_index.json and a folder for every part."""
+"""Folders of Stable Audio in the layout of diffusers and the hub: model_index.json and a folder per part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLASSES = {
     "transformer": ("diffusers", "StableAudioDiTModel"),
     "vae": ("diffusers", "AutoencoderOobleck"),
 }
-MAX_LENGTH = 128  # tokens of a prompt, where the tokenizer does not say
+MAX_LENGTH = 128  # tokens of a prompt, if the tokenizer does not state them
 
 
 def read(
@@ -48,15 +48,16 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """The configuration and the variables of a folder, or of a name on the hub, whose cache is enough.
+    """The configuration and the variables of a folder, or of a name on the hub. A model in the hub's cache is enough.
 
     Args:
-        dtype: of the parameters, float32 or bfloat16.
-        sharding: where a parameter is to lie, such as :meth:`archijax.training.mesh.MeshParallel.sharding`; of one
-            after the other there is then a copy on the host. None: all stay there, as numpy arrays.
+        dtype: the type of the parameters, float32 or bfloat16.
+        sharding: a function that returns the sharding of a parameter, such as
+            :meth:`archijax.training.mesh.MeshParallel.sharding`. The host then has one parameter at a time. None: all
+            parameters stay on the host as numpy arrays.
 
     Raises:
-        InputError: parts or files are missing, damaged or no safetensors, or tensors are those of another model.
+        InputError: parts or files are missing, damaged or no safetensors files, or tensors are of another model.
     """
     folder = pretrained_folder(name, revision, FILES)
     config = read_config(folder, name)
@@ -76,13 +77,13 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """What keeps a parameter, for :func:`archijax.convert.table.from_torch`; arguments as of :func:`read`."""
+    """The argument ``place`` of :func:`archijax.convert.table.from_torch`. The arguments are those of :func:`read`."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
-    wanted = jnp.dtype(dtype)
+    target = jnp.dtype(dtype)
 
     def place(path: tuple[str, ...], array: np.ndarray) -> Any:
-        array = array.astype(wanted, copy=False)
+        array = array.astype(target, copy=False)
         if sharding is None:
             return array
         placed = sharding(jax.ShapeDtypeStruct(array.shape, array.dtype))
@@ -94,8 +95,10 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
 def whole(
     config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Parameters by their paths among the variables as the collections of a latent model."""
-    # Nothing is known of its latents' scale, as where its training begins: so they are diffused as they are.
+    """The collections of a latent model from its parameters by their paths.
+
+    The moments of its latents are those before training, so that the latents are not scaled.
+    """
     unknown = {name: np.asarray(leaf) for name, leaf in no_moments(config.autoencoder.latent_channels).items()}
     path = ("frozen", "autoencoder", "state", "latents")
     return unflatten_dict(
@@ -104,9 +107,9 @@ def whole(
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:
-    """The shapes of the trained parameters and of the autoencoder's, among the variables.
+    """The shapes of the trained parameters and of those of the autoencoder, at their paths in the variables.
 
-    One layer stands for all, which are alike: a fraction of the time of tracing the model's own ``init``.
+    Only one layer is traced, because all layers have the same shapes. Tracing ``init`` would take much longer.
     """
     count = config.transformer.num_layers
     one = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, num_layers=1)).build()
@@ -121,30 +124,30 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """The configuration of a folder; ``name`` is where its tokenizer and text encoder are loaded from."""
+    """The configuration of a folder. Its tokenizer and its text encoder are loaded from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))
     kind = read_json(index).get("_class_name")
     if kind != "StableAudioPipeline":
         raise InputError(f"{index} is of {kind!r}: only 'StableAudioPipeline' is known")
-    found = {part: _settings(folder, part) for part in PARTS}
-    transformer, vae, projection = (found[part] for part in ("transformer", "vae", "projection_model"))
+    settings = {part: _settings(folder, part) for part in PARTS}
+    transformer, vae, projection = (settings[part] for part in ("transformer", "vae", "projection_model"))
     try:
-        return _config(transformer, vae, projection, found["text_encoder"], folder, str(name))
+        return _config(transformer, vae, projection, settings["text_encoder"], folder, str(name))
     except KeyError as error:
         raise InputError(f"a config.json in {folder} lacks the setting {error}") from error
     except TypeError as error:
-        raise InputError(f"a config.json in {folder} holds a setting of another type ({error})") from error
+        raise InputError(f"a config.json in {folder} has a setting of another type ({error})") from error
 
 
 def _settings(folder: Path, part: str) -> dict[str, Any]:
     path = folder / part / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} lacks {part}/config.json: the parts {', '.join(PARTS)} are needed")
-    settings, (_, wanted) = read_json(path), CLASSES[part]
-    if (kind := settings.get("_class_name", wanted)) != wanted:
-        raise InputError(f"{path} is of {kind!r}: {wanted!r} is needed")
+    settings, (_, expected) = read_json(path), CLASSES[part]
+    if (kind := settings.get("_class_name", expected)) != expected:
+        raise InputError(f"{path} is of {kind!r}: {expected!r} is needed")
     return settings
 
 
@@ -160,9 +163,9 @@ def _config(
         "global_states_input_dim of the transformer": (transformer["global_states_input_dim"], 2 * width),
         "text_encoder_dim of the projection_model": (projection["text_encoder_dim"], text_encoder["d_model"]),
     }
-    for what, (value, wanted) in equal.items():
-        if value != wanted:
-            raise InputError(f"{what} in {folder} is {value}, but {wanted} fits the other parts")
+    for name_of, (value, expected) in equal.items():
+        if value != expected:
+            raise InputError(f"{name_of} in {folder} is {value}, but the other parts need {expected}")
     autoencoder = OobleckConfig(
         encoder_channels=vae["encoder_hidden_size"],
         decoder_channels=vae["decoder_channels"],
@@ -196,26 +199,26 @@ def _config(
 
 def _max_length(folder: Path) -> int:
     path = folder / "tokenizer" / "tokenizer_config.json"
-    found = read_json(path).get("model_max_length") if path.is_file() else None
-    # Tokenizers that know none say a number of thirty digits.
-    return found if isinstance(found, int) and 0 < found < 10_000 else MAX_LENGTH
+    length = read_json(path).get("model_max_length") if path.is_file() else None
+    # A tokenizer without a limit has a number of thirty digits.
+    return length if isinstance(length, int) and 0 < length < 10_000 else MAX_LENGTH
 
 
 def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any]) -> None:
-    """Writes a model as diffusers' StableAudioPipeline reads it, into a folder that is there.
+    """Writes a model into an existing folder, in the layout that diffusers' StableAudioPipeline reads.
 
     Raises:
-        InputError: a model that diffusers does not have, or one whose text encoder is not of T5's own words.
+        InputError: diffusers has no such model, or its text encoder is not a pretrained T5 without placeholder tokens.
     """
     from safetensors.numpy import save_file
 
     if not config.text.is_pretrained or config.text.placeholder_tokens:
-        raise InputError("diffusers' Stable Audio reads text by a pretrained T5: this model has an encoder of its own")
+        raise InputError("diffusers' Stable Audio needs a pretrained T5, but this model has its own text encoder")
     encoder = config.text.t5()
     parts = {part: table.to_torch(entries, _at(variables, path)) for part, (path, entries) in hub_tables(
         config, variables).items()}  # fmt: skip
     parts["text_encoder"] = t5.to_torch(_at(variables, EMBEDDER), encoder)
-    # The embedding is listed once.
+    # diffusers lists the embedding once.
     parts["text_encoder"].pop("encoder.embed_tokens.weight", None)
     for part, settings in _hub_settings(config, encoder).items():
         (folder / part).mkdir()
@@ -238,11 +241,11 @@ def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _hub_settings(config: StableAudioConfig, encoder: T5Config) -> dict[str, dict[str, Any]]:
-    """The contents of config.json by part."""
+    """The contents of the config.json of each part."""
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     (number, other) = config.numbers
     if (number.low, number.high) != (other.low, other.high):
-        raise InputError(f"{number.name} and {other.name} have ranges that differ: diffusers knows one for both")
+        raise InputError(f"{number.name} and {other.name} have different ranges: diffusers has one range for both")
     t5_settings = {f.name: getattr(encoder, f.name) for f in dataclasses.fields(T5Config) if f.name != "gated"}
     settings = {
         "transformer": {

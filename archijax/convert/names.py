@@ -1,6 +1,6 @@
-"""Where every parameter of a net stands in the state_dict of the same net built with the PyTorch originals.
+"""The names of the parameters of a net in the state_dict of the same net of the PyTorch originals.
 
-That is a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch and bitcodes-pytorch.
+The originals are a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch and bitcodes-pytorch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,7 @@ from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.convert.table import Entry, Path
 from archijax.errors import InputError
 from archijax.nn import attention, conditioning, transforms, unet
-from archijax.nn.items import (
-    ConvNeXtV2,
-    InjectChannels,
-    Modulation,
-    Resnet,
-    SkipAdd,
-    SkipConcat,
-    SkipModulate,
-)
+from archijax.nn.items import ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipAdd, SkipConcat, SkipModulate
 from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 
 
@@ -42,10 +34,10 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
         params: its parameters, or their shapes from ``jax.eval_shape``.
 
     Raises:
-        InputError: the net holds a module that the originals do not have.
+        InputError: the net has a module that the originals do not have.
     """
     flat = flatten_dict(params)
-    # Some parameters exist only where channels change, which the module alone does not know.
+    # Some parameters exist only if channels change, which the module alone does not know.
     table = [entry for entry in _walk(module, (), "") if entry.path in flat or entry.constant is not None]
     if rest := flat.keys() - {entry.path for entry in table}:
         raise InputError(f"{'/'.join(min(rest))} is not part of the PyTorch originals: it has no name to convert to")
@@ -57,7 +49,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """Entries of a module at a path, its names beginning with ``name`` (which ends in a dot, or is empty)."""
+    """The entries of a module at a path. ``name`` is the prefix of their names; it ends in a dot or is empty."""
     names = _NAMES.get(type(module))
     if names is None:
         raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")
@@ -65,7 +57,7 @@ def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
 
 
 def _affine(path: Path, *names: str, layout: str = "kernel", bias: bool = True) -> Iterator[Entry]:
-    """A linear map or convolution."""
+    """The entries of a linear map or convolution."""
     yield Entry((*path, "kernel"), tuple(f"{n}weight" for n in names), layout)
     if bias:
         yield Entry((*path, "bias"), tuple(f"{n}bias" for n in names))
@@ -147,7 +139,7 @@ def _learned_transform(module: transforms.LearnedTransform, path: Path, name: st
 
 
 def _encoder_resnet(path: Path, name: str) -> Iterator[Entry]:
-    """A resnet as audio-encoders-pytorch names it."""
+    """The entries of a resnet, with the names of audio-encoders-pytorch."""
     for i in range(2):
         yield from _norm((*path, f"block_{i}", "norm"), f"{name}block{i + 1}.groupnorm.")
         yield from _affine((*path, f"block_{i}", "conv"), f"{name}block{i + 1}.project.")
@@ -207,7 +199,7 @@ def _mel(mel: MelSpectrogram, name: str) -> Iterator[Entry]:
     yield Entry((), (f"{name}to_mel_scale.fb",), constant=filters)
 
 
-# The originals' models hold their net three times.
+# The models of the originals list their net three times.
 _COPIES = ("net.", "diffusion.net.", "sampler.net.")
 
 
@@ -217,7 +209,7 @@ def _model(model: models.DiffusionModel, path: Path, name: str) -> Iterator[Entr
 
 
 def _autoregressive(model: models.DiffusionAR, path: Path, name: str) -> Iterator[Entry]:
-    # There the noise level joins the input without a plugin.
+    # The original appends the noise level to the input without a plugin.
     inner = dataclasses.replace(model, net=model.net.net)
     for entry in _model(inner, path, name):
         yield dataclasses.replace(entry, path=(*path, "net", *entry.path[len(path) :]))

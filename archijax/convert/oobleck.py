@@ -1,4 +1,4 @@
-"""Where the parameters of Oobleck stand in the state_dicts of diffusers and of stable-audio-tools."""
+"""The names of the parameters of Oobleck in the state_dicts of diffusers and of stable-audio-tools."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def hub_entries(levels: int) -> Iterator[Entry]:
     """The table of diffusers' AutoencoderOobleck, without shapes.
 
     Args:
-        levels: number of strides.
+        levels: the number of strides.
     """
     for side, ours in (("encoder", "down"), ("decoder", "up")):
         yield from _conv((side, "to_in"), f"{side}.conv1")
         for i in range(levels):
-            # The decoder's blocks are counted from the latent there, and from the sound here.
+            # diffusers counts the decoder's blocks from the latent. Here they are counted from the sound.
             block = f"{side}.block.{i if side == 'encoder' else levels - 1 - i}"
             yield from _snake((side, f"{ours}_{i}_snake"), f"{block}.snake1", "channel")
             strided = f"{block}.conv1" if side == "encoder" else f"{block}.conv_t1"
@@ -37,7 +37,12 @@ def hub_entries(levels: int) -> Iterator[Entry]:
 
 
 def tools_entries(levels: int, prefix: str = "") -> Iterator[Entry]:
-    """The table of stable-audio-tools' Oobleck, whose layers are numbered, without shapes; arguments as above."""
+    """The table of stable-audio-tools' Oobleck, whose layers have numbers as names, without shapes.
+
+    Args:
+        levels: the number of strides.
+        prefix: the prefix of all names.
+    """
     for side, ours in (("encoder", "down"), ("decoder", "up")):
         layers = f"{prefix}{side}.layers"
         yield from _conv((side, "to_in"), f"{layers}.0")
@@ -73,7 +78,7 @@ def _conv(path: Path, name: str, *, transposed: bool = False, bias: bool = True)
 
 
 def shapes(config: OobleckConfig) -> dict[str, Any]:
-    """The shapes of the parameters, nested, as ``Oobleck.init`` makes them; tracing it would take seconds."""
+    """The shapes of the parameters, equal to those of ``Oobleck.init``. Tracing it would take seconds."""
     flat: dict[Path, tuple[int, ...]] = {}
 
     def conv(path: Path, size: int, c_in: int, c_out: int) -> None:

@@ -1,6 +1,6 @@
-"""Where the parameters of a Stable Audio model stand in the state_dicts of diffusers and of stable-audio-tools.
+"""The names of the parameters of a Stable Audio model in the state_dicts of diffusers and of stable-audio-tools.
 
-diffusers keeps four parts with a state_dict each; stable-audio-tools keeps one, without the text encoder.
+diffusers has four parts with a state_dict each. stable-audio-tools has one state_dict, without the text encoder.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ TRANSFORMER = ("params", "net", "net")
 CONDITIONERS = ("params", "net")
 AUTOENCODER = ("frozen", "autoencoder", "params", "net")
 EMBEDDER = ("frozen", "embedder")
-# What diffusers calls the two numbers; it knows no others.
+# The names of the two numbers in diffusers, which has no others.
 SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """By the folder of a part: where its parameters are among the variables, and its table, of diffusers.
+    """For each part of diffusers, by its folder: the path of its parameters in the variables, and its table.
 
     Args:
-        shapes: of the variables, or these.
+        shapes: the variables or their shapes.
 
     Raises:
         InputError: diffusers has no such model.
     """
     if config.transformer.qk_norm or config.method != "v":
-        raise InputError("diffusers has no transformer with qk_norm, nor one of rectified flow: write a single file")
+        raise InputError("diffusers has no transformer with qk_norm or rectified flow: use --layout stable-audio-tools")
     if tuple(number.name for number in config.numbers) != tuple(SIDES):
-        raise InputError(f"diffusers knows the numbers {', '.join(SIDES)} alone: write a single file")
+        raise InputError(f"diffusers has only the numbers {', '.join(SIDES)}: use --layout stable-audio-tools")
     levels, layers = len(config.autoencoder.strides), config.transformer.num_layers
     parts = {
         "transformer": (TRANSFORMER, hub_transformer(layers)),
@@ -48,7 +48,7 @@ def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str
 
 
 def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[Entry]:
-    """The table of a whole model of stable-audio-tools, its paths among the variables; arguments as above."""
+    """The table of a model of stable-audio-tools, with paths in the variables; arguments as of `hub_tables`."""
     names = tuple(number.name for number in config.numbers)
     parts = {
         TRANSFORMER: _tools_transformer(config, "model.model."),
@@ -63,17 +63,17 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
 
 
 def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """What is at a path, of the conditioners without the net that they stand around."""
+    """The branch at a path. The branch of the conditioners comes without their net."""
     for name in path:
         shapes = shapes[name]
     return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
 
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
-    """The entries of parameters that are there, and of constants, with their shapes; rows counted.
+    """The entries of constants and of existing parameters, with their shapes and rows.
 
     Raises:
-        InputError: a parameter that no entry names.
+        InputError: a parameter has no entry.
     """
     flat = flatten_dict(shapes)
     fitted = [
@@ -160,7 +160,7 @@ def _tools_transformer(config: StableAudioConfig, prefix: str) -> Iterator[Entry
             for matrix in "qkv":
                 inside = matrix in fused
                 names = (f"{name}.{theirs}.to_{fused if inside else matrix}.weight",)
-                # Which of the rows follows from the sizes.
+                # `fitted` computes the rows from the sizes.
                 yield Entry((*layer, own, f"to_{matrix}", "kernel"), names, "kernel", rows=(0, 0) if inside else None)
                 yield from _norm(
                     (*layer, own, f"{matrix}_norm"),
@@ -190,6 +190,6 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """The table without the constants that a file does not list: newer ones leave them out."""
+    """The table without the constants that a file does not have. Newer files leave them out."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

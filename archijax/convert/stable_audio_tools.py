@@ -1,6 +1,6 @@
-"""Folders of stable-audio-tools: model_config.json and all weights but the text encoder's in model.safetensors.
+"""Folders of stable-audio-tools: model_config.json, and all weights except the text encoder's in model.safetensors.
 
-Stable Audio Open Small is one, and Stable Audio Open is there in this form too.
+Stable Audio Open Small and Stable Audio Open have this layout.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from archijax.nn.numbers import Number
 
 SETTINGS = "model_config.json"
 FILES = [SETTINGS, "model.safetensors"]
-# Whether each is of a model that was distilled.
+# The method of each objective, and whether the model was distilled.
 OBJECTIVES = {"v": ("v", False), "rectified_flow": ("flow", False), "rf_denoiser": ("flow", True)}
-# What the transformer's settings may be beside its sizes: what this one is, and stable-audio-tools' by default.
+# The only supported values of the transformer's settings that are no sizes. They are the defaults of
+# stable-audio-tools.
 FIXED = {
     "transformer_type": "continuous_transformer",
     "global_cond_type": "prepend",
@@ -38,8 +39,8 @@ FIXED = {
     "input_concat_dim": 0,
     "prepend_cond_dim": 0,
 }
-LEAST_ROTARY = 32  # features of a head that are turned at least
-# What a model_config.json must say of a model as it is.
+LEAST_ROTARY = 32  # the smallest number of rotated features of a head
+# The fields of a configuration that a model_config.json must represent.
 SIZES = ("transformer", "conditioning_features", "numbers", "sample_rate", "channels", "length", "method", "distilled")
 
 
@@ -51,14 +52,14 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """The configuration and the variables of a folder, or of a name on the hub, whose cache is enough.
+    """The configuration and the variables of a folder, or of a name on the hub. A model in the hub's cache is enough.
 
     Args:
-        text_encoder: folder or hub name of the T5, instead of the hub name that the folder says.
-        dtype, sharding: as of :func:`archijax.convert.diffusers.read`.
+        text_encoder: the folder or hub name of the T5; None: the hub name in the folder's settings.
+        dtype, sharding: see :func:`archijax.convert.diffusers.read`.
 
     Raises:
-        InputError: files are missing, damaged or no safetensors, settings are not known, or tensors do not fit them.
+        InputError: files are missing, damaged or no safetensors files, settings are unknown, or tensors do not fit.
     """
     folder = pretrained_folder(name, revision, FILES)
     config = read_config(folder, name, text_encoder)
@@ -74,7 +75,7 @@ def read(
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:
-    """The configuration that a folder's model_config.json describes; arguments as of :func:`read`."""
+    """The configuration from a folder's model_config.json. The arguments are those of :func:`read`."""
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -86,7 +87,7 @@ def read_config(folder: Path, name: str | Path, text_encoder: str | None = None)
     except KeyError as error:
         raise InputError(f"{path} lacks the setting {error}") from error
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{path} holds a setting of another type ({error})") from error
+        raise InputError(f"{path} has a setting of another type ({error})") from error
 
 
 def _config(settings: dict[str, Any], text_encoder: str | None) -> StableAudioConfig:
@@ -123,9 +124,9 @@ def _config(settings: dict[str, Any], text_encoder: str | None) -> StableAudioCo
     )
 
 
-def _equal(what: str, value: Any, wanted: Any) -> None:
-    if value != wanted:
-        raise InputError(f"{what} is {value!r}: {wanted!r} is the one that is known")
+def _equal(name: str, value: Any, expected: Any) -> None:
+    if value != expected:
+        raise InputError(f"{name} is {value!r}: only {expected!r} is known")
 
 
 def _number(conditioner: dict[str, Any], length: float) -> Number:
@@ -165,45 +166,45 @@ def _autoencoder(settings: dict[str, Any], pretransform: dict[str, Any]) -> Oobl
 
 
 def _transformer(config: dict[str, Any], width: int, numbers: int) -> TransformerConfig:
-    given = dict(config)
-    for name, wanted in FIXED.items():
-        default = "x-transformers" if name == "transformer_type" else wanted
-        _equal(f"{name} of the transformer", given.pop(name, default), wanted)
-    qk_norm = given.pop("attn_kwargs", {}).get("qk_norm", "none")
+    rest = dict(config)
+    for name, expected in FIXED.items():
+        default = "x-transformers" if name == "transformer_type" else expected
+        _equal(f"{name} of the transformer", rest.pop(name, default), expected)
+    qk_norm = rest.pop("attn_kwargs", {}).get("qk_norm", "none")
     if qk_norm not in ("ln", "none"):
         raise InputError(f"qk_norm of the transformer is {qk_norm!r}: 'ln' and 'none' are known")
-    given.pop("io_channels")
-    embed, heads = given.pop("embed_dim"), given.pop("num_heads")
-    _equal("cond_token_dim of the transformer", given.pop("cond_token_dim"), width)
-    _equal("global_cond_dim of the transformer", given.pop("global_cond_dim"), numbers * width)
-    features, projected = embed // heads, given.pop("project_cond_tokens", True)
-    layers = given.pop("depth")
-    if given:
-        raise InputError(f"the transformer has the setting {min(given)!r}, which is not known")
-    turned = max(features // 2, LEAST_ROTARY)
+    rest.pop("io_channels")
+    embed, heads = rest.pop("embed_dim"), rest.pop("num_heads")
+    _equal("cond_token_dim of the transformer", rest.pop("cond_token_dim"), width)
+    _equal("global_cond_dim of the transformer", rest.pop("global_cond_dim"), numbers * width)
+    features, projected = embed // heads, rest.pop("project_cond_tokens", True)
+    layers = rest.pop("depth")
+    if rest:
+        raise InputError(f"the transformer has the setting {min(rest)!r}, which is unknown")
+    rotated = max(features // 2, LEAST_ROTARY)
     return TransformerConfig(
         num_layers=layers,
         num_heads=heads,
         head_features=features,
         embedding_width=embed if projected else width,
-        rotary_features=None if turned == features // 2 else turned,
+        rotary_features=None if rotated == features // 2 else rotated,
         qk_norm=qk_norm == "ln",
     )
 
 
 def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any]) -> None:
-    """Writes a model as stable-audio-tools reads it, into a folder that is there.
+    """Writes a model into an existing folder, in the layout that stable-audio-tools reads.
 
     Raises:
-        InputError: a model that stable-audio-tools does not have.
+        InputError: stable-audio-tools has no such model.
     """
     from safetensors.numpy import save_file
 
     if not config.text.is_pretrained or config.text.placeholder_tokens:
-        raise InputError("stable-audio-tools reads text by a pretrained T5: this model has an encoder of its own")
+        raise InputError("stable-audio-tools needs a pretrained T5, but this model has its own text encoder")
     settings = _settings(config)
     again = _config(settings, config.text.tokenizer)
-    # Defaults of numbers follow from the length there.
+    # stable-audio-tools computes the defaults of numbers from the length.
     pairs = zip(config.numbers, again.numbers, strict=True)
     config = dataclasses.replace(
         config, numbers=tuple(dataclasses.replace(number, default=other.default) for number, other in pairs)
@@ -222,7 +223,7 @@ def _settings(config: StableAudioConfig) -> dict[str, Any]:
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     coder = {"c_mults": list(vae.multipliers), "strides": list(vae.strides), "use_snake": True}
     names = [number.name for number in config.numbers]
-    objectives = {made_of: objective for objective, made_of in OBJECTIVES.items()}
+    objectives = {method: objective for objective, method in OBJECTIVES.items()}
     transformer = {
         "io_channels": vae.latent_channels,
         "embed_dim": net.num_heads * net.head_features,

@@ -1,4 +1,4 @@
-"""State_dicts as people have them: their files, what stands around a model's own names in them, and their settings."""
+"""Reading state_dicts from files: their formats, the prefixes of their names, and the settings beside them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from archijax.errors import InputError
 from archijax.hub import read_json, read_safetensors, read_weights
 
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
-T5 = "blocks.0.transformer."  # where the text plugin holds its encoder
-ADVICE = "load it with PyTorch where you trust it and save its state_dict as .safetensors"
+T5 = "blocks.0.transformer."  # the name of the encoder in the text plugin
+ADVICE = "if you trust it, load it with PyTorch and save its state_dict as .safetensors"
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name, or of a folder in Hugging Face's layout; floats as float32.
+    """The tensors of a file, or of a folder in Hugging Face's layout, by name. Floats become float32.
 
-    .safetensors are read directly; .bin, .pt, .pth and .ckpt by PyTorch (the extra `torch`), weights only: nothing in
-    them is executed. Of a Lightning checkpoint it is what lies under "state_dict".
+    PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that no code in them runs.
+    Of a Lightning checkpoint it returns the "state_dict".
 
     Raises:
-        InputError: no such file, another format, damaged, or more than tensors in it.
+        InputError: the file does not exist, has another format, is damaged, or has more than tensors.
     """
     if path.is_dir():
         old = path / "pytorch_model.bin"
@@ -37,7 +37,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
     elif path.suffix in TORCH:
         state = _read_torch(path)
     else:
-        raise InputError(f"{path} is not known by its suffix: .safetensors, {', '.join(TORCH)} or a folder is needed")
+        raise InputError(f"{path} has an unknown suffix: it must be .safetensors, {', '.join(TORCH)} or a folder")
     return {
         name: array.astype(np.float32) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
         for name, array in state.items()
@@ -53,7 +53,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError:
         raise InputError(
-            f"{path.name} is read by PyTorch, which is not installed: pip install 'archijax[torch]', or {ADVICE}"
+            f"{path.name} needs PyTorch, which is not installed: pip install 'archijax[torch]', or {ADVICE}"
         ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -63,7 +63,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds a {type(content).__name__}: a state_dict is needed")
+        raise InputError(f"{path} is a {type(content).__name__}, not a state_dict")
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     return {
         name: (value.float() if value.is_floating_point() else value).detach().numpy()
@@ -72,12 +72,12 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_archisound(folder: Path) -> AutoEncoderConfig | None:
-    """The configuration of an archisound autoencoder's config.json, or None if the folder holds no such thing.
+    """The configuration from the config.json of an archisound autoencoder; None: the folder has none.
 
-    Known is the layout of autoencoder1d-AT-v1: audio-encoders-pytorch's settings beside Hugging Face's own.
+    The layout is that of autoencoder1d-AT-v1: settings of audio-encoders-pytorch and of Hugging Face.
 
     Raises:
-        InputError: it is an archisound model of another layout, or its settings are not possible.
+        InputError: it is an archisound model with another layout, or a setting is not supported.
     """
     path = folder / "config.json"
     if not folder.is_dir() or not path.is_file():
@@ -87,12 +87,14 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
     levels = ("channels", "multipliers", "factors", "num_blocks", "patch_size")
     if not all(name in settings for name in (*levels, "in_channels")):
         if isinstance(kind, str) and kind.startswith("archinetai/"):
-            raise InputError(f"{path} is of {kind!r}, whose layout is not known: describe the model with --config")
+            raise InputError(f"{path} is of {kind!r}, whose layout is unknown: describe the model with --config")
         return None
     bottleneck = settings.get("bottleneck") or ()
     kinds = (bottleneck,) if isinstance(bottleneck, str) else tuple(bottleneck)
     if set(kinds) - {"tanh"}:
-        raise InputError(f"{path} has the bottleneck {bottleneck!r}: only 'tanh' is known, describe it with --config")
+        raise InputError(
+            f"{path} has the bottleneck {bottleneck!r}: only 'tanh' is known: describe the model with --config"
+        )
     try:
         lists = {name: tuple(map(int, settings[name])) for name in ("multipliers", "factors", "num_blocks")}
         numbers = {name: int(settings[name]) for name in ("channels", "patch_size")}
@@ -105,18 +107,20 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
             channels=int(settings["in_channels"]),
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} holds settings of another type than audio-encoders-pytorch's ({error})") from error
+        raise InputError(
+            f"{path} has settings of another type than those of audio-encoders-pytorch ({error})"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What of a state_dict belongs to a model.
+    """The part of a state_dict that belongs to a model.
 
     Attributes:
         state: its tensors by the names of the model's table.
-        prefix: what stood before the names.
-        ignored: names outside the prefix, such as another copy of the weights.
-        text_encoder: names of a T5 inside, whose weights come from its own place.
+        prefix: the prefix of these names in the state_dict.
+        ignored: names without the prefix, such as those of another copy of the weights.
+        text_encoder: names of a T5, whose weights are loaded from its own folder.
     """
 
     state: dict[str, np.ndarray]
@@ -126,25 +130,25 @@ class Found:
 
 
 def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> tuple[Sequence[Entry], Found]:
-    """The table that fits a state_dict best, and what of it the table names.
+    """The table that fits a state_dict best, and the part of the state_dict with its names.
 
-    A trainer's prefix is found by the names behind it; of several copies the moving average ("ema_model") is taken,
-    else the one with the shortest prefix. Text conditioning's plugin and its T5 are taken out of the names.
+    Names may have a prefix of a trainer. If there are several copies, it takes the moving average ("ema_model"), else
+    the one with the shortest prefix. The names of the text plugin and its T5 are removed.
 
     Raises:
-        InputError: none of the names is there.
+        InputError: the state_dict has none of the names.
     """
     named, encoder = _without_text(state)
     best = None
     for table in tables:
-        wanted = {name for entry in table for name in entry.names}
-        # Names that are long enough to be no other's end.
-        anchors = sorted(wanted, key=len)[-20:]
+        names = {name for entry in table for name in entry.names}
+        # The longest names. They are not the end of other names.
+        anchors = sorted(names, key=len)[-20:]
         for prefix in {key[: -len(a)] for key in named for a in anchors if key.endswith(a)}:
             if prefix and not prefix.endswith("."):
                 continue
-            covered = sum(prefix + name in named for name in wanted)
-            rank = (covered / len(wanted), "ema_model." in prefix, -len(prefix))
+            covered = sum(prefix + name in named for name in names)
+            rank = (covered / len(names), "ema_model." in prefix, -len(prefix))
             if best is None or rank > best[0]:
                 own = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
                 ignored = tuple(sorted(key for key in named if not key.startswith(prefix)))
@@ -152,18 +156,18 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
     if best is None:
         example = min(state, default="nothing")
         raise InputError(
-            f"none of the {len(state)} tensors ({example} ...) has a name of this model: is the configuration that of "
-            "these weights?"
+            f"none of the {len(state)} tensors ({example} ...) has a name of this model: use the configuration of "
+            "these weights"
         )
     return best[1], best[2]
 
 
 def _without_text(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """(the state with the names that it would have without the text plugin, the names of the plugin's T5)."""
+    """(the state with the names of a model without the text plugin, the names of the plugin's T5)."""
     encoder = tuple(sorted(key for key in state if T5 in key))
-    places = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
+    plugins = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
     named = {}
     for key in state.keys() - set(encoder):
-        place = next((place for place in places if key.startswith(place)), "")
-        named[place.removesuffix("blocks.1.") + key.removeprefix(place)] = state[key]
+        plugin = next((plugin for plugin in plugins if key.startswith(plugin)), "")
+        named[plugin.removesuffix("blocks.1.") + key.removeprefix(plugin)] = state[key]
     return named, encoder

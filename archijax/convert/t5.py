@@ -1,4 +1,4 @@
-"""Weights of a Hugging Face T5 encoder as Flax parameters, and back; reading them from a folder or the hub."""
+"""Conversion of the weights of a Hugging Face T5 encoder, and reading them from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER = ("decoder.", "lm_head.")
 
 
 def entries(config: T5Config) -> list[Entry]:
-    """The table of an encoder: where every parameter stands in the state_dict of a Hugging Face T5."""
+    """The table of an encoder: the names of its parameters in the state_dict of a Hugging Face T5."""
     first = "encoder.block.0.layer.0.SelfAttention"
     names = {
         ("embed", "embedding"): ("shared.weight", "encoder.embed_tokens.weight"),
@@ -40,13 +40,13 @@ def entries(config: T5Config) -> list[Entry]:
     tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     one = dataclasses.replace(config, num_layers=1)
     shapes = flatten_dict(jax.eval_shape(lambda: T5Encoder(one).init(jax.random.key(0), tokens, mask))["params"])
-    # Layers are alike: one stands for all.
+    # All layers have the same shapes.
     shapes |= {path: shapes["layers_0", *path[1:]] for path in names if path[0].startswith("layers_")}
     layout = {"kernel": "kernel", "scale": "same", "embedding": "same"}
     return [Entry(path, names[path], layout[path[-1]], shape=shapes[path].shape) for path in names]
 
 
-# The encoders of the papers, so that a model can be planned before their files are there.
+# The encoders of the papers, so that a model can be planned without their files.
 SIZES = {
     "t5-small": T5Config(32128, 512, 64, 2048, num_layers=6, num_heads=8),
     "t5-base": T5Config(32128, 768, 64, 3072, num_layers=12, num_heads=12),
@@ -58,17 +58,17 @@ SIZES = {
 
 
 def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
-    """Flax parameters from the state_dict of a Hugging Face T5EncoderModel or of a whole T5 (its decoder is ignored).
+    """Flax parameters from the state_dict of a Hugging Face T5EncoderModel or T5. The decoder of a T5 is ignored.
 
     Args:
-        state: arrays of float64, float32, float16 or bfloat16 by PyTorch name. The embedding may be there under either
-            of its two names or both.
+        state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding can have either
+            of its two names, or both.
 
     Returns:
-        Nested dict of float32 numpy arrays: `T5Encoder(config).apply({"params": ...}, tokens, mask)`.
+        Nested dicts of float32 numpy arrays, for `T5Encoder(config).apply({"params": ...}, tokens, mask)`.
 
     Raises:
-        InputError: tensors are missing, left over, of another shape or not floating point; all are named.
+        InputError: tensors are missing, unknown, of another shape or no floats. The message names them.
     """
     encoder = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
     params = table.from_torch(entries(config), encoder)
@@ -76,12 +76,12 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
 
 
 def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarray]:
-    """The state_dict of a Hugging Face T5EncoderModel; the embedding is there twice. Inverts `from_torch`."""
+    """The state_dict of a Hugging Face T5EncoderModel, the inverse of `from_torch`. It has the embedding twice."""
     return table.to_torch(entries(config), params)
 
 
 def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
-    """The configuration alone, from config.json, or of a well-known name without it; else as `load_t5`."""
+    """The configuration alone, see `load_t5`. Well-known names need no file."""
     if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
         return SIZES[str(name_or_dir)]
     files = ["config.json", "model_index.json", "text_encoder/config.json"]
@@ -92,17 +92,17 @@ def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Co
 
 
 def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Config, dict[str, Any]]:
-    """Configuration and encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors alone.
+    """The configuration and the encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors files.
 
     Args:
-        name_or_dir: A folder with config.json and model.safetensors (or its shards and their index), or a hub id.
-        revision: Branch, tag or commit on the hub.
+        name_or_dir: a folder with config.json and model.safetensors (or its shards and their index), or a hub name.
+        revision: a branch, tag or commit on the hub.
 
     Returns:
-        The configuration and nested float32 numpy arrays, as from `from_torch`.
+        (the configuration, the result of `from_torch`).
 
     Raises:
-        InputError: the model is not there, damaged, or not a T5.
+        InputError: the model is missing or damaged, or it is not a T5.
     """
     files = [*WEIGHT_FILES, "model_index.json", *(f"text_encoder/{file}" for file in WEIGHT_FILES)]
     folder = part(pretrained_folder(name_or_dir, revision, files), "text_encoder")

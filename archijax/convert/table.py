@@ -1,4 +1,4 @@
-"""The table of a conversion between PyTorch's state_dicts and Flax parameters, which both directions read."""
+"""The table of a conversion between PyTorch's state_dicts and Flax parameters. Both directions use it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from archijax.errors import InputError, listed
 
 Path = tuple[str, ...]
-WORKERS = 2  # that convert parameters at once: each has some copies of one
+WORKERS = 2  # threads that convert parameters; each needs memory for some copies of a parameter
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One parameter: its path in Flax, its names in PyTorch (several where it is listed again), and its layout.
+    """One parameter in Flax and in PyTorch.
 
-    Layouts: "same"; "kernel", [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed", [in, out, *sizes]
-    in PyTorch and [*sizes, in, out] here; "channel", [1, c, 1 ...] in PyTorch and [c] here; "column", [c, 1] in PyTorch
-    and [c] here; "pointwise", [out, in, 1] in PyTorch and [in, out] here. An entry with a ``constant`` is no parameter
-    but an array, such as a window, that PyTorch lists and the settings determine.
-
-    Fields, beside these:
-        rows: (first, count) of PyTorch's array, where that holds several parameters one below the other.
-        weight_norm: PyTorch has the parameter as a direction NAME_v and a length NAME_g [rows, 1 ...], whose product
-            is the parameter (Salimans & Kingma 2016).
+    Fields:
+        path: its path in Flax.
+        names: its names in PyTorch, which may list it several times.
+        layout: "same"; "kernel": [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed": [in, out,
+            *sizes] in PyTorch and [*sizes, in, out] here; "channel": [1, c, 1 ...] in PyTorch and [c] here; "column":
+            [c, 1] in PyTorch and [c] here; "pointwise": [out, in, 1] in PyTorch and [in, out] here.
+        dims: the number of position axes, for the layout "channel".
+        shape: its shape in Flax.
+        constant: an array, such as a window, that PyTorch lists and that the settings determine. It is no parameter.
+        rows: if PyTorch's array has the rows of several parameters, (the first row, the number of all rows).
+        weight_norm: whether PyTorch has the parameter as a direction NAME_v and a length NAME_g [rows, 1 ...], whose
+            product it is (Salimans & Kingma 2016).
     """
 
     path: Path
@@ -43,7 +46,7 @@ class Entry:
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The shape that the array has in PyTorch, of its own rows all."""
+        """The shape of the array in PyTorch, with its own rows alone."""
         if self.constant is not None:
             return self.constant.shape
         if self.layout == "kernel":
@@ -57,7 +60,7 @@ class Entry:
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
-        """The tensors that PyTorch keeps under one of the names, and their shapes."""
+        """PyTorch's tensors with one of the names, and their shapes."""
         shape = self.torch_shape
         if self.rows is not None:
             return {name: (self.rows[1], *shape[1:])}
@@ -66,12 +69,12 @@ class Entry:
         return {name: shape}
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
-        """The parameter of the tensors, in the order of :meth:`tensors`."""
+        """The parameter from its tensors, in the order of :meth:`tensors`."""
         array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
         if self.layout == "kernel":
-            # The first axis last, then the sizes first: rows of contiguous numbers are moved by then.
+            # The first axis is moved to the end first, so that the second transposition moves contiguous rows.
             array = _first_last(array, ratio)
             array = array.transpose(*range(1, array.ndim - 1), 0, array.ndim - 1)
         elif self.layout == "transposed":
@@ -85,7 +88,7 @@ class Entry:
         return np.ascontiguousarray(array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The tensors of the parameter, in the order of :meth:`tensors`; of several rows its own."""
+        """The tensors of the parameter, in the order of :meth:`tensors`, with its own rows alone."""
         if self.layout == "kernel":
             array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
         elif self.layout == "transposed":
@@ -101,9 +104,10 @@ class Entry:
 
 
 def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
-    """[n, *rest], each of n multiplied by a ratio [n, 1 ...], as [*rest, n].
+    """Moves the first axis to the end, and multiplies each row by its ratio [n, 1 ...].
 
-    Some rows at a time, which stay in the cache: twice as fast as at once, and without a copy between.
+    It takes some rows at a time, which fit in the processor's cache. This is twice as fast and needs no copy in
+    between.
     """
     flat = array.reshape(len(array), -1)
     out = np.empty(flat.shape[::-1], array.dtype)
@@ -122,11 +126,11 @@ def _lengths(v: np.ndarray) -> np.ndarray:
 
 
 def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """What the rows of v are multiplied by to be as long as g says, [rows, 1 ...]; exactly 1 where they are already."""
+    """The factors [rows, 1 ...] that give the rows of v the lengths g; exactly 1 for a row of this length."""
     # A row of zeros has no direction.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
-    # Rounded as g is, so that what `to_torch` writes comes back as it was.
+    # The lengths are rounded to the type of g, so that a result of `to_torch` is converted back exactly.
     return g.astype(lengths.dtype) / lengths.astype(g.dtype).astype(lengths.dtype)
 
 
@@ -139,21 +143,21 @@ def from_torch(
 
     Args:
         table: from :func:`entries`.
-        state: the state_dict, numpy arrays by name; of a parameter that is listed several times once is enough. A
-            mapping that reads an array when asked for it is read one parameter at a time.
-        place: what is kept of a parameter at a path, such as its copy on a device.
+        state: the state_dict, with numpy arrays by name. It needs a parameter with several names only once. A mapping
+            that reads arrays from a file is read one parameter at a time.
+        place: a function of a parameter's path and array, whose result is kept, such as a copy on a device.
 
     Raises:
-        InputError: tensors are missing, left over, of another shape, of other settings, or not equal where one is
-            listed again, named.
+        InputError: tensors are missing, unknown, of another shape or of other settings, or copies are not equal. The
+            message names them.
     """
     known = {name for entry in table for whole in entry.names for name in entry.tensors(whole)}
-    # Entry by entry the first of its names that is there; the others must be its copies.
-    found = [next((n for n in entry.names if entry.tensors(n).keys() <= state.keys()), None) for entry in table]
-    absent = [entry for entry, name in zip(table, found, strict=True) if name is None]
+    # The first name of each entry that the state has. The tensors with its other names must be copies.
+    firsts = [next((n for n in entry.names if entry.tensors(n).keys() <= state.keys()), None) for entry in table]
+    absent = [entry for entry, name in zip(table, firsts, strict=True) if name is None]
     missing = sorted({min(entry.tensors(entry.names[0]).keys() - state.keys()) for entry in absent})
     named = {"missing": missing, "not part of this net": sorted(state.keys() - known)}
-    wrong = [f"{what} {listed(names)}" for what, names in named.items() if names]
+    wrong = [f"{kind} {listed(names)}" for kind, names in named.items() if names]
 
     def convert(entry: Entry, first: str | None) -> tuple[Any, list[str]]:
         if first is None:
@@ -165,9 +169,9 @@ def from_torch(
             return None, problems
         return place(entry.path, entry.to_flax(*tensors.values())), []
 
-    # Threads, since moving numbers about leaves Python free.
+    # numpy releases Python's lock while it copies, so that threads help.
     with ThreadPoolExecutor(WORKERS) as pool:
-        leaves, problems = zip(*pool.map(convert, table, found), strict=True)
+        leaves, problems = zip(*pool.map(convert, table, firsts), strict=True)
     wrong += [problem for each in problems for problem in each]
     params = {entry.path: leaf for entry, leaf in zip(table, leaves, strict=True) if leaf is not None}
     if wrong:
@@ -176,40 +180,40 @@ def from_torch(
 
 
 def _problem(entry: Entry, name: str, shape: tuple[int, ...], tensors: Mapping[str, np.ndarray]) -> str | None:
-    """What is wrong with a tensor of an entry, or None."""
+    """A sentence about a problem with a tensor of an entry; None: there is none."""
     tensor = tensors[name]
     if tensor.shape != shape or not jnp.issubdtype(tensor.dtype, jnp.floating):
         return (
-            f"{name} is {tensor.dtype} of shape {list(tensor.shape)}, and the net needs floats of shape {list(shape)}"
+            f"{name} is {tensor.dtype} of shape {list(tensor.shape)}, but the net needs floats of shape {list(shape)}"
         )
     if not _finite(tensor):
-        return f"{name} holds values that are not finite: the weights are of a training that diverged"
+        return f"{name} has values that are not finite: the training of these weights diverged"
     if entry.constant is not None and not np.allclose(tensor, entry.constant, rtol=0, atol=1e-4):
-        return f"{name} is not the array that the net's settings give: build it with the settings of these weights"
+        return f"{name} is not the array that follows from the net's settings: use the settings of these weights"
     return None
 
 
 def _finite(tensor: np.ndarray) -> bool:
-    # The sum is not finite if a value is not, and takes a fraction of the time and no memory.
+    # The sum is not finite if a value is not. It takes a fraction of the time and no memory.
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.sum(tensor, dtype=np.promote_types(np.float32, tensor.dtype) if tensor.dtype.kind == "f" else None)
     return bool(np.isfinite(total)) or bool(np.isfinite(tensor).all())
 
 
 def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """The tensors under an entry's further names that are no copies of those under the first."""
+    """Sentences about the tensors with an entry's other names that differ from those with the first name."""
     wrong = []
     for whole in entry.names:
         if whole == first:
             continue
         for name, (of, tensor) in zip(entry.tensors(whole), tensors.items(), strict=True):
             if name in state and not np.array_equal(np.asarray(state[name]), tensor, equal_nan=True):
-                wrong.append(f"{name} is not equal to {of}, of which it should be a copy")
+                wrong.append(f"{name} differs from {of}, but it should be a copy")
     return wrong
 
 
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Flax parameters as a PyTorch state_dict, parameters that it lists more than once written again."""
+    """Flax parameters as a PyTorch state_dict, with all names of a parameter that it lists several times."""
     flat, state, rows = flatten_dict(params), {}, {}
     for entry in table:
         tensors = (entry.constant,) if entry.constant is not None else entry.to_torch(np.asarray(flat[entry.path]))

@@ -1,4 +1,4 @@
-"""The tensors of safetensors files, each read when it is asked for, so that none is in memory longer than needed."""
+"""The tensors of safetensors files. Each is read at its access, so that it is in memory no longer than needed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from archijax.errors import InputError
 
-# The pages of a mapped file count as memory until it is closed.
+# The pages of a mapped file use memory until it is closed. It is reopened after this number of bytes.
 MAPPED_BYTES = 2**26
-# What PyTorch calls the length and the direction of weight norm nowadays, and what it called them before.
+# The new and the old names in PyTorch of the length and the direction of weight norm.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
 
@@ -21,43 +21,43 @@ class Tensors(Mapping[str, np.ndarray]):
     """Tensors by name.
 
     Args:
-        paths: of the files.
-        leave_out: beginnings of names that are as if they were not there.
+        paths: the files.
+        leave_out: prefixes of names to ignore.
 
     Raises:
-        InputError: a file that is not safetensors, or holds numbers of a type that numpy lacks.
+        InputError: a file is not in the format safetensors, or has numbers of a type that numpy lacks.
     """
 
     def __init__(self, paths: Sequence[Path], leave_out: tuple[str, ...] = ()):
-        self._places: dict[str, tuple[Path, str]] = {}
+        self._sources: dict[str, tuple[Path, str]] = {}
         self._open: tuple[Path, Any] | None = None
         self._read = 0
         self._lock = threading.Lock()
         for path in paths:
-            for name in self._file(path).keys():  # noqa: SIM118  it is no dict
+            for name in self._file(path).keys():  # noqa: SIM118  the file is no dict
                 if not name.startswith(leave_out):
-                    self._places[_renamed(name)] = path, name
+                    self._sources[_renamed(name)] = path, name
 
     def __getitem__(self, name: str) -> np.ndarray:
-        path, stored = self._places[name]
+        path, stored = self._sources[name]
         with self._lock:
             file = self._file(path)
             try:
                 tensor = file.get_tensor(stored)
-            except Exception as error:  # numpy says of types of eight bits that it has no such attribute
+            except Exception as error:  # numpy raises an AttributeError for types of eight bits
                 raise InputError(f"{path} cannot be read at {stored} ({error})") from error
             self._read += tensor.nbytes
         return tensor
 
     def __contains__(self, name: object) -> bool:
-        # Without reading the tensor.
-        return name in self._places
+        # This does not read the tensor.
+        return name in self._sources
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._sources)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._sources)
 
     def _file(self, path: Path) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -67,7 +67,7 @@ class Tensors(Mapping[str, np.ndarray]):
             try:
                 self._open = path, safe_open(path, framework="numpy")
             except (OSError, SafetensorError) as error:
-                raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+                raise InputError(f"{path} is not a complete safetensors file ({error})") from error
         return self._open[1]
 
 

@@ -1,11 +1,11 @@
-"""Diffusion mathematics: how sound is noised, what a net is asked for, and what its answer means."""
+"""Diffusion mathematics: how noise is added to sound, what a net predicts, and what its prediction means."""
 
 import math
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from archijax.diffusion.distributions import (
     Discrete,
@@ -47,31 +47,35 @@ __all__ = [
 
 
 def v_diffusion(shift: float = 1.0) -> GaussianProcess:
-    """v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, the net predicts v.
+    """v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, and the net predicts v.
 
     Args:
-        shift: of the schedule, see :class:`CosineSchedule`.
+        shift: moves the times of the schedule, see :class:`CosineSchedule`.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 
 
 def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -> GaussianProcess:
-    """DDPM (Ho et al. 2020) and, sampled with fewer steps, DDIM: discrete times, the net predicts eps.
+    """DDPM (Ho et al. 2020): times are discrete, and the net predicts eps. With fewer sampling steps this is DDIM.
+
+    The time that the net receives at step k is k / num_steps.
 
     Args:
-        num_steps, betas: of the schedule, see :class:`BetaSchedule`. The net's time is k / num_steps.
+        num_steps, betas: the fields of :class:`BetaSchedule`.
     """
     return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
 
 
 def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None) -> GaussianProcess:
-    """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, preconditioned, log-normal training sigmas.
+    """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, with a preconditioned net.
 
-    The squared error of the net's own output is equation 8's loss with its weighting.
+    Training draws sigma from a log-normal distribution. The squared error of the net's output equals the weighted loss
+    of equation 8.
 
     Args:
-        sigma_data: the standard deviation of the sounds; the paper's other noise levels are for 0.5 and scaled with it.
-        sigma_range: the lowest and the highest sigma of sampling, by default 0.002 and 80, scaled.
+        sigma_data: the standard deviation of the sounds. The paper gives its noise levels for 0.5; here they are
+            multiplied by sigma_data / 0.5.
+        sigma_range: the lowest and the highest sigma of sampling; by default 0.002 and 80, multiplied likewise.
     """
     scale = sigma_data / 0.5
     lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
@@ -85,19 +89,23 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
 
 
 def rectified_flow() -> GaussianProcess:
-    """Rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps, the net predicts dx/dt = eps - x0; logit-normal t."""
+    """Rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps, and the net predicts dx/dt = eps - x0.
+
+    Training draws t from a logit-normal distribution.
+    """
     return GaussianProcess(LinearSchedule(), "velocity", training=LogitNormal())
 
 
-def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[jax.Array], jax.Array]:
-    """Min-SNR weights of times (Hang et al. 2023, section 3.4): min(SNR, gamma) times the squared error of x0.
+def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
+    """Loss weights by time (Hang et al. 2023, section 3.4), as a function of t that keeps its shape.
 
-    Written for the error of what the net predicts. Give it to :class:`archijax.DiffusionModel` as `weight`.
+    A weight multiplies the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the
+    squared error of x0. Pass the function to :class:`archijax.DiffusionModel` as `weight`.
     """
 
-    def weight(t: jax.Array) -> jax.Array:
+    def weight(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         alpha, sigma = process.schedule.alpha_sigma(t)
-        # An error d of a prediction a x0 + b eps at a fixed x is one of sigma / (a sigma - b alpha) d of x0.
+        # At a fixed x, an error d of the prediction a x0 + b eps is an error sigma / (a sigma - b alpha) d of x0.
         a, b = process.coefficients(t, t)
         square = jnp.square(a * sigma - b * alpha)
         return jnp.minimum(jnp.square(alpha), gamma * jnp.square(sigma)) / jnp.maximum(square, 1e-30)

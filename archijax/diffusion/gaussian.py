@@ -1,4 +1,4 @@
-"""The Gaussian process x_t = alpha(t) x0 + sigma(t) eps, and the conversions between what a net may predict."""
+"""The Gaussian process x_t = alpha(t) x0 + sigma(t) eps, and conversions between the predictions of a net."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from archijax.diffusion.distributions import TimeDistribution, Uniform
 from archijax.diffusion.schedules import Schedule, SigmaSchedule
@@ -16,21 +17,26 @@ from archijax.errors import InputError
 
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
 
+Time = Float[Array | np.ndarray | np.number, "..."] | float
+"""A time: one per item [b], a scalar, or any shape that broadcasts against x, such as [b, time, 1]."""
+
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """One diffusion method: a schedule, and the quantity the net predicts.
+    """One diffusion method: a schedule, and the quantity that the net predicts.
 
-    All methods take x0, eps, x and predictions as [b, ...] and t as [b], a scalar, or any shape that multiplies x (such
-    as [b, time, 1]); arithmetic is in the type of x.
+    The methods take x0, eps, x and predictions as [b, ...]. Arithmetic is in the type of x.
 
     Fields:
-        schedule: alpha and sigma of t.
+        schedule: gives alpha and sigma of a time.
         prediction: "v" = alpha eps - sigma x0; "x0"; "eps"; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
             -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7), for alpha = 1 only.
         training: the distribution of training times.
-        timestep_spacing: of sampling, see :meth:`timesteps`.
+        timestep_spacing: the default spacing of :meth:`timesteps`.
         sigma_data: the standard deviation of the sounds, used by "edm".
+
+    Raises:
+        InputError: the prediction is "edm" and the schedule is no SigmaSchedule.
     """
 
     schedule: Schedule
@@ -41,21 +47,26 @@ class GaussianProcess:
 
     def __post_init__(self):
         if self.prediction == "edm" and not isinstance(self.schedule, SigmaSchedule):
-            raise InputError(f'the prediction "edm" is made for SigmaSchedule, not {type(self.schedule).__name__}')
+            raise InputError(f'the prediction "edm" needs a SigmaSchedule, not {type(self.schedule).__name__}')
 
-    def alpha_sigma(self, t: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """alpha and sigma of t, shaped to multiply x."""
+    def alpha_sigma(self, t: Time, x: Float[Array, "*x"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+        """alpha and sigma of t, in a shape that broadcasts against x."""
         return self.schedule.alpha_sigma(_shaped(t, x))
 
-    def add_noise(self, x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
+    def add_noise(self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time) -> Float[Array, "*x"]:
         """x_t = alpha x0 + sigma eps."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
-    def target(self, x0: jax.Array, eps: jax.Array, t: jax.Array, prediction: Prediction | None = None) -> jax.Array:
-        """What the net is trained to give for x_t, or another prediction by its name.
+    def target(
+        self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time, prediction: Prediction | None = None
+    ) -> Float[Array, "*x"]:
+        """The prediction that a perfect net makes at x_t: the target of training.
 
-        Together with :meth:`x0_eps` it converts: ``target(*x0_eps(prediction, x, t), t, "score")``.
+        With :meth:`x0_eps` it converts one prediction to another: ``target(*x0_eps(prediction, x, t), t, "score")``.
+
+        Args:
+            prediction: the quantity to return; None: the one of this process.
         """
         prediction = prediction or self.prediction
         if prediction in ("x0", "eps"):
@@ -63,11 +74,12 @@ class GaussianProcess:
         a, b = self.coefficients(t, x0, prediction)
         return a * x0 + b * eps
 
-    def x0_eps(self, prediction: jax.Array, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The sound and the noise that a prediction at x_t implies; x = alpha x0 + sigma eps holds exactly.
+    def x0_eps(
+        self, prediction: Float[Array, "*x"], x: Float[Array, "*x"], t: Time
+    ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
+        """The sound x0 and the noise eps that a prediction at x = x_t implies, so that x = alpha x0 + sigma eps.
 
-        An x0 prediction says nothing of eps at sigma = 0, an eps prediction nothing of x0 at alpha = 0: there the
-        result is not finite.
+        eps is not finite for an x0 prediction at sigma = 0. x0 is not finite for an eps prediction at alpha = 0.
         """
         alpha, sigma = self.alpha_sigma(t, x)
         if self.prediction == "x0":
@@ -79,28 +91,28 @@ class GaussianProcess:
         determinant = a * sigma - b * alpha
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
-    def net_input(self, x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the net is called with for (x_t, t): (x, t) themselves, but for "edm" (c_in x, ln(sigma) / 4)."""
+    def net_input(self, x: Float[Array, "*x"], t: Float[Array, "*t"]) -> tuple[Float[Array, "*x"], Float[Array, "*t"]]:
+        """The arguments of the net for x = x_t: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
-        # Without noise ln(sigma) is not finite; the net knows no sigma below the lowest that is sampled at.
+        # ln(0) is not finite. The net sees no sigma below the lowest one of sampling.
         lowest = 0.002 * self.sigma_data / 0.5
         return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(jnp.maximum(t, lowest)) / 4
 
     def timesteps(
         self, num_steps: int, timestep_spacing: str | TimestepSpacing | None = None, *, strength: float = 1.0
-    ) -> np.ndarray:
-        """num_steps + 1 sampling timesteps, descending, the last of them 0 unless the spacing ends before.
+    ) -> Float[np.ndarray, " {num_steps}+1"]:
+        """The timesteps of sampling, float32, descending. The last is 0, unless the spacing ends above 0.
 
         Args:
             num_steps: at least 1.
-            timestep_spacing: "linear", "cosine", "karras", "exponential", or one of
-                :mod:`archijax.diffusion.spacing` with settings of its own. None is the process' own.
-            strength: the part of the way to noise that is gone back; 1 is all of it.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object of
+                :mod:`archijax.diffusion.spacing`. None: the spacing of this process.
+            strength: where sampling starts, as a fraction of the way from sound to noise; above 0 and at most 1.
 
         Raises:
-            InputError: a number of steps, a strength or a name that is not possible.
+            InputError: num_steps or strength is out of range, or no spacing has this name.
         """
         if num_steps < 1:
             raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
@@ -109,34 +121,46 @@ class GaussianProcess:
         spacing = timestep_spacing or self.timestep_spacing
         if isinstance(spacing, str):
             if spacing not in SPACINGS:
-                raise InputError(f'timestep_spacing is "{spacing}": {", ".join(SPACINGS)} are known')
+                raise InputError(f'timestep_spacing is "{spacing}": it must be one of {", ".join(SPACINGS)}')
             own = self.timestep_spacing
-            # The process' own settings, where it has some for this rule.
+            # A spacing of this name that the process holds keeps its settings.
             spacing = own if isinstance(own, SPACINGS[spacing]) else SPACINGS[spacing]()
         return self.schedule.snapped(spacing.timesteps(self.schedule, num_steps, strength)).astype(np.float32)
 
-    def by_noise(self, errors: jax.Array, t: jax.Array) -> dict[str, jax.Array]:
-        """Errors [b] at times t [b] by noise level, in five equal parts, each named by its middle.
+    def by_noise(self, errors: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Float[Array, ""]]:
+        """Mean errors by noise level, in five intervals of equal length.
 
-        The level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) with every method; of v-diffusion without a
-        shift it is t.
+        The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every method. For v-diffusion
+        without a shift it is t.
+
+        Args:
+            errors: the error of each item.
+            t: the time of each item.
 
         Returns:
-            scalars NAME and NAME:weight for each part, see :data:`archijax.contract.Metrics`.
+            For each interval with the middle M, "loss_at_noise_M" and the share of the items, "loss_at_noise_M:weight"
+            (see :data:`archijax.contract.Metrics`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
-        part = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
+        interval = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
         metrics = {}
         for k in range(5):
-            name, inside = f"loss_at_noise_{k / 5 + 0.1:.1f}", part == k
+            name, inside = f"loss_at_noise_{k / 5 + 0.1:.1f}", interval == k
             metrics[name] = jnp.mean(jnp.where(inside, errors, 0.0))
             metrics[f"{name}:weight"] = jnp.mean(inside, dtype=errors.dtype)
         return metrics
 
     def coefficients(
-        self, t: jax.Array, x: jax.Array, prediction: Prediction | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """a and b of a prediction a x0 + b eps, by default the process' own, shaped to multiply x."""
+        self, t: Time, x: Float[Array, "*x"], prediction: Prediction | None = None
+    ) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+        """The coefficients a and b of a prediction a x0 + b eps, in a shape that broadcasts against x.
+
+        Args:
+            prediction: the quantity; None: the one of this process.
+
+        Raises:
+            InputError: no prediction has this name.
+        """
         prediction = prediction or self.prediction
         alpha, sigma = self.alpha_sigma(t, x)
         if prediction in ("x0", "eps"):
@@ -150,12 +174,13 @@ class GaussianProcess:
         if prediction == "score":
             return jnp.zeros_like(sigma), -1 / sigma
         if prediction == "edm":
-            # c_skip = data^2 / root^2 and c_out = sigma data / root put in, so that sigma = 0 divides nothing by 0.
+            # c_skip = data^2 / root^2 and c_out = sigma data / root are inserted, which avoids 0 / 0 at sigma = 0.
             root = jnp.sqrt(sigma**2 + self.sigma_data**2)
             return sigma / (self.sigma_data * root), -self.sigma_data / root
-        raise InputError(f'the prediction is "{prediction}": known are v, x0, eps, velocity, score and edm')
+        raise InputError(f'the prediction is "{prediction}": it must be one of v, x0, eps, velocity, score and edm')
 
 
-def _shaped(t: jax.Array, x: jax.Array) -> jax.Array:
+def _shaped(t: Time, x: Float[Array, "*x"]) -> Float[Array, "*t"]:
+    """t with trailing axes of length 1, so that it broadcasts against x."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t

@@ -1,42 +1,48 @@
-"""How the timesteps of sampling are spaced between noise and sound."""
+"""Rules that space the timesteps of sampling between noise and sound."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from archijax.diffusion.schedules import Schedule
 from archijax.errors import InputError
 
 
+@runtime_checkable
 class TimestepSpacing(Protocol):
     """A rule that chooses timesteps."""
 
-    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
-        """num_steps + 1 descending timesteps, float64.
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
+        """Descending timesteps, float64.
 
         Args:
-            schedule: of the noise.
+            schedule: the noise schedule.
             num_steps: at least 1.
-            strength: the part of the way to noise where they begin, above 0 to 1.
+            strength: where the timesteps start, as a fraction of the way from sound to noise; above 0 and at most 1.
         """
 
 
-def _check_part(name: str, start: float, end: float) -> None:
+def _check_fractions(name: str, start: float, end: float) -> None:
     if not 0 <= end < start <= 1:
-        raise InputError(f"{name} goes from {start} to {end}: parts of the way to noise, 1 to 0, are needed")
+        raise InputError(
+            f"{name} goes from {start} to {end}: both must be in [0, 1], and the end must be below the start"
+        )
 
 
 @dataclass(frozen=True)
 class LinearSpacing:
-    """Even timesteps from start to end, both parts of the way to noise.
+    """Evenly spaced timesteps.
 
-    A shift s above 1 gives more of them to high noise, as longer signals need: t' = s t / (1 + (s - 1) t)
-    (Esser et al. 2024, section 5.3.2).
+    Fields:
+        start, end: the first and the last timestep, as fractions of the way from sound to noise.
+        shift: moves timesteps to t' = shift t / (1 + (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above
+            1 puts more of them at high noise, which longer signals need.
     """
 
     start: float = 1.0
@@ -44,11 +50,11 @@ class LinearSpacing:
     shift: float = 1.0
 
     def __post_init__(self):
-        _check_part("linear spacing", self.start, self.end)
+        _check_fractions("linear spacing", self.start, self.end)
         if not 0 < self.shift < float("inf"):
-            raise InputError(f"the shift of the timesteps is {self.shift}: it must be above 0, and 1 for none")
+            raise InputError(f"the shift of the timesteps is {self.shift}: it must be above 0; 1 means no shift")
 
-    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         even = np.linspace(0, 1, num_steps + 1)
         times = _between(schedule, strength * self.start, self.end, 1 - even)
         if self.shift == 1:
@@ -59,22 +65,25 @@ class LinearSpacing:
 
 @dataclass(frozen=True)
 class CosineSpacing:
-    """Timesteps from start to end, parts of the way to noise, denser at both ends."""
+    """Timesteps spaced by a cosine, denser at both ends.
+
+    Fields: start and end, the first and the last timestep as fractions of the way from sound to noise.
+    """
 
     start: float = 1.0
     end: float = 0.0
 
     def __post_init__(self):
-        _check_part("cosine spacing", self.start, self.end)
+        _check_fractions("cosine spacing", self.start, self.end)
 
-    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         wave = (1 + np.cos(np.pi * np.linspace(0, 1, num_steps + 1))) / 2
         return _between(schedule, strength * self.start, self.end, wave)
 
 
 @dataclass(frozen=True)
 class KarrasSpacing:
-    """sigma / alpha falls from sigma_max to sigma_min, more of them at low noise, then to 0.
+    """sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step goes to 0.
 
     (sigma_max^(1/rho) + i / (n - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho (Karras et al. 2022, equation 5).
     """
@@ -88,7 +97,7 @@ class KarrasSpacing:
         if self.rho < 1:
             raise InputError(f"rho is {self.rho}: it must be at least 1")
 
-    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         highest, lowest = _limits(schedule, strength, self.sigma_max, self.sigma_min)
         return _at_ratios(
             schedule, np.linspace(highest ** (1 / self.rho), lowest ** (1 / self.rho), num_steps) ** self.rho
@@ -97,9 +106,9 @@ class KarrasSpacing:
 
 @dataclass(frozen=True)
 class ExponentialSpacing:
-    """log(sigma / alpha) falls evenly from that of sigma_max to that of sigma_min, then sigma to 0.
+    """log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step goes to sigma = 0.
 
-    The limits are those of Stable Audio Open's authors, for latents of unit deviation (Evans et al. 2024).
+    The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
     """
 
     sigma_max: float = 500.0
@@ -108,7 +117,7 @@ class ExponentialSpacing:
     def __post_init__(self):
         _check_sigmas(self.sigma_min, self.sigma_max)
 
-    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> np.ndarray:
+    def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         return _at_ratios(
             schedule, np.geomspace(*_limits(schedule, strength, self.sigma_max, self.sigma_min), num_steps)
         )
@@ -117,27 +126,27 @@ class ExponentialSpacing:
 def _check_sigmas(lowest: float, highest: float) -> None:
     if not 0 < lowest < highest:
         raise InputError(
-            f"sigma_min and sigma_max are {lowest} and {highest}: the first must be above 0 and below the second"
+            f"sigma_min and sigma_max are {lowest} and {highest}: sigma_min must be above 0 and below sigma_max"
         )
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """The highest and the lowest sigma / alpha of sampling, no higher than that of a strength."""
-    # Plain numbers, also where a caller is being traced.
+    """The highest and the lowest sigma / alpha of sampling. Neither is above the ratio at this strength."""
+    # The values must be concrete, even if the caller is being traced.
     with jax.ensure_compile_time_eval():
         alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))
     highest = min(highest, sigma / max(alpha, 1e-6))
     return highest, min(lowest, highest)
 
 
-def _at_ratios(schedule: Schedule, ratios: np.ndarray) -> np.ndarray:
-    """The timesteps of ratios sigma / alpha, and 0."""
+def _at_ratios(schedule: Schedule, ratios: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    """The timesteps at which sigma / alpha has these ratios, then 0."""
     with jax.ensure_compile_time_eval():
         return np.append(np.asarray(schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
 
 
-def _between(schedule: Schedule, start: float, end: float, weight: np.ndarray) -> np.ndarray:
-    """Timesteps with a weight of 1 at the start and 0 at the end."""
+def _between(schedule: Schedule, start: float, end: float, weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Timesteps between two fractions of the way to noise; a weight is 1 at the start and 0 at the end."""
     times = schedule.part(start) * weight
     return times + schedule.part(end) * (1 - weight) if end else times
 
@@ -148,4 +157,4 @@ SPACINGS = {
     "karras": KarrasSpacing,
     "exponential": ExponentialSpacing,
 }
-"""The rules by name, with the settings that they have by default."""
+"""The spacings by name."""

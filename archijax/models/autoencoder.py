@@ -1,7 +1,7 @@
-"""Autoencoders as models: nets that make sound short, and what they are trained and used for.
+"""Autoencoders as models: their losses, and their use as codecs.
 
-Both have the methods ``init`` and ``loss`` that training knows, and are codecs.
-Variables are collections: "params" (trained) and "state" (codebooks, which a training call moves).
+Variables are collections: "params" (trained), "frozen" (empty) and "state" (such as codebooks, which a training step
+updates).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 
 from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.stft import to_polar
@@ -32,43 +33,47 @@ from archijax.codecs.losses import (
 )
 from archijax.codecs.oobleck import Oobleck
 from archijax.codecs.quantizers import over_axis
+from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.models.moments import mean_and_deviation, moved_moments, no_moments
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 
-# Half way from the lowest magnitude to 1: in this unit the net's logarithms lie around zero, as it learns fastest.
+# The geometric mean of the lowest magnitude and 1. In this unit the logarithms of magnitudes are around zero, which the
+# net learns fastest.
 UNIT = FLOOR**0.5
-# What bottlenecks report of themselves and training shows.
+# The values in the report of a bottleneck that training shows.
 REPORTED = ("saturated", "kl", "commitment", "perplexity", "usage")
 
-Loss = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
+Loss = Callable[..., LossResult]
+Frames = Float[Array, "b frames latent"]
+Sound = Float[Array, "b time c"]
 
 
 @dataclass(frozen=True, eq=False)
 class _Coder:
-    net: AutoEncoder1d | FrameAutoEncoder
+    net: AutoEncoder1d | FrameAutoEncoder | Oobleck
 
     frames: ClassVar[str] = "latent"
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latent."""
+        """The channels of the latent."""
         return self.net.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """Samples per frame of the latent."""
+        """The samples per frame of the latent."""
         return self.net.downsample_factor
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """What is minimised in turn: pairs of a loss and the names of the parameters that it trains."""
+        """Pairs of a loss and the names of the parameters that it trains. Training minimises the losses in turn."""
         return ((self.loss, ("net",)),)
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one, "audio" [b, time, c]; its values do not matter, one item is enough."""
+    def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
+        """Variables for batches like this one: "audio" [b, time, c]. Its values do not matter; one item is enough."""
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
             "params": {"net": variables["params"]},
@@ -77,39 +82,39 @@ class _Coder:
         }
 
     def encode(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The latent [b, frames, latent_channels] of a sound [b, time, c] of any time, and what bottlenecks report.
+        self, variables: Variables, audio: Sound, keys: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
+        """(the latent, the report of the bottlenecks).
 
-        There are time / downsample_factor frames, rounded up; the sound is taken to be silent after its end.
+        There are time / downsample_factor frames, rounded up. Zeros follow the end of the sound.
 
         Args:
-            keys: one per item [b], for bottlenecks that draw: without them a variational one gives its mean.
+            keys: for bottlenecks that draw. Without keys a variational one returns its mean.
         """
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """This model with what its bottlenecks count summed over a mapped axis, which a batch is split over."""
+        """This model for batches that are split over a mapped axis: its bottlenecks sum their counts over the axis."""
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
-        self, variables: dict[str, Any], keys: jax.Array, x: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, Any]]:
-        """(decoded, info, new_state) of the net's input in training."""
+        self, variables: Variables, keys: Key[Array, " ..."], x: Float[Array, " b *shape"]
+    ) -> tuple[Float[Array, " b *_"], dict[str, Array], Variables]:
+        """(the decoded input x, the bottlenecks' report, the new state) of a training call."""
         keys = per_item(keys, len(x))
         (decoded, info), moved = self.net.apply(self._variables(variables), x, keys=keys, train=True, mutable=["state"])
         return decoded, info, {"net": moved["state"]} if "state" in moved else {}
 
-    def _variables(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def _variables(self, variables: Variables) -> Variables:
         state = variables.get("state", {}).get("net", {})
         return {"params": variables["params"]["net"], **({"state": state} if state else {})}
 
-    def _padded(self, audio: jax.Array) -> jax.Array:
+    def _padded(self, audio: Any) -> Float[Array, "b padded c"]:
         audio = jnp.asarray(audio, jnp.float32)
         extra = -audio.shape[1] % self.downsample_factor
         return jnp.pad(audio, ((0, 0), (0, extra), (0, 0))) if extra else audio
 
-    def _input(self, audio: jax.Array) -> jax.Array:
+    def _input(self, audio: Any) -> Float[Array, " b *shape"]:
         raise NotImplementedError
 
 
@@ -117,25 +122,25 @@ class _Coder:
 class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
-    It minimises a weighted sum of errors and the bottleneck's own loss. With a discriminator two more errors are added
-    that this gives a generator, and the discriminator learns by its hinge loss, in turn (Kumar et al. 2019, MelGAN).
-    The moments of the latent's channels are counted in training, for diffusion models of latents.
+    Its loss is a weighted sum of errors and the bottleneck's loss. With a discriminator there are two more errors, the
+    adversarial and the feature matching one, and the discriminator trains in turn by its hinge loss (Kumar et al. 2019,
+    MelGAN). Training counts the moments of the latent's channels, by which diffusion models scale latents.
 
     Fields:
-        net: the net.
+        net: the encoder and the decoder.
         sample_rate: in Hz.
-        waveform: weight of the mean absolute difference of samples.
-        relative_waveform: weight of that difference as a share of the sound's RMS.
-        stft: weight of the multi-resolution STFT loss.
-        phase: weight of the difference of complex spectra.
-        mel: weight of the log-mel loss.
-        windows: lengths of the windows of these three, in samples.
-        discriminator: what judges the reconstructions, or None.
-        adversarial: weight of the scores that it gives.
-        feature_matching: weight of the difference of its features.
-        adversary_start: training calls before the discriminator learns and counts.
-        balanced: the gradient of each error by the decoded sound is brought to the norm that its weight says, whatever
-            the scale of the error (see :func:`archijax.codecs.balance.balanced_sum`).
+        waveform: the weight of the mean absolute difference of samples.
+        relative_waveform: the weight of that difference divided by the sound's RMS.
+        stft: the weight of the multi-resolution STFT loss.
+        phase: the weight of the difference of complex spectra.
+        mel: the weight of the log-mel loss.
+        windows: the window lengths of the last three, in samples.
+        discriminator: the net that tells sounds from reconstructions; None: no adversary.
+        adversarial: the weight of the discriminator's scores.
+        feature_matching: the weight of the difference of the discriminator's features.
+        adversary_start: the number of training calls before the discriminator trains and has an effect.
+        balanced: scale the gradient of each error with respect to the decoded sound, so that its norm depends on the
+            weight of the error alone (see :func:`archijax.codecs.balance.balanced_sum`).
     """
 
     sample_rate: int
@@ -153,24 +158,24 @@ class AutoEncoder(_Coder):
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """What is minimised in turn: pairs of a loss and the names of the parameters that it trains."""
+        """Pairs of a loss and the names of the parameters that it trains. Training minimises the losses in turn."""
         if self.discriminator is None:
             return super().losses
         return (*super().losses, (self.discriminator_loss, ("discriminator",)))
 
     @property
     def overlap(self) -> int:
-        """Frames of a latent on either side of one that it depends on, and that its sound depends on when decoded.
+        """The number of frames on each side that influence a frame of the latent, or its decoded sound.
 
         Raises:
-            InputError: it depends on all of them.
+            InputError: all frames influence it.
         """
         if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one, "audio" [b, time, c]; its values do not matter, one item is enough."""
+    def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
+        """Variables for batches like this one: "audio" [b, time, c]. Its values do not matter; one item is enough."""
         if self.discriminator is None:
             variables = super().init(key, batch)
         else:
@@ -184,17 +189,15 @@ class AutoEncoder(_Coder):
             state["norms"] = {name: jnp.zeros(()) for name in self._errors(variables, batch["audio"])}
         return {**variables, "state": state}
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """The loss of the autoencoder, given the discriminator.
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The loss of the autoencoder, with the discriminator as it is.
 
         Args:
-            keys: one key per item [b], or a single key.
+            keys: one per item [b], or a single key.
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)); the metrics are the parts of the loss before they are weighted.
+            (loss, (metrics, new_state)). The metrics are the errors without their weights.
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})
@@ -212,31 +215,33 @@ class AutoEncoder(_Coder):
             total = sum(getattr(self, name) * value for name, value in parts.items())
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
-    def discriminator_loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """The loss of the discriminator, given the autoencoder; arguments and result as of :meth:`loss`."""
+    def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The loss of the discriminator, with the autoencoder as it is. The arguments are those of :meth:`loss`."""
         state = variables.get("state", {})
 
-        def judged() -> tuple[jax.Array, ...]:
+        def judged() -> tuple[Float[Array, ""], ...]:
             audio, fake, _, _ = self._both(variables, keys, batch)
             _, loss, info = self._judged(variables, audio, fake)
             return loss, *(jnp.mean(info[name]) for name in ("scores_true", "scores_fake"))
 
-        # The generator's loss has counted this call already.
+        # The loss of the autoencoder has already counted this call.
         loss, true, fake = self._once_started(state.get("calls", 1) - 1, judged, 3)
         return loss, ({"scores_true": true, "scores_fake": fake}, state)
 
-    def decode(self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
-        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels]; it needs no noise."""
+    def decode(
+        self, variables: Variables, frames: Frames, noise: Sound | None = None
+    ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
+        """The sound of a latent. The noise has no effect."""
         return self.net.apply(self._variables(variables), frames, method="decode")
 
-    def latent_scale(self, variables: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        """Mean and deviation [latent_channels] of latents as training has counted them; 0 and 1 if it has not."""
+    def latent_scale(
+        self, variables: Variables
+    ) -> tuple[Float[Array, " {self.latent_channels}"], Float[Array, " {self.latent_channels}"]]:
+        """Mean and standard deviation of the latent's channels in training; 0 and 1 before training."""
         return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
 
-    def _errors(self, variables: dict, audio: jax.Array) -> dict[str, Callable[[jax.Array], jax.Array]]:
-        """What is minimised beside the bottleneck's loss: functions of the decoded sound, by their weights' names."""
+    def _errors(self, variables: Variables, audio: Any) -> dict[str, Callable[[Sound], Float[Array, ""]]]:
+        """The errors of the loss as functions of the decoded sound, by the names of their weights."""
         errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
         if self.relative_waveform:
             errors["relative_waveform"] = lambda fake: relative_waveform_loss(fake, audio)
@@ -250,45 +255,50 @@ class AutoEncoder(_Coder):
             return errors
         calls = variables.get("state", {}).get("calls", 0)
 
-        def judged(fake: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def judged(fake: Sound) -> tuple[Float[Array, ""], Float[Array, ""]]:
             loss, _, info = self._judged(variables, audio, fake)
             return loss - info["feature_matching"], info["feature_matching"]
 
-        # Both come of one pass, which the compiler recognises.
+        # Both errors use the same pass of the discriminator. The compiler removes the second one.
         for i, name in enumerate(("adversarial", "feature_matching")):
             errors[name] = lambda fake, i=i: self._once_started(calls, lambda: judged(fake), 2)[i]
         return errors
 
     def _once_started(
-        self, calls: jax.Array | int, judged: Callable[[], tuple[jax.Array, ...]], count: int
-    ) -> tuple[jax.Array, ...]:
-        """What ``judged`` gives, or as many zeros, without its work, before the discriminator starts."""
+        self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
+    ) -> tuple[Float[Array, ""], ...]:
+        """The result of ``judged``; before the discriminator starts, as many zeros, without calling it."""
         if not self.adversary_start:
             return judged()
         return jax.lax.cond(calls >= self.adversary_start, judged, lambda: (jnp.zeros(()),) * count)
 
-    def _both(self, variables: dict, keys: jax.Array, batch: dict) -> tuple[jax.Array, jax.Array, dict, dict]:
+    def _both(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> tuple[Sound, Sound, dict, dict]:
         audio = jnp.asarray(batch["audio"], jnp.float32)
         fake, info, state = self._trained(variables, keys, self._input(audio))
         return audio, fake[:, : audio.shape[1]], info, state
 
-    def _judged(self, variables: dict, true: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
+    def _judged(
+        self, variables: Variables, true: Sound, fake: Sound
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Any]]:
         return self.discriminator.apply({"params": variables["params"]["discriminator"]}, true, fake)
 
-    def _input(self, audio: jax.Array) -> jax.Array:
+    def _input(self, audio: Any) -> Float[Array, "b padded c"]:
         return self._padded(audio)
 
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeAutoEncoder(_Coder):
-    """An autoencoder of an STFT's magnitudes, by the mean absolute difference of their logarithms.
+    """An autoencoder of the magnitudes of an STFT. Its error is the mean absolute difference of their logarithms.
 
-    The latent holds no phase: of what is decoded, Griffin-Lim or a vocoder makes sound. Magnitudes below 1e-5 (white
-    noise of about -100 dB) count as that.
+    The latent holds no phase. Griffin-Lim makes sound from the decoded magnitudes; a vocoder can do that better.
+    Magnitudes below 1e-5 (white noise at about -100 dB) are raised to 1e-5.
 
     Fields:
-        net: the net; its STFT has time / hop_length frames, so it is not centred, or of odd n_fft.
-        num_steps: of Griffin-Lim, for sound.
+        net: the net. Its STFT must have time / hop_length frames: it is not centred, or n_fft is odd.
+        num_steps: steps of Griffin-Lim.
+
+    Raises:
+        InputError: the STFT is centred and n_fft is even.
     """
 
     net: MAE1d
@@ -297,21 +307,19 @@ class MagnitudeAutoEncoder(_Coder):
     def __post_init__(self):
         if self.net.stft.centred and self.net.stft.n_fft % 2 == 0:
             raise InputError(
-                f"n_fft {self.net.stft.n_fft} of a centred STFT is even: one frame too many, use an odd one"
+                f"n_fft {self.net.stft.n_fft} of a centred STFT is even, which gives one frame too many: use an odd one"
             )
 
     @property
     def downsample_factor(self) -> int:
-        """Samples per frame of the latent."""
+        """The samples per frame of the latent."""
         return self.net.stft.hop_length * self.net.downsample_factor
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """The mean absolute difference of log-magnitudes, and the bottleneck's own loss.
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The mean absolute difference of log-magnitudes, plus the bottleneck's loss.
 
         Args:
-            keys: one key per item [b], or a single key.
+            keys: one per item [b], or a single key.
             batch: "audio" [b, time, c].
 
         Returns:
@@ -322,11 +330,13 @@ class MagnitudeAutoEncoder(_Coder):
         error = jnp.mean(jnp.abs(log_magnitude(decoded) - log_magnitude(magnitude)))
         return error + info["loss"], ({"log_magnitude": error, **_report(info)}, state)
 
-    def decode(self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None) -> jax.Array:
-        """The sound [b, frames * downsample_factor, c] of a latent [b, frames, latent_channels], by Griffin-Lim.
+    def decode(
+        self, variables: Variables, frames: Frames, noise: Sound | None = None
+    ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
+        """The sound of a latent, by Griffin-Lim.
 
         Args:
-            noise: sound [b, frames * downsample_factor, c] whose phases are started from; None is always the same.
+            noise: a sound whose phases Griffin-Lim starts from; None: the same noise at every call.
         """
         magnitude = self.decode_magnitude(variables, frames)
         length = frames.shape[1] * self.downsample_factor
@@ -336,14 +346,14 @@ class MagnitudeAutoEncoder(_Coder):
         _, phase = to_polar(self.net.stft.encode(noise))
         return griffin_lim(magnitude, phase, self.net.stft, length, self.num_steps)
 
-    def decode_magnitude(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
-        """The magnitudes [b, frames * factors, frequencies, c] of a latent [b, frames, latent_channels]."""
+    def decode_magnitude(self, variables: Variables, latent: Frames) -> Float[Array, "b n f c"]:
+        """The magnitudes of a latent."""
         return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
 
-    def _input(self, audio: jax.Array) -> jax.Array:
+    def _input(self, audio: Any) -> Float[Array, "b n f c"]:
         magnitude, _ = to_polar(self.net.stft.encode(full(self._padded(audio))))
         return jnp.maximum(magnitude, FLOOR) / UNIT
 
 
-def _report(info: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _report(info: dict[str, Array]) -> dict[str, Float[Array, ""]]:
     return {name: jnp.mean(info[name]) for name in REPORTED if name in info}

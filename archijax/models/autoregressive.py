@@ -1,4 +1,4 @@
-"""Endless sound: autoregressive v-diffusion, in which every split of the sound has a noise level of its own."""
+"""Endless sound: autoregressive diffusion, in which every split of the sound has its own noise level."""
 
 from __future__ import annotations
 
@@ -9,29 +9,37 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Key
 
 from archijax.arithmetic import ceil_div
+from archijax.contract import Batch, LossResult, Variables
 from archijax.diffusion import BetaSchedule, GaussianProcess, v_diffusion
 from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.nn.initialize import initialize
-from archijax.sampling import advance, begin
+from archijax.sampling import Denoise, advance, begin
+
+Sound = Float[Array, "b time c"]
 
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAR:
-    """Autoregressive diffusion, after audio-diffusion-pytorch: trained with random noise levels, one for each split.
+    """Autoregressive diffusion, as in audio-diffusion-pytorch.
 
-    It samples with a ladder of levels, low at the beginning and high at the end, that moves on by a split at a time.
+    Training draws a random noise level for each split. Sampling uses a ladder of noise levels, low at the beginning and
+    high at the end, and moves it forward by one split at a time.
 
     Fields:
         net: a module ``net(x, append_channels=[b, time, 1], **conditioning)`` without time conditioning, such as
-            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``: the noise level is a
-            channel.
+            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The noise level is an
+            appended channel.
         length: samples that the net sees, a multiple of num_splits.
-        num_splits: an even number; the first half is context, the second half the ladder.
-        process: the diffusion method, one of continuous times that predicts "v" or "velocity": others say nothing of
-            the noise in the context, which has none.
+        num_splits: an even number. The first half of the splits is the context, the second half is the ladder.
+        process: the diffusion method, with continuous times and the prediction "v" or "velocity". Other predictions are
+            undefined in the context, which has no noise.
+
+    Raises:
+        InputError: num_splits is not even, num_splits does not divide length, or the process does not fit.
     """
 
     net: nn.Module
@@ -41,7 +49,9 @@ class DiffusionAR:
 
     def __post_init__(self):
         if self.num_splits < 2 or self.num_splits % 2:
-            raise InputError(f"the number of splits is {self.num_splits}: it must be even, half of them are context")
+            raise InputError(
+                f"the number of splits is {self.num_splits}: it must be even, because half of the splits are context"
+            )
         if self.process.prediction not in ("v", "velocity") or isinstance(self.process.schedule, BetaSchedule):
             raise InputError(
                 f'the process predicts "{self.process.prediction}" with {type(self.process.schedule).__name__}: '
@@ -52,27 +62,27 @@ class DiffusionAR:
 
     @property
     def split_length(self) -> int:
-        """Samples of a split."""
+        """The samples of a split."""
         return self.length // self.num_splits
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """Variables for batches like this one: "audio" [b, length, c] and what else the net takes."""
-        audio, conditioning = self._parts(batch)
+    def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
+        """Variables for batches like this one: "audio" [b, length, c] and other conditioning of the net."""
+        audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
         init = lambda key, *args: self.net.init(key, args[0], append_channels=args[1], **args[2])  # noqa: E731
         return {"params": {"net": initialize(init, key, audio, sigma, conditioning)["params"]}, "frozen": {}}
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """Mean squared error of the prediction; keys [b], or a single key. Returns (loss, (metrics, new_state))."""
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The mean squared error of the prediction. Keys are one per item [b], or a single key."""
         t, eps = self.draw(per_item(keys, len(batch["audio"])), batch["audio"].shape[1:])
         return self.loss_given(variables, batch, t, eps), ({}, {})
 
-    def draw(self, keys: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-        """What a loss draws for items with keys [b] and shape [length, c]: times [b, splits] and noise."""
+    def draw(
+        self, keys: Key[Array, " b"], shape: tuple[int, ...]
+    ) -> tuple[Float[Array, "b {self.num_splits}"], Float[Array, "b {shape[0]} {shape[1]}"]]:
+        """The random numbers of a loss for items of the shape (length, c): the times of the splits, and the noise."""
 
-        def one(key):
+        def one(key: Key[Array, ""]) -> tuple[Array, Array]:
             t_key, eps_key = jax.random.split(key)
             return jax.random.uniform(t_key, (self.num_splits,)), jax.random.normal(eps_key, shape)
 
@@ -80,10 +90,10 @@ class DiffusionAR:
         return self.process.training.quantile(u), eps
 
     def loss_given(
-        self, variables: dict[str, Any], batch: dict[str, jax.Array], t: jax.Array, eps: jax.Array
-    ) -> jax.Array:
-        """The loss as a function of its draws: times t [b, splits] and noise eps [b, length, c]."""
-        audio, conditioning = self._parts(batch)
+        self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
+    ) -> Float[Array, ""]:
+        """The loss as a function of its draws: the times t of the splits, and the noise eps."""
+        audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
         error = prediction.astype(jnp.float32) - self.process.target(audio, eps, t).astype(jnp.float32)
@@ -91,21 +101,23 @@ class DiffusionAR:
 
     def sample(
         self,
-        variables: dict[str, Any],
-        keys: jax.Array,
+        variables: Variables,
+        keys: Key[Array, " ..."],
         *,
         shape: tuple[int, int, int],
         num_steps: int,
-        **conditioning: jax.Array,
-    ) -> jax.Array:
-        """Sounds [b, time, c] of a shape, of any time.
+        **conditioning: Array,
+    ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
+        """New sounds of any length.
 
-        For sound without an end call :meth:`start` and then :meth:`shift` again and again: memory stays the same.
+        For endless sound, call :meth:`start` once, then :meth:`noised_to_ladder`, then :meth:`shift` repeatedly. The
+        memory that this needs is constant.
 
         Args:
             keys: one per item [b], or a single key.
-            num_steps: denoising steps of the start. A split after it takes about half as many on its way through the
-                ladder, num_steps // num_splits in each shift.
+            shape: (b, time, c) of the sounds.
+            num_steps: denoising steps of the start. A later split takes about half as many in the ladder,
+                num_steps // num_splits in each shift.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -117,31 +129,32 @@ class DiffusionAR:
         )
         return sounds[:, :time]
 
-    def noise(self, keys: jax.Array, number: jax.Array | int, time: int, channels: int) -> jax.Array:
-        """A draw [b, time, channels] for items with keys [b]: 0 the start, 1 the ladder, 2 on the splits after it."""
+    def noise(
+        self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
+    ) -> Float[Array, "b {time} {channels}"]:
+        """A draw of noise by its number: 0 for the start, 1 for the ladder, 2 and more for the splits that follow."""
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 
     def sample_given(
         self,
-        variables: dict[str, Any],
-        noise: jax.Array,
-        ladder_noise: jax.Array,
-        fresh: jax.Array,
+        variables: Variables,
+        noise: Float[Array, "b {self.length} c"],
+        ladder_noise: Float[Array, "b {self.length} c"],
+        fresh: Float[Array, "chunks b {self.split_length} c"],
         *,
         num_steps: int,
-        **conditioning: jax.Array,
-    ) -> jax.Array:
+        **conditioning: Array,
+    ) -> Float[Array, "b time c"]:
         """:meth:`sample` as a function of its draws.
 
         Args:
-            noise: what the start is made from, [b, length, c].
-            ladder_noise: what the start is noised with up to the ladder, [b, length, c].
-            fresh: the noise of the splits that follow, one after each shift, [num_chunks, b, split_length, c]; the last
-                half of num_splits and one more are not used.
+            noise: the noise that the start begins with.
+            ladder_noise: the noise that is added to the start, with the levels of the ladder.
+            fresh: the noise of the splits that follow, one per shift. The last num_splits / 2 + 1 are not used.
         """
         num_chunks, half = len(fresh), self.num_splits // 2
         if num_chunks < self.num_splits:
-            raise InputError(f"{num_chunks} chunks are asked for: at least the {self.num_splits} splits are needed")
+            raise InputError(f"the number of chunks is {num_chunks}: it must be at least the {self.num_splits} splits")
         window = self.start(variables, noise, num_steps=num_steps, **conditioning)
         if num_chunks == self.num_splits:
             return window
@@ -156,66 +169,73 @@ class DiffusionAR:
         return jnp.concatenate([first, rest], axis=1)
 
     def start(
-        self, variables: dict[str, Any], noise: jax.Array, *, num_steps: int, **conditioning: jax.Array
-    ) -> jax.Array:
-        """The first sound [b, length, c] from noise, all splits at one noise level."""
+        self, variables: Variables, noise: Float[Array, "b {self.length} c"], *, num_steps: int, **conditioning: Array
+    ) -> Float[Array, "b {self.length} c"]:
+        """The first sound. All splits have the same noise level."""
         timesteps = jnp.asarray(self.process.timesteps(num_steps))
         timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, timesteps, conditioning)
 
-    def noised_to_ladder(self, sounds: jax.Array, noise: jax.Array, *, num_steps: int) -> jax.Array:
-        """Sounds [b, length, c] noised to the ladder's first levels: what :meth:`shift` goes on from."""
+    def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
+        """Adds noise to sounds with the first levels of the ladder. :meth:`shift` starts from the result."""
         return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
 
     def shift(
         self,
-        variables: dict[str, Any],
-        window: jax.Array,
-        fresh: jax.Array,
+        variables: Variables,
+        window: Float[Array, "b {self.length} c"],
+        fresh: Float[Array, "b {self.split_length} c"],
         *,
         num_steps: int,
-        **conditioning: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        """Moves the ladder on by a split.
+        **conditioning: Array,
+    ) -> tuple[Float[Array, "b {self.length} c"], Float[Array, "b {self.split_length} c"]]:
+        """Moves the ladder forward by one split.
 
         Args:
-            window: [b, length, c] at the ladder's first levels.
-            fresh: noise [b, split_length, c], the new last split.
+            window: sounds at the first levels of the ladder.
+            fresh: noise, which becomes the last split.
 
         Returns:
-            (the window after it, a finished split [b, split_length, c]).
+            (the next window, a finished split).
         """
         window = self._advanced(variables, window, jnp.asarray(self.ladder(num_steps)), conditioning)
         middle = self.length // 2
         done = window[:, middle : middle + self.split_length]
         return jnp.concatenate([window[:, self.split_length :], fresh], axis=1), done
 
-    def ladder(self, num_steps: int) -> np.ndarray:
-        """Times [num_steps // num_splits + 1, length, 1] of one shift; at its end split i is where i - 1 began."""
+    def ladder(self, num_steps: int) -> Float32[np.ndarray, "{num_steps}//{self.num_splits}+1 {self.length} 1"]:
+        """The times of the steps of one shift, for each sample. The last times of split i are the first of split i - 1.
+
+        Raises:
+            InputError: num_steps is below num_splits.
+        """
         steps, half = num_steps // self.num_splits, self.num_splits // 2
         if steps < 1:
-            raise InputError(f"the number of steps is {num_steps}: at least the {self.num_splits} splits are needed")
+            raise InputError(f"the number of steps is {num_steps}: it must be at least the {self.num_splits} splits")
         rungs = np.linspace(self.process.schedule.start, 0, steps * half, dtype=np.float32)
-        rungs = rungs.reshape(half, steps)[::-1].T  # [steps, half], the lowest noise first
+        rungs = rungs.reshape(half, steps)[::-1].T  # [steps, half], with the lowest noise first
         after = np.concatenate([[0], rungs[0, :-1]]).astype(np.float32)
         rungs = np.concatenate([rungs, after[None]])
         context = np.zeros_like(rungs)
         return np.repeat(np.concatenate([context, rungs], axis=1), self.split_length, axis=1)[..., None]
 
-    def _advanced(self, variables: dict[str, Any], x: jax.Array, timesteps: jax.Array, conditioning: dict) -> jax.Array:
+    def _advanced(
+        self, variables: Variables, x: Sound, timesteps: Float[Array, "steps time 1"], conditioning: dict[str, Any]
+    ) -> Sound:
         denoise = self._denoise(variables, conditioning)
         return advance(denoise, self.process, begin(x, timesteps[0]), timesteps)[0].x
 
-    def _denoise(self, variables: dict[str, Any], conditioning: dict):
-        def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+    def _denoise(self, variables: Variables, conditioning: dict[str, Any]) -> Denoise:
+        def denoise(x: Sound, t: Float[Array, "b time 1"]) -> Sound:
             x, time = self.process.net_input(x, t)
             return self.net.apply({"params": variables["params"]["net"]}, x, append_channels=time, **conditioning)
 
         return denoise
 
-    def _parts(self, batch: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _split(self, batch: Batch) -> tuple[Sound, dict[str, Any]]:
+        """(audio, conditioning) of a batch."""
         audio = jnp.asarray(batch["audio"], jnp.float32)
         if audio.shape[1] != self.length:
-            raise InputError(f"the sounds have {audio.shape[1]} samples: the model's {self.length} are needed")
+            raise InputError(f"the sounds have {audio.shape[1]} samples: this model needs {self.length}")
         return audio, {name: value for name, value in batch.items() if name != "audio"}

@@ -1,4 +1,4 @@
-"""What a net is conditioned on, arrays by name, with and without the prompt and other conditions."""
+"""The conditioning of a net, as arrays by name: dropping it in training, and its opposite for guidance."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Key
 
 from archijax.errors import InputError
 from archijax.keys import CONDITIONS, stream
 from archijax.nn.conditioners import PREFIX
 
-# What runs along the sound: windows cut it with the sound, and guidance leaves it as it is.
+# Arrays that run along the sound. Windows cut them together with the sound, and guidance does not change them.
 ALONG = ("append_channels", "channels")
 
 
 def droppable(conditioning: Mapping[str, Any]) -> list[str]:
-    """The names of what can be left out: the embedding, the features and every condition."""
+    """The names of the conditioning that can be dropped: the embedding, the features and every condition."""
     return [name for name in conditioning if name in ("embedding", "features") or name.startswith(PREFIX)]
 
 
 def drop(
-    conditioning: dict[str, Any], dropped: jax.Array, each: Mapping[str, jax.Array] | None = None
+    conditioning: dict[str, Any], dropped: Bool[Array, " b"], each: Mapping[str, Bool[Array, " b"]] | None = None
 ) -> dict[str, Any]:
-    """The conditioning of some items, bool [b], left out, and by name that of others alone."""
+    """The conditioning without that of some items.
+
+    Args:
+        dropped: the items that lose all of their conditioning.
+        each: by the name of a conditioning, the items that lose it alone.
+    """
     changes, each = {}, each or {}
     for name in droppable(conditioning):
-        gone, value = dropped | each[name] if name in each else dropped, conditioning[name]
+        mask, value = dropped | each[name] if name in each else dropped, conditioning[name]
         if name == "embedding":
-            changes["embedding_mask"] = gone
+            changes["embedding_mask"] = mask
         elif name == "features":
-            changes[name] = jnp.where(gone[:, None], 0, value)
+            changes[name] = jnp.where(mask[:, None], 0, value)
         else:
-            changes[name] = jnp.where(gone, jnp.full_like(value, -1), value)
+            changes[name] = jnp.where(mask, jnp.full_like(value, -1), value)
     return {**conditioning, **changes}
 
 
-def draw_masks(keys: jax.Array, probabilities: Mapping[str, float]) -> dict[str, jax.Array]:
-    """Which items with keys [b] lose one of the conditioning alone, bool [b] by its name."""
+def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> dict[str, Bool[Array, " b"]]:
+    """Draws, for each name of a conditioning, the items that lose it alone, with a probability for each name."""
     keys = stream(keys, CONDITIONS)
     return {
         name: jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(stream(keys, number))
@@ -48,21 +54,24 @@ def draw_masks(keys: jax.Array, probabilities: Mapping[str, float]) -> dict[str,
 
 
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What guidance leads to, and what it leads away from: the negative conditioning, or none.
+    """The conditioning that guidance leads to, and the one that it leads away from.
 
-    Raises InputError: there is nothing to drop, or the negative arrays have other shapes.
+    The second is the first without everything that can be dropped, updated by the negative conditioning.
+
+    Raises:
+        InputError: there is nothing to drop, or a negative array has another shape than the positive one.
     """
     negative = {name: array for name, array in negative.items() if name not in ALONG}
     for name, array in negative.items():
         shape = conditioning[name].shape if name in conditioning else "absent"
         if array.shape != shape:
             raise InputError(
-                f"the negative {name} has shape {array.shape}, the positive one is {shape}: make them equal"
+                f"the negative {name} has shape {array.shape}, but the positive one has {shape}: make them equal"
             )
-    known = droppable(conditioning)
-    if not known:
-        raise InputError("guidance needs an embedding, features or a condition, and there is none: use 1")
-    none = jnp.zeros(len(conditioning[known[0]]), bool)
+    names = droppable(conditioning)
+    if not names:
+        raise InputError("guidance needs an embedding, features or a condition, but there is none: use the scale 1")
+    none = jnp.zeros(len(conditioning[names[0]]), bool)
     away = {**drop(conditioning, ~none), **negative}
     if "embedding" in negative:
         away["embedding_mask"] = none

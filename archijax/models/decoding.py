@@ -1,4 +1,4 @@
-"""Sound of frames: what all codecs share, and decoding by diffusion."""
+"""Decoding frames to sound by diffusion, and reconstruction by any codec."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
 from archijax.keys import per_item
@@ -14,30 +15,30 @@ from archijax.keys import per_item
 def decode_by_diffusion(
     decoder: DiffusionDecoder,
     variables: Variables,
-    frames: jax.Array,
-    noise: jax.Array | None = None,
+    frames: Float[Array, "b frames *frame"],
+    noise: Float[Array, "b time {channels}"] | None = None,
     *,
     channels: int,
     num_steps: int = 50,
     batch: Batch | None = None,
-    keys: jax.Array | None = None,
+    keys: Key[Array, " ..."] | None = None,
     **settings: Any,
-) -> jax.Array:
-    """Sounds [b, time, channels] of frames, all steps in one function.
+) -> Float[Array, "b samples c"]:
+    """Decodes frames to sound.
 
     Args:
-        noise: [b, time, channels]; None draws it.
-        channels: of the sound.
-        batch: what else the diffusion model is conditioned on, such as tokens.
-        keys: of noise, one per item [b], or a single key; by default always the same.
-        settings: of :meth:`archijax.DiffusionModel.sample`.
+        noise: the start of the diffusion; None draws it.
+        channels: channels of the noise.
+        batch: other conditioning of the diffusion model, such as tokens.
+        keys: one per item [b], or a single key; None: the same key at every call.
+        settings: arguments of :meth:`archijax.DiffusionModel.sample`.
     """
     keys = per_item(jax.random.key(0) if keys is None else keys, len(frames))
     if noise is None:
         shape = (frames.shape[1] * decoder.downsample_factor, channels)
         noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     noise, conditioning = decoder.prepare(variables, frames, noise, batch or {})
-    # What a sampler draws is the same for all items that a sound has become.
+    # The decoder may turn one sound into several items. All of them have the same key.
     keys = jnp.repeat(keys, len(noise) // len(frames))
     x = decoder.model.sample(
         variables, keys, shape=noise.shape, noise=noise, num_steps=num_steps, **conditioning, **settings
@@ -45,7 +46,9 @@ def decode_by_diffusion(
     return decoder.finish(x, frames)
 
 
-def reconstruct(codec: Codec, variables: Variables, audio: jax.Array, **settings: Any) -> jax.Array:
-    """Sounds [b, time, c] encoded and decoded; settings are those of the codec's ``decode``."""
+def reconstruct(
+    codec: Codec, variables: Variables, audio: Float[Array, "b time c"], **settings: Any
+) -> Float[Array, "b time channels"]:
+    """Encodes and decodes sounds. The settings are arguments of the codec's ``decode``."""
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

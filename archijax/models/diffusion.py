@@ -1,7 +1,7 @@
-"""The diffusion model: a net, a diffusion method and what conditions it, with the two methods that training knows.
+"""The diffusion model: a net, a diffusion method and the conditioning of the net.
 
-``init(key, batch) -> variables`` and ``loss(variables, keys, batch) -> (loss, (metrics, new_state))``. Variables are
-collections: "params" (trained) and "frozen" (not). Every method is a pure function of its arguments.
+Training calls ``init(key, batch) -> variables`` and ``loss(variables, keys, batch) -> (loss, (metrics, new_state))``.
+Variables are collections: "params" (trained) and "frozen" (not trained). Every method is a pure function.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from archijax.arithmetic import ceil_div
+from archijax.contract import Batch, LossResult, Variables
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
 from archijax.keys import PLACEHOLDERS, STRATUM, per_item, step_keys, stream
@@ -38,7 +40,10 @@ from archijax.sampling import (
 )
 from archijax.sampling.editing import check_source
 
-# What the model itself reads of a batch; everything else goes to the net.
+Sound = Float[Array, "b time c"]
+Number = float | Float[Array | np.ndarray | np.number, " ..."]
+
+# The arrays of a batch that the model itself reads. All others are conditioning of the net.
 OWN = ("audio", "tokens", "token_mask")
 
 
@@ -46,28 +51,30 @@ OWN = ("audio", "tokens", "token_mask")
 class DiffusionModel:
     """A diffusion model of sound, conditioned on text, an embedding, features, or nothing.
 
-    A batch is a dict of "audio" [b, time, c] in [-1, 1] and, as the net needs them, "tokens" int32 [b, n] with
-    "token_mask" bool [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and
-    "condition_NAME" [b] (see :class:`archijax.nn.Conditioners`): what the model does not read itself is given to the
-    net by its name. With an embedder, an embedding beside tokens is
-    joined behind the text's; without tokens it is the text's own, encoded before.
+    A batch has "audio" [b, time, c] in [-1, 1] and, if the net needs them, "tokens" int32 [b, n] with "token_mask" bool
+    [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
+    :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
+    by their names. With an embedder, an embedding next to tokens is appended to that of the text; an embedding without
+    tokens is that of the text, encoded before.
 
     Fields:
         net: any module ``net(x, time, **conditioning)``.
         process: the diffusion method.
-        embedder: a module ``(tokens, mask) -> [b, n, e]`` that makes the embedding from tokens, or None.
-        frozen_embedder: the embedder's parameters are pretrained and stay as they are; else they are trained.
-        num_placeholders: placeholder tokens, which have trained embeddings of their own beside those of the embedder
-            (Gal et al. 2022, textual inversion): parameters "placeholders" [num_placeholders, e].
-        cond_drop_prob: how often training drops all of an item's conditioning, so that sampling can be guided: the
-            net's fixed embedding takes the place of the embedding, zeros that of the features, and -1 that of a
-            condition. A net that reads an embedding needs :class:`ClassifierFreeGuidance` for it.
-        drop_probs: how often it drops one alone, by its name: "embedding", "features", "condition_NAME".
-        stratified: training times one from each of b equal parts of their distribution, over the items that one call
-            of the loss sees; an item's time then depends on the others'.
-        error: (prediction, target) -> the error of every value, by default squared.
-        sound_error: (estimated sound [b, time, c], sound) -> the error of each item [b], in place of `error`.
-        weight: of an item in the loss, a function of times t [b], such as :func:`archijax.diffusion.min_snr`.
+        embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: no text.
+        frozen_embedder: whether the parameters of the embedder are pretrained and not trained.
+        num_placeholders: the number of placeholder tokens. They have trained embeddings, the parameters "placeholders"
+            [num_placeholders, e] (Gal et al. 2022, textual inversion).
+        cond_drop_prob: the probability that training drops all conditioning of an item, which guidance needs. The net's
+            fixed embedding then replaces the embedding, zeros replace the features, and -1 replaces a condition. A net
+            with an embedding needs :class:`ClassifierFreeGuidance` for this.
+        drop_probs: the probability that training drops one conditioning alone, by its name: "embedding", "features",
+            "condition_NAME".
+        stratified: draw one training time from each of b equal intervals of their distribution, over the items of one
+            call of the loss. The time of an item then depends on the other items.
+        error: (prediction, target) -> the error of every value.
+        sound_error: (estimated sound [b, time, c], sound) -> the error of each item [b]; it replaces ``error``.
+        weight: a function of the times t [b] that weights the items of the loss, such as
+            :func:`archijax.diffusion.min_snr`.
     """
 
     net: nn.Module
@@ -78,38 +85,38 @@ class DiffusionModel:
     cond_drop_prob: float = 0.0
     drop_probs: Mapping[str, float] = field(default_factory=dict)
     stratified: bool = False
-    error: Callable[[jax.Array, jax.Array], jax.Array] = squared
-    sound_error: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-    weight: Callable[[jax.Array], jax.Array] | None = None
+    error: Callable[[Sound, Sound], Sound] = squared
+    sound_error: Callable[[Sound, Sound], Float[Array, " b"]] | None = None
+    weight: Callable[[Float[Array, " b"]], Float[Array, " b"]] | None = None
 
     @property
     def length_multiple(self) -> int:
-        """Samples that the net's lengths are a multiple of."""
-        # Any module may be a net.
+        """The length of the net's input must be a multiple of this number of samples."""
+        # A net is any module, and need not have this property.
         return getattr(self.net, "length_multiple", 1)
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Variables for batches like this one; its values do not matter, one item is enough.
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
+        """Variables for batches like this one. Its values do not matter, and one item is enough.
 
         Args:
-            frozen: the pretrained parameters, "embedder" if it is frozen; without them random ones take their place.
+            frozen: the pretrained parameters of the "embedder", if it is frozen; None: random ones.
         """
         net_key, embedder_key = jax.random.split(key)
         params, frozen = {}, dict(frozen or {})
         if self.embedder is not None:
             collection = frozen if self.frozen_embedder else params
             if "embedder" not in collection:
-                # A frozen encoder's texts may have been encoded before, and its parameters depend on none.
+                # The texts of a frozen embedder may have been encoded before. Its parameters do not depend on them.
                 encoded = self.frozen_embedder and "tokens" not in batch
                 tokens = (jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)) if encoded else self._tokens(batch)
                 collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
                 draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
-                # As large as the embeddings that the encoder knows.
+                # They have the standard deviation of the embedder's embeddings.
                 params["placeholders"] = jnp.std(table) * draw
-        parts = {"params": params, "frozen": frozen}
-        conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), parts)
+        encoder = {"params": params, "frozen": frozen}
+        conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), encoder)
         audio = jnp.asarray(batch["audio"], jnp.float32)
         time = jnp.zeros(len(audio))
         net = initialize(
@@ -117,27 +124,32 @@ class DiffusionModel:
         )
         return {"params": {"net": net["params"], **params}, "frozen": frozen}
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """The error of the prediction at random times, by default its mean square.
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The mean error of the prediction at random times.
 
         Args:
-            keys: one key per item [b], so that an item's noise does not depend on its batch; or a single key.
+            keys: one per item [b], so that an item's noise does not depend on its batch; or a single key.
 
         Returns:
-            (loss, (metrics, new_state)): the loss by noise level, see :meth:`GaussianProcess.by_noise`; no state.
+            (loss, (metrics, new_state)). The metrics are the loss by noise level, see :meth:`GaussianProcess.by_noise`.
+            The state is empty.
         """
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
         t, eps, masked = self.draw(keys, audio.shape[1:])
         errors = self.errors(variables, batch, t, eps, masked, draw_masks(keys, self.drop_probs))
         return jnp.mean(errors), (self.process.by_noise(errors, t), {})
 
-    def draw(self, keys: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What a loss draws for items with keys [b] and shape [time, c]: times [b], noise, masks bool [b]."""
+    def draw(
+        self, keys: Key[Array, " b"], shape: tuple[int, ...]
+    ) -> tuple[Float[Array, " b"], Float[Array, "b {shape[0]} {shape[1]}"], Bool[Array, " b"]]:
+        """The random numbers of a loss for items of the shape (time, c).
 
-        def one(key):
+        Returns:
+            (the times, the noise, the mask of the items that lose all of their conditioning).
+        """
+
+        def one(key: Key[Array, ""]) -> tuple[Array, ...]:
             t_key, eps_key, mask_key = jax.random.split(key, 3)
             masked = jax.random.bernoulli(mask_key, self.cond_drop_prob)
             return jax.random.uniform(t_key), jax.random.normal(eps_key, shape), masked, t_key
@@ -149,26 +161,26 @@ class DiffusionModel:
 
     def loss_given(
         self,
-        variables: dict[str, Any],
-        batch: dict[str, jax.Array],
-        t: jax.Array,
-        eps: jax.Array,
-        masked: jax.Array | None = None,
-    ) -> jax.Array:
-        """The loss as a function of its draws: times t [b], noise eps [b, time, c], embeddings masked bool [b]."""
+        variables: Variables,
+        batch: Batch,
+        t: Float[Array, " b"],
+        eps: Sound,
+        masked: Bool[Array, " b"] | None = None,
+    ) -> Float[Array, ""]:
+        """The loss as a function of its draws: times t, noise eps, and the mask of :meth:`draw`."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
         self,
-        variables: dict[str, Any],
-        batch: dict[str, jax.Array],
-        t: jax.Array,
-        eps: jax.Array,
-        masked: jax.Array | None = None,
-        masks: Mapping[str, jax.Array] | None = None,
-    ) -> jax.Array:
-        """The loss of each item [b], as a function of the draws of :meth:`loss_given` and of :func:`draw_masks`."""
-        audio = batch["audio"]
+        variables: Variables,
+        batch: Batch,
+        t: Float[Array, " b"],
+        eps: Sound,
+        masked: Bool[Array, " b"] | None = None,
+        masks: Mapping[str, Bool[Array, " b"]] | None = None,
+    ) -> Float[Array, " b"]:
+        """The loss of each item, as a function of the draws of :meth:`loss_given` and of the masks of `draw_masks`."""
+        audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
             conditioning = drop(conditioning, masked, masks)
@@ -187,49 +199,50 @@ class DiffusionModel:
 
     def sample(
         self,
-        variables: dict[str, Any],
-        keys: jax.Array,
+        variables: Variables,
+        keys: Key[Array, " ..."],
         *,
         shape: tuple[int, int, int],
         num_steps: int,
         sampler: Sampler = DDIM(),
-        timestep_spacing: TimestepSpacing | None = None,
-        guidance: float | jax.Array | Guidance = 1.0,
-        negative: dict[str, jax.Array] | None = None,
+        timestep_spacing: str | TimestepSpacing | None = None,
+        guidance: Number | Guidance = 1.0,
+        negative: Batch | None = None,
         clamp: float | None = None,
         threshold: float | None = None,
         window: int | None = None,
         circular: bool = False,
-        source: jax.Array | None = None,
+        source: Sound | None = None,
         strength: float = 1.0,
-        mask: jax.Array | None = None,
+        mask: Bool[Array | np.ndarray, " ..."] | None = None,
         num_resamples: int = 1,
-        noise: jax.Array | None = None,
+        noise: Sound | None = None,
         return_estimates: bool = False,
-        **batch: jax.Array,
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Sounds [b, time, c], not clipped: new ones, variations of a source, or a source with a part made anew.
+        **batch: Any,
+    ) -> Sound | tuple[Sound, Float[Array, "steps b time c"]]:
+        """New sounds, variations of a source, or a source with a new part. They are not clipped.
 
         Args:
-            keys: one per item [b], or a single key, expanded by the item's number: item i sounds the same in any batch.
-            shape: (b, time, c); any time: what the net cannot divide is made longer and cut.
+            keys: one per item [b], or a single key. Item i of a single key is the same in a batch of any size.
+            shape: (b, time, c) of the sounds. If the net needs a multiple of a longer length, the sound is cut at time.
             num_steps: at least 1.
-            sampler: how a step is made.
-            timestep_spacing: of the times, see :meth:`GaussianProcess.timesteps`; None is the method's own.
-            guidance: scale of classifier-free guidance, 1 for none, a number or one per item [b]; or more of it.
-            negative: a batch, such as the tokens of a negative prompt, to guide away from instead of from no prompt.
+            sampler: makes the steps.
+            timestep_spacing: see :meth:`GaussianProcess.timesteps`.
+            guidance: the guidance scale, one number or one per item [b], where 1 means no guidance; or a
+                :class:`Guidance`.
+            negative: conditioning to guide away from, such as the tokens of a negative prompt; None: no conditioning.
             clamp: clip estimates of the sound to [-clamp, clamp] at every step.
             threshold: the quantile of dynamic thresholding, such as 0.995.
-            window: samples that the net sees at once in longer sounds, by windows that overlap by half.
-            circular: with a window: the sound goes on at its beginning, so that it loops without a seam; its time must
-                be one that the net divides.
-            source: [b, time, c], a sound to vary (by a strength below 1) or to fill (by a mask).
-            strength: how much of the way to noise the source is taken, above 0 to 1.
-            mask: bool, broadcasts against the source: True is kept as it is; see :class:`Inpaint`.
-            num_resamples: of inpainting.
-            noise: what to start from [b, time, c] instead of drawing it.
-            return_estimates: also return the estimates of the sound before each step, [num_steps, b, time, c].
-            batch: conditioning, as in batches: tokens, token_mask, embedding, features.
+            window: samples of the windows by which the net sees longer sounds; they overlap by half.
+            circular: let windows continue from the end of a sound to its beginning, so that the sound loops without a
+                seam. This needs a window, and a time that is a multiple of ``length_multiple``.
+            source: a sound to vary (with a strength below 1) or to fill (with a mask).
+            strength: how far noise is added to the source; above 0 and at most 1, which is noise alone.
+            mask: it broadcasts against the source. True keeps a sample of the source; see :class:`Inpaint`.
+            num_resamples: see :class:`Inpaint`.
+            noise: the noise to start from; None: draw it.
+            return_estimates: also return the estimate of the sound at each step.
+            batch: conditioning, as in a batch: tokens, token_mask, embedding, features.
         """
         check_source(source, strength, mask, shape)
         keys = per_item(keys, shape[0])
@@ -250,23 +263,24 @@ class DiffusionModel:
 
     def start(
         self,
-        keys: jax.Array,
+        keys: Key[Array, " ..."],
         shape: tuple[int, int, int],
-        t: float | jax.Array | None = None,
+        t: Number | None = None,
         *,
-        noise: jax.Array | None = None,
-        source: jax.Array | None = None,
-    ) -> jax.Array:
-        """What sampling starts from at time t, by default the schedule's first: sigma * noise, or a source noised.
+        noise: Sound | None = None,
+        source: Sound | None = None,
+    ) -> Float[Array, "b padded c"]:
+        """The noisy sound that sampling starts from: alpha * source + sigma * noise.
 
         Args:
-            keys: [b], or a single key.
+            keys: one per item [b], or a single key.
             shape: (b, time, c) of the sounds.
-            noise: [b, time, c], instead of drawing it.
-            source: [b, time, c], alpha times which is added; None for none.
+            t: the time of alpha and sigma; None: the first time of the schedule.
+            noise: None: draw it.
+            source: None: zeros.
 
         Returns:
-            [b, time rounded up to what the net divides, c].
+            The time is rounded up to a multiple of ``length_multiple``.
         """
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:
@@ -276,7 +290,7 @@ class DiffusionModel:
         for name, array in {"noise": noise, "source": source}.items():
             if array is not None and array.shape != shape:
                 raise InputError(f"the {name} has shape {array.shape}: {shape} is needed")
-        # The extra samples are noise as well, the beginning again: zeros would be no sample of the prior.
+        # The extra samples repeat the first ones, because zeros would not be noise.
         noise = self._padded(full(noise), mode="wrap")
         t = jnp.asarray(self.process.schedule.start if t is None else t, noise.dtype)
         source = jnp.zeros_like(noise) if source is None else self._padded(source)
@@ -284,17 +298,21 @@ class DiffusionModel:
 
     def inpainting(
         self,
-        source: jax.Array,
-        mask: jax.Array,
+        source: Sound,
+        mask: Array | np.ndarray,
         sampler: Sampler = DDIM(),
         num_resamples: int = 1,
     ) -> Inpaint:
-        """The sampler that keeps of the source [b, time, c] what the mask says, its length made one the net divides."""
+        """A sampler that keeps the samples of the source for which the mask is True.
+
+        Source and mask are padded to a multiple of ``length_multiple``. Raises InputError if the mask is not bool, or
+        does not broadcast against the source.
+        """
         mask = jnp.asarray(mask)
         if (
             mask.dtype != bool
             or mask.ndim > source.ndim
-            or any(size not in (1, wanted) for size, wanted in zip(mask.shape[::-1], source.shape[::-1], strict=False))
+            or any(size not in (1, needed) for size, needed in zip(mask.shape[::-1], source.shape[::-1], strict=False))
         ):
             raise InputError(
                 f"the mask is {mask.dtype} of shape {mask.shape}: bool that broadcasts against the source's "
@@ -305,42 +323,47 @@ class DiffusionModel:
 
     def denoiser(
         self,
-        variables: dict[str, Any],
+        variables: Variables,
         *,
-        guidance: float | jax.Array | Guidance = 1.0,
-        negative: dict[str, jax.Array] | None = None,
+        guidance: Number | Guidance = 1.0,
+        negative: Mapping[str, Any] | None = None,
         clamp: float | None = None,
         threshold: float | None = None,
         window: int | None = None,
         circular: bool = False,
-        **conditioning: jax.Array,
+        **conditioning: Any,
     ) -> Denoise:
-        """The net as ``denoise(x, t) -> prediction``, its conditioning and guidance set.
+        """The net as a function ``denoise(x, t) -> prediction``, with its conditioning and guidance.
 
         Args:
-            guidance, clamp, threshold, window, circular: as for :meth:`sample`.
-            negative: from :meth:`conditioning`, of what to guide away from.
-            conditioning: from :meth:`conditioning`; beside it embedding_mask bool [b] names items without a prompt.
+            guidance, clamp, threshold, window, circular: see :meth:`sample`.
+            negative: the result of :meth:`conditioning` for the batch to guide away from.
+            conditioning: the result of :meth:`conditioning`. An additional embedding_mask, bool [b], is True for items
+                without a prompt.
+
+        Raises:
+            InputError: guidance is not 1 but the model was trained with cond_drop_prob 0; window or circular is wrong.
         """
         if window is None and circular:
-            raise InputError("a circular sound is made by windows: give a window, such as the length of the training")
+            raise InputError("a circular sound needs windows: set window, such as to the length of the training")
 
-        def predictor(conditioning: dict[str, jax.Array]) -> Denoise:
+        def predictor(conditioning: Mapping[str, Any]) -> Denoise:
             net = self._net(variables)
 
-            def predict(x: jax.Array, t: jax.Array, along: dict | None = None) -> jax.Array:
+            def predict(x: Sound, t: Float[Array, " b"], along: dict | None = None) -> Sound:
                 return net(*self.process.net_input(x, t), **{**conditioning, **(along or {})})
 
             return predict if window is None else self._windowed(predict, window, circular, conditioning)
 
-        # Guidance and limits stand around the windows, so that all of an item is treated alike.
+        # Guidance and limits are applied to the whole sound, not to single windows, so that they are the same
+        # everywhere.
         scale = guidance.scale if isinstance(guidance, Guidance) else guidance
         if isinstance(scale, int | float | np.number) and scale == 1:
             denoise = predictor(conditioning)
         else:
             guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
             if self.cond_drop_prob == 0:
-                raise InputError(f"guidance is {scale}, but this model was not trained to be guided: use 1")
+                raise InputError(f"guidance is {scale}, but this model was not trained for guidance: use 1")
             denoise = guided(predictor, self.process, guidance, *opposites(conditioning, negative or {}))
         if clamp is not None:
             denoise = clamped(denoise, self.process, clamp)
@@ -348,28 +371,31 @@ class DiffusionModel:
             denoise = thresholded(denoise, self.process, threshold)
         return denoise
 
-    def _windowed(self, predict: Callable, window: int, circular: bool, conditioning: dict) -> Denoise:
+    def _windowed(self, predict: Callable, window: int, circular: bool, conditioning: Mapping[str, Any]) -> Denoise:
         multiple = self.length_multiple
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
-        # Whole multiples, so that windows begin where whatever runs along the sound has a frame.
+        # The hop is a multiple, so that windows begin at frames of the conditioning that runs along the sound.
         hop = ceil_div(window, 2 * multiple) * multiple
         along = {name: conditioning[name] for name in ALONG if name in conditioning}
         long = windowed(predict, window, hop, circular=circular, along=along)
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
-    def conditioning(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """What the net is given beside x and time: a batch's arrays, its tokens turned into the embedding.
+    def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The conditioning of the net: the arrays of a batch, with its tokens turned into the embedding.
 
-        Without tokens, a batch's own embedding [b, n, e] is that of the text, which the embedder made before.
-        Raises InputError for a model that reads text and is given neither, or reads none and is given tokens.
+        The embedding of a batch without tokens is that of the text, encoded before.
+
+        Raises:
+            InputError: the model reads text, but there are neither tokens nor an embedding; or it reads no text, but
+                there are tokens.
         """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}
         if "append_channels" in conditioning:
             conditioning["append_channels"] = self._padded(conditioning["append_channels"])
         if self.embedder is None:
             if "tokens" in batch:
-                raise InputError("tokens were given to a model without a text encoder: it takes no prompt")
+                raise InputError("the batch has tokens, but this model takes no prompt: it is without a text encoder")
             return conditioning
         if "embedding" in batch and "tokens" not in batch:
             return conditioning
@@ -382,16 +408,16 @@ class DiffusionModel:
             text = jnp.concatenate([text, conditioning["embedding"].astype(text.dtype)], axis=1)
         return {**conditioning, "embedding": text}
 
-    def _tokens(self, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def _tokens(self, batch: Batch) -> tuple[Int[Array | np.ndarray, "b n"], Bool[Array | np.ndarray, "b n"]]:
         if "tokens" not in batch or "token_mask" not in batch:
             raise InputError("this model reads text, but tokens and token_mask are missing: tokenize the prompts")
         return batch["tokens"], batch["token_mask"]
 
-    def _net(self, variables: dict[str, Any]) -> Callable[..., jax.Array]:
+    def _net(self, variables: Variables) -> Callable[..., Array]:
         return lambda *args, **conditioning: self.net.apply(
             {"params": variables["params"]["net"]}, *args, **conditioning
         )
 
-    def _padded(self, sounds: jax.Array, mode: str = "constant") -> jax.Array:
+    def _padded(self, sounds: Array, mode: str = "constant") -> Array:
         extra = -sounds.shape[1] % self.length_multiple
         return jnp.pad(sounds, ((0, 0), (0, extra), (0, 0)), mode=mode) if extra else sounds

@@ -1,4 +1,4 @@
-"""The diffusion autoencoder: an encoder makes sound short, diffusion makes sound of it again."""
+"""The diffusion autoencoder: an encoder makes latents from sound, and diffusion decodes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.quantizers import over_axis
+from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
@@ -20,17 +23,17 @@ from archijax.nn.initialize import initialize
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAE:
-    """Latents of an encoder, injected into the net that decodes them by diffusion (thesis, section 5.4).
+    """An autoencoder whose decoder is a diffusion model. Its net has the latents as context (thesis, section 5.4).
 
     Fields:
-        model: on a net that injects the latent's channels at `inject_depth`, such as
+        model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
             ``UNetV0(..., context_channels=(0, 0, 32))``.
-        encoder: from sound to latents, with its bottleneck.
-        inject_depth: where the net has as many positions as the latent has frames.
-        latent_factor: samples per frame of the latent; None is the encoder's.
-        adapter: a fixed pair of functions (encode, decode) between sound and what is diffused, or None; the encoder
-            sees the sound itself.
-        channels: of the sound that it decodes to, where no noise says so.
+        encoder: encodes sound to latents, with its bottleneck.
+        inject_depth: the depth at which the net has as many positions as the latent has frames.
+        latent_factor: positions of the diffused array per frame of the latent; None: the encoder's downsample_factor.
+        adapter: a fixed pair of functions (encode, decode) between sound and the array that is diffused; None: the
+            sound itself is diffused. The encoder always sees the sound.
+        channels: channels of the noise that decoding draws.
     """
 
     model: DiffusionModel
@@ -44,106 +47,112 @@ class DiffusionAE:
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latent."""
+        """The channels of the latent."""
         return self.encoder.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """Samples of sound per frame of the latent."""
+        """The samples of sound per frame of the latent."""
         return self.encoder.downsample_factor
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples of what is diffused per frame of the latent."""
+        """The positions of the diffused array per frame of the latent."""
         return self.latent_factor or self.encoder.downsample_factor
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Variables for batches like this one: "audio" [b, time, c]."""
         net_key, encoder_key = jax.random.split(key)
-        variables = initialize(self.encoder.init, encoder_key, batch["audio"])
+        audio = jnp.asarray(batch["audio"])
+        variables = initialize(self.encoder.init, encoder_key, audio)
         encoder = {"params": {"encoder": variables["params"]}, "state": {}}
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
-        latent, _ = jax.eval_shape(lambda: self.encode(encoder, batch["audio"]))
-        model = self.model.init(net_key, self._conditioned(batch, jax.numpy.zeros(latent.shape, latent.dtype)), frozen)
+        latent, _ = jax.eval_shape(lambda: self.encode(encoder, audio))
+        model = self.model.init(net_key, self._conditioned(batch, jnp.zeros(latent.shape, latent.dtype)), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """This model with what its bottlenecks count summed over a mapped axis, which a batch is split over."""
+        """This model for batches that are split over a mapped axis: its bottlenecks sum their counts over the axis."""
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """The diffusion loss given the latent of each item, and the bottleneck's.
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """The diffusion loss with the latent of each item, plus the bottleneck's loss.
 
         Returns:
-            (loss, (metrics with "diffusion" and what the bottleneck reports, new_state)).
+            (loss, (metrics, new_state)). The metrics are "diffusion", the report of the bottleneck, and the loss by
+            noise level.
         """
-        audio = batch["audio"]
+        audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
         encoder_keys = stream(keys, ENCODER)
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
         diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent))
-        known = {name: info[name] for name in ("kl", "commitment") if name in info}
-        metrics = {"diffusion": diffusion, **known, **by_noise}
+        report = {name: info[name] for name in ("kl", "commitment") if name in info}
+        metrics = {"diffusion": diffusion, **report, **by_noise}
         return diffusion + info["loss"], (metrics, {"encoder": state["state"]} if state else {})
 
     def loss_given(
-        self, variables: dict[str, Any], batch: dict[str, jax.Array], latent: jax.Array, *draws: jax.Array
-    ) -> jax.Array:
-        """The diffusion loss as a function of the latent and its draws, see :meth:`DiffusionModel.loss_given`."""
+        self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
+    ) -> Float[Array, ""]:
+        """The diffusion loss as a function of the latent and of its draws, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(latents [b, frames, channels] of sounds [b, time, c], what the bottleneck reports); keys [b] if it draws."""
+        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
+        """(the latents, the report of the bottleneck). Keys are for a bottleneck that draws."""
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
     def decode(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
-    ) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, channels] of latents [b, frames, c], see :func:`decode_by_diffusion`.
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames latent"],
+        noise: Float[Array, " b *positions"] | None = None,
+        **settings: Any,
+    ) -> Float[Array, "b time c"]:
+        """The sounds of latents, with time = frames * downsample_factor.
 
-        With an adapter the noise is shaped as what is diffused.
+        Args:
+            noise: with an adapter, it has the shape of the diffused array.
+            settings: those of :func:`decode_by_diffusion`.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
 
     def prepare(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """(noise, conditioning) of the diffusion model: the latents, where they join its net."""
-        # The last frame is repeated until the net divides the sound.
+        self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
+    ) -> tuple[Array, dict[str, Any]]:
+        """(noise, conditioning) of the diffusion model. The conditioning has the latents at ``inject_depth``."""
+        # The last frame is repeated until the length is a multiple of the net's.
         multiple = self.model.length_multiple
         extra = -frames.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))
-        frames = jax.numpy.pad(frames, ((0, 0), (0, extra), (0, 0)), mode="edge")
+        frames = jnp.pad(frames, ((0, 0), (0, extra), (0, 0)), mode="edge")
         return noise, {**batch, "channels": self._injected(frames)}
 
-    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
-        """Sounds of what the diffusion model makes."""
+    def finish(self, x: Array, frames: Float[Array, "b frames latent"]) -> Float[Array, "b time c"]:
+        """The sounds from the result x of the diffusion model."""
         return x if self.adapter is None else self.adapter[1](x)
 
-    def _injected(self, latent: jax.Array) -> list[jax.Array | None]:
-        # One entry per depth, the last for `inject_depth`.
+    def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:
+        # There is one entry per depth; the last one is for `inject_depth`.
         return [None] * self.inject_depth + [latent]
 
-    def _conditioned(self, batch: dict[str, jax.Array], latent: jax.Array) -> dict[str, Any]:
-        audio = batch["audio"]
+    def _conditioned(self, batch: Batch, latent: Float[Array, "b frames latent"]) -> dict[str, Any]:
+        audio = jnp.asarray(batch["audio"])
         diffused = audio if self.adapter is None else self.adapter[0](audio)
         if diffused.shape[1] != latent.shape[1] * self.samples_per_frame:
             raise InputError(
-                f"{audio.shape[1]} samples give {latent.shape[1]} frames of {self.samples_per_frame}: a length that is "
-                "a multiple of it is needed"
+                f"{audio.shape[1]} samples give {latent.shape[1]} frames of {self.samples_per_frame}: the length must "
+                "be a multiple of a frame"
             )
         return {**batch, "audio": diffused, "channels": self._injected(latent)}
 
-    def _variables(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def _variables(self, variables: Variables) -> Variables:
         state = variables.get("state", {})
         own = {"params": variables["params"]["encoder"]}
         return {**own, "state": state["encoder"]} if "encoder" in state else own

@@ -1,4 +1,4 @@
-"""Errors of what a diffusion net predicts, by name: of every value of the prediction, or of the sound it implies."""
+"""Errors of the predictions of a diffusion net, by name: of each value, or of the sound that the prediction implies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from archijax.audio.weighting import a_weighted
 from archijax.codecs.losses import WINDOWS, log_mel_loss, multi_resolution_stft_loss
@@ -15,41 +16,43 @@ from archijax.errors import InputError
 
 ErrorName = Literal["mse", "l1", "huber", "a_weighted", "stft", "mel"]
 
-HUBER = 0.1  # where Huber's error turns from the square to the absolute value
+HUBER = 0.1  # the difference at which Huber's error changes from a square to a straight line
 
 
-def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
+def squared(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The squared difference of every value."""
     return jnp.square(prediction - target)
 
 
-def absolute(prediction: jax.Array, target: jax.Array) -> jax.Array:
+def absolute(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The absolute difference of every value."""
     return jnp.abs(prediction - target)
 
 
-def huber(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """Huber's error of every value: d^2 up to HUBER, there on it rises as a line (Huber 1964, times 2)."""
+def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Twice Huber's error of every value (Huber 1964): d^2 for a difference d up to HUBER, then a straight line."""
     difference = jnp.abs(prediction - target)
     return jnp.where(difference <= HUBER, jnp.square(difference), HUBER * (2 * difference - HUBER))
 
 
-def a_weighted_squared(prediction: jax.Array, target: jax.Array, sample_rate: int) -> jax.Array:
-    """The squared difference of every value under A-weighting: as loud as the ear hears its frequencies."""
+def a_weighted_squared(
+    prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], sample_rate: int
+) -> Float[Array, "b time c"]:
+    """The squared difference after A-weighting, which weights frequencies by the ear's sensitivity."""
     return jnp.square(a_weighted(prediction - target, sample_rate))
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """The settings `error` or `sound_error` of a :class:`DiffusionModel` for an error by name.
+    """The field ``error`` or ``sound_error`` of a :class:`DiffusionModel`, by the name of an error.
 
     Args:
-        name: "mse", "l1" and "huber" compare every value of the prediction, "a_weighted" does so by the ear's
-            sensitivity; "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
-        sample_rate: of the sounds, in Hz.
-        length: of the sounds, in samples.
+        name: "mse", "l1" and "huber" compare every value of the prediction; "a_weighted" does so after A-weighting.
+            "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
+        sample_rate: in Hz.
+        length: samples of a sound.
 
     Raises:
-        InputError: another name, or sounds too short for it.
+        InputError: no error has this name, or the sounds are too short for it.
     """
     values = {"mse": squared, "l1": absolute, "huber": huber}
     if name in values:
@@ -58,7 +61,7 @@ def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Cal
         return {"error": partial(a_weighted_squared, sample_rate=sample_rate)}
     if name not in get_args(ErrorName):
         raise InputError(f"error is {name!r}: {', '.join(get_args(ErrorName))} are known")
-    # A window needs more than half of itself.
+    # Reflect padding of a window needs more than half of its length.
     windows = tuple(window for window in WINDOWS if window <= length)
     if not windows:
         raise InputError(f"the error {name} needs sounds of at least {min(WINDOWS)} samples, not {length}")

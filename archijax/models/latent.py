@@ -1,4 +1,4 @@
-"""Latent diffusion: a diffusion model of an autoencoder's latents."""
+"""Latent diffusion: a diffusion model of the latents of an autoencoder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Codec, DiffusionDecoder, ScaledCodec
+from archijax.contract import Batch, Codec, DiffusionDecoder, LossResult, ScaledCodec, Variables
 from archijax.errors import InputError
 from archijax.keys import DECODER_NOISE, per_item, stream
 from archijax.models.diffusion import DiffusionModel
@@ -17,13 +18,13 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class LatentDiffusion:
-    """Text to minutes of music: diffusion of latents that a frozen autoencoder makes sound of (thesis, chapter 5).
+    """Diffusion of latents, which a frozen autoencoder decodes to sound (thesis, chapter 5).
 
-    A batch has "audio" [b, time, c], encoded on the way, or "latent" [b, frames, channels], computed before.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], encoded before.
 
     Fields:
-        model: the diffusion model of latents; text and the rest as it takes.
-        autoencoder: makes latents of sound and sound of latents.
+        model: the diffusion model of the latents, with its own conditioning, such as text.
+        autoencoder: encodes sound to latents and decodes latents to sound.
     """
 
     model: DiffusionModel
@@ -31,43 +32,46 @@ class LatentDiffusion:
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latent."""
+        """The channels of the latent."""
         return self.autoencoder.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """Samples of sound per frame of the latent."""
+        """The samples of sound per frame of the latent."""
         return self.autoencoder.downsample_factor
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Variables for batches like this one.
 
         Args:
-            frozen: the pretrained variables of the "autoencoder", and of the "embedder" if it is frozen; without them
-                random ones take their place.
+            frozen: the pretrained variables of the "autoencoder", and the parameters of the "embedder" if it is frozen;
+                random ones replace what is missing.
+
+        Raises:
+            InputError: the batch has no sound, and there are no variables of the autoencoder.
         """
         key, autoencoder_key = jax.random.split(key)
         frozen = dict(frozen or {})
         if "autoencoder" not in frozen:
             if "audio" not in batch:
-                raise InputError("the batch has latents alone: give the autoencoder's variables as frozen, or sound")
+                raise InputError(
+                    "the batch has latents but no sound: pass the autoencoder's variables as frozen, or audio"
+                )
             frozen["autoencoder"] = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
         latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
         return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """As :meth:`DiffusionModel.loss`, of latents."""
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """:meth:`DiffusionModel.loss` of the latents."""
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
-    def latents(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> jax.Array:
-        """The latents [b, frames, channels] of a batch, its own or those of its sound, as they are diffused.
+    def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
+        """The latents of a batch, or of its sound, as the diffusion model sees them.
 
-        Where the autoencoder knows mean and deviation of its channels, they are scaled to 0 and 1.
+        If the autoencoder knows the mean and the deviation of its channels, they are scaled to 0 and 1.
         """
         own = variables["frozen"]["autoencoder"]
-        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, batch["audio"])[0]
+        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, jnp.asarray(batch["audio"]))[0]
         if isinstance(self.autoencoder, ScaledCodec):
             mean, deviation = self.autoencoder.latent_scale(own)
             latent = (latent - mean) / deviation
@@ -75,52 +79,59 @@ class LatentDiffusion:
 
     def sample(
         self,
-        variables: dict[str, Any],
-        keys: jax.Array,
+        variables: Variables,
+        keys: Key[Array, " ..."],
         *,
         shape: tuple[int, int, int],
         num_steps: int,
         decoder_steps: int = 20,
         **settings: Any,
-    ) -> jax.Array:
-        """Sounds [b, time, c] of a shape, decoded as a whole: minutes of sound are better decoded by parts.
+    ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
+        """New sounds. They are decoded in one piece; the pipeline decodes minutes of sound in several pieces.
 
         Args:
             keys: one per item [b], or a single key.
-            decoder_steps: of a diffusion autoencoder.
-            settings: of :meth:`DiffusionModel.sample`, for the latents: guidance, tokens, window in frames ...
+            shape: (b, time, c) of the sounds.
+            num_steps: steps of the diffusion of latents.
+            decoder_steps: steps of an autoencoder that decodes by diffusion.
+            settings: arguments of :meth:`DiffusionModel.sample`, for the latents, such as guidance and tokens.
         """
         keys = per_item(keys, shape[0])
         frames = ceil_div(shape[1], self.downsample_factor)
         latent = self.model.sample(
             variables, keys, shape=(shape[0], frames, self.latent_channels), num_steps=num_steps, **settings
         )
-        # The decoder's noise is not that of the latents.
+        # The decoder's noise differs from that of the latents.
         keys = stream(keys, DECODER_NOISE)
         size = (frames * self.downsample_factor, shape[2])
         noise = jax.vmap(lambda key: jax.random.normal(key, size))(keys)
         return self.decode(variables, latent, noise, num_steps=decoder_steps)[:, : shape[1]]
 
     def decode(
-        self, variables: dict[str, Any], latent: jax.Array, noise: jax.Array | None = None, *, num_steps: int = 20
-    ) -> jax.Array:
-        """Sounds [b, frames * downsample_factor, c] of latents [b, frames, latent_channels] as they are diffused.
+        self,
+        variables: Variables,
+        latent: Float[Array, "b frames {self.latent_channels}"],
+        noise: Float[Array, "b frames*{self.downsample_factor} c"] | None = None,
+        *,
+        num_steps: int = 20,
+    ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
+        """The sounds of latents, which are scaled as for :meth:`latents`.
 
         Args:
-            noise: [b, frames * downsample_factor, c], for a decoder that starts from noise.
-            num_steps: of a decoder by diffusion.
+            noise: for a decoder that starts from noise.
+            num_steps: steps of a decoder by diffusion.
         """
         own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
         return self.autoencoder.decode(own, latent, noise, **settings)
 
-    def unscaled(self, variables: dict[str, Any], latent: jax.Array) -> jax.Array:
-        """Latents as diffused [..., latent_channels] as the autoencoder decodes them."""
+    def unscaled(self, variables: Variables, latent: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
+        """The latents in the scale of the autoencoder."""
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent
         mean, deviation = self.autoencoder.latent_scale(variables["frozen"]["autoencoder"])
         return latent * deviation + mean
 
-    def _conditioned(self, batch: dict[str, jax.Array], latents: jax.Array) -> dict[str, jax.Array]:
+    def _conditioned(self, batch: Batch, latents: Float[Array, "b frames c"]) -> dict[str, Any]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
         return {**rest, "audio": latents}

@@ -1,31 +1,35 @@
-"""Mean and deviation of a latent's channels, counted in training, by which diffusion models scale latents."""
+"""Mean and standard deviation of a latent's channels. Training counts them; diffusion models scale latents by them."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-DECAY = 0.99  # of the moving averages, per training call
-LEAST = 1e-3  # deviation: a channel that says less than this is not made louder
+DECAY = 0.99  # the factor of the moving averages per training call
+LEAST = 1e-3  # the smallest standard deviation; a channel with less is not amplified further
 
-Moments = dict[str, jax.Array]
-"""Moving averages that start from zero: "weight" [] of ones, "mean" and "square" [channels] of latents."""
+Moments = dict[str, Float[Array, " ..."]]
+"""Moving averages that start from zero: "weight" [] of the number 1, "mean" and "square" [channels] of latents."""
 
 
 def no_moments(channels: int) -> Moments:
-    """Those of a latent that nothing is known of."""
+    """The moments before training has counted any latent."""
     return {"weight": jnp.zeros(()), "mean": jnp.zeros(channels), "square": jnp.zeros(channels)}
 
 
-def moved_moments(moments: Moments, latent: jax.Array) -> Moments:
-    """Those after a batch of latents [b, frames, channels]; linear in it, so that devices' means are the whole's."""
+def moved_moments(moments: Moments, latent: Float[Array, "b frames channels"]) -> Moments:
+    """The moments after one more batch of latents.
+
+    They are linear in the means of the batch. The mean over devices thus gives the moments of the whole batch.
+    """
     latent = jax.lax.stop_gradient(latent)
     new = {"weight": jnp.ones(()), "mean": latent.mean((0, 1)), "square": jnp.square(latent).mean((0, 1))}
     return {name: DECAY * moments[name] + (1 - DECAY) * value for name, value in new.items()}
 
 
-def mean_and_deviation(moments: Moments) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation [channels]; 0 and 1 where nothing is known."""
+def mean_and_deviation(moments: Moments) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Mean and standard deviation of the channels; 0 and 1 before training has counted any latent."""
     known = moments["weight"] > 0
     weight = jnp.where(known, moments["weight"], 1)
     mean = moments["mean"] / weight

@@ -1,13 +1,15 @@
-"""The diffusion upsampler: a high band for sound of a low sample rate."""
+"""The diffusion upsampler: it adds the high band to sound of a low sample rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from archijax.audio.resample import resample
+from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
@@ -15,12 +17,15 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
-    """Makes sounds of `factor` times their sample rate, the low-rate sound beside the noise (thesis, section 5.5).
+    """Multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (thesis, section 5.5).
 
     Fields:
-        model: on a net with appended channels, such as ``AppendChannels(UNetV0(...))``; text and the rest as it takes.
+        model: a diffusion model whose net has appended channels, such as ``AppendChannels(UNetV0(...))``.
         factor: at least 2.
-        lowpass_filter_width: of the resampling, see :func:`archijax.audio.resample.resample`; the original's is 6.
+        lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original has 6.
+
+    Raises:
+        InputError: the factor is below 2.
     """
 
     model: DiffusionModel
@@ -32,64 +37,72 @@ class DiffusionUpsampler:
 
     @property
     def downsample_factor(self) -> int:
-        """Samples of sound in one of the low rate."""
+        """The samples of sound per sample at the low rate."""
         return self.factor
 
     def __post_init__(self):
         if self.factor < 2:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Variables for batches like this one: "audio" [b, time, c] at the high rate, time a multiple of factor."""
         return self.model.init(key, self._conditioned(batch), frozen)
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """As :meth:`DiffusionModel.loss`, the low-rate sound made from the batch's own."""
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """:meth:`DiffusionModel.loss`, with the low-rate sound computed from the batch."""
         return self.model.loss(variables, keys, self._conditioned(batch))
 
-    def loss_given(self, variables: dict[str, Any], batch: dict[str, jax.Array], *draws: jax.Array) -> jax.Array:
+    def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
         """The loss as a function of its draws, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
     def encode(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(sounds [b, time, c] at the low rate, [b, time / factor, c], nothing)."""
+        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b frames c"], dict[str, Array]]:
+        """(the sounds at the low rate, an empty dict)."""
         return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
 
     def decode(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
-    ) -> jax.Array:
-        """Sounds [b, time * factor, c] of low-rate ones [b, time, c], see :func:`decode_by_diffusion`."""
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames c"],
+        noise: Float[Array, "b frames*{self.factor} c"] | None = None,
+        **settings: Any,
+    ) -> Float[Array, "b frames*{self.factor} c"]:
+        """The sounds of low-rate sounds. The settings are those of :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """(noise, conditioning) of the diffusion model: the low-rate sound beside the noise."""
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames c"],
+        noise: Float[Array, "b frames*{self.factor} c"],
+        batch: Batch,
+    ) -> tuple[Float[Array, "b frames*{self.factor} c"], dict[str, Any]]:
+        """(noise, conditioning) of the diffusion model. The low-rate sound is the appended channels."""
         return noise, {**batch, "append_channels": self.upsampled(frames)}
 
-    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
-        """What the diffusion model makes [b, time * factor, c] with the low band of the low-rate sound [b, time, c].
+    def finish(
+        self, x: Float[Array, "b time c"], frames: Float[Array, "b frames c"]
+    ) -> Float[Array, "b frames*{self.factor} c"]:
+        """The sound x of the diffusion model, with its low band replaced by that of the low-rate sound.
 
-        x - reupsampled(x) + upsampled(frames): below half the low rate the spectrum is that of the low-rate sound,
-        above it that of x (the range and null space of resampling; Wang, Yu & Zhang 2022).
+        x - reupsampled(x) + upsampled(frames): below half of the low rate the spectrum is that of the low-rate sound,
+        above it that of x (the range and the null space of resampling; Wang, Yu & Zhang 2022).
         """
         return x - self.reupsampled(x) + self.upsampled(frames)
 
-    def upsampled(self, low: jax.Array) -> jax.Array:
-        """The low-rate sound [b, time, c] at the high rate [b, time * factor, c]: what the net has beside the noise."""
+    def upsampled(self, low: Float[Array, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
+        """The low-rate sound, resampled to the high rate."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)
 
-    def reupsampled(self, audio: jax.Array) -> jax.Array:
-        """A sound [b, time, c] down to the low rate and up again."""
+    def reupsampled(self, audio: Float[Array, "b time c"]) -> Float[Array, "b time c"]:
+        """The sound, resampled to the low rate and back. Raises InputError if the factor does not divide time."""
         if audio.shape[1] % self.factor:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the factor {self.factor} is needed"
             )
         return self.upsampled(self.encode({}, audio)[0])
 
-    def _conditioned(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return {**batch, "append_channels": self.reupsampled(batch["audio"])}
+    def _conditioned(self, batch: Batch) -> Batch:
+        return {**batch, "append_channels": self.reupsampled(jnp.asarray(batch["audio"]))}

@@ -1,4 +1,4 @@
-"""The diffusion vocoder: sound of a mel spectrogram."""
+"""The diffusion vocoder: it makes sound from a mel spectrogram."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
 from archijax.audio.mel import MelSpectrogram
+from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.models.decoding import decode_by_diffusion
@@ -19,16 +21,20 @@ from archijax.nn.linear import transposed_conv, uniform_init
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
-    """Makes sound of mel spectrograms, every channel for itself (thesis, section 5.6).
+    """Makes sound from mel spectrograms. The channels of a sound are separate items (thesis, section 5.6).
 
-    A learned transposed convolution turns the spectrogram into one channel beside the noise.
+    A learned transposed convolution turns the spectrogram into one channel, which is appended to the noise.
 
     Fields:
-        model: on a net with one appended channel, such as ``AppendChannels(UNetV0(...))``, for mono sound.
-        mel: the spectrogram; window_length - hop_length must be even.
-        whiten: diffuse the sound with its spectrum made flat by the spectrogram's envelope, which what is sampled gets
-            back: noise and sound are then equally loud at all frequencies and times, silence among them. As good as
-            noise shaped by the envelope (SpecGrad, Koizumi et al. 2022); the original does without.
+        model: a diffusion model of mono sound whose net has one appended channel, such as
+            ``AppendChannels(UNetV0(...))``.
+        mel: the spectrogram. n_fft - hop_length and window_length - hop_length must be even.
+        whiten: divide the spectrum of sounds by the envelope of the spectrogram before diffusion, and multiply it
+            afterwards. Noise and sound are then equally loud at all frequencies and times, even in silence. It has the
+            effect of noise shaped by the envelope (SpecGrad, Koizumi et al. 2022). The original does not whiten.
+
+    Raises:
+        InputError: n_fft or window_length differs from hop_length by an odd number.
     """
 
     model: DiffusionModel
@@ -40,91 +46,104 @@ class DiffusionVocoder:
 
     @property
     def downsample_factor(self) -> int:
-        """Samples of sound in a frame."""
+        """The samples of sound per frame."""
         return self.mel.hop_length
 
     def __post_init__(self):
         if (self._window - self.mel.hop_length) % 2 or (self.mel.n_fft - self.mel.hop_length) % 2:
             raise InputError(
                 f"n_fft {self.mel.n_fft} and window {self._window} with hop {self.mel.hop_length}: both must differ "
-                "from the hop by an even number, so that frames and samples line up"
+                "from the hop by an even number, so that frames and samples are aligned"
             )
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array], frozen: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Variables for batches like this one: "audio" [b, time, c], time a multiple of the hop."""
+    def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
+        """Variables for batches like this one: "audio" [b, time, c], with time a multiple of the hop."""
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
-        audio = batch["audio"][..., :1]
+        audio = jnp.asarray(batch["audio"])[..., :1]
         variables = self.model.init(
             net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
         )
         return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
 
-    def loss(
-        self, variables: dict[str, Any], keys: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]:
-        """As :meth:`DiffusionModel.loss`, over the channels of every item; the spectrograms are the batch's own."""
+    def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
+        """:meth:`DiffusionModel.loss` over the channels of all items, with spectrograms computed from the batch."""
         audio = batch["audio"]
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
-    def loss_given(self, variables: dict[str, Any], batch: dict[str, jax.Array], *draws: jax.Array) -> jax.Array:
-        """The loss as a function of its draws for [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
+    def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
+        """The loss as a function of its draws for sounds [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
-        self, variables: dict[str, Any], audio: jax.Array, keys: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(spectrograms [b, time / hop_length, mels, c] of sounds [b, time, c], nothing)."""
+        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b frames mels c"], dict[str, Array]]:
+        """(the spectrograms, an empty dict)."""
         return self.mel.encode(audio), {}
 
     def decode(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array | None = None, **settings: Any
-    ) -> jax.Array:
-        """Sounds [b, frames * hop_length, c] of spectrograms [b, frames, mels, c], see :func:`decode_by_diffusion`."""
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames mels c"],
+        noise: Float[Array, "b time c"] | None = None,
+        **settings: Any,
+    ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
+        """The sounds of spectrograms. The settings are those of :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
-        self, variables: dict[str, Any], frames: jax.Array, noise: jax.Array, batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """(noise [b * c, time, 1], conditioning) of the diffusion model, whose items are the channels.
+        self,
+        variables: Variables,
+        frames: Float[Array, "b frames mels c"],
+        noise: Float[Array, "b time #c"],
+        batch: Batch,
+    ) -> tuple[Float[Array, "b*c time 1"], dict[str, Any]]:
+        """(noise, conditioning) of the diffusion model, whose items are the channels.
 
         Args:
-            noise: [b, time, c]; with one channel all start from it: what is alike in them stays so, in the middle.
+            noise: with one channel, all channels of a sound start from it. Equal channels then stay equal, and sound in
+                the middle of the stereo image stays there.
         """
         channels = frames.shape[-1]
         noise = jnp.broadcast_to(noise, (*noise.shape[:2], channels))
         batch = {name: jnp.repeat(array, channels, axis=0) for name, array in batch.items()}
         return self._mono(noise), {**batch, "append_channels": self.flattened(variables, frames)}
 
-    def finish(self, x: jax.Array, frames: jax.Array) -> jax.Array:
-        """Sounds [b, time, c] of what the diffusion model makes [b * c, time, 1], brought to the spectrogram."""
+    def finish(self, x: Float[Array, "bc time 1"], frames: Float[Array, "b frames mels c"]) -> Float[Array, "b time c"]:
+        """The sounds from the channels x of the diffusion model, made consistent with the spectrograms."""
         return self.consistent(self.colored(x, frames), frames)
 
-    def colored(self, mono: jax.Array, spectrogram: jax.Array) -> jax.Array:
-        """Sounds [b, time, c] of single channels [b * c, time, 1]; whitened ones get their spectrum back."""
+    def colored(
+        self, mono: Float[Array, "bc time 1"], spectrogram: Float[Array, "b frames mels c"]
+    ) -> Float[Array, "b time c"]:
+        """The sounds from single channels. With ``whiten`` they get the envelope of the spectrogram back."""
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
         return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
 
-    def consistent(self, sound: jax.Array, spectrogram: jax.Array, num_steps: int = 64) -> jax.Array:
-        """A sound [b, time, c] brought to the spectrogram [b, frames, mels, c], its phases nearly kept.
+    def consistent(
+        self, sound: Float[Array, "b time c"], spectrogram: Float[Array, "b frames mels c"], num_steps: int = 64
+    ) -> Float[Array, "b time c"]:
+        """Changes a sound until it has the spectrogram. The phases stay nearly the same.
 
-        Each step multiplies every frame and frequency by how far the spectrogram's envelope is above the sound's, and
-        makes sound of that: projections in turn, as Griffin & Lim's (1984). By "max" the spectrogram has lost its
-        level, and the sound stays as it is.
+        Each step multiplies the sound's STFT by the ratio of the spectrogram's envelope to that of the sound, and
+        inverts it. These are alternating projections, like those of Griffin & Lim (1984). A spectrogram that is
+        normalised by "max" has lost its level; the sound then stays as it is.
         """
         if self.mel.normalize == "max":
             return sound
         envelope = self.mel.envelope(spectrogram)
 
-        def step(sound: jax.Array, _: None) -> tuple[jax.Array, None]:
+        def step(sound: Float[Array, "b time c"], _: None) -> tuple[Float[Array, "b time c"], None]:
             return self._shaped(sound, envelope / self.mel.envelope(self.mel.encode(sound))), None
 
         return jax.lax.scan(step, sound, length=num_steps)[0]
 
-    def flattened(self, variables: dict[str, Any], spectrogram: jax.Array) -> jax.Array:
-        """Spectrograms [b, frames, mels, c] as a channel beside the noise, [b * c, frames * hop_length, 1]."""
+    def flattened(
+        self, variables: Variables, spectrogram: Float[Array, "b frames mels c"]
+    ) -> Float[Array, "b*c frames*{self.downsample_factor} 1"]:
+        """Spectrograms as one channel each, to append to the noise. Raises InputError if there are other mel bands."""
         b, frames, mels, channels = spectrogram.shape
         if mels != self.mel.n_mel_channels:
             raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
@@ -135,13 +154,13 @@ class DiffusionVocoder:
         padding = (self._window - hop) // 2
         return y[:, padding : padding + frames * hop]
 
-    def channel_keys(self, keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-        """A key for each channel [b * c] of sounds of a shape (b, time, c)."""
+    def channel_keys(self, keys: Key[Array, " ..."], shape: tuple[int, int, int]) -> Key[Array, " bc"]:
+        """A key for each channel of sounds of a shape (b, time, c)."""
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
-    def _conditioned(self, variables: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        audio = batch["audio"]
+    def _conditioned(self, variables: Variables, batch: Batch) -> Batch:
+        audio = jnp.asarray(batch["audio"])
         if audio.shape[1] % self.mel.hop_length:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the hop {self.mel.hop_length} is needed"
@@ -152,19 +171,21 @@ class DiffusionVocoder:
         sound = self._shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
         return {**rest, "audio": self._mono(sound), "append_channels": self.flattened(variables, spectrogram)}
 
-    def _mono(self, sound: jax.Array) -> jax.Array:
+    def _mono(self, sound: Float[Array, "b time c"]) -> Float[Array, "b*c time 1"]:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
-    def _level(self, spectrogram: jax.Array) -> jax.Array:
-        """What white noise of variance 1 is multiplied by at each frame and frequency to have a spectrogram."""
+    def _level(self, spectrogram: Float[Array, "b frames mels c"]) -> Float[Array, "b frames f c"]:
+        """The factors for white noise of variance 1, at each frame and frequency, that give it the spectrogram."""
         stft = self.mel.stft
-        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) of its root mean square, which is the window's.
+        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS, which is that of the window here.
         noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)
         return self.mel.envelope(spectrogram) / np.float32(noise)
 
-    def _shaped(self, sound: jax.Array, by: jax.Array) -> jax.Array:
+    def _shaped(
+        self, sound: Float[Array, "b time c"], factors: Float[Array, "b frames f c"]
+    ) -> Float[Array, "b time c"]:
         z = self.mel.stft.encode(sound)
-        return self.mel.stft.decode(z * by.astype(z.dtype), sound.shape[1])
+        return self.mel.stft.decode(z * factors.astype(z.dtype), sound.shape[1])
 
     @property
     def _window(self) -> int:

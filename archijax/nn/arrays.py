@@ -1,29 +1,32 @@
-"""Small operations on arrays that layers share: types, halves, vectors per item."""
+"""Small operations on arrays that several layers use."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 
-def full(x: jax.Array) -> jax.Array:
+def full(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x in at least float32."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
-def over_positions(v: jax.Array, x: jax.Array) -> jax.Array:
-    """A vector per item, [b, c], in the form in which it broadcasts over the positions of x [b, *positions, c]."""
+def over_positions(v: Float[Array, "b c"], x: Float[Array, "b *positions c"]) -> Float[Array, "b ... c"]:
+    """One vector per item, in a shape that broadcasts over the positions of x."""
     return jnp.expand_dims(v, tuple(range(1, x.ndim - 1)))
 
 
-def halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two halves of the last axis. The gradient of a split joins arrays, which XLA compiles for CPU every time."""
+def halves(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape c//2"], Float[Array, "*shape c//2"]]:
+    """The two halves of the last axis.
+
+    This is not ``jnp.split``, whose gradient concatenates arrays: XLA compiles that anew for each use on CPU.
+    """
     half = x.shape[-1] // 2
     return lax.slice_in_dim(x, 0, half, axis=-1), lax.slice_in_dim(x, half, None, axis=-1)
 
 
-def biased(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """y [..., c] plus a bias [c], in y's type; added in at least float32, as the bias's gradient is a long sum."""
+def biased(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
+    """y plus a bias, in the type of y. It is added in at least float32, because the bias's gradient is a long sum."""
     wide = full(y)
     return (wide + bias.astype(wide.dtype)).astype(y.dtype)

@@ -1,6 +1,6 @@
 """Attention items of the U-Net: self, cross and linear attention, and the feed-forward layer.
 
-Each maps ``(x, context) -> x`` over all positions of x [b, *positions, c], flattened.
+Each maps ``(x, context) -> x``. Attention is over all positions of x, with their axes flattened to one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full, halves
@@ -24,7 +27,7 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """Programs that are traced inside run on any platform, and not on the one at hand alone."""
+    """Programs that are traced in this context run on every platform, not only on the present one."""
     token = _portable.set(True)
     try:
         yield
@@ -33,17 +36,22 @@ def portable() -> Iterator[None]:
 
 
 class Attention(nn.Module):
-    """Pre-normalised multi-head attention around a skip (Vaswani et al. 2017), or linear attention.
+    """Multi-head attention after a norm and around a skip (Vaswani et al. 2017), or linear attention.
 
     Fields:
-        head_features, num_heads: size of a head and how many.
+        head_features: features of a head.
+        num_heads: the number of heads.
         cross: keys and values come from ``context.embedding`` [b, n, e] instead of x.
-        linear: softmax over the features of q and over the positions of k, then k^T v first (Shen et al. 2021,
-            "Efficient Attention"): cost grows with the length, not with its square.
-        embedding_features: of an embedding's token, checked if given.
-        implementation: that of ``jax.nn.dot_product_attention``, "xla" or "cudnn". None takes the fastest: for few
-            tokens and a long x the projections are absorbed; else cuDNN's on NVIDIA GPUs where it can be had (bfloat16
-            or float16, heads of at most 128 features; without `jax.jvp`); else plain matrix products.
+        linear: linear attention (Shen et al. 2021, "Efficient Attention"): the softmax is over the features of q and
+            over the positions of k, and k^T v is computed first. The cost grows with the length, not with its square.
+        embedding_features: features of an embedding's token; None: any number.
+        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest one. If the
+            tokens are few and x is long, the projections are multiplied into keys and values. Else it is cuDNN's on
+            NVIDIA GPUs, if the type is bfloat16 or float16 and heads have at most 128 features (`jax.jvp` does not work
+            then). Else it is plain matrix products.
+
+    Raises:
+        InputError: with cross, the context has no embedding, or one with other features.
     """
 
     head_features: int
@@ -52,14 +60,14 @@ class Attention(nn.Module):
     linear: bool = False
     embedding_features: int | None = None
     implementation: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context=None) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any = None) -> Float[Array, "b *positions c"]:
         shape = x.shape
         x = x.reshape(shape[0], -1, shape[-1])
         y = LayerNorm(name="norm")(x).astype(self.dtype)
-        # Self-attention too has a norm of its own for keys and values, as in the original.
+        # As in the original, keys and values have their own norm, in self-attention too.
         source = self._embedding(context).astype(self.dtype) if self.cross else x
         source = LayerNorm(name="norm_context")(source).astype(self.dtype)
         inner = self.head_features * self.num_heads
@@ -77,37 +85,44 @@ class Attention(nn.Module):
             out = out.reshape(*out.shape[:2], inner) @ to_out
         return (x.astype(self.dtype) + out).reshape(shape)
 
-    def _heads(self, t: jax.Array) -> jax.Array:
+    def _heads(self, t: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.num_heads} {self.head_features}"]:
         return t.reshape(*t.shape[:-1], self.num_heads, self.head_features)
 
-    def _embedding(self, context) -> jax.Array:
+    def _embedding(self, context: Any) -> Float[Array, "b n e"]:
         if context is None or context.embedding is None:
-            raise InputError("cross-attention needs an embedding [batch, tokens, features] and found none")
-        found = context.embedding.shape[-1]
-        if self.embedding_features not in (None, found):
+            raise InputError("cross-attention needs an embedding [batch, tokens, features], but there is none")
+        features = context.embedding.shape[-1]
+        if self.embedding_features not in (None, features):
             raise InputError(
-                f"the embedding has {found} features: embedding_features {self.embedding_features} is needed"
+                f"the embedding has {features} features: embedding_features {self.embedding_features} is needed"
             )
         return context.embedding
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, implementation: str | None = None) -> jax.Array:
-    """What queries [b, n, h, d] find among values by keys, [b, m, g, d] each; softmax(q k^T / sqrt(d)) v, [b, n, h, d].
+def attend(
+    q: Float[Array, "b n h d"],
+    k: Float[Array, "b m g d"],
+    v: Float[Array, "b m g d"],
+    implementation: str | None = None,
+) -> Float[Array, "b n h d"]:
+    """softmax(q k^T / sqrt(d)) v.
+
+    If g is less than h, each group of h / g neighbouring heads of queries shares a head of keys and values (Ainslie et
+    al. 2023).
 
     Args:
-        q, k, v: each group of h / g neighbouring query heads shares a head of keys and values (Ainslie et al. 2023).
-        implementation: as for :class:`Attention`.
+        implementation: see :class:`Attention`.
     """
     implementation = implementation or ("cudnn" if _cudnn_takes(q, k) else None)
     if implementation is None:
         return _attention(q, k, v)
-    # Its own code mixes types.
+    # The code of dot_product_attention mixes types.
     with jax.numpy_dtype_promotion("standard"):
         return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
 
 
-def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
-    """Whether cuDNN's attention is there, for [b, n, h, d] each."""
+def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct) -> bool:
+    """Whether cuDNN's attention is available for queries and keys like these."""
     device, features = jax.local_devices()[0], q.shape[-1]
     if _portable.get() or not _known(q, k) or not device.device_kind.startswith("NVIDIA"):
         return False
@@ -115,37 +130,44 @@ def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
     return fits and float(device.compute_capability) >= 8
 
 
-def _known(*arrays: jax.Array) -> bool:
-    """Whether all sizes are numbers: those of exported programs may not be."""
+def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
+    """Whether all sizes are numbers. In an exported program a size can be symbolic."""
     return all(isinstance(size, int) for array in arrays for size in array.shape)
 
 
 @jax.jit
-def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """As :func:`attend`; the softmax in float32. Heads go first: on CPU that takes half the time."""
+def _attention(
+    q: Float[Array, "b n h d"], k: Float[Array, "b m g d"], v: Float[Array, "b m g d"]
+) -> Float[Array, "b n h d"]:
+    """:func:`attend` by matrix products, with the softmax in at least float32."""
     (b, n, h, d), groups = q.shape, k.shape[2]
+    # The axis of heads comes before that of positions, which takes half the time on CPU.
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * d**-0.5, k, v))
-    # The heads of a group, one after the other, are more queries to the same keys.
+    # The queries of all heads of a group become one longer sequence of queries to the same keys.
     q = q.reshape(b, groups, h // groups * n, d) if groups < h else q
     weights = jax.nn.softmax(full(jnp.einsum("bhnd,bhmd->bhnm", q, k)), axis=-1)
     out = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v)
     return jnp.swapaxes(out.reshape(b, h, n, d) if groups < h else out, 1, 2)
 
 
-def _absorbing_pays(y: jax.Array, k: jax.Array) -> bool:
-    """Whether `_absorbed_attention` of [b, n, c] to [b, m, h, d] has fewer multiplications."""
+def _absorbing_pays(y: Float[Array, "b n c"], k: Float[Array, "b m h d"]) -> bool:
+    """Whether `_absorbed_attention` needs fewer multiplications."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
     return _known(y, k) and m * c * (n + d) <= n * d * (c + m)
 
 
 @jax.jit
-def _absorbed_attention(y: jax.Array, to_q: jax.Array, k: jax.Array, v: jax.Array, to_out: jax.Array) -> jax.Array:
-    """Attention to few tokens, its projections multiplied into keys and values: two products instead of four.
+def _absorbed_attention(
+    y: Float[Array, "b n c"],
+    to_q: Float[Array, "c h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    to_out: Float[Array, "h d c"],
+) -> Float[Array, "b n c"]:
+    """Attention to few tokens, with the projections multiplied into keys and values.
 
-    softmax(y W_q k^T) v W_o is softmax(y (W_q k^T)) (v W_o), and what stands in brackets does not grow with the length.
-
-    Args:
-        y: [b, n, c]; to_q: [c, h, d]; k, v: [b, m, h, d]; to_out: [h, d, c].
+    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The size of the terms in parentheses does not depend
+    on the length n, and the other two products replace four.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -155,8 +177,10 @@ def _absorbed_attention(y: jax.Array, to_q: jax.Array, k: jax.Array, v: jax.Arra
     return weights.reshape(b, -1, h * m) @ values.reshape(b, h * m, c)
 
 
-def _linear_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """[b, n, h, d] each; the softmaxes in float32."""
+def _linear_attention(
+    q: Float[Array, "b n h d"], k: Float[Array, "b m h d"], v: Float[Array, "b m h d"]
+) -> Float[Array, "b n h d"]:
+    """Linear attention, with the softmaxes in at least float32."""
     q_rows = jax.nn.softmax(full(q), axis=-1) * q.shape[-1] ** -0.5
     k_columns = jax.nn.softmax(full(k), axis=1)
     summary = jnp.einsum("bnhd,bnhe->bhde", k_columns.astype(v.dtype), v)
@@ -164,31 +188,35 @@ def _linear_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 class CrossAttention(Attention):
-    """Attention to ``context.embedding`` [b, n, e] in place of x; the fields are those of :class:`Attention`."""
+    """Attention to ``context.embedding`` [b, n, e] instead of x. The fields are those of :class:`Attention`."""
 
     cross: bool = True
 
 
 class LinearAttention(Attention):
-    """Linear attention over the positions of x; the fields are those of :class:`Attention`."""
+    """Linear attention over the positions of x. The fields are those of :class:`Attention`."""
 
     linear: bool = True
 
 
 class LinearCrossAttention(CrossAttention):
-    """Linear attention to ``context.embedding`` [b, n, e]; the fields are those of :class:`Attention`."""
+    """Linear attention to ``context.embedding`` [b, n, e]. The fields are those of :class:`Attention`."""
 
     linear: bool = True
 
 
 class FeedForward(nn.Module):
-    """x + linear(gelu(linear(x))), the inner width ``multiplier`` times the channels."""
+    """x + linear(gelu(linear(x))).
+
+    Fields:
+        multiplier: the inner width, as a multiple of the channels.
+    """
 
     multiplier: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context=None) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape c"], context: Any = None) -> Float[Array, "*shape c"]:
         y = Linear(self.multiplier * x.shape[-1], dtype=self.dtype, name="expand")(x)
         y = nn.gelu(y, approximate=False)
         return x.astype(self.dtype) + Linear(x.shape[-1], dtype=self.dtype, name="contract")(y)

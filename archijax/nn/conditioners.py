@@ -1,50 +1,52 @@
-"""Numbers and categories as conditioning: vectors that join the features of a net, or tokens of its embedding."""
+"""Conditioning on numbers and categories, by vectors added to the features of a net or by tokens of its embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from archijax.errors import InputError
 from archijax.nn.conditioning import ClassEmbedder, NumberEmbedder, Wrapper
 
-# Before the name of a condition in a batch, so that it meets no name of an argument.
+# A batch has a condition under PREFIX + its name, so that no condition has the name of another argument.
 PREFIX = "condition_"
 
 
 class NumberVector(nn.Module):
-    """Places [b] in a range, 0 to 1, as vectors [b, width], by Fourier features of fine and coarse frequencies."""
+    """Turns positions in a range, from 0 to 1, into vectors, by Fourier features with high and low frequencies."""
 
     width: int
 
     @nn.compact
-    def __call__(self, place: jax.Array) -> jax.Array:
-        return NumberEmbedder(self.width, spread=16.0, name="embedder")(place)
+    def __call__(self, position: Float[Array, " b"]) -> Float[Array, "b {self.width}"]:
+        return NumberEmbedder(self.width, spread=16.0, name="embedder")(position)
 
 
 class CategoryVector(nn.Module):
-    """Numbers [b] of categories, from 0 to count - 1, as learned vectors [b, width]."""
+    """Turns the indices of categories, from 0 to count - 1, into learned vectors."""
 
     count: int
     width: int
 
     @nn.compact
-    def __call__(self, place: jax.Array) -> jax.Array:
-        return ClassEmbedder(self.count, self.width, name="embedder")(place.astype(jnp.int32))
+    def __call__(self, index: Float[Array, " b"]) -> Float[Array, "b {self.width}"]:
+        return ClassEmbedder(self.count, self.width, name="embedder")(index.astype(jnp.int32))
 
 
 class Conditioners(Wrapper):
-    """Conditions of a net: ``net(x, time, condition_NAME=[b], ...)``, each -1 where an item has none.
+    """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``. -1 means that an item has none.
 
-    The vectors of some are added to the features; an item without the condition gets zeros. Those of others follow the
-    embedding, a token each; an item without the condition gets what :class:`ClassifierFreeGuidance` has in its place.
+    A condition either adds a vector to the features or appends a token to the embedding. An item without the condition
+    gets a vector of zeros, or the token of :class:`ClassifierFreeGuidance` that stands for "no embedding".
 
     Fields:
-        features: by name what makes a vector [b, f] of a condition.
-        tokens: by name what makes a token [b, e] of one, in their order.
+        features: by the name of a condition, the module that turns its values [b] into vectors [b, f].
+        tokens: by the name of a condition, the module that turns its values into tokens [b, e], in their order.
     """
 
     features: Mapping[str, nn.Module]
@@ -53,33 +55,36 @@ class Conditioners(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        *args,
-        features: jax.Array | None = None,
-        embedding: jax.Array | None = None,
-        embedding_mask: jax.Array | None = None,
-        **conditioning,
-    ) -> jax.Array:
-        def known(name: str) -> tuple[jax.Array, jax.Array]:
-            place = conditioning.pop(PREFIX + name, None)
-            place = jnp.full(len(x), -1.0) if place is None else place.astype(jnp.float32)
-            if place.shape != (len(x),):
-                raise InputError(f"the condition {name} has shape {place.shape}: one per item [{len(x)}] is needed")
-            return jnp.maximum(place, 0), place < 0
+        x: Float[Array, "b *positions c"],
+        *args: Any,
+        features: Float[Array, "b f"] | None = None,
+        embedding: Float[Array, "b n e"] | None = None,
+        embedding_mask: Bool[Array, " b"] | None = None,
+        **conditioning: Any,
+    ) -> Float[Array, "b *positions out"]:
+        """Calls the net. Raises InputError if a condition does not have the shape [b]."""
+
+        def values(name: str) -> tuple[Float[Array, " b"], Bool[Array | np.ndarray, " b"]]:
+            value = conditioning.pop(PREFIX + name, None)
+            value = jnp.full(len(x), -1.0) if value is None else value.astype(jnp.float32)
+            if value.shape != (len(x),):
+                raise InputError(f"the condition {name} has shape {value.shape}: one per item [{len(x)}] is needed")
+            return jnp.maximum(value, 0), value < 0
 
         for name, vector in self.features.items():
-            place, missing = known(name)
-            state = jnp.where(missing[:, None], 0, vector(place))
+            value, missing = values(name)
+            state = jnp.where(missing[:, None], 0, vector(value))
             features = state if features is None else features + state
         masks, tokens = [], []
         if self.tokens and embedding is not None:
-            whole = jnp.zeros(len(x), bool) if embedding_mask is None else embedding_mask
-            masks, tokens = [jnp.broadcast_to(whole[:, None], embedding.shape[:2])], [embedding]
+            mask = jnp.zeros(len(x), bool) if embedding_mask is None else embedding_mask
+            masks, tokens = [jnp.broadcast_to(mask[:, None], embedding.shape[:2])], [embedding]
         for name, vector in self.tokens.items():
-            place, missing = known(name)
+            value, missing = values(name)
             masks.append(missing[:, None])
-            tokens.append(vector(place)[:, None].astype(tokens[0].dtype if tokens else jnp.float32))
+            tokens.append(vector(value)[:, None].astype(tokens[0].dtype if tokens else jnp.float32))
         if tokens:
-            embedding, embedding_mask = (jnp.concatenate(parts, axis=1) for parts in (tokens, masks))
-        more = {"features": features, "embedding": embedding, "embedding_mask": embedding_mask}
-        return self.net(x, *args, **{name: value for name, value in more.items() if value is not None}, **conditioning)
+            embedding, embedding_mask = (jnp.concatenate(arrays, axis=1) for arrays in (tokens, masks))
+        context = {"features": features, "embedding": embedding, "embedding_mask": embedding_mask}
+        context = {name: value for name, value in context.items() if value is not None}
+        return self.net(x, *args, **context, **conditioning)

@@ -1,15 +1,18 @@
-"""Wrappers that give a net more to look at: time, guidance, numbers, classes and appended channels.
+"""Wrappers that condition a net: on time, an embedding with guidance, and appended channels.
 
-A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning it knows, turns it into features
-[b, f] or an embedding [b, n, e], and passes the rest on; wrapping order is reading order.
+A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning that it knows, turns it into features
+[b, f] or an embedding [b, n, e], and passes all other conditioning to the net. The outermost wrapper runs first.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full
@@ -23,20 +26,19 @@ class Wrapper(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """Lengths must be multiples of this; 1 for a net that does not say."""
+        """The length of x must be a multiple of this number; 1 if the net does not state one."""
         return getattr(self.net, "length_multiple", 1)
 
 
 class NumberEmbedder(nn.Module):
-    """Numbers of any shape [...] as vectors [..., features], by learned Fourier frequencies.
+    """Turns numbers, such as times, seconds or tempi, into vectors by Fourier features with learned frequencies.
 
-    Time, a duration in seconds, a tempo: whatever is a number. Computed in float32, since the frequencies make it
-    sensitive to rounding.
+    The computation is in at least float32, because high frequencies make it sensitive to rounding.
 
     Fields:
-        frequencies: how many sines and as many cosines.
-        spread: the deviation of the last frequency at first; that of the first is 1, between them it rises evenly in
-            the log. Above 1 near numbers are told apart sooner.
+        frequencies: the number of sines; there are as many cosines.
+        spread: the standard deviation of the last frequency's initial value. That of the first frequency is 1; between
+            them it grows geometrically. With a spread above 1 the net learns sooner to distinguish close numbers.
     """
 
     features: int
@@ -44,7 +46,7 @@ class NumberEmbedder(nn.Module):
     spread: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Real[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape {self.features}"]:
         deviation = np.geomspace(1.0, self.spread, self.frequencies, dtype=np.float32)
         draw = nn.initializers.normal(1.0)
         frequencies = self.param("frequencies", lambda key: draw(key, (self.frequencies,)) * deviation)
@@ -57,13 +59,13 @@ class NumberEmbedder(nn.Module):
 
 
 class ClassEmbedder(nn.Module):
-    """Class numbers of any shape [...] as learned vectors [..., features]; num_classes ids, from 0."""
+    """Turns class numbers, from 0 to num_classes - 1, into learned vectors."""
 
     num_classes: int
     features: int
 
     @nn.compact
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape {self.features}"]:
         table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.features))
         return table[ids]
 
@@ -71,7 +73,8 @@ class ClassEmbedder(nn.Module):
 class TimeConditioning(Wrapper):
     """Turns the diffusion time into features: ``net(x, time)``.
 
-    Fields: features, the width of the features, which must be what the net's modulation is used with.
+    Fields:
+        features: the width of the features.
     """
 
     features: int = 1024
@@ -79,18 +82,26 @@ class TimeConditioning(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        time: jax.Array | None = None,
+        x: Float[Array, "b *positions c"],
+        time: Float[Array, " b *times"] | None = None,
         *,
-        features: jax.Array | None = None,
-        **conditioning,
-    ) -> jax.Array:
-        """Args: time [b], or [b, n] for several times per item, whose features are summed; features [b, f], added."""
+        features: Float[Array, "b {self.features}"] | None = None,
+        **conditioning: Any,
+    ) -> Float[Array, "b *positions out"]:
+        """Calls the net with the features of time.
+
+        Args:
+            time: [b], or [b, n] for several times per item, whose features are summed.
+            features: they are added to those of time.
+
+        Raises:
+            InputError: time is missing, or time or the features have a wrong shape.
+        """
         if time is None or time.ndim not in (1, 2) or time.shape[0] != x.shape[0]:
-            found = "none" if time is None else f"shape {time.shape}"
-            raise InputError(f"the net needs time of shape [{x.shape[0]}] (one per item), found {found}")
+            actual = "there is none" if time is None else f"it has shape {time.shape}"
+            raise InputError(f"the net needs time of shape [{x.shape[0]}], one per item, but {actual}")
         h = nn.gelu(NumberEmbedder(self.features, name="embedder")(time), approximate=False)
-        # One layer applied twice: the original repeats the same module.
+        # One layer is applied twice, because the original repeats the same module.
         layer = Linear(self.features, name="layer")
         for _ in range(2):
             h = nn.gelu(layer(h), approximate=False)
@@ -98,20 +109,26 @@ class TimeConditioning(Wrapper):
             h = h.sum(1)
         if features is not None:
             if features.shape != h.shape:
-                raise InputError(f"features have shape {features.shape}: {h.shape} (the time features') is needed")
+                raise InputError(
+                    f"features have shape {features.shape}: {h.shape}, that of the time features, is needed"
+                )
             h = h + features
         return self.net(x, features=h, **conditioning)
 
 
-def guide(conditional: jax.Array, negative: jax.Array, scale: jax.Array) -> jax.Array:
+def guide(
+    conditional: Float[Array, "*shape"], negative: Float[Array, "*shape"], scale: Float[Array, " ..."]
+) -> Float[Array, "*shape"]:
     """negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6)."""
     return negative + (conditional - negative) * scale
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Trains with, and guides by, a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
+    """Guidance by a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
 
-    Fields: max_length, tokens of the longest embedding; features, of an embedding's token.
+    Fields:
+        max_length: the largest number of tokens of an embedding.
+        features: features of an embedding's token.
     """
 
     max_length: int
@@ -120,24 +137,28 @@ class ClassifierFreeGuidance(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "b *positions c"],
         *,
-        embedding: jax.Array | None = None,
-        embedding_mask: jax.Array | None = None,
-        embedding_scale: float | jax.Array = 1.0,
-        **conditioning,
-    ) -> jax.Array:
-        """Maps as the net does.
+        embedding: Float[Array, "b n {self.features}"] | None = None,
+        embedding_mask: Bool[Array | np.ndarray, " b *n"] | None = None,
+        embedding_scale: float | Float[Array | np.ndarray, "*b"] = 1.0,
+        **conditioning: Any,
+    ) -> Float[Array, "b *positions out"]:
+        """Calls the net.
 
         Args:
-            embedding: [b, n, features], n at most max_length.
-            embedding_mask: bool [b] or [b, n]; True replaces an item's embedding, or a token of it, by the fixed one
-                (training drops it with probability 0.1).
-            embedding_scale: guidance, a number or one per item [b]; masked + (conditional - masked) * scale. At the
-                number 1 the net is called once, else once with a batch of 2b. Do not give embedding_mask with it.
+            embedding: at most max_length tokens.
+            embedding_mask: [b] or [b, n]; True replaces the embedding of an item, or one of its tokens, by the fixed
+                one. Training does so with probability 0.1.
+            embedding_scale: the guidance scale, one number or one per item [b]: masked + (conditional - masked) *
+                scale. With the number 1 the net is called once with the batch, else once with the double batch. Do not
+                combine it with embedding_mask.
+
+        Raises:
+            InputError: the embedding is missing, too long, or has another number of features.
         """
         if embedding is None:
-            raise InputError("the net can be guided and needs an embedding [batch, tokens, features], found none")
+            raise InputError("a net with guidance needs an embedding [batch, tokens, features], but there is none")
         _, tokens, features = embedding.shape
         if tokens > self.max_length or features != self.features:
             raise InputError(
@@ -150,7 +171,7 @@ class ClassifierFreeGuidance(Wrapper):
             embedding = jnp.where(embedding_mask.reshape(len(x), -1, 1), fixed, embedding)
         if isinstance(embedding_scale, int | float) and embedding_scale == 1:
             return self.net(x, embedding=embedding, **conditioning)
-        # Only arrays and lists of arrays are doubled; settings such as out_channels pass as they are.
+        # Arrays and lists of arrays are doubled. Settings such as out_channels stay as they are.
         twice = jax.tree.map(
             lambda v: jnp.concatenate([v, v]) if isinstance(v, jax.Array | np.ndarray) else v, {"x": x, **conditioning}
         )
@@ -162,46 +183,47 @@ class ClassifierFreeGuidance(Wrapper):
 
 
 class EmbeddingFeatures(Wrapper):
-    """Adds the mean of the embedding, through a linear map, to the features: what holds for the whole sound.
+    """Adds a linear map of the embedding's mean to the features.
 
-    Modulation by it is learned many times faster than cross-attention, which the originals have alone. Inside
-    :class:`ClassifierFreeGuidance` it follows the masked embedding; around a net that masks its embedding itself, by
-    ``embedding_mask``, it adds nothing where that is True.
+    A net learns to use the mean by modulation many times faster than the tokens by cross-attention. The originals have
+    cross-attention alone. Inside :class:`ClassifierFreeGuidance` the mean is that of the masked embedding. Around a net
+    that masks its embedding itself, by ``embedding_mask``, the mean adds nothing to items where the mask is True.
     """
 
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        *args,
-        embedding: jax.Array | None = None,
-        embedding_mask: jax.Array | None = None,
-        features: jax.Array | None = None,
-        **conditioning,
-    ) -> jax.Array:
+        x: Float[Array, "b *positions c"],
+        *,
+        embedding: Float[Array, "b n e"] | None = None,
+        embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
+        features: Float[Array, "b f"] | None = None,
+        **conditioning: Any,
+    ) -> Float[Array, "b *positions out"]:
         if embedding is None:
-            raise InputError("the net needs an embedding [batch, tokens, features], found none")
+            raise InputError("the net needs an embedding [batch, tokens, features], but there is none")
         if features is None:
-            raise InputError("embedding features are added to features [batch, features], found none: pass time=")
+            raise InputError("EmbeddingFeatures needs features [batch, features], but there are none: pass time=")
         pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
         if embedding_mask is not None:
             pooled = jnp.where(embedding_mask[:, None], 0, pooled)
             conditioning["embedding_mask"] = embedding_mask
-        return self.net(x, *args, features=features + pooled, embedding=embedding, **conditioning)
+        return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
 
 
 class AppendChannels(Wrapper):
-    """Channels beside x at full length: ``net(x, append_channels=[b, *positions, c])``; the result has those of x."""
+    """Appends channels to x. The result has as many channels as x."""
 
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        *args,
-        append_channels: jax.Array | None = None,
+        x: Float[Array, "b *positions c"],
+        *args: Any,
+        append_channels: Float[Array, "b *positions appended"] | None = None,
         out_channels: int | None = None,
-        **conditioning,
-    ) -> jax.Array:
+        **conditioning: Any,
+    ) -> Float[Array, "b *positions out"]:
+        """Calls the net. Raises InputError if append_channels are missing or have other positions than x."""
         if append_channels is None:
             raise InputError(f"append_channels are missing: {(*x.shape[:-1], 'any')} is needed")
         if append_channels.shape[:-1] != x.shape[:-1]:

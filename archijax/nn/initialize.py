@@ -1,4 +1,4 @@
-"""Parameters of a large net in seconds: run only what the parameters depend on, operation by operation."""
+"""Fast initialisation of large nets: only the operations that the parameters depend on run, one by one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 
 def initialize(init: Callable, *args: Any) -> Any:
-    """``init(*args)`` without the forward pass and without compiling one large program.
+    """``init(*args)`` without the forward pass and without the compilation of one large program.
 
-    ``jax.jit(init)`` inlines the random generator once per parameter, which takes minutes to compile for a net of some
-    hundred parameters; calling ``init`` plainly computes the net's output too. Here ``init`` is traced, the operations
-    that its result does not need are dropped, and the rest run one by one, each compiled once per shape.
+    ``jax.jit(init)`` inlines the random generator once per parameter, which takes minutes to compile for a net with
+    some hundred parameters. A plain call of ``init`` also computes the net's output. This function traces ``init``,
+    drops the operations that the result does not need, and runs the others one by one. Each is compiled once per shape.
 
     Args:
         init: a pure function such as ``net.init``.
-        args: its arguments; arrays, keys, or ``jax.ShapeDtypeStruct`` where only the shape matters.
+        args: its arguments. An array of which only the shape matters can be a ``jax.ShapeDtypeStruct``.
 
     Returns:
-        What ``init`` returns, the same numbers.
+        The same as ``init(*args)``.
 
     Raises:
-        TypeError: the result depends on values of a ``ShapeDtypeStruct``.
+        TypeError: the result depends on the values of a ``ShapeDtypeStruct``.
     """
     closed, shapes = jax.make_jaxpr(init, return_shape=True)(*args)
     jaxpr = closed.jaxpr

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full, halves, over_positions
@@ -15,29 +17,33 @@ from archijax.nn.norms import GlobalResponseNorm, GroupNorm, normalize
 
 
 class ConvBlock(nn.Module):
-    """GroupNorm, SiLU, convolution."""
+    """GroupNorm, SiLU and a convolution."""
 
     features: int
     kernel_size: int = 3
     groups: int = 8
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"]) -> Float[Array, "b *positions {self.features}"]:
         x = nn.silu(GroupNorm(self.groups, name="norm")(x))
         return Conv(self.features, self.kernel_size, dtype=self.dtype, name="conv")(x)
 
 
 class Resnet(nn.Module):
-    """Two pre-activated convolutions around a skip; a kernel-1 convolution on the skip where channels change."""
+    """A residual block with two convolutions, each after a norm and SiLU.
+
+    Fields:
+        channels: channels of the result; None: those of x. If they differ from x, the skip has a kernel-1 convolution.
+    """
 
     groups: int = 8
     kernel_size: int = 3
     channels: int | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context=None) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any = None) -> Float[Array, "b *positions out"]:
         channels = self.channels or x.shape[-1]
         block = partial(ConvBlock, channels, self.kernel_size, self.groups, self.dtype)
         y = block(name="block_1")(block(name="block_0")(x))
@@ -47,12 +53,16 @@ class Resnet(nn.Module):
 
 
 class ConvNeXtV2(nn.Module):
-    """ConvNeXt V2 block (Woo et al. 2023): depthwise kernel 7, norm, pointwise expansion by 4, GELU, GRN."""
+    """The block of ConvNeXt V2 (Woo et al. 2023).
 
-    dtype: jnp.dtype = jnp.float32
+    A depthwise convolution with kernel 7, a norm, an expansion of the channels by 4, GELU, global response
+    normalisation and a contraction, around a skip.
+    """
+
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context=None) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any = None) -> Float[Array, "b *positions c"]:
         c = x.shape[-1]
         y = Conv(c, 7, groups=c, dtype=self.dtype, name="depthwise")(x)
         y = GroupNorm(1, name="norm")(y)
@@ -62,14 +72,18 @@ class ConvNeXtV2(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Layer norm whose scale and shift come from the features: norm(x) * (1 + scale) + shift."""
+    """norm(x) * (1 + scale) + shift, with scale and shift computed from the features of the context.
 
-    dtype: jnp.dtype = jnp.float32
+    Raises:
+        InputError: the context has no features.
+    """
+
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any) -> Float[Array, "b *positions c"]:
         if context.features is None:
-            raise InputError("modulation needs features [batch, features] and found none: pass time= or features=")
+            raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
         scale_shift = Linear(2 * x.shape[-1], dtype=self.dtype, name="to_scale_shift")
         scale, shift = halves(full(scale_shift(nn.silu(context.features))))
         y = normalize(x, 1e-6) * over_positions(1 + scale, x) + over_positions(shift, x)
@@ -77,54 +91,68 @@ class Modulation(nn.Module):
 
 
 class InjectChannels(nn.Module):
-    """Mixes the context channels of this depth in: x + conv1([x, channels]).
+    """Adds the context's channels of this depth: x + conv([x, channels]), with kernel size 1.
 
-    Fields: channels, how many the context must bring ([b, *positions of x, channels] at this depth).
+    Fields:
+        channels: the number of channels that the context has at this depth.
+
+    Raises:
+        InputError: the context has no channels at this depth, or not of the shape [b, *positions of x, channels].
     """
 
     channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context) -> jax.Array:
-        depth, given = context.depth, context.channels
-        expected = (*x.shape[:-1], self.channels)
-        if depth >= len(given) or given[depth] is None:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any) -> Float[Array, "b *positions c"]:
+        depth, expected = context.depth, (*x.shape[:-1], self.channels)
+        channels = context.channels[depth] if depth < len(context.channels) else None
+        if channels is None:
             raise InputError(f"context channels of shape {expected} are missing at depth {depth}")
-        if given[depth].shape != expected:
-            raise InputError(f"context channels at depth {depth} have shape {given[depth].shape}: {expected} is needed")
-        joined = jnp.concatenate([x.astype(self.dtype), given[depth].astype(self.dtype)], axis=-1)
+        if channels.shape != expected:
+            raise InputError(f"context channels at depth {depth} have shape {channels.shape}: {expected} is needed")
+        joined = jnp.concatenate([x.astype(self.dtype), channels.astype(self.dtype)], axis=-1)
         return Conv(x.shape[-1], dtype=self.dtype, name="conv")(joined) + x.astype(self.dtype)
 
 
 class SkipAdd(nn.Module):
     """skip + x."""
 
-    def __call__(self, skip: jax.Array, x: jax.Array, context) -> jax.Array:
+    def __call__(
+        self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
+    ) -> Float[Array, "b *positions c"]:
         return skip + x
 
 
 class SkipConcat(nn.Module):
-    """A kernel-1 convolution of [skip * scale, x]."""
+    """A convolution of [skip * scale, x] with kernel size 1."""
 
     scale: float = 2**-0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, skip: jax.Array, x: jax.Array, context) -> jax.Array:
+    def __call__(
+        self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
+    ) -> Float[Array, "b *positions c"]:
         joined = jnp.concatenate([skip * self.scale, x], axis=-1)
         return Conv(x.shape[-1], dtype=self.dtype, name="conv")(joined)
 
 
 class SkipModulate(nn.Module):
-    """skip + scale * x, the scale per channel from the features."""
+    """skip + scale * x, with a scale per channel that is computed from the features of the context.
 
-    dtype: jnp.dtype = jnp.float32
+    Raises:
+        InputError: the context has no features.
+    """
+
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, skip: jax.Array, x: jax.Array, context) -> jax.Array:
+    def __call__(
+        self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
+    ) -> Float[Array, "b *positions c"]:
         if context.features is None:
-            raise InputError("a modulated skip needs features [batch, features] and found none: pass time=")
+            raise InputError("a modulated skip needs features [batch, features], but there are none: pass time=")
         scale = Linear(x.shape[-1], dtype=self.dtype, name="to_scale")(nn.silu(context.features))
-        # In at least float32, as the scale's gradient is a long sum.
+        # This is in at least float32, because the scale's gradient is a long sum.
         return (full(skip) + over_positions(full(scale), x) * full(x)).astype(x.dtype)

@@ -1,60 +1,61 @@
-"""Convolutions, norms, resampling and the residual blocks of the U-Net, in any number of dimensions.
+"""Linear maps and convolutions, in any number of dimensions.
 
-Arrays are channels last, ``[batch, *positions, channels]``: one position axis for sound, two or three work by the same
-code. Parameters are float32 and start as PyTorch starts them, so that recipes of the originals carry over; ``dtype`` is
-the type of the computation, and statistics of norms are at least float32.
+Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis; the same code works for
+two or three. Parameters are float32 and have PyTorch's initial distribution, so that the originals' recipes still
+apply. ``dtype`` is the type of the computation.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
 
 from archijax.errors import InputError
 from archijax.nn.arrays import biased
 
 
 @partial(jax.jit, static_argnums=1)
-def _uniform(key: jax.Array, count: int) -> jax.Array:
+def _uniform(key: Shaped[Array, " ..."], count: int) -> Float[Array, " {count}"]:
     return jax.random.uniform(key, (count,), jnp.float32, -1.0, 1.0)
 
 
 @partial(jax.jit, static_argnums=2)
-def _scaled(values: jax.Array, bound: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, " ..."]:
     return (values[: math.prod(shape)] * bound).reshape(shape)
 
 
-def uniform_init(fan_in: int):
-    """PyTorch's default for weights and biases: U(-b, b) with b = fan_in ** -0.5.
+def uniform_init(fan_in: int) -> Callable[..., Array]:
+    """PyTorch's default initialiser of weights and biases: U(-b, b) with b = fan_in ** -0.5.
 
-    Numbers are drawn in counts that are powers of two and cut to size: compiling the generator for every shape would
-    take most of the time that initialising a large net takes.
+    It draws a power of two of numbers and drops those that it does not need. The random generator is then compiled for
+    few sizes; compiling it for every shape would take most of the time of initialising a large net.
     """
 
-    def init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
         count = 1 << max(10, (math.prod(shape) - 1).bit_length())
         return _scaled(_uniform(key, count), jnp.float32(fan_in**-0.5), tuple(shape))
 
     return init
 
 
-# --- linear maps ---
-
-
-def conv(x: jax.Array, kernel: jax.Array, groups: int = 1) -> jax.Array:
-    """Convolution (as networks mean it) of stride 1 without padding.
+def conv(
+    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes _ c_out"], groups: int = 1
+) -> Float[Array, "b *out c_out"]:
+    """Convolution (cross-correlation) with stride 1 and without padding.
 
     Args:
-        x: [b, *positions, c_in].
-        kernel: [*sizes, c_in / groups, c_out], as many sizes as positions.
+        kernel: [*sizes, c_in / groups, c_out], with one size per position axis.
 
     Returns:
-        [b, *positions - sizes + 1, c_out].
+        Each position axis has the length positions - sizes + 1.
     """
     letters = "WHD"[: x.ndim - 2][::-1]
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, (f"N{letters}C", f"{letters}IO", f"N{letters}C"))
@@ -62,15 +63,20 @@ def conv(x: jax.Array, kernel: jax.Array, groups: int = 1) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=numbers, feature_group_count=groups)
 
 
-def pad_positions(x: jax.Array, padding: int, mode: str = "constant") -> jax.Array:
-    """Pads every position axis by ``padding`` on both sides (explicitly: padded convolutions are slow on CPU)."""
+def pad_positions(
+    x: Float[Array, "b *positions c"], padding: int, mode: str = "constant"
+) -> Float[Array, "b *padded c"]:
+    """Pads every position axis by ``padding`` at both ends, in a mode of ``jnp.pad``.
+
+    Convolutions that pad by themselves are slow on CPU.
+    """
     if padding == 0:
         return x
     return jnp.pad(x, ((0, 0), *((padding, padding),) * (x.ndim - 2), (0, 0)), mode=mode)
 
 
-def fold(x: jax.Array, factor: int) -> jax.Array:
-    """Space to depth: [b, *positions, c] -> [b, *positions / factor, factor ** dims * c]."""
+def fold(x: Float[Array, "b *positions c"], factor: int) -> Float[Array, "b *folded channels"]:
+    """Space to depth: [b, *positions, c] becomes [b, *positions / factor, factor ** len(positions) * c]."""
     b, *positions, c = x.shape
     dims = len(positions)
     shape = [b]
@@ -81,8 +87,8 @@ def fold(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(order).reshape(b, *(n // factor for n in positions), factor**dims * c)
 
 
-def unfold(x: jax.Array, factor: int) -> jax.Array:
-    """Depth to space, the inverse of :func:`fold`."""
+def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "b *positions c"]:
+    """Depth to space: the inverse of :func:`fold`."""
     b, *positions, c = x.shape
     dims = len(positions)
     x = x.reshape(b, *positions, *(factor,) * dims, c // factor**dims)
@@ -92,11 +98,13 @@ def unfold(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(*order, 2 * dims + 1).reshape(b, *(n * factor for n in positions), c // factor**dims)
 
 
-def strided_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution with a stride and no padding; kernel sizes are multiples of the stride.
+def strided_conv(
+    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes c_in c_out"], stride: int
+) -> Float[Array, "b *out c_out"]:
+    """Convolution with a stride and without padding. Kernel sizes and positions are multiples of the stride.
 
-    Positions are folded into channels first, which turns it into a stride-1 convolution: that form keeps its speed in
-    the backward pass on every platform.
+    Positions are folded into channels, so that a convolution with stride 1 gives the result. Its backward pass is fast
+    on every platform.
     """
     *sizes, c_in, c_out = kernel.shape
     kernel = fold(kernel.reshape(1, *sizes, c_in * c_out), stride)[0]
@@ -105,17 +113,15 @@ def strided_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return conv(fold(x, stride), kernel)
 
 
-def transposed_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Transposed convolution, PyTorch's ConvTranspose; kernel sizes are multiples of the stride.
+def transposed_conv(
+    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes c_in c_out"], stride: int, padding: int
+) -> Float[Array, "b *out c_out"]:
+    """Transposed convolution, like PyTorch's ConvTranspose. The kernel sizes are equal, and multiples of the stride.
 
-    Written polyphase: a stride-1 convolution gives the ``stride`` outputs that belong to each input position.
-
-    Args:
-        x: [b, *positions, c_in].
-        kernel: [*sizes, c_in, c_out].
+    The form is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        [b, *(positions - 1) * stride + sizes - 2 * padding, c_out].
+        Each position axis has the length (positions - 1) * stride + sizes - 2 * padding.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
@@ -129,41 +135,47 @@ def transposed_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) 
 
 
 class Weight(nn.Module):
-    """The kernel [c, features] of a linear map without bias, for who multiplies with it in another order."""
+    """The kernel of a linear map without bias. The caller multiplies by it, in the order that is fastest."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, c: int) -> jax.Array:
+    def __call__(self, c: int) -> Float[Array, "{c} {self.features}"]:
         return self.param("kernel", uniform_init(c), (c, self.features)).astype(self.dtype)
 
 
 class Linear(nn.Module):
-    """Linear map of the last axis, [..., c] -> [..., features]."""
+    """Linear map of the last axis, with a bias."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         kernel = self.param("kernel", uniform_init(x.shape[-1]), (x.shape[-1], self.features))
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return biased(y, self.param("bias", uniform_init(x.shape[-1]), (self.features,)))
 
 
 class Conv(nn.Module):
-    """Convolution of odd kernel size that keeps the length: [b, *positions, c] -> [b, *positions, features]."""
+    """Convolution that keeps the length.
+
+    Raises:
+        InputError: the kernel size is even.
+    """
 
     features: int
     kernel_size: int = 1
     groups: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"]) -> Float[Array, "b *positions {self.features}"]:
         if self.kernel_size % 2 == 0:
-            raise InputError(f"kernel size {self.kernel_size} is even: a length-keeping kernel must be odd")
+            raise InputError(
+                f"kernel size {self.kernel_size} is even: it must be odd, so that the length stays the same"
+            )
         sizes = (self.kernel_size,) * (x.ndim - 2)
         channels = x.shape[-1] // self.groups
         init = uniform_init(math.prod(sizes) * channels)
@@ -172,12 +184,3 @@ class Conv(nn.Module):
         x = pad_positions(x.astype(self.dtype), self.kernel_size // 2)
         y = conv(x, kernel.astype(self.dtype), self.groups)
         return biased(y, bias)
-
-
-# --- norms ---
-
-
-# --- items of a U-Net: (x, context) -> x ---
-
-
-# --- merges of a skip connection: (skip, x, context) -> x ---

@@ -1,39 +1,42 @@
-"""Convolutions that shorten or lengthen the positions of an array by a whole factor."""
+"""Convolutions that divide or multiply the number of positions by an integer factor."""
 
 from __future__ import annotations
 
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from archijax.errors import InputError
 from archijax.nn.arrays import biased
 from archijax.nn.linear import Conv, pad_positions, strided_conv, transposed_conv, uniform_init
 
 
-def _kernel_size(what: str, width: int, factor: int) -> int:
-    """factor * width, and 1 at factor 1; it must be possible to centre it on ``factor`` positions."""
+def _kernel_size(operation: str, width: int, factor: int) -> int:
+    """factor * width; 1 if the factor is 1. Raises InputError if the kernel has no centre on ``factor`` positions."""
     size = factor * (width if factor > 1 else 1)
     if (size - factor) % 2:
         raise InputError(
-            f"{what} width {width} cannot be centred at factor {factor}: factor * (width - 1) must be even"
+            f"{operation} width {width} cannot be centred at factor {factor}: factor * (width - 1) must be even"
         )
     return size
 
 
 class Downsample(nn.Module):
-    """Convolution that shortens every position axis by ``factor``: kernel width * factor, stride factor.
+    """Divides every position axis by ``factor``: a convolution with kernel width * factor and stride factor.
 
-    Call: [b, *positions, c] -> [b, *positions / factor, channels]. At factor 1 it is a kernel-1 convolution.
+    With factor 1 the kernel size is 1.
     """
 
     width: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, channels: int, factor: int) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b *positions c"], channels: int, factor: int
+    ) -> Float[Array, "b *resampled {channels}"]:
         size = _kernel_size("downsampling", self.width, factor)
         sizes = (size,) * (x.ndim - 2)
         init = uniform_init(math.prod(sizes) * x.shape[-1])
@@ -45,29 +48,33 @@ class Downsample(nn.Module):
 
 
 class UpsampleNearest(nn.Module):
-    """Every position repeated ``factor`` times, then a convolution: [b, n, c] -> [b, n * factor, channels]."""
+    """Multiplies every position axis by ``factor``: repeats each position, then applies a convolution."""
 
     kernel_size: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, channels: int, factor: int) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b *positions c"], channels: int, factor: int
+    ) -> Float[Array, "b *resampled {channels}"]:
         for axis in range(1, x.ndim - 1):
             x = jnp.repeat(x, factor, axis)
         return Conv(channels, self.kernel_size, dtype=self.dtype, name="conv")(x)
 
 
 class UpsampleTranspose(nn.Module):
-    """Transposed convolution, kernel width * factor and stride factor: [b, n, c] -> [b, n * factor, channels]."""
+    """Multiplies every position axis by ``factor``: a transposed convolution, kernel width * factor, stride factor."""
 
     width: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, channels: int, factor: int) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b *positions c"], channels: int, factor: int
+    ) -> Float[Array, "b *resampled {channels}"]:
         size = _kernel_size("upsampling", self.width, factor)
         sizes = (size,) * (x.ndim - 2)
-        # PyTorch takes the fan of a transposed convolution from its output side.
+        # PyTorch computes the fan-in of a transposed convolution from its output channels.
         init = uniform_init(math.prod(sizes) * channels)
         kernel = self.param("kernel", init, (*sizes, x.shape[-1], channels))
         bias = self.param("bias", init, (channels,))

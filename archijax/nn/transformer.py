@@ -1,14 +1,18 @@
 """The diffusion transformer of Stable Audio: ``net(x, time, features=..., embedding=...)`` (Evans et al. 2024).
 
-Peebles & Xie 2023 (DiT) with what language models use: rotary positions, SwiGLU, few heads of keys and values. Time and
-the state of the whole sound are one token before the sequence instead of a modulation of every layer.
+It is the DiT of Peebles & Xie 2023 with layers of language models: rotary positions, SwiGLU, few heads of keys and
+values. Time and features do not modulate every layer; they are one token before the sequence.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full, halves
@@ -19,41 +23,46 @@ from archijax.nn.rotary import rotary_angles, rotate
 
 
 class Product(nn.Module):
-    """Linear map of the last axis without bias, [..., c] -> [..., features]; ``zero`` starts it at zero."""
+    """Linear map of the last axis without bias.
+
+    Fields:
+        zero: whether the initial kernel is zero.
+    """
 
     features: int
     zero: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         init = nn.initializers.zeros if self.zero else uniform_init(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         return x.astype(self.dtype) @ kernel.astype(self.dtype)
 
 
 class Projection(nn.Module):
-    """Two linear maps with SiLU between them, [..., c] -> [..., features]."""
+    """Two linear maps of the last axis with SiLU between them."""
 
     features: int
     bias: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         layer = Linear if self.bias else Product
         x = nn.silu(layer(self.features, dtype=self.dtype, name="first")(x))
         return layer(self.features, dtype=self.dtype, name="second")(x)
 
 
 class HeadsAttention(nn.Module):
-    """Multi-head attention of x [b, n, c] to a source [b, m, e], whose heads may be fewer; no norm, no skip.
+    """Multi-head attention of x to a source, without norm and skip.
 
     Fields:
-        head_features, num_heads: size of a head and how many of queries.
-        source_heads: of keys and values, a divisor of num_heads.
-        qk_norm: layer norm of every query and key (Dehghani et al. 2023).
-        implementation: as for :class:`archijax.nn.attention.Attention`.
+        head_features: features of a head.
+        num_heads: heads of queries.
+        source_heads: heads of keys and values, a divisor of num_heads.
+        qk_norm: apply a layer norm to every query and key (Dehghani et al. 2023).
+        implementation: see :class:`archijax.nn.attention.Attention`.
     """
 
     head_features: int
@@ -61,13 +70,15 @@ class HeadsAttention(nn.Module):
     source_heads: int
     qk_norm: bool = False
     implementation: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, source: jax.Array, angles: jax.Array | None = None) -> jax.Array:
-        """Args: angles [n, k] of rotary positions, by which queries and keys are turned; then n = m."""
+    def __call__(
+        self, x: Float[Array, "b n c"], source: Float[Array, "b m e"], angles: Float[Array, "n k"] | None = None
+    ) -> Float[Array, "b n c"]:
+        """The result. If there are angles of rotary positions, they rotate queries and keys, and n = m."""
 
-        def heads(t: jax.Array, count: int, name: str) -> jax.Array:
+        def heads(t: Float[Array, "b m e"], count: int, name: str) -> Float[Array, "b m {count} d"]:
             t = Product(count * self.head_features, dtype=self.dtype, name=f"to_{name}")(t)
             return t.reshape(*t.shape[:-1], count, self.head_features)
 
@@ -77,21 +88,22 @@ class HeadsAttention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         out = attend(q, k, v, self.implementation)
-        # Zero, so that a new layer changes nothing.
+        # The initial kernel is zero, so that a new layer does not change x.
         return Product(x.shape[-1], zero=True, dtype=self.dtype, name="to_out")(out.reshape(*out.shape[:2], -1))
 
 
 class SwiGLU(nn.Module):
-    """linear(h * silu(gate)), [h, gate] = linear(x): [..., c] -> [..., c] (Shazeer 2020, equation 6).
+    """linear(h * silu(gate)) with [h, gate] = linear(x) (Shazeer 2020, equation 6).
 
-    Fields: multiplier, the inner width in channels.
+    Fields:
+        multiplier: the inner width, as a multiple of the channels.
     """
 
     multiplier: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
         inner, gate = halves(Linear(2 * self.multiplier * x.shape[-1], dtype=self.dtype, name="expand")(x))
         y = Product(x.shape[-1], zero=True, dtype=self.dtype, name="contract")(inner * nn.silu(gate))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
@@ -99,17 +111,19 @@ class SwiGLU(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, cross-attention where there is an embedding, SwiGLU; each after a norm and around a skip."""
+    """Self-attention, cross-attention if there is an embedding, and SwiGLU, each after a norm and around a skip."""
 
     head_features: int
     num_heads: int
     embedding_heads: int
     qk_norm: bool
     implementation: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array, embedding: jax.Array | None, angles: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b n c"], embedding: Float[Array, "b m e"] | None, angles: Float[Array, "n k"]
+    ) -> Float[Array, "b n c"]:
         def attention(source_heads: int, name: str) -> HeadsAttention:
             settings = (self.head_features, self.num_heads, source_heads, self.qk_norm, self.implementation)
             return HeadsAttention(*settings, dtype=self.dtype, name=name)
@@ -123,21 +137,25 @@ class TransformerLayer(nn.Module):
 
 
 class DiffusionTransformer(nn.Module):
-    """The transformer, ``net(x, time, ...)``; input channels follow x. An untrained one gives what is in x, mapped.
+    """The transformer, ``net(x, time, ...)``, for x with any number of channels.
+
+    Before training its result is a linear map of x.
 
     Fields:
-        num_layers, num_heads, head_features: the width is num_heads * head_features.
-        embedding_features: of the embedding's tokens; None for a net without cross-attention.
-        embedding_width: of the tokens that cross-attention reads. None: embedding_features.
-        embedding_heads: of keys and values there, a divisor of num_heads. None: embedding_width / head_features.
-        global_features: of ``features``, the state of the whole sound; None for a net without.
-        time_features: sines and cosines of the time.
-        rotary_features: of each head that are turned by the position; None: half of them.
+        num_layers: the number of layers.
+        num_heads, head_features: the heads of queries and the features of a head. Their product is the width.
+        embedding_features: features of the embedding's tokens; None: a net without cross-attention.
+        embedding_width: features of the tokens that cross-attention reads; None: embedding_features.
+        embedding_heads: heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
+            head_features.
+        global_features: the width of ``features``; None: a net without features.
+        time_features: the number of sines and cosines of the time.
+        rotary_features: features of each head that are rotated; None: half of them.
         qk_norm, implementation: see :class:`HeadsAttention`.
-        remat: keep nothing of a layer for its backward pass, which computes it again.
+        remat: keep no intermediate results of a layer for its backward pass, which computes them again.
 
     Raises:
-        InputError: sizes that do not divide.
+        InputError: rotary_features, time_features or embedding_heads does not fit the other sizes.
     """
 
     num_layers: int
@@ -152,14 +170,15 @@ class DiffusionTransformer(nn.Module):
     qk_norm: bool = False
     implementation: str | None = None
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        turned = self._rotary_features
-        if turned % 2 or not 0 < turned <= self.head_features:
-            raise InputError(f"rotary_features is {turned}: an even number up to head_features {self.head_features}")
+        rotated = self._rotary_features
+        if rotated % 2 or not 0 < rotated <= self.head_features:
+            limit = f"at most head_features {self.head_features}"
+            raise InputError(f"rotary_features is {rotated}: it must be even, above 0 and {limit}")
         if self.time_features % 2:
-            raise InputError(f"time_features is {self.time_features}: sines and cosines need an even number")
+            raise InputError(f"time_features is {self.time_features}: it must be even, for as many sines as cosines")
         heads = self._embedding_heads
         if self.embedding_features is not None and (heads < 1 or self.num_heads % heads):
             raise InputError(f"embedding_heads is {heads}: a divisor of the {self.num_heads} heads is needed")
@@ -168,28 +187,26 @@ class DiffusionTransformer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        time: jax.Array | None = None,
+        x: Float[Array, "b n c"],
+        time: Float[Array, " b"] | None = None,
         *,
-        features: jax.Array | None = None,
-        embedding: jax.Array | None = None,
-        embedding_mask: jax.Array | None = None,
+        features: Float[Array, "b {self.global_features}"] | None = None,
+        embedding: Float[Array, "b tokens {self.embedding_features}"] | None = None,
+        embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         out_channels: int | None = None,
-    ) -> jax.Array:
-        """Maps x [b, n, c] to [b, n, out_channels or c], at least float32.
+    ) -> Float[Array, "b n out"]:
+        """The result, in at least float32.
 
         Args:
-            time: [b].
-            features: [b, global_features].
-            embedding: [b, tokens, embedding_features].
-            embedding_mask: bool [b]; True puts zeros in the place of an item's embedding, which is what the net is
-                trained to take for "no embedding".
+            features: a state of the whole sound, such as its duration.
+            embedding_mask: True replaces an item's embedding by zeros, which mean "no embedding" to the net.
+            out_channels: channels of the result; None: those of x.
 
         Raises:
-            InputError: an array of another shape, or one that the settings do not name.
+            InputError: an array has a wrong shape, is missing, or is not one that the fields provide for.
         """
         self._check(x, time, features, embedding)
-        # Zero, as in the original: the sequence enters and leaves as it is.
+        # As in the original, the initial kernels of mix_in and mix_out are zero, so that they change nothing.
         c = x.shape[-1]
         y = x.astype(self.dtype)
         y = y + Product(c, zero=True, dtype=self.dtype, name="mix_in")(y)
@@ -209,7 +226,7 @@ class DiffusionTransformer(nn.Module):
 
     @property
     def width(self) -> int:
-        """Features of a token."""
+        """The features of a token."""
         return self.num_heads * self.head_features
 
     @property
@@ -224,30 +241,30 @@ class DiffusionTransformer(nn.Module):
     def _rotary_features(self) -> int:
         return self.rotary_features or self.head_features // 2
 
-    def _token(self, time: jax.Array, features: jax.Array | None) -> jax.Array:
-        """The token before the sequence [b, width], of time and features."""
+    def _token(self, time: Float[Array, " b"], features: Float[Array, "b f"] | None) -> Float[Array, "b {self.width}"]:
+        """The token of time and features."""
         frequencies = self.param("time_frequencies", nn.initializers.normal(1.0), (self.time_features // 2,))
-        # In float32, since the frequencies make it sensitive to rounding.
+        # The angles are in at least float32, because high frequencies make them sensitive to rounding.
         angles = full(time)[:, None] * full(frequencies) * (2 * jnp.pi)
         waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         token = Projection(self.width, True, self.dtype, name="time")(waves)
         return token if features is None else token + Projection(self.width, False, self.dtype, name="global")(features)
 
-    def _check(self, x: jax.Array, time, features, embedding) -> None:
+    def _check(self, x: Array, time: Any, features: Any, embedding: Any) -> None:
         if x.ndim != 3 or x.shape[1] == 0:
-            raise InputError(f"the transformer was given {x.shape}: [batch, positions, channels] is needed")
+            raise InputError(f"x has shape {x.shape}: the transformer needs [batch, positions, channels]")
         b = len(x)
-        wanted = {
+        expected = {
             "time": (time, (b,), 1),
             "features": (features, (b, self.global_features), self.global_features),
             "embedding": (embedding, (b, "tokens", self.embedding_features), self.embedding_features),
         }
-        for name, (array, shape, size) in wanted.items():
-            if (array is None) != (size is None):
-                found = "none" if array is None else f"shape {array.shape}"
-                needed = f"of shape {shape} is needed" if array is None else "it takes none"
-                raise InputError(f"the transformer's {name}: found {found}, {needed}")
+        for name, (array, shape, size) in expected.items():
+            if array is None and size is not None:
+                raise InputError(f"the transformer needs {name} of shape {shape}, but there is none")
+            if array is not None and size is None:
+                raise InputError(f"this transformer takes no {name}, but there is one of shape {array.shape}")
             if array is not None and (array.ndim != len(shape) or any(
-                size not in (found, "tokens") for size, found in zip(shape, array.shape, strict=True)
+                size not in (actual, "tokens") for size, actual in zip(shape, array.shape, strict=True)
             )):  # fmt: skip
                 raise InputError(f"the transformer's {name} has shape {array.shape}: {shape} is needed")

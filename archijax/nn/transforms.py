@@ -1,13 +1,15 @@
-"""Wrappers that let a net work on a shorter signal with more channels: learned transform, patching, STFT."""
+"""Wrappers that let a net work on fewer positions with more channels: learned transform, patching, STFT."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.stft import STFT, from_polar, to_polar
@@ -17,54 +19,66 @@ from archijax.nn.conditioning import Wrapper
 from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_conv, unfold, uniform_init
 
 
-def _check_length(x: jax.Array, multiple: int, what: str) -> None:
+def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str) -> None:
+    """Raises InputError unless all lengths are multiples. ``origin`` says where the multiple comes from."""
     for length in x.shape[1:-1]:
         if length == 0 or length % multiple:
             raise InputError(
-                f"length {length} is not a multiple of {multiple} ({what}): "
+                f"length {length} is not a multiple of {multiple} ({origin}): "
                 f"pad to {multiple * max(1, ceil_div(length, multiple))}"
             )
 
 
-def _windowed_sinusoids(window: int, stride: int, count: int) -> np.ndarray:
-    """``count`` filters [window, count]: sines and cosines of evenly spaced frequencies under a sine window.
+def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarray, "{window} {count}"]:
+    """Filters: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
 
-    With as many filters as the window has samples, analysis and synthesis by them is the identity (a tight frame: a
-    modulated complex lapped transform, Malvar 1999).
+    If there are as many filters as samples in the window, they are a tight frame: analysis and synthesis by them is the
+    identity (a modulated complex lapped transform, Malvar 1999).
     """
     time, frequency = np.arange(window)[:, None] + 0.5, np.arange((count + 1) // 2) + 0.5
     phase = 2 * np.pi / count * frequency * (time + stride / 2)
-    shape = np.sin(np.pi * time / window) if window > stride else np.ones_like(time)
+    envelope = np.sin(np.pi * time / window) if window > stride else np.ones_like(time)
     overlap = window / (2 * stride) if window > stride else 1.0
-    waves = np.concatenate([shape * np.cos(phase), shape * np.sin(phase)], axis=1)[:, :count]
+    waves = np.concatenate([envelope * np.cos(phase), envelope * np.sin(phase)], axis=1)[:, :count]
     return waves / np.sqrt(overlap * count / 2)
 
 
 class LearnedTransform(Wrapper):
     """A learned filter bank around a net (ArchiSound, section 5.2.4): a strided convolution, the net, its transpose.
 
-    The filters start as windowed sines and cosines, with which the transform is invertible: from random ones, as in the
-    original, learning takes longer.
+    The initial filters are windowed sines and cosines, with which the transform is invertible. The original starts with
+    random filters; training takes longer with them.
 
     Fields:
-        num_filters: per channel of the sound.
-        window_length, stride: of the filters, in samples; the window a multiple of the stride, both odd or both even.
-        filters: "sinusoid" or "random", what they start as.
+        num_filters: filters per channel of the sound.
+        window_length: samples of a filter, a multiple of the stride. Both are odd or both are even.
+        stride: samples between positions of the filters.
+        filters: the initial filters.
     """
 
     num_filters: int
     window_length: int
     stride: int
     filters: Literal["sinusoid", "random"] = "sinusoid"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @property
     def length_multiple(self) -> int:
         return self.stride * super().length_multiple
 
     @nn.compact
-    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
-        """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of the stride."""
+    def __call__(
+        self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
+    ) -> Float[Array, "b time out"]:
+        """Transforms x, calls the net and transforms back.
+
+        Args:
+            out_channels: channels of the result; None: those of x.
+
+        Raises:
+            InputError: time is not a multiple of ``length_multiple`` or too short, or the window does not fit the
+                stride.
+        """
         window, stride = self.window_length, self.stride
         if stride < 1 or window < 1 or window % stride or (window - stride) % 2:
             raise InputError(
@@ -75,7 +89,7 @@ class LearnedTransform(Wrapper):
         padding = window // 2 - stride // 2
         if x.shape[1] <= padding:
             raise InputError(
-                f"length {x.shape[1]} is too short for a window of {window}: more than {padding} samples needed"
+                f"length {x.shape[1]} is too short for a window of {window}: more than {padding} samples are needed"
             )
         c_in, c_out = x.shape[-1], out_channels or x.shape[-1]
         encode = self.param("encode", lambda key: self._filters(key, c_in))
@@ -85,8 +99,8 @@ class LearnedTransform(Wrapper):
         z = self.net(z, *args, out_channels=c_out * self.num_filters, **conditioning)
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
-    def _filters(self, key: jax.Array, channels: int) -> jax.Array:
-        """The filters to start from, [window, channels, channels * num_filters], sinusoids each on one channel."""
+    def _filters(self, key: Shaped[Array, " ..."], channels: int) -> Float[Array, "window {channels} filters"]:
+        """The initial filters, ``num_filters`` for each channel. A sinusoid reads one channel, a random filter all."""
         if self.filters == "random":
             shape = (self.window_length, channels, channels * self.num_filters)
             return uniform_init(self.window_length * channels)(key, shape)
@@ -95,9 +109,10 @@ class LearnedTransform(Wrapper):
 
 
 class Patching(Wrapper):
-    """Patches of consecutive samples as channels around a net (ArchiSound, section 5.2.4).
+    """Turns patches of consecutive samples into channels, calls a net and turns back (ArchiSound, section 5.2.4).
 
-    Fields: patch_size, samples (in each dimension) that become one position.
+    Fields:
+        patch_size: the samples, along each position axis, that become one position.
     """
 
     patch_size: int
@@ -107,8 +122,17 @@ class Patching(Wrapper):
         return self.patch_size * super().length_multiple
 
     @nn.compact
-    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
-        """Maps x [b, *positions, c] to [b, *positions, out_channels or c]; positions multiples of patch_size."""
+    def __call__(
+        self, x: Float[Array, "b *positions c"], *args: Any, out_channels: int | None = None, **conditioning: Any
+    ) -> Float[Array, "b *positions out"]:
+        """Calls the net on patches.
+
+        Args:
+            out_channels: channels of the result; None: those of x.
+
+        Raises:
+            InputError: positions are not multiples of ``length_multiple``, or the patch size is below 1.
+        """
         if self.patch_size < 1:
             raise InputError(f"the patch size is {self.patch_size}: it must be at least 1")
         _check_length(x, self.length_multiple, "the patch size times the product of the net's factors")
@@ -119,11 +143,12 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4), time / hop_length frames.
+    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4). The net sees time / hop_length frames.
 
     Fields:
-        n_fft, hop_length: in samples.
-        polar: magnitude and phase as channels; else real and imaginary part.
+        n_fft: samples of a window.
+        hop_length: samples between windows.
+        polar: the channels are magnitudes and phases, instead of real and imaginary parts.
     """
 
     n_fft: int = 1024
@@ -135,8 +160,17 @@ class STFTTransform(Wrapper):
         return self.hop_length * super().length_multiple
 
     @nn.compact
-    def __call__(self, x: jax.Array, *args, out_channels: int | None = None, **conditioning) -> jax.Array:
-        """Maps x [b, time, c] to [b, time, out_channels or c]; time a multiple of hop_length."""
+    def __call__(
+        self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
+    ) -> Float[Array, "b time out"]:
+        """Transforms x, calls the net and transforms back.
+
+        Args:
+            out_channels: channels of the result; None: those of x.
+
+        Raises:
+            InputError: time is not a multiple of ``length_multiple``.
+        """
         stft = STFT(self.n_fft, self.hop_length, centred=False)
         _check_length(x, self.length_multiple, "hop_length times the product of the net's factors")
         z, c_out = stft.encode(full(x)), out_channels or x.shape[-1]

@@ -1,13 +1,13 @@
 """The U-Net: blocks of items around an inner U-Net, with a skip connection at every depth.
 
-A net is described by templates. ``Block(channels=256, factor=2, items=[R, A] * 2)`` says what stands at one depth; an
-item is a Flax module (or any function) that maps ``(x, context) -> x``, and the U-Net makes a fresh copy of it at every
-position, with parameters of its own. After a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+Templates describe a net. ``Block(channels=256, factor=2, items=[R, A] * 2)`` describes one depth. An item is a Flax
+module or a function that maps ``(x, context) -> x``. The U-Net makes a copy of the item at every position, with its own
+parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
-Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), and any
-mixture of items may repeat. Under a scan the outer six depths of the original's README net trained five times slower on
-CPU, and compiled in three quarters of the time. Items left to XLA as calls that it must not inline compile in six
-sevenths of the time and train fifteen times slower.
+Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), and
+every mixture of items can repeat. With a scan, the outer six depths of the original's README net compile in three
+quarters of the time, but train five times slower on CPU. With calls that XLA does not inline, items compile in six
+sevenths of the time, but train fifteen times slower.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from archijax.errors import InputError
 from archijax.nn.arrays import full
-from archijax.nn.items import (
-    SkipAdd,
-)
+from archijax.nn.items import SkipAdd
 from archijax.nn.linear import Conv
 from archijax.nn.resampling import Downsample, UpsampleNearest
 
 
 @flax.struct.dataclass
 class Context:
-    """What items may look at beside x.
+    """The conditioning that items can use.
 
     Fields:
-        features: [b, f], one vector per sound (time and whatever is added to it), or None.
-        embedding: [b, n, e], a sequence such as encoded text, or None.
+        features: one vector per item of the batch: the features of the time and those that are added to them.
+        embedding: a sequence of vectors per item, such as an encoded text.
         channels: one entry per depth, [b, *positions at that depth, c] or None.
-        depth: the depth of the item that looks.
+        depth: the depth of the present item.
     """
 
-    features: jax.Array | None = None
-    embedding: jax.Array | None = None
-    channels: tuple[jax.Array | None, ...] = ()
+    features: Float[Array, "b f"] | None = None
+    embedding: Float[Array, "b n e"] | None = None
+    channels: tuple[Float[Array, " ..."] | None, ...] = ()
     depth: int = flax.struct.field(pytree_node=False, default=0)
 
 
@@ -53,10 +53,12 @@ class Block:
     """One depth of a U-Net.
 
     Fields:
-        channels, factor: channels at this depth, and how many times shorter it is than the one above.
-        items: templates ``(x, context) -> x`` on the way down; on the way up too unless ``items_up`` is given.
-        downsample, upsample: templates ``(x, channels, factor) -> x``; skip: ``(skip, x, context) -> x``. None takes
-            the U-Net's.
+        channels: channels at this depth.
+        factor: by how much the positions are fewer than one depth above.
+        items: templates ``(x, context) -> x`` on the way down.
+        items_up: templates on the way up; None: the same items.
+        downsample, upsample: templates ``(x, channels, factor) -> x``; None: those of the U-Net.
+        skip: a template ``(skip, x, context) -> x``; None: that of the U-Net.
     """
 
     channels: int
@@ -68,19 +70,19 @@ class Block:
     skip: Callable | None = None
 
 
-def _place(template: Callable, parent: nn.Module, name: str) -> Callable:
-    """A copy of a module template with its own name and parameters; plain functions as they are."""
+def _copy(template: Callable, parent: nn.Module, name: str) -> Callable:
+    """A copy of a module with its own name and parameters. A plain function is returned as it is."""
     return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
 
 
-def _run(item: Callable, x: jax.Array, context: Context) -> jax.Array:
+def _run(item: Callable, x: Float[Array, "b *positions c"], context: Context) -> Float[Array, "b *out d"]:
     return item(x, context)
 
 
 def _shared() -> Callable:
-    """What runs items like `_run`, but traces those that are alike, in settings and shapes, only once."""
+    """A function like `_run` that traces items of equal settings and shapes only once."""
     jitted = nn.jit(_run)
-    return lambda item, *given: (jitted if isinstance(item, nn.Module) else _run)(item, *given)
+    return lambda item, x, context: (jitted if isinstance(item, nn.Module) else _run)(item, x, context)
 
 
 class _Down(nn.Module):
@@ -90,11 +92,11 @@ class _Down(nn.Module):
     run: Callable
 
     @nn.compact
-    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
+    def __call__(self, x: Float[Array, "b *positions c"], context: Context) -> Float[Array, "b *out d"]:
         block = self.block
-        x = _place(block.downsample, self, "downsample")(x, block.channels, block.factor)
+        x = _copy(block.downsample, self, "downsample")(x, block.channels, block.factor)
         for i, item in enumerate(block.items):
-            x = self.run(_place(item, self, f"items_{i}"), x, context)
+            x = self.run(_copy(item, self, f"items_{i}"), x, context)
         return x
 
 
@@ -104,21 +106,23 @@ class _Up(nn.Module):
     block: Block
     run: Callable
     out_channels: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array, skip: jax.Array, context: Context) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "b *positions c"], skip: Float[Array, "b *out d"], context: Context
+    ) -> Float[Array, "b *out {self.out_channels}"]:
         block = self.block
         for i, item in enumerate(block.items if block.items_up is None else block.items_up):
-            x = self.run(_place(item, self, f"items_{i}"), x, context)
-        x = _place(block.upsample, self, "upsample")(x, self.out_channels, block.factor)
+            x = self.run(_copy(item, self, f"items_{i}"), x, context)
+        x = _copy(block.upsample, self, "upsample")(x, self.out_channels, block.factor)
         if skip.shape[-1] != self.out_channels:
             skip = Conv(self.out_channels, dtype=self.dtype, name="skip_adapter")(skip)
-        return _place(block.skip, self, "skip")(skip.astype(x.dtype), x, context)
+        return _copy(block.skip, self, "skip")(skip.astype(x.dtype), x, context)
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    # The last is cuDNN's attention.
+    # The last name is that of cuDNN's attention.
     return primitive.name.startswith(("conv_general_dilated", "dot_general", "dot_product_attention_fwd"))
 
 
@@ -132,12 +136,12 @@ class UNet(nn.Module):
 
     Fields:
         blocks: one per depth, outermost first.
-        out_channels: of the result; None: as many as x has.
-        downsample, upsample, skip: for the blocks that name none of their own.
-        remat: keep nothing of a block for its backward pass, which then computes all of it again. Else convolutions and
-            matrix products are kept, and only what is cheap between them (norms, activations, modulation) is computed
-            again: on the README net's training step a third of the memory of keeping all. On CPU both need
-            :func:`archijax.compiler.compiler_options`.
+        out_channels: channels of the result; None: those of x.
+        downsample, upsample, skip: templates for the blocks without their own.
+        remat: keep no intermediate results of a block for its backward pass, which computes all of them again. Else the
+            results of convolutions and matrix products are kept, and the cheap operations between them (norms,
+            activations, modulation) are computed again. In the README net's training step this takes a third of the
+            memory that keeping all results takes. On CPU both need :func:`archijax.compiler.compiler_options`.
     """
 
     blocks: Sequence[Block]
@@ -146,31 +150,31 @@ class UNet(nn.Module):
     upsample: Callable = dataclasses.field(default_factory=UpsampleNearest)
     skip: Callable = dataclasses.field(default_factory=SkipAdd)
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @property
     def length_multiple(self) -> int:
-        """Lengths must be multiples of this, the product of the factors."""
+        """The length of x must be a multiple of this number, the product of the factors."""
         return math.prod(block.factor for block in self.blocks)
 
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "b *positions c"],
         *,
-        features: jax.Array | None = None,
-        embedding: jax.Array | None = None,
-        channels: Sequence[jax.Array | None] = (),
+        features: Float[Array, "b f"] | None = None,
+        embedding: Float[Array, "b n e"] | None = None,
+        channels: Sequence[Float[Array, " b *_"] | None] = (),
         out_channels: int | None = None,
-    ) -> jax.Array:
-        """Maps x [b, *positions, c] to [b, *positions, out_channels], at least float32.
+    ) -> Float[Array, "b *positions out"]:
+        """The result, in at least float32.
 
         Args:
             features, embedding, channels: see :class:`Context`.
-            out_channels: takes the place of the field (wrappers that widen x use it).
+            out_channels: replaces the field. Wrappers that change the channels of x use it.
 
         Raises:
-            InputError: a length that is not a multiple of the product of the factors, or context of another shape.
+            InputError: a length is not a multiple of the product of the factors, or the context has a wrong shape.
         """
         blocks = [self._with_defaults(block) for block in self.blocks]
         multiple = self.length_multiple
@@ -183,16 +187,18 @@ class UNet(nn.Module):
         for name, value in (("features", features), ("embedding", embedding)):
             ndim = 2 if name == "features" else 3
             if value is not None and (value.ndim != ndim or value.shape[0] != x.shape[0]):
-                wanted = ("batch", "features") if ndim == 2 else ("batch", "tokens", "features")
+                axes = ("batch", "features") if ndim == 2 else ("batch", "tokens", "features")
                 raise InputError(
-                    f"{name} have shape {value.shape}: [{', '.join(wanted)}] with batch {x.shape[0]} is needed"
+                    f"{name} have shape {value.shape}: [{', '.join(axes)}] with batch {x.shape[0]} is needed"
                 )
         context = Context(features=features, embedding=embedding, channels=tuple(channels))
-        down, up, run = _Down, _Up, _run
-        # Initialising has no backward pass, and `initialize` must see which operations the parameters need.
+        down: Any = _Down
+        up: Any = _Up
+        run = _run
+        # Initialisation has no backward pass, and `initialize` must see which operations the parameters need.
         if not self.is_initializing():
             down, up = (nn.remat(kind, policy=None if self.remat else _keep_products) for kind in (_Down, _Up))
-            # Anew in every call, since what is traced may depend on more than jit knows of, such as `portable`.
+            # It is made anew in every call, because tracing may depend on more than the arguments, such as `portable`.
             run = _shared()
         outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
 

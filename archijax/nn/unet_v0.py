@@ -1,24 +1,18 @@
-"""The U-Net of audio-diffusion-pytorch: one call that builds blocks, items and conditioning."""
+"""The U-Net of audio-diffusion-pytorch: one function builds its blocks, items and conditioning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
 from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
-from archijax.nn.items import (
-    ConvNeXtV2,
-    InjectChannels,
-    Modulation,
-    Resnet,
-    SkipConcat,
-    SkipModulate,
-)
+from archijax.nn.items import ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipConcat, SkipModulate
 from archijax.nn.resampling import Downsample, UpsampleNearest
 from archijax.nn.unet import Block, UNet
 
@@ -46,28 +40,36 @@ def UNetV0(
     out_channels: int | None = None,
     attention_implementation: str | None = None,
     remat: bool = False,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``; input channels and dimensions follow x.
+    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``. The channels of x can be any number.
 
     Args:
-        channels, factors, items: per depth, outermost first: channels, downsampling, and how often the group of items
-            (resnet, modulation, injected channels, attention, cross-attention) is repeated.
-        attentions, cross_attentions: per depth, how many of each stand in a group; 0 by default.
-        context_channels: per depth, channels injected from ``channels=``; 0 by default.
-        attention_features, attention_heads: features of a head, and heads.
-        item: what a group begins with, a resnet or a ConvNeXt V2 block; linear_attention: linear instead of softmax.
-        embedding_features: features of the embedding that cross-attention reads; checked at the first call.
-        use_modulation: features modulate items and skips; else skips are concatenated.
-        modulation_features: width of the features.
-        use_time_conditioning: features are made from ``time``.
-        use_embedding_cfg: classifier-free guidance over embeddings of at most ``embedding_max_length`` tokens.
-        use_embedding_features: the mean of the embedding is added to the features.
-        out_channels: of the result; None: as many as x has.
-        attention_implementation, remat, dtype: see :class:`Attention` and :class:`UNet`.
+        channels: the channels of each depth, outermost first.
+        factors: the downsampling factor of each depth.
+        items: how often each depth repeats its group of items: resnet, modulation, injected channels, attention,
+            cross-attention.
+        attentions, cross_attentions: how many of them are in the group of each depth; 0 by default.
+        context_channels: how many channels each depth injects from ``channels=``; 0 by default.
+        attention_features: features of an attention head.
+        attention_heads: the number of heads.
+        embedding_features: features of the embedding that cross-attention reads.
+        item: the first item of a group: a resnet or a ConvNeXt V2 block.
+        linear_attention: use linear attention instead of softmax attention.
+        resnet_groups: groups of the norms; they divide the channels of every depth.
+        use_modulation: the features modulate items and skips. Without it, skips are concatenated.
+        modulation_features: the width of the features.
+        embedding_max_length: the largest number of tokens of an embedding, for use_embedding_cfg.
+        use_time_conditioning: compute features from ``time``.
+        use_embedding_cfg: add classifier-free guidance.
+        use_embedding_features: add the mean of the embedding to the features.
+        out_channels: channels of the result; None: those of x.
+        attention_implementation: see :class:`Attention`.
+        remat, dtype: see :class:`UNet`.
 
     Raises:
-        InputError: lists of different lengths, groups that do not divide channels, or settings that lack another.
+        InputError: lists have different lengths, resnet_groups does not divide channels, or a setting needs another one
+            that is missing.
     """
     depths = len(channels)
     per_depth = {
@@ -82,13 +84,13 @@ def UNetV0(
     if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
         for name, value in (("attention_features", attention_features), ("attention_heads", attention_heads)):
             if not value:
-                raise InputError(f"attention needs {name}, found {value}: give a positive number")
+                raise InputError(f"attention needs {name}, but it is {value}: use a positive number")
     if any(per_depth["cross_attentions"]) and not embedding_features:
-        raise InputError(f"cross-attention needs embedding_features, found {embedding_features}")
+        raise InputError(f"cross-attention needs embedding_features, but it is {embedding_features}")
     if use_time_conditioning and not use_modulation:
-        raise InputError("use_time_conditioning needs use_modulation=True, found False: time enters by modulation")
+        raise InputError("use_time_conditioning needs use_modulation=True, because the net uses time by modulation")
     if use_embedding_cfg and not embedding_max_length:
-        raise InputError(f"use_embedding_cfg needs embedding_max_length, found {embedding_max_length}")
+        raise InputError(f"use_embedding_cfg needs embedding_max_length, but it is {embedding_max_length}")
 
     attention = dict(
         head_features=attention_features,
@@ -125,7 +127,7 @@ def UNetV0(
 
 
 def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
-    """Raises InputError for lists of different lengths, impossible entries, or groups that do not divide channels."""
+    """Raises InputError if lists have different lengths, an entry is out of range, or groups do not divide channels."""
     channels = per_depth["channels"]
     for name, values in per_depth.items():
         if len(values) != len(channels):

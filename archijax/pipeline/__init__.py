@@ -1,4 +1,4 @@
-"""The pipeline: a trained model and all that it is used for, on arrays and files."""
+"""The pipeline: a trained model, and methods that use it on arrays and files."""
 
 from archijax.pipeline.pipeline import Frames, Pipeline, Sounds
 from archijax.pipeline.settings import SampleSettings

@@ -1,15 +1,18 @@
-"""Encoding and decoding of sounds of any length by parts as long as the sounds of the training.
+"""Encoding and decoding of sounds of any length, in parts of the training length.
 
-Sounds are [time, channels] at the model's rate and channels, and as loud as those of the training; frames are what
-:class:`archijax.contract.Codec` says.
+Sounds are [time, channels] at the model's rate and channels, with the loudness of the training sounds.
+:class:`archijax.contract.Codec` explains frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
 from archijax.errors import InputError
@@ -23,10 +26,12 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
 def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
-    """From sounds to frames."""
+    """The function from sounds to frames."""
     frame = loaded.model.downsample_factor
 
-    def make(sounds: np.ndarray, starts: np.ndarray, progress: Progress) -> jax.Array:
+    def make(
+        sounds: Float[np.ndarray, "b time c"], starts: Int[np.ndarray, " b"], progress: Progress
+    ) -> Float[Array, "b frames *frame"]:
         frames = _encode(loaded.model, loaded.on_device, sounds)
         progress(1)
         return frames
@@ -35,30 +40,33 @@ def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
 
 
 def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
-    """From frames to sounds.
+    """The function from frames to sounds.
 
     Args:
-        settings: of the sampling, for a model that decodes by diffusion; of them count num_steps, sampler,
-            timestep_spacing, guidance_scale, clamp, threshold and seed. Parts agree where they overlap because they
-            start from the same noise; so the sampler must draw none.
-        prompt: what it should sound like, for a model that reads text.
-        item: different ones start from different noise.
+        settings: for a model that decodes by diffusion; num_steps, sampler, timestep_spacing, guidance_scale, clamp,
+            threshold and seed have an effect. Parts agree where they overlap because they start from the same noise.
+            The sampler must therefore draw no noise.
+        prompt: for a model that reads text.
+        item: each item starts from its own noise.
 
     Raises:
-        InputError: a sampler that draws noise, a prompt to a model without text, or guidance to one without it.
+        InputError: the sampler draws noise; there is a prompt, but the model has no text; or there is a guidance scale,
+            but the model was not trained for guidance.
     """
     settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
-    # Noise of its own, apart from that which the same seed makes latents of, and upsamplers of other rates start from.
+    # This noise differs from that of latents of the same seed, and from that of upsamplers of other rates.
     key = stream(jax.random.key(settings.seed), CODING)
     key = jax.random.fold_in(jax.random.fold_in(key, loaded.config.sample_rate), item)
-    # A mel spectrogram may be of any number of channels, which then start from the same noise.
+    # A mel spectrogram can have any number of channels. They all start from the same noise.
     channels = 1 if model.frames == "mel" else loaded.config.channels
     by_diffusion = isinstance(model, DiffusionDecoder)
     if by_diffusion:
         sample = _sampling(loaded, settings, prompt)
 
-    def make(frames: np.ndarray, starts: np.ndarray, progress: Progress) -> jax.Array:
+    def make(
+        frames: Float[np.ndarray, "b frames *frame"], starts: Int[np.ndarray, " b"], progress: Progress
+    ) -> Float[Array, "b time c"]:
         fresh = noise(key, starts * factor, frames.shape[1] * factor, channels)
         if by_diffusion:
             return sample(frames, fresh, progress)
@@ -66,28 +74,30 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
         progress(1)
         return sounds
 
-    # A sound ends in silence; of spectra and latents nobody knows what silence is.
+    # Sounds are padded with silence. Spectra and latents of silence are not known, so their last frame is repeated.
     return Parts(
         make, loaded.config.length // factor, rows_out=factor, batch_size=batch_size,
         edge=model.frames != "sound", steps=settings.num_steps if by_diffusion else 1,
     )  # fmt: skip
 
 
-def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str):
-    """What makes sounds of frames and noise by diffusion: (frames, noise, progress) -> sounds."""
+def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable[..., Array]:
+    """A function (frames, noise, progress) -> sounds, which decodes by diffusion."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
-            f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, by which the parts "
-            f"of a long sound would differ where they meet: take one of {', '.join(DETERMINISTIC)}, without eta."
+            f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, so the parts of a "
+            f"long sound would differ where they overlap: use one of {', '.join(DETERMINISTIC)}, without eta."
         )
     model, variables, inner = loaded.model, loaded.on_device, loaded.model.model
     scale = settings.scale(loaded.guidable)
-    # With no prompt both halves of the guidance would be the same.
+    # Without a prompt, both predictions of guidance would be equal.
     scale = None if scale is None or not prompt else np.float32(scale)
     program = Program(inner, settings.compiled)
     timesteps = inner.process.timesteps(settings.num_steps, settings.timestep_spacing)
 
-    def sample(frames: np.ndarray, fresh: jax.Array, progress: Progress) -> jax.Array:
+    def sample(
+        frames: Float[np.ndarray, "b frames *frame"], fresh: Float[Array, "b time c"], progress: Progress
+    ) -> Float[Array, "b time channels"]:
         batch = loaded.tokens([prompt] * len(frames))
         if loaded.guidable and loaded.tokenizer is not None:
             batch["embedding_mask"] = np.full(len(frames), not prompt)
@@ -99,20 +109,22 @@ def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str):
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode(model: Codec, variables: Variables, sounds: jax.Array) -> jax.Array:
+def _encode(model: Codec, variables: Variables, sounds: Array) -> Array:
     return model.encode(variables, sounds)[0]
 
 
 @partial(jax.jit, static_argnums=0)
-def _decode(model: Codec, variables: Variables, frames: jax.Array, fresh: jax.Array) -> jax.Array:
+def _decode(model: Codec, variables: Variables, frames: Array, fresh: Array) -> Array:
     return model.decode(variables, frames, fresh)
 
 
 @partial(jax.jit, static_argnums=0)
-def _prepare(model: DiffusionDecoder, variables: Variables, frames: jax.Array, fresh: jax.Array, batch: Batch):
+def _prepare(
+    model: DiffusionDecoder, variables: Variables, frames: Array, fresh: Array, batch: Batch
+) -> tuple[Array, dict[str, Any]]:
     return model.prepare(variables, frames, fresh, batch)
 
 
 @partial(jax.jit, static_argnums=0)
-def _finish(model: DiffusionDecoder, x: jax.Array, frames: jax.Array) -> jax.Array:
+def _finish(model: DiffusionDecoder, x: Array, frames: Array) -> Array:
     return model.finish(x, frames)

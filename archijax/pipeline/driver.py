@@ -1,7 +1,7 @@
-"""The driver of sampling: what no step changes is computed once, then the steps are taken in chunks.
+"""The driver of sampling: it computes once all that is the same in every step, and then takes the steps in chunks.
 
-Every number of steps runs the same two programs: :func:`prepare` and a loop over the steps of a chunk, whose number is
-an argument of the program.
+There are two programs, which serve any number of steps: :func:`prepare`, and a loop over the steps of a chunk, whose
+number is an argument of the program.
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from archijax.contract import Batch, DenoisingGenerator, Variables
 from archijax.keys import step_keys
 from archijax.pipeline.settings import SampleSettings
 from archijax.sampling import State, begin, stepper
 
-CHUNK = 8  # steps that the program takes in one call, at most
-SECONDS = 0.5  # that a call may take, so that progress shows
+CHUNK = 8  # the largest number of steps in one call of the program
+SECONDS = 0.5  # a call should not take longer, so that users see progress
 
 Progress = Callable[[int], Any]
-"""Called with the number of steps that were taken since the last call."""
+"""A function that is called with the number of steps since its last call."""
 
 
 def silent(count: int) -> None:
-    """Progress that nobody looks at."""
+    """A progress function that does nothing."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is compiled for, beside shapes.
+    """The static arguments of the programs. Each value of them is compiled.
 
     Fields:
         model: the model.
-        settings: of the sampling, as :attr:`SampleSettings.compiled`.
-        window: samples that the net sees at once, or None for all.
-        circular: the sound goes on at its beginning.
-        num_resamples: how often a step that keeps a part of a source is taken.
+        settings: see :attr:`SampleSettings.compiled`.
+        window: samples of the windows by which the net sees a sound; None: it sees the whole sound.
+        circular: whether windows continue from the end of a sound to its beginning.
+        num_resamples: how often a step with a mask is repeated.
     """
 
     model: DenoisingGenerator
@@ -52,30 +53,32 @@ class Program:
 
 
 class Inputs(NamedTuple):
-    """What a batch of sounds is sampled from; None where there is nothing.
+    """The array inputs of sampling.
 
     Attributes:
-        noise: [b, time, c].
-        batch: what the model is conditioned on, such as tokens.
-        keys: one per item [b], for samplers that draw noise.
-        scale: of guidance.
-        negative: a batch to guide away from, instead of from no prompt.
-        source: [b, time, c], what is taken to noise and changed.
-        kept: (source [b, time, c], mask [time, 1], True where it is kept).
+        noise: the noise that sampling starts from.
+        batch: the conditioning of the model, such as tokens.
+        keys: for samplers that draw noise.
+        scale: the guidance scale; None: no guidance.
+        negative: a batch to guide away from; None: no conditioning.
+        source: a sound that noise is added to.
+        kept: a source, and a mask that is True for the samples to keep.
     """
 
-    noise: jax.Array
+    noise: Float[Array, "b time c"]
     batch: Batch
-    keys: jax.Array | None = None
-    scale: jax.Array | None = None
+    keys: Key[Array, " b"] | None = None
+    scale: Float[Array | np.number, ""] | None = None
     negative: Batch | None = None
-    source: jax.Array | None = None
-    kept: tuple[jax.Array, jax.Array] | None = None
+    source: Float[Array, "b time c"] | None = None
+    kept: tuple[Float[Array, "b time c"], Bool[Array, "time 1"]] | None = None
 
 
 @partial(jax.jit, static_argnums=0)
-def prepare(program: Program, variables: Variables, inputs: Inputs, t: jax.Array) -> tuple[State, Partial]:
-    """(the state at the first time t, one step as :func:`archijax.sampling.stepper` makes it)."""
+def prepare(
+    program: Program, variables: Variables, inputs: Inputs, t: Float[Array | np.number, ""]
+) -> tuple[State, Partial]:
+    """(the state at the first time t, one step: the result of :func:`archijax.sampling.stepper`)."""
     model, settings = program.model, program.settings
     keys = None if inputs.keys is None else step_keys(inputs.keys)
     x = model.start(jax.random.key(0), inputs.noise.shape, t, noise=inputs.noise, source=inputs.source)
@@ -94,13 +97,13 @@ def prepare(program: Program, variables: Variables, inputs: Inputs, t: jax.Array
 
 
 @jax.jit
-def advance(step: Partial, state: State, timesteps: jax.Array, count: jax.Array) -> State:
-    """The state after count steps over timesteps [at least count + 1]."""
+def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: Int[Array, ""]) -> State:
+    """The state after count steps over the first count + 1 timesteps."""
     return jax.lax.fori_loop(0, count, lambda i, state: step(state, (timesteps[i], timesteps[i + 1], None))[0], state)
 
 
 def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float:
-    """Compiles for inputs of these shapes unless that was done before; returns the seconds that it took."""
+    """Compiles the programs for inputs of these shapes, unless they are compiled. Returns the seconds that it took."""
     began = time.perf_counter()
     state, step = prepare(program, variables, inputs, np.float32(1))
     advance.lower(step, state, np.zeros(CHUNK + 1, np.float32), np.int32(1)).compile()
@@ -108,11 +111,15 @@ def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float
 
 
 def run(
-    program: Program, variables: Variables, inputs: Inputs, timesteps: np.ndarray, progress: Progress = silent
-) -> jax.Array:
-    """Sounds [b, time, c] from noise by steps over timesteps [n + 1], not clipped.
+    program: Program,
+    variables: Variables,
+    inputs: Inputs,
+    timesteps: Float[np.ndarray, " n"],
+    progress: Progress = silent,
+) -> Float[Array, "b time c"]:
+    """The sounds after the steps over timesteps, not clipped.
 
-    Chunks become longer as long as they take little time; the sounds do not depend on them.
+    The length of a chunk adapts to the time that it takes. The sounds do not depend on it.
     """
     state, step = prepare(program, variables, inputs, timesteps[0])
     done, size, waiting, began = 0, 1, 0, time.perf_counter()
@@ -120,7 +127,7 @@ def run(
         chunk = timesteps[done : done + size + 1]
         count = len(chunk) - 1
         before, state = state, advance(step, state, np.pad(chunk, (0, CHUNK - count)), np.int32(count))
-        # One chunk late: while the host waits, the device has this chunk to work on.
+        # The host waits for the chunk before, so that the device always has a chunk to compute.
         before.x.block_until_ready()
         progress(waiting)
         now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Sounds made of a sound: a part made anew, variations, and how it goes on."""
+"""Edits of a sound: inpainting of a part, variations, and extension."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32
 
 from archijax.arithmetic import ceil_div
 from archijax.errors import InputError, require
@@ -17,38 +18,40 @@ from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
 
-FADE = 0.01  # seconds over which new sound meets what is kept
+FADE = 0.01  # seconds after a joint over which new sound is changed to fit the kept sound
 
 
 def inpainting(
     loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
 ) -> Generation:
-    """Sounds with the part from start to end seconds made anew, at the rate and channels of the source.
+    """Sounds with a new part from start to end seconds, at the rate and channels of the source.
 
-    Outside the part they hold its very samples.
+    Outside the part, the samples are those of the source.
 
     Args:
         options: prompts, items, batch_size and num_resamples of :class:`Generation`.
 
     Raises:
-        InputError: the part is not in the sound, or holds no sample.
+        InputError: the part is not in the sound, or has no sample.
     """
     config = loaded.config
     if not 0 <= start < end <= source.seconds:
         raise InputError(
-            f"start and end are {start:g} and {end:g}, but must be in order and within the sound's "
-            f"{source.seconds:g} s."
+            f"start is {start:g} and end is {end:g}: they must be in order and within the {source.seconds:g} s of the "
+            "sound."
         )
     part = slice(round(start * source.sample_rate), round(end * source.sample_rate))
     if part.start == part.stop:
-        raise InputError(f"The part from {start:g} to {end:g} s holds no sample at {source.sample_rate} Hz.")
-    # In samples of the model, with as much around it as the model was trained to see at once.
+        raise InputError(
+            f"The part from {start:g} to {end:g} s has no sample at {source.sample_rate} Hz: choose a longer one."
+        )
+    # The region is in samples of the model. It has a training length before the part and another one after it.
     begin = math.floor(part.start * config.sample_rate / source.sample_rate)
     stop = math.ceil(part.stop * config.sample_rate / source.sample_rate)
     region = _around(loaded, source, begin, stop)
-    place = np.arange(region.start, region.stop)
+    samples = np.arange(region.start, region.stop)
 
-    def finish(audio: np.ndarray, item: int, progress: Progress) -> np.ndarray:
+    def finish(audio: Float[np.ndarray, "time c"], item: int, progress: Progress) -> Float32[np.ndarray, "n channels"]:
         first, sound = source.restored(audio, region)
         known = source.sound[first : first + len(sound)]
         sound = sound[: len(known)]
@@ -58,20 +61,22 @@ def inpainting(
         result[part.start : part.start + len(new)] = new
         return result
 
-    mask = (place < begin) | (place >= stop)
+    mask = (samples < begin) | (samples >= stop)
     finish = Finish(source.sample_rate, finish)
     numbers = loaded.timing(region.start / config.sample_rate, source.seconds)
     return _edited(loaded, settings, source.audio[region], finish, numbers, mask=mask, **options)
 
 
-def met(sound: np.ndarray, known: np.ndarray, joint: int, sample_rate: int) -> None:
-    """Changes sound [n, channels] after a joint so that it goes on from what is known before it, without a click.
+def met(
+    sound: Float32[np.ndarray, "n channels"], known: Float32[np.ndarray, "m channels"], joint: int, sample_rate: int
+) -> None:
+    """Changes a sound in place after a joint, so that it continues the known sound before the joint without a click.
 
-    What a codec has changed before the joint is changed back behind it, mirrored and faded out.
+    The difference between the known sound and ``sound`` before the joint is mirrored, faded out and added after it.
 
     Args:
-        known: [at least joint, channels].
-        joint: the first sample that is not kept.
+        known: at least ``joint`` samples.
+        joint: the number of the first sample that is not kept.
         sample_rate: in Hz.
     """
     length = max(0, min(round(FADE * sample_rate), joint, len(sound) - joint))
@@ -80,24 +85,24 @@ def met(sound: np.ndarray, known: np.ndarray, joint: int, sample_rate: int) -> N
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
-    """Samples around a part: all that the model makes at once, where it makes one length alone."""
+    """The samples around a part that the model sees. A model of sounds of one length sees that length at most."""
     length = loaded.config.length
     if not loaded.is_timed:
         return source.region(begin - length, stop + length)
-    # The grid where the region begins may be so much before what is asked for.
+    # A region begins on the grid of both rates, up to a stride earlier than asked for.
     spare = length - (stop - begin) - source.stride
     if spare < 0:
         seconds = (stop - begin) / source.model_rate
-        raise InputError(f"The part has {seconds:.4g} s: this model makes less than {loaded.seconds:.4g} at once.")
+        raise InputError(f"The part has {seconds:.4g} s: this model makes less than {loaded.seconds:.4g} s at once.")
     first = max(0, min(begin - spare // 2, len(source.audio) - length + source.stride))
     return source.region(first, min(len(source.audio), first + length - source.stride))
 
 
 def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
-    """Variations of the source at the model's rate and channels: part of the way to noise and back.
+    """Variations of the source, at the model's rate and channels: noise is added and removed again.
 
     Args:
-        strength: the part of the way, above 0 to 1: near 0 the sound itself, 1 another one.
+        strength: how far noise is added; near 0 gives nearly the source, 1 gives another sound.
         options: prompts, items and batch_size of :class:`Generation`.
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
@@ -109,31 +114,37 @@ def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength
 def _edited(
     loaded: Loaded,
     settings: SampleSettings,
-    audio: np.ndarray,
+    audio: Float[np.ndarray, "time c"],
     finish: Finish,
     numbers: dict[str, float],
     *,
-    mask: np.ndarray | None = None,
+    mask: Bool[np.ndarray, " time"] | None = None,
     batch_size: int = 16,
     **options: Any,
 ) -> Generation:
-    """Sounds made of audio [time, channels], in the latents of a latent model; finish gets what comes of it.
+    """The edit of audio by a source with a strength or a mask. A latent model edits its latents.
 
-    A model of sounds of one length gets silence behind shorter ones, and longer ones are refused.
+    Args:
+        finish: the last change to the edited audio.
+
+    Raises:
+        InputError: the model makes sounds of one length, and audio is longer. Zeros follow a shorter one.
     """
     settings, length = loaded.resolved(settings), len(audio)
     if loaded.is_timed:
         if length > loaded.config.length:
             seconds = length / loaded.config.sample_rate
-            raise InputError(f"The sound has {seconds:.4g} s: this model takes at most {loaded.seconds:.4g} at once.")
+            raise InputError(f"The sound has {seconds:.4g} s: this model takes at most {loaded.seconds:.4g} s at once.")
         missing = loaded.config.length - length
         audio = np.pad(audio, ((0, missing), (0, 0)))
         mask = None if mask is None else np.pad(mask, (0, missing), constant_values=True)
     rows = rows_of(loaded, settings, batch_size)
     source = rows.encode(audio)
 
-    def decoded(made: np.ndarray, item: int, progress: Progress) -> np.ndarray:
-        return finish.apply(rows.decode(made, item, progress)[:length], item, progress)
+    def decoded(
+        sampled: Float[np.ndarray, "n channels"], item: int, progress: Progress
+    ) -> Float[np.ndarray, "samples c"]:
+        return finish.apply(rows.decode(sampled, item, progress)[:length], item, progress)
 
     return Generation(
         rows.loaded, settings, length=len(source), source=source, batch_size=batch_size, numbers=numbers,
@@ -143,14 +154,14 @@ def _edited(
 
 
 class Extension(Generation):
-    """The source and how it goes on: by half of the model's length at a time, at constant memory.
+    """The source, continued by half of the model's length at a time, in constant memory.
 
-    Each part is made to fit the half before it. The result has the rate and channels of the source, and begins with its
-    very samples.
+    Each new part is inpainted after the last half of the model's length. The result has the rate and channels of the
+    source, and begins with its samples.
 
     Args:
-        seconds: of new sound.
-        options: as for :func:`inpainting`.
+        seconds: the length of the new sound.
+        options: see :func:`inpainting`.
     """
 
     def __init__(
@@ -158,24 +169,26 @@ class Extension(Generation):
         *, batch_size: int = 16, **options: Any,
     ):  # fmt: skip
         settings, rate = loaded.resolved(settings), loaded.config.sample_rate
-        new, self._told = to_samples("seconds", seconds, rate), loaded.timing
+        new, self._timing = to_samples("seconds", seconds, rate), loaded.timing
         rows = rows_of(loaded, settings, batch_size)
         length = rows.loaded.config.length
         self._context, self._frame = length // 2, rows.frame
-        # Of a shorter sound less is kept, and what would lie before it is made up and dropped.
+        # If the source is shorter than the context, the missing samples before it are sampled too, and dropped.
         context = self._context * rows.frame
         tail, region = source.audio[-context:], source.region(len(source.audio) - context, len(source.audio))
         missing = context - len(tail)
         self._missing, self._hop = ceil_div(missing, rows.frame), length - self._context
-        self._place, self._parts = np.arange(length), ceil_div(ceil_div(new, rows.frame), self._hop)
+        self._rows, self._parts = np.arange(length), ceil_div(ceil_div(new, rows.frame), self._hop)
         self._tail = rows.encode(np.pad(tail, ((missing, 0), (0, 0))))
-        # Seconds before the first window, of the whole, and from a window to the next.
+        # The seconds before the first window, of the whole sound, and from one window to the next.
         self._begins, self._total = (len(source.audio) - context) / rate, (len(source.audio) + new) / rate
         self._stride = self._hop * rows.frame / rate
 
-        def finish(made: np.ndarray, item: int, progress: Progress) -> np.ndarray:
-            # What is decoded knows what comes before it.
-            audio = rows.decode(np.concatenate([self._tail, made]), item, progress)[missing : context + new]
+        def finish(
+            sampled: Float[np.ndarray, "n row"], item: int, progress: Progress
+        ) -> Float32[np.ndarray, "samples channels"]:
+            # The decoder also gets the rows before the new ones.
+            audio = rows.decode(np.concatenate([self._tail, sampled]), item, progress)[missing : context + new]
             before = source.audio[region.start : len(source.audio) - len(tail)]
             first, sound = source.restored(np.concatenate([before, audio]), region)
             joint = len(source.sound) - first
@@ -189,19 +202,19 @@ class Extension(Generation):
         )  # fmt: skip
         self.steps += (self._parts - 1) * len(self._batches) * self.settings.num_steps
 
-    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
-        """The new rows [n, rows, channels] of a batch of items."""
+    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n rows channels"]:
+        """The new rows of a batch of items."""
         tail, new = np.repeat(self._tail[None], len(items), axis=0), []
         for part in range(self._parts):
             self.numbers = self._numbers(part)
             window = np.pad(tail, ((0, 0), (0, self._hop), (0, 0)))
-            made = self.sample(items, progress, window, self._kept(0 if part else self._missing), part)
-            new.append(made[:, self._context :])
-            tail = made[:, -self._context :]
+            rows = self.sample(items, progress, window, self._kept(0 if part else self._missing), part)
+            new.append(rows[:, self._context :])
+            tail = rows[:, -self._context :]
         return np.concatenate(new, axis=1)
 
     def _numbers(self, part: int) -> dict[str, float]:
-        return self._told(max(0.0, self._begins + part * self._stride), self._total)
+        return self._timing(max(0.0, self._begins + part * self._stride), self._total)
 
-    def _kept(self, first: int) -> np.ndarray:
-        return (self._place >= first) & (self._place < self._context)
+    def _kept(self, first: int) -> Bool[np.ndarray, " rows"]:
+        return (self._rows >= first) & (self._rows < self._context)

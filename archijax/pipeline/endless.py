@@ -1,4 +1,4 @@
-"""Sounds of any length by a model that goes on without an end, at constant memory of the device."""
+"""Sampling of a model of endless sound, for any length, in constant device memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 from archijax.arithmetic import ceil_div
 from archijax.contract import EndlessGenerator, Variables
@@ -19,14 +20,17 @@ from archijax.pipeline.generation import Generation, draw
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings
 
-# What counts; guidance of a model that has none is refused before.
+# The settings that have an effect. Guidance is refused before if the model was not trained for it.
 TAKEN = ("num_steps", "seed", "guidance_scale")
 
 
 class Endless(Generation):
-    """Sounds to make split by split, see :class:`Generation`, of which the settings num_steps and seed count.
+    """The sampling of some sounds split by split, see :class:`Generation`.
 
-    The devices hold a window of the sounds, however long they are; :meth:`stream` gives them as they are made.
+    The devices hold a window of the sounds, however long these are. :meth:`stream` yields one split after the other.
+
+    Raises:
+        InputError: a setting has no effect on this model, or num_steps is below its number of splits.
     """
 
     def __init__(self, loaded: Loaded, settings: SampleSettings, *arguments: Any, **options: Any):
@@ -35,21 +39,25 @@ class Endless(Generation):
         for field in dataclasses.fields(settings):
             value = getattr(self.settings, field.name)
             if field.name not in TAKEN and value != getattr(plain, field.name):
-                raise InputError(f"{field.name} is {value}, but a model of endless sound has no such setting.")
+                raise InputError(
+                    f"{field.name} is {value}, but this has no effect on a model of endless sound: leave it out."
+                )
         model = loaded.model
         if settings.num_steps < model.num_splits:
-            raise InputError(f"num_steps is {settings.num_steps}, but must be at least the {model.num_splits} splits.")
+            raise InputError(f"num_steps is {settings.num_steps}: it must be at least the {model.num_splits} splits.")
         shifts = max(0, ceil_div(self.length, model.split_length) - model.num_splits // 2)
         batches = self.steps // settings.num_steps
         self.steps = batches * (settings.num_steps + shifts * (settings.num_steps // model.num_splits))
 
     def check(self) -> None:
-        """Traces the start. Raises an error where the model does not make it."""
+        """Traces the start. Raises an error if the model cannot make it."""
         size = (self.loaded.config.channels, self.settings.num_steps)
         jax.eval_shape(partial(_start, self.loaded.model, *size), self.loaded.variables, self._keys(self.items[:1]))
 
-    def stream(self, items: Sequence[tuple[int, int]], progress: Progress = silent) -> Iterator[np.ndarray]:
-        """Of a batch of items the sounds without an end: first half a window [n, length / 2, channels], then splits."""
+    def stream(
+        self, items: Sequence[tuple[int, int]], progress: Progress = silent
+    ) -> Iterator[Float[np.ndarray, "n time c"]]:
+        """The endless sounds of a batch of items. Yields half of a window, then one split at a time."""
         model, num_steps, keys = self.loaded.model, self.settings.num_steps, self._keys(items)
         first, window = _start(model, self.loaded.config.channels, num_steps, self._variables, keys)
         progress(num_steps)
@@ -59,17 +67,17 @@ class Endless(Generation):
             progress(num_steps // model.num_splits)
             yield np.asarray(split)[: len(items)]
 
-    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
-        """The sounds [n, length, channels] of a batch of items."""
-        parts, made = [], 0
+    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n {self.length} c"]:
+        """The sounds of a batch of items."""
+        parts, length = [], 0
         for part in self.stream(items, progress):
             parts.append(part)
-            made += part.shape[1]
-            if made >= self.length:
+            length += part.shape[1]
+            if length >= self.length:
                 return np.concatenate(parts, axis=1)[:, : self.length]
 
-    def _keys(self, items: Sequence[tuple[int, int]]) -> jax.Array:
-        # One that is not full repeats its last item.
+    def _keys(self, items: Sequence[tuple[int, int]]) -> Key[Array, " b"]:
+        # If the batch is not full, its last item is repeated.
         items = [*items, *items[-1:] * (self._size - len(items))]
         numbers = self._shared(np.array([item for _, item in items], np.uint32))
         return draw(jax.random.key(self.settings.seed), numbers, 0, (1, 1))[1]
@@ -77,9 +85,9 @@ class Endless(Generation):
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _start(
-    model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """(the first half of the start, the window to go on from)."""
+    model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: Key[Array, " b"]
+) -> tuple[Float[Array, "b half c"], Float[Array, "b time c"]]:
+    """(the first half of the start, the first window)."""
     noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
     sounds = model.start(variables, noise, num_steps=num_steps)
     return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)
@@ -87,7 +95,12 @@ def _start(
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def _shift(
-    model: EndlessGenerator, num_steps: int, variables: Variables, window: jax.Array, keys: jax.Array, number: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    model: EndlessGenerator,
+    num_steps: int,
+    variables: Variables,
+    window: Float[Array, "b time c"],
+    keys: Key[Array, " b"],
+    number: Int[Array, ""],
+) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
     fresh = model.noise(keys, number, model.split_length, window.shape[-1])
     return model.shift(variables, window, fresh, num_steps=num_steps)

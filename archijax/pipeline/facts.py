@@ -1,4 +1,4 @@
-"""What is known of a trained model beside its weights and its configuration."""
+"""Facts about a trained model, in addition to its weights and its configuration."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of how a model was trained.
+    """Facts about the training of a model.
 
     Attributes:
-        loudness: root mean square in dBFS that the sounds were brought to, or None: as they were.
-        step: steps taken, or None.
-        metrics: the last figures of the training by name, finite.
-        autoencoder: name of the model that a latent model's autoencoder is loaded from; None: it is the model's own.
+        loudness: the RMS in dBFS of the training sounds, if they were scaled to one; None: they were not scaled.
+        step: the number of training steps; None: unknown.
+        metrics: the last metrics of the training by name, all finite.
+        autoencoder: the name of the model that a latent model's autoencoder is loaded from; None: the latent model has
+            the autoencoder's weights.
     """
 
     loudness: float | None = None

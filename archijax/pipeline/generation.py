@@ -1,4 +1,4 @@
-"""Sounds from noise, for prompts or without, or from another sound: in batches, each item from noise of its own."""
+"""Sampling of sounds in batches, with or without prompts. Each item starts from its own noise, or from a source."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from archijax.arithmetic import ceil_div
 from archijax.contract import DenoisingGenerator, Generator, Variables
@@ -21,12 +22,12 @@ from archijax.sampling.editing import check_source
 
 
 class Finish(NamedTuple):
-    """What is done to each sound after sampling.
+    """The last change to each sound after sampling.
 
     Attributes:
-        sample_rate: of the result, in Hz.
-        apply: (sound [time, channels], item, progress) -> the result.
-        steps: how many of them it reports as progress.
+        sample_rate: the sample rate of the result, in Hz.
+        apply: a function (sound [time, channels], item, progress) -> the result.
+        steps: the steps that it reports as progress.
     """
 
     sample_rate: int
@@ -35,40 +36,44 @@ class Finish(NamedTuple):
 
 
 def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, int]]:
-    """The items first, first + 1, ..., first + count - 1 of every prompt, the first prompt's first."""
+    """The items first, first + 1, ..., first + count - 1 of each prompt, as pairs (number of the prompt, item).
+
+    The items of the first prompt come first. Raises InputError if count or first is out of range.
+    """
     require(count >= 1, "count", count, "at least 1")
     require(0 <= first <= 2**32 - count, "first", first, "at least 0 and below 4294967296 with count")
     return list(itertools.product(range(len(prompts)), range(first, first + count)))
 
 
 class Generation:
-    """Sounds to make, of items that are pairs (number of the prompt, number of the sound).
+    """The sampling of some sounds. An item is a pair (number of its prompt, number of the sound).
 
-    Sound i starts from noise of the key fold_in(key(seed), i), whatever the prompt: it depends on the seed, i and its
-    own prompt, not on what is made beside it. The local devices share the items of a batch.
+    Sound i starts from the noise of the key fold_in(key(seed), i), for every prompt. It depends on the seed, i and its
+    prompt, not on the other items. The local devices share the items of a batch.
 
     Args:
         loaded: the model.
-        settings: of the sampling.
-        prompts: one or several, for a model with text conditioning; an empty one describes nothing, as where training
-            left the prompt out.
-        items: what to make, at least one; see :func:`numbered`.
-        length: samples of each sound; None is the length of the sounds that the model was trained on.
-        batch_size: sounds made at once, at most. All batches have one shape, so that one compilation serves them.
-        source: a sound [length, channels] to start from; see `strength` and `mask`.
-        strength: how much of the way to noise the source is taken, above 0 to 1.
-        mask: bool [length], True where the source is kept; the rest is made to fit.
-        num_resamples: how often each step with a mask is taken.
-        circular: each sound goes on at its beginning; needs a window, and a length that the net divides.
-        finish: what is done to each sound; by default nothing.
-        conditions: values of the model's conditioners by name, for all sounds; those that are missing are left out.
-        numbers: that the model is conditioned on beside the prompt, by name.
+        settings: the settings of sampling.
+        prompts: for a model with text. An empty prompt stands for "no prompt", as in training.
+        items: at least one, see :func:`numbered`.
+        length: samples of each sound; None: the length of the training sounds.
+        batch_size: the largest number of sounds in a batch. All batches have the same shape, so that they need one
+            compilation.
+        source: a sound [length, channels] to vary (with ``strength``) or to fill (with ``mask``).
+        strength: how far noise is added to the source; above 0 and at most 1, which is noise alone.
+        mask: True for the samples of the source to keep.
+        num_resamples: how often each step with a mask is repeated.
+        circular: let windows continue from the end of a sound to its beginning. This needs window_seconds in the
+            settings, and a length that is a multiple of the net's.
+        finish: the last change to each sound; None: no change.
+        conditions: the values of the model's conditioners by name, for all sounds. Missing ones are left out.
+        numbers: other numbers that the model is conditioned on, by name.
 
     Attributes:
-        steps: all steps, as `run` reports them.
+        steps: all steps that `run` reports.
 
     Raises:
-        InputError: a setting that makes no sense, prompts to a model without text or none to one with it.
+        InputError: settings contradict each other, or the model does not have what they need.
     """
 
     def __init__(
@@ -80,9 +85,9 @@ class Generation:
         *,
         length: int | None = None,
         batch_size: int = 16,
-        source: np.ndarray | None = None,
+        source: Float[np.ndarray, "time c"] | None = None,
         strength: float = 1.0,
-        mask: np.ndarray | None = None,
+        mask: Bool[np.ndarray, " time"] | None = None,
         num_resamples: int = 1,
         circular: bool = False,
         finish: Finish | None = None,
@@ -103,7 +108,7 @@ class Generation:
             check_source(source, strength, mask, (self.length, loaded.config.channels))
         self.source, self.strength, self.mask = source, strength, mask
         self.finish = finish or Finish(loaded.config.sample_rate)
-        # Batches as even as can be, so that little is made only to fill the last.
+        # The batches have nearly equal sizes, so that the last one needs little filling.
         batches = ceil_div(len(self.items), batch_size)
         share = ceil_div(len(self.items), batches)
         self._batches = [self.items[first : first + share] for first in range(0, len(self.items), share)]
@@ -115,7 +120,7 @@ class Generation:
         self._replicated = jax.NamedSharding(mesh, jax.P())
         model = loaded.model
         self._program = self._timesteps = None
-        # A generator of a user's own may have no steps to take from outside.
+        # A generator of a user need not be a DenoisingGenerator.
         if isinstance(model, DenoisingGenerator):
             window = settings.window(loaded.config.sample_rate, model.length_multiple)
             self._program = Program(model, settings.compiled, window, circular, num_resamples)
@@ -126,48 +131,47 @@ class Generation:
         return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
-        """Compiles for the shapes of this generation unless they were met before; returns the seconds that it took."""
+        """Compiles for the shapes of this generation, unless that was done before. Returns the seconds that it took."""
         began, items = time.perf_counter(), self._batches[0]
         if self._program is not None:
             compile_for(self._program, self._variables, self._inputs(items, self.source, self.mask, 0))
         return time.perf_counter() - began
 
     def check(self) -> None:
-        """Traces the program. Raises an error where the model does not take what it is conditioned on."""
+        """Traces the program. Raises an error if the model does not take the conditioning."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
             jax.eval_shape(partial(prepare, self._program), self.loaded.variables, inputs, self._timesteps[0])
         else:
             jax.eval_shape(self._whole, self.loaded.variables, inputs)
 
-    def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Makes the sounds: (number of the prompt, item, sound [time, channels]), not clipped."""
+    def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, Shaped[np.ndarray, "time c"]]]:
+        """Samples the sounds, not clipped. Yields (number of the prompt, item, sound)."""
         for items in self._batches:
             for (number, item), sound in zip(items, self.batch(items, progress), strict=True):
                 yield number, item, self.finish.apply(sound, item, progress)
 
-    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> np.ndarray:
-        """The sounds [n, time, channels] of a batch of items, not finished."""
+    def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Shaped[np.ndarray, "n time c"]:
+        """The sounds of a batch of items, before the last change."""
         return self.sample(items, progress, self.source, self.mask)
 
     def sample(
         self,
         items: Sequence[tuple[int, int]],
         progress: Progress,
-        source: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
+        source: Float[np.ndarray, "*n time c"] | None = None,
+        mask: Bool[np.ndarray, " time"] | None = None,
         part: int = 0,
-    ) -> np.ndarray:
-        """The sounds [n, length, channels] of a batch of items.
+    ) -> Shaped[np.ndarray, "n {self.length} c"]:
+        """The sounds of a batch of items.
 
         Args:
-            source: [length, channels] for all, or [n, length, channels].
-            mask: bool [length].
-            part: numbers what is made one after the other for an item.
+            source: one for all items, or one per item.
+            part: the number of the part, if a sound is sampled in several parts. Each has its own noise.
         """
         return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
 
-    def _sounds(self, items, progress: Progress, source=None, mask=None, part: int = 0) -> jax.Array:
+    def _sounds(self, items, progress: Progress, source=None, mask=None, part: int = 0) -> Float[Array, "b time c"]:
         inputs = self._inputs(items, source, mask, part)
         if self._program is not None:
             return run(self._program, self._variables, inputs, self._timesteps, progress)
@@ -175,15 +179,15 @@ class Generation:
         progress(self.settings.num_steps)
         return sounds
 
-    def _whole(self, variables: Variables, inputs: Inputs) -> jax.Array:
-        # Jitted anew at every call: a model of a user's own may not be hashable.
+    def _whole(self, variables: Variables, inputs: Inputs) -> Float[Array, "b time c"]:
+        # The function is jitted anew at every call, because the model of a user may not be hashable.
         scale = {} if inputs.scale is None else {"guidance": inputs.scale}
         settings = {"shape": inputs.noise.shape, "num_steps": self.settings.num_steps}
         sample = jax.jit(partial(self.loaded.model.sample, **settings))
         return sample(variables, inputs.keys, **scale, **inputs.batch)
 
     def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
-        """What a batch is sampled from; one that is not full repeats its last item."""
+        """The inputs of a batch. If it is not full, its last item is repeated."""
         filling = self._size - len(items)
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
@@ -197,7 +201,7 @@ class Generation:
             if name not in self._conditions
         }
         if self.loaded.guidable and self.loaded.tokenizer is not None:
-            # As where training left the prompt out.
+            # The mask is that of training for items without a prompt.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
         shape = (self.length, self.loaded.config.channels)
         if source is not None:
@@ -208,16 +212,18 @@ class Generation:
         noise, keys = draw(jax.random.key(self.settings.seed), numbers, part, shape)
         if mask is not None:
             kept = source, mask[:, None]
-        # At full strength the start is noise: what a mask keeps comes in at every step.
+        # At strength 1 the start is noise alone. The sampler then inserts the kept samples at every step.
         source = source if self.strength < 1 else None
         scale = None if self.scale is None else np.float32(self.scale)
         return Inputs(noise, batch, keys, scale, negative, source, kept)
 
 
 @partial(jax.jit, static_argnums=3)
-def draw(root: jax.Array, items: jax.Array, part: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """(noise [b, *shape], keys [b]) of a part of items."""
+def draw(
+    root: Key[Array, ""], items: Int[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
+) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
+    """(noise, keys) of a part of some items."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
-    # Parts after the first have keys of their own, and none that step_keys makes.
+    # Each later part has its own keys, which differ from those of step_keys.
     keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys), keys

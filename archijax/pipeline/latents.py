@@ -1,22 +1,24 @@
-"""What a model diffuses, as rows: samples of sound, or the frames of a latent model's autoencoder."""
+"""The rows that a model diffuses: samples of sound, or the frames of a latent model's autoencoder."""
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 from archijax.arithmetic import ceil_div
 from archijax.pipeline.coding import decoder, encoder
 from archijax.pipeline.driver import Progress, silent
 from archijax.pipeline.loaded import Loaded
+from archijax.pipeline.parts import Parts
 from archijax.pipeline.settings import SampleSettings
 
 
 class Samples:
-    """Of a model of sound: a row is a sample.
+    """The rows of a model of sound. A row is a sample.
 
     Attributes:
-        loaded: what diffuses rows.
-        frame: samples of sound in a row.
+        loaded: the model that diffuses rows.
+        frame: samples of sound per row.
     """
 
     frame = 1
@@ -24,26 +26,28 @@ class Samples:
     def __init__(self, loaded: Loaded):
         self.loaded = loaded
 
-    def encode(self, audio: np.ndarray) -> np.ndarray:
-        """The rows [n, ...] of a sound [time, channels], its end filled with silence."""
+    def encode(self, audio: Float[np.ndarray, "time c"]) -> Shaped[np.ndarray, "n channels"]:
+        """The rows of a sound. Zeros follow its end to fill the last row."""
         return audio
 
-    def decode(self, rows: np.ndarray, item: int, progress: Progress = silent) -> np.ndarray:
-        """The sound [n * frame, channels] of rows; different items start from different noise, if from any."""
+    def decode(
+        self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
+    ) -> Float[np.ndarray, "n*{self.frame} c"]:
+        """The sound of rows. A decoder that starts from noise has other noise for each item."""
         return rows
 
     def steps(self, rows: int) -> int:
-        """Steps of progress that decoding so many takes."""
+        """The steps of progress for decoding this number of rows."""
         return 0
 
 
 class Latents(Samples):
-    """Of a latent model: a row is a frame of its autoencoder's latent, scaled as it is diffused.
+    """The rows of a latent model. A row is a frame of the latent, in the scale of the diffusion model.
 
     Args:
         whole: the latent model.
-        steps, seed: of an autoencoder that decodes by diffusion.
-        batch_size: parts of a sound that are coded at once.
+        steps, seed: for an autoencoder that decodes by diffusion.
+        batch_size: parts of a sound that are encoded or decoded at once.
     """
 
     def __init__(self, whole: Loaded, steps: int = 20, seed: int = 0, batch_size: int = 8):
@@ -51,29 +55,31 @@ class Latents(Samples):
         self.whole, self.frame = whole, whole.model.downsample_factor
         self._settings, self._batch_size = SampleSettings(num_steps=steps, seed=seed), batch_size
 
-    def encode(self, audio: np.ndarray) -> np.ndarray:
+    def encode(self, audio: Float[np.ndarray, "time c"]) -> Float[np.ndarray, "n channels"]:
         frames = encoder(self.whole.halves[1], self._batch_size)(audio)
         return np.asarray(self.whole.model.latents(self.whole.on_device, {"latent": frames[None]}))[0]
 
-    def decode(self, rows: np.ndarray, item: int, progress: Progress = silent) -> np.ndarray:
+    def decode(
+        self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
+    ) -> Float[np.ndarray, "n*{self.frame} c"]:
         frames = np.asarray(self.whole.model.unscaled(self.whole.on_device, rows))
         return self._decoder(item)(frames, progress)
 
     def steps(self, rows: int) -> int:
         return self._decoder().steps(rows)
 
-    def _decoder(self, item: int = 0):
+    def _decoder(self, item: int = 0) -> Parts:
         return decoder(self.whole.halves[1], self._settings, batch_size=self._batch_size, item=item)
 
 
 def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Samples:
-    """The rows that a model diffuses."""
+    """The rows of a model."""
     if loaded.config.autoencoder is None:
         return Samples(loaded)
     return Latents(loaded, seed=settings.seed, batch_size=batch_size)
 
 
-def kept_rows(mask: np.ndarray, frame: int) -> np.ndarray:
-    """Of a mask of samples, bool [time], that of rows: those kept of which each sample is."""
+def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:
+    """The mask of rows for a mask of samples. A row is kept if all of its samples are."""
     whole = np.pad(mask, (0, ceil_div(len(mask), frame) * frame - len(mask)), constant_values=True)
     return whole.reshape(-1, frame).all(axis=1)

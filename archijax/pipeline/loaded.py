@@ -1,4 +1,4 @@
-"""A model with its weights, and what every use of it asks: tokens, loudness, whether it can be guided."""
+"""A model with its weights, and the values that its uses share: tokens, loudness, default settings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from archijax.audio.loudness import gain
 from archijax.configs import kind_of
@@ -25,7 +26,7 @@ from archijax.pipeline.settings import SampleSettings
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """The sizes of latents, where those of sounds are in a configuration."""
+    """The sizes of latents, under the names that the sizes of sounds have in a configuration."""
 
     sample_rate: float
     channels: int
@@ -40,10 +41,10 @@ class Loaded:
     """A model with its weights.
 
     Fields:
-        config: what the model was built from, such as one of the kinds in `archijax.configs`.
-        model: what it does.
-        variables: its collections; of a training run the parameters are the moving average.
-        facts: how it was trained.
+        config: the configuration of the model, such as one of `archijax.configs`.
+        model: the model.
+        variables: its collections. The parameters of a training run are the moving averages.
+        facts: facts about its training.
     """
 
     config: Any
@@ -52,17 +53,21 @@ class Loaded:
     facts: Facts = Facts()
 
     def checked(self, prompts: str | Sequence[str]) -> list[str]:
-        """The prompts without spaces around them; [""] for a model without text, which takes none."""
+        """The prompts without spaces around them; [""] if there is none.
+
+        Raises:
+            InputError: the model was trained without text, but there is a prompt; or it reads text, and there is none.
+        """
         prompts = [prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         if self.tokenizer is None and any(prompts):
             prompt = next(filter(None, prompts))
-            raise InputError(f"The prompt {prompt!r} means nothing to this model: it was trained without text.")
+            raise InputError(f"The prompt {prompt!r} has no effect: this model was trained without text.")
         if self.tokenizer is not None and not prompts:
-            raise InputError("The model follows prompts, but there is none: an empty one makes sounds of any kind.")
+            raise InputError("The model needs a prompt, but there is none: use an empty prompt for sounds of any kind.")
         return prompts or [""]
 
-    def tokens(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-        """The "tokens" and "token_mask" of a batch with these prompts; nothing for a model without text."""
+    def tokens(self, prompts: Sequence[str]) -> dict[str, Shaped[np.ndarray, "b n"]]:
+        """The "tokens" and the "token_mask" of a batch with these prompts; an empty dict for a model without text."""
         if self.tokenizer is None:
             return {}
         from archijax.text import tokenize, warn_of_cut
@@ -72,10 +77,11 @@ class Loaded:
             warn_of_cut(self.tokenizer, [prompts[row]], self.config.text.max_length)
         return {"tokens": tokens, "token_mask": mask}
 
-    def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, np.ndarray]:
-        """The arrays of a batch of `count` items that are all made by these values, by the names of the conditioners.
+    def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
+        """The conditions of a batch with ``count`` items, from values by the names of the conditioners.
 
-        Raises InputError: a name that is none, or a value that the model does not take.
+        Raises:
+            InputError: the model has no condition of this name, or does not take the value.
         """
         known = {conditioner.name: conditioner for conditioner in self.config.conditioners}
         for name, value in values.items():
@@ -87,40 +93,42 @@ class Loaded:
         fields = {name: [values.get(name)] * count for name in known}
         return encode_fields(known.values(), fields)
 
-    def gain(self, sound: np.ndarray) -> np.float32:
-        """What a sound [time, channels] is multiplied by to be as loud as those of the training."""
+    def gain(self, sound: Float[np.ndarray, "time c"]) -> np.float32:
+        """The factor that gives a sound the loudness of the training sounds."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
-        """Settings with the model's own where they say nothing."""
-        # A configuration of a user's own need not have any.
+        """The settings, with the model's defaults in place of None."""
+        # The configuration may be a class of a user without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """What the model is told of when its sound begins in a piece of so many seconds; {} if it takes none."""
-        # As above.
+        """Numbers that tell the model the start of its sound and the piece's length, in seconds; {} if it has none."""
+        # The configuration may be a class of a user without timing.
         timing = getattr(self.config, "timing", None)
         return {} if timing is None else timing(start, total)
 
     @property
     def is_timed(self) -> bool:
-        """Whether it makes sounds of one length alone, in which a piece begins and ends where it is told."""
+        """Whether all sounds of the model have one length, and it is told when a piece starts and ends."""
         return bool(self.timing(0.0, 1.0))
 
     @property
     def seconds(self) -> float:
-        """How long the sounds are that it was trained on."""
+        """The length of the training sounds."""
         return self.config.length / self.config.sample_rate
 
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
-        """Raises InputError unless the model follows a protocol, and its frames are of one of these kinds."""
+        """Raises InputError unless the model follows a protocol and has frames of one of these kinds."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
-            raise InputError(f"a model is needed that {verb} sound, but this one is of kind {kind_of(self.config)!r}")
+            raise InputError(
+                f"this needs a model that {verb} sound, but this model is of kind {kind_of(self.config)!r}"
+            )
 
     @property
     def guidable(self) -> bool:
-        """Whether it was trained to be guided."""
+        """Whether the model was trained for guidance."""
         inside = isinstance(self.model, DiffusionDecoder) or self.config.autoencoder is not None
         model = self.model.model if inside else self.model
         follows = self.tokenizer is not None or bool(self.config.conditioners)
@@ -128,17 +136,17 @@ class Loaded:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the sounds that it takes; None for any number."""
+        """The channels of the sounds that the model takes; None: any number."""
         return None if isinstance(self.model, Codec) and self.model.frames == "mel" else self.config.channels
 
     @property
     def low_rate(self) -> int:
-        """The sample rate in Hz that an upsampler starts from."""
+        """The low sample rate of an upsampler, in Hz."""
         return self.config.sample_rate // self.model.downsample_factor
 
     @cached_property
-    def halves(self) -> tuple[Loaded, Self]:
-        """Of a latent model: (its diffusion model, whose samples are frames, and its autoencoder)."""
+    def halves(self) -> tuple[Loaded, Loaded]:
+        """(the diffusion model of a latent model, whose samples are frames; its autoencoder)."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
         rate, length = config.sample_rate / frame, config.length // frame
         sizes = LatentSizes(rate, model.latent_channels, length, config.text, config.conditioners)
@@ -149,19 +157,19 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Any | None:
-        """What reads prompts; None for a model without text conditioning."""
+        """The tokenizer of prompts; None for a model without text."""
         return None if self.config.text is None else self.config.text.load_tokenizer()
 
     @cached_property
     def on_device(self) -> Variables:
-        """The variables where the model is computed; their shapes, where a model has these alone to be checked by."""
+        """The variables on the device. If they are only shapes, for a check of the model, they stay shapes."""
         shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
         return self.variables if shapes else jax.device_put(self.variables)
 
     @cached_property
     def weights(self) -> str:
-        """A name for the weights and the configuration; others have other names."""
-        whole = hashlib.blake2b(repr((self.config, self.facts.loudness)).encode(), digest_size=12)
+        """A hash of the weights and the configuration."""
+        digest = hashlib.blake2b(repr((self.config, self.facts.loudness)).encode(), digest_size=12)
         for leaf in jax.tree.leaves(self.variables):
-            whole.update(np.asarray(leaf).tobytes())
-        return whole.hexdigest()
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()

@@ -1,36 +1,42 @@
-"""Long sounds by parts as long as those of the training, which overlap and fade into each other, from one noise."""
+"""Long sounds in parts of the training length, which overlap and fade into each other, and their noise."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from archijax.arithmetic import ceil_div
 from archijax.errors import require
 from archijax.pipeline.driver import Progress, silent
 
-OVERLAP = 4  # parts overlap by a quarter of themselves
-BLOCK = 256  # rows of noise of one key
+OVERLAP = 4  # the overlap of parts is a quarter of their length
+BLOCK = 256  # rows of noise that one key draws
 
 
 class Parts:
-    """Maps a long array to another, at a constant amount of memory beside the two.
+    """Maps a long array to another one, part by part. The memory in addition to the two arrays is constant.
 
-    Parts overlap by a quarter. A net knows less at the ends of its input, so the outer halves of an overlap are one
-    part's alone; in the middle one part fades into the next. Short arrays are one part, and end in padding.
+    Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The outer
+    quarters of an overlap therefore come from one part alone, and in the middle one part fades into the next. A short
+    array is one part, with padding at its end.
 
     Args:
-        make: (pieces [b, length * rows_in, ...], starts int32 [b] in units, progress) -> parts
+        make: a function (pieces [b, length * rows_in, ...], starts int32 [b] in units, progress) -> parts
             [b, length * rows_out, ...].
         length: units of a part, such as frames of a latent.
-        rows_in, rows_out: rows of the input and of the output in a unit.
-        batch_size: parts made at once, at most. Batches have sizes that are powers of two, or this one, so that few
-            compilations serve sounds of all lengths.
-        fading: whether parts fade; else one takes over from the other at once, for what has no mean, such as codes.
-        edge: whether the input is padded by its last row instead of zeros.
-        steps: how many steps `make` reports as progress.
+        rows_in, rows_out: rows of the input and of the output per unit.
+        batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power
+            of two, so that sounds of all lengths need few compilations.
+        fading: whether parts fade. If not, parts change abruptly, for arrays without a meaningful mean, such as codes.
+        edge: whether the padding repeats the last row of the input, instead of zeros.
+        steps: the steps that ``make`` reports as progress.
+
+    Raises:
+        InputError: batch_size is below 1.
     """
 
     def __init__(
@@ -50,16 +56,18 @@ class Parts:
         self.batch_size, self.edge, self._steps = batch_size, edge, steps
         overlap = min(length - 1, max(1, length // OVERLAP))
         self.hop = length - overlap
-        place = (np.arange(overlap * rows_out) + 0.5) / max(1, overlap * rows_out)
-        self._fade = np.clip(2 * place - 0.5, 0, 1).astype(np.float32) if fading else np.float32(place > 0.5)
+        position = (np.arange(overlap * rows_out) + 0.5) / max(1, overlap * rows_out)
+        self._fade = np.clip(2 * position - 0.5, 0, 1).astype(np.float32) if fading else np.float32(position > 0.5)
 
     def steps(self, rows: int) -> int:
-        """Steps that so many rows of input take."""
+        """The steps for an input with this number of rows."""
         count, size = self._count(rows)
         return ceil_div(count, size) * self._steps
 
-    def __call__(self, rows: np.ndarray, progress: Progress = silent) -> np.ndarray:
-        """The output [rows / rows_in, rounded up, times rows_out, ...] of an input [rows, ...]."""
+    def __call__(
+        self, rows: Shaped[np.ndarray, " rows *row"], progress: Progress = silent
+    ) -> Shaped[np.ndarray, " -(-rows//{self.rows_in})*{self.rows_out} *out"]:
+        """The output of an input."""
         count, size = self._count(len(rows))
         whole = None
         for first in range(0, count, size):
@@ -70,19 +78,19 @@ class Parts:
             if whole is None:
                 whole = np.empty((ceil_div(len(rows), self.rows_in) * self.rows_out, *parts.shape[2:]), parts.dtype)
             for start, part in zip(starts[: count - first], parts, strict=False):
-                place = whole[start * self.rows_out :][: self.length * self.rows_out]
+                target = whole[start * self.rows_out :][: self.length * self.rows_out]
                 over = len(self._fade) if start else 0
                 fade = self._fade[:over].reshape(-1, *(1,) * (part.ndim - 1))
-                place[:over] += fade * (part[:over] - place[:over])
-                place[over:] = part[over : len(place)]
+                target[:over] += fade * (part[:over] - target[:over])
+                target[over:] = part[over : len(target)]
         return whole
 
     def _count(self, rows: int) -> tuple[int, int]:
-        """(parts, how many of them are made at once)."""
+        """(the number of parts, the size of a batch of them)."""
         count = 1 + max(0, ceil_div(ceil_div(rows, self.rows_in) - self.length, self.hop))
         return count, min(self.batch_size, 1 << (count - 1).bit_length())
 
-    def _piece(self, rows: np.ndarray, begin: int) -> np.ndarray:
+    def _piece(self, rows: Shaped[np.ndarray, " rows *row"], begin: Any) -> Shaped[np.ndarray, " piece *row"]:
         piece = rows[begin : begin + self.length * self.rows_in]
         missing = self.length * self.rows_in - len(piece)
         padding = ((0, missing), *((0, 0),) * (piece.ndim - 1))
@@ -90,13 +98,15 @@ class Parts:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def noise(key: jax.Array, starts: jax.Array, length: int, channels: int) -> jax.Array:
-    """Noise [b, length, channels] of parts of one endless noise that begin at rows int32 [b] of it.
+def noise(
+    key: Key[Array, ""], starts: Int[Array, " b"], length: int, channels: int
+) -> Float[Array, "b {length} {channels}"]:
+    """Parts of one endless noise, which begin at the rows ``starts``.
 
-    It depends on the key and the place alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
+    The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
     """
 
-    def one(start: jax.Array) -> jax.Array:
+    def one(start: Int[Array, ""]) -> Float[Array, "{length} {channels}"]:
         first = start // BLOCK
         keys = jax.vmap(lambda block: jax.random.fold_in(key, block))(first + jnp.arange(ceil_div(length, BLOCK) + 1))
         blocks = jax.vmap(lambda key: jax.random.normal(key, (BLOCK, channels)))(keys)

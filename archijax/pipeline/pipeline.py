@@ -1,10 +1,10 @@
-"""A trained model and all that it is used for.
+"""A trained model, and methods that use it.
 
     pipeline = aj.from_pretrained("runs/mine")
     sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
 
-Sounds are float32 [time, channels], those of a result in one array [count, time, channels], not clipped. A sound to
-start from is a file, or an array beside its `sample_rate`.
+A sound is float32 [time, channels]. The sounds of a result are one array [count, time, channels], not clipped. An input
+sound is a file, or an array with its `sample_rate`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from archijax.arithmetic import ceil_div
 from archijax.contract import Codec, EndlessGenerator
@@ -30,38 +31,39 @@ from archijax.pipeline.sounds import Sound, Source, converted, load_sound
 
 
 class Sounds(NamedTuple):
-    """Sounds [count, time, channels], and their sample rate in Hz."""
+    """Sounds and their sample rate in Hz."""
 
-    sounds: np.ndarray
+    sounds: Shaped[np.ndarray, "count time c"]
     sample_rate: int
 
 
 class Frames(NamedTuple):
-    """What a codec encodes a sound as.
+    """The frames of a sound.
 
     Attributes:
-        frames: [n, ...].
-        gain: what the sound was multiplied by, to be as loud as those of the training.
-        length: samples of the sound, None for all that the frames make.
+        frames: latents, a mel spectrogram, or sound of a lower rate.
+        gain: the factor that gave the sound the loudness of the training sounds.
+        length: samples of the sound; None: all samples that the frames decode to.
     """
 
-    frames: np.ndarray
+    frames: Shaped[np.ndarray, " n *frame"]
     gain: float = 1.0
     length: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Pipeline(Loaded):
-    """A model with its weights, ready to be called.
+    """A model with its weights, and methods that use it. The fields are those of :class:`Loaded`.
 
-    Methods take the settings of :class:`SampleSettings` by name, and a `progress`, which is called with the number of
-    steps taken since the last call. Further options of those that make several sounds: `count` of them (for each
-    prompt), whose numbers begin at `first`, made `batch_size` at a time; of those that keep a part of a sound
-    `num_resamples`, how often each step is taken so that old and new come to agree. Where a model has conditioners,
-    `conditions` are their values by name, such as {"bpm": 120, "key": "A minor"}. All raise InputError for what makes
-    no sense, and for a model of another kind.
+    All methods take the settings of :class:`SampleSettings` by name. They have further options:
 
-    The fields are those of :class:`Loaded`.
+        count, first, batch_size: sample ``count`` sounds per prompt, with numbers from ``first`` on, in batches of at
+            most ``batch_size``. For methods that sample several sounds.
+        num_resamples: repeat each step so often, so that old and new samples fit better. For inpaint and extend.
+        conditions: values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}.
+        progress: a function that is called with the number of steps since its last call.
+
+    All methods raise InputError if an argument is out of range, or the model is of another kind.
     """
 
     def generate(
@@ -74,14 +76,14 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Sounds from noise, following prompts if the model reads text; those of the first prompt come first.
+        """New sounds. Those of the first prompt come first.
 
         Args:
-            prompts: one or several.
-            seconds: of each sound; by default those of the sounds that the model was trained on. A model that is told
-                how long a piece is makes its whole length, which is cut to these.
-            loop: let each sound go on at its beginning; its length is one that the net divides.
-            decoder_steps: steps that make sound of latents, for a latent model with a decoder by diffusion.
+            prompts: one or several; none for a model without text.
+            seconds: the length of each sound; None: the length of the training sounds. A model that is told the length
+                of a piece makes sounds of one length, which are cut.
+            loop: make sounds that continue at their beginning. Their length is rounded to a multiple of the net's.
+            decoder_steps: steps of a latent model's decoder by diffusion.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
@@ -92,7 +94,7 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """A sound with the part from start to end seconds made anew to fit; the rest is its very samples."""
+        """A sound with a new part from start to end seconds. The other samples are those of the sound."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(inpainting(self, settings, self.source(sound, sample_rate), start, end, **options), progress)
 
@@ -100,7 +102,7 @@ class Pipeline(Loaded):
         self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Variations of a sound, at the model's rate and channels: near strength 0 the sound itself, at 1 another."""
+        """Variations of a sound, at the model's rate and channels. At strength 1 they are unrelated to it."""
         settings, options = self._edit(prompt, options)
         return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
 
@@ -108,22 +110,27 @@ class Pipeline(Loaded):
         self, sound: Sound, seconds: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """A sound with so many seconds of new sound after its very samples, made to fit."""
+        """A sound, continued by new sound of this many seconds. It begins with the samples of the sound."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
     def encode(
         self, sound: Sound, *, sample_rate: int | None = None, batch_size: int = 8, progress: Progress = silent
     ) -> Frames:
-        """A sound as the model's frames: latents, a mel spectrogram, or sound of a lower rate."""
+        """Encodes a sound to frames: latents, a mel spectrogram, or sound of a lower rate."""
         self.needs(Codec, "encodes")
         source = self.source(sound, sample_rate)
         return Frames(encoder(self, batch_size)(source.audio, progress), source.gain, len(source.audio))
 
     def decode(
-        self, frames: Frames | np.ndarray, prompt: str = "", *, progress: Progress = silent, **options: Any
+        self,
+        frames: Frames | Shaped[np.ndarray, " n *frame"],
+        prompt: str = "",
+        *,
+        progress: Progress = silent,
+        **options: Any,
     ) -> Sounds:
-        """The sound of frames, as loud and long as the one that was encoded."""
+        """Decodes frames to sound. It has the loudness and the length of the sound that was encoded."""
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
         frames = frames if isinstance(frames, Frames) else Frames(np.float32(frames))
@@ -134,14 +141,14 @@ class Pipeline(Loaded):
         self, sound: Sound, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """A sound encoded and decoded."""
+        """Encodes and decodes a sound."""
         _split(options, "batch_size")
         batch_size = options.get("batch_size", 8)
         frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
         return self.decode(frames, prompt, progress=progress, **options)
 
     def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
-        """A sound with the high band that it lacks; it is brought to the model's low rate first."""
+        """Adds the high band to a sound, which is resampled to the model's low rate first."""
         self.needs(Codec, "upsamples", "sound")
         low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
         scale = self.gain(low)
@@ -150,13 +157,13 @@ class Pipeline(Loaded):
     def vocode(
         self, sound: Sound | Frames, prompt: str = "", *, sample_rate: int | None = None, **options: Any
     ) -> Sounds:
-        """The sound of a mel spectrogram [frames, mels, channels], or of that of a sound."""
+        """The sound of a mel spectrogram [frames, mels, channels], or of the mel spectrogram of a sound."""
         self.needs(Codec, "vocodes", "mel")
         if isinstance(sound, Frames) or np.ndim(sound) == 3:
             return self.decode(sound, prompt, **options)
         return self.reconstruct(sound, prompt, sample_rate=sample_rate, **options)
 
-    # --- what these are made of, for programs that show and save each sound as it is made ---
+    # --- For programs that show and save each sound as soon as it is sampled. ---
 
     def generation(
         self,
@@ -169,31 +176,31 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """What :meth:`generate` runs; items are pairs (number of the prompt, number of the sound)."""
+        """The sampling that :meth:`generate` runs. An item is a pair (number of its prompt, number of the sound)."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
             length = to_samples("seconds", seconds, rate)
             if self.is_timed and length > self.config.length:
                 raise InputError(
-                    f"seconds is {seconds:g}, but this model makes at most {self.seconds:.4g} at once: let it extend "
-                    "the sound."
+                    f"seconds is {seconds:g}, but this model makes at most {self.seconds:.4g} s at once: extend the "
+                    "sound afterwards."
                 )
         if self.config.autoencoder is not None:
             if loop:
-                raise InputError("A model of latents makes no loops: they would not join where they are decoded.")
+                raise InputError("A model of latents cannot loop: the decoded sound would have a seam.")
             more = {"batch_size": batch_size, "conditions": conditions}
             return self._latent_generation(settings, prompts, items, length, decoder_steps, **more)
         if isinstance(self.model, EndlessGenerator):
             if loop:
-                raise InputError("A model of endless sound makes no loops: it goes on.")
+                raise InputError("A model of endless sound cannot loop: leave loop out.")
             more = {"batch_size": batch_size, "conditions": conditions}
             return Endless(self, settings, prompts, items, length=length, **more)
         if loop:
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
             if settings.window_seconds is None:
-                # As much at once as in training, so that windows that reach over the end are nothing new.
+                # Windows have at most the training length, which the net knows.
                 settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
         more = {"batch_size": batch_size, "circular": loop, "conditions": conditions}
         return Generation(self, settings, prompts, items, length=length, **more)
@@ -202,7 +209,7 @@ class Pipeline(Loaded):
         latents = Latents(self, decoder_steps, settings.seed, batch_size)
         frames = ceil_div(self.config.length if self.is_timed else length, latents.frame)
         if frames > latents.loaded.config.length and settings.window_seconds is None:
-            # As much at once as in training.
+            # Windows have the training length.
             settings = replace(settings, window_seconds=self.seconds)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:
@@ -215,7 +222,7 @@ class Pipeline(Loaded):
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
-        """A sound as it is, and as the model takes it."""
+        """A sound, before and after its conversion for the model."""
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
@@ -226,7 +233,7 @@ class Pipeline(Loaded):
 
 
 def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-    """(the settings among options, those of the names `also`); raises InputError for other names."""
+    """(the settings in options, the options with names in ``also``). Raises InputError for another name."""
     rest = {name: options[name] for name in also if name in options}
     return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest
 

@@ -1,4 +1,4 @@
-"""How sounds are sampled: one frozen object of settings, from the command line to the loop of steps."""
+"""The settings of sampling: the same frozen object from the command line to the loop of steps."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampl
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How sounds are sampled."""
+    """The settings of sampling."""
 
     num_steps: int | None = None
-    """Denoising steps; by default those that the model asks for, else 50."""
+    """Denoising steps. The default is the model's own, else 50."""
     sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde", "pingpong"] | None = None
-    """What makes a step, by default what the model asks for, else ddim; dpm++ needs fewer steps, heun takes twice the
-    time for each, pingpong is for models that were distilled."""
+    """The method of a step. The default is the model's own, else ddim. dpm++ needs fewer steps, a step of heun takes
+    twice the time, and pingpong is for distilled models."""
     eta: float = 0.0
-    """Noise that ddim adds: 0 for none, 1 for as much as ddpm."""
+    """The noise that ddim adds: 0 is none, 1 is as much as ddpm adds."""
     variance: float | None = None
-    """Of the noise that ddpm adds, from 0, the least, to 1, the thesis's; by default 0.5."""
+    """The variance of ddpm's noise, from 0, the smallest, to 1, that of the thesis. The default is 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """Spacing of the timesteps; by default that of the model's diffusion method."""
+    """The spacing of the timesteps. The default is that of the model's diffusion method."""
     guidance_scale: float | None = None
-    """How strictly the prompt is followed, 1 for no guidance; by default what the model asks for, else 3 with text."""
+    """How strictly a sound follows the prompt; 1 is no guidance. The default is the model's own, else 3 for a model
+    that was trained for guidance."""
     guidance_rescale: float = 0.0
-    """How far guided predictions are brought back to the loudness of plain ones, 0 to 1."""
+    """How far guided predictions get the loudness of unguided ones, from 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
-    """Guide only at diffusion times between these two; 0 is sound, the largest is noise."""
+    """The lowest and the highest diffusion time of guidance; 0 is sound, the largest time is noise."""
     negative_prompt: str | None = None
-    """What it should not sound like: guidance leads away from it."""
+    """A prompt that guidance leads away from."""
     sequential: bool = False
-    """Call the net twice for guidance instead of once with twice the sounds: less memory."""
+    """Call the net twice for guidance, instead of once with the double batch. This needs less memory."""
     clamp: float | None = None
     """Clip the estimated sound to this amplitude at every step."""
     threshold: float | None = None
-    """Dynamic thresholding: the quantile of the estimated sound, such as 0.995, that is brought within full scale."""
+    """The quantile of dynamic thresholding, such as 0.995: an estimate is scaled until its quantile is at most 1."""
     window_seconds: float | None = None
-    """Seconds that the net sees at once in longer sounds, by overlapping windows; by default all."""
+    """Seconds of the overlapping windows by which the net sees longer sounds. By default it sees the whole sound."""
     seed: int = 0
-    """Root of the noise; all prompts start from the same."""
+    """The seed of the noise. All prompts start from the same noise."""
 
     def __post_init__(self):
         require(self.num_steps is None or self.num_steps >= 1, "num_steps", self.num_steps, "at least 1")
@@ -53,11 +54,11 @@ class SampleSettings:
             require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         require(0 <= self.eta <= 1, "eta", self.eta, "at least 0 and at most 1")
         if self.eta and self.sampler not in ("ddim", None):
-            raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has none: it belongs to ddim.")
+            raise InputError(f"eta is {self.eta}, but the sampler {self.sampler} has no eta: use ddim.")
         if self.variance is not None:
             require(0 <= self.variance <= 1, "variance", self.variance, "at least 0 and at most 1")
             if self.sampler != "ddpm":
-                raise InputError(f"variance is {self.variance}, but it is ddpm's: set sampler to that.")
+                raise InputError(f"variance is {self.variance}, but only ddpm has a variance: set sampler to ddpm.")
         finite = self.guidance_scale is None or math.isfinite(self.guidance_scale)
         require(finite, "guidance_scale", self.guidance_scale, "finite")
         require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "at least 0 and at most 1")
@@ -69,47 +70,50 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """These settings, with a model's own where nothing is said."""
-        said = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
+        """These settings, with the defaults of a model in place of None."""
+        values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
         if self.eta and self.sampler is None:
-            said["sampler"] = "ddim"
-        own = {name: getattr(defaults, name) for name, value in said.items() if value is None}
-        return dataclasses.replace(self, **{**said, **own})
+            values["sampler"] = "ddim"
+        missing = {name: getattr(defaults, name) for name, value in values.items() if value is None}
+        return dataclasses.replace(self, **{**values, **missing})
 
     @property
     def compiled(self) -> SampleSettings:
-        """These settings, without those that one compiled program serves with any value."""
+        """These settings without those that a compiled program takes as an argument or does not use."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property
     def has_negative_prompt(self) -> bool:
-        """Whether there is a negative prompt: an empty one is none, as everywhere."""
+        """Whether there is a negative prompt that is not empty."""
         return bool((self.negative_prompt or "").strip())
 
     def make_sampler(self) -> Sampler:
-        """What makes a step."""
+        """The sampler."""
         if self.variance is not None:
             return DDPM(self.variance)
         return DDIM(self.eta) if self.eta else get_sampler(self.sampler or "ddim")
 
     def scale(self, guidable: bool) -> float | None:
-        """The guidance scale, None for no guidance. Raises InputError for guidance of a model that has none.
+        """The guidance scale; None: no guidance.
 
         Args:
-            guidable: whether the model was trained to be guided.
+            guidable: whether the model was trained for guidance.
+
+        Raises:
+            InputError: there is a scale or a negative prompt, but the model was not trained for guidance.
         """
         scale = self.guidance_scale if self.guidance_scale is not None else 3.0 if guidable else 1.0
         if not guidable and (scale != 1 or self.negative_prompt is not None):
-            what = "negative_prompt is set" if self.negative_prompt is not None else f"guidance_scale is {scale}"
-            raise InputError(f"{what}, but this model was not trained to be guided: leave it out.")
+            setting = "negative_prompt is set" if self.negative_prompt is not None else f"guidance_scale is {scale}"
+            raise InputError(f"{setting}, but this model was not trained for guidance: leave it out.")
         return None if scale == 1 else float(scale)
 
     def guidance(self, scale: Any) -> Guidance:
-        """The guidance by a scale, which a program may get as an input."""
+        """The guidance with a scale, which can be an array that a program takes as an input."""
         return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
-        """Samples of a window, a multiple of what the net divides that is as near as can be to what is asked for."""
+        """The samples of a window, rounded to a multiple; None: no windows."""
         if self.window_seconds is None:
             return None
         samples = to_samples("window_seconds", self.window_seconds, sample_rate)
@@ -120,10 +124,13 @@ NAMES = tuple(field.name for field in dataclasses.fields(SampleSettings))
 
 
 def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSettings:
-    """The settings of these names and values. Raises InputError for a name that is none, with the nearest one.
+    """The settings from a dict of their names and values.
 
     Args:
-        also: further names that the caller takes, for this message.
+        also: other options that the caller takes, for the message of the error.
+
+    Raises:
+        InputError: no setting has this name. The message suggests a similar one.
     """
     for name in options.keys() - set(NAMES):
         known = [*NAMES, *also]
@@ -133,8 +140,8 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
 
 
 def to_samples(name: str, seconds: float, sample_rate: float) -> int:
-    """Seconds as samples, at least one. Raises InputError, naming the setting, if there cannot be so many."""
-    # Arrays of more samples than that have no index.
+    """Seconds in samples, at least one. Raises InputError with the name of the setting if they are out of range."""
+    # The index of an array has 31 bits.
     longest = (2**31 - 1) // sample_rate
     require(0 < seconds <= longest, name, seconds, f"above 0 and at most {longest}")
     return max(1, round(seconds * sample_rate))

@@ -1,4 +1,4 @@
-"""Sounds that a pipeline takes: files or arrays, brought to a model's sample rate, channels and loudness and back."""
+"""Input sounds of a pipeline: files or arrays, converted to the rate, channels and loudness of a model, and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Real
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.channels import mix
@@ -14,30 +15,33 @@ from archijax.errors import InputError
 from archijax.pipeline.loaded import Loaded
 
 Sound = str | Path | np.ndarray
-"""A file, or an array [time, channels] (or [time]) whose sample rate is said beside it."""
+"""A file, or an array [time, channels] or [time] with a sample rate as a separate argument."""
+
+Audio = Float32[np.ndarray, "time c"]
 
 
 class Recording(NamedTuple):
-    """A sound as it is.
+    """A sound before conversion.
 
     Attributes:
-        sound: float32 [time, channels].
+        sound: the samples.
         sample_rate: in Hz.
-        layout: the speaker of each channel, None where it is not known.
-        name: of its file, for what is said about it.
+        layout: the speaker of each channel; None: unknown.
+        name: the name of its file, for messages.
     """
 
-    sound: np.ndarray
+    sound: Audio
     sample_rate: int
     layout: tuple[str, ...] | None = None
     name: str = "the sound"
 
 
 def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
-    """The recording in a file, or of an array of this sample rate (Hz).
+    """The recording of a file, or of an array with a sample rate in Hz.
 
     Raises:
-        InputError: no such file, not sound, not finite, or an array without its sample rate.
+        InputError: the file does not exist or holds no sound; the array is not finite, has another shape, or comes
+            without its sample rate.
     """
     if isinstance(sound, str | Path):
         from archijax.audio import files
@@ -47,16 +51,16 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
     array = np.asarray(sound, np.float32)
     array = array[:, None] if array.ndim == 1 else array
     if sample_rate is None:
-        raise InputError("the sample rate of the sound is missing: give sample_rate in Hz")
+        raise InputError("the sample rate of the sound is missing: pass sample_rate in Hz")
     if array.ndim != 2 or not array.size:
-        raise InputError(f"the sound has shape {np.shape(sound)}: [time, channels] is needed, and not empty")
+        raise InputError(f"the sound has shape {np.shape(sound)}: it must be [time, channels] and not empty")
     if not np.isfinite(array).all():
         raise InputError("the sound holds samples that are not finite (NaN or infinity)")
     return Recording(array, sample_rate)
 
 
-def converted(recording: Recording, to_rate: int, channels: int | None) -> np.ndarray:
-    """Its sound [time, channels] at another rate and number of channels, as `files.read` gives it."""
+def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio:
+    """The sound of a recording at another rate in Hz and with other channels, equal to the result of `files.read`."""
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
@@ -71,12 +75,14 @@ def converted(recording: Recording, to_rate: int, channels: int | None) -> np.nd
 
 
 class Source:
-    """A sound as it is and as the model takes it.
+    """A sound, before and after its conversion for a model.
 
     Attributes:
-        sound: [n, channels] at `sample_rate` Hz.
-        audio: [time, channels] at the model's rate and channels, brought to the loudness of its training sounds.
-        gain: what it was multiplied by.
+        sound: [n, channels], before conversion.
+        sample_rate: that of ``sound``, in Hz.
+        audio: [time, channels] at the model's rate and channels, with the loudness of its training sounds.
+        model_rate: that of ``audio``, in Hz.
+        gain: the factor of the loudness.
     """
 
     def __init__(self, recording: Recording, loaded: Loaded):
@@ -88,20 +94,29 @@ class Source:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """The length of the sound."""
         return len(self.sound) / self.sample_rate
 
     @property
     def stride(self) -> int:
-        """Samples of the model's from one place where the two rates' grids meet to the next."""
+        """The samples of ``audio`` between two times at which the grids of both rates have a sample."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
-        """Samples of `audio` around [begin, end), beginning where the two rates' grids meet."""
+        """The samples of ``audio`` from begin to end. It begins earlier if the rates' grids do not meet at begin."""
         return slice(max(0, begin) // self.stride * self.stride, min(len(self.audio), end))
 
-    def restored(self, audio: np.ndarray, region: slice) -> tuple[int, np.ndarray]:
-        """(first sample, sound) at the sound's own rate, channels and loudness, of audio from a region on."""
+    def restored(
+        self, audio: Real[np.ndarray, "time c"], region: slice
+    ) -> tuple[int, Float32[np.ndarray, "n channels"]]:
+        """Converts audio back to the rate, channels and loudness of ``sound``.
+
+        Args:
+            audio: it begins where the region begins.
+
+        Returns:
+            (the number of its first sample in ``sound``, the converted sound).
+        """
         first = region.start * self.sample_rate // self.model_rate
         sound = audio / self.gain
         if self.sample_rate != self.model_rate:

@@ -1,4 +1,4 @@
-"""The model card of a folder to share."""
+"""The model card of a model folder."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from archijax.pipeline.facts import Facts
 
 
 def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
-    """The text of a model card, Markdown headed by what the hub reads.
+    """The text of a model card: Markdown with the metadata of the hub at its beginning.
 
     Args:
-        name: of the folder.
-        config: of the model.
-        facts: of its training.
-        parameters: number of its parameters.
+        name: the name of the folder.
+        config: the configuration of the model.
+        facts: facts about its training.
+        parameters: the number of its parameters.
     """
     settings = to_dict(config)
     text, kind = config.text, settings["kind"].replace("_", " ")
     seconds = config.length / config.sample_rate
     sound = f"{config.sample_rate} Hz, {config.channels} channel{'s' if config.channels > 1 else ''}"
-    known = {"step": facts.step, "loudness of the sounds (dBFS)": facts.loudness, **facts.metrics}
-    figures = [f"| {key} | {value:g} |" for key, value in known.items() if value is not None]
+    values = {"step": facts.step, "loudness of the sounds (dBFS)": facts.loudness, **facts.metrics}
+    figures = [f"| {key} | {value:g} |" for key, value in values.items() if value is not None]
     usage, command = _usage(config, name)
     return "\n".join(
         [
@@ -38,14 +38,14 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
             f"A model of kind {kind} with {parameters / 1e6:.3g} million parameters, for sound of {sound}, "
             f"trained on {seconds:.3g} s at a time.",
             *(
-                ["", f"Its text encoder is `{text.tokenizer}`, which is loaded by that name."]
+                ["", f"Its text encoder is `{text.tokenizer}`, which is loaded by this name."]
                 if text is not None and text.is_pretrained
                 else []
             ),
             "",
             "## Use",
             "",
-            f"`{name}` is this folder, or the name that it has on the Hugging Face hub.",
+            f"`{name}` is this folder, or its name on the Hugging Face hub.",
             "",
             "```python",
             *usage,
@@ -57,7 +57,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
             "",
             "## Training",
             "",
-            *(["| figure | value |", "|---|---|", *figures] if figures else ["Nothing is recorded."]),
+            *(["| figure | value |", "|---|---|", *figures] if figures else ["There is no record of the training."]),
             "",
             "## Configuration",
             "",
@@ -70,7 +70,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
 
 
 def _usage(config: Any, name: str) -> tuple[list[str], str]:
-    """Lines of Python that use a model, and a command, for its card."""
+    """(lines of Python, a command) that show the use of a model."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
     if kind not in KINDS:

@@ -1,12 +1,12 @@
-"""Models as folders to share: config.json, the weights as safetensors, and a model card.
+"""Model folders: config.json, the weights as safetensors, and a model card.
 
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
     pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
-A folder holds arrays and text, nothing that is executed. A text encoder that the configuration names
-(`TextConfig.tokenizer` other than "bytes") is not in it: both its weights and its tokenizer are loaded by that name,
-so a folder to share names one on the hub. The tokenizer "bytes" needs no files, and its encoder is in the folder.
-A latent model may name its autoencoder likewise, so that several share one.
+A folder has arrays and text, and no code. It does not have a text encoder that the configuration names
+(`TextConfig.tokenizer` other than "bytes"): its weights and its tokenizer are loaded by that name, which should be one
+on the hub if the folder is shared. The tokenizer "bytes" needs no files, and its encoder is in the folder. A latent
+model can name its autoencoder in the same way, so that several models share it.
 """
 
 import dataclasses
@@ -24,19 +24,12 @@ from archijax.atomic import replacing
 from archijax.configs import build, example_batch, from_dict, to_dict
 from archijax.contract import Variables
 from archijax.errors import InputError, listed
-from archijax.hub import (
-    WEIGHT_FILES,
-    absent,
-    is_hub_name,
-    pretrained_folder,
-    read_json,
-    read_weights,
-)
+from archijax.hub import WEIGHT_FILES, absent, is_hub_name, pretrained_folder, read_json, read_weights
 from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
 
-# Names among the variables of the parts that may be loaded from elsewhere.
+# The paths in the variables of the parts that can be loaded from other folders.
 ENCODER, AUTOENCODER = ("frozen", "embedder"), ("frozen", "autoencoder")
 
 
@@ -49,20 +42,20 @@ def save_pretrained(
     half: bool = False,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Writes a model to a new folder, which appears when it is complete.
+    """Writes a model to a new folder. The folder gets its name when it is complete.
 
     Args:
-        folder: it must not exist, or be empty; its name becomes the title of the model card.
-        config: what `config.build()` makes the model of.
-        variables: the model's collections.
-        facts: for config.json and the model card. Where they name an autoencoder, the variables' own is left out.
-        half: write float16, half the size; loading makes float32 of it again.
-        shard_bytes: weights larger than that are split into several files, with an index.
+        folder: it must not exist, or be empty. Its name is the title of the model card.
+        config: the configuration of the model.
+        variables: the collections of the model.
+        facts: facts for config.json and the model card. If they name an autoencoder, its variables are not written.
+        half: write float16, which halves the size. Loading converts it to float32.
+        shard_bytes: larger weights are split into several files, with an index.
 
     Raises:
-        InputError: the folder holds something already, the variables are not those of this configuration, or one is
-            too large for float16.
-        OSError: it cannot be written.
+        InputError: the folder is not empty, the variables do not fit the configuration, or a value is too large for
+            float16.
+        OSError: the folder cannot be written.
     """
     folder = Path(folder)
     check_new(folder)
@@ -90,13 +83,13 @@ def load_folder(
     *,
     load: Callable[[str], Pipeline] | None = None,
 ) -> Pipeline:
-    """The model that :func:`save_pretrained` wrote to a folder, or to one on the Hugging Face hub.
+    """The model in a folder that :func:`save_pretrained` wrote, here or on the Hugging Face hub.
 
-    Args and errors are those of :func:`archijax.from_pretrained`.
+    The other arguments and the errors are those of :func:`archijax.from_pretrained`.
 
     Args:
-        own: the class of its config, if it is no kind.
-        load: loads the autoencoder that a latent model names.
+        own: the class of its configuration, if it is a class of a user.
+        load: a function that loads the autoencoder that a latent model names.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
     path = folder / "config.json"
@@ -106,7 +99,7 @@ def load_folder(
     facts = _read_facts(settings, path)
     try:
         config = from_dict(settings["model"], own)
-        # Of a stranger's model: it must not have folders of this machine read.
+        # A model from the hub must not make us read folders of this machine.
         named = {"text encoder": config.text.tokenizer} if _names_encoder(config) else {}
         named |= {} if facts.autoencoder is None else {"autoencoder": facts.autoencoder}
         for part, other in named.items():
@@ -116,7 +109,7 @@ def load_folder(
         expected = _expected(config, model, _elsewhere(config, facts))
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
-    except Exception as error:  # sizes that nobody thought of fail anywhere
+    except Exception as error:  # impossible sizes can fail anywhere
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"{path} describes a model that cannot be built ({reason})") from error
     tensors = {key: _whole(leaf, expected.get(key)) for key, leaf in read_weights(name, folder).items()}
@@ -125,14 +118,18 @@ def load_folder(
     variables = {collection: nested.get(collection, {}) for collection in ("params", "frozen", "state")}
     variables["frozen"] = {**variables["frozen"], **config.load_frozen()}
     if facts.autoencoder is not None:
-        variables["frozen"]["autoencoder"] = _autoencoder(config, load(facts.autoencoder), path)
+        variables["frozen"]["autoencoder"] = _autoencoder(
+            config,
+            load(facts.autoencoder),  # pyrefly: ignore [not-callable]  from_pretrained passes it
+            path,
+        )
     return Pipeline(config, model, variables, facts)
 
 
 def check_new(folder: Path) -> None:
-    """Raises InputError if a folder to be made holds something already, before the work of making it."""
+    """Raises InputError if a folder is not empty, before the work of writing it."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: a new or an empty folder is needed")
+        raise InputError(f"{folder} exists and is not empty: use a new or an empty folder")
 
 
 def _names_encoder(config: Any) -> bool:
@@ -140,26 +137,26 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """The parts of the variables that a folder names instead of holding them."""
+    """The parts of the variables that a folder names and does not have."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
 def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
-    """The variables of the autoencoder that `path` names. Raises InputError if it is not the one of the settings."""
+    """The variables of the autoencoder that ``path`` names. Raises InputError if it has other settings."""
     if config.autoencoder is None or to_dict(other.config) != to_dict(config.autoencoder):
-        raise InputError(f"{path} names an autoencoder whose settings are not those of its own model.autoencoder")
+        raise InputError(f"{path} names an autoencoder whose settings differ from its model.autoencoder")
     return other.variables
 
 
 def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and type of every tensor that a folder holds, by name."""
+    """The shape and the type of every tensor of a folder, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
     return {".".join(path): leaf for path, leaf in flat.items() if path[:2] not in elsewhere}
 
 
 def _halved(name: str, leaf: Any) -> np.ndarray:
-    """A tensor as float16 where it is float32. Raises InputError if it does not fit."""
+    """A float32 tensor as float16; others stay. Raises InputError if a value is too large."""
     leaf = np.asarray(leaf)
     if leaf.dtype != np.float32:
         return leaf
@@ -170,13 +167,13 @@ def _halved(name: str, leaf: Any) -> np.ndarray:
 
 
 def _whole(leaf: np.ndarray, expected: Any) -> np.ndarray:
-    """A tensor as it was before :func:`_halved`."""
+    """A tensor in the type that it had before :func:`_halved`."""
     halved = expected is not None and (leaf.dtype, expected.dtype) == (np.float16, np.float32)
     return leaf.astype(np.float32) if halved else leaf
 
 
-def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], what: str) -> None:
-    """Raises InputError, naming them, if tensors are missing, left over, or of another shape or type."""
+def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], problem: str) -> None:
+    """Raises InputError with the names of tensors that are missing, unknown, or of another shape or type."""
     other = [
         f"{name} is {tensors[name].dtype} {list(tensors[name].shape)} instead of {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in sorted(expected.items())
@@ -184,31 +181,29 @@ def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], what: str)
     ]
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     wrong = [
-        f"{word}{listed(names)}"
-        for word, names in {"missing ": missing, "left over ": extra, "": other}.items()
-        if names
+        f"{word}{listed(names)}" for word, names in {"missing ": missing, "unknown ": extra, "": other}.items() if names
     ]
     if wrong:
-        raise InputError(f"{what}: {'; '.join(wrong)}")
+        raise InputError(f"{problem}: {'; '.join(wrong)}")
 
 
-def _read_facts(settings: dict[str, Any], where: Any) -> Facts:
-    """The facts among the contents of a config.json. Raises InputError for what is unknown or of another type."""
+def _read_facts(settings: dict[str, Any], path: Any) -> Facts:
+    """The facts in the contents of a config.json. Raises InputError for an unknown setting or another type."""
     known = ["model", *(field.name for field in dataclasses.fields(Facts))]
     if "model" not in settings:
-        raise InputError(f"{where} describes no model of this library: it lacks 'model'")
+        raise InputError(f"{path} describes no model of this library: it lacks 'model'")
     if unknown := sorted(settings.keys() - set(known)):
-        raise InputError(f"{where} has the unknown setting {unknown[0]!r}: it takes {', '.join(known)}")
+        raise InputError(f"{path} has the unknown setting {unknown[0]!r}: it takes {', '.join(known)}")
     loudness, step, autoencoder = (settings.get(name) for name in ("loudness", "step", "autoencoder"))
     metrics = settings.get("metrics", {})
     if not (loudness is None or _is_finite(loudness)):
-        raise InputError(f"{where} says the loudness is {loudness!r}: a number of dBFS is needed, or null")
+        raise InputError(f"{path} has the loudness {loudness!r}: it must be a number in dBFS, or null")
     if not (step is None or (type(step) is int and step >= 0)):
-        raise InputError(f"{where} says the step is {step!r}: a whole number from 0 is needed, or null")
+        raise InputError(f"{path} has the step {step!r}: it must be an integer from 0, or null")
     if not isinstance(metrics, Mapping) or not all(map(_is_finite, metrics.values())):
-        raise InputError(f"{where} has metrics that are not finite numbers by name")
+        raise InputError(f"{path} has metrics that are not finite numbers by name")
     if not (autoencoder is None or isinstance(autoencoder, str)):
-        raise InputError(f"{where} says the autoencoder is {autoencoder!r}: the name of a model is needed, or null")
+        raise InputError(f"{path} has the autoencoder {autoencoder!r}: it must be the name of a model, or null")
     return Facts(loudness, step, dict(metrics), autoencoder)
 
 
@@ -231,10 +226,10 @@ def _write_weights(folder: Path, tensors: Mapping[str, Any], shard_bytes: int) -
     files, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        # safetensors writes an array that is not contiguous as if it were.
+        # safetensors writes wrong values for an array that is not contiguous.
         arrays = {name: np.require(tensors[name], requirements="C") for name in names}
         save_file(arrays, folder / file, {"format": "flax"})
-        # safetensors makes files that only their owner may read.
+        # safetensors creates files that only their owner can read.
         (folder / file).chmod((folder / "config.json").stat().st_mode)
         files |= dict.fromkeys(names, file)
         total += sum(array.nbytes for array in arrays.values())

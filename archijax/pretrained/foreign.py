@@ -1,4 +1,4 @@
-"""Models of other libraries, by the layouts that they are shared in."""
+"""Loading models in the folder layouts of other libraries."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from archijax.errors import InputError
 from archijax.hub import pretrained_folder
 from archijax.pipeline import Pipeline
 
-# What tells a layout, and what reads it: the first that is there.
+# The file that identifies each layout. The first one that exists decides.
 LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 
 def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | None:
-    """Stable Audio in the layout of diffusers or of stable-audio-tools; None where neither is there.
+    """A Stable Audio model in the layout of diffusers or stable-audio-tools; None: the folder has neither layout.
 
     Raises:
-        InputError: it is damaged, or another model of these libraries.
+        InputError: the model is damaged, or another one of these libraries.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])

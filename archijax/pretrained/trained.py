@@ -1,4 +1,4 @@
-"""A trained model from wherever it lies: bundled, a training run, a saved folder, or on the Hugging Face hub."""
+"""Loading a trained model: a bundled one, or from a training run, a model folder or the Hugging Face hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,33 +23,32 @@ def from_pretrained(
     config: Any | None = None,
     lora: Mapping[str | Path, float] | None = None,
 ) -> Pipeline:
-    """A trained model, ready to be called.
+    """Loads a trained model. No code in the model's files runs.
 
     Args:
-        name: of a model that comes with this library; or a folder that `save_pretrained` wrote; or the folder of a
-            training run, whose newest checkpoint is taken; or the name of a model on the Hugging Face hub, whose local
-            cache is enough without a network. Stable Audio is read as diffusers and stable-audio-tools have it. The run
-            of adapters is the model that they were trained around, with them.
-        revision: branch, tag or commit on the hub.
-        config: for a model of a class of your own, a configuration of that class: its settings are those of the model,
-            but the code is never a model folder's.
-        lora: folders of runs of adapters, with the weights by which these are added to the model.
+        name: the name of a bundled model; a folder that `save_pretrained` wrote; the folder of a training run, of which
+            it takes the newest checkpoint; or the name of a model on the Hugging Face hub. Without a network, a model
+            in the hub's local cache is enough. Stable Audio can have the layout of diffusers or stable-audio-tools. For
+            a run with adapters, it loads their base model with the adapters.
+        revision: a branch, tag or commit on the hub.
+        config: for a model of a user's class, any configuration of this class. The settings come from the model's
+            folder.
+        lora: by the folder of a run with adapters, the weight with which they are added to the model.
 
     Returns:
-        A pipeline, whose parts are its config, model, variables (numpy arrays; the parameters of a training run are
-        their moving average) and facts.
+        A pipeline with its config, model, variables (numpy arrays; for a training run the moving averages) and facts.
 
     Raises:
-        InputError: it is not there, its files are damaged, its settings unknown or impossible, or its tensors are not
-            those that the settings ask for; nothing that it holds is executed. Adapters are of another model.
+        InputError: the model does not exist, its files are damaged, its settings are unknown or impossible, its tensors
+            do not fit the settings, or adapters are of another model.
     """
     pipeline = _load(name, revision, None if config is None else type(config))
     for folder, weight in (lora or {}).items():
         if not _is_run(Path(folder)):
-            raise InputError(f"{folder} holds no adapters: the folder of a run with --lora is needed.")
+            raise InputError(f"{folder} has no adapters: use the folder of a run with --lora.")
         record, trees = _restore(Path(folder), ("ema",))
         if not record["config"].get("lora"):
-            raise InputError(f"{folder} holds a whole model, not adapters: the folder of a run with --lora is needed.")
+            raise InputError(f"{folder} has a whole model, not adapters: use the folder of a run with --lora.")
         pipeline = _adapted(pipeline, record["config"], trees, weight)
     return pipeline
 
@@ -65,7 +64,7 @@ def _load(name: str | Path, revision: str | None, own: type | None) -> Pipeline:
 def _is_run(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    # Takes long to import, and other models do not need it.
+    # This import takes long, and other models do not need it.
     from archijax.training.checkpoints import steps
 
     return bool(steps(folder / "checkpoints") or steps(folder))
@@ -78,7 +77,7 @@ def _restore(folder: Path, parts: tuple[str, ...]) -> tuple[dict[str, Any], dict
     record, trees = restore_weights(folder, parts=parts)
     settings = record.get("config")
     if not isinstance(settings, dict) or "model" not in settings:
-        raise InputError(f"{folder} is not a model folder: its checkpoints do not say what model they are of.")
+        raise InputError(f"{folder} is not a model folder: its checkpoints do not describe their model.")
     return record, trees
 
 

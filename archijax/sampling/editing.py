@@ -1,39 +1,46 @@
-"""Editing sounds with a model that was trained to make them: filling gaps, continuing, interpolating."""
+"""Editing sounds with a generative model: filling gaps, continuing sounds, interpolating between them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
+from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
-from archijax.sampling.steps import DDIM, Sampler, renoised
+from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Inpaint:
-    """A sampler that fills the part of a sound that the mask does not keep, with another sampler.
+    """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
-    After every step the kept part is replaced by the source, noised to the step's level; at the end it is the source
-    itself. With num_resamples above 1 each step is taken so often, going back to its noise level in between, so that
-    both parts come to agree (Lugmayr et al. 2022, RePaint, algorithm 1).
+    After every step, the source with noise of the step's level replaces x where the mask is True. At the last time this
+    is the source itself. With num_resamples above 1 every step is repeated: x goes back to the noise level before the
+    step, and the step is taken again, so that the new samples agree with the kept ones (Lugmayr et al. 2022, RePaint,
+    algorithm 1).
 
-    The original's resampling goes back with the kept part alone and leaves the rest as it was. All but its last two
-    passes thus come to nothing, and two of them are `redraw` here, at the price of one.
+    The resampling of the original takes only the kept samples back to the noise level, and leaves the others as they
+    are. Therefore only its last two passes have an effect. `redraw` gives their result in one pass.
 
     Fields:
-        source: [b, time, c]; what is not kept does not matter.
-        mask: bool, True where the source is kept; broadcasts against it.
-        sampler: makes the steps.
-        num_resamples: at least 1.
-        redraw: noise the kept part anew before each step too: the original's resampling.
+        source: values outside of the mask do not matter.
+        mask: True where the source is kept; it broadcasts against the source.
+        sampler: takes the steps.
+        num_resamples: how often each step is taken, at least 1.
+        redraw: also before each step, replace the kept samples by the source with new noise. This is the resampling of
+            the original.
+
+    Raises:
+        InputError: num_resamples is below 1.
     """
 
-    source: jax.Array
-    mask: jax.Array
+    source: Float[Array, "b time c"]
+    mask: Bool[Array, "*mask"]
     sampler: Sampler = field(default=DDIM(), metadata={"static": True})
     num_resamples: int = field(default=1, metadata={"static": True})
     redraw: bool = field(default=False, metadata={"static": True})
@@ -44,39 +51,56 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """For each time that a step is taken: the sampler's, the source's (before and) after it, and to go back."""
+        """Noise arrays of a step. Each pass has those of the sampler, of the source and of the way back."""
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
-    def step(self, process, denoise, x, t, t_next, *, noise=None, x0_last=None, t_last=None):
-        own = self.sampler.draws
+    def step(
+        self,
+        process: GaussianProcess,
+        denoise: Denoise,
+        x: Float[Array, " b *shape"],
+        t: Float[Array, " b *time"],
+        t_next: Float[Array, " b *time"],
+        *,
+        noise: Float[Array, "draws b *shape"] | None = None,
+        x0_last: Float[Array, " b *shape"] | None = None,
+        t_last: Float[Array, " b *time"] | None = None,
+    ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        draws = self.sampler.draws
 
-        def once(x, noise):
-            noise, (*before, after), back = jnp.split(noise, [own, own + self.redraw + 1])
+        def one_pass(x, noise):
+            noise, (*before, after), back = jnp.split(noise, [draws, draws + self.redraw + 1])
             if self.redraw:
                 x = jnp.where(self.mask, process.add_noise(self.source, before[0], t), x)
-            reached, x0 = self.sampler.step(process, denoise, x, t, t_next, noise=noise, x0_last=x0_last, t_last=t_last)
-            reached = jnp.where(self.mask, process.add_noise(self.source, after, t_next), reached)
+            x_next, x0 = self.sampler.step(process, denoise, x, t, t_next, noise=noise, x0_last=x0_last, t_last=t_last)
+            x_next = jnp.where(self.mask, process.add_noise(self.source, after, t_next), x_next)
             if self.num_resamples > 1:
-                x = renoised(process, reached, t, t_next, back[0])
-            return x, (reached, x0)
+                x = renoised(process, x_next, t, t_next, back[0])
+            return x, (x_next, x0)
 
         if self.num_resamples == 1:
-            return once(x, noise)[1]
+            return one_pass(x, noise)[1]
         noise = noise.reshape(self.num_resamples, -1, *x.shape)
-        _, (reached, x0) = jax.lax.scan(once, x, noise)
-        return reached[-1], x0[-1]
+        _, (x_next, x0) = jax.lax.scan(one_pass, x, noise)
+        return x_next[-1], x0[-1]
 
 
-def slerp(a: jax.Array, b: jax.Array, weight: float | jax.Array) -> jax.Array:
-    """Spherical interpolation, item by item: weight 0 gives a, 1 gives b (Shoemake 1985).
+def slerp(
+    a: Float[Array, " b *shape"],
+    b: Float[Array, " b *shape"],
+    weight: float | Float[Array | np.ndarray | np.number, ""] | Float[Array | np.ndarray, " b"],
+) -> Float[Array, " b *shape"]:
+    """Spherical interpolation of each item (Shoemake 1985).
 
-    Between two noises it is noise again, of the same level, where a straight mean would be too quiet. Between two
-    sounds: turn both into noise by :class:`DDIM` over ascending times, interpolate, and sample. Between two prompts:
-    interpolate their embeddings.
+    The result of two noises is noise of the same level, while their mean would be too quiet. To interpolate between two
+    sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate, and sample. To interpolate between
+    two prompts, interpolate their embeddings.
 
     Args:
-        a, b: [b, ...].
-        weight: a number, or one per item [b].
+        weight: 0 gives a, 1 gives b; one for all items, or one per item.
+
+    Raises:
+        InputError: a and b have different shapes.
     """
     if a.shape != b.shape:
         raise InputError(f"cannot interpolate between shapes {a.shape} and {b.shape}: they must be equal")
@@ -87,7 +111,7 @@ def slerp(a: jax.Array, b: jax.Array, weight: float | jax.Array) -> jax.Array:
     cosine = jnp.sum(a * b, axis=axes, keepdims=True) / jnp.maximum(norms, 1e-20)
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))
     sine = jnp.sin(angle)
-    # Of parallel vectors no plane is known: the straight line then.
+    # Parallel vectors span no plane: interpolate on a straight line.
     parallel = sine < 1e-4
     sine = jnp.where(parallel, 1, sine)
     first = jnp.where(parallel, 1 - weight, jnp.sin((1 - weight) * angle) / sine)
@@ -95,12 +119,14 @@ def slerp(a: jax.Array, b: jax.Array, weight: float | jax.Array) -> jax.Array:
     return first * a + second * b
 
 
-def check_source(source: Any, strength: float, mask: Any, shape: tuple[int, ...]) -> None:
-    """Raises InputError unless a source, its strength and its mask say together what is to be done."""
+def check_source(
+    source: Array | np.ndarray | None, strength: float, mask: Array | np.ndarray | None, shape: tuple[int, ...]
+) -> None:
+    """Raises InputError unless a source, its strength and its mask define an edit of sounds of this shape."""
     if source is None and (mask is not None or strength != 1):
-        what = "a mask says what is kept" if mask is not None else f"strength {strength} says how much is changed"
-        raise InputError(f"{what} of a source, but there is no source: give both or neither")
+        setting = "a mask" if mask is not None else f"strength {strength}"
+        raise InputError(f"{setting} needs a source, but there is none: pass a source too")
     if source is not None and mask is None and strength == 1:
-        raise InputError("a source with strength 1 and no mask would not be heard: give a strength below 1 or a mask")
+        raise InputError("a source has no effect with strength 1 and no mask: pass a strength below 1 or a mask")
     if source is not None and source.shape != shape:
         raise InputError(f"the source has shape {source.shape}: {shape} is needed")

@@ -1,4 +1,4 @@
-"""What is done to predictions before a step uses them: guidance, and limits on the estimated sound."""
+"""Changes to predictions before a step uses them: guidance, and limits on the estimate of the sound."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
 from archijax.nn.conditioning import guide
 from archijax.sampling.steps import Denoise
+
+Scalar = float | Float[Array | np.ndarray | np.number, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -20,29 +24,43 @@ from archijax.sampling.steps import Denoise
 class Guidance:
     """Classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6).
 
-    The negative prediction is that for no prompt, or for a negative prompt.
+    The negative prediction is the one without a prompt, or with a negative prompt.
 
     Fields:
-        scale: 1 for none; a number, or one per item [b].
-        rescale: phi in [0, 1], how far the deviation of the estimated sound over the whole item is brought back to that
-            of the conditional estimate, against too loud sounds at large scales (Lin et al. 2024, equation 16).
-        interval: (lowest, highest) time at which to guide; outside it the scale is 1 (Kynkäänniemi et al. 2024).
-        sequential: call the net twice rather than once with twice the batch: less memory, same result.
+        scale: the guidance scale, one for all items or one per item; 1 means no guidance.
+        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16), against sounds that large scales make too loud. With 1,
+            the guided estimate of the sound gets the standard deviation of the conditional estimate, over the whole
+            item.
+        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024).
+        sequential: call the net twice, instead of once with the double batch. This needs less memory and gives the same
+            result.
     """
 
-    scale: float | jax.Array = 1.0
-    rescale: float | jax.Array = 0.0
-    interval: tuple[float | jax.Array, float | jax.Array] | None = None
+    scale: Scalar | Float[Array | np.ndarray, " b"] = 1.0
+    rescale: Scalar = 0.0
+    interval: tuple[Scalar, Scalar] | None = None
     sequential: bool = field(default=False, metadata={"static": True})
 
     def combine(
-        self, process: GaussianProcess, conditional: jax.Array, negative: jax.Array, x: jax.Array, t: jax.Array
-    ) -> jax.Array:
-        """The guided prediction [b, ...] from both predictions at x [b, ...] and t [b]."""
+        self,
+        process: GaussianProcess,
+        conditional: Float[Array, " b *shape"],
+        negative: Float[Array, " b *shape"],
+        x: Float[Array, " b *shape"],
+        t: Float[Array, " b"],
+    ) -> Float[Array, " b *shape"]:
+        """The guided prediction from both predictions at x and t.
+
+        Raises:
+            InputError: the scale is neither one number nor one per item.
+        """
         shape = (-1, *(1,) * (conditional.ndim - 1))
         scale = jnp.asarray(self.scale, conditional.dtype)
         if scale.shape not in ((), (1,), (len(conditional),)):
-            raise InputError(f"the guidance scale has shape {scale.shape}: one, or one per item [{len(conditional)}]")
+            raise InputError(
+                f"the guidance scale has shape {scale.shape}: it must be one number, or one per item "
+                f"[{len(conditional)}]"
+            )
         if self.interval is not None:
             low, high = (jnp.asarray(edge, t.dtype) for edge in self.interval)
             scale = jnp.where((low <= t) & (t <= high), scale, jnp.ones((), scale.dtype))
@@ -50,47 +68,62 @@ class Guidance:
         if isinstance(self.rescale, int | float) and self.rescale == 0:
             return prediction
         axes, phi = tuple(range(1, prediction.ndim)), jnp.asarray(self.rescale, prediction.dtype)
-        # Of the sound: what another prediction deviates by is mostly the noise.
-        x0, wanted = (process.x0_eps(y, x, t)[0] for y in (prediction, conditional))
-        ratio = jnp.std(wanted, axis=axes, keepdims=True) / jnp.maximum(jnp.std(x0, axis=axes, keepdims=True), 1e-8)
+        # The deviation is that of the estimated sound, because the deviation of v or eps is mostly that of the noise.
+        x0, x0_conditional = (process.x0_eps(y, x, t)[0] for y in (prediction, conditional))
+        deviation = jnp.maximum(jnp.std(x0, axis=axes, keepdims=True), 1e-8)
+        ratio = jnp.std(x0_conditional, axis=axes, keepdims=True) / deviation
         return _prediction(process, x0 * (phi * ratio + (1 - phi)), x, t)
 
 
 def guided(
-    predictor: Callable[[Any], Denoise], process: GaussianProcess, guidance: Guidance, positive: Any, negative: Any
+    predictor: Callable[[PyTree[Array | np.ndarray]], Denoise],
+    process: GaussianProcess,
+    guidance: Guidance,
+    positive: PyTree[Array | np.ndarray],
+    negative: PyTree[Array | np.ndarray],
 ) -> Denoise:
-    """Classifier-free guidance as a ``denoise(x, t)``.
+    """A ``denoise(x, t)`` with classifier-free guidance.
 
     Args:
-        predictor: makes a ``denoise`` from conditioning, arrays [b, ...] in any pytree.
-        positive, negative: the conditioning to lead to and away from, of the same shapes.
+        predictor: makes a ``denoise`` from conditioning.
+        positive, negative: the conditioning to guide to and away from: arrays [b, ...] of the same shapes.
     """
     if guidance.sequential:
         toward, away = predictor(positive), predictor(negative)
         return lambda x, t: guidance.combine(process, toward(x, t), away(x, t), x, t)
     both = predictor(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), positive, negative))
 
-    def denoise(x: jax.Array, t: jax.Array) -> jax.Array:
+    def denoise(x: Float[Array, " b *shape"], t: Float[Array, " b"]) -> Float[Array, " b *shape"]:
         predictions = both(jnp.concatenate([x, x]), jnp.concatenate([t, t]))
-        return guidance.combine(process, *jnp.split(predictions, 2), x, t)
+        toward, away = jnp.split(predictions, 2)
+        return guidance.combine(process, toward, away, x, t)
 
     return denoise
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
-    """``denoise`` with its estimate of the sound clipped to [-limit, limit] (Ho et al. 2020's reference code)."""
+    """``denoise`` whose estimate of the sound is clipped to [-limit, limit], as in the code of Ho et al. 2020.
+
+    Raises:
+        InputError: limit is not above 0.
+    """
     if not limit > 0:
         raise InputError(f"the limit of the estimated sound is {limit}: it must be above 0")
     return _changed(denoise, process, lambda x0: jnp.clip(x0, -limit, limit))
 
 
 def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.995) -> Denoise:
-    """``denoise`` with dynamic thresholding: where the quantile of an item's |x0| exceeds 1, its estimate is clipped
-    there and divided by it (Saharia et al. 2022, section 2.3)."""
+    """``denoise`` with dynamic thresholding (Saharia et al. 2022, section 2.3).
+
+    If the quantile of |x0| over an item is above 1, the estimate is clipped to the quantile and divided by it.
+
+    Raises:
+        InputError: quantile is not above 0 and at most 1.
+    """
     if not 0 < quantile <= 1:
         raise InputError(f"the quantile of dynamic thresholding is {quantile}: it must be above 0 and at most 1")
 
-    def limit(x0: jax.Array) -> jax.Array:
+    def limit(x0: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
         largest = jnp.quantile(jnp.abs(x0), quantile, axis=tuple(range(1, x0.ndim)), keepdims=True)
         largest = jnp.maximum(largest, 1)
         return jnp.clip(x0, -largest, largest) / largest
@@ -98,16 +131,22 @@ def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.
     return _changed(denoise, process, limit)
 
 
-def _changed(denoise: Denoise, process: GaussianProcess, change: Callable[[jax.Array], jax.Array]) -> Denoise:
-    """``denoise`` with its estimate x0 changed, and eps with it so that x stays alpha x0 + sigma eps."""
+def _changed(
+    denoise: Denoise,
+    process: GaussianProcess,
+    change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
+) -> Denoise:
+    """``denoise`` with a change to its estimate x0; eps changes with x0, so that x = alpha x0 + sigma eps."""
 
-    def changed(x: jax.Array, t: jax.Array, *along: Any) -> jax.Array:
+    def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:
         return _prediction(process, change(process.x0_eps(denoise(x, t, *along), x, t)[0]), x, t)
 
     return changed
 
 
-def _prediction(process: GaussianProcess, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """The prediction at x that gives an estimate x0, and the eps with which x = alpha x0 + sigma eps."""
+def _prediction(
+    process: GaussianProcess, x0: Float[Array, " b *shape"], x: Float[Array, " b *shape"], t: Float[Array, " b *time"]
+) -> Float[Array, " b *shape"]:
+    """The prediction at x with the estimate x0, and with the eps for which x = alpha x0 + sigma eps."""
     alpha, sigma = process.alpha_sigma(t, x)
     return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)

@@ -1,4 +1,4 @@
-"""Loop-invariant code motion: what a step computes only from what never changes is computed once, before the loop."""
+"""Loop-invariant code motion: values that are the same in every step are computed once, before the loop."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 from jax.tree_util import Partial
 
-# Calls whose insides are looked at: jit and rematerialisation, by the names that versions of JAX give them.
+# Calls that are inlined: jit and rematerialisation, under their names in several versions of JAX.
 CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Partial:
-    """``step`` for a loop: what does not depend on its arguments is computed here, once.
+    """``step`` for a loop; values that do not depend on the arguments of ``step`` are computed here, once.
 
-    ``jax.lax.scan`` compiles a body as it stands, and XLA leaves most of it inside. Every step of a sampler would cast
-    the weights to the type of the computation, and make the same keys and values of the same text.
+    ``jax.lax.scan`` compiles its body as it is, and XLA moves little of it out of the loop. Without this function every
+    step of a sampler would cast the weights to the type of the computation, and compute the same attention keys and
+    values from the same text.
 
     Args:
-        step: pure; may close over arrays. Calls of jit and checkpoint in it are inlined and lose their options: for a
-            gradient through the loop wrap the result in `jax.checkpoint`.
-        example: its arguments, or their shapes.
+        step: a pure function; it may close over arrays. Calls of jit and checkpoint in it are inlined and lose their
+            options. To differentiate the loop, wrap the result in `jax.checkpoint`.
+        example: the arguments of a step, or their shapes.
 
     Returns:
-        A function that returns what ``step`` returns, to rounding, for arguments of these shapes. It is a pytree that
-        holds the values computed here: one jitted function may return it, and another take it and loop over it.
+        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. It is a
+        pytree that holds the values computed here: one jitted function can return it, and another can loop over it.
     """
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)
@@ -44,8 +45,8 @@ def hoisted(step: Callable, *example: Any) -> Partial:
             before.append(equation)
             fixed.update(equation.outvars)
 
-    # Values go into the loop where a step reads them, except broadcasts and the like, which cost nothing and are larger
-    # than what they are made of: these are made again.
+    # A step reads fixed values from before the loop, except broadcasts and the like: these cost nothing and are larger
+    # than their inputs, so each step computes them again.
     inside: list[JaxprEqn] = []
     wanted = {v for v in flat.jaxpr.outvars if not isinstance(v, Literal)}
     for equation in reversed(flat.jaxpr.eqns):
@@ -61,7 +62,7 @@ def hoisted(step: Callable, *example: Any) -> Partial:
     rest = flat.jaxpr.replace(constvars=[], invars=[*kept, *flat.jaxpr.invars[count:]], eqns=inside)
     flat_run, structure = jaxpr_as_fun(ClosedJaxpr(rest, ())), jax.tree.structure(shapes)
 
-    def run(values: list[jax.Array], *args: Any) -> Any:
+    def run(values: list[Any], *args: Any) -> Any:
         return jax.tree.unflatten(structure, flat_run(*values, *jax.tree.leaves(args)))
 
     return Partial(run, values)
@@ -78,12 +79,12 @@ def _is_cheap(equation: JaxprEqn) -> bool:
 
 
 def _is_call(equation: JaxprEqn) -> bool:
-    # A backward pass in the step, with what it computes again, stays as it is.
+    # A backward pass in the step keeps its rematerialisation.
     return equation.primitive.name in CALLS and not equation.params.get("differentiated")
 
 
-def _inlined(jaxpr: Jaxpr, leaves: Sequence[jax.Array]) -> list[jax.Array]:
-    """What a program of constants and arguments gives, evaluated without the calls that it is divided into."""
+def _inlined(jaxpr: Jaxpr, leaves: Sequence[Any]) -> list[Any]:
+    """Evaluates a jaxpr on its constants and arguments, arrays or numbers, with the calls in it inlined."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], leaves, strict=True))
     wanted = {v for e in jaxpr.eqns for v in _read(e)}.union(v for v in jaxpr.outvars if not isinstance(v, Literal))
 
@@ -95,8 +96,8 @@ def _inlined(jaxpr: Jaxpr, leaves: Sequence[jax.Array]) -> list[jax.Array]:
         if not is_call:
             outputs = [v for equation in equations for v in equation.outvars if v in wanted]
             inputs = list({v: None for equation in equations for v in _read(equation) if v in values})
-            part = jaxpr.replace(constvars=[], invars=inputs, outvars=outputs, eqns=equations)
-            values.update(zip(outputs, jaxpr_as_fun(ClosedJaxpr(part, ()))(*map(value, inputs)), strict=True))
+            section = jaxpr.replace(constvars=[], invars=inputs, outvars=outputs, eqns=equations)
+            values.update(zip(outputs, jaxpr_as_fun(ClosedJaxpr(section, ()))(*map(value, inputs)), strict=True))
             continue
         for equation in equations:
             inner, inputs = equation.params["jaxpr"], list(map(value, equation.invars))

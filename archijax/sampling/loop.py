@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Array, Float, Key
 
 from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
@@ -14,27 +17,38 @@ from archijax.sampling.invariants import hoisted
 from archijax.sampling.steps import DDIM, Denoise, Sampler
 
 
+# JAX also builds a State of shapes or shardings, so its fields cannot be checked.
+@no_type_check
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class State:
-    """What sampling carries from step to step.
+    """The state that sampling carries from step to step.
 
     Attributes:
-        x: the noisy sound [b, ...].
-        x0: the estimate of the sound made at the step before, [b, ...]; x itself before the first step, which lies on
-            the devices as the estimates will.
-        t_last: the time of that step, as times are; the first time itself before the first step.
-        keys: one key per item [b], for samplers that draw noise; else None.
+        x: the noisy sound.
+        x0: the estimate of x0 at the previous step. Before the first step it is x, which has the estimate's sharding.
+        t_last: the time of the previous step. Before the first step it is the first time.
+        keys: one key per item, if the sampler draws noise.
     """
 
-    x: jax.Array
-    x0: jax.Array
-    t_last: jax.Array
-    keys: jax.Array | None = None
+    x: Float[Array, " b *shape"]
+    x0: Float[Array, " b *shape"]
+    t_last: Float[Array, "*time"]
+    keys: Key[Array, " b"] | None = None
 
 
-def begin(x: jax.Array, t: jax.Array, keys: jax.Array | None = None) -> State:
-    """The state before the first step, from x [b, ...] at the first time t; keys [b] if the sampler draws noise."""
+def begin(
+    x: Float[Array, " b *shape"],
+    t: Float[Array | np.ndarray | np.number, "*time"] | float,
+    keys: Key[Array, " b"] | None = None,
+) -> State:
+    """The state before the first step.
+
+    Args:
+        x: the state at the first time.
+        t: the first time.
+        keys: one per item, if the sampler draws noise.
+    """
     return State(x, x, jnp.asarray(t, _time_type(x)), keys)
 
 
@@ -43,20 +57,23 @@ def stepper(
     process: GaussianProcess,
     state: State,
     sampler: Sampler = DDIM(),
-    noise: jax.Array | jax.ShapeDtypeStruct | None = None,
+    noise: Float[Array | jax.ShapeDtypeStruct, "draws b *shape"] | None = None,
 ) -> Partial:
     """One step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
 
-    What no step changes is computed here, see :func:`hoisted`.
+    Values that are the same in every step are computed here, see :func:`hoisted`.
 
     Args:
-        state, noise: such as the steps will get; their values do not matter. Noise is [sampler.draws, b, ...], or None:
-            then the state's keys draw it.
+        state, noise: examples of the arguments of a step; only shapes and types matter. If noise is None, a step draws
+            its noise from the keys of the state.
+
+    Raises:
+        InputError: the sampler draws noise, but there are neither keys nor noise.
     """
     if sampler.draws and state.keys is None and noise is None:
-        raise InputError(f"{type(sampler).__name__} draws noise at every step: give keys, one per item")
+        raise InputError(f"{type(sampler).__name__} draws noise at every step: pass keys, one per item")
 
-    def step(state: State, inputs: tuple) -> tuple[State, jax.Array]:
+    def step(state: State, inputs: tuple) -> tuple[State, Float[Array, " b *shape"]]:
         t, t_next, noise = inputs
         keys = state.keys
         if sampler.draws and noise is None:
@@ -74,22 +91,26 @@ def advance(
     denoise: Denoise,
     process: GaussianProcess,
     state: State,
-    timesteps: jax.Array,
+    timesteps: Float[Array | np.ndarray, " times *time"],
     sampler: Sampler = DDIM(),
-    noise: jax.Array | None = None,
-) -> tuple[State, jax.Array]:
-    """Steps over timesteps [n + 1] (or [n + 1, time, 1], times of their own along the sound), descending.
+    noise: Float[Array, "times-1 draws b *shape"] | None = None,
+) -> tuple[State, Float[Array, "times-1 b *shape"]]:
+    """Takes a state over timesteps.
 
     Args:
-        noise: [n, sampler.draws, b, ...], instead of what the state's keys draw.
+        timesteps: descending; [times], or [times, time, 1] if the time differs along the sound.
+        noise: the standard normal noise of each step; None: the keys of the state draw it.
 
     Returns:
-        (the state at the last time, the estimates of x0 [n, b, ...] made at the times before it).
+        (the state at the last time, the estimates of x0 at all times before it).
+
+    Raises:
+        InputError: the sampler draws noise, but there are neither keys nor noise.
     """
     timesteps = jnp.asarray(timesteps, _time_type(state.x))
-    one = None if noise is None else jax.ShapeDtypeStruct(noise.shape[1:], noise.dtype)
-    step = stepper(denoise, process, state, sampler, one)
-    # A gradient through the loop keeps the states alone, and computes each step again.
+    step_noise = None if noise is None else jax.ShapeDtypeStruct(noise.shape[1:], noise.dtype)
+    step = stepper(denoise, process, state, sampler, step_noise)
+    # A gradient through the loop stores only the states, and computes each step again.
     step = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.scan(step, state, (timesteps[:-1], timesteps[1:], noise))
 
@@ -97,37 +118,42 @@ def advance(
 def sample(
     denoise: Denoise,
     process: GaussianProcess,
-    x: jax.Array,
-    timesteps: jax.Array,
+    x: Float[Array, " b *shape"],
+    timesteps: Float[Array | np.ndarray, " times *time"],
     sampler: Sampler = DDIM(),
-    keys: jax.Array | None = None,
-) -> jax.Array:
-    """Sound from noise. Pure: jit, vmap, pmap and differentiate it.
+    keys: Key[Array, " b"] | None = None,
+) -> Float[Array, " b *shape"]:
+    """Turns noise into sound. The function is pure: jit, vmap, pmap and differentiate it.
 
     Args:
-        denoise: (x [b, ...], t [b]) -> the prediction that the process names; wrap it for guidance.
-        x: the state at the first time, [b, ...]; at the beginning sigma * noise.
-        timesteps: descending, [steps + 1].
-        keys: one per item [b], for samplers that draw noise.
+        denoise: the net as ``denoise(x, t)``, which gives the prediction of the process; wrap it for guidance.
+        x: the state at the first time; sigma * noise, if sampling starts from noise.
+        timesteps: descending, one more than there are steps.
+        keys: one per item, if the sampler draws noise.
 
     Returns:
-        x at the last time, [b, ...].
+        x at the last time.
+
+    Raises:
+        InputError: the sampler draws noise, but there are no keys.
     """
     return advance(denoise, process, begin(x, timesteps[0], keys), timesteps, sampler)[0].x
 
 
-def _each(t: jax.Array, x: jax.Array) -> jax.Array:
-    """A time for every item: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
+def _each(t: Float[Array | np.ndarray | np.number, "*time"], x: Float[Array, " b *shape"]) -> Float[Array, " b *time"]:
+    """Repeats a time for every item: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
     return jnp.broadcast_to(t, (x.shape[0], *jnp.shape(t)))
 
 
-def _draw(keys: jax.Array, count: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(the keys for the steps after this [b], noise [count, b, ...], item i's from its own key alone)."""
+def _draw(
+    keys: Key[Array, " b"], count: int, x: Float[Array, " b *shape"]
+) -> tuple[Key[Array, " b"], Float[Array, "{count} b *shape"]]:
+    """(keys for the next step, noise for this one). The noise of item i depends on keys[i] alone."""
     pairs = jax.vmap(jax.random.split)(keys)
     shape = (count, *x.shape[1:])
     return pairs[:, 0], jax.vmap(lambda key: jax.random.normal(key, shape, x.dtype), out_axes=1)(pairs[:, 1])
 
 
-def _time_type(x: jax.Array) -> jnp.dtype:
-    # Half precision does not hold as many different times.
+def _time_type(x: Float[Array, "*shape"]) -> jnp.dtype:
+    # Half precision rounds many timesteps to the same number.
     return x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)

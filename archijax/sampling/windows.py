@@ -1,44 +1,54 @@
-"""Long sounds from a net of short ones: overlapped windows, merged at every step."""
+"""Long sounds from a net that was trained on short ones, by windows that overlap and are merged at every step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
 
 from archijax.errors import InputError
 from archijax.sampling.steps import Denoise
 
 
 def windowed(
-    denoise: Callable[..., jax.Array], window: int, hop: int, *, circular: bool = False, along: Any = None
+    denoise: Callable[..., Float[Array, "b window c"]],
+    window: int,
+    hop: int,
+    *,
+    circular: bool = False,
+    along: PyTree[Float[Array, "b frames *shape"]] | None = None,
 ) -> Denoise:
-    """``denoise`` for sounds longer than the net was trained on, by windows one after the other (Bar-Tal et al. 2023).
+    """``denoise`` for sounds longer than the net was trained on (Bar-Tal et al. 2023).
 
-    Every step predicts each window by itself, and blends where they overlap by weights that vanish at a window's ends,
-    so no seam is ever decided by one window alone. Memory is that of one window.
+    Every step predicts one window after the other. Where windows overlap, their predictions are averaged with weights
+    that fall towards the ends of a window, so that no seam appears. The memory needed is that of one window.
 
     Args:
-        denoise: for [b, window, c]; called as (x, t), or (x, t, parts) if something runs `along`.
+        denoise: for sounds of length `window`; called as ``denoise(x, t)``, or ``denoise(x, t, along)`` with the frames
+            of the window if there is `along`.
         window: samples that the net sees at once.
-        hop: samples from one window to the next, at most `window`; half of it is usual.
-        circular: the end goes on at the beginning: the sound loops without a seam.
-        along: arrays [b, n, ...] in any pytree that run along the sound, with time / n samples for each of n; every
-            window gets its part of them.
+        hop: samples from one window to the next, at least 1 and at most `window`; half of `window` is usual.
+        circular: the end of the sound continues at its beginning, so that the sound loops without a seam.
+        along: conditioning that runs along the sound: frames of time / frames samples each. Each window receives its
+            own frames.
 
     Returns:
-        a denoise for [b, time, c], time at least `window`.
+        a ``denoise`` for x [b, time, c] and t [b]. It raises InputError if time is below `window`, or if windows and
+        hops are not whole frames of `along`.
+
+    Raises:
+        InputError: hop is out of range.
     """
     if not 1 <= hop <= window:
         raise InputError(f"the hop between windows is {hop}: it must be at least 1 and at most the window, {window}")
-    # Above zero at both ends, for what only one window covers.
+    # The weights are above zero at both ends, because only one window covers the ends of the sound.
     ramp = np.minimum(np.arange(1, window + 1), np.arange(window, 0, -1)) / (window / 2)
     weight = np.minimum(ramp * window / (2 * max(window - hop, 1)), 1)[:, None]
 
-    def long(x: jax.Array, t: jax.Array) -> jax.Array:
+    def long(x: Float[Array, "b time c"], t: Float[Array, " b"]) -> Float[Array, "b time c"]:
         length = x.shape[1]
         if length < window:
             raise InputError(f"the sound has {length} samples: at least one window of {window} is needed")
@@ -52,22 +62,24 @@ def windowed(
                     f"{array.shape[1]} frames run along {length} samples in windows of {window} and hops of {hop}: "
                     "windows and hops must be whole frames"
                 )
-        places = (starts[:, None] + np.arange(window)) % length
-        total = np.zeros((length, 1))
-        np.add.at(total, places.reshape(-1), np.tile(weight, (len(starts), 1)))
-        share = jnp.asarray(weight, x.dtype)
+        indices = (starts[:, None] + np.arange(window)) % length
+        total_weight = np.zeros((length, 1))
+        np.add.at(total_weight, indices.reshape(-1), np.tile(weight, (len(starts), 1)))
+        window_weight = jnp.asarray(weight, x.dtype)
 
-        def part_of(array: jax.Array, start: jax.Array) -> jax.Array:
-            n, samples = array.shape[1], length // array.shape[1]
-            return jnp.take(array, (start // samples + jnp.arange(window // samples)) % n, axis=1)
+        def frames_of(array: Float[Array, "b frames *shape"], start: Int[Array, ""]) -> Float[Array, "b n *shape"]:
+            frames, samples = array.shape[1], length // array.shape[1]
+            return jnp.take(array, (start // samples + jnp.arange(window // samples)) % frames, axis=1)
 
-        def one(merged: jax.Array, where: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            start, place = where
-            parts = () if along is None else (jax.tree.map(lambda array: part_of(array, start), along),)
-            part = denoise(jnp.take(x, place, axis=1), t, *parts).astype(x.dtype)
-            return merged.at[:, place].add(share * part), None
+        def add_window(
+            total: Float[Array, "b time c"], inputs: tuple[Int[Array, ""], Int[Array, " window"]]
+        ) -> tuple[Float[Array, "b time c"], None]:
+            start, samples = inputs
+            frames = () if along is None else (jax.tree.map(lambda array: frames_of(array, start), along),)
+            prediction = denoise(jnp.take(x, samples, axis=1), t, *frames).astype(x.dtype)
+            return total.at[:, samples].add(window_weight * prediction), None
 
-        merged, _ = jax.lax.scan(one, jnp.zeros_like(x), (jnp.asarray(starts), jnp.asarray(places)))
-        return merged / jnp.asarray(total, x.dtype)
+        total, _ = jax.lax.scan(add_window, jnp.zeros_like(x), (jnp.asarray(starts), jnp.asarray(indices)))
+        return total / jnp.asarray(total_weight, x.dtype)
 
     return long

@@ -1,4 +1,4 @@
-"""Training as pure functions: a state of arrays, a step, and where it runs. `train/` is the program around them."""
+"""Training as pure functions: the state, the step, and their distribution over devices. The program is `train/`."""
 
 from archijax.keys import item_keys
 from archijax.training.checkpoints import Checkpoints

@@ -1,9 +1,9 @@
 """Checkpoints of a run: arrays and a JSON record, written asynchronously and atomically by Orbax.
 
-A folder holds one folder per step, named by the step. Each part of the saved tree (its first level: `params`,
-`ema`, `opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the optimizer. The
-record lists every array's shape, dtype and checksum: what does not fit is refused before anything is read, what
-was damaged on disk is noticed after. Of several processes each writes and reads its own shards: no host gathers.
+A folder has one folder per step, whose name is the step. Each part of the saved tree (its first level: `params`, `ema`,
+`opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the optimizer. The record lists
+the shape, dtype and checksum of every array. Shapes are compared before arrays are read, and checksums afterwards. Each
+process writes and reads its own shards; no host gathers them.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ RECORD = "record"
 
 
 class Checkpoints:
-    """The checkpoints under `folder`, of which the newest, some on the way and the best stay.
+    """The checkpoints in a folder. The newest, the best and those of some steps are kept.
 
-    Several processes have them together: each calls every method, and all see the same folder.
+    With several processes, every process calls every method, and all see the same folder.
 
     Args:
-        folder: appears when it is missing.
-        keep: how many of the newest complete checkpoints to retain.
-        keep_every: those of steps that this divides stay too; 0 for none.
-        keep_best: as many of the lowest score stay too.
-        say: called with one sentence, in the first process, when a damaged checkpoint is passed over.
+        folder: it is created if it does not exist.
+        keep: the number of newest checkpoints to keep.
+        keep_every: keep also the checkpoints of steps that are multiples of this number; 0: none.
+        keep_best: keep also this number of checkpoints with the lowest scores.
+        say: a function that the first process calls with one sentence if it skips a damaged checkpoint.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Checkpoints:
         self.say = say
         self._retention = _Retention(keep, keep_every, keep_best)
         for step in steps(self.folder) if keep_best else ():
-            # What is damaged is noticed when it is restored.
+            # An error is ignored here. `restore` notices a damaged checkpoint.
             with contextlib.suppress(Exception):
                 self._retention.scores[step] = _read_record(self.folder / str(step))["score"]
         options = ocp.CheckpointManagerOptions(
@@ -69,15 +69,19 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_writers())
 
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts to write `tree` (any pytree that flax can serialise) and the JSON-able `record` as `step`.
+        """Starts to write a checkpoint of the step.
 
-        Returns once the arrays are copied; they may be donated from then on. The folder appears under its name
-        only when it is complete: a process that dies before leaves the checkpoints as they were. Raises OSError if
-        this or the previous write fails, in whichever process.
+        It returns when the arrays are copied; they can then be donated. The folder gets its name when it is complete.
+        If the process dies before, the other checkpoints are unchanged.
 
         Args:
-            tree: leaves on the host are the same in every process, and the first writes them.
-            score: the lower the better; None is no candidate for the best.
+            tree: any pytree that flax can serialise. Leaves on the host are the same in every process; the first
+                process writes them.
+            record: values that JSON can represent.
+            score: lower is better; None: it is no candidate for the best.
+
+        Raises:
+            OSError: this write or the one before failed in any process.
         """
         score = score if score is not None and math.isfinite(score) else None
         self._retention.scores[step] = score
@@ -86,13 +90,13 @@ class Checkpoints:
         sums = _checksums(arrays)
         described = {name: [*_shape_and_dtype(leaf), sums[name]] for name, leaf in arrays.items()}
         items = {part: ocp.args.PyTreeSave(value) for part, value in _parts(arrays).items()}
-        # Orbax serialises in a thread, while the caller goes on changing what it passed.
+        # This copies the record, because Orbax serialises it in a thread while the caller may change it.
         items[RECORD] = ocp.args.JsonSave(json.loads(json.dumps({"arrays": described, "score": score, **record})))
         with _disk_errors():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def wait(self) -> None:
-        """Waits until the last save is on disk. Raises OSError if it failed, in whichever process."""
+        """Waits until the last save is on disk. Raises OSError if it failed in any process."""
 
         def written() -> None:
             with _disk_errors():
@@ -105,21 +109,21 @@ class Checkpoints:
         """Reads the newest checkpoint that is complete and undamaged into the structure of `target`.
 
         Args:
-            target: a tree like the one saved; its leaves give shape and dtype. A `jax.ShapeDtypeStruct` with
-                a sharding is restored so sharded, any other leaf as a numpy array.
+            target: a tree like the saved one, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
+                sharding is restored with this sharding, any other leaf as a numpy array.
 
         Returns:
-            (tree, record), or None where there is no checkpoint. A damaged one is renamed `damaged_STEP`.
+            (tree, record), or None if there is no checkpoint. A damaged one is renamed to `damaged_STEP`.
 
         Raises:
-            InputError: names or shapes differ from the saved ones, or every checkpoint is damaged.
+            InputError: names, shapes or dtypes differ from the saved ones, or every checkpoint is damaged.
         """
-        wanted = _flatten(target)
+        leaves = _flatten(target)
         saved = processes.from_first(lambda: steps(self.folder))
         for step in reversed(saved):
             path = self.folder / str(step)
             try:
-                record, restored = _read(path, wanted)
+                record, restored = _read(path, leaves)
             except (InputError, PermissionError, MemoryError):
                 raise
             except Exception as error:
@@ -132,9 +136,7 @@ class Checkpoints:
             tree = unflatten_dict({**full, **restored}, sep="/")
             return flax.serialization.from_state_dict(target, tree), record
         if saved:
-            raise InputError(
-                f"None of the {len(saved)} checkpoints in {self.folder} is whole: train into another folder."
-            )
+            raise InputError(f"All {len(saved)} checkpoints in {self.folder} are damaged: train into another folder.")
         return None
 
     def close(self) -> None:
@@ -144,7 +146,7 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """The steps of the complete checkpoints under `folder`, ascending; none where it does not exist."""
+    """The steps of the complete checkpoints in a folder, ascending. It is empty if the folder does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -157,37 +159,37 @@ def restore_weights(
     step: int | None = None,
     parts: Iterable[str] = ("params", "ema", "frozen", "state"),
 ) -> tuple[dict, dict[str, Any]]:
-    """Reads parts of a run's newest checkpoint as numpy arrays; reads nothing else and changes nothing.
+    """Reads parts of a checkpoint as numpy arrays. It reads no other parts and changes no file.
 
     Args:
-        folder: a run's folder (which holds `checkpoints/`) or the folder of its checkpoints.
-        step: the checkpoint to read; the newest by default.
-        parts: the first-level names to read.
+        folder: the folder of a run, which has a folder `checkpoints`, or the folder of its checkpoints.
+        step: the step of the checkpoint; None: the newest.
+        parts: the names of the parts, on the first level of the tree.
 
     Returns:
-        (record, trees): what was saved with the checkpoint, and one nested dict per part, empty without arrays.
+        (the record, the parts as nested dicts). A part without arrays is an empty dict.
 
     Raises:
-        InputError: the folder holds no checkpoint, not this step, or the checkpoint is damaged.
+        InputError: the folder has no checkpoint, or none of this step, or the checkpoint is damaged.
     """
     folder = Path(folder).absolute()
     inner = folder / "checkpoints"
     inner = inner if inner.is_dir() else folder
     saved = steps(inner)
     if not saved:
-        raise InputError(f"{folder} is not a model folder: it holds no checkpoints of a training run.")
+        raise InputError(f"{folder} is not a model folder: it has no checkpoints of a training run.")
     if step is not None and step not in saved:
         raise InputError(f"{folder} has no checkpoint of step {step}: it has {', '.join(map(str, saved))}.")
     path = inner / str(saved[-1] if step is None else step)
     try:
         record = _read_record(path)
         parts = tuple(parts)
-        wanted = {
+        leaves = {
             name: np.empty((), jax.numpy.dtype(dtype))
             for name, (_, dtype, _) in record["arrays"].items()
             if name.split("/")[0] in parts
         }
-        arrays = _read_arrays(path, record, wanted)
+        arrays = _read_arrays(path, record, leaves)
         _check(arrays, {name: _checksum(leaf) for name, leaf in arrays.items()}, record)
         restored = unflatten_dict(arrays, sep="/")
     except Exception as error:
@@ -197,9 +199,10 @@ def restore_weights(
 
 @dataclasses.dataclass
 class _Retention(PreservationPolicy):
-    """Which checkpoints stay: the last `keep`, those of every `every` steps, and the `best` of the lowest score.
+    """The policy that keeps the last `keep` checkpoints, those of every `every` steps, and the `best` ones by score.
 
-    Orbax has such policies too. They read scores from a file of their own, and a damaged one keeps the folder shut.
+    Orbax has such policies too, but they read the scores from their own file. If that is damaged, the folder cannot be
+    opened.
     """
 
     keep: int
@@ -214,11 +217,11 @@ class _Retention(PreservationPolicy):
         return [step in stay or bool(self.every and step % self.every == 0) for step in saved]
 
 
-def _writers() -> ocp.handlers.CheckpointHandlerRegistry:
-    """Those of Orbax, with arrays written as they are.
+def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    """The handlers of Orbax, without compression of arrays.
 
-    Weights hardly compress (8 %), and what is compressed waits in memory beside the state: with two processes a save
-    takes 0.36 of the state beyond a process's own half, and with compression 0.8 to 1.0.
+    Compression makes weights only 8 % smaller, and compressed arrays need memory in addition to the state. With two
+    processes, a save takes 0.36 of the state in addition to a process's half; with compression it takes 0.8 to 1.0.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_everyone())
@@ -227,12 +230,12 @@ def _writers() -> ocp.handlers.CheckpointHandlerRegistry:
 
 
 def _everyone() -> ocp.options.MultiprocessingOptions:
-    """All processes, named one by one: Orbax then waits by messages, not by a computation on the devices."""
+    """Options with a list of all processes. Orbax then waits by messages, not by a computation on the devices."""
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
-    """This process waits for no other."""
+    """Options for a process that waits for no other process."""
     here = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
@@ -240,19 +243,19 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 
 def _reader() -> ocp.Checkpointer:
-    # A restored tree must be asked for part by part; a reader of its own leaves the writer's files in peace.
+    # The parts of a tree are restored one by one. A separate reader does not touch the files of the writer.
     handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=_alone()))
     return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
-    """Any tree as {"part/name/name": leaf}, without empty branches."""
+    """A tree as a flat dict {"part/name/name": leaf}, without empty branches."""
     flat = flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
     return {name: leaf for name, leaf in flat.items() if leaf is not None and leaf is not empty_node}
 
 
 def _parts(flat: Mapping[str, Any]) -> dict[str, dict]:
-    """One nested dict per first name of a flat one, each still headed by that name."""
+    """A nested dict {part: {part: ...}} for each first name of a flat dict."""
     nested = unflatten_dict(dict(flat), sep="/")
     return {part: {part: value} for part, value in nested.items()}
 
@@ -262,26 +265,26 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 
 
 def _writable(leaf: Any) -> Any:
-    """A leaf as Orbax takes it: of several processes an array lies over all of them, or is on each host."""
+    """A leaf as Orbax needs it. With several processes it is split over all of them, or a numpy array on each host."""
     return leaf if _is_split(leaf) or (isinstance(leaf, jax.Array) and jax.process_count() == 1) else np.asarray(leaf)
 
 
 def _is_split(leaf: Any) -> bool:
-    """Whether other processes hold shards of it."""
+    """Whether other processes have shards of the leaf."""
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 
 def _checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The checksum of each array by name; all processes call this together, none needs the others' shards."""
+    """The checksum of each array by name. All processes call this together; no process needs others' shards."""
     own = {name: _checksum(leaf) for name, leaf in arrays.items()}
     of_all = processes.from_all({name: own[name] for name, leaf in arrays.items() if _is_split(leaf)})
     return own | {name: sum(each[name] for each in of_all) % 2**32 for name in of_all[0]}
 
 
 def _checksum(leaf: Any) -> int:
-    """The sum, mod 2^32, of an array's values read as integers: the same however it is split.
+    """The sum, mod 2^32, of an array's values, read as integers. It does not depend on how the array is split.
 
-    Of an array over several processes it is this process's part of the sum.
+    For an array that is split over processes, it is this process's part of the sum.
     """
     pieces = [leaf]
     if isinstance(leaf, jax.Array):
@@ -294,17 +297,17 @@ def _checksum(leaf: Any) -> int:
     return total % 2**32
 
 
-def _compare(wanted: Mapping[str, Any], saved: Mapping[str, list], path: Path) -> None:
+def _compare(leaves: Mapping[str, Any], saved: Mapping[str, list], path: Path) -> None:
     differences = []
-    for name in sorted(wanted.keys() | saved.keys()):
+    for name in sorted(leaves.keys() | saved.keys()):
         if name not in saved:
             differences.append(f"{name} is not in it")
-        elif name not in wanted:
+        elif name not in leaves:
             differences.append(f"{name} is only in it")
-        elif tuple(saved[name][0]) != tuple(wanted[name].shape):
-            differences.append(f"{name} is {tuple(saved[name][0])} in it, {tuple(wanted[name].shape)} here")
-        elif saved[name][1] != str(wanted[name].dtype):
-            differences.append(f"{name} is {saved[name][1]} in it, {wanted[name].dtype} here")
+        elif tuple(saved[name][0]) != tuple(leaves[name].shape):
+            differences.append(f"{name} is {tuple(saved[name][0])} in it, {tuple(leaves[name].shape)} here")
+        elif saved[name][1] != str(leaves[name].dtype):
+            differences.append(f"{name} is {saved[name][1]} in it, {leaves[name].dtype} here")
     if differences:
         raise InputError(f"Checkpoint {path} belongs to another model or optimizer: {listed(differences, 3, '; ')}.")
 
@@ -314,13 +317,13 @@ def _read_record(path: Path) -> dict:
         return reader.restore(path, args=ocp.args.Composite(**{RECORD: ocp.args.JsonRestore()}))[RECORD]
 
 
-def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
-    """The record of a checkpoint and the arrays named in `wanted`, flat; an error in one process is one in all."""
+def _read(path: Path, leaves: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
+    """The record of a checkpoint and its arrays, as a flat dict. An error in one process is raised in all."""
 
     def read() -> tuple[dict, dict[str, Any]]:
         record = _read_record(path)
-        _compare(wanted, record["arrays"], path)
-        return record, _read_arrays(path, record, wanted)
+        _compare(leaves, record["arrays"], path)
+        return record, _read_arrays(path, record, leaves)
 
     record, arrays = processes.together(read)
     sums = _checksums(arrays)
@@ -331,13 +334,13 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
 def _check(arrays: Mapping[str, Any], sums: Mapping[str, int], record: Mapping[str, Any]) -> None:
     for name in arrays:
         if sums[name] != record["arrays"][name][2]:
-            raise ValueError(f"{name} differs from what was written")
+            raise ValueError(f"{name} differs from the saved array")
 
 
-def _read_arrays(path: Path, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the arrays named in `wanted`, flat."""
+def _read_arrays(path: Path, record: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the arrays with the names of the leaves, as a flat dict."""
     abstract = {}
-    for name, leaf in wanted.items():
+    for name, leaf in leaves.items():
         shape = tuple(record["arrays"][name][0])
         sharding = leaf.sharding if isinstance(leaf, jax.ShapeDtypeStruct) else None
         abstract[name] = (
@@ -369,7 +372,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _disk_errors():
-    """Errors of the file system leave TensorStore as another type, with their number in the text: raises OSError."""
+    """Turns errors of TensorStore into OSError if their text has the number of an error of the file system."""
     try:
         yield
     except OSError:

@@ -1,4 +1,4 @@
-"""Compiling a training step in a thread, and ending a process while its compiler still works."""
+"""Compiling a training step in a thread, and ending a process while the compiler is still running."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COMPILER = "compiler"
 
 
 def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Callable[[], Compiled]:
-    """Compiles a jitted or mapped step for arguments of these shapes in a thread, so that there is time for the rest.
+    """Compiles a jitted or mapped step for arguments of these shapes in a thread, so that other work can go on.
 
-    The compiler's options are those of the devices, which pmap itself cannot take. Not for calls of a mapped step with
-    several processes: each holds a part of the arguments that pmap alone joins.
+    It uses the compiler's options for the devices, which pmap itself cannot take. It does not work for a mapped step
+    with several processes: each has a part of the arguments, which only pmap can join.
 
     Returns:
-        What waits for the compiled step. It also gives back the memory that only tracing and compiling have needed,
-        0.7 GiB for a large net; other functions are compiled anew where they are called again.
+        A function that waits for the compiled step. It also frees the memory of tracing and compiling, 0.7 GiB for a
+        large net. Other functions are compiled again at their next call.
     """
     lowered, options = step.lower(*arguments), compiler_options(devices[0].platform)
     pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)
@@ -36,8 +36,8 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
     def wait() -> Compiled:
         compiled = pending.result()
-        jax.clear_caches()  # they hold what every function in the step was traced to
-        # glibc keeps to itself what was freed.
+        jax.clear_caches()  # the caches hold the traces of all functions in the step
+        # glibc does not return freed memory to the system by itself.
         with contextlib.suppress(OSError, TypeError, AttributeError):  # another system's C library
             ctypes.CDLL(None).malloc_trim(0)
         return compiled
@@ -46,11 +46,11 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process, at once where an error has left a compiler at work: it cannot be stopped, and Python waits."""
+    """Ends the process. If a compiler is still running after an error, it ends at once, because Python would wait."""
     compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
     with contextlib.suppress(KeyboardInterrupt):
         for thread in compilers:
-            thread.join(0.5)  # what one that is done needs at most to end
+            thread.join(0.5)  # a thread that is done ends in this time
     if any(thread.is_alive() for thread in compilers):
         sys.stdout.flush()
         sys.stderr.flush()

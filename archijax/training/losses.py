@@ -1,21 +1,21 @@
-"""The losses of a model, and which of its parameters each trains."""
+"""The losses of a model, and the parameters that each of them trains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from archijax.contract import Loss, Model, MultiLossModel, StatefulModel
+from archijax.contract import Model, MultiLossModel, StatefulModel
 
 Names = tuple[str, ...] | None
-"""Parts of "params" by their paths, such as "net" or "net/decoder"; None is all of them."""
+"""Parts of "params" by their paths, such as "net" or "net/decoder"; None: all of them."""
 
 
-def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Loss, Names], ...]:
+def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Names], ...]:
     """The model's losses with the names of the parameters that each trains.
 
     Args:
-        trainable: only these parts, by their paths; empty for all. A loss that is left with none is left out.
+        trainable: train only these parts, by their paths; empty: all. A loss without any of these parts is left out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:
@@ -28,7 +28,7 @@ def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Loss, Nam
 
 
 def select(params: Any, names: Names) -> Any:
-    """Those of the parameters that the names say, in the same nested dicts."""
+    """The parameters with these names, in the same nested dicts."""
     if names is None:
         return params
     selected: dict[str, Any] = {}
@@ -42,14 +42,14 @@ def select(params: Any, names: Names) -> Any:
 
 
 def merge(params: Any, selected: Any) -> Any:
-    """The parameters with selected ones in the places of their own."""
+    """The parameters, with selected ones replaced."""
     if not isinstance(selected, dict):
         return selected
     return {**params, **{name: merge(params[name], part) for name, part in selected.items()}}
 
 
 def has(params: Any, name: str) -> bool:
-    """Whether there is a part of this path."""
+    """Whether the parameters have a part with this path."""
     for key in name.split("/"):
         if not isinstance(params, dict) or key not in params:
             return False
@@ -58,5 +58,5 @@ def has(params: Any, name: str) -> bool:
 
 
 def over_axis(model: Model, axis: str | None) -> Model:
-    """The model for a part of a batch that is split over a mapped axis; None is no axis."""
+    """The model for a batch that is split over a mapped axis; None: it is not split."""
     return model.over(axis) if axis is not None and isinstance(model, StatefulModel) else model

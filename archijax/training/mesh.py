@@ -1,4 +1,4 @@
-"""The training step on a mesh of devices: the batch split over all of them, the state over some."""
+"""The training step on a mesh of devices, with the batch split over all of them and the state over groups of them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,20 +17,21 @@ DATA, FSDP = "data", "fsdp"
 
 
 class MeshParallel:
-    """Data parallel over all devices with parameters, optimizer and averages split over groups of `fsdp` of them.
+    """Data parallelism over all devices. Groups of `fsdp` devices share one copy of the state.
 
-    The compiler adds what has to be gathered and summed (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods
-    are those of :class:`archijax.training.Pmap`; here a state has the shapes that it has on the host.
+    The state is the parameters, the optimizer's state and the averages. The compiler adds the gathers and the sums (Xu
+    et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`, but a state
+    has the same shapes as on the host.
 
     Args:
         batch_size: items over all devices, a multiple of their number times `grad_accumulation_steps`.
-        fsdp: devices that share one copy of the state, a divisor of their number; 1 copies it to each.
-        grad_accumulation_steps: parts that each device takes its share of the batch in.
-        small: leaves of fewer values are copied to every device.
-        devices: those to use, by default all.
+        fsdp: the devices that share one copy of the state, a divisor of their number; 1 copies it to each device.
+        grad_accumulation_steps: the number of parts of a device's slice.
+        small: leaves with fewer values are copied to every device.
+        devices: the devices to use; None: all.
 
     Raises:
-        InputError: numbers that do not divide.
+        InputError: fsdp does not divide the number of devices, or the batch size is not such a multiple.
     """
 
     axis = None
@@ -47,7 +48,7 @@ class MeshParallel:
         self.devices = list(devices or jax.devices())
         count = len(self.devices)
         if fsdp < 1 or count % fsdp:
-            raise InputError(f"fsdp must divide the {count} devices, not be {fsdp}")
+            raise InputError(f"fsdp is {fsdp}: it must divide the {count} devices")
         check_divides(batch_size, count, grad_accumulation_steps)
         types = (AxisType.Auto, AxisType.Auto)
         self.mesh = jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=types, devices=self.devices)
@@ -56,7 +57,7 @@ class MeshParallel:
         self.batch = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def sharding(self, leaf: Any) -> NamedSharding:
-        """Where an array of the state lies: split along its longest axis that `fsdp` divides, or whole."""
+        """The sharding of an array of the state: along the longest axis that `fsdp` divides, or not split."""
         shape = np.shape(leaf)
         fitting = [axis for axis, size in enumerate(shape) if size % self.fsdp == 0]
         if self.fsdp == 1 or math.prod(shape) < self.small or not fitting:
@@ -65,45 +66,45 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices; it donates its state and leaves the next one as it lay."""
+        """The step over all devices. It donates its state, and the next state has the same sharding."""
 
-        def placed(state, batch, root_key):
+        def sharded(state, batch, root_key):
             state, metrics = step(state, batch, root_key)
             return jax.lax.with_sharding_constraint(state, jax.tree.map(self.sharding, state)), metrics
 
         options = compiler_options(self.devices[0].platform)
-        return jax.jit(placed, donate_argnums=0, compiler_options=options)
+        return jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
-        """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""
+        """`function(state, batch, root_key)` over all devices. It does not donate the state."""
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
-        """A state of host arrays on the devices; what was restored there stays."""
+        """Moves a state to the devices. Arrays that are already there stay."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def target(self, shapes: Any) -> Any:
-        """What a checkpoint is restored as: a state's shapes and where its arrays lie."""
+        """The target of a checkpoint's restoration: the shapes of a state and their shardings."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), shapes
         )
 
     def saved(self, state: Any) -> Any:
-        """What a checkpoint is written of: the state where it lies, so that each process writes its shards."""
+        """The arrays that a checkpoint saves: those on the devices, so that each process writes its shards."""
         return state
 
     def put_batch(self, batch: dict) -> dict:
-        """This process's part of a batch [b, ...], which is all of it with one process, over the devices."""
+        """Moves this process's part of a batch [b, ...] to the devices. With one process it is the whole batch."""
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)), batch)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """What `put_state` and `put_batch` make of a state and a batch, as shapes alone."""
+        """The shapes of the results of `put_state` and `put_batch`."""
 
         split = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch), batch)
         return self.target(state), split
 
     def get(self, tree: Any) -> Any:
-        """Copies what the step returned to the host, whole; of several processes all must ask for it together."""
+        """Copies whole arrays to the host. With several processes, all must call it together."""
         return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:
@@ -114,7 +115,7 @@ class MeshParallel:
 
 
 def _whole(leaf: jax.Array) -> np.ndarray:
-    # Leaf by leaf: a state that is split because it does not fit on a device is never whole on one.
+    # Leaves are gathered one by one, because a state that is split may not fit on a device.
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.array(leaf)
     return np.array(multihost_utils.process_allgather(leaf, tiled=True))

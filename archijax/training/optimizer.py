@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from archijax.compiler import written
 from archijax.errors import require
@@ -14,7 +15,7 @@ from archijax.training.pmap import SMALL
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with global-norm clipping and a schedule."""
+    """The settings of AdamW with global-norm clipping and a learning rate schedule."""
 
     learning_rate: float = 1e-4
     """Learning rate after the warm-up."""
@@ -23,15 +24,15 @@ class OptimizerConfig:
     b2: float = 0.999
     """Decay of the squared gradient's running mean."""
     eps: float = 1e-6
-    """Added to the root of the squared gradient's mean."""
+    """A constant that is added to the root of the squared gradient's mean."""
     weight_decay: float = 1e-3
     """Decoupled weight decay."""
     clip_norm: float = 1.0
-    """Gradients of a larger global norm are scaled down to it."""
+    """The largest global norm of gradients. Larger ones are scaled down to it."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant, or down to zero at the last step along half a cosine."""
+    """The learning rate after the warm-up: constant, or half a cosine that ends at zero at the last step."""
 
     def __post_init__(self):
         require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "more than 0")
@@ -41,16 +42,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """Exponential moving average of the parameters, the weights that sampling uses."""
+    """The settings of the exponential moving average of the parameters. Sampling uses the average."""
 
     decay: float = 0.995
-    """Largest decay; it warms up as 1 - (1 + n)^-power, n = steps since averaging started."""
+    """The largest decay. The decay warms up as 1 - (1 + n)^-power, where n counts the steps since averaging started."""
     power: float = 0.7
-    """Speed of that warm-up."""
+    """The power of the warm-up."""
     start: int = 100
-    """Steps before averaging starts; until then the average equals the parameters."""
+    """Steps before averaging starts. Until then the average equals the parameters."""
     every: int = 10
-    """Steps from one averaging to the next."""
+    """Steps between two updates of the average."""
 
     def __post_init__(self):
         require(0 <= self.decay < 1, "ema.decay", self.decay, "at least 0 and below 1")
@@ -71,19 +72,20 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 
 class Skipping(optax.GradientTransformationExtraArgs):
-    """An optax transformation that keeps its state where an update is skipped.
+    """An optax transformation whose state does not change if an update is skipped.
 
-    Its `update` takes `finite`, bool [], whether the loss and the gradients are finite, and `grad_norm`, float32 [].
+    Its `update` takes two more arguments: `finite`, a bool [] that says whether the loss and the gradients are finite,
+    and `grad_norm`, a float32 [].
     """
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Skipping:
-    """Any optax transformation as one that keeps its state where an update is skipped."""
+    """Turns an optax transformation into one whose state does not change if an update is skipped."""
     if isinstance(optimizer, Skipping):
         return optimizer
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def update(grads: Any, state: Any, params: Any = None, *, finite: jax.Array, **extra: Any) -> tuple[Any, Any]:
+    def update(grads: Any, state: Any, params: Any = None, *, finite: Bool[Array, ""], **extra: Any) -> tuple[Any, Any]:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes types
             updates, new_state = optimizer.update(grads, state, params, **extra)
         return updates, jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
@@ -92,44 +94,51 @@ def skipping(optimizer: optax.GradientTransformation) -> Skipping:
 
 
 class AdamWState(NamedTuple):
-    """What :func:`adamw` remembers: updates made, means of the gradients and of their squares, the last rate."""
+    """The state of :func:`adamw`.
 
-    count: jax.Array
+    Attributes:
+        count: the number of updates.
+        mu, nu: the running means of the gradients and of their squares.
+        learning_rate: that of the last update.
+    """
+
+    count: Int[Array, ""]
     mu: Any
     nu: Any
-    learning_rate: jax.Array
+    learning_rate: Float[Array, ""]
 
 
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
-    """AdamW (Loshchilov and Hutter, 2019) of clipped gradients, by a learning rate schedule.
+    """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    It computes what `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))` does. XLA's CPU compiler writes
-    down what that chain has between its parts: a step of a U-Net of 20M parameters took 154 MiB beside state and batch
-    instead of 82, and 1.07 times as long; one of dense layers, whose optimizer is most of it, 1.45 times.
+    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`. On CPU, XLA stores the
+    intermediate results of that chain. With it, the step of a U-Net of 20M parameters takes 154 MiB instead of 82 MiB
+    in addition to state and batch, and 1.07 times as long. The step of a net of dense layers, which is mostly the
+    optimizer, takes 1.45 times as long.
 
     Args:
-        steps: of the run, at whose end the cosine schedule is zero.
+        steps: the steps of the run. The cosine schedule is zero at its end.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 
-    @jax.jit  # so that it is traced once per shape and not once per parameter
-    def moments(grad: jax.Array, mu: jax.Array, nu: jax.Array, clip: jax.Array, finite: jax.Array) -> tuple:
+    @jax.jit  # so that it is traced once per shape, not once per parameter
+    def moments(grad: Array, mu: Array, nu: Array, clip: Float[Array, ""], finite: Bool[Array, ""]) -> tuple:
         grad = grad * clip.astype(grad.dtype)
-        moved = b1 * mu + (1 - b1) * grad, b2 * nu + (1 - b2) * jnp.square(grad)
-        # Parameters follow from what is kept, so that nothing must remember what was.
-        return written(tuple(jnp.where(finite, new, old) for new, old in zip(moved, (mu, nu), strict=True)))
+        means = b1 * mu + (1 - b1) * grad, b2 * nu + (1 - b2) * jnp.square(grad)
+        # The parameters are computed from the kept means, so that XLA need not store the old ones.
+        return written(tuple(jnp.where(finite, new, old) for new, old in zip(means, (mu, nu), strict=True)))
 
     @jax.jit
-    def one(mu: jax.Array, nu: jax.Array, param: jax.Array, *scalars: jax.Array) -> jax.Array:
+    def one(mu: Array, nu: Array, param: Array, *scalars: Array) -> Array:
         rate, first, second = (scalar.astype(mu.dtype) for scalar in scalars)
         return -rate * (first * mu / (jnp.sqrt(second * nu) + config.eps) + config.weight_decay * param)
 
     def init(params: Any) -> AdamWState:
-        zeros = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return AdamWState(jnp.zeros((), jnp.int32), *zeros, jnp.zeros(()))
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return AdamWState(jnp.zeros((), jnp.int32), mu, nu, jnp.zeros(()))
 
     def update(
-        grads: Any, state: AdamWState, params: Any, *, finite: jax.Array, grad_norm: jax.Array
+        grads: Any, state: AdamWState, params: Any, *, finite: Bool[Array, ""], grad_norm: Float[Array, ""]
     ) -> tuple[Any, AdamWState]:
         clip = config.clip_norm / jnp.maximum(grad_norm, config.clip_norm)
         count = state.count + finite.astype(jnp.int32)
@@ -144,18 +153,18 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     return Skipping(init, update)
 
 
-def global_norm(grads: Any) -> jax.Array:
-    """The global norm of gradients, float32 []."""
+def global_norm(grads: PyTree) -> Float[Array, ""]:
+    """The global norm of gradients, in float32."""
 
-    def squared(leaf: jax.Array) -> jax.Array:
-        # As a product: squares would be written down before they are summed. Over all axes as they are, since a leaf
-        # that is split over devices cannot be made flat without being gathered.
+    def squared(leaf: Array) -> Float[Array, ""]:
+        # A product avoids storing the squares before they are summed. It is over all axes, because a leaf that is split
+        # over devices cannot be flattened without gathering it.
         axes = tuple(range(leaf.ndim))
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
 
-    # Vectors are many and as a rule short, so that no mesh splits them: a product for some dozens of them, not one or
-    # two kernels for each.
+    # There are many vectors, and most are so short that no mesh splits them. One product computes the norm of 32 of
+    # them, which needs fewer kernels than one product each.
     vectors, rest = [], []
     for leaf in jax.tree.leaves(grads):
         if leaf.ndim < 2 and leaf.size < SMALL:
@@ -166,11 +175,13 @@ def global_norm(grads: Any) -> jax.Array:
     return jnp.sqrt(sum(map(squared, [*rest, *joined])))
 
 
-def ema_update(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finite: jax.Array) -> Any:
-    """The moving average after `steps` steps, the last of which led to `params`; what it was if not `finite`.
+def ema_update(
+    config: EmaConfig, ema: PyTree, params: PyTree, steps: Int[Array, ""], finite: Bool[Array, ""]
+) -> PyTree:
+    """The moving average after `steps` steps, with the parameters `params`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as the original does. Until then
-    the average is a copy of the parameters; afterwards it moves every `every` steps.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until then the
+    average is a copy of the parameters. Afterwards it is updated every `every` steps, unless the step is not finite.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)
@@ -178,8 +189,8 @@ def ema_update(config: EmaConfig, ema: Any, params: Any, steps: jax.Array, finit
     decay = jnp.where(since <= 0, 0.0, jnp.where((since % config.every == 0) & finite, decay, 1.0))
 
     @jax.jit
-    def moved(old: jax.Array, new: jax.Array, decay: jax.Array) -> jax.Array:
-        # Without the choice, old + 1 * (new - old) would round: until `start` it is a copy to the bit.
+    def moved(old: Array, new: Array, decay: Float[Array, ""]) -> Array:
+        # old + 1 * (new - old) would round, but until `start` the average is an exact copy.
         return jnp.where(decay == 0, new, old + (1 - decay).astype(old.dtype) * (new - old))
 
     return jax.tree.map(lambda old, new: moved(old, new, decay), ema, params)

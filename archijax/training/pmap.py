@@ -1,4 +1,4 @@
-"""The training step on all devices, the state copied to each."""
+"""The training step on all devices, with a copy of the state on each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,34 +10,34 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from archijax.errors import InputError
 
 AXIS = "devices"
-SMALL = 2**12  # leaves of fewer values are not worth sending around
+SMALL = 2**12  # leaves with fewer values are not worth splitting
 
 
 def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 1) -> None:
-    """Raises InputError if a batch cannot be split over so many devices and parts."""
+    """Raises InputError if a batch cannot be split over this number of devices and parts."""
     count = devices * grad_accumulation_steps
     if batch_size % count:
         parts = f" times grad_accumulation_steps {grad_accumulation_steps}" if grad_accumulation_steps > 1 else ""
         raise InputError(
             f"batch_size must be a multiple of the {devices} devices{parts}, not {batch_size}: "
-            f"{batch_size - batch_size % count or count} would do."
+            f"use {batch_size - batch_size % count or count}."
         )
 
 
 class Pmap:
-    """Data parallel over all devices: each holds the whole state and a slice of the batch.
+    """Data parallelism over all devices. Each has the whole state and a slice of the batch.
 
-    The loop asks some things of it: `put_state` and `put_batch` move host arrays to the devices, `compile` turns a
-    step for `axis` into one over what they return, `evaluate` a function that changes nothing, and `get` fetches
-    what these return. Of several processes each gives its part of a batch, and the same state.
+    `put_state` and `put_batch` move host arrays to the devices. `compile` compiles a step for `axis`, and `evaluate` a
+    function that does not change the state. `get` copies their results to the host. With several processes, each passes
+    its part of a batch, and the same state.
 
     Args:
         batch_size: items over all devices and processes.
-        grad_accumulation_steps: parts that each device takes its share of them in.
-        devices: those to use, by default all.
+        grad_accumulation_steps: the number of parts of a device's slice.
+        devices: the devices to use; None: all.
 
     Raises:
-        InputError: the batch size is not a multiple of the number of devices and parts.
+        InputError: the batch size is not a multiple of the number of devices times parts.
     """
 
     axis = AXIS
@@ -51,15 +51,15 @@ class Pmap:
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices; it donates its state."""
+        """The step over all devices. It donates its state."""
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
-        """`function(state, batch, root_key)` over all devices; it leaves the state where it is."""
+        """`function(state, batch, root_key)` over all devices. It does not donate the state."""
         return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
 
     def put_state(self, state: Any) -> Any:
-        """Copies a state of host arrays to every device; leaves become [devices of this process, ...]."""
+        """Copies a state of host arrays to every device. Leaves become [devices of this process, ...]."""
         count = len(self.local)
         stacked = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf))), state)
         return jax.device_put(stacked, self.sharding)
@@ -69,7 +69,7 @@ class Pmap:
         return jax.device_put(jax.tree.map(self._split, batch), self.sharding)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """What `put_state` and `put_batch` make of a state and a batch, as shapes alone."""
+        """The shapes of the results of `put_state` and `put_batch`."""
         count = len(self.local)
 
         def stacked(leaf):
@@ -82,16 +82,16 @@ class Pmap:
         return jax.tree.map(stacked, state), jax.tree.map(split, batch)
 
     def target(self, shapes: Any) -> Any:
-        """What a checkpoint is restored as: whole, on each host."""
+        """The target of a checkpoint's restoration: whole arrays on each host."""
         return shapes
 
     def saved(self, state: Any) -> Any:
-        """What a checkpoint is written of: the first device's copy, on the host."""
+        """The arrays that a checkpoint saves: the first device's copy, on the host."""
         return self.get(state)
 
     def get(self, tree: Any) -> Any:
-        """Copies what the step returned to the host: the first device's copy stands for all."""
-        # Indexing x[0] would compute on all devices; a shard is there already.
+        """Copies a result of the step to the host. All devices have the same; it is the first device's copy."""
+        # Indexing x[0] would compute on all devices. A shard needs no computation.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
 
     def _split(self, leaf: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What several processes that train together tell each other. One process alone tells nobody."""
+"""Messages between processes that train together. A single process sends none."""
 
 import pickle
 from collections.abc import Callable
@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 
 
 def leads() -> bool:
-    """Whether this process does what is done once: it is the only one, or number 0."""
+    """Whether this is the first process, which does the work that is done once."""
     return jax.process_index() == 0
 
 
 def from_all(value: Any) -> list:
-    """The values of all processes, in their order. All call this together; what they give is pickled, no arrays."""
+    """The values of all processes, in their order. All call this together. Values are pickled, and are no arrays."""
     if jax.process_count() == 1:
         return [value]
     message = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -30,21 +30,23 @@ def from_all(value: Any) -> list:
 
 
 def together(work: Callable[[], Result]) -> Result:
-    """What `work` returns in this process, once it has succeeded in all of them.
+    """The result of `work` in this process, after it has succeeded in all processes.
 
     Raises:
-        what it raises here; else, where it fails in another process, its InputError or OSError, or a RuntimeError.
+        Exception: the error of `work` in this process; else the InputError or OSError of another process; for other
+            errors there, a RuntimeError.
     """
     if jax.process_count() == 1:
         return work()
-    result, error, told = None, None, None
+    result, error, message = None, None, None
     try:
         result = work()
     except Exception as raised:
         error = raised
-        # Other libraries' errors cannot all be pickled.
-        told = error if isinstance(error, (InputError, OSError)) else RuntimeError(f"{type(error).__name__}: {error}")
-    errors = from_all(told)
+        # Some errors of other libraries cannot be pickled.
+        known = isinstance(error, (InputError, OSError))
+        message = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+    errors = from_all(message)
     if error is not None:
         raise error
     if elsewhere := [each for each in errors if each is not None]:
@@ -53,9 +55,9 @@ def together(work: Callable[[], Result]) -> Result:
 
 
 def from_first(make: Callable[[], Result]) -> Result:
-    """What `make` returns in process 0, which alone calls it, or the InputError or OSError that it raises there.
+    """The result of `make`, which the first process alone calls; or its InputError or OSError, in all processes.
 
-    All processes call this together. What is returned is pickled: settings and lists, not arrays.
+    All processes call this together. The result is pickled, and has settings and lists, but no arrays.
     """
     if jax.process_count() == 1:
         return make()
@@ -75,11 +77,11 @@ def from_first(make: Callable[[], Result]) -> Result:
 
 
 def array_from_first(leaf: Any) -> np.ndarray:
-    """A host array of process 0; the others give a shape and type."""
+    """A host array of the first process. The other processes pass an array of this shape and type."""
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)
-    # As bytes: what adding zeros would do to -0.0 and NaN does not matter then.
+    # The broadcast adds zeros. Sending bytes keeps -0.0 and NaN.
     size = int(np.prod(shape)) * dtype.itemsize
     data = np.frombuffer(np.asarray(leaf).tobytes(), np.uint8) if leads() else np.zeros(size, np.uint8)
     return np.frombuffer(_broadcast(data).tobytes(), dtype).reshape(shape)

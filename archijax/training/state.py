@@ -1,4 +1,4 @@
-"""What a training run carries from step to step: arrays only."""
+"""The state of a training run, which consists of arrays only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jaxtyping import Array, Int32
 
 from archijax.contract import Model, Variables
 from archijax.errors import InputError
@@ -17,20 +18,20 @@ from archijax.training.losses import has, losses, select
 
 @struct.dataclass
 class TrainState:
-    """The arrays of a run after `step` steps; saved whole in every checkpoint.
+    """The arrays of a run after `step` steps. A checkpoint has all of them.
 
     Attributes:
-        step: int32 [], steps taken, skipped ones included.
-        skipped: int32 [], steps whose update was skipped because the loss or the gradient was not finite.
-        params: trained parameters, float32.
+        step: the number of steps, including skipped ones.
+        skipped: the number of steps without an update, because the loss or the gradient was not finite.
+        params: the trained parameters, float32.
         ema: their moving average.
-        opt_state: the optimizer's states, one for each of the model's losses.
-        frozen: variables that never change and have no gradient.
-        state: variables that the step itself replaces, such as codebooks.
+        opt_state: the states of the optimizer, one for each loss of the model.
+        frozen: variables that do not change and have no gradient.
+        state: variables that the step replaces, such as codebooks.
     """
 
-    step: jax.Array
-    skipped: jax.Array
+    step: Int32[Array, ""]
+    skipped: Int32[Array, ""]
     params: Any
     ema: Any
     opt_state: Any
@@ -48,29 +49,30 @@ class TrainState:
         """The state before the first step.
 
         Args:
-            model: whose losses the step minimises.
+            model: the model whose losses the step minimises.
             variables: the collections that `model.init` returned.
-            optimizer: that of the step.
-            trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty for all.
+            optimizer: the optimizer of the step.
+            trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
 
         Raises:
-            InputError: parameters that no loss trains, or more than one; names of none.
+            InputError: no loss, or more than one, trains a parameter; or trainable has a path that does not exist, or
+                one inside another.
         """
         params = variables["params"]
         named = [name for _, names in losses(model) for name in (params if names is None else names)]
         if sorted(named) != sorted(params):
-            raise InputError(f"the losses train {', '.join(named)}: each of {', '.join(params)} once is needed")
+            raise InputError(f"the losses train {', '.join(named)}: they must train each of {', '.join(params)} once")
         for path in trainable:
             if not has(params, path):
                 inside = params.get(path.split("/")[0], params)
-                raise InputError(f"trainable names {path!r}: the model has {', '.join(inside)} there")
+                raise InputError(f"trainable has {path!r}, which does not exist: the model has {', '.join(inside)}")
             if any(path.startswith(f"{other}/") or path == other for other in set(trainable) - {path}):
-                raise InputError(f"trainable names {path!r} and a part that it is in: leave one out")
+                raise InputError(f"trainable has {path!r} and a path that includes it: leave one out")
         return cls(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             params=params,
-            # A copy: the step donates its input, and one buffer cannot be donated twice.
+            # This is a copy, because the step donates its input, and one buffer cannot be donated twice.
             ema=jax.tree.map(jnp.copy, params),
             opt_state=tuple(optimizer.init(select(params, names)) for _, names in losses(model, trainable)),
             frozen=variables.get("frozen", {}),
@@ -78,5 +80,5 @@ class TrainState:
         )
 
     def variables(self, params: Any) -> Variables:
-        """The model's collections with `params` (the parameters, or their average)."""
+        """The collections of the model with these params: the parameters, or their average."""
         return {"params": params, "frozen": self.frozen, "state": self.state}

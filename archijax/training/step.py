@@ -8,15 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Key, PyTree
 
 from archijax.compiler import row_major, written
-from archijax.contract import Batch, Loss, Metrics, Model, Variables
+from archijax.contract import Batch, LossResult, Metrics, Model, Variables
 from archijax.keys import item_keys
 from archijax.training.losses import Names, losses, merge, over_axis, select
 from archijax.training.optimizer import EmaConfig, ema_update, global_norm, skipping
 from archijax.training.state import TrainState
 
-TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -29,45 +30,45 @@ def make_train_step(
     trainable: Sequence[str] = (),
     sharded: bool = False,
 ) -> TrainStep:
-    """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function that may be jitted and donated.
+    """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function that can be jitted and donated.
+
+    If a loss or a gradient is not finite, the step skips its update and counts it in `skipped`. The metrics are float32
+    scalars: those of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
+    optimizer's state has it. Of several losses, the names of the later ones end in the names of their parameters, as in
+    loss_discriminator and grad_norm_discriminator.
 
     Args:
-        model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), means over the batch. One with
-            several losses (`losses`) takes them in turn: each sees what those before it made of the parameters.
-        optimizer: any optax transformation. :func:`archijax.training.adamw` is the one that is cheap here.
-        ema: how the parameters are averaged.
-        axis: name of the mapped axis over which the batch is split; None for a whole batch.
-        grad_accumulation_steps: parts that a batch is taken in, one after the other, for their mean gradient; its size
-            is a multiple. A loss that depends on its batch as a whole sees a part; the model's state follows the parts.
-        trainable: paths of the parameters that it changes, such as "net" or "net/decoder"; empty for all.
+        model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), which are means over the batch.
+            Several losses (`losses`) are minimised in turn; each sees the parameters after the updates of the others.
+        optimizer: any optax transformation. :func:`archijax.training.adamw` is the cheapest.
+        ema: the settings of the moving average.
+        axis: the name of the mapped axis over which the batch is split; None: the batch is not split.
+        grad_accumulation_steps: the number of parts of a batch, whose gradients are computed in turn and averaged. It
+            divides the batch size. A loss that depends on the whole batch sees one part, and the model's state is
+            updated after each part.
+        trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
         sharded: whether parameters are split over the devices of a mesh.
-
-    The step skips its update, and counts it in `skipped`, where a loss or a gradient is not finite. The metrics are
-    float32 scalars: the model's, and loss, grad_norm (before clipping), skipped (all so far), and learning_rate if the
-    optimizer's state has it; the loss and grad_norm of the losses after the first end in the names of their
-    parameters, as in loss_discriminator.
     """
     model, ema, optimizer = over_axis(model, axis), ema or EmaConfig(), skipping(optimizer)
 
-    def train_step(state: TrainState, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, root_key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
         count = jax.tree.leaves(batch)[0].shape[0]
         first = 0 if axis is None else jax.lax.axis_index(axis) * count
         keys = item_keys(root_key, state.step, first, count)
         variables, opt_states, metrics, finite = state.variables(state.params), [], {}, jnp.bool_(True)
         for opt_state, (loss, names) in zip(state.opt_state, losses(model, trainable), strict=True):
-            (value, more, grads), new_state = _gradients(
+            (value, model_metrics, grads), new_state = _gradients(
                 loss, names, variables, keys, batch, axis, grad_accumulation_steps
             )
-            if not sharded:  # on a mesh XLA would make them whole for it
+            if not sharded:  # on a mesh XLA would gather them for this
                 grads = jax.tree.map(row_major, grads)
             grad_norm = global_norm(grads)
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
             old = select(variables["params"], names)
             updates, opt_state = optimizer.update(grads, opt_state, old, finite=finite, grad_norm=grad_norm)
-            moved = optax.apply_updates(old, updates)
-            params = merge(variables["params"], moved)
+            params = merge(variables["params"], optax.apply_updates(old, updates))
             suffix = "_".join(["", *names]) if opt_states else ""
-            metrics |= {**more, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}
+            metrics |= {**model_metrics, f"loss{suffix}": value, f"grad_norm{suffix}": grad_norm}
             variables = {**variables, "params": params, "state": new_state}
             opt_states.append(opt_state)
         state = _advanced(state, variables, tuple(opt_states), finite, ema)
@@ -79,28 +80,34 @@ def make_train_step(
 
 
 def _gradients(
-    loss: Loss, names: Names, variables: Variables, keys: jax.Array, batch: Batch, axis: str | None, count: int
-) -> tuple[tuple[jax.Array, Metrics, Any], Variables]:
-    """((loss, metrics, gradients), new state) of a batch in `count` parts: means over these and a mapped axis."""
+    loss: Callable,
+    names: Names,
+    variables: Variables,
+    keys: Key[Array, " b"],
+    batch: Batch,
+    axis: str | None,
+    count: int,
+) -> tuple[tuple[Array, Metrics, PyTree], Variables]:
+    """((loss, metrics, gradients), new state) of a batch in `count` parts: means over the parts and a mapped axis."""
     trained = select(variables["params"], names)
 
     def mean(tree: Any) -> Any:
         return tree if axis is None else jax.lax.pmean(tree, axis)
 
-    def of_part(state: Variables, part: tuple[jax.Array, Batch]) -> tuple[Variables, tuple[jax.Array, Metrics, Any]]:
-        def objective(trained: Any) -> tuple[jax.Array, tuple[Metrics, Variables]]:
+    def of_part(state: Variables, part: tuple[Array, Batch]) -> tuple[Variables, tuple[Array, Metrics, PyTree]]:
+        def objective(trained: PyTree) -> LossResult:
             params = merge(variables["params"], trained)
             return loss({**variables, "params": params, "state": state}, *part)
 
         (value, (metrics, state)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
-        # Counters in the model's state are the same everywhere and have no mean.
+        # Integer counters in the model's state are equal on all devices and have no mean.
         state = jax.tree.map(lambda leaf: mean(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, state)
         return state, (value, metrics, grads)
 
     if count == 1:
         new_state, results = of_part(variables["state"], (keys, batch))
         return mean(results), new_state
-    # Every part has items of every device, so that none waits for the others.
+    # Every part has items of every device, so that no device waits for others.
     parts = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]).swapaxes(0, 1), (keys, batch))
 
     def add(carry: tuple, part: tuple) -> tuple[tuple, None]:
@@ -114,25 +121,25 @@ def _gradients(
 
 
 def _advanced(
-    state: TrainState, variables: Variables, opt_state: tuple, finite: jax.Array, ema: EmaConfig
+    state: TrainState, variables: Variables, opt_state: tuple, finite: Bool[Array, ""], ema: EmaConfig
 ) -> TrainState:
-    """The state after a step that led to these variables; but for its counts what it was where one is not finite."""
+    """The state after a step to these variables. If the step is not finite, only the counts of steps change."""
     new, old = (variables["params"], variables["state"]), (state.params, state.state)
     params, new_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
     if len(opt_state) > 1:
-        # The first has not seen whether the losses after it are finite.
+        # The update of the first loss did not know whether the later losses are finite.
         opt_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), opt_state, state.opt_state)
     return state.replace(
         step=state.step + 1,
         skipped=state.skipped + (1 - finite.astype(jnp.int32)),
         params=params,
-        # Of the parameters as they are kept, which XLA reads rather than making them twice.
+        # The average uses the kept parameters, which XLA reads instead of computing them a second time.
         ema=ema_update(ema, state.ema, params, state.step + 1, finite),
         opt_state=opt_state,
         state=new_state,
     )
 
 
-@jax.jit  # so that it is traced once per shape and not once per parameter
-def _kept(new: jax.Array, old: jax.Array, finite: jax.Array) -> jax.Array:
+@jax.jit  # so that it is traced once per shape, not once per parameter
+def _kept(new: Array, old: Array, finite: Bool[Array, ""]) -> Array:
     return written(jnp.where(finite, new, old))

@@ -1,0 +1,47 @@
+"""The tests compile without XLA's optimisations, for speed. This one runs a tiny model with them, as users do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nets import TEXT_MODEL, text_batch
+
+from archijax.compiler import compiler_options
+
+ROOT = Path(__file__).parent.parent
+
+
+def results() -> dict[str, np.ndarray]:
+    """The loss of a model, the norm of its gradient, and a sound."""
+    model, batch = TEXT_MODEL.build(), text_batch(2)
+    variables = model.init(jax.random.key(0), batch)
+
+    def loss(params):
+        return model.loss({**variables, "params": params}, jax.random.key(1), batch)[0]
+
+    value, grads = jax.jit(jax.value_and_grad(loss), compiler_options=compiler_options("cpu"))(variables["params"])
+    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grads)))
+    prompts = {name: array for name, array in batch.items() if name != "audio"}
+    sample = jax.jit(
+        lambda v: model.sample(v, jax.random.key(2), shape=(2, 64, 2), num_steps=3, guidance=2.0, **prompts)
+    )
+    return {"loss": np.asarray(value), "norm": np.asarray(norm), "sound": np.asarray(sample(variables))}
+
+
+@pytest.mark.slow
+def test_a_model_computes_the_same_with_xlas_default_optimisations(tmp_path):
+    path = tmp_path / "results.npz"
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    subprocess.run([sys.executable, __file__, str(path)], env=environment, check=True, timeout=300)
+    with np.load(path) as optimised:
+        for name, array in results().items():
+            np.testing.assert_allclose(optimised[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **results())
