@@ -2,13 +2,13 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test quick test-slow lint bench evidence lower torture judges judges-check clean
+.PHONY: setup demo test quick browser test-slow lint bench evidence lower torture judges judges-check docs docs-sounds clean
 
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,web-test]'
 	touch $@
 
 demo: setup
@@ -22,6 +22,12 @@ quick: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" tests/test_golden.py tests/test_invariants.py \
 		tests/test_compiler.py tests/test_parts.py tests/test_train_step.py tests/test_mesh.py tests/test_checkpoints.py
 
+# As root on a fresh Debian; elsewhere the tests of the page are skipped where there is no chromium.
+BROWSER = chromium chromium-driver
+
+browser:
+	dpkg --status $(BROWSER) >/dev/null 2>&1 || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends $(BROWSER); }
+
 test-slow: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
@@ -29,6 +35,18 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
+
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+# The site, in runs/site; a broken link or a name that is not there is an error.
+docs: $(VENV)/docs-ready
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+# Its sounds and pictures, by the bundled models as they are now.
+docs-sounds: setup
+	$(BIN)/python -m docs.sounds
 
 PEERS = .venv-peers
 

@@ -14,6 +14,7 @@ import archijax as aj
 from archijax.audio import files
 from archijax.convert import diffusers
 from archijax.training.checkpoints import restore_weights
+from archijax.training.lora import draw
 from train import encode
 from train.__main__ import main
 
@@ -63,13 +64,19 @@ def hub(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, capsys):
-    model, out = str(hub / "hub"), hub / "run"
+@pytest.fixture(scope="module")
+def given(hub):
+    """What a training on the folder's model is given, beside where to write: the sounds' latents, encoded once."""
+    model = str(hub / "hub")
     more = [*overrides(model), "--init-from", model]
     assert encode.main([CONFIG, "--data", str(hub / "audio"), "--out", str(hub / "latents"), *more]) == 0
-    arguments = [CONFIG, "--data", str(hub / "latents"), "--out", str(out), *more]
-    assert main(arguments) == 0, capsys.readouterr().err
+    return [CONFIG, "--data", str(hub / "latents"), *more]
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, given, capsys):
+    model, out = str(hub / "hub"), hub / "run"
+    assert main([*given, "--out", str(out)]) == 0, capsys.readouterr().err
     said = capsys.readouterr().err
     # Every array of the folder is there, and nothing is new.
     assert f"starting from {model}: " in said
@@ -95,16 +102,56 @@ def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, capsy
     assert (out / "samples" / "step_0000004_0.wav").exists()
 
 
-@pytest.mark.parametrize("count", [1, 4, 8])
 @pytest.mark.slow
-def test_a_dry_run_says_what_devices_need(hub, count, monkeypatch, capsys):
-    devices = jax.devices()[:count]
+def test_adapters_of_the_transformer_resume_bit_for_bit(hub, given):
+    def run(out, *more):
+        # The state is split over the devices, as that of the real model has to be.
+        return main([*given, "--out", str(hub / out), "--fsdp", "8", "--lora", "2", *more])
+
+    assert run("whole") == 0
+    assert run("parts", "--steps", "2") == 0
+    assert run("parts") == 0
+    assert (hub / "whole" / "metrics.jsonl").read_bytes() == (hub / "parts" / "metrics.jsonl").read_bytes()
+    parts = ("params", "ema", "opt_state", "frozen")
+    (_, ours), (_, whole) = (restore_weights(hub / name, parts=parts) for name in ("parts", "whole"))
+    jax.tree.map(np.testing.assert_array_equal, ours, whole)
+    # Adapters alone are kept, those of every attention and feed-forward among them, and they have moved.
+    assert whole["frozen"] == {}
+    pairs = flatten_dict(whole["params"]["lora"]["net"]["net"]["layers_0"], sep="/")
+    for name in ("attention/to_q", "attention/to_out", "cross_attention/to_k", "feed_forward/expand"):
+        assert np.any(pairs[f"{name}/kernel/b"] != 0)
+    tuned, base = (aj.from_pretrained(hub / name).variables["params"]["net"]["net"] for name in ("whole", "hub"))
+    kernel = tuned["layers_0"]["attention"]["to_q"]["kernel"]
+    assert 0 < np.abs(kernel - base["layers_0"]["attention"]["to_q"]["kernel"]).max() < 0.05
+
+
+@pytest.mark.parametrize(("count", "rank"), [(1, 0), (4, 0), (8, 2)])
+@pytest.mark.slow
+def test_a_dry_run_says_what_devices_need(hub, count, rank, monkeypatch, capsys):
+    devices, model = jax.devices()[:count], str(hub / "hub")
     monkeypatch.setattr(jax, "devices", lambda *_: devices)
-    arguments = [CONFIG, "--data", "none", "--out", "none", "--dry-run", *overrides(str(hub / "hub"))]
-    assert main([*arguments, "--fsdp", str(count)]) == 0
-    said = capsys.readouterr().out
-    assert f"{count} cpu, mesh of data 1 x fsdp {count}" in said
-    assert "for state and batch" in said
+    arguments = [CONFIG, "--data", "none", "--out", "none", "--dry-run", *overrides(model), "--fsdp", str(count)]
+    if rank:
+        arguments += ["--lora", str(rank), "--init-from", model]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    said = dict(line.split(maxsplit=1) for line in out.splitlines()[:6])
+    assert said["devices"] == f"{count} cpu, mesh of data 1 x fsdp {count}"
+    assert said["batch"] == f"latents of 8 clips of 0.032 s, {8 // count} at a time on each device"
+    trees = aj.from_pretrained(model).variables
+    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(trees[name])) for name in ("params", "frozen")}
+    trained, frozen = (int(part.split()[0].replace(",", "")) for part in said["parameters"].split(", "))
+    if rank:
+        assert frozen == sum(counts.values())
+        assert trained == sum(leaf.size for leaf in jax.tree.leaves(draw(jax.random.key(0), trees["params"], rank)))
+    else:
+        assert (trained, frozen) == tuple(counts.values())
+    # Parameters, average, two moments; what is frozen once.
+    size = 4 * (4 * trained + frozen) / 2**20
+    assert float(said["state"].split()[0]) == pytest.approx(size, rel=0.01)
+    whole, state = (float(said["memory"].split(word)[0].split()[-2]) for word in (" on each", " of state"))
+    assert 0.99 * size / count < state < whole
     if count > 1:
-        name = "params/net/net/layers_0/feed_forward/expand/kernel [256, 2048]"
-        assert f"{name}: [256, {2048 // count}] on each device" in said
+        part = "frozen/base" if rank else "params"
+        name = f"{part}/net/net/layers_0/feed_forward/expand/kernel [256, 2048]"
+        assert f"{name}: [256, {2048 // count}] on each device" in out

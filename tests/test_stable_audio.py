@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -142,6 +143,26 @@ def test_what_is_dropped_and_what_stays(trained):
     assert jnp.all(jnp.any(conditioning["embedding"][~padding] != 0, axis=-1))
 
 
+def test_the_texts_mean_joins_the_state_and_is_dropped_with_the_text():
+    config = dataclasses.replace(SMALL, text=dataclasses.replace(SMALL.text, pooled=True))
+    net, x, time = config.build().model.net, jnp.ones((2, 16, 4)), jnp.array([0.3, 0.6])
+    embedding = jax.random.normal(jax.random.key(1), (2, 5, 8))
+    params = drawn(jax.eval_shape(lambda: net.init(jax.random.key(0), x, time, embedding=embedding))["params"], 0.2)
+
+    @jax.jit
+    def call(params, embedding, mask):
+        return net.apply({"params": params}, x, time, embedding=embedding, embedding_mask=mask)
+
+    kept, dropped = jnp.zeros(2, bool), jnp.ones(2, bool)
+    np.testing.assert_array_equal(call(params, embedding, dropped), call(params, 3 * embedding, dropped))
+    without = {
+        **params,
+        "net": {**params["net"], "to_features": jax.tree.map(np.zeros_like, params["net"]["to_features"])},
+    }
+    assert jnp.abs(call(params, embedding, kept) - call(without, embedding, kept)).max() > 1e-3
+    np.testing.assert_array_equal(call(params, embedding, dropped), call(without, embedding, dropped))
+
+
 def test_missing_numbers_are_those_of_the_training(trained):
     model, variables, batch = trained
     given = {"seconds_start": jnp.zeros(8), "seconds_total": jnp.full(8, 0.032)}
@@ -260,14 +281,34 @@ def test_bad_folders_are_one_sentence(tmp_path):
     ):
         refused(edited(HUB, tmp_path, part, **changes), match)
     folder = edited(HUB, tmp_path, "vae")
-    (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(pickle.dumps({"weight": np.zeros(2)}))
+    refused(folder, "vae/diffusion_pytorch_model.safetensors is not a whole safetensors file")
+    weights.rename(weights.with_suffix(".bin"))
     refused(folder, r"diffusion_pytorch_model.bin is not read")
-    (folder / "vae" / "config.json").unlink()
-    refused(folder, "lacks vae/config.json: the parts transformer, vae")
+    for part in diffusers.PARTS:
+        folder = edited(HUB, tmp_path, part)
+        (folder / part / "config.json").unlink()
+        refused(folder, f"lacks {part}/config.json: the parts transformer, vae")
     (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     refused(folder, "is of 'FluxPipeline': only 'StableAudioPipeline' is known")
     (folder / "model_index.json").unlink()
     refused(folder, "is not complete")
+    # The tokenizer alone is not needed before there is a prompt.
+    with pytest.raises(aj.InputError, match=r"is not complete in .*: get tokenizer.json"):
+        aj.from_pretrained(HUB).generate(["a"])
+
+
+def test_a_gated_repository_says_how_to_get_in(monkeypatch):
+    class GatedRepoError(Exception):
+        pass
+
+    def gated(*_, **__):
+        raise GatedRepoError("403 Client Error. Access to model is restricted.")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", gated)
+    with pytest.raises(aj.InputError, match=r"accepts its licence: do so at .*open-1.0 and log in by 'hf auth login'"):
+        aj.from_pretrained("stabilityai/stable-audio-open-1.0")
 
 
 def test_bad_settings_are_one_sentence(pretrained, tmp_path):

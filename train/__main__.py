@@ -45,7 +45,8 @@ class Command:
     out: Path
     """The folder of the run: settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print parameters, operations, memory per device and sharding of the training, and do not start it."""
+    """Print parameters, operations, memory per device and sharding of the training, and do not start it. A latent model
+    is assumed to train on latents, unless there are sounds in --data."""
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command.dry_run:
             from train.plan import plan
 
-            print(plan(command.config))
+            print(plan(command.config, command.data))
             return 0
         from train.health import Diverged
         from train.loop import train

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from archijax.configs import example_batch
+from archijax.cli import weighted
+from archijax.configs import build, example_batch
 from archijax.contract import Model
 from archijax.training import MeshParallel, Pmap, TrainState
 from archijax.training.compiling import compiling
 from train.config import TrainConfig
+from train.latents import Latents
 from train.setup import first_state, init, on_devices, training_model, training_step
 
 
-def batch_shapes(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch."""
+def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, of sounds or of a latent model's latents."""
     item = jax.eval_shape(lambda: example_batch(config.model))
+    if latents:
+        model, sound = build(config.model), item.pop("audio")
+        shape = (1, sound.shape[1] // model.downsample_factor, model.latent_channels)
+        item["latent"] = jax.ShapeDtypeStruct(shape, sound.dtype)
     return {name: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype) for name, leaf in item.items()}
 
 
@@ -28,20 +35,23 @@ def state_shapes(config: TrainConfig, model: Model) -> TrainState:
     return jax.eval_shape(lambda item: first_state(config, model, init(model, jax.random.key(0), item)), item)
 
 
-def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> str:
+def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device] | None = None) -> str:
     """Lines with the needs of the training: parameters, operations, memory per device, sharding.
 
-    The step is compiled for the devices of this machine.
+    The step is compiled for the devices of this machine. A latent model is assumed to train on latents that
+    `train.encode` writes, unless there are sounds in `data`.
 
     Args:
         config: the settings of the run.
+        data: folders as "DIR" or "DIR:WEIGHT", which need not exist.
         devices: the devices to use; None: all.
 
     Raises:
         InputError: the settings do not fit each other or the devices.
     """
     devices, model = on_devices(config, devices), training_model(config)
-    state, batch = state_shapes(config, model), batch_shapes(config)
+    latents = config.model.autoencoder is not None and not any(map(_has_sounds, data))
+    state, batch = state_shapes(config, model), batch_shapes(config, latents)
     key = jax.eval_shape(lambda: jax.random.key(0))
     # The operations are those of the whole batch in one part, because XLA counts the body of a loop only once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
@@ -51,7 +61,8 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
         "parameters": f"{_count(state.params):,} trained, {_count(state.frozen):,} frozen",
         "state": f"{_size(_bytes(state))}: parameters, their average, the optimizer and frozen parameters",
         "devices": f"{len(devices.devices)} {devices.devices[0].platform}, {_arrangement(config, devices)}",
-        "batch": f"{config.batch_size} clips of {config.data.length / config.data.sample_rate:.3g} s, "
+        "batch": f"{'latents of ' * latents}{config.batch_size} clips of "
+        f"{config.data.length / config.data.sample_rate:.3g} s, "
         f"{config.batch_size // len(devices.devices) // config.grad_accumulation_steps} at a time on each device",
         "operations": f"{cost.get('flops', math.nan):.3g} per step, on all devices together",
     }
@@ -60,9 +71,14 @@ def plan(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> st
         # Donated arrays are counted as arguments and as results.
         more = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         lines["memory"] = (
-            f"{_size(arguments + more)} on each device: {_size(arguments)} for state and batch, {_size(more)} besides"
+            f"{_size(arguments + more)} on each device: {_size(arguments)} of state and batch, {_size(more)} besides"
         )
     return "\n".join([f"{name:<12}{text}" for name, text in lines.items()] + _sharding(config, state, devices))
+
+
+def _has_sounds(folder: str) -> bool:
+    path, _ = weighted(folder)
+    return Path(path).is_dir() and not Latents.lie_in(path)
 
 
 def _arrangement(config: TrainConfig, devices: Pmap | MeshParallel) -> str:

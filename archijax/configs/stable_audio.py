@@ -18,6 +18,7 @@ from archijax.convert.t5 import load_t5
 from archijax.diffusion import ExponentialSpacing, GaussianProcess, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionModel, LatentDiffusion
+from archijax.nn.conditioning import EmbeddingFeatures
 from archijax.nn.numbers import Number, NumberConditioning
 from archijax.nn.t5 import T5Encoder
 from archijax.nn.transformer import DiffusionTransformer
@@ -145,6 +146,8 @@ class StableAudioConfig(ModelConfig):
             remat=self.remat,
             dtype=dtype,
         )
+        if self.text.pooled:
+            net = EmbeddingFeatures(net)
         model = DiffusionModel(
             NumberConditioning(net, self.numbers, self.conditioning_features, t5.d_model),
             process=self.process(),

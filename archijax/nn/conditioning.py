@@ -186,7 +186,8 @@ class EmbeddingFeatures(Wrapper):
     """Adds a linear map of the embedding's mean to the features.
 
     A net learns to use the mean by modulation many times faster than the tokens by cross-attention. The originals have
-    cross-attention alone. Inside :class:`ClassifierFreeGuidance` the mean is that of the masked embedding.
+    cross-attention alone. Inside :class:`ClassifierFreeGuidance` the mean is that of the masked embedding. Around a net
+    that masks its embedding itself, by ``embedding_mask``, the mean adds nothing to items where the mask is True.
     """
 
     @nn.compact
@@ -195,6 +196,7 @@ class EmbeddingFeatures(Wrapper):
         x: Float[Array, "b *positions c"],
         *,
         embedding: Float[Array, "b n e"] | None = None,
+        embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         features: Float[Array, "b f"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
@@ -203,6 +205,9 @@ class EmbeddingFeatures(Wrapper):
         if features is None:
             raise InputError("EmbeddingFeatures needs features [batch, features], but there are none: pass time=")
         pooled = Linear(features.shape[-1], name="to_features")(full(embedding).mean(1))
+        if embedding_mask is not None:
+            pooled = jnp.where(embedding_mask[:, None], 0, pooled)
+            conditioning["embedding_mask"] = embedding_mask
         return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
 
 

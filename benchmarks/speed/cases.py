@@ -41,6 +41,28 @@ LONG = {
     "attention_features": 64,
     **TEXT,
 }
+# Stable Audio Open's, with 4 of its 24 layers, by diffusers' names.
+TRANSFORMER = {
+    "sample_size": 1024,
+    "in_channels": 64,
+    "out_channels": 64,
+    "num_layers": 4,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+    "num_key_value_attention_heads": 12,
+    "cross_attention_dim": 768,
+    "cross_attention_input_dim": 768,
+    "global_states_input_dim": 1536,
+    "time_proj_dim": 256,
+}
+OOBLECK = {
+    "encoder_hidden_size": 128,
+    "downsampling_ratios": (2, 4, 4, 8, 8),
+    "channel_multiples": (1, 2, 4, 8, 16),
+    "decoder_channels": 128,
+    "decoder_input_channels": 64,
+    "audio_channels": 2,
+}
 TRANSFORM = {"num_filters": 128, "window_length": 128, "stride": 64}
 
 
@@ -51,7 +73,7 @@ class Case:
     Fields:
         name: on the command line, and in the results.
         what: in words.
-        kind: "net", "upsampler", "vocoder", "encoder" or "t5".
+        kind: "net", "upsampler", "vocoder", "encoder" or "t5"; "transformer" or "oobleck", which decodes.
         work: "forward", "training" (loss, gradient and update) or "sampling".
         net: arguments of the original's constructor.
         transform: of the learned transform around the net, or None.
@@ -65,7 +87,7 @@ class Case:
 
     name: str
     what: str
-    kind: Literal["net", "upsampler", "vocoder", "encoder", "t5"]
+    kind: Literal["net", "upsampler", "vocoder", "encoder", "t5", "transformer", "oobleck"]
     work: Literal["forward", "training", "sampling"]
     net: dict[str, Any]
     length: int
@@ -117,6 +139,10 @@ CPU = (
     ),
     Case("latent", "latent net (562M), 2048 frames, forward", "net", "forward", LONG, 2048, channels=32,
          sample_rate=48_000 / 1024),
+    Case("transformer", "Stable Audio's transformer, 4 layers, 256 frames", "transformer", "forward", TRANSFORMER, 256,
+         channels=64, sample_rate=44_100 / 2048, settings={"tokens": 130}),
+    Case("oobleck", "Stable Audio's decoder, 32 frames", "oobleck", "forward", OOBLECK, 32, channels=64,
+         sample_rate=44_100 / 2048),
 )  # fmt: skip
 
 _LATENT = Case(

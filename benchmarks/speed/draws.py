@@ -22,6 +22,10 @@ def drawn(case: Case, *, first: bool) -> dict[str, np.ndarray]:
     if case.text:
         shape = (case.batch, case.net["embedding_max_length"], case.net["embedding_features"])
         made["embedding"] = rng.standard_normal(shape, np.float32)
+    if case.kind == "transformer":
+        embedding = (case.batch, case.settings["tokens"], case.net["cross_attention_input_dim"])
+        made["embedding"] = rng.standard_normal(embedding, np.float32)
+        made["features"] = rng.standard_normal((case.batch, case.net["global_states_input_dim"]), np.float32)
     if case.kind == "upsampler":
         made["low"] = sound(case.length // case.settings["factor"])
     if case.kind == "vocoder":

@@ -19,8 +19,12 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.bottlenecks import TanhBottleneck
 from archijax.codecs.encoders import ME1d
+from archijax.codecs.oobleck import Oobleck
+from archijax.convert.oobleck import hub_entries
+from archijax.convert.stable_audio import fitted, hub_transformer
 from archijax.convert.t5 import from_torch as t5_from_torch
 from archijax.convert.t5 import to_torch as t5_to_torch
+from archijax.convert.table import Entry
 from archijax.nn.t5 import T5Config, T5Encoder
 from archijax.training.compiling import compiling
 from benchmarks.speed.cases import CASES, Case
@@ -34,6 +38,29 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
     kind = jnp.dtype(dtype)
     if case.kind == "t5":
         return T5Encoder(T5Config(**case.net), dtype=kind)
+    if case.kind == "transformer":
+        return aj.DiffusionTransformer(
+            case.net["num_layers"],
+            case.net["num_attention_heads"],
+            case.net["attention_head_dim"],
+            embedding_features=case.net["cross_attention_input_dim"],
+            embedding_width=case.net["cross_attention_dim"],
+            embedding_heads=case.net["num_key_value_attention_heads"],
+            global_features=case.net["global_states_input_dim"],
+            time_features=case.net["time_proj_dim"],
+            implementation=attention,
+            dtype=kind,
+        )
+    if case.kind == "oobleck":
+        return Oobleck(
+            case.net["audio_channels"],
+            case.net["decoder_input_channels"],
+            case.net["encoder_hidden_size"],
+            case.net["decoder_channels"],
+            case.net["channel_multiples"],
+            case.net["downsampling_ratios"],
+            dtype=kind,
+        )
     if case.kind == "encoder":
         stft = STFT(case.settings["n_fft"], case.settings["hop_length"])
         return ME1d(**case.net, stft=stft, bottleneck=TanhBottleneck(), dtype=kind)
@@ -70,6 +97,13 @@ def initial(case: Case, module: Any) -> dict[str, Any]:
         return aj.nn.initialize(module.init, key, jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool))
     if case.kind == "encoder":
         return aj.nn.initialize(module.init, key, _example(case)["audio"])
+    if case.kind == "transformer":
+        given = {name: array[:1] for name, array in drawn(case, first=False).items()}
+        return aj.nn.initialize(
+            lambda key, x, more: module.init(key, x, jnp.zeros(1), **more), key, given.pop("x"), given
+        )
+    if case.kind == "oobleck":
+        return aj.nn.initialize(module.init, key, jnp.zeros((1, module.downsample_factor, module.in_channels)))
     return module.init(key, _example(case))
 
 
@@ -79,9 +113,23 @@ def written(case: Case) -> dict[str, np.ndarray]:
     variables = initial(case, module)
     if case.kind == "t5":
         return t5_to_torch(variables["params"], module.config)
-    state = convert.to_torch(convert.entries(module, variables["params"]), variables["params"])
+    params = variables["params"]
+    if case.kind == "transformer":
+        # Much of it begins as zeros, by which both sides would agree whatever they do.
+        draw = np.random.default_rng(0).standard_normal
+        params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.02 * draw(leaf.shape, np.float32), params)
+    state = convert.to_torch(_entries(case, module, params), params)
     # The originals' models list their net three times.
     return {name: array for name, array in state.items() if not name.startswith(("diffusion.", "sampler."))}
+
+
+def _entries(case: Case, module: Any, params: Any) -> list[Entry]:
+    """The table of the names of a module's parameters, or of their shapes."""
+    if case.kind == "transformer":
+        return fitted(hub_transformer(case.net["num_layers"]), params)
+    if case.kind == "oobleck":
+        return fitted(hub_entries(len(case.net["downsampling_ratios"])), params)
+    return convert.entries(module, params)
 
 
 def read(case: Case, module: Any, shapes: dict[str, Any], weights: str) -> dict[str, Any]:
@@ -90,7 +138,7 @@ def read(case: Case, module: Any, shapes: dict[str, Any], weights: str) -> dict[
         if case.kind == "t5":
             params = t5_from_torch(dict(state), module.config)
         else:
-            params = convert.from_torch(convert.entries(module, shapes["params"]), dict(state))
+            params = convert.from_torch(_entries(case, module, shapes["params"]), dict(state))
     return {**{name: {} for name in shapes}, "params": jax.tree.map(jnp.asarray, params)}
 
 
@@ -144,11 +192,16 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
 
 def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:
-    """What the net, encoder or T5 makes of what it is given."""
+    """What a net, an encoder or a decoder makes of what it is given."""
     if case.kind == "t5":
         return module.apply(variables, given["tokens"], given["mask"])
     if case.kind == "encoder":
         return module.apply(variables, given["x"])[0]
+    if case.kind == "oobleck":
+        return module.apply(variables, given["x"], method="decode")
+    if case.kind == "transformer":
+        more = {name: given[name] for name in ("embedding", "features")}
+        return module.apply(variables, given["x"], jnp.full(case.batch, 0.5), **more)
     net = {"params": variables["params"]["net"]}
     return module.net.apply(net, given["x"], jnp.full(case.batch, 0.5), **_embedding(given))
 

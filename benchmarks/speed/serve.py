@@ -51,11 +51,11 @@ def serve(start: Callable[[], Job]) -> None:
     for line in sys.stdin:
         command, _, rest = line.strip().partition(" ")
         if command == "run":
-            _reset_peak()
+            reset_peak()
             began = time.perf_counter()
             made = job.run()
             seconds = time.perf_counter() - began
-            reply(seconds=seconds, memory=_peak(), device_memory=job.device_memory())
+            reply(seconds=seconds, memory=peak(), device_memory=job.device_memory())
         elif command == "costs":
             reply(costs=job.costs())
         elif command == "save":
@@ -75,14 +75,14 @@ def _born() -> float:
 _IMPORTED = time.time()
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     with contextlib.suppress(OSError, AttributeError):
         # What compiling and loading have freed is given back first: it is not the work's.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
+def peak() -> int:
     """Bytes of the host's memory that this process has held at most since the last reset; 0 where nothing says it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,6 +1,7 @@
 """python -m benchmarks.speed.theirs CASE WEIGHTS: a case by the PyTorch originals, which alone this needs.
 
-That is torch, audio-diffusion-pytorch, audio-encoders-pytorch and transformers, in an environment of their own.
+That is torch, audio-diffusion-pytorch, audio-encoders-pytorch, transformers and diffusers, in an environment of their
+own.
 """
 
 import argparse
@@ -22,6 +23,14 @@ def build(case: Case) -> torch.nn.Module:
         from transformers import T5Config, T5EncoderModel
 
         return T5EncoderModel(T5Config(**case.net, dropout_rate=0.0))
+    if case.kind == "transformer":
+        from diffusers import StableAudioDiTModel
+
+        return StableAudioDiTModel(**case.net)
+    if case.kind == "oobleck":
+        from diffusers import AutoencoderOobleck
+
+        return AutoencoderOobleck(**case.net)
     if case.kind == "encoder":
         from audio_encoders_pytorch import ME1d, TanhBottleneck
 
@@ -94,12 +103,24 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
     else:
         net = getattr(module, "net", module)
         call = torch.compile(net) if compiled else net
+        if case.kind == "transformer":
+            from diffusers.models.embeddings import get_1d_rotary_pos_embed
+
+            # Once for all steps, as its pipeline has it.
+            turns = get_1d_rotary_pos_embed(
+                case.net["attention_head_dim"] // 2, case.length + 1, use_real=True, repeat_interleave_real=False
+            )
 
         def forward() -> torch.Tensor:
             if case.kind == "t5":
                 return call(input_ids=given["tokens"], attention_mask=given["mask"]).last_hidden_state
             if case.kind == "encoder":
                 return call(given["x"])
+            if case.kind == "oobleck":
+                return module.decode(given["x"]).sample
+            if case.kind == "transformer":
+                times, state = torch.full((case.batch,), 0.5, device=device), given["features"][:, None]
+                return call(given["x"], times, given["embedding"], state, rotary_embedding=turns).sample
             return call(given["x"], torch.full((case.batch,), 0.5, device=device), **embedding)
 
         def run() -> np.ndarray:

@@ -1,0 +1,52 @@
+"""python -m archijax.web --model NAME_OR_DIR: a page to play with models."""
+
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+
+import tyro
+
+from archijax import cli
+from archijax.errors import InputError
+from archijax.web import studio
+
+
+@dataclass(frozen=True)
+class Web:
+    """Serves a page on which models make sounds. Ctrl-C ends it."""
+
+    model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A bundled model, a folder or a name on the Hugging Face hub; several may be given. By default notes."""
+    port: int = 7860
+    """Port of the page."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines open the page, too."""
+
+    def run(self) -> None:
+        """Serves until it is interrupted. Raises InputError."""
+        if importlib.util.find_spec("gradio") is None:
+            raise InputError("The page needs gradio: pip install 'archijax[web]'.")
+        models = studio.load(self.model or ["notes"])
+        with tempfile.TemporaryDirectory(prefix="archijax-web-") as folder:
+            # Gradio reads them when it is imported: where uploads go, and that it reports to nobody.
+            os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+            from archijax.web.page import Page
+
+            try:
+                Page(*models, folder).serve(self.host, self.port)
+            except OSError as error:
+                raise InputError(
+                    f"Port {self.port} of {self.host} cannot be used: choose another by --port."
+                ) from error
+            cli.say(f"Open http://{self.host}:{self.port} in a browser; Ctrl-C ends the page.")
+            signal.pause()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    web = partial(cli.parse, Web, sys.argv[1:], prog="python -m archijax.web")
+    sys.exit(cli.run(lambda: web().run(), interrupted="The page is closed."))

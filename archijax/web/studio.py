@@ -1,0 +1,137 @@
+"""What the page does, without the page: models, work that tells its steps and can be stopped, sounds kept as files."""
+
+import queue
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from archijax.audio import files, plots
+from archijax.configs import kind_of
+from archijax.contract import Codec, Generator
+from archijax.errors import InputError, require
+from archijax.pipeline import Pipeline, Sounds
+from archijax.pretrained import from_pretrained
+
+MOST_SAMPLES = 30_000_000  # of all channels of a sound: five minutes of stereo at 48 kHz
+MOST_STEPS = MOST_LETTERS = 1000  # of sampling, and of a prompt
+KEPT = 50  # sounds of a tab
+WORKER = ThreadPoolExecutor(1)  # one sound at a time has all processors
+
+
+def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]]:
+    """(models that generate sound, models that upsample it), by name. Raises InputError: no such model, or neither."""
+    models = {name: from_pretrained(name) for name in names}
+    makers = {name: each for name, each in models.items() if isinstance(each.model, Generator)}
+    upsamplers = {
+        name: each for name, each in models.items() if isinstance(each.model, Codec) and each.model.frames == "sound"
+    }
+    for name in models.keys() - makers.keys() - upsamplers.keys():
+        kind = kind_of(models[name].config)
+        raise InputError(f"{name} is of kind {kind!r}: a model that generates or upsamples sound is needed.")
+    return makers, upsamplers
+
+
+def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **options: Any) -> Callable[..., Sounds]:
+    """What calls the pipeline's method of this name: generate, vary, inpaint, extend or upsample.
+
+    Args:
+        sound: to start from; generate needs none.
+        options: of the method; num_steps may be None.
+
+    Raises InputError: there is no sound, an option is None, or the page does not allow so much.
+    """
+    require(len(prompt) <= MOST_LETTERS, "The prompt", f"{len(prompt)} letters", f"at most {MOST_LETTERS} long")
+    require((options["num_steps"] or 1) <= MOST_STEPS, "num_steps", options["num_steps"], f"at most {MOST_STEPS}")
+    for name in options.keys() & {"seconds", "strength", "start", "end"}:
+        require(options[name] is not None, name, "empty", "a number")
+    seconds, options["prompts" if verb == "generate" else "prompt"] = options.get("seconds", 0.0), prompt
+    if verb != "generate":
+        if sound is None:
+            raise InputError("There is no sound to start from yet: generate or upload one.")
+        seconds, options["sound"] = seconds + _seconds(files.info(sound)), sound
+    _check_length(seconds, pipeline.config.sample_rate, pipeline.config.channels)
+    return partial(getattr(pipeline, verb), **options)
+
+
+def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
+    """Yields how many steps are taken, several times a second, and at last the sound; closed, it stops the work."""
+    stop, news = threading.Event(), queue.SimpleQueue()
+
+    def progress(count: int) -> None:
+        # At Ctrl-C the main thread ends, and the program waits for this one.
+        if stop.is_set() or not threading.main_thread().is_alive():
+            raise InterruptedError
+        news.put(count)
+
+    future, done = WORKER.submit(make, progress=progress), 0
+    try:
+        while not (future.done() and news.empty()):
+            with suppress(queue.Empty):
+                done += news.get(timeout=0.2)
+            yield done
+        yield future.result()
+    finally:
+        stop.set()
+        future.cancel()
+
+
+def _seconds(header: files.AudioInfo) -> float:
+    return header.frames / header.sample_rate
+
+
+def _check_length(seconds: float, rate: int, channels: int) -> None:
+    most = MOST_SAMPLES // (rate * channels)
+    require(
+        seconds <= most, "The sound", f"{seconds:g} s", f"at most {most} s long, at {rate} Hz x {channels} channels"
+    )
+
+
+class Kept(NamedTuple):
+    """A sound of a tab: its title, what is known of it, its file (.flac and .png lie beside .wav), what it came as."""
+
+    title: str
+    facts: str
+    wav: Path
+    source: Path
+
+
+class Shelf(dict[int, Kept]):
+    """The sounds of a tab by number, in folders that nobody can guess; the oldest make room for new ones."""
+
+    def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
+        """The number of a new sound, whose files its title names. Raises InputError and OSError: the disk is full."""
+        (sound, *_), rate = made
+        folder, stem = root / secrets.token_urlsafe(16), re.sub(r"[\W_]+", "-", title.lower()).strip("-")[:80]
+        folder.mkdir(parents=True)
+        wav = folder / f"{stem or 'sound'}.wav"
+        facts += f", length {len(sound) / rate:.4g} s, {rate} Hz"
+        facts += ", louder than full scale and clipped there" * bool(np.mean(np.abs(sound) > 1) > 1e-3)
+        for path in (wav, wav.with_suffix(".flac")):
+            files.write(path, sound, rate, {"title": title, "comment": facts, "software": "archijax"})
+        plots.spectrogram(wav.with_suffix(".png"), np.clip(sound, -1, 1), rate)
+        number, moved = max(self, default=0) + 1, wav
+        if source is not None:
+            moved = Path(shutil.move(source, folder / f"from-{source.name}"))
+        self[number] = Kept(title, facts, wav, moved)
+        self.remove(list(self)[:-KEPT])
+        return number
+
+    def upload(self, root: Path, path: Path) -> int:
+        """The number of a new sound from outside, whose file moves here. Raises InputError: it is none, or too long."""
+        header = files.verify(path)
+        _check_length(_seconds(header), header.sample_rate, header.channels)
+        return self.keep(root, Sounds(files.read(path)[None], header.sample_rate), path.name, "uploaded", path)
+
+    def remove(self, numbers: Iterable[int] | None = None) -> None:
+        """Removes these sounds, by default all, and their files."""
+        for number in list(self) if numbers is None else numbers:
+            shutil.rmtree(self.pop(number).wav.parent, ignore_errors=True)

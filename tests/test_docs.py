@@ -1,0 +1,169 @@
+"""README, site and notebook: what stands there is so, and runs."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fences import (
+    LANGUAGES,
+    NEEDS,
+    PAGES,
+    ROOT,
+    check,
+    commands,
+    config_path,
+    fences,
+    known_options,
+    named_options,
+    program,
+    write_files,
+)
+
+from archijax import InputError
+from sample.__main__ import main as sample
+from train.__main__ import main as train
+from train.encode import main as encode
+
+DOCS = ROOT / "docs"
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+# What makes a training or a sound that takes minutes one that takes seconds.
+TRAINED = {"--steps": "2", "--batch-size": "8", "--log-every": "1", "--sample-steps": "2", "--validation": "0.4"}
+SAMPLED = {"--num-steps": "2", "--count": "1"}
+SHORTER = {"--seconds": ("180", "4")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_fence_is_known(page):
+    for fence in fences(page):
+        assert fence.language in LANGUAGES, f"{page}: no test knows the language {fence.language!r}"
+        assert fence.needs <= NEEDS, f"{page}: {fence.needs}"
+    # Each fence is found, with its mark if there is one.
+    text = page.read_text()
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(fences(page))
+    assert text.count("<!--") == sum(bool(fence.needs or fence.file) for fence in fences(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_exists_with_its_options(page, tmp_path):
+    write_files(page, tmp_path)
+    for fence in fences(page):
+        if fence.language == "sh":
+            for words in commands(fence):
+                try:
+                    check(words, tmp_path)
+                except Exception as error:
+                    raise AssertionError(f"{page}: {shlex.join(words)}: {error}") from error
+
+
+def test_every_option_that_a_page_names_exists():
+    known = known_options()
+    # One page names what others call their options.
+    pages = [page for page in PAGES if page.name not in ("pytorch.md", "web.md")]
+    unknown = {(page.name, option) for page in pages for option in named_options(page) - known}
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["python", "-m", "train", "configs/quickstart.py", "--data", "a", "--out", "b", "--stepz", "3"],
+        ["python", "-m", "sample", "generate", "--model", "a", "--out", "b", "--sampler", "none"],
+        ["python", "-m", "benchmarks.notes", "notes", "--no-such-option"],
+        ["make", "nothing"],
+        ["pip", "install", ".[nothing]"],
+    ],
+)
+def test_a_wrong_command_is_noticed(words, tmp_path):
+    with pytest.raises((InputError, AssertionError)):
+        check(words, tmp_path)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_what_the_site_embeds_is_there_and_small():
+    for page in PAGES:
+        for name in re.findall(r'--8<-- "(.+)"', page.read_text()):
+            for source in re.findall(r'src="(.+?)"', (DOCS / name).read_text()):
+                assert (DOCS / source).is_file(), source
+    media = [path for folder in ("media", "pictures") for path in (DOCS / folder).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in media) < 1.5e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(page, tmp_path):
+    _run_python(program(page), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
+    assert all(not cell.get("outputs") for cell in cells)
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    said = _run_python("import matplotlib\nmatplotlib.use('agg')\n" + code, tmp_path)
+    first, last = map(float, re.search(r"loss (\S+) -> (\S+)", said).groups())
+    assert last < 0.8 * first
+
+
+def _run_python(code: str, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Sounds of the bundled models are made by one device, as on a reader's machine.
+    environment["XLA_FLAGS"] = re.sub(r"--xla_force_host\S+", "", environment.get("XLA_FLAGS", ""))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=900, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "latent", "first-sound"])
+def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path, monkeypatch):
+    """From an empty folder, in the order of the page, with few steps in place of many."""
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / f"{name}.md"
+    write_files(DOCS / "train.md", tmp_path)
+    runpy.run_path("make_songs.py")
+    shutil.copy(next(Path("songs").glob("*.wav")), "in.wav")
+    for fence in fences(page):
+        for words in commands(fence) if fence.language == "sh" and not fence.needs else []:
+            if words[:3] == ["python", "-m", "train"] and "--help" not in words and "--dry-run" not in words:
+                place, *rest = words[3:]
+                assert train([config_path(place, tmp_path), *_with(rest, TRAINED)]) == 0, shlex.join(words)
+            elif words[:3] == ["python", "-m", "train.encode"]:
+                place, *rest = words[3:]
+                assert encode([config_path(place, tmp_path), *rest]) == 0, shlex.join(words)
+            elif words[:3] == ["python", "-m", "sample"]:
+                verb, *rest = words[3:]
+                rest = _with(rest, SAMPLED) if verb == "generate" else rest
+                rest = _with(rest, {"--num-steps": "2"}) if verb in ("vary", "inpaint", "extend") else rest
+                assert sample([verb, *rest]) == 0, shlex.join(words)
+    assert list(tmp_path.glob("*/*.wav")) != list(tmp_path.glob("songs/*.wav"))
+
+
+def _with(words: list[str], options: dict[str, str]) -> list[str]:
+    """Arguments with these values of options, in place of their own if they have some."""
+    words = list(words)
+    for name, (long, short) in SHORTER.items():
+        if name in words and words[words.index(name) + 1] == long:
+            words[words.index(name) + 1] = short
+    for name, value in options.items():
+        if name in words:
+            words[words.index(name) + 1] = value
+        else:
+            words += [name, value]
+    return words
