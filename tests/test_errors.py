@@ -95,7 +95,7 @@ def test_a_config_says_how_it_is_trained_and_sampled():
         ({"timestep_range": (0.9, 0.1)}, "both must be in"),
     ],
 )
-def test_settings_that_make_no_sense(changes, message):
+def test_settings_that_make_no_sense(changes, message, unchecked):
     with pytest.raises(aj.InputError, match=message):
         dataclasses.replace(CONFIG, **changes).build()
 
