@@ -16,20 +16,19 @@ from sample.vocode import Vocode
 USAGE = """\
 usage: python -m sample VERB --model DIR [options]
 
-Uses the model in DIR: of a training run, or one that save wrote; DIR may also be a name on the Hugging Face hub. The
-verbs:
+DIR is the folder of a training run, a model folder, or the name of a model on the Hugging Face hub. The verbs:
 
-    generate    sounds from noise, following prompts if the model reads text
-    inpaint     a part of a sound made anew
-    vary        variations of a sound
-    extend      a sound going on
-    upsample    sounds of a higher sample rate
-    vocode      sounds of mel spectrograms
-    encode      the latents of sounds, or their mel spectrograms, in files
-    decode      sounds of latents
-    reconstruct sounds encoded and decoded by an autoencoder, upsampler or vocoder
-    save        the model as a folder to share
-    export      the model as one program that needs JAX alone
+    generate    make new sounds, with prompts if the model reads text
+    inpaint     make a new part of a sound
+    vary        make variations of a sound
+    extend      continue a sound
+    upsample    make sounds with a higher sample rate
+    vocode      make sounds from mel spectrograms
+    encode      write the latents or the mel spectrograms of sounds
+    decode      make sounds from latents
+    reconstruct encode and decode sounds by an autoencoder, upsampler or vocoder
+    save        write the model as a folder to share
+    export      write the model as one program that needs JAX alone
 
 python -m sample VERB --help lists the options of a verb.
 
@@ -42,7 +41,7 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with the given arguments (without its name) and returns its exit status."""
+    """Runs the program with these arguments (without its name) and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

@@ -1,4 +1,4 @@
-"""The verbs that start from a sound: inpaint, vary, extend."""
+"""The verbs that edit a sound: inpaint, vary, extend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +18,24 @@ from sample.writing import write
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(OneModel):
-    """What the verbs that start from a sound share."""
+    """The options of all verbs that edit a sound."""
 
     sound: tyro.conf.Positional[Path]
-    """The sound file to start from."""
+    """The sound file to edit."""
     out: Path
-    """Folder for the files."""
+    """The folder for the files."""
     prompt: str = ""
-    """What it should sound like, for a model that reads text."""
+    """The prompt, for a model that reads text."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120; one or more. Missing ones are left out."""
     count: int = 1
-    """Different results to make."""
+    """The number of different results."""
     first: int = 0
-    """Number of the first of them."""
+    """The number of the first item."""
     batch_size: int = 16
-    """Results made at once, at most."""
+    """The largest number of results in a batch."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
-    """How they are sampled."""
+    """The settings of sampling."""
 
     def options(self, pipeline: Pipeline) -> dict[str, Any]:
         """The prompts, items and batch size of a generation."""
@@ -48,8 +48,8 @@ class Edit(OneModel):
         """Makes and writes the results.
 
         Args:
-            sound: whose samples the results hold, or None.
-            seconds: of new sound in each, by default all of it.
+            sound: the sound whose samples the results have; None: they have none.
+            seconds: the length of the new sound in each result; None: all of it is new.
         """
         stem, output = (
             f"{shortened(self.sound.stem)}_{type(self).__name__.lower()}",
@@ -60,17 +60,17 @@ class Edit(OneModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Edit):
-    """Makes a part of a sound anew, to fit what is around it.
+    """Makes a new part of a sound, which fits the sound around it.
 
-    The result has the sample rate and channels of the file, and outside the part its very samples.
+    The result has the sample rate and the channels of the file, and outside of the part its samples.
     """
 
     start: float
-    """Where the part begins, in seconds."""
+    """The start of the part in seconds."""
     end: float
-    """Where it ends, in seconds."""
+    """The end of the part in seconds."""
     num_resamples: int = 1
-    """How often each step is taken, so that the part and what is around it come to agree."""
+    """How often each step is repeated. With more, the part fits better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
@@ -84,13 +84,13 @@ class Inpaint(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Vary(Edit):
-    """Makes variations of a sound: takes it part of the way to noise, and back.
+    """Makes variations of a sound: adds noise and removes it again.
 
     The result has the model's sample rate and channels.
     """
 
     strength: float = 0.5
-    """Part of the way to noise: near 0 the sound itself, 1 another one."""
+    """How far noise is added. Near 0 the variation is close to the sound, at 1 it is another sound."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
@@ -101,15 +101,15 @@ class Vary(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Extend(Edit):
-    """Lets a sound go on: by half of the model's length at a time, to fit the half before it, at constant memory.
+    """Continues a sound, by half of the model's length at a time, in constant memory.
 
-    The result has the sample rate and channels of the file, and begins with its very samples.
+    The result has the sample rate and the channels of the file, and begins with its samples.
     """
 
     seconds: float
-    """Seconds of new sound."""
+    """The length of the new sound in seconds."""
     num_resamples: int = 1
-    """How often each step is taken, so that old and new come to agree."""
+    """How often each step is repeated. With more, the new sound fits better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
@@ -122,6 +122,6 @@ class Extend(Edit):
 
 
 def _needs_floats(sound: np.ndarray) -> bool:
-    # 24 bits hold what most files hold, and every player reads them; else floats do.
+    # 24 bits are exact for most files, and every player reads them. Other files need floats.
     scaled = np.float64(sound) * 2**23
     return bool((scaled != np.round(scaled)).any() or (np.abs(sound) > 1).any())

@@ -1,4 +1,4 @@
-"""The verbs encode and decode: sounds to frames in files, and back."""
+"""The verbs encode and decode: sounds to files of frames, and back."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +21,14 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OneModel, OnFiles):
-    """Writes sounds as a model's frames: an autoencoder's latents, or the mel spectrograms of a vocoder.
+    """Writes the frames of sounds: latents of an autoencoder, or mel spectrograms of a vocoder.
 
-    Each .npz file holds the array "latent" [frames, channels], or "mel" [frames, mels, channels], and what decode, or
-    vocode, needs beside it. Long sounds are encoded by parts as long as those that the model was trained on.
+    Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that decode
+    or vocode needs. Long sounds are encoded in parts of the training length.
     """
 
     batch_size: int = 8
-    """Parts of a sound encoded at once, at most."""
+    """The largest number of parts of a sound that are encoded at once."""
 
     makes = ".npz"
 
@@ -38,7 +38,7 @@ class Encode(OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """From sound to frames."""
+        """The function from sounds to frames."""
         return encoder(self.pipelines[0], self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -64,7 +64,7 @@ class Encode(OneModel, OnFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(Making, OneModel, OnFiles):
-    """Makes sounds of an autoencoder's latents, as encode writes them, with their loudness and length."""
+    """Makes sounds from latents in files of encode, with the loudness and the length of the originals."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Files of latents (.npz), folders of them, or patterns such as 'latents/*.npz'."""
@@ -77,7 +77,7 @@ class Decode(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """From latents to sound."""
+        """The function from latents to sounds."""
         return decoder(self.pipelines[0], self.settings, self.prompt, self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -91,6 +91,6 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """A model that encodes and decodes frames of these kinds. Raises InputError if it does not."""
+    """The pipeline. Raises InputError unless it encodes and decodes frames of one of these kinds."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

@@ -1,4 +1,4 @@
-"""The verb generate: sounds from noise, for prompts or without."""
+"""The verb generate: new sounds, with or without prompts."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -18,33 +18,33 @@ from sample.writing import finished, write
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(OneModel):
-    """Makes sounds from noise, following prompts if the model reads text: WAV files with a spectrogram each.
+    """Makes new sounds, with prompts if the model reads text. Writes WAV files, each with a spectrogram.
 
-    Item i of a prompt is the same sound whatever else is made beside it: --first 3 --count 1 makes item 3 alone. What
-    is there already, made by the same model and settings, is skipped. A model of latents makes pieces of any length:
-    longer ones than those of its training by windows, whose latents are decoded by parts.
+    Item i of a prompt is always the same sound: --first 3 --count 1 makes item 3 alone. A sound that exists, made by
+    the same model and settings, is skipped. A model of latents makes sounds of any length. It makes sounds longer than
+    those of its training by windows, and decodes them in parts.
     """
 
     out: Path
-    """Folder for the files, named by prompt, seed and item."""
+    """The folder for the files. Their names have prompt, seed and item."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """What it should sound like; several may be given."""
+    """The prompt; one or more."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120; one or more. Missing ones are left out."""
     seconds: float | None = None
-    """Seconds of each sound; by default those of the sounds that the model was trained on."""
+    """The length of each sound in seconds. The default is the length of the training sounds."""
     loop: bool = False
-    """Let each sound go on at its beginning, so that it loops; its length is one that the net divides."""
+    """Make sounds that loop without a seam. Their length is rounded to a multiple of the net's."""
     count: int = 1
-    """Sounds for each prompt."""
+    """The number of sounds per prompt."""
     first: int = 0
-    """Number of the first of them."""
+    """The number of the first item."""
     batch_size: int = 16
-    """Sounds made at once, at most; or parts of one, where latents are decoded."""
+    """The largest number of sounds in a batch, or of parts of a sound that are decoded at once."""
     decoder_steps: int = 20
-    """Denoising steps that make sound of latents, for a model of latents that a diffusion autoencoder decodes."""
+    """The denoising steps of a diffusion autoencoder, which decodes the latents of a latent model."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
-    """How they are sampled."""
+    """The settings of sampling."""
 
     def run(self) -> None:
         """Makes and writes the sounds. Raises InputError and OSError."""

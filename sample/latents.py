@@ -1,14 +1,14 @@
 """Files of frames: latents of autoencoders, mel spectrograms of vocoders, as .npz.
 
     latent, or mel    float32 [frames, latent_channels], or [frames, mels, channels]
-    kind              of the model
-    sample_rate       of the sound in Hz
-    samples           length of the sound
-    gain              what the sound was multiplied by, to be as loud as those that the model was trained on
-    weights           a name for the model's weights
-    record            how the file was made
+    kind              the kind of the model
+    sample_rate       the sample rate of the sound, in Hz
+    samples           the length of the sound
+    gain              the factor that gave the sound the loudness of the training sounds
+    weights           a hash of the model's weights
+    record            the settings that made the file
 
-Others may write such files: the array alone is enough.
+Other programs can write such files. Only the array is required.
 """
 
 import zipfile
@@ -41,43 +41,45 @@ def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, r
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """What is in a file: arrays, and the rest as plain values; of a .npy file its array is "mel".
+    """The contents of a file: arrays and plain values. The array of a .npy file is "mel".
 
-    Raises InputError if it is not such a file.
+    Raises InputError if the file has another format.
     """
     try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return {"mel": held}
-        with held:
-            return {name: array.item() if array.ndim == 0 else array for name, array in held.items()}
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"mel": content}
+        with content:
+            return {name: array.item() if array.ndim == 0 else array for name, array in content.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        said = "it has 0 bytes" if path.is_file() and not path.stat().st_size else "it is damaged, or of another format"
-        raise InputError(f"{path} cannot be read as a .npz or .npy file: {said}.") from error
+        empty = path.is_file() and not path.stat().st_size
+        reason = "it has 0 bytes" if empty else "it is damaged, or of another format"
+        raise InputError(f"{path} cannot be read as a .npz or .npy file: {reason}.") from error
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """The frames that a file holds for a model. Raises InputError if it is of another model's kind or sizes."""
-    held, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
-    if name not in held or held.get("kind", kind) != kind:
-        what = f"is of a model of kind {held['kind']!r}" if "kind" in held else f"holds {', '.join(held) or 'nothing'}"
-        raise InputError(f"{path} {what}: this model needs a {name}, of its kind {kind!r}.")
-    rows, rate = np.asarray(held[name]), held.get("sample_rate", pipeline.config.sample_rate)
+    """The frames of a file for a model. Raises InputError if they are of another kind of model, or of other sizes."""
+    content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
+    if name not in content or content.get("kind", kind) != kind:
+        names = ", ".join(content) or "nothing"
+        fact = f"is of a model of kind {content['kind']!r}" if "kind" in content else f"has {names}"
+        raise InputError(f"{path} {fact}: this model needs a {name}, of its kind {kind!r}.")
+    rows, rate = np.asarray(content[name]), content.get("sample_rate", pipeline.config.sample_rate)
     if rate != pipeline.config.sample_rate:
-        raise InputError(f"{path} is of sound of {rate} Hz, but the model's is of {pipeline.config.sample_rate} Hz.")
+        raise InputError(f"{path} is of sound of {rate} Hz, but the model needs {pipeline.config.sample_rate} Hz.")
     sound = jax.ShapeDtypeStruct((1, pipeline.config.length, pipeline.config.channels), np.float32)
     _, _, *frame = jax.eval_shape(pipeline.model.encode, pipeline.variables, sound)[0].shape
     if name == "mel":
         rows = rows[..., None] if rows.ndim == 2 else rows
-        # The channels may be any number.
+        # The number of channels does not matter.
         needed, fits = f"[frames, {frame[0]}, channels]", rows.ndim == 3 and rows.shape[1] == frame[0]
     else:
         needed, fits = f"[frames, {', '.join(map(str, frame))}]", list(rows.shape[1:]) == frame
     if not fits or not rows.size or rows.dtype.kind != "f":
-        raise InputError(f"{path} holds a {name} of {rows.dtype} {list(rows.shape)}: numbers {needed} are needed.")
+        raise InputError(f"{path} has a {name} of {rows.dtype} {list(rows.shape)}: numbers {needed} are needed.")
     if not np.isfinite(rows).all():
-        raise InputError(f"{path} holds values that are not finite (NaN or infinity).")
-    if name == "latent" and held.get("weights", pipeline.weights) != pipeline.weights:
-        cli.say(f"{path} was encoded by other weights than these: their latents may differ.")
-    length = held.get("samples", len(rows) * pipeline.model.downsample_factor)
-    return Material(np.float32(rows), np.float32(held.get("gain", 1)), length)
+        raise InputError(f"{path} has values that are not finite (NaN or infinity).")
+    if name == "latent" and content.get("weights", pipeline.weights) != pipeline.weights:
+        cli.say(f"{path} was encoded with other weights than these: their latents may differ.")
+    length = content.get("samples", len(rows) * pipeline.model.downsample_factor)
+    return Material(np.float32(rows), np.float32(content.get("gain", 1)), length)

@@ -13,18 +13,18 @@ from archijax.pretrained import from_pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """What changes the models of a verb."""
+    """The options that change the models of a verb."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Folder of a run with --lora, whose adapters join the model, as DIR or DIR:WEIGHT; several may be given."""
+    """The folder of a run with --lora, whose adapters are added to the model, as DIR or DIR:WEIGHT; one or more."""
 
     config: Path | None = None
-    """Of a model of a class of your own the config file that defines it, FILE.py or FILE.py:NAME; it is run."""
+    """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. The file is run."""
 
     def load(self, name: Path) -> Pipeline:
-        """A model as it is changed. Raises InputError."""
+        """A model with these changes. Raises InputError."""
         config = None if self.config is None else python_config(self.config)
-        # The file's config is one of a training, or of a model.
+        # The file's config is that of a training, or of a model.
         config = getattr(config, "model", config)
         if self.config is not None:
             check_config(config)
@@ -33,7 +33,7 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(Adapted):
-    """What verbs with one model share."""
+    """The options of verbs with one model."""
 
     model: Path
     """Folder of a training run or a saved model, or its name on the Hugging Face hub."""

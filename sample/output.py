@@ -1,4 +1,4 @@
-"""Where the sampling programs put sounds: a folder of WAV files, each with a picture."""
+"""The output of the sampling programs: a folder of WAV files, each with a picture."""
 
 import itertools
 import os
@@ -17,25 +17,23 @@ from archijax.audio import files, plots
 from archijax.audio.formats import RATES
 from archijax.errors import InputError
 
-LONGEST = 190  # bytes of a file's name
-MUCH = 1e-3  # of the samples beyond full scale is audible
+LONGEST = 190  # the largest number of bytes of a file's name
+MUCH = 1e-3  # the share of samples beyond full scale that is audible
 
 
 class Output:
-    """A folder for sounds of one sample rate (Hz), made when missing.
+    """A folder for sounds of one sample rate in Hz. It is created if it does not exist.
 
     Raises:
-        InputError: it cannot be made, or not be written to, or sounds of this rate cannot.
+        InputError: the folder cannot be created or written to, or files cannot have this rate.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
         if sample_rate not in RATES:
-            raise InputError(
-                f"Sounds of {sample_rate} Hz cannot be written: {RATES[0]} to {RATES[-1]} Hz are possible."
-            )
+            raise InputError(f"Sounds of {sample_rate} Hz cannot be written: files have {RATES[0]} to {RATES[-1]} Hz.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # To know before hours of sampling; what permissions say is not all that can be wrong.
+            # A test file shows errors before hours of sampling. Permissions would not show all of them.
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
@@ -44,17 +42,17 @@ class Output:
         self.written, self.clipped, self.worst = 0, 0, 0.0
 
     def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str], exact: bool = False) -> None:
-        """Writes `sound` [time, channels] as NAME.wav and its picture as NAME.png; prints the path of the first.
+        """Writes a sound [time, channels] to NAME.wav and its picture to NAME.png, and prints the path of the WAV file.
 
-        With `exact` its samples are written as they are, also those beyond full scale.
+        With `exact`, samples are written as they are, also those beyond full scale.
         """
         path = self.folder / f"{name}.wav"
         title = textwrap.shorten(title.encode(errors="replace").decode(), 90, placeholder=" …")
         with warnings.catch_warnings():
-            # A letter that the font lacks is drawn as a box.
+            # Characters that the font lacks are drawn as boxes.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             plots.spectrogram(path.with_suffix(".png"), np.clip(sound, -1, 1), self.sample_rate, title)
-        # Last: a sound that is there has its picture.
+        # The sound is written last, so that every sound has its picture.
         files.write(path, sound, self.sample_rate, tags, exact=exact)
         beyond = 0.0 if exact else float(np.mean(np.abs(sound) > 1))
         self.written += 1
@@ -63,7 +61,7 @@ class Output:
         tqdm.write(str(path))
 
     def tell_clipped(self) -> None:
-        """Says so if sounds went beyond full scale for long enough to be audible."""
+        """Says how many sounds were clipped audibly."""
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
@@ -72,12 +70,12 @@ class Output:
 
 
 def slugs(texts: Sequence[str]) -> list[str]:
-    """Texts as parts of files' names, no two alike: letters and digits, small, with dashes between; about 40."""
+    """Different names for files from texts: small letters and digits, with dashes between, about 40 characters."""
     return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names, numbered from the second on where several are alike, and short enough for what is added to them."""
+    """Different names: equal ones get numbers from the second on. They are short enough to append to them."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))
@@ -86,5 +84,5 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """As much of a name as leaves room, in the 255 bytes of most file systems, for verb, seed, numbers and suffix."""
+    """The beginning of a name. It leaves room for verb, seed, numbers and suffix in the 255 bytes of file systems."""
     return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

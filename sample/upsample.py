@@ -1,4 +1,4 @@
-"""The verb upsample: sounds of a higher sample rate."""
+"""The verb upsample: sounds with a higher sample rate."""
 
 import itertools
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Making, Adapted, OnFiles):
-    """Makes the high band that sounds of a low sample rate lack; the low one stays, but for what is near its end.
+    """Adds the high band to sounds of a low sample rate. The low band stays, except near its upper end.
 
-    Sounds are brought to the model's low rate and channels first, and to the loudness of its training; the results have
-    its high rate, and the loudness of the files. Of a file that has the high rate already, or a higher one, it also
-    prints how near the result comes to it.
+    Sounds are converted to the model's low rate, channels and loudness first. The results have its high rate and the
+    loudness of the files. If a file has the high rate or a higher one, the program also prints the distances of the
+    result from it.
     """
 
     model: tyro.conf.UseAppendAction[tuple[Path, ...]]
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub; given several times, each starts
-    at the rate that the one before makes."""
+    """The folder of a training run, a model folder, or a name on the Hugging Face hub. With several models, each starts
+    at the rate of the one before."""
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
@@ -42,14 +42,14 @@ class Upsample(Making, Adapted, OnFiles):
             made, needed = (one.config.sample_rate, one.config.channels), (then.low_rate, then.config.channels)
             if made != needed:
                 raise InputError(
-                    f"{name} makes sound of {made[0]} Hz and {made[1]} channels, but {other}, which comes after it, "
-                    f"starts from {needed[0]} Hz and {needed[1]}: give upsamplers in the order of their rates."
+                    f"{name} makes sound of {made[0]} Hz and {made[1]} channels, but the next model, {other}, needs "
+                    f"{needed[0]} Hz and {needed[1]}: use upsamplers in the order of their rates."
                 )
         return pipelines
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
-        """One after the other."""
+        """The functions from sounds to sounds, in their order."""
         return tuple(decoder(pipeline, self.settings, self.prompt, self.batch_size) for pipeline in self.pipelines)
 
     def read(self, path: Path) -> Material:
@@ -57,10 +57,10 @@ class Upsample(Making, Adapted, OnFiles):
         rate, low, channels = files.info(path).sample_rate, first.low_rate, first.config.channels
         rows = files.read(path, sample_rate=low, channels=channels)
         if rate > low:
-            cli.say(f"{path} has {rate} Hz and is brought to {low} Hz first: above {low // 2} Hz all is made anew.")
+            cli.say(f"{path} has {rate} Hz and is resampled to {low} Hz first: the band above {low // 2} Hz is new.")
         if rate < low:
             cli.say(
-                f"{path} has {rate} Hz and the model starts from {low}: from {rate // 2} to {low // 2} Hz it is empty."
+                f"{path} has {rate} Hz, but the model needs {low}: the band from {rate // 2} to {low // 2} Hz is empty."
             )
         high, reference = last.config.sample_rate, None
         if rate >= high:
@@ -77,7 +77,7 @@ class Upsample(Making, Adapted, OnFiles):
     def make(self, material: Material, progress: Progress) -> np.ndarray:
         sound = material.rows
         for pipeline, parts in zip(self.pipelines, self.parts, strict=True):
-            # The training measured the level of whole crops, of which this is what lies below half the low rate.
+            # The training measured the level of whole crops. This is the level of their low band.
             gain = pipeline.gain(sound)
             sound = parts(sound * gain, progress) / gain
         return sound

@@ -1,4 +1,4 @@
-"""The verb vocode: sound of mel spectrograms."""
+"""The verb vocode: sounds from mel spectrograms."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +20,11 @@ MELS = (".npy", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocode(Reconstruct):
-    """Makes sound of mel spectrograms: of those of sound files, whose nearness it prints, or of saved ones.
+    """Makes sounds from mel spectrograms, of sound files or of saved spectrograms.
 
-    A saved one is what encode writes with a vocoder as its model, or float32 [frames, mels, channels] of the model's
-    log-mel spectrogram as .npy. Every channel is made for itself. The results have the model's sample rate.
+    For sound files it prints the distances of the results from them. A saved spectrogram is a file that encode wrote
+    with a vocoder, or a .npy file of float32 [frames, mels, channels], a log-mel spectrogram of the model. The channels
+    are independent. The results have the model's sample rate.
     """
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]

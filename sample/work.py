@@ -1,7 +1,7 @@
-"""What the verbs that work through files have in common: finding them, going on where they were interrupted, figures.
+"""The common parts of verbs that process files: finding them, continuing after an interruption, and figures.
 
-A result that is there already is not made again if it says of itself that it was made by the same weights and settings
-of the same file: in the comment of a WAV file, which is written last, under its name when it is whole.
+A result that exists is not made again if its record says that it was made with the same weights and settings from the
+same file. The record is the comment of a WAV file, which gets its name when it is complete.
 """
 
 import dataclasses
@@ -27,46 +27,46 @@ from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.driver import Progress
 from sample.output import Output, distinct
 
-PIECE = 2**19  # samples that are measured at once, of long sounds
+PIECE = 2**19  # samples of the pieces in which long sounds are measured
 UNITS = {"SI-SDR": " dB", "log-spectral distance": " dB"}
-# What does not change a result.
+# The options that do not change a result.
 ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """How frames are decoded, for the verbs that do; the steps are those of models that decode by diffusion."""
+    """The options of verbs that decode frames. Steps are for models that decode by diffusion."""
 
     num_steps: int = 50
-    """Denoising steps."""
+    """The number of denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
-    """What makes a step; dpm++ needs fewer of them, heun takes twice the time for each."""
+    """The method of a step. dpm++ needs fewer steps, and a step of heun takes twice the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """Spacing of the timesteps; by default that of the model's diffusion method."""
+    """The spacing of the timesteps. The default is that of the model's diffusion method."""
     prompt: str = ""
-    """What it should sound like, for a model that reads text."""
+    """The prompt, for a model that reads text."""
     guidance_scale: float | None = None
-    """How strictly the prompt is followed, 1 for no guidance; by default 3 with text, else 1."""
+    """How strictly a sound follows the prompt; 1 is no guidance. The default is 3 with text, else 1."""
     seed: int = 0
-    """Root of the noise, which is the same for all files."""
+    """The seed of the noise, which is the same for all files."""
     batch_size: int = 8
-    """Parts of a sound made at once, at most."""
+    """The largest number of parts of a sound in a batch."""
 
     @property
     def settings(self) -> SampleSettings:
-        """As settings of sampling. Raises InputError for what makes no sense."""
+        """The settings of sampling. Raises InputError if one is out of range."""
         names = ("num_steps", "sampler", "timestep_spacing", "guidance_scale", "seed")
         return SampleSettings(**{name: getattr(self, name) for name in names})
 
 
 class Material(NamedTuple):
-    """What a result is made of.
+    """The input of a result.
 
     Attributes:
-        rows: the sound or frames that go in first.
-        gain: what the sound was multiplied by, and the result is divided by.
-        length: samples of the result, or None for all that come out.
-        reference: what the result should be [time, channels], or None.
+        rows: the sound or the frames.
+        gain: the factor of the sound; the result is divided by it.
+        length: samples of the result; None: all of them.
+        reference: the sound that the result should equal [time, channels]; None: there is none.
     """
 
     rows: np.ndarray
@@ -77,50 +77,50 @@ class Material(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OnFiles:
-    """A verb that makes one result of each file. Subclasses have a `model`, and say what they make."""
+    """A verb that makes one result from each file. Subclasses have a `model`, and methods that make the result."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Sound files, folders of them, or patterns such as 'songs/**/*.flac'."""
     out: Path
-    """Folder for the files."""
+    """The folder for the files."""
 
     takes: ClassVar[Collection[str]] = files.SUFFIXES
     makes: ClassVar[str] = ".wav"
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The models, in the order in which they are used."""
+        """The models, in the order of their use."""
         raise NotImplementedError
 
     @cached_property
     def parts(self) -> Any:
-        """What does the work. Raises InputError for settings that make no sense."""
+        """The functions that make results. Raises InputError if a setting is out of range."""
         raise NotImplementedError
 
     def read(self, path: Path) -> Material:
-        """What goes in. Raises InputError for a file that will not do."""
+        """The input from a file. Raises InputError if the file does not fit."""
         raise NotImplementedError
 
     def steps(self, material: Material) -> int:
-        """How often `make` calls progress."""
+        """The number of steps that `make` reports."""
         raise NotImplementedError
 
     def make(self, material: Material, progress: Progress) -> np.ndarray:
-        """What comes out, not yet cut, and as loud as the sounds of the training."""
+        """The result before it is cut, with the loudness of the training sounds."""
         raise NotImplementedError
 
     def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
-        """What is written of it."""
+        """The result that is written."""
         return result[: material.length] / material.gain
 
     def write(
         self, output: Output, target: Path, title: str, material: Material, result: np.ndarray, record: str
     ) -> None:
-        """Writes the result, and in it the record."""
+        """Writes the result with its record."""
         output.write(target.stem, result, title, {"software": "archijax", "title": title, "comment": record})
 
     def record(self, path: Path) -> str:
-        """The record in a result; raises anything if there is none."""
+        """The record of a result. It raises some exception if there is none."""
         return files.info(path).tags["comment"]
 
     def run(self) -> None:
@@ -128,7 +128,7 @@ class OnFiles:
         paths = sound_files(self.sounds, self.takes, self.out)
         targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in paths)]
         for target in {path.resolve() for path in targets} & {path.resolve() for path in paths}:
-            raise InputError(f"{target} would be written over, but it is to be read: let out be another folder.")
+            raise InputError(f"{target} would be overwritten, but it is an input: use another folder for out.")
         pipelines, failed, measurements = self.pipelines, 0, []
         self.parts  # noqa: B018 - checks the settings
         output = Output(self.out, pipelines[-1].config.sample_rate)
@@ -146,7 +146,7 @@ class OnFiles:
                 failed += 1
                 continue
             if material is None:
-                cli.say(f"{target} is there, made of the same by the same: skipped.")
+                cli.say(f"{target} exists, made with the same settings from the same file: skipped.")
             else:
                 with cli.bar(self.steps(material), f"{path.name} ({number} of {len(paths)})", "step") as bar:
                     result = self.finish(material, self.make(material, bar.update))
@@ -165,7 +165,7 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """The figures of a result that is there already, or None."""
+        """The figures of a result that exists; None: it does not exist."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None
@@ -174,26 +174,26 @@ class OnFiles:
 
 
 def digest(*parts: str | Path) -> str:
-    """A name for texts and the contents of files; others have other names."""
-    whole = hashlib.blake2b(digest_size=12)
+    """A hash of texts and of the contents of files."""
+    state = hashlib.blake2b(digest_size=12)
     for part in parts:
         if isinstance(part, Path):
             with part.open("rb") as file:
-                whole.update(hashlib.file_digest(file, "blake2b").digest())
+                state.update(hashlib.file_digest(file, "blake2b").digest())
         else:
-            whole.update(part.encode() + b"\0")
-    return whole.hexdigest()
+            state.update(part.encode() + b"\0")
+    return state.hexdigest()
 
 
 def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """How near an estimate [time, channels] comes to its reference; of long ones by the mean of pieces.
+    """The distances of an estimate [time, channels] from its reference. Long sounds are measured in pieces.
 
-    A figure that is no number is left out: silence has no ratio of signal to distortion.
+    A figure that is not finite is left out, such as the SI-SDR of silence.
     """
-    # What the longest window needs.
+    # The longest window needs this length.
     extra = max(0, 2048 - len(reference))
     estimate, reference = (np.pad(each, ((0, extra), (0, 0))) if extra else each for each in (estimate, reference))
-    # A last piece that would be too short belongs to the one before.
+    # A last piece that is too short belongs to the piece before.
     edges = [*range(0, len(reference) - 2047, PIECE), len(reference)]
     pairs = [(estimate[None, a:b], reference[None, a:b]) for a, b in itertools.pairwise(edges)]
     mean = partial(np.average, weights=np.diff(edges))
@@ -206,7 +206,7 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """What `metrics.si_sdr` gives for all pieces (estimate, reference) of a sound as one, at the memory of a piece."""
+    """`metrics.si_sdr` of a whole sound, from its pieces (estimate, reference), in the memory of one piece."""
 
     def total(value: Callable[[np.ndarray, np.ndarray], float]) -> np.float64:
         return np.float64(sum(value(*(each.ravel().astype(np.float64) for each in pair)) for pair in pairs))
@@ -220,30 +220,31 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 def sound_files(
     paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES, out: Path | None = None
 ) -> list[Path]:
-    """The files with these suffixes that paths name, folders with all below them; a file that is named is one.
+    """The files of paths: each path is a file, a folder, or a pattern. Folders and patterns need the suffixes.
 
-    What lies in the folder `out`, inside a folder or pattern, is what the program has written: it is left out.
+    Files in the folder `out`, which the program wrote, are left out of folders and patterns.
 
-    Raises InputError for a path that names none, or without any.
+    Raises:
+        InputError: there is no path, or a path has no such file.
     """
     if not paths:
-        raise InputError("No file is named: give files, folders of them, or patterns in quotes.")
+        raise InputError("There is no input: name files, folders of them, or patterns in quotes.")
     own = None if out is None else out.resolve()
     matching: dict[Path, Any] = {}
     for path in paths:
         if path.is_file():
-            some = [path]
+            matches = [path]
         else:
-            # Not Path.rglob, which leaves out linked folders.
+            # Path.rglob would leave out linked folders.
             pattern = f"{glob.escape(str(path))}/**" if path.is_dir() else str(path)
             inside = map(Path, glob.glob(pattern, recursive=True))
-            some = sorted(each for each in inside if each.suffix.lower() in suffixes and each.is_file())
+            matches = sorted(each for each in inside if each.suffix.lower() in suffixes and each.is_file())
             if path.resolve() != own:
-                some = [each for each in some if own not in each.resolve().parents]
-        if not some:
-            what = "sound file" if suffixes is files.SUFFIXES else f"file of {', '.join(sorted(suffixes))}"
-            raise InputError(f"There is no {what} {path}: give a file, a folder with some, or a pattern in quotes.")
-        matching |= dict.fromkeys(some)
+                matches = [each for each in matches if own not in each.resolve().parents]
+        if not matches:
+            kind = "sound file" if suffixes is files.SUFFIXES else f"file of {', '.join(sorted(suffixes))}"
+            raise InputError(f"There is no {kind} {path}: name a file, a folder with some, or a pattern in quotes.")
+        matching |= dict.fromkeys(matches)
     return list(matching)
 
 

@@ -1,4 +1,4 @@
-"""From a generation to files: what is there already, compiling, the progress bar, names, what is said at the end."""
+"""Writing the sounds of a generation to files, with a progress bar. Sounds that exist are skipped."""
 
 import time
 
@@ -19,13 +19,13 @@ def write(
     exact: bool = False,
     made_of: str | None = None,
 ) -> None:
-    """Makes the sounds of a generation and writes each as it is made.
+    """Makes the sounds of a generation, and writes each as soon as it is made.
 
     Args:
-        stem: beginning of the files' names, by default the prompt.
-        seconds: of new sound in each, by default all of it.
-        exact: for :meth:`Output.write`.
-        made_of: what else the sounds depend on beside prompt and item, for :func:`finished`.
+        stem: the beginning of the files' names; None: the prompt.
+        seconds: the length of the new sound in each; None: all of it is new.
+        exact: see :meth:`Output.write`.
+        made_of: a hash of the model and the settings, for :func:`finished`.
     """
     settings, scale = generation.settings, 1 if generation.scale is None else generation.scale
     cli.say("compiling …")
@@ -53,7 +53,7 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """(number of the prompt, item) of the sounds that are there already, made of the same; says so of each."""
+    """(number of the prompt, item) of the sounds that exist, made by the same model and settings. It names each."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"
@@ -62,13 +62,13 @@ def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[
         except InputError:
             continue
         if comment.endswith(f"made of {digest(made_of, generation.prompts[number], str(item))}"):
-            cli.say(f"{path} is there, made of the same by the same: skipped.")
+            cli.say(f"{path} exists, made by the same model and settings: skipped.")
             done.add((number, item))
     return done
 
 
 def _names(generation: Generation, stem: str | None = None) -> dict[tuple[int, int], str]:
-    """The names of files of (number of the prompt, item)."""
+    """The names of the files by (number of the prompt, item)."""
     stems = slugs(generation.prompts) if stem is None else [stem] * len(generation.prompts)
     seed = generation.settings.seed
     return {(number, item): f"{stems[number]}_seed{seed}_{item:03d}" for number, item in generation.items}

@@ -277,7 +277,7 @@ def test_a_training_finds_them_resumes_and_is_sampled(tmp_path, capsys):
     capsys.readouterr()
     for bad, message in {
         "bpm": "has another form than NAME=VALUE",
-        "bpm=fast": "which is no number",
+        "bpm=fast": "which is not a number",
         "key=E": "does not know: known are C, D",
         "keys=C": "did you mean key?",
     }.items():

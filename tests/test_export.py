@@ -96,7 +96,7 @@ def test_a_saved_run_makes_the_same_sounds(pipeline, saved, capsys):
     )
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     assert main(["save", "--model", str(saved), "--out", str(saved)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
 
 
 def test_metrics_that_are_not_there(tmp_path):
@@ -207,5 +207,5 @@ def test_wrong_input_is_one_sentence(saved, tmp_path, capsys, monkeypatch, optio
 def test_what_is_there_is_left_alone(plain, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         write(tmp_path / "out", plain, SampleSettings(), 64)

@@ -166,7 +166,7 @@ def test_bad_input_is_told_in_one_sentence(model, tmp_path, capsys):
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
     good = write(tmp_path / "good.wav", 0.02)
     fails("1 of 2 files could not be read", tmp_path / "nan.wav", good)
-    fails("No file is named")
+    fails("There is no input")
     assert (tmp_path / "out" / "good.wav").exists()
     assert main(["generate", "--model", str(model), "--out", str(tmp_path / "out")]) == 2
     assert "this needs a model that generates sound, but this model is of kind 'autoencoder'" in capsys.readouterr().err

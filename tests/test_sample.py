@@ -102,7 +102,7 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     (alone,) = (tmp_path / "one").glob("*.wav")
     before = alone.stat().st_mtime_ns
     assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3") == 0
-    assert f"{alone} is there, made of the same by the same: skipped." in capsys.readouterr().err
+    assert f"{alone} exists, made by the same model and settings: skipped." in capsys.readouterr().err
     assert alone.stat().st_mtime_ns == before
     assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "2", "--count", "2") == 0
     said = capsys.readouterr()

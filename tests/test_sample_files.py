@@ -122,7 +122,7 @@ def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shar
     options = ["--model", model("first"), "--model", model("upsampler"), "--out", tmp_path / "out"]
     assert run("upsample", low, high, *options) == 0
     said = capsys.readouterr()
-    assert f"{high} has 11025 Hz and is brought to 2000 Hz first: above 1000 Hz all is made anew." in said.err
+    assert f"{high} has 11025 Hz and is resampled to 2000 Hz first: the band above 1000 Hz is new." in said.err
     assert "low.wav has" not in said.err
     # Only of the file that is of a higher rate is it known what it should have become.
     assert said.out.count("SI-SDR") == 1
@@ -135,7 +135,7 @@ def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shar
     (tmp_path / "out" / "low.wav").unlink()
     assert run("upsample", low, high, *options) == 0
     said = capsys.readouterr()
-    assert f"{tmp_path / 'out' / 'high.wav'} is there, made of the same by the same: skipped." in said.err
+    assert f"{tmp_path / 'out' / 'high.wav'} exists, made with the same settings from the same file: skipped." in said.err
     assert (tmp_path / "out" / "high.wav").stat().st_mtime_ns == before
     assert (tmp_path / "out" / "low.wav").exists()
     assert said.out.count("SI-SDR") == 1
@@ -145,7 +145,7 @@ def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shar
         assert run("upsample", high, *options, *changed) == 0
         assert "skipped" not in capsys.readouterr().err
     assert run("upsample", low, *options[2:4], *options) == 2
-    assert "give upsamplers in the order of their rates" in capsys.readouterr().err
+    assert "use upsamplers in the order of their rates" in capsys.readouterr().err
 
 
 def test_a_saved_mel_gives_the_sound_of_its_file(model, shared, sound, tmp_path, capsys):
@@ -214,7 +214,7 @@ def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
 
     for verb, name in (("upsample", "upsampler"), ("vocode", "vocoder"), ("reconstruct", "autoencoder")):
         fails("not finite", verb, tmp_path / "nan.wav", name=name)
-        fails("would be written over", verb, good, name=name, into=tmp_path)
+        fails("would be overwritten", verb, good, name=name, into=tmp_path)
         fails("but this model is of kind 'latent'", verb, good, name="latent")
         fails("num_steps must be at least 1", verb, good, "--num-steps", "0", name=name)
         fails("batch_size must be at least 1", verb, good, "--batch-size", "0", name=name)
@@ -223,7 +223,7 @@ def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
     fails("it has 0 bytes", "decode", tmp_path / "empty.npz", name="autoencoder")
     fails("of another format", "decode", good, name="autoencoder")
     fails("float32 [3, 4]: numbers [frames, 3] are needed", "decode", tmp_path / "other.npz", name="autoencoder")
-    fails("is of sound of 48000 Hz, but the model's is of 8000", "decode", tmp_path / "rate.npz", name="autoencoder")
+    fails("is of sound of 48000 Hz, but the model needs 8000", "decode", tmp_path / "rate.npz", name="autoencoder")
     fails("is of a model of kind 'autoencoder'", "decode", tmp_path / "kind.npz", name="autoencoder")
     fails("float64 [3, 4, 1]: numbers [frames, 3, channels]", "vocode", tmp_path / "mel.npy", name="vocoder")
     fails("not finite", "vocode", tmp_path / "nan.npy", name="vocoder")

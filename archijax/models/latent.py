@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from archijax.arithmetic import ceil_div
@@ -71,7 +72,10 @@ class LatentDiffusion:
         If the autoencoder knows the mean and the deviation of its channels, they are scaled to 0 and 1.
         """
         own = variables["frozen"]["autoencoder"]
-        latent = batch["latent"] if "latent" in batch else self.autoencoder.encode(own, jnp.asarray(batch["audio"]))[0]
+        if "latent" in batch:
+            latent = jnp.asarray(batch["latent"])
+        else:
+            latent, _ = self.autoencoder.encode(own, jnp.asarray(batch["audio"]))
         if isinstance(self.autoencoder, ScaledCodec):
             mean, deviation = self.autoencoder.latent_scale(own)
             latent = (latent - mean) / deviation
@@ -125,8 +129,9 @@ class LatentDiffusion:
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
         return self.autoencoder.decode(own, latent, noise, **settings)
 
-    def unscaled(self, variables: Variables, latent: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
+    def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
         """The latents in the scale of the autoencoder."""
+        latent = jnp.asarray(latent)
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent
         mean, deviation = self.autoencoder.latent_scale(variables["frozen"]["autoencoder"])

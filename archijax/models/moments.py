@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 DECAY = 0.99  # the factor of the moving averages per training call
 LEAST = 1e-3  # the smallest standard deviation; a channel with less is not amplified further
 
-Moments = dict[str, Float[Array, " ..."]]
+Moments = dict[str, Float[Array | np.ndarray, " ..."]]
 """Moving averages that start from zero: "weight" [] of the number 1, "mean" and "square" [channels] of latents."""
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 
-def full(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def full(x: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
     """x in at least float32."""
+    x = jnp.asarray(x)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
@@ -26,7 +28,7 @@ def halves(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape c//2"], Fl
     return lax.slice_in_dim(x, 0, half, axis=-1), lax.slice_in_dim(x, half, None, axis=-1)
 
 
-def biased(y: Float[Array, "*shape c"], bias: Float[Array, " c"]) -> Float[Array, "*shape c"]:
+def biased(y: Float[Array, "*shape c"], bias: Float[Array | np.ndarray, " c"]) -> Float[Array, "*shape c"]:
     """y plus a bias, in the type of y. It is added in at least float32, because the bias's gradient is a long sum."""
     wide = full(y)
     return (wide + bias.astype(wide.dtype)).astype(y.dtype)

@@ -14,6 +14,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
@@ -47,7 +48,7 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
 
 
 def conv(
-    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes _ c_out"], groups: int = 1
+    x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes _ c_out"], groups: int = 1
 ) -> Float[Array, "b *out c_out"]:
     """Convolution (cross-correlation) with stride 1 and without padding.
 
@@ -99,7 +100,7 @@ def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "
 
 
 def strided_conv(
-    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes c_in c_out"], stride: int
+    x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes c_in c_out"], stride: int
 ) -> Float[Array, "b *out c_out"]:
     """Convolution with a stride and without padding. Kernel sizes and positions are multiples of the stride.
 
@@ -107,14 +108,17 @@ def strided_conv(
     on every platform.
     """
     *sizes, c_in, c_out = kernel.shape
-    kernel = fold(kernel.reshape(1, *sizes, c_in * c_out), stride)[0]
+    kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
     folds = stride ** len(sizes)
     kernel = kernel.reshape(*(k // stride for k in sizes), folds * c_in, c_out)
     return conv(fold(x, stride), kernel)
 
 
 def transposed_conv(
-    x: Float[Array, "b *positions c_in"], kernel: Float[Array, "*sizes c_in c_out"], stride: int, padding: int
+    x: Float[Array, "b *positions c_in"],
+    kernel: Float[Array | np.ndarray, "*sizes c_in c_out"],
+    stride: int,
+    padding: int,
 ) -> Float[Array, "b *out c_out"]:
     """Transposed convolution, like PyTorch's ConvTranspose. The kernel sizes are equal, and multiples of the stride.
 
@@ -125,7 +129,7 @@ def transposed_conv(
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
-    kernel = fold(kernel.reshape(1, *sizes, c_in * c_out), stride)[0]
+    kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
     kernel = kernel.reshape(*(taps,) * dims, stride**dims, c_in, c_out)
     kernel = jnp.flip(jnp.swapaxes(kernel, -3, -2), tuple(range(dims)))
     y = conv(pad_positions(x, taps - 1), kernel.reshape(*(taps,) * dims, c_in, stride**dims * c_out))

@@ -183,7 +183,7 @@ class T5Encoder(nn.Module):
         self,
         tokens: Int[Array | np.ndarray, "b n"],
         mask: Bool[Array | np.ndarray, "b n"],
-        placeholders: Float[Array, "k d"] | None = None,
+        placeholders: Float[Array | np.ndarray, "k d"] | None = None,
     ) -> Float[Array, "b n {self.config.d_model}"]:
         """Encodes a batch of texts. The result has the type `dtype`.
 
