@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from archijax.errors import InputError
 
-# The pages of a mapped file count as memory until it is closed.
-MAPPED_BYTES = 2**26
 # What PyTorch calls the length and the direction of weight norm nowadays, and what it called them before.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+TYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "BOOL": np.bool_, "U8": np.uint8,
+    "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+}  # fmt: skip
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -29,25 +31,25 @@ class Tensors(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, paths: Sequence[Path], leave_out: tuple[str, ...] = ()):
-        self._places: dict[str, tuple[Path, str]] = {}
-        self._open: tuple[Path, Any] | None = None
-        self._read = 0
-        self._lock = threading.Lock()
-        for path in paths:
-            for name in self._file(path).keys():  # noqa: SIM118  it is no dict
-                if not name.startswith(leave_out):
-                    self._places[_renamed(name)] = path, name
+        self._places = {
+            _renamed(name): (path, first, facts)
+            for path in paths
+            for name, first, facts in _header(path)
+            if not name.startswith(leave_out)
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
-        path, stored = self._places[name]
-        with self._lock:
-            file = self._file(path)
-            try:
-                tensor = file.get_tensor(stored)
-            except Exception as error:  # numpy says of types of eight bits that it has no such attribute
-                raise InputError(f"{path} cannot be read at {stored} ({error})") from error
-            self._read += tensor.nbytes
-        return tensor
+        path, first, facts = self._places[name]
+        if facts["dtype"] not in TYPES:
+            raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
+        begin, end = facts["data_offsets"]
+        content = np.empty(end - begin, np.uint8)
+        # Not by the library, which maps the file: its pages count as memory, and take as long as another copy.
+        with path.open("rb") as file:
+            file.seek(first + begin)
+            if file.readinto(content) < len(content):
+                raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile")
+        return content.view(TYPES[facts["dtype"]]).reshape(facts["shape"])
 
     def __contains__(self, name: object) -> bool:
         # Without reading the tensor.
@@ -59,16 +61,19 @@ class Tensors(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def _file(self, path: Path) -> Any:
-        from safetensors import SafetensorError, safe_open
 
-        if self._open is None or self._open[0] != path or self._read > MAPPED_BYTES:
-            self._open, self._read = None, 0
-            try:
-                self._open = path, safe_open(path, framework="numpy")
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{path} is not a whole safetensors file ({error})") from error
-        return self._open[1]
+def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
+    """(name, where the contents begin, dtype, shape and data_offsets) of each tensor, once the file is found whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error})") from error
+    header.pop("__metadata__", None)
+    return ((name, 8 + size, facts) for name, facts in header.items())
 
 
 def _renamed(name: str) -> str:
