@@ -283,7 +283,7 @@ def test_bad_folders_are_one_sentence(tmp_path):
     folder = edited(HUB, tmp_path, "vae")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(pickle.dumps({"weight": np.zeros(2)}))
-    refused(folder, "vae/diffusion_pytorch_model.safetensors is not a whole safetensors file")
+    refused(folder, "vae/diffusion_pytorch_model.safetensors is not a complete safetensors file")
     weights.rename(weights.with_suffix(".bin"))
     refused(folder, r"diffusion_pytorch_model.bin is not read")
     for part in diffusers.PARTS:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from archijax.errors import InputError
 
-# The pages of a mapped file use memory until it is closed. It is reopened after this number of bytes.
-MAPPED_BYTES = 2**26
 # The new and the old names in PyTorch of the length and the direction of weight norm.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+TYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "BOOL": np.bool_, "U8": np.uint8,
+    "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+}  # fmt: skip
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -29,46 +31,49 @@ class Tensors(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, paths: Sequence[Path], leave_out: tuple[str, ...] = ()):
-        self._sources: dict[str, tuple[Path, str]] = {}
-        self._open: tuple[Path, Any] | None = None
-        self._read = 0
-        self._lock = threading.Lock()
-        for path in paths:
-            for name in self._file(path).keys():  # noqa: SIM118  the file is no dict
-                if not name.startswith(leave_out):
-                    self._sources[_renamed(name)] = path, name
+        self._places = {
+            _renamed(name): (path, first, facts)
+            for path in paths
+            for name, first, facts in _header(path)
+            if not name.startswith(leave_out)
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
-        path, stored = self._sources[name]
-        with self._lock:
-            file = self._file(path)
-            try:
-                tensor = file.get_tensor(stored)
-            except Exception as error:  # numpy raises an AttributeError for types of eight bits
-                raise InputError(f"{path} cannot be read at {stored} ({error})") from error
-            self._read += tensor.nbytes
-        return tensor
+        path, first, facts = self._places[name]
+        if facts["dtype"] not in TYPES:
+            raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
+        begin, end = facts["data_offsets"]
+        content = np.empty(end - begin, np.uint8)
+        # The library would map the file. Its pages count as memory, and take as long as another copy.
+        with path.open("rb") as file:
+            file.seek(first + begin)
+            if file.readinto(content) < len(content):
+                raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile")
+        return content.view(TYPES[facts["dtype"]]).reshape(facts["shape"])
 
     def __contains__(self, name: object) -> bool:
         # This does not read the tensor.
-        return name in self._sources
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._sources)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._places)
 
-    def _file(self, path: Path) -> Any:
-        from safetensors import SafetensorError, safe_open
 
-        if self._open is None or self._open[0] != path or self._read > MAPPED_BYTES:
-            self._open, self._read = None, 0
-            try:
-                self._open = path, safe_open(path, framework="numpy")
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{path} is not a complete safetensors file ({error})") from error
-        return self._open[1]
+def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
+    """(name, where the contents begin, dtype, shape and data_offsets) of each tensor, once the file is found whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a complete safetensors file ({error})") from error
+    header.pop("__metadata__", None)
+    return ((name, 8 + size, facts) for name, facts in header.items())
 
 
 def _renamed(name: str) -> str:
