@@ -112,7 +112,7 @@ class Page:
         name = values[self.upsampler if verb == "upsample" else self.model]
         pipeline, start = self.models[name], None if verb == "generate" else shelf.get(number)
         seed = values[self.seed].strip() or str(secrets.randbelow(2**32))
-        options, conditions, prompt = {}, {}, values[self.prompt] if pipeline.config.text else ""
+        options, conditions, prompt = {}, {}, values[self.prompt].strip() if pipeline.config.text else ""
         if verb != "upsample":
             options |= {"num_steps": values[self.steps], "sampler": values[self.sampler]}
             conditions = {key: values[field] for key, field in self.conditions[name].items() if values[field]}
