@@ -40,9 +40,9 @@ $(VENV)/docs-ready: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
-# The site, in runs/site; a broken link or a name that is not there is an error.
+# The site, in runs/site; a broken link or a missing name is an error (with --quiet it would not be).
 docs: $(VENV)/docs-ready
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 
 # Its sounds and pictures, by the bundled models as they are now.
 docs-sounds: setup

@@ -131,12 +131,13 @@ def _run_python(code: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "latent", "first-sound"])
+@pytest.mark.parametrize("name", ["train", "latent", "first-sound", "own"])
 def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path, monkeypatch):
     """From an empty folder, in the order of the page, with few steps in place of many."""
     monkeypatch.chdir(tmp_path)
     page = DOCS / f"{name}.md"
     write_files(DOCS / "train.md", tmp_path)
+    write_files(page, tmp_path)
     runpy.run_path("make_songs.py")
     shutil.copy(next(Path("songs").glob("*.wav")), "in.wav")
     for fence in fences(page):
