@@ -34,7 +34,7 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyrefly check
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 $(VENV)/docs-ready: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
