@@ -8,13 +8,18 @@ setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,web-test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# The page's packages, which the demo does not wait for.
+$(VENV)/web-ready: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[web-test]'
 	touch $@
 
 demo: setup
 	$(BIN)/python -m demo --out runs/demo
 
-test: setup
+test: $(VENV)/web-ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 # What depends on the versions of Python and JAX.
@@ -28,10 +33,10 @@ BROWSER = chromium chromium-driver
 browser:
 	dpkg --status $(BROWSER) >/dev/null 2>&1 || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends $(BROWSER); }
 
-test-slow: setup
+test-slow: $(VENV)/web-ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
-lint: setup
+lint: $(VENV)/web-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
