@@ -169,7 +169,7 @@ class Codec(Model, Protocol):
     latent_channels: int | None
 
     def encode(
-        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+        self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
         """(the frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
 
@@ -180,8 +180,8 @@ class Codec(Model, Protocol):
     def decode(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames *frame"],
-        noise: Float[Array, "b time c"] | None = None,
+        frames: Float[Array | np.ndarray, "b frames *frame"],
+        noise: Float[Array | np.ndarray, "b time c"] | None = None,
     ) -> Float[Array, "b time c"]:
         """The sounds of frames, with time = frames * downsample_factor.
 
@@ -211,13 +211,13 @@ class DiffusionDecoder(Codec, Protocol):
     def prepare(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames *frame"],
+        frames: Float[Array | np.ndarray, "b frames *frame"],
         noise: Float[Array, "b time c"],
         batch: Batch,
     ) -> tuple[Array, dict[str, Any]]:
         """(noise, conditioning) of ``model``, from frames, the noise of :meth:`decode`, and a batch with tokens."""
 
-    def finish(self, x: Array, frames: Float[Array, "b frames *frame"]) -> Float[Array, "b time c"]:
+    def finish(self, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]) -> Float[Array, "b time c"]:
         """The sounds from the result of ``model``, which has the shape of the noise that :meth:`prepare` returns."""
 
 

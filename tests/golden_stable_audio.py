@@ -71,7 +71,8 @@ def projection_case(args: dict, state: dict, example: dict) -> Built:
             "seconds_total": tensors["end_seconds"],
         }
 
-    x = jnp.zeros((len(example["text_hidden_states"]), 1, 1))
+    # As long as the tokens, because a net keeps the positions of x.
+    x = jnp.zeros((*np.add(example["text_hidden_states"].shape[:2], (0, len(numbers))), 1))
     shapes = jax.eval_shape(lambda: net.init(KEY, x, **embedding(example)))["params"]
     entries = fitted(hub_conditioners(), shapes)
     params = table.from_torch(entries, state)

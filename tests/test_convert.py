@@ -42,13 +42,13 @@ def test_weights_that_do_not_fit_are_named(converted):
     with pytest.raises(aj.InputError, match="not part of this net stranger"):
         convert.from_torch(table, {**state, "stranger": np.zeros(1)})
     with pytest.raises(
-        aj.InputError, match=rf"{name} is float32 of shape \[8, 3, 1\], and the net needs floats of shape \[8, 2, 1\]"
+        aj.InputError, match=rf"{name} is float32 of shape \[8, 3, 1\], but the net needs floats of shape \[8, 2, 1\]"
     ):
         convert.from_torch(table, {**state, name: np.zeros((8, 3, 1), np.float32)})
     for wrong in (state[name].reshape(-1), np.float32(1.0), state[name].astype(np.int64)):
-        with pytest.raises(aj.InputError, match=rf"{name} is .*, and the net needs floats of shape \[8, 2, 1\]"):
+        with pytest.raises(aj.InputError, match=rf"{name} is .*, but the net needs floats of shape \[8, 2, 1\]"):
             convert.from_torch(table, {**state, name: wrong})
-    with pytest.raises(aj.InputError, match=f"{name} holds values that are not finite"):
+    with pytest.raises(aj.InputError, match=f"{name} has values that are not finite"):
         convert.from_torch(table, {**state, name: state[name] * np.nan})
 
 

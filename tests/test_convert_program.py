@@ -74,7 +74,7 @@ def test_names_are_found_behind_what_stands_around_them(config, tmp_path, capsys
     assert run(tmp_path / "state.safetensors", tmp_path / "model", "--config", config) == 0
     said = capsys.readouterr().err
     assert {
-        "trainer": "behind 'model_ema.ema_model.', the moving average",
+        "trainer": "the prefix 'model_ema.ema_model.', the moving average",
         "net alone": "recognised",
         "one copy": "in 73 tensors",
         "text plugin": "its T5 (1 tensors)",
@@ -109,7 +109,7 @@ def test_an_archisound_autoencoder_needs_no_configuration(tmp_path, capsys):
     [
         ({"bottleneck": "odd"}, "has the bottleneck 'odd'"),
         ({"channels": "many"}, "settings of another type"),
-        ({"channels": 16}, "and the net needs floats of shape"),
+        ({"channels": 16}, "but the net needs floats of shape"),
         ({"num_blocks": [1, 3]}, "missing"),
         ({"patch_size": None, "model_type": "archinetai/dmae1d-ATC64-v2", "factors": None}, "of another type"),
     ],
@@ -164,7 +164,7 @@ def test_copies_that_differ_are_refused(tmp_path, config, capsys):
     name = next(name for name in sorted(state) if name.startswith("sampler."))
     save_file({**state, name: state[name] + 1}, tmp_path / "state.safetensors")
     assert run(tmp_path / "state.safetensors", tmp_path / "model", "--config", config) == 2
-    assert f"{name} is not equal to net." in capsys.readouterr().err
+    assert f"{name} differs from net." in capsys.readouterr().err
 
 
 def test_the_prefix_that_covers_most_names_wins():

@@ -149,10 +149,10 @@ def test_the_exit_status_tells_whether_prompts_are_followed(follows, tmp_path, m
     told = capfd.readouterr()
     assert ("Not as promised: after training, the instrument is right for" in told.err) == (not follows)
     assert told.out == (tmp_path / "table.txt").read_text()
-    assert [[len(some) for some in rows.values()] for rows, _ in pictures] == [[12] * 2, [12] * 3]
+    assert [[len(some) for some in rows.values()] for rows, _ in pictures] == [[12] * 3, [12] * 3]
     assert [len(columns) for _, columns in pictures] == [12, 12]
     players = re.findall(r'audio controls preload="none" src="(.*?)"', (tmp_path / "index.html").read_text())
-    assert len(players) == 2 * 12 + 3 * 12
+    assert len(players) == 3 * 12 + 3 * 12
     assert all((tmp_path / player).is_file() for player in players)
 
 
@@ -175,5 +175,5 @@ def test_the_whole_demonstration_with_an_untrained_model(tmp_path, monkeypatch, 
     assert "python -m train" in told.err
     assert told.out == (out / "table.txt").read_text()
     sources = re.findall(r'src="(.*?)"', (out / "index.html").read_text())
-    assert len(sources) == 2 + 2 * 12 + 3 * 12
+    assert len(sources) == 2 + 3 * 12 + 3 * 12
     assert all((out / source).stat().st_size for source in sources)

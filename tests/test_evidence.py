@@ -69,7 +69,7 @@ class Upsampler(aj.DiffusionUpsampler):
 
     def decode(self, variables, frames, noise=None, num_steps=50):
         low = self.reupsampled(frames)
-        return low + variables * (frames - low)
+        return low + variables["kept"] * (frames - low)
 
     def reupsampled(self, audio):
         return self.upsampled(super().encode({}, audio)[0])
@@ -83,7 +83,8 @@ def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
         soundfile.write(tmp_path / f"{index}.wav", 0.2 * tones + rng.normal(0, 1e-2, len(time)), RATE)
     paths = sorted(tmp_path.glob("*.wav"))
     config = aj.configs.UpsamplerConfig(aj.configs.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
-    rows, promises = upsampler(Case(aj.Pipeline(config, Upsampler(None, 2), kept), tmp_path, paths, paths))
+    model = Upsampler(config.build().model, 2)
+    rows, promises = upsampler(Case(aj.Pipeline(config, model, {"kept": kept}), tmp_path, paths, paths))
     name = "sinc and noise of mean magnitudes"
     # Of two equal tones one is there; noise about as loud as the other makes it worse.
     assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)

@@ -274,7 +274,7 @@ def test_bad_folders_are_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
     for part, changes, match in (
-        ("vae", {"decoder_input_channels": 6}, "in_channels of the transformer .* is 4, but 6 fits"),
+        ("vae", {"decoder_input_channels": 6}, "in_channels of the transformer .* is 4, but the other parts need 6"),
         ("transformer", {"num_layers": 3}, "transformer: the weights do not fit .* missing transformer_blocks.2"),
         ("vae", {"decoder_channels": 16}, r"vae: .*decoder.* is float32 of shape .* needs floats of shape"),
         ("transformer", {"_class_name": "DiTModel"}, "is of 'DiTModel': 'StableAudioDiTModel' is needed"),
@@ -307,7 +307,9 @@ def test_a_gated_repository_says_how_to_get_in(monkeypatch):
         raise GatedRepoError("403 Client Error. Access to model is restricted.")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", gated)
-    with pytest.raises(aj.InputError, match=r"accepts its licence: do so at .*open-1.0 and log in by 'hf auth login'"):
+    with pytest.raises(
+        aj.InputError, match=r"needs its licence to be accepted: do so at .*open-1.0 and log in by 'hf auth login'"
+    ):
         aj.from_pretrained("stabilityai/stable-audio-open-1.0")
 
 
@@ -318,7 +320,7 @@ def test_bad_settings_are_one_sentence(pretrained, tmp_path):
     for old, new, match in (
         ('"dit"', '"adp_1d"', "model.diffusion.type is 'adp_1d': only 'dit' is known"),
         ('"depth": 1', '"depth": 2', "missing model.model.transformer.layers.1"),
-        ('"depth": 1', '"num_memory_tokens": 4, "depth": 1', "the setting 'num_memory_tokens', which is not known"),
+        ('"depth": 1', '"num_memory_tokens": 4, "depth": 1', "the setting 'num_memory_tokens', which is unknown"),
         ('"cond_dim"', '"dim"', "lacks the setting 'cond_dim'"),
         ('"embed_dim": 256', '"embed_dim": "wide"', "of another type"),
     ):

@@ -71,7 +71,7 @@ def test_the_seconds_are_told_to_the_model_and_cut(pipeline):
     assert latents.numbers == {"seconds_start": 0.0, "seconds_total": 0.01}
     assert latents.length == 256 // 8
     np.testing.assert_array_equal(made(256 / RATE), whole)
-    with pytest.raises(aj.InputError, match=r"^seconds is 0\.05, but this model makes at most 0\.032 at once"):
+    with pytest.raises(aj.InputError, match=r"^seconds is 0\.05, but this model makes at most 0\.032 s at once"):
         made(0.05)
     with pytest.raises(aj.InputError, match="seconds must be above 0"):
         made(-1.0)
@@ -95,7 +95,7 @@ def test_a_part_is_made_anew_around_the_very_samples(pipeline, distilled, record
     np.testing.assert_array_equal(np.delete(sounds[0], part, axis=0), np.delete(recording, part, axis=0))
     assert np.abs(sounds[0, part] - recording[part]).max() > 1e-3
     assert np.isfinite(sounds).all()
-    with pytest.raises(aj.InputError, match=r"The part has 0\.05 s: this model makes less than 0\.032 at once"):
+    with pytest.raises(aj.InputError, match=r"The part has 0\.05 s: this model makes less than 0\.032 s at once"):
         model.inpaint(recording, 0.01, 0.06, "a", sample_rate=RATE)
 
 
@@ -114,7 +114,7 @@ def test_a_variation_of_little_strength_is_the_sound_coded(pipeline, distilled, 
     scale = np.abs(coded).max()
     assert np.abs(near - coded).max() < 0.02 * scale
     assert np.abs(far - coded).max() > 0.05 * scale
-    with pytest.raises(aj.InputError, match=r"The sound has 0\.075 s: this model takes at most 0\.032 at once"):
+    with pytest.raises(aj.InputError, match=r"The sound has 0\.075 s: this model takes at most 0\.032 s at once"):
         model.vary(recording, 0.5, "a", sample_rate=RATE)
 
 

@@ -215,9 +215,9 @@ def test_missing_extra_and_misshapen_tensors_are_named(state):
     message = str(error.value)
     assert "missing encoder.block.1.layer.1.DenseReluDense.wi_1.weight, encoder.final_layer_norm.weight" in message
     assert "not part of this net encoder.block.2.layer.0.SelfAttention.q.weight" in message
-    assert "SelfAttention.o.weight is float32 of shape [15, 16], and the net needs floats of shape [16, 15]" in message
+    assert "SelfAttention.o.weight is float32 of shape [15, 16], but the net needs floats of shape [16, 15]" in message
     assert "SelfAttention.k.weight is int8" in message
-    assert "encoder.embed_tokens.weight is not equal to shared.weight" in message
+    assert "encoder.embed_tokens.weight differs from shared.weight" in message
 
 
 # --- Folders ---

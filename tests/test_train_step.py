@@ -251,7 +251,7 @@ def test_only_the_parts_that_are_named_are_trained():
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("net/coder",), "trainable names 'net/coder': the model has encoder, decoder"),
+        (("net/coder",), "trainable has 'net/coder', which does not exist: the model has encoder, decoder"),
         (("net/encoder/a",), "trainable has 'net/encoder/a'"),
         (("net", "net/decoder"), "'net/decoder' and a path that includes it"),
     ],

@@ -142,7 +142,7 @@ def test_what_is_stopped_makes_room_for_the_next():
         ("generate", {"seconds": -1.0}, "seconds must be above 0 and at most 268435, not -1.0."),
         (
             "generate", {"conditions": {"bpm": "fast"}},
-            "bpm is 'fast', which is no number: from 60 to 180 is needed.",
+            "bpm is 'fast', which is not a number: it must be from 60 to 180.",
         ),
     ],
 )  # fmt: skip

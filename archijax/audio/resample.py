@@ -17,7 +17,7 @@ _MOST_WEIGHTS = 1 << 26
 
 
 def resample(
-    x: Float[Array, "b time c"],
+    x: Float[Array | np.ndarray, "b time c"],
     factor_in: int,
     factor_out: int,
     rolloff: float = 0.99,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from archijax.audio.griffin_lim import griffin_lim
@@ -48,7 +49,7 @@ REPORTED = ("saturated", "kl", "commitment", "perplexity", "usage")
 
 Loss = Callable[..., LossResult]
 Frames = Float[Array, "b frames latent"]
-Sound = Float[Array, "b time c"]
+Sound = Float[Array | np.ndarray, "b time c"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from archijax.contract import Batch, Codec, DiffusionDecoder, Variables
@@ -15,8 +16,8 @@ from archijax.keys import per_item
 def decode_by_diffusion(
     decoder: DiffusionDecoder,
     variables: Variables,
-    frames: Float[Array, "b frames *frame"],
-    noise: Float[Array, "b time {channels}"] | None = None,
+    frames: Float[Array | np.ndarray, "b frames *frame"],
+    noise: Float[Array | np.ndarray, "b time c"] | None = None,
     *,
     channels: int,
     num_steps: int = 50,
@@ -47,7 +48,7 @@ def decode_by_diffusion(
 
 
 def reconstruct(
-    codec: Codec, variables: Variables, audio: Float[Array, "b time c"], **settings: Any
+    codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
     """Encodes and decodes sounds. The settings are arguments of the codec's ``decode``."""
     frames, _ = codec.encode(variables, audio)

@@ -40,7 +40,7 @@ from archijax.sampling import (
 )
 from archijax.sampling.editing import check_source
 
-Sound = Float[Array, "b time c"]
+Sound = Float[Array | np.ndarray, "b time c"]
 Number = float | Float[Array | np.ndarray | np.number, " ..."]
 
 # The arrays of a batch that the model itself reads. All others are conditioning of the net.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from archijax.codecs.encoders import Encoder1d
@@ -104,7 +105,7 @@ class DiffusionAE:
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
-        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+        self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
         """(the latents, the report of the bottleneck). Keys are for a bottleneck that draws."""
         return self.encoder.apply(self._variables(variables), audio, keys=keys)

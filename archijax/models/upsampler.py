@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from archijax.audio.resample import resample
@@ -57,7 +58,7 @@ class DiffusionUpsampler:
         return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
     def encode(
-        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+        self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames c"], dict[str, Array]]:
         """(the sounds at the low rate, an empty dict)."""
         return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
@@ -65,8 +66,8 @@ class DiffusionUpsampler:
     def decode(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames c"],
-        noise: Float[Array, "b frames*{self.factor} c"] | None = None,
+        frames: Float[Array | np.ndarray, "b frames c"],
+        noise: Float[Array | np.ndarray, "b frames*{self.factor} c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.factor} c"]:
         """The sounds of low-rate sounds. The settings are those of :func:`decode_by_diffusion`."""
@@ -75,15 +76,15 @@ class DiffusionUpsampler:
     def prepare(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames c"],
-        noise: Float[Array, "b frames*{self.factor} c"],
+        frames: Float[Array | np.ndarray, "b frames c"],
+        noise: Float[Array | np.ndarray, "b frames*{self.factor} c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b frames*{self.factor} c"], dict[str, Any]]:
         """(noise, conditioning) of the diffusion model. The low-rate sound is the appended channels."""
         return noise, {**batch, "append_channels": self.upsampled(frames)}
 
     def finish(
-        self, x: Float[Array, "b time c"], frames: Float[Array, "b frames c"]
+        self, x: Float[Array | np.ndarray, "b time c"], frames: Float[Array | np.ndarray, "b frames c"]
     ) -> Float[Array, "b frames*{self.factor} c"]:
         """The sound x of the diffusion model, with its low band replaced by that of the low-rate sound.
 
@@ -92,11 +93,11 @@ class DiffusionUpsampler:
         """
         return x - self.reupsampled(x) + self.upsampled(frames)
 
-    def upsampled(self, low: Float[Array, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
+    def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
         """The low-rate sound, resampled to the high rate."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)
 
-    def reupsampled(self, audio: Float[Array, "b time c"]) -> Float[Array, "b time c"]:
+    def reupsampled(self, audio: Float[Array | np.ndarray, "b time c"]) -> Float[Array, "b time c"]:
         """The sound, resampled to the low rate and back. Raises InputError if the factor does not divide time."""
         if audio.shape[1] % self.factor:
             raise InputError(

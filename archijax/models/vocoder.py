@@ -77,7 +77,7 @@ class DiffusionVocoder:
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
-        self, variables: Variables, audio: Float[Array, "b time c"], keys: Key[Array, " b"] | None = None
+        self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames mels c"], dict[str, Array]]:
         """(the spectrograms, an empty dict)."""
         return self.mel.encode(audio), {}
@@ -85,8 +85,8 @@ class DiffusionVocoder:
     def decode(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames mels c"],
-        noise: Float[Array, "b time c"] | None = None,
+        frames: Float[Array | np.ndarray, "b frames mels c"],
+        noise: Float[Array | np.ndarray, "b time c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
         """The sounds of spectrograms. The settings are those of :func:`decode_by_diffusion`."""
@@ -95,8 +95,8 @@ class DiffusionVocoder:
     def prepare(
         self,
         variables: Variables,
-        frames: Float[Array, "b frames mels c"],
-        noise: Float[Array, "b time #c"],
+        frames: Float[Array | np.ndarray, "b frames mels c"],
+        noise: Float[Array | np.ndarray, "b time #c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b*c time 1"], dict[str, Any]]:
         """(noise, conditioning) of the diffusion model, whose items are the channels.
@@ -110,12 +110,14 @@ class DiffusionVocoder:
         batch = {name: jnp.repeat(array, channels, axis=0) for name, array in batch.items()}
         return self._mono(noise), {**batch, "append_channels": self.flattened(variables, frames)}
 
-    def finish(self, x: Float[Array, "bc time 1"], frames: Float[Array, "b frames mels c"]) -> Float[Array, "b time c"]:
+    def finish(
+        self, x: Float[Array | np.ndarray, "bc time 1"], frames: Float[Array | np.ndarray, "b frames mels c"]
+    ) -> Float[Array, "b time c"]:
         """The sounds from the channels x of the diffusion model, made consistent with the spectrograms."""
         return self.consistent(self.colored(x, frames), frames)
 
     def colored(
-        self, mono: Float[Array, "bc time 1"], spectrogram: Float[Array, "b frames mels c"]
+        self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
         """The sounds from single channels. With ``whiten`` they get the envelope of the spectrogram back."""
         b, _, _, channels = spectrogram.shape
@@ -123,7 +125,10 @@ class DiffusionVocoder:
         return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
 
     def consistent(
-        self, sound: Float[Array, "b time c"], spectrogram: Float[Array, "b frames mels c"], num_steps: int = 64
+        self,
+        sound: Float[Array, "b time c"],
+        spectrogram: Float[Array | np.ndarray, "b frames mels c"],
+        num_steps: int = 64,
     ) -> Float[Array, "b time c"]:
         """Changes a sound until it has the spectrogram. The phases stay nearly the same.
 
@@ -141,7 +146,7 @@ class DiffusionVocoder:
         return jax.lax.scan(step, sound, length=num_steps)[0]
 
     def flattened(
-        self, variables: Variables, spectrogram: Float[Array, "b frames mels c"]
+        self, variables: Variables, spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b*c frames*{self.downsample_factor} 1"]:
         """Spectrograms as one channel each, to append to the noise. Raises InputError if there are other mel bands."""
         b, frames, mels, channels = spectrogram.shape
@@ -174,7 +179,7 @@ class DiffusionVocoder:
     def _mono(self, sound: Float[Array, "b time c"]) -> Float[Array, "b*c time 1"]:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
-    def _level(self, spectrogram: Float[Array, "b frames mels c"]) -> Float[Array, "b frames f c"]:
+    def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
         """The factors for white noise of variance 1, at each frame and frequency, that give it the spectrogram."""
         stft = self.mel.stft
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS, which is that of the window here.

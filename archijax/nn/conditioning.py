@@ -194,7 +194,7 @@ class EmbeddingFeatures(Wrapper):
     def __call__(
         self,
         x: Float[Array, "b *positions c"],
-        *,
+        *args: Any,
         embedding: Float[Array, "b n e"] | None = None,
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         features: Float[Array, "b f"] | None = None,
@@ -208,7 +208,7 @@ class EmbeddingFeatures(Wrapper):
         if embedding_mask is not None:
             pooled = jnp.where(embedding_mask[:, None], 0, pooled)
             conditioning["embedding_mask"] = embedding_mask
-        return self.net(x, features=features + pooled, embedding=embedding, **conditioning)
+        return self.net(x, *args, features=features + pooled, embedding=embedding, **conditioning)
 
 
 class AppendChannels(Wrapper):

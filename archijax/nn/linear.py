@@ -156,7 +156,7 @@ class Linear(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
+    def __call__(self, x: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         kernel = self.param("kernel", uniform_init(x.shape[-1]), (x.shape[-1], self.features))
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return biased(y, self.param("bias", uniform_init(x.shape[-1]), (self.features,)))

@@ -93,8 +93,8 @@ class NumberConditioning(Wrapper):
         self,
         x: Float[Array, "b *positions c"],
         *args: Any,
-        embedding: Float[Array, "b n e"] | None = None,
-        features: Float[Array, "b f"] | None = None,
+        embedding: Float[Array | np.ndarray, "b n e"] | None = None,
+        features: Float[Array | np.ndarray, "b f"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
         """Calls the net.
@@ -125,7 +125,8 @@ class NumberConditioning(Wrapper):
             **conditioning,
         )
 
-    def _text(self, embedding: Float[Array, "b n e"]) -> Float[Array, "b n {self.width}"]:
+    def _text(self, embedding: Float[Array | np.ndarray, "b n e"]) -> Float[Array, "b n {self.width}"]:
+        embedding = jnp.asarray(embedding)
         size, needed = embedding.shape[-1], self.text_features or self.width
         if size != needed:
             raise InputError(f"the text's embedding has {size} features: {needed} are needed")

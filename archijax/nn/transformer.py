@@ -34,7 +34,7 @@ class Product(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
+    def __call__(self, x: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         init = nn.initializers.zeros if self.zero else uniform_init(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         return x.astype(self.dtype) @ kernel.astype(self.dtype)
@@ -48,7 +48,7 @@ class Projection(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
+    def __call__(self, x: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape {self.features}"]:
         layer = Linear if self.bias else Product
         x = nn.silu(layer(self.features, dtype=self.dtype, name="first")(x))
         return layer(self.features, dtype=self.dtype, name="second")(x)
@@ -122,7 +122,10 @@ class TransformerLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n c"], embedding: Float[Array, "b m e"] | None, angles: Float[Array, "n k"]
+        self,
+        x: Float[Array, "b n c"],
+        embedding: Float[Array | np.ndarray, "b m e"] | None,
+        angles: Float[Array, "n k"],
     ) -> Float[Array, "b n c"]:
         def attention(source_heads: int, name: str) -> HeadsAttention:
             settings = (self.head_features, self.num_heads, source_heads, self.qk_norm, self.implementation)
@@ -188,10 +191,10 @@ class DiffusionTransformer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n c"],
-        time: Float[Array, " b"] | None = None,
+        time: Float[Array | np.ndarray, " b"] | None = None,
         *,
-        features: Float[Array, "b {self.global_features}"] | None = None,
-        embedding: Float[Array, "b tokens {self.embedding_features}"] | None = None,
+        features: Float[Array | np.ndarray, "b {self.global_features}"] | None = None,
+        embedding: Float[Array | np.ndarray, "b tokens {self.embedding_features}"] | None = None,
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         out_channels: int | None = None,
     ) -> Float[Array, "b n out"]:
@@ -241,14 +244,18 @@ class DiffusionTransformer(nn.Module):
     def _rotary_features(self) -> int:
         return self.rotary_features or self.head_features // 2
 
-    def _token(self, time: Float[Array, " b"], features: Float[Array, "b f"] | None) -> Float[Array, "b {self.width}"]:
+    def _token(
+        self, time: Float[Array | np.ndarray, " b"], features: Float[Array | np.ndarray, "b f"] | None
+    ) -> Float[Array, "b {self.width}"]:
         """The token of time and features."""
         frequencies = self.param("time_frequencies", nn.initializers.normal(1.0), (self.time_features // 2,))
         # The angles are in at least float32, because high frequencies make them sensitive to rounding.
         angles = full(time)[:, None] * full(frequencies) * (2 * jnp.pi)
         waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         token = Projection(self.width, True, self.dtype, name="time")(waves)
-        return token if features is None else token + Projection(self.width, False, self.dtype, name="global")(features)
+        if features is None:
+            return token
+        return token + Projection(self.width, False, self.dtype, name="global")(features)
 
     def _check(self, x: Array, time: Any, features: Any, embedding: Any) -> None:
         if x.ndim != 3 or x.shape[1] == 0:

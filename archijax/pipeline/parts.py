@@ -106,7 +106,7 @@ def noise(
     The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
     """
 
-    def one(start: Int[Array, ""]) -> Float[Array, "{length} {channels}"]:
+    def one(start: Int[Array, ""]) -> Float[Array, "_ _"]:
         first = start // BLOCK
         keys = jax.vmap(lambda block: jax.random.fold_in(key, block))(first + jnp.arange(ceil_div(length, BLOCK) + 1))
         blocks = jax.vmap(lambda key: jax.random.normal(key, (BLOCK, channels)))(keys)

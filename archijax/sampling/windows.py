@@ -19,7 +19,7 @@ def windowed(
     hop: int,
     *,
     circular: bool = False,
-    along: PyTree[Float[Array, "b frames *shape"]] | None = None,
+    along: PyTree[Float[Array, "b ..."]] | None = None,
 ) -> Denoise:
     """``denoise`` for sounds longer than the net was trained on (Bar-Tal et al. 2023).
 
