@@ -19,7 +19,7 @@ FADE = 0.02
 STRENGTHS = {"soft": (45, 0.2), "medium": (80, 0.4), "loud": (115, 0.7)}
 DURATIONS, SHARES = (0.5, 1.0, 2.0, 3.0), (0.1, 0.2, 0.3, 0.4)
 SILENT = 1e-4
-CAPTIONS = 4
+CAPTIONS = 8
 TEMPLATES = (
     "a {soft} {instrument} playing {note}",
     "{note} on a {instrument}, {played}",
