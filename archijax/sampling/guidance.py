@@ -24,16 +24,17 @@ Scalar = float | Float[Array | np.ndarray | np.number, ""]
 class Guidance:
     """Classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6).
 
-    The negative prediction is the one without a prompt, or with a negative prompt.
+    The conditional prediction has the prompt. The negative prediction has no prompt, or a negative prompt.
 
     Fields:
         scale: the guidance scale, one for all items or one per item; 1 means no guidance.
-        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16), against sounds that large scales make too loud. With 1,
+        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16); large scales without it make sounds too loud. With 1,
             the guided estimate of the sound gets the standard deviation of the conditional estimate, over the whole
             item.
-        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024).
-        sequential: call the net twice, instead of once with the double batch. This needs less memory and gives the same
-            result.
+        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024). None: all
+            times.
+        sequential: whether the net is called twice, instead of once with the double batch. Two calls need less memory
+            and give the same result.
     """
 
     scale: Scalar | Float[Array | np.ndarray, " b"] = 1.0
@@ -85,8 +86,11 @@ def guided(
     """A ``denoise(x, t)`` with classifier-free guidance.
 
     Args:
-        predictor: makes a ``denoise`` from conditioning.
-        positive, negative: the conditioning to guide to and away from: arrays [b, ...] of the same shapes.
+        predictor: a function from conditioning to ``denoise(x, t)``.
+        process: the diffusion method.
+        guidance: the scale and the other settings.
+        positive: the conditioning that guidance leads to, a pytree of arrays [b, ...].
+        negative: the conditioning that guidance leads away from, in the same shapes.
     """
     if guidance.sequential:
         toward, away = predictor(positive), predictor(negative)
@@ -136,7 +140,7 @@ def _changed(
     process: GaussianProcess,
     change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
 ) -> Denoise:
-    """``denoise`` with a change to its estimate x0; eps changes with x0, so that x = alpha x0 + sigma eps."""
+    """``denoise`` with a change to its estimate x0. eps changes too, so that x = alpha x0 + sigma eps."""
 
     def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:
         return _prediction(process, change(process.x0_eps(denoise(x, t, *along), x, t)[0]), x, t)
