@@ -1,4 +1,4 @@
-"""The base of the configurations of all models."""
+"""The base class of model configurations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SampleDefaults:
 
 
 class ModelConfig:
-    """The base of a configuration: a frozen dataclass with sample_rate, channels and length that builds a model.
+    """The base class of a configuration: a frozen dataclass with sample_rate, channels and length, for one model.
 
     Attributes:
         text: the configuration of text; None: a model without text.

@@ -151,7 +151,7 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """The highest and the lowest sigma / alpha of sampling. Neither is above the ratio at this strength."""
+    """The highest and the lowest sigma / alpha of sampling. Both are at most the ratio at this strength."""
     # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():
         alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))

@@ -73,7 +73,7 @@ class _Coder:
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, time, c]. One item is enough."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
             "params": {"net": variables["params"]},
@@ -94,7 +94,7 @@ class _Coder:
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """This model for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
+        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
@@ -123,7 +123,7 @@ class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
     Its loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator there are two more errors,
-    adversarial and feature matching, and training alternates with the discriminator's hinge loss (Kumar et al. 2019,
+    adversarial and feature matching, and the discriminator trains in turn by its hinge loss (Kumar et al. 2019,
     MelGAN). Training averages the moments of the latent's channels. Diffusion models scale latents by these moments.
 
     Fields:
@@ -175,7 +175,7 @@ class AutoEncoder(_Coder):
         return self.net.overlap
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, time, c]. One item is enough."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         if self.discriminator is None:
             variables = super().init(key, batch)
         else:

@@ -67,7 +67,7 @@ class DiffusionAR:
         return self.length // self.num_splits
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, length, c] and conditioning of the net."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, length, c] and conditioning of the net."""
         audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
         init = lambda key, *args: self.net.init(key, args[0], append_channels=args[1], **args[2])  # noqa: E731

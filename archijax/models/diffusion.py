@@ -97,7 +97,7 @@ class DiffusionModel:
         return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of this one. Its values do not matter, and one item is enough.
+        """Variables for batches with the shapes of ``batch``. One item is enough, and its values do not matter.
 
         Args:
             frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: random parameters.

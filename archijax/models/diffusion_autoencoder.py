@@ -61,7 +61,7 @@ class DiffusionAE:
         return self.latent_factor or self.encoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, time, c], with a whole number of frames."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of frames."""
         net_key, encoder_key = jax.random.split(key)
         audio = jnp.asarray(batch["audio"])
         variables = initialize(self.encoder.init, encoder_key, audio)
@@ -75,7 +75,7 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """This model for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
+        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 

@@ -42,7 +42,7 @@ class LatentDiffusion:
         return self.autoencoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of this one.
+        """Variables for batches with the shapes of ``batch``.
 
         Args:
             frozen: {"autoencoder": pretrained variables}, with "embedder" as in :meth:`DiffusionModel.init`. A missing
@@ -119,7 +119,7 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """Decodes latents in the scale of :meth:`latents` to sounds.
+        """Decodes latents to sounds. The latents have the scale of the result of :meth:`latents`.
 
         Args:
             noise: the noise that an autoencoder with diffusion starts from; None: the autoencoder draws it.

@@ -45,7 +45,7 @@ class DiffusionUpsampler:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, time, c] at the high rate.
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
 
         The factor must divide time.
         """

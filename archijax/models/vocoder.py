@@ -58,7 +58,7 @@ class DiffusionVocoder:
             )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of this one: "audio" [b, time, c]. The hop length must divide time."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. The hop length must divide time."""
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)

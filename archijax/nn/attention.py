@@ -42,8 +42,8 @@ class Attention(nn.Module):
     Fields:
         head_features: features of a head.
         num_heads: the number of heads.
-        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. Only then the context
-            is needed.
+        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. Without cross, the
+            context is not used.
         linear: whether the attention is linear (Shen et al. 2021, "Efficient Attention"): the softmax is over the
             features of q and over the positions of k, and k^T v is computed first. The cost grows with the length, not
             with its square.
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest method:
             cross-attention of a long x to few tokens multiplies the projections into keys and values. Other attention
             uses cuDNN on NVIDIA GPUs, if the type is bfloat16 or float16 and a head has at most 128 features
-            (`jax.jvp` does not work then). All else uses plain matrix products.
+            (`jax.jvp` does not work then). All other attention uses plain matrix products.
         dtype: the type of the computation.
 
     Raises:

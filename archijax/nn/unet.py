@@ -5,9 +5,9 @@ that maps ``(x, context) -> x``. Items are templates: wherever an item stands in
 own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
 Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
-sequence of items can repeat. For six depths of the net in the original's README, a scan needs three quarters of the
-compile time, but training is five times slower on CPU. Calls that XLA does not inline need six sevenths of the compile
-time, but training is fifteen times slower.
+sequence of items can repeat. A scan over the items would be slower: six depths of the net in the original's README
+compile in three quarters of the time, but train five times slower on CPU. With calls that XLA does not inline, they
+compile in six sevenths of the time, but train fifteen times slower.
 """
 
 from __future__ import annotations

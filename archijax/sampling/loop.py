@@ -137,7 +137,7 @@ def sample(
         x: the noisy sound at the first time: sigma * noise, if sampling starts from noise.
         timesteps: descending, such as ``process.timesteps(50)``.
         sampler: the sampler of the steps.
-        keys: one per item [b], which samplers need that draw noise.
+        keys: one per item [b]. Samplers that draw noise need them.
 
     Returns:
         x at the last time.

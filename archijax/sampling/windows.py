@@ -1,4 +1,4 @@
-"""Long sounds from a net that was trained on short ones, by windows that overlap and are merged at every step."""
+"""Long sounds from a net that was trained on short sounds. Windows overlap, and every step merges them."""
 
 from __future__ import annotations
 
