@@ -174,7 +174,7 @@ class GaussianProcess:
         if prediction == "score":
             return jnp.zeros_like(sigma), -1 / sigma
         if prediction == "edm":
-            # The formulas contain c_skip = data^2 / root^2 and c_out = sigma data / root, to avoid 0 / 0 at sigma = 0.
+            # c_skip = data^2 / root^2 and c_out = sigma data / root are inserted and simplified: no 0 / 0 at sigma = 0.
             root = jnp.sqrt(sigma**2 + self.sigma_data**2)
             return sigma / (self.sigma_data * root), -self.sigma_data / root
         raise InputError(f'the prediction is "{prediction}": it must be one of v, x0, eps, velocity, score and edm')

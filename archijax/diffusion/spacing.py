@@ -45,7 +45,7 @@ class LinearSpacing:
             section 5.3.2). A shift above 1 puts more timesteps at high noise, which longer signals need.
 
     Raises:
-        InputError: not 0 <= end < start <= 1, or shift is not above 0.
+        InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.
     """
 
     start: float = 1.0
@@ -74,7 +74,7 @@ class CosineSpacing:
         start, end: the first and the last timestep, as fractions of the way from sound to noise.
 
     Raises:
-        InputError: not 0 <= end < start <= 1.
+        InputError: 0 <= end < start <= 1 does not hold.
     """
 
     start: float = 1.0
@@ -99,7 +99,7 @@ class KarrasSpacing:
         rho: at least 1; a larger rho makes smaller steps at low noise.
 
     Raises:
-        InputError: not 0 < sigma_min < sigma_max, or rho is below 1.
+        InputError: 0 < sigma_min < sigma_max does not hold, or rho is below 1.
     """
 
     sigma_max: float = 80.0
@@ -128,7 +128,7 @@ class ExponentialSpacing:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
 
     Raises:
-        InputError: not 0 < sigma_min < sigma_max.
+        InputError: 0 < sigma_min < sigma_max does not hold.
     """
 
     sigma_max: float = 500.0

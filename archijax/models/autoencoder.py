@@ -190,7 +190,7 @@ class AutoEncoder(_Coder):
         return {**variables, "state": state}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of the autoencoder, for the present discriminator.
+        """The loss that trains the autoencoder, not the discriminator.
 
         Args:
             keys: one per item [b], or a single key.
@@ -216,7 +216,7 @@ class AutoEncoder(_Coder):
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of the discriminator, for the present autoencoder. The arguments are those of :meth:`loss`."""
+        """The loss that trains the discriminator alone. The arguments are those of :meth:`loss`."""
         state = variables.get("state", {})
 
         def judged() -> tuple[Float[Array, ""], ...]:

@@ -93,7 +93,7 @@ class DiffusionAR:
     def loss_given(
         self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
     ) -> Float[Array, ""]:
-        """The loss for known draws: the times t of the splits, and the noise eps."""
+        """The loss, with its random numbers as arguments: the times t of the splits, and the noise eps."""
         audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
@@ -147,7 +147,7 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "b time c"]:
-        """:meth:`sample` for known draws.
+        """:meth:`sample`, with its random numbers as arguments.
 
         Args:
             noise: the noise for :meth:`start`.

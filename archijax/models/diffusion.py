@@ -114,7 +114,7 @@ class DiffusionModel:
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
                 draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
-                # They have the standard deviation of the embedder's embeddings.
+                # Placeholders begin with the standard deviation of the embedder's embeddings.
                 params["placeholders"] = jnp.std(table) * draw
         encoder = {"params": params, "frozen": frozen}
         conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), encoder)
@@ -168,7 +168,7 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """The loss for known draws: times t, noise eps, and the mask of :meth:`draw`."""
+        """The loss, with its random numbers as arguments: times t, noise eps, and the mask of :meth:`draw`."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -180,7 +180,7 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """The loss of each item, for the draws of :meth:`loss_given` and the masks of `draw_masks`."""
+        """The loss of each item. The arguments are those of :meth:`loss_given`, and masks from `draw_masks`."""
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:

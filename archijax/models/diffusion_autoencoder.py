@@ -100,7 +100,7 @@ class DiffusionAE:
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
     ) -> Float[Array, ""]:
-        """The diffusion loss for a known latent and known draws, see :meth:`DiffusionModel.loss_given`."""
+        """The diffusion loss for a known latent and known random numbers, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(

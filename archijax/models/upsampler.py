@@ -56,7 +56,7 @@ class DiffusionUpsampler:
         return self.model.loss(variables, keys, self._conditioned(batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss for known draws, see :meth:`DiffusionModel.loss_given`."""
+        """The loss, with its random numbers as arguments, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
     def encode(

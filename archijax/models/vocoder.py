@@ -74,7 +74,7 @@ class DiffusionVocoder:
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss for known draws for sounds [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
+        """The loss for sounds [b * c, time, 1] and known random numbers, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(

@@ -45,8 +45,8 @@ def hoisted(step: Callable, *example: Any) -> Partial:
             before.append(equation)
             fixed.update(equation.outvars)
 
-    # A step reads the fixed values that were computed before the loop. Each step computes only cheap ones again, such
-    # as broadcasts, which cost nothing and are larger than their inputs.
+    # A step reads the fixed values that were computed before the loop. Only cheap values are computed again in each
+    # step, such as broadcasts, which cost nothing and are larger than their inputs.
     inside: list[JaxprEqn] = []
     wanted = {v for v in flat.jaxpr.outvars if not isinstance(v, Literal)}
     for equation in reversed(flat.jaxpr.eqns):

@@ -141,7 +141,7 @@ class DDPM:
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t_next, x)
         ratio, variance = _transition(process, x, t, t_next)
-        # sigma'^2 / sigma^2 weights x against x0, and is the factor between the two variances.
+        # sigma'^2 / sigma^2 is the weight of x in the mean, and the factor between the two variances.
         sigma_ratio = (sigma / process.alpha_sigma(t, x)[1]) ** 2
         mean = ratio * sigma_ratio * x + alpha * (1 - ratio**2 * sigma_ratio) * x0
         deviation = jnp.sqrt(variance * sigma_ratio ** (1 - self.variance))
