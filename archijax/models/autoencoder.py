@@ -231,7 +231,7 @@ class AutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """The sound of a latent. The noise has no effect."""
+        """Decodes frames of the latent to sound. The noise has no effect."""
         return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(
@@ -333,7 +333,7 @@ class MagnitudeAutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """The sound of a latent, by Griffin-Lim.
+        """Decodes frames of the latent to sound, by Griffin-Lim.
 
         Args:
             noise: a sound [b, time, c] whose phases Griffin-Lim starts from; None: the same noise at every call.

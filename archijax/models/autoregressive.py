@@ -176,14 +176,20 @@ class DiffusionAR:
     def start(
         self, variables: Variables, noise: Float[Array, "b {self.length} c"], *, num_steps: int, **conditioning: Array
     ) -> Float[Array, "b {self.length} c"]:
-        """The first window, from noise. All of its splits have the same noise level in each step."""
+        """The first window, from standard normal noise. All of its splits have the same noise level in each step."""
         timesteps = jnp.asarray(self.process.timesteps(num_steps))
         timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
-        """Adds noise to the first window, at the first noise levels of the ladder. The result is for :meth:`shift`."""
+        """Adds noise to the first window, at the first noise levels of the ladder. The result is for :meth:`shift`.
+
+        Args:
+            sounds: the result of :meth:`start`.
+            noise: standard normal noise in the shape of sounds.
+            num_steps: the same number as for :meth:`start`.
+        """
         return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
 
     def shift(
@@ -200,6 +206,7 @@ class DiffusionAR:
         Args:
             window: the result of :meth:`noised_to_ladder`, or the window of the last call.
             fresh: standard normal noise, which becomes the last split.
+            num_steps: the same number as for :meth:`start`.
 
         Returns:
             (the next window, a finished split).

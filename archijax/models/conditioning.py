@@ -56,7 +56,8 @@ def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> di
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the conditioning that guidance leads to, the conditioning that it leads away from).
 
-    In the second, all conditioning is dropped that can be dropped. Arrays of the negative conditioning replace it.
+    The second is the first with everything dropped that can be dropped. Arrays of the negative conditioning are then
+    inserted by their names.
 
     Raises:
         InputError: there is nothing to drop, or a negative array has another shape than the positive one.

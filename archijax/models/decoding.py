@@ -53,6 +53,6 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes and decodes sounds. The settings are arguments of the codec's ``decode``."""
+    """Encodes and decodes sounds, with the codec's variables. The settings are arguments of the codec's ``decode``."""
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

@@ -168,7 +168,7 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """The loss, with its random numbers as arguments: times t, noise eps, and the mask of :meth:`draw`."""
+        """The loss, with its random numbers as arguments: times t, noise eps, and ``masked``, see :meth:`draw`."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(

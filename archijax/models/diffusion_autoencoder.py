@@ -61,7 +61,11 @@ class DiffusionAE:
         return self.latent_factor or self.encoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of frames."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of frames.
+
+        Args:
+            frozen: see :meth:`DiffusionModel.init`.
+        """
         net_key, encoder_key = jax.random.split(key)
         audio = jnp.asarray(batch["audio"])
         variables = initialize(self.encoder.init, encoder_key, audio)

@@ -1,4 +1,4 @@
-"""Errors of a diffusion net's predictions, by name. They compare predicted values, or the sound that these imply."""
+"""Errors of a diffusion net's predictions, by name. They compare values, or the sound that a prediction implies."""
 
 from __future__ import annotations
 

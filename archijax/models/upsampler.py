@@ -47,7 +47,7 @@ class DiffusionUpsampler:
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
 
-        The factor must divide time.
+        The factor must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
         return self.model.init(key, self._conditioned(batch), frozen)
 
@@ -72,7 +72,7 @@ class DiffusionUpsampler:
         noise: Float[Array, "b frames*{self.factor} c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """Turns low-rate sounds into high-rate sounds. The settings are those of :func:`decode_by_diffusion`."""
+        """Turns low-rate sounds into high-rate sounds. Noise and settings: see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(

@@ -90,7 +90,7 @@ class DiffusionVocoder:
         noise: Float[Array, "b time c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Turns spectrograms into sounds. The settings are those of :func:`decode_by_diffusion`."""
+        """Turns spectrograms into sounds. Noise and settings: see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(

@@ -39,8 +39,8 @@ class Resnet(nn.Module):
     Fields:
         groups: groups of the group norms, a divisor of the channels of x and of the result.
         kernel_size: an odd number of positions.
-        channels: channels of the result; None: those of x. If the numbers differ, the skip is a convolution with kernel
-            size 1.
+        channels: channels of the result; None: those of x. If x has another number of channels, the skip is a
+            convolution with kernel size 1.
         dtype: the type of the computation.
     """
 

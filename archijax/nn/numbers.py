@@ -1,4 +1,4 @@
-"""Conditioning on numbers such as seconds. A number becomes a token after those of the text, and a part of features."""
+"""Conditioning on numbers such as seconds. A number becomes a token after those of the text, and also features."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class NumberConditioning(Wrapper):
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
         numbers: the numbers, in the order of their tokens.
         width: features of the vector of a number, and of a token of the net's embedding.
-        text_features: features of a token of the text; None: width. If the numbers differ, a linear map changes
-            text_features to width. A token of zeros is padding and stays zero.
+        text_features: features of a token of the text; None: width. A linear map changes text_features to width. A
+            token of zeros is padding and stays zero.
     """
 
     numbers: Sequence[Number]

@@ -50,7 +50,7 @@ class Guidance:
         x: Float[Array, " b *shape"],
         t: Float[Array, " b"],
     ) -> Float[Array, " b *shape"]:
-        """The guided prediction from both predictions at x and t.
+        """The guided prediction, from the conditional and the negative prediction of a process at x and t.
 
         Raises:
             InputError: the scale is neither one number nor one per item.
@@ -106,7 +106,9 @@ def guided(
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
-    """``denoise`` whose estimate of the sound is clipped to [-limit, limit], as in the code of Ho et al. 2020.
+    """``denoise``, with its estimate of the sound clipped to [-limit, limit], as in the code of Ho et al. 2020.
+
+    The process is that of the prediction of ``denoise``.
 
     Raises:
         InputError: limit is not above 0.
@@ -119,7 +121,8 @@ def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> D
 def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.995) -> Denoise:
     """``denoise`` with dynamic thresholding (Saharia et al. 2022, section 2.3).
 
-    If the quantile of |x0| over an item is above 1, the estimate is clipped to the quantile and divided by it.
+    If the quantile of |x0| over an item is above 1, the estimate x0 is clipped to the quantile and divided by it. The
+    process is that of the prediction of ``denoise``.
 
     Raises:
         InputError: quantile is not above 0 and at most 1.
