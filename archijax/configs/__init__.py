@@ -1,4 +1,4 @@
-"""Model configurations: frozen dataclasses that build a model, and their form in config.json."""
+"""Model configurations: frozen dataclasses that build a model, and their conversion to and from config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.autoregressive import AutoregressiveConfig

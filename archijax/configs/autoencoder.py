@@ -71,7 +71,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     waveform: float = 1.0
     """The weight of the mean absolute difference of samples."""
     relative_waveform: float = 0.0
-    """The weight of that difference divided by the sound's RMS. By it, the net learns phase first."""
+    """The weight of the mean absolute difference of samples, divided by the sound's RMS. The net learns phase first."""
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
@@ -79,17 +79,17 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     mel: float = 0.0
     """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Window lengths of the last three in samples, multiples of 4."""
+    """Window lengths of the stft, phase and mel losses in samples, multiples of 4."""
     discriminator: CoderConfig | AdversaryConfig | None = None
-    """A discriminator that is trained too; None: no adversary."""
+    """A discriminator, which is also trained; None: no adversary."""
     adversarial: float = 1.0
     """The weight of the discriminator's scores."""
     feature_matching: float = 1.0
     """The weight of the difference of the discriminator's features."""
     adversary_start: int = 0
-    """Steps before the discriminator trains and has an effect."""
+    """Training steps before the discriminator trains and has an effect."""
     balanced: bool = False
-    """Scale the gradient of each error, so that its norm depends on the weight of the error alone."""
+    """Whether the gradient of each error is scaled, so that its norm depends on the weight of the error alone."""
 
     def build(self) -> AutoEncoder:
         """The model. Raises InputError if settings do not fit each other."""

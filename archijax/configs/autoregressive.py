@@ -31,15 +31,15 @@ class AutoregressiveConfig(ModelConfig):
     length: int = 2**18
     """Samples that the net sees at once."""
     num_splits: int = 16
-    """The number of splits of this length, an even number. Each has its own noise level, and is finished in turn."""
+    """The number of splits of the length, an even number. Each split has its own noise level."""
     transform: TransformConfig | None = None
-    """Filter bank, patches or STFT around the net; None: the net works on samples."""
+    """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     method: Literal["v", "flow"] = "v"
     """The diffusion method: v-diffusion or rectified flow."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. Parameters are float32."""
     remat: bool = False
-    """Recompute activations in the backward pass, for less memory."""
+    """Whether the backward pass computes activations again, to save memory."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")

@@ -1,4 +1,4 @@
-"""The base of the configurations of all models."""
+"""The base class of model configurations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class SampleDefaults:
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: str = "ddim"
-    """The method of a step."""
+    """The method of a step, a key of :data:`archijax.sampling.SAMPLERS`."""
     timestep_spacing: str | None = None
-    """The spacing of the timesteps; None: that of the diffusion method."""
+    """The spacing of the timesteps: "linear", "cosine", "karras", "exponential"; None: that of the diffusion method."""
     guidance_scale: float | None = None
     """How strictly a sound follows the prompt; None: 3 for a model that was trained for guidance, else 1."""
 
 
 class ModelConfig:
-    """The base of a configuration: a frozen dataclass with sample_rate, channels and length that builds a model.
+    """The base class of a configuration: a frozen dataclass with sample_rate, channels and length, for one model.
 
     Attributes:
         text: the configuration of text; None: a model without text.
-        autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
+        autoencoder: the configuration of the autoencoder of a latent model; None: the model diffuses no latents.
         conditioners: numbers and categories that the model is conditioned on, see `archijax.configs.conditioners`.
         sampling: the default settings of sampling.
     """
@@ -44,7 +44,7 @@ class ModelConfig:
     def timing(self, start: float, total: float) -> dict[str, float]:
         """Numbers that tell the model the position of its sound in a piece; {} if it has no such numbers.
 
-        All sounds of a model with such numbers have one length. If the piece ends before, silence follows.
+        All sounds of a model with such numbers have the same length. If the piece is shorter, silence follows it.
 
         Args:
             start: the second of the piece at which the sound begins.

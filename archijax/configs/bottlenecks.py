@@ -43,12 +43,12 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """A Gaussian distribution per latent, as in a variational autoencoder."""
+    """A Gaussian distribution for each value of the latent, as in a variational autoencoder."""
 
     divergence_weight: float = 1e-4
-    """The weight of the divergence from a standard Gaussian, in nats per latent."""
+    """The weight of the divergence from a standard Gaussian, in nats per value."""
     warmup_steps: int = 0
-    """Training steps over which this weight grows from 0."""
+    """Training steps over which divergence_weight grows from 0."""
     free_bits: float = 0.0
     """Nats of divergence per channel that do not count as a loss."""
 
@@ -62,7 +62,7 @@ class FiniteScalarConfig:
     """Finite scalar quantization: each channel is rounded to a few values."""
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    """The number of values of each channel of a group. The latent consists of such groups."""
+    """The number of values of each channel. The list is repeated until all channels of the latent have a number."""
 
     def build(self, channels: int) -> FiniteScalarQuantizer:
         """The bottleneck of a latent with this number of channels."""
@@ -72,7 +72,7 @@ class FiniteScalarConfig:
 
 @dataclass(frozen=True)
 class VariationalConfig:
-    """A Gaussian per latent with mean in (-1, 1) and log-variance in (0, 2), as in audio-encoders-pytorch."""
+    """A Gaussian with mean in (-1, 1) and log-variance in (0, 2) for each value, as in audio-encoders-pytorch."""
 
     kl_weight: float = 1e-4
     """The weight of the divergence from a standard Gaussian."""
@@ -87,7 +87,7 @@ class BitcodesConfig:
     """Latents that consist of bits."""
 
     num_bits: int = 8
-    """The number of bits of each latent."""
+    """The number of bits of each value of the latent."""
 
     def __post_init__(self):
         require(self.num_bits >= 1, "bottleneck.num_bits", self.num_bits, "1 or more")
@@ -99,16 +99,16 @@ class BitcodesConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Vector quantization. With several levels it is residual."""
+    """Vector quantization, which is residual if there are several levels."""
 
     num_codes: int = 1024
     """The number of vectors of a codebook."""
     num_levels: int = 1
-    """The number of codebooks. Each quantizes the residual of those before it."""
+    """The number of codebooks. Each quantizes the residual of the codebooks before it."""
     commitment_weight: float = 0.25
     """The weight of the distance between latents and their codes."""
     dropout: float = 0.0
-    """The share of training items that are decoded from a random number of levels, for several bit rates."""
+    """The share of training items that use a random number of levels, so that the model has several bit rates."""
 
     def __post_init__(self):
         for name in ("num_codes", "num_levels"):

@@ -20,11 +20,11 @@ class CoderConfig:
     """An encoder of samples, and the decoder that mirrors it. Lists go from sound to latent."""
 
     channels: int
-    """Channels between levels, before they are multiplied by the multipliers."""
+    """The number that the multipliers multiply."""
     multipliers: tuple[int, ...]
-    """Factors of the channels, with one entry more than there are levels."""
+    """Channels before, between and after the levels, divided by ``channels``. There is one entry more than levels."""
     factors: tuple[int, ...]
-    """By how much each level reduces the number of positions."""
+    """The number by which each level divides the length."""
     num_blocks: tuple[int, ...]
     """The number of residual blocks of each level."""
     patch_size: int = 1
@@ -59,7 +59,7 @@ class FrameCoderConfig:
     widths: tuple[int, ...] = (512,)
     """Channels at each rate."""
     factors: tuple[int, ...] = ()
-    """The ratio of each rate to the next one. There is one entry fewer."""
+    """The ratio of each rate to the next one. There is one entry fewer than rates."""
     encoder_blocks: tuple[int, ...] = (3,)
     """Blocks of the encoder at each rate."""
     decoder_blocks: tuple[int, ...] = (6,)

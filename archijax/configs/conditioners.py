@@ -33,9 +33,9 @@ class NumberConfig:
     high: float
     """The highest value."""
     into: Literal["features", "embedding"] = "features"
-    """Where its vector goes: it is added to the time features, or it becomes a token of the embedding."""
+    """Whether the number's vector is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves it out alone, so that sampling can leave it out, too."""
+    """How often training leaves out this number alone, from 0 to below 1. Sampling can then leave it out, too."""
 
     def __post_init__(self):
         _check(self)
@@ -66,9 +66,9 @@ class CategoryConfig:
     values: tuple[str, ...] = ()
     """The categories; empty: training takes them from the data."""
     into: Literal["features", "embedding"] = "features"
-    """Where its vector goes: it is added to the time features, or it becomes a token of the embedding."""
+    """Whether the category's vector is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves it out alone, so that sampling can leave it out, too."""
+    """How often training leaves out this category alone, from 0 to below 1. Sampling can then leave it out, too."""
 
     def __post_init__(self):
         _check(self)
@@ -118,7 +118,7 @@ def check_names(conditioners: Sequence[ConditionerConfig]) -> None:
 
 
 def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], features: int, embedding: int) -> nn.Module:
-    """The net with its conditioners. Without conditioners, it is the net itself.
+    """The net with its conditioners, or the net itself if there are none.
 
     Args:
         features: the width of the net's features.
@@ -139,14 +139,14 @@ def encode_fields(
     """The arrays of a batch by their names.
 
     Args:
-        fields: by the name of a conditioner, its value for each item, or None.
+        fields: the values of each conditioner by its name, one per item. None means an unknown value.
 
     Raises:
         InputError: a conditioner does not take a value.
     """
     arrays = {}
     for conditioner in conditioners:
-        # The numbers of Stable Audio have a default, and are not left out.
+        # The numbers of Stable Audio have no prefix.
         name = conditioner.name if isinstance(conditioner, Number) else PREFIX + conditioner.name
         arrays[name] = conditioner.encode(fields[conditioner.name])
     return arrays
@@ -155,10 +155,13 @@ def encode_fields(
 def with_values(
     conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """The conditioners, with the values of their fields as categories if they have none, in alphabetical order.
+    """The conditioners. Those without categories get the values of their fields, in alphabetical order.
+
+    Args:
+        fields: the values in the data by the name of a conditioner.
 
     Raises:
-        InputError: the field of a conditioner has no values.
+        InputError: the field of a category has no values.
     """
 
     def filled(each: Any) -> Any:

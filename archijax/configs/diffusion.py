@@ -47,17 +47,18 @@ class DiffusionConfig(ModelConfig):
     length: int = 2**18
     """Samples of the training sounds. The model can make sounds of other lengths."""
     transform: TransformConfig | None = None
-    """Filter bank, patches or STFT around the net; None: the net works on samples."""
+    """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     text: TextConfig | None = None
     """The text conditioning; None: a model without text."""
     conditioners: tuple[ConditionerConfig, ...] = ()
     """Numbers and categories that the model is conditioned on, which are fields of the data."""
     cond_drop_prob: float = 0.1
-    """How often training leaves out all conditioners and the prompt, which guidance needs; only with conditioners."""
+    """How often training leaves out all conditioners and the prompt, as guidance needs. Without conditioners, the field
+    of ``text`` is used instead."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
     """The diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
     schedule_shift: float = 1.0
-    """For v: a shift of the schedule. Below 1, training has more low noise, as quiet sounds need. Try their RMS."""
+    """For v: a shift of the schedule. Quiet sounds need more low noise, which a shift below 1 gives. Try their RMS."""
     sigma_data: float = 0.5
     """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
@@ -70,13 +71,13 @@ class DiffusionConfig(ModelConfig):
     """The error of training. mse, l1, huber and a_weighted (by the ear's sensitivity) compare predictions. stft and mel
     compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
     min_snr: float | None = None
-    """The gamma, such as 5, of min-SNR weights of noise levels in the loss; None: equal weights."""
+    """The limit gamma of min-SNR weights, such as 5; None: all noise levels have equal weights."""
     stratified: bool = False
-    """Draw one time of a batch from each of as many equal intervals of the distribution."""
+    """Whether the items of a batch draw their times from different intervals, which are equally probable."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. Parameters are float32."""
     remat: bool = False
-    """Recompute activations in the backward pass, for less memory."""
+    """Whether the backward pass computes activations again, to save memory."""
     sampling: SampleDefaults = dataclasses.field(default_factory=SampleDefaults)
     """The default settings of sampling."""
 
@@ -192,7 +193,7 @@ class UpsamplerConfig(DiffusionConfig):
     """A diffusion upsampler. sample_rate and length are those of its result."""
 
     factor: int = 16
-    """The factor of the sample rate."""
+    """The sample rate of the result divided by that of the input, at least 2."""
 
     def build(self) -> DiffusionUpsampler:
         """The model. Raises InputError if settings do not fit each other."""
@@ -214,7 +215,8 @@ class VocoderConfig(DiffusionConfig):
     mel_channels: int = 80
     """The number of mel bands."""
     whiten: bool = False
-    """Divide the sound by the envelope of its spectrogram before diffusion. Training then needs far fewer steps."""
+    """Whether sound is divided by the envelope of its spectrogram before diffusion. Training then needs far fewer
+    steps."""
 
     def build(self) -> DiffusionVocoder:
         """The model. Raises InputError if settings do not fit each other."""
@@ -302,7 +304,7 @@ class LatentConfig(DiffusionConfig):
     """A diffusion model of an autoencoder's latents. sample_rate, channels and length are those of the sound."""
 
     autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()
-    """The autoencoder, which encodes sound to latents and decodes latents."""
+    """The autoencoder, which encodes sound to latents and decodes latents to sound."""
 
     def build(self) -> LatentDiffusion:
         """The model. Raises InputError if settings do not fit each other."""

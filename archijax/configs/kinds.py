@@ -1,4 +1,4 @@
-"""The kinds of model configurations, and their form in config.json."""
+"""The kinds of model configurations, and their conversion to and from config.json."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ KINDS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """The kind of a configuration; for a class of a user, its name."""
+    """The kind of a configuration. For a class of a user, the kind is the name of the class."""
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 
 
 def build(config: Any) -> Model:
-    """The model of a configuration. Raises InputError if settings do not fit each other, or it builds no model."""
+    """The model of a configuration. Raises InputError if settings do not fit each other, or there is no model."""
     model = config.build()
     if not isinstance(model, Model):
         name = type(config).__name__
@@ -67,7 +67,8 @@ def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
     """The configuration from the result of :func:`to_dict`.
 
     Args:
-        own: a class of a user, for values with its name as their kind.
+        values: the result of :func:`to_dict`.
+        own: a class of a user, for values whose kind is the name of this class.
 
     Raises:
         InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.

@@ -42,7 +42,7 @@ class UNetConfig:
     item: Literal["resnet", "convnext"] = "resnet"
     """The first item of a group: a residual block of two convolutions, or a ConvNeXt V2 block."""
     linear_attention: bool = False
-    """Use linear attention, whose cost grows with the length, not with its square."""
+    """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""
     resnet_groups: int = 8
     """Groups of the group norms."""
     modulation_features: int = 1024
@@ -59,7 +59,7 @@ class LearnedTransformConfig:
     num_filters: int = 128
     """Filters per channel of the sound."""
     window_length: int = 128
-    """Samples of a filter."""
+    """Samples of a filter, a multiple of the stride. Both are odd or both are even."""
     stride: int = 64
     """Samples between frames."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
@@ -102,7 +102,7 @@ class STFTConfig:
     hop_length: int = 256
     """Samples between frames."""
     polar: bool = False
-    """Use magnitudes and phases instead of real and imaginary parts."""
+    """Whether the net sees magnitudes and phases instead of real and imaginary parts."""
 
     def __post_init__(self):
         positive(self, "transform", "n_fft", "hop_length")
@@ -129,11 +129,11 @@ class TextConfig:
     max_length: int = 64
     """Tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, which guidance needs. With conditioners, it drops the prompt alone."""
+    """How often training drops the prompt, as guidance needs. If there are conditioners, they are kept."""
     pooled: bool = False
-    """Add the mean of the embedding to the time features too. Training is much faster than without it."""
+    """Whether the mean of the embedding is added to the time features, which makes training much faster."""
     features: int = 128
-    """The width of the trained encoder. A pretrained one has its own width."""
+    """The width of the trained encoder. A pretrained encoder has its own width."""
     num_layers: int = 2
     """The layers of the trained encoder."""
     num_heads: int = 4

@@ -26,9 +26,9 @@ class OobleckConfig(ModelConfig):
     decoder_channels: int = 128
     """Channels of the decoder at the sample rate."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Factors of the channels after each stride."""
+    """Channels after each stride, divided by those at the sample rate."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
-    """By how much each level reduces the number of positions, in even numbers."""
+    """The number by which each level divides the length, an even number."""
     latent_channels: int = 64
     """Channels of the latent."""
     sample_rate: int = 44_100
@@ -40,7 +40,8 @@ class OobleckConfig(ModelConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. Parameters are float32."""
     block_frames: int = 128
-    """Latent frames of a block. Longer sounds are coded block by block, in constant memory, with the same result."""
+    """Latent frames of a block. Longer sounds are coded block by block, which needs constant memory and does not change
+    the result."""
     waveform: float = 1.0
     """The weight of the mean absolute difference of samples."""
     stft: float = 1.0
@@ -48,7 +49,7 @@ class OobleckConfig(ModelConfig):
     mel: float = 0.0
     """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
-    """Window lengths of the last two in samples, multiples of 4."""
+    """Window lengths of the stft and mel losses in samples, multiples of 4."""
     kl_weight: float = 1e-4
     """The weight of the latent's divergence from a standard Gaussian."""
 

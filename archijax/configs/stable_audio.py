@@ -41,20 +41,21 @@ class TransformerConfig:
     time_features: int = 256
     """The number of sines and cosines of the diffusion time."""
     rotary_features: int | None = None
-    """Features of a head that rotary positions rotate; None: half of them."""
+    """Features of a head that rotary positions rotate; None: half of head_features."""
     qk_norm: bool = False
-    """Normalise queries and keys, as in Stable Audio Open Small."""
+    """Whether queries and keys are normalised, as in Stable Audio Open Small."""
 
     def __post_init__(self):
         positive(self, "transformer", "num_layers", "num_heads", "head_features", "embedding_width", "time_features")
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """The numbers seconds_start, at which a sound begins in its piece, and seconds_total, the length of the piece.
+    """Two numbers: seconds_start, at which a sound begins in its piece, and seconds_total, the length of the piece.
 
     Args:
-        longest, shortest: the ends of both ranges, in seconds.
-        length: the length of the training sounds in seconds. In the range, it is the default of seconds_total.
+        longest: the highest value of both numbers, in seconds.
+        length: the length of the training sounds in seconds: the default of seconds_total, clipped to the range.
+        shortest: the lowest value of both numbers, in seconds.
     """
     shortest, longest = float(shortest), float(longest)
     total = min(max(length, shortest), longest)
@@ -68,11 +69,11 @@ class StableAudioConfig(ModelConfig):
     transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
     """The net."""
     autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
-    """The autoencoder, which encodes sound to latents and decodes latents."""
+    """The autoencoder, which encodes sound to latents and decodes latents to sound."""
     text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
     """The text conditioning."""
     conditioning_features: int = 768
-    """The width of the tokens of text and numbers, which the transformer gets as its embedding."""
+    """The width of the tokens of text and numbers, which are the embedding of the transformer."""
     numbers: tuple[Number, ...] = seconds(512.0, 2**21 / 44_100)
     """The numbers that the model is conditioned on."""
     sample_rate: int = 44_100
@@ -84,11 +85,11 @@ class StableAudioConfig(ModelConfig):
     method: Literal["v", "flow"] = "v"
     """The diffusion method: v-diffusion or rectified flow."""
     distilled: bool = False
-    """Whether the model was distilled to need eight steps and no guidance, as Stable Audio Open Small was."""
+    """Whether the model is distilled: it needs eight steps and no guidance, like Stable Audio Open Small."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. Parameters are float32."""
     remat: bool = False
-    """Recompute a layer's activations in the backward pass, for less memory."""
+    """Whether the backward pass computes a layer's activations again, to save memory."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length", "conditioning_features")
@@ -103,12 +104,12 @@ class StableAudioConfig(ModelConfig):
 
     @property
     def conditioners(self) -> tuple[Number, ...]:
-        """The numbers, under the name that conditioners have in other models."""
+        """The same as ``numbers``. Other models have their conditioners under this name."""
         return self.numbers
 
     @property
     def sampling(self) -> SampleDefaults:
-        """The settings that its authors use."""
+        """The settings of the authors of Stable Audio."""
         if self.distilled:
             return SampleDefaults(num_steps=8, sampler="pingpong", guidance_scale=1.0)
         if self.method == "flow":

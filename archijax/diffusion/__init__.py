@@ -1,4 +1,4 @@
-"""Diffusion mathematics: how noise is added to sound, what a net predicts, and what its prediction means."""
+"""The mathematics of diffusion: how noise is added to sound, and which quantity a net predicts."""
 
 import math
 from collections.abc import Callable
@@ -50,13 +50,13 @@ def v_diffusion(shift: float = 1.0) -> GaussianProcess:
     """v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, and the net predicts v.
 
     Args:
-        shift: moves the times of the schedule, see :class:`CosineSchedule`.
+        shift: the field of :class:`CosineSchedule`.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 
 
 def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -> GaussianProcess:
-    """DDPM (Ho et al. 2020): times are discrete, and the net predicts eps. With fewer sampling steps this is DDIM.
+    """DDPM (Ho et al. 2020): times are discrete, and the net predicts eps.
 
     The time that the net receives at step k is k / num_steps.
 
@@ -73,9 +73,9 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
     of equation 8.
 
     Args:
-        sigma_data: the standard deviation of the sounds. The paper gives its noise levels for 0.5; here they are
+        sigma_data: the standard deviation of the sounds. The noise levels of the paper, which are for 0.5, are
             multiplied by sigma_data / 0.5.
-        sigma_range: the lowest and the highest sigma of sampling; by default 0.002 and 80, multiplied likewise.
+        sigma_range: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5.
     """
     scale = sigma_data / 0.5
     lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
@@ -97,10 +97,13 @@ def rectified_flow() -> GaussianProcess:
 
 
 def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
-    """Loss weights by time (Hang et al. 2023, section 3.4), as a function of t that keeps its shape.
+    """A function from times t to loss weights in the same shape (Hang et al. 2023, section 3.4).
 
     A weight multiplies the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the
     squared error of x0. Pass the function to :class:`archijax.DiffusionModel` as `weight`.
+
+    Args:
+        gamma: the limit of the signal-to-noise ratio alpha^2 / sigma^2.
     """
 
     def weight(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -40,7 +40,11 @@ class Discrete:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln t is normal (Karras et al. 2022, table 1)."""
+    """ln t is normal (Karras et al. 2022, table 1).
+
+    Fields:
+        mean, std: the mean and the standard deviation of ln t.
+    """
 
     mean: float = -1.2
     std: float = 1.2
@@ -51,7 +55,11 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """ln(t / (1 - t)) is normal, which favours the middle times (Esser et al. 2024, section 3.1)."""
+    """ln(t / (1 - t)) is normal, which favours the middle times (Esser et al. 2024, section 3.1).
+
+    Fields:
+        mean, std: the mean and the standard deviation of ln(t / (1 - t)).
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -72,6 +80,6 @@ def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array
 
 
 def _normal(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    # A uniform number can be 0, and its quantile would be infinite.
+    # A uniform number can be 0. Its quantile would be infinite.
     tiny = jnp.finfo(u.dtype).eps
     return ndtri(jnp.clip(u, tiny, 1 - tiny))

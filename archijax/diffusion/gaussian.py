@@ -28,15 +28,15 @@ class GaussianProcess:
     The methods take x0, eps, x and predictions as [b, ...]. Arithmetic is in the type of x.
 
     Fields:
-        schedule: gives alpha and sigma of a time.
-        prediction: "v" = alpha eps - sigma x0; "x0"; "eps"; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
-            -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7), for alpha = 1 only.
+        schedule: the noise schedule, which gives alpha and sigma at a time.
+        prediction: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
+            -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7). "edm" needs a SigmaSchedule.
         training: the distribution of training times.
         timestep_spacing: the default spacing of :meth:`timesteps`.
         sigma_data: the standard deviation of the sounds, used by "edm".
 
     Raises:
-        InputError: the prediction is "edm" and the schedule is no SigmaSchedule.
+        InputError: the prediction is "edm", and the schedule is not a SigmaSchedule.
     """
 
     schedule: Schedule
@@ -63,10 +63,10 @@ class GaussianProcess:
     ) -> Float[Array, "*x"]:
         """The prediction that a perfect net makes at x_t: the target of training.
 
-        With :meth:`x0_eps` it converts one prediction to another: ``target(*x0_eps(prediction, x, t), t, "score")``.
+        This method and :meth:`x0_eps` convert predictions: ``process.target(*process.x0_eps(v, x, t), t, "score")``.
 
         Args:
-            prediction: the quantity to return; None: the one of this process.
+            prediction: the quantity to return; None: the quantity that the net of this process predicts.
         """
         prediction = prediction or self.prediction
         if prediction in ("x0", "eps"):
@@ -77,7 +77,7 @@ class GaussianProcess:
     def x0_eps(
         self, prediction: Float[Array, "*x"], x: Float[Array, "*x"], t: Time
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
-        """The sound x0 and the noise eps that a prediction at x = x_t implies, so that x = alpha x0 + sigma eps.
+        """The sound x0 and the noise eps that a prediction at x = x_t implies, where x = alpha x0 + sigma eps.
 
         eps is not finite for an x0 prediction at sigma = 0. x0 is not finite for an eps prediction at alpha = 0.
         """
@@ -96,7 +96,7 @@ class GaussianProcess:
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
-        # ln(0) is not finite. The net sees no sigma below the lowest one of sampling.
+        # ln(0) is not finite, so the lowest sigma of sampling replaces all lower ones.
         lowest = 0.002 * self.sigma_data / 0.5
         return x / jnp.sqrt(sigma**2 + self.sigma_data**2), jnp.log(jnp.maximum(t, lowest)) / 4
 
@@ -123,7 +123,7 @@ class GaussianProcess:
             if spacing not in SPACINGS:
                 raise InputError(f'timestep_spacing is "{spacing}": it must be one of {", ".join(SPACINGS)}')
             own = self.timestep_spacing
-            # A spacing of this name that the process holds keeps its settings.
+            # If the process has a spacing of this name, its settings are kept.
             spacing = own if isinstance(own, SPACINGS[spacing]) else SPACINGS[spacing]()
         return self.schedule.snapped(spacing.timesteps(self.schedule, num_steps, strength)).astype(np.float32)
 
@@ -131,15 +131,15 @@ class GaussianProcess:
         """Mean errors by noise level, in five intervals of equal length.
 
         The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every method. For v-diffusion
-        without a shift it is t.
+        without a shift, it equals t.
 
         Args:
             errors: the error of each item.
             t: the time of each item.
 
         Returns:
-            For each interval with the middle M, "loss_at_noise_M" and the share of the items, "loss_at_noise_M:weight"
-            (see :data:`archijax.contract.Metrics`).
+            Two scalars for each interval, whose middle is M: "loss_at_noise_M", the sum of its errors divided by b, and
+            "loss_at_noise_M:weight", its share of the items (see :data:`archijax.contract.Metrics`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
         interval = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
@@ -156,7 +156,7 @@ class GaussianProcess:
         """The coefficients a and b of a prediction a x0 + b eps, in a shape that broadcasts against x.
 
         Args:
-            prediction: the quantity; None: the one of this process.
+            prediction: the quantity; None: the quantity that the net of this process predicts.
 
         Raises:
             InputError: no prediction has this name.
@@ -174,7 +174,7 @@ class GaussianProcess:
         if prediction == "score":
             return jnp.zeros_like(sigma), -1 / sigma
         if prediction == "edm":
-            # c_skip = data^2 / root^2 and c_out = sigma data / root are inserted, which avoids 0 / 0 at sigma = 0.
+            # c_skip = data^2 / root^2 and c_out = sigma data / root are inserted and simplified: no 0 / 0 at sigma = 0.
             root = jnp.sqrt(sigma**2 + self.sigma_data**2)
             return sigma / (self.sigma_data * root), -self.sigma_data / root
         raise InputError(f'the prediction is "{prediction}": it must be one of v, x0, eps, velocity, score and edm')

@@ -14,14 +14,14 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class Schedule(Protocol):
-    """The factors of sound and noise at a time. Times run from 0 (sound) to `start` (noise)."""
+    """The factors alpha of the sound and sigma of the noise. Times run from 0 (sound) to `start` (noise)."""
 
     @property
     def start(self) -> float:
         """The time of pure noise, where sampling starts."""
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """alpha and sigma of t."""
+        """alpha and sigma at the times t."""
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The time at which sigma / alpha equals `ratio`."""
@@ -30,7 +30,7 @@ class Schedule(Protocol):
         """The time at a fraction `strength` of the way from sound to noise; strength is from 0 to 1."""
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Descending times, each moved to a near time that the net is trained at; all results differ."""
+        """Descending times, each moved to a near time at which the net is trained. No two results are equal."""
 
 
 class UnitTime:
@@ -47,11 +47,16 @@ class UnitTime:
 
 @dataclass(frozen=True)
 class CosineSchedule(UnitTime):
-    """alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise). The variance stays 1.
+    """alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
 
-    tan(angle) = shift * tan(pi t / 2). With shift 1 the angle is pi t / 2, as in the original. A shift below 1 spends
-    more of the times at low noise, which suits sound far below full scale. If shift equals the RMS of the sound, sound
-    and noise are equally strong at t = 1/2 (Hoogeboom et al. 2023, "simple diffusion", section 3.1).
+    Fields:
+        shift: above 0; tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the original.
+            With a shift below 1, more of the times have low noise, which suits sound far below full scale. If shift
+            equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom et al. 2023, "simple
+            diffusion", section 3.1).
+
+    Raises:
+        InputError: shift is not above 0.
     """
 
     shift: float = 1.0
@@ -83,7 +88,11 @@ class LinearSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class SigmaSchedule(UnitTime):
-    """alpha = 1, sigma = t: the time is the standard deviation of the noise, from 0 to `start` (Karras et al. 2022)."""
+    """alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
+
+    Fields:
+        start: the highest time.
+    """
 
     start: float = 80.0
 
@@ -94,7 +103,7 @@ class SigmaSchedule(UnitTime):
         return ratio
 
     def part(self, strength: float) -> float:
-        # The fraction is of the paper's ramp with rho = 7. At half of the largest sigma, x would be noise alone.
+        # The strength is a fraction of the paper's ramp with rho = 7, because x at half of `start` is noise alone.
         return strength**7 * self.start
 
 
@@ -106,9 +115,12 @@ class BetaSchedule(UnitTime):
 
     Fields:
         num_steps: at least 21.
-        betas: "linear": beta rises from 1e-4 to 0.02 for 1000 steps, and is multiplied by 1000 / num_steps for other
-            numbers (Ho et al. 2020, section 4). "cosine": alpha^2 is proportional to cos^2(pi / 2 (t + 0.008) / 1.008),
-            and beta is at most 0.999 (Nichol & Dhariwal 2021, equation 17).
+        betas: "linear": for 1000 steps, beta rises from 1e-4 to 0.02; for other numbers of steps, it is multiplied by
+            1000 / num_steps (Ho et al. 2020, section 4). "cosine": alpha^2 is proportional to
+            cos^2(pi / 2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021, equation 17).
+
+    Raises:
+        InputError: num_steps is below 21, or no betas have this name.
     """
 
     num_steps: int = 1000
@@ -141,7 +153,7 @@ class BetaSchedule(UnitTime):
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         log_squares = self._log_squares()[1:]
-        # log(sigma / alpha) rises with the step. Step 0 has no noise, and its ratio no logarithm.
+        # log(sigma / alpha) rises with the step. Step 0 is left out, because log(0) is not finite.
         log_ratios = (np.log(-np.expm1(log_squares)) - log_squares) / 2
         times = np.arange(1, self.num_steps + 1) / self.num_steps
         return jnp.interp(jnp.log(ratio), jnp.asarray(log_ratios, ratio.dtype), jnp.asarray(times, ratio.dtype))
@@ -150,7 +162,7 @@ class BetaSchedule(UnitTime):
         count, most = len(times) - 1, max(1, round(float(times[0]) * self.num_steps))
         if count > most:
             raise InputError(f"{count} steps are more than the {most} that the net is trained at: use fewer")
-        # Round to whole steps, ascending. Steps that coincide move up, and those that pass the highest move down.
+        # Times are rounded to whole steps, in ascending order. Equal steps move up; steps above the highest move down.
         indices = np.arange(count + 1)
         steps = np.round(times[::-1] * self.num_steps)
         steps = np.maximum.accumulate(steps - indices) + indices

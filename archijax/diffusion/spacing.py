@@ -41,8 +41,11 @@ class LinearSpacing:
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound to noise.
-        shift: moves timesteps to t' = shift t / (1 + (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above
-            1 puts more of them at high noise, which longer signals need.
+        shift: above 0; each timestep t, as a fraction, becomes shift t / (1 + (shift - 1) t) (Esser et al. 2024,
+            section 5.3.2). A shift above 1 puts more timesteps at high noise, which longer signals need.
+
+    Raises:
+        InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.
     """
 
     start: float = 1.0
@@ -67,7 +70,11 @@ class LinearSpacing:
 class CosineSpacing:
     """Timesteps spaced by a cosine, denser at both ends.
 
-    Fields: start and end, the first and the last timestep as fractions of the way from sound to noise.
+    Fields:
+        start, end: the first and the last timestep, as fractions of the way from sound to noise.
+
+    Raises:
+        InputError: 0 <= end < start <= 1 does not hold.
     """
 
     start: float = 1.0
@@ -85,7 +92,14 @@ class CosineSpacing:
 class KarrasSpacing:
     """sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step goes to 0.
 
-    (sigma_max^(1/rho) + i / (n - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho (Karras et al. 2022, equation 5).
+    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5).
+
+    Fields:
+        sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
+        rho: at least 1; a larger rho makes smaller steps at low noise.
+
+    Raises:
+        InputError: 0 < sigma_min < sigma_max does not hold, or rho is below 1.
     """
 
     sigma_max: float = 80.0
@@ -109,6 +123,12 @@ class ExponentialSpacing:
     """log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step goes to sigma = 0.
 
     The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
+
+    Fields:
+        sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
+
+    Raises:
+        InputError: 0 < sigma_min < sigma_max does not hold.
     """
 
     sigma_max: float = 500.0
@@ -131,8 +151,8 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """The highest and the lowest sigma / alpha of sampling. Neither is above the ratio at this strength."""
-    # The values must be concrete, even if the caller is being traced.
+    """The highest and the lowest sigma / alpha of sampling. Both are at most the ratio at this strength."""
+    # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():
         alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))
     highest = min(highest, sigma / max(alpha, 1e-6))
@@ -140,13 +160,13 @@ def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) 
 
 
 def _at_ratios(schedule: Schedule, ratios: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
-    """The timesteps at which sigma / alpha has these ratios, then 0."""
+    """The timesteps at which sigma / alpha equals each ratio, then 0."""
     with jax.ensure_compile_time_eval():
         return np.append(np.asarray(schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
 
 
 def _between(schedule: Schedule, start: float, end: float, weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Timesteps between two fractions of the way to noise; a weight is 1 at the start and 0 at the end."""
+    """Timesteps between two fractions of the way from sound to noise. Weight 1 is the start, weight 0 the end."""
     times = schedule.part(start) * weight
     return times + schedule.part(end) * (1 - weight) if end else times
 

@@ -41,10 +41,10 @@ from archijax.models.moments import mean_and_deviation, moved_moments, no_moment
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
 
-# The geometric mean of the lowest magnitude and 1. In this unit the logarithms of magnitudes are around zero, which the
+# The geometric mean of the lowest magnitude and 1. In this unit the logarithms of magnitudes are around zero, and the
 # net learns fastest.
 UNIT = FLOOR**0.5
-# The values in the report of a bottleneck that training shows.
+# The values of a bottleneck's report that training shows.
 REPORTED = ("saturated", "kl", "commitment", "perplexity", "usage")
 
 Loss = Callable[..., LossResult]
@@ -74,7 +74,7 @@ class _Coder:
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches like this one: "audio" [b, time, c]. Its values do not matter; one item is enough."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
             "params": {"net": variables["params"]},
@@ -87,15 +87,15 @@ class _Coder:
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
         """(the latent, the report of the bottlenecks).
 
-        There are time / downsample_factor frames, rounded up. Zeros follow the end of the sound.
+        There are time / downsample_factor frames, rounded up. Zeros are appended to the sound up to a whole frame.
 
         Args:
-            keys: for bottlenecks that draw. Without keys a variational one returns its mean.
+            keys: for bottlenecks that draw random numbers. Without keys, a variational bottleneck returns its mean.
         """
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """This model for batches that are split over a mapped axis: its bottlenecks sum their counts over the axis."""
+        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
@@ -123,25 +123,25 @@ class _Coder:
 class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
-    Its loss is a weighted sum of errors and the bottleneck's loss. With a discriminator there are two more errors, the
-    adversarial and the feature matching one, and the discriminator trains in turn by its hinge loss (Kumar et al. 2019,
-    MelGAN). Training counts the moments of the latent's channels, by which diffusion models scale latents.
+    Its loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator there are two more errors,
+    adversarial and feature matching, and the discriminator trains in turn by its hinge loss (Kumar et al. 2019,
+    MelGAN). Training averages the moments of the latent's channels. Diffusion models scale latents by these moments.
 
     Fields:
         net: the encoder and the decoder.
         sample_rate: in Hz.
         waveform: the weight of the mean absolute difference of samples.
-        relative_waveform: the weight of that difference divided by the sound's RMS.
+        relative_waveform: the weight of the mean absolute difference of samples, divided by the sound's RMS.
         stft: the weight of the multi-resolution STFT loss.
         phase: the weight of the difference of complex spectra.
         mel: the weight of the log-mel loss.
-        windows: the window lengths of the last three, in samples.
-        discriminator: the net that tells sounds from reconstructions; None: no adversary.
+        windows: the window lengths of the stft, phase and mel losses, in samples.
+        discriminator: the net that distinguishes sounds from reconstructions; None: no adversary.
         adversarial: the weight of the discriminator's scores.
         feature_matching: the weight of the difference of the discriminator's features.
-        adversary_start: the number of training calls before the discriminator trains and has an effect.
-        balanced: scale the gradient of each error with respect to the decoded sound, so that its norm depends on the
-            weight of the error alone (see :func:`archijax.codecs.balance.balanced_sum`).
+        adversary_start: the number of training steps before the discriminator trains and has an effect.
+        balanced: whether the gradient of each error with respect to the decoded sound is scaled, so that its norm
+            depends on the weight of the error alone (see :func:`archijax.codecs.balance.balanced_sum`).
     """
 
     sample_rate: int
@@ -169,14 +169,14 @@ class AutoEncoder(_Coder):
         """The number of frames on each side that influence a frame of the latent, or its decoded sound.
 
         Raises:
-            InputError: all frames influence it.
+            InputError: the net normalises over the whole sound, so that all frames have an influence.
         """
         if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches like this one: "audio" [b, time, c]. Its values do not matter; one item is enough."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         if self.discriminator is None:
             variables = super().init(key, batch)
         else:
@@ -191,7 +191,7 @@ class AutoEncoder(_Coder):
         return {**variables, "state": state}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of the autoencoder, with the discriminator as it is.
+        """The loss that trains the autoencoder, not the discriminator.
 
         Args:
             keys: one per item [b], or a single key.
@@ -217,7 +217,7 @@ class AutoEncoder(_Coder):
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of the discriminator, with the autoencoder as it is. The arguments are those of :meth:`loss`."""
+        """The loss that trains the discriminator alone. The arguments are those of :meth:`loss`."""
         state = variables.get("state", {})
 
         def judged() -> tuple[Float[Array, ""], ...]:
@@ -232,13 +232,13 @@ class AutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """The sound of a latent. The noise has no effect."""
+        """Decodes frames of the latent to sound. The noise has no effect."""
         return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(
         self, variables: Variables
     ) -> tuple[Float[Array, " {self.latent_channels}"], Float[Array, " {self.latent_channels}"]]:
-        """Mean and standard deviation of the latent's channels in training; 0 and 1 before training."""
+        """Mean and standard deviation of the latent's channels, averaged in training; before training 0 and 1."""
         return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
 
     def _errors(self, variables: Variables, audio: Any) -> dict[str, Callable[[Sound], Float[Array, ""]]]:
@@ -260,7 +260,7 @@ class AutoEncoder(_Coder):
             loss, _, info = self._judged(variables, audio, fake)
             return loss - info["feature_matching"], info["feature_matching"]
 
-        # Both errors use the same pass of the discriminator. The compiler removes the second one.
+        # Both errors use the same pass of the discriminator. The compiler removes the second pass.
         for i, name in enumerate(("adversarial", "feature_matching")):
             errors[name] = lambda fake, i=i: self._once_started(calls, lambda: judged(fake), 2)[i]
         return errors
@@ -268,7 +268,7 @@ class AutoEncoder(_Coder):
     def _once_started(
         self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
     ) -> tuple[Float[Array, ""], ...]:
-        """The result of ``judged``; before the discriminator starts, as many zeros, without calling it."""
+        """The result of ``judged``. Before the discriminator starts, ``count`` zeros without a call of ``judged``."""
         if not self.adversary_start:
             return judged()
         return jax.lax.cond(calls >= self.adversary_start, judged, lambda: (jnp.zeros(()),) * count)
@@ -291,11 +291,11 @@ class AutoEncoder(_Coder):
 class MagnitudeAutoEncoder(_Coder):
     """An autoencoder of the magnitudes of an STFT. Its error is the mean absolute difference of their logarithms.
 
-    The latent holds no phase. Griffin-Lim makes sound from the decoded magnitudes; a vocoder can do that better.
+    The latent has no phase. Griffin-Lim makes sound from the decoded magnitudes; a vocoder makes better sound.
     Magnitudes below 1e-5 (white noise at about -100 dB) are raised to 1e-5.
 
     Fields:
-        net: the net. Its STFT must have time / hop_length frames: it is not centred, or n_fft is odd.
+        net: the net. Its STFT is not centred, or its n_fft is odd, so that there are time / hop_length frames.
         num_steps: steps of Griffin-Lim.
 
     Raises:
@@ -334,10 +334,10 @@ class MagnitudeAutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """The sound of a latent, by Griffin-Lim.
+        """Decodes frames of the latent to sound, by Griffin-Lim.
 
         Args:
-            noise: a sound whose phases Griffin-Lim starts from; None: the same noise at every call.
+            noise: a sound [b, time, c] whose phases Griffin-Lim starts from; None: the same noise at every call.
         """
         magnitude = self.decode_magnitude(variables, frames)
         length = frames.shape[1] * self.downsample_factor

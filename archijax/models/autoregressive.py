@@ -26,13 +26,14 @@ Sound = Float[Array | np.ndarray, "b time c"]
 class DiffusionAR:
     """Autoregressive diffusion, as in audio-diffusion-pytorch.
 
-    Training draws a random noise level for each split. Sampling uses a ladder of noise levels, low at the beginning and
-    high at the end, and moves it forward by one split at a time.
+    The window that the net sees consists of splits of equal length. Training draws a random noise level for each split.
+    Sampling uses a ladder of noise levels, low at the beginning and high at the end, and moves this ladder forward by
+    one split at a time.
 
     Fields:
         net: a module ``net(x, append_channels=[b, time, 1], **conditioning)`` without time conditioning, such as
-            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The noise level is an
-            appended channel.
+            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The appended channel has
+            the diffusion time of each sample.
         length: samples that the net sees, a multiple of num_splits.
         num_splits: an even number. The first half of the splits is the context, the second half is the ladder.
         process: the diffusion method, with continuous times and the prediction "v" or "velocity". Other predictions are
@@ -66,7 +67,7 @@ class DiffusionAR:
         return self.length // self.num_splits
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches like this one: "audio" [b, length, c] and other conditioning of the net."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, length, c] and conditioning of the net."""
         audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
         init = lambda key, *args: self.net.init(key, args[0], append_channels=args[1], **args[2])  # noqa: E731
@@ -92,7 +93,7 @@ class DiffusionAR:
     def loss_given(
         self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
     ) -> Float[Array, ""]:
-        """The loss as a function of its draws: the times t of the splits, and the noise eps."""
+        """The loss, with its random numbers as arguments: the times t of the splits, and the noise eps."""
         audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
@@ -110,14 +111,15 @@ class DiffusionAR:
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
         """New sounds of any length.
 
-        For endless sound, call :meth:`start` once, then :meth:`noised_to_ladder`, then :meth:`shift` repeatedly. The
-        memory that this needs is constant.
+        For endless sound in constant memory, call :meth:`start` once, then :meth:`noised_to_ladder`, then :meth:`shift`
+        repeatedly.
 
         Args:
             keys: one per item [b], or a single key.
             shape: (b, time, c) of the sounds.
-            num_steps: denoising steps of the start. A later split takes about half as many in the ladder,
-                num_steps // num_splits in each shift.
+            num_steps: denoising steps of the first window, at least num_splits. Each later shift of the ladder takes
+                num_steps // num_splits steps.
+            conditioning: other conditioning of the net.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -132,7 +134,7 @@ class DiffusionAR:
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """A draw of noise by its number: 0 for the start, 1 for the ladder, 2 and more for the splits that follow."""
+        """Standard normal noise by its number: 0 for the start, 1 for the ladder, 2 and more for the next splits."""
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 
     def sample_given(
@@ -145,12 +147,15 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "b time c"]:
-        """:meth:`sample` as a function of its draws.
+        """:meth:`sample`, with its random numbers as arguments.
 
         Args:
-            noise: the noise that the start begins with.
-            ladder_noise: the noise that is added to the start, with the levels of the ladder.
-            fresh: the noise of the splits that follow, one per shift. The last num_splits / 2 + 1 are not used.
+            noise: the noise for :meth:`start`.
+            ladder_noise: the noise for :meth:`noised_to_ladder`.
+            fresh: the noise for :meth:`shift`, one split per call. The last num_splits / 2 + 1 splits are not used.
+
+        Raises:
+            InputError: fresh has fewer than num_splits splits, or num_steps is below num_splits.
         """
         num_chunks, half = len(fresh), self.num_splits // 2
         if num_chunks < self.num_splits:
@@ -171,14 +176,20 @@ class DiffusionAR:
     def start(
         self, variables: Variables, noise: Float[Array, "b {self.length} c"], *, num_steps: int, **conditioning: Array
     ) -> Float[Array, "b {self.length} c"]:
-        """The first sound. All splits have the same noise level."""
+        """The first window, from standard normal noise. All of its splits have the same noise level in each step."""
         timesteps = jnp.asarray(self.process.timesteps(num_steps))
         timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
-        """Adds noise to sounds with the first levels of the ladder. :meth:`shift` starts from the result."""
+        """Adds noise to the first window, at the first noise levels of the ladder. The result is for :meth:`shift`.
+
+        Args:
+            sounds: the result of :meth:`start`.
+            noise: standard normal noise in the shape of sounds.
+            num_steps: the same number as for :meth:`start`.
+        """
         return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
 
     def shift(
@@ -193,8 +204,9 @@ class DiffusionAR:
         """Moves the ladder forward by one split.
 
         Args:
-            window: sounds at the first levels of the ladder.
-            fresh: noise, which becomes the last split.
+            window: the result of :meth:`noised_to_ladder`, or the window of the last call.
+            fresh: standard normal noise, which becomes the last split.
+            num_steps: the same number as for :meth:`start`.
 
         Returns:
             (the next window, a finished split).
@@ -205,7 +217,7 @@ class DiffusionAR:
         return jnp.concatenate([window[:, self.split_length :], fresh], axis=1), done
 
     def ladder(self, num_steps: int) -> Float32[np.ndarray, "{num_steps}//{self.num_splits}+1 {self.length} 1"]:
-        """The times of the steps of one shift, for each sample. The last times of split i are the first of split i - 1.
+        """The times of one shift, for each sample. The last time of split i is the first time of split i - 1.
 
         Raises:
             InputError: num_steps is below num_splits.

@@ -1,4 +1,4 @@
-"""The conditioning of a net, as arrays by name: dropping it in training, and its opposite for guidance."""
+"""The conditioning of a net, as arrays by name. Training drops conditioning, and guidance needs a negative one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def droppable(conditioning: Mapping[str, Any]) -> list[str]:
 def drop(
     conditioning: dict[str, Any], dropped: Bool[Array, " b"], each: Mapping[str, Bool[Array, " b"]] | None = None
 ) -> dict[str, Any]:
-    """The conditioning without that of some items.
+    """The conditioning, dropped for some items.
 
     Args:
-        dropped: the items that lose all of their conditioning.
-        each: by the name of a conditioning, the items that lose it alone.
+        dropped: True for items that lose all of their conditioning.
+        each: by the name of an array, a mask that is True for items that lose this array alone.
     """
     changes, each = {}, each or {}
     for name in droppable(conditioning):
@@ -44,7 +44,7 @@ def drop(
 
 
 def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> dict[str, Bool[Array, " b"]]:
-    """Draws, for each name of a conditioning, the items that lose it alone, with a probability for each name."""
+    """Draws the masks ``each`` of :func:`drop`, from the probability of each name."""
     keys = stream(keys, CONDITIONS)
     return {
         name: jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(stream(keys, number))
@@ -54,9 +54,10 @@ def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> di
 
 
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The conditioning that guidance leads to, and the one that it leads away from.
+    """(the conditioning that guidance leads to, the conditioning that it leads away from).
 
-    The second is the first without everything that can be dropped, updated by the negative conditioning.
+    The second is the first with everything dropped that can be dropped. Arrays of the negative conditioning are then
+    inserted by their names.
 
     Raises:
         InputError: there is nothing to drop, or a negative array has another shape than the positive one.

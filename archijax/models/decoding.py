@@ -28,8 +28,12 @@ def decode_by_diffusion(
     """Decodes frames to sound.
 
     Args:
-        noise: the start of the diffusion; None draws it.
-        channels: channels of the noise.
+        decoder: a model such as :class:`archijax.DiffusionVocoder`.
+        variables: the variables of the decoder.
+        frames: the result of the decoder's ``encode``.
+        noise: the noise that the diffusion starts from, with time = frames * downsample_factor; None: draw it.
+        channels: channels of the noise that is drawn.
+        num_steps: denoising steps.
         batch: other conditioning of the diffusion model, such as tokens.
         keys: one per item [b], or a single key; None: the same key at every call.
         settings: arguments of :meth:`archijax.DiffusionModel.sample`.
@@ -50,6 +54,6 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes and decodes sounds. The settings are arguments of the codec's ``decode``."""
+    """Encodes and decodes sounds, with the codec's variables. The settings are arguments of the codec's ``decode``."""
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

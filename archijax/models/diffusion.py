@@ -54,12 +54,12 @@ class DiffusionModel:
     A batch has "audio" [b, time, c] in [-1, 1] and, if the net needs them, "tokens" int32 [b, n] with "token_mask" bool
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
-    by their names. With an embedder, an embedding next to tokens is appended to that of the text; an embedding without
-    tokens is that of the text, encoded before.
+    by their names. With an embedder, an embedding next to tokens is appended to that of the text. An embedding without
+    tokens is the text itself, which was encoded earlier.
 
     Fields:
-        net: any module ``net(x, time, **conditioning)``.
-        process: the diffusion method.
+        net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
+        process: the diffusion method, such as :func:`archijax.diffusion.v_diffusion`.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: no text.
         frozen_embedder: whether the parameters of the embedder are pretrained and not trained.
         num_placeholders: the number of placeholder tokens. They have trained embeddings, the parameters "placeholders"
@@ -69,10 +69,11 @@ class DiffusionModel:
             with an embedding needs :class:`ClassifierFreeGuidance` for this.
         drop_probs: the probability that training drops one conditioning alone, by its name: "embedding", "features",
             "condition_NAME".
-        stratified: draw one training time from each of b equal intervals of their distribution, over the items of one
-            call of the loss. The time of an item then depends on the other items.
-        error: (prediction, target) -> the error of every value.
-        sound_error: (estimated sound [b, time, c], sound) -> the error of each item [b]; it replaces ``error``.
+        stratified: whether the b items of one call of the loss draw their times from b different intervals, which are
+            equally probable. The time of an item then depends on the other items.
+        error: a function (prediction, target) -> the error of every value.
+        sound_error: a function (estimated sound [b, time, c], sound) -> the error of each item [b]. It replaces
+            ``error``.
         weight: a function of the times t [b] that weights the items of the loss, such as
             :func:`archijax.diffusion.min_snr`.
     """
@@ -96,24 +97,24 @@ class DiffusionModel:
         return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one. Its values do not matter, and one item is enough.
+        """Variables for batches with the shapes of ``batch``. One item is enough, and its values do not matter.
 
         Args:
-            frozen: the pretrained parameters of the "embedder", if it is frozen; None: random ones.
+            frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: random parameters.
         """
         net_key, embedder_key = jax.random.split(key)
         params, frozen = {}, dict(frozen or {})
         if self.embedder is not None:
             collection = frozen if self.frozen_embedder else params
             if "embedder" not in collection:
-                # The texts of a frozen embedder may have been encoded before. Its parameters do not depend on them.
+                # Texts for a frozen embedder may be encoded already. Its parameters do not depend on the texts.
                 encoded = self.frozen_embedder and "tokens" not in batch
                 tokens = (jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)) if encoded else self._tokens(batch)
                 collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
             if self.num_placeholders:
                 table = {**params, **frozen}["embedder"]["embed"]["embedding"]
                 draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
-                # They have the standard deviation of the embedder's embeddings.
+                # Placeholders begin with the standard deviation of the embedder's embeddings.
                 params["placeholders"] = jnp.std(table) * draw
         encoder = {"params": params, "frozen": frozen}
         conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), encoder)
@@ -167,7 +168,7 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """The loss as a function of its draws: times t, noise eps, and the mask of :meth:`draw`."""
+        """The loss, with its random numbers as arguments: times t, noise eps, and ``masked``, see :meth:`draw`."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -179,7 +180,7 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """The loss of each item, as a function of the draws of :meth:`loss_given` and of the masks of `draw_masks`."""
+        """The loss of each item. The arguments are those of :meth:`loss_given`, and masks from `draw_masks`."""
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -223,26 +224,31 @@ class DiffusionModel:
         """New sounds, variations of a source, or a source with a new part. They are not clipped.
 
         Args:
-            keys: one per item [b], or a single key. Item i of a single key is the same in a batch of any size.
-            shape: (b, time, c) of the sounds. If the net needs a multiple of a longer length, the sound is cut at time.
-            num_steps: at least 1.
-            sampler: makes the steps.
+            keys: one per item [b], or a single key. With a single key, item i is the same in a batch of any size.
+            shape: (b, time, c) of the sounds, for any time. The net's input is longer if ``length_multiple`` does not
+                divide time.
+            num_steps: denoising steps, at least 1.
+            sampler: the sampler, such as one of :data:`archijax.sampling.SAMPLERS`.
             timestep_spacing: see :meth:`GaussianProcess.timesteps`.
             guidance: the guidance scale, one number or one per item [b], where 1 means no guidance; or a
                 :class:`Guidance`.
             negative: conditioning to guide away from, such as the tokens of a negative prompt; None: no conditioning.
             clamp: clip estimates of the sound to [-clamp, clamp] at every step.
             threshold: the quantile of dynamic thresholding, such as 0.995.
-            window: samples of the windows by which the net sees longer sounds; they overlap by half.
-            circular: let windows continue from the end of a sound to its beginning, so that the sound loops without a
-                seam. This needs a window, and a time that is a multiple of ``length_multiple``.
+            window: samples that the net sees at once, a multiple of ``length_multiple``. A longer sound is made in
+                windows that overlap by half; None: the net sees the whole sound.
+            circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
+                a seam. This needs a window, and a time that is a multiple of ``length_multiple``.
             source: a sound to vary (with a strength below 1) or to fill (with a mask).
-            strength: how far noise is added to the source; above 0 and at most 1, which is noise alone.
-            mask: it broadcasts against the source. True keeps a sample of the source; see :class:`Inpaint`.
+            strength: the amount of noise in the source, above 0 and at most 1 (noise alone).
+            mask: True keeps a sample of the source, see :class:`Inpaint`. The mask broadcasts against the source.
             num_resamples: see :class:`Inpaint`.
             noise: the noise to start from; None: draw it.
             return_estimates: also return the estimate of the sound at each step.
-            batch: conditioning, as in a batch: tokens, token_mask, embedding, features.
+            batch: conditioning by name, as in a batch: tokens, token_mask, embedding, features.
+
+        Raises:
+            InputError: an array has a wrong shape, a setting is out of range, or settings do not fit each other.
         """
         check_source(source, strength, mask, shape)
         keys = per_item(keys, shape[0])
@@ -276,11 +282,14 @@ class DiffusionModel:
             keys: one per item [b], or a single key.
             shape: (b, time, c) of the sounds.
             t: the time of alpha and sigma; None: the first time of the schedule.
-            noise: None: draw it.
-            source: None: zeros.
+            noise: standard normal noise; None: draw it.
+            source: a sound; None: zeros.
 
         Returns:
-            The time is rounded up to a multiple of ``length_multiple``.
+            The noisy sound. Its length is time, rounded up to a multiple of ``length_multiple``.
+
+        Raises:
+            InputError: a size of the shape is below 1, or noise or source have another shape.
         """
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:
@@ -305,8 +314,10 @@ class DiffusionModel:
     ) -> Inpaint:
         """A sampler that keeps the samples of the source for which the mask is True.
 
-        Source and mask are padded to a multiple of ``length_multiple``. Raises InputError if the mask is not bool, or
-        does not broadcast against the source.
+        Source and mask are padded to a multiple of ``length_multiple``.
+
+        Raises:
+            InputError: the mask is not bool, or does not broadcast against the source.
         """
         mask = jnp.asarray(mask)
         if (
@@ -342,7 +353,8 @@ class DiffusionModel:
                 without a prompt.
 
         Raises:
-            InputError: guidance is not 1 but the model was trained with cond_drop_prob 0; window or circular is wrong.
+            InputError: guidance is not 1 although cond_drop_prob is 0, circular has no window, or the window is not a
+                multiple of ``length_multiple``.
         """
         if window is None and circular:
             raise InputError("a circular sound needs windows: set window, such as to the length of the training")
@@ -375,7 +387,7 @@ class DiffusionModel:
         multiple = self.length_multiple
         if window < 1 or window % multiple:
             raise InputError(f"the window has {window} samples: a multiple of {multiple} is needed")
-        # The hop is a multiple, so that windows begin at frames of the conditioning that runs along the sound.
+        # The hop is a multiple of length_multiple, so that windows begin at frames of conditioning along the sound.
         hop = ceil_div(window, 2 * multiple) * multiple
         along = {name: conditioning[name] for name in ALONG if name in conditioning}
         long = windowed(predict, window, hop, circular=circular, along=along)
@@ -384,11 +396,11 @@ class DiffusionModel:
     def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The conditioning of the net: the arrays of a batch, with its tokens turned into the embedding.
 
-        The embedding of a batch without tokens is that of the text, encoded before.
+        If a batch has an embedding but no tokens, this embedding is the text, which was encoded earlier.
 
         Raises:
-            InputError: the model reads text, but there are neither tokens nor an embedding; or it reads no text, but
-                there are tokens.
+            InputError: the model reads text, but there are neither tokens nor an embedding. Or the model reads no text,
+                but there are tokens.
         """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}
         if "append_channels" in conditioning:

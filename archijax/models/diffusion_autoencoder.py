@@ -24,13 +24,13 @@ from archijax.nn.initialize import initialize
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAE:
-    """An autoencoder whose decoder is a diffusion model. Its net has the latents as context (thesis, section 5.4).
+    """An autoencoder whose decoder is a diffusion model with the latent as conditioning (ArchiSound, section 5.4).
 
     Fields:
         model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
             ``UNetV0(..., context_channels=(0, 0, 32))``.
-        encoder: encodes sound to latents, with its bottleneck.
-        inject_depth: the depth at which the net has as many positions as the latent has frames.
+        encoder: the encoder of sound to latents, with its bottleneck.
+        inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
         latent_factor: positions of the diffused array per frame of the latent; None: the encoder's downsample_factor.
         adapter: a fixed pair of functions (encode, decode) between sound and the array that is diffused; None: the
             sound itself is diffused. The encoder always sees the sound.
@@ -62,7 +62,11 @@ class DiffusionAE:
         return self.latent_factor or self.encoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one: "audio" [b, time, c]."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of frames.
+
+        Args:
+            frozen: see :meth:`DiffusionModel.init`.
+        """
         net_key, encoder_key = jax.random.split(key)
         audio = jnp.asarray(batch["audio"])
         variables = initialize(self.encoder.init, encoder_key, audio)
@@ -76,7 +80,7 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """This model for batches that are split over a mapped axis: its bottlenecks sum their counts over the axis."""
+        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
@@ -101,13 +105,13 @@ class DiffusionAE:
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
     ) -> Float[Array, ""]:
-        """The diffusion loss as a function of the latent and of its draws, see :meth:`DiffusionModel.loss_given`."""
+        """The diffusion loss for a known latent and known random numbers, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """(the latents, the report of the bottleneck). Keys are for a bottleneck that draws."""
+        """(the latents, the report of the bottleneck). Keys are for bottlenecks that draw random numbers."""
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
     def decode(
@@ -117,10 +121,10 @@ class DiffusionAE:
         noise: Float[Array, " b *positions"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """The sounds of latents, with time = frames * downsample_factor.
+        """Decodes latents to sounds, with time = frames * downsample_factor.
 
         Args:
-            noise: with an adapter, it has the shape of the diffused array.
+            noise: the noise that the diffusion starts from, in the shape of the diffused array; None: draw it.
             settings: those of :func:`decode_by_diffusion`.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
@@ -129,14 +133,14 @@ class DiffusionAE:
         self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
     ) -> tuple[Array, dict[str, Any]]:
         """(noise, conditioning) of the diffusion model. The conditioning has the latents at ``inject_depth``."""
-        # The last frame is repeated until the length is a multiple of the net's.
+        # The last frame is repeated until the length is a multiple of the net's length_multiple.
         multiple = self.model.length_multiple
         extra = -frames.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))
         frames = jnp.pad(frames, ((0, 0), (0, extra), (0, 0)), mode="edge")
         return noise, {**batch, "channels": self._injected(frames)}
 
     def finish(self, x: Array, frames: Float[Array, "b frames latent"]) -> Float[Array, "b time c"]:
-        """The sounds from the result x of the diffusion model."""
+        """Turns the result x of the diffusion model into sounds."""
         return x if self.adapter is None else self.adapter[1](x)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:

@@ -1,4 +1,4 @@
-"""Errors of the predictions of a diffusion net, by name: of each value, or of the sound that the prediction implies."""
+"""Errors of a diffusion net's predictions, by name. They compare values, or the sound that a prediction implies."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def a_weighted_squared(
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """The field ``error`` or ``sound_error`` of a :class:`DiffusionModel`, by the name of an error.
+    """The error with this name: the field ``error`` or ``sound_error`` of a :class:`DiffusionModel`, in a dict.
 
     Args:
-        name: "mse", "l1" and "huber" compare every value of the prediction; "a_weighted" does so after A-weighting.
-            "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
+        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" compares squares after
+            A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
         sample_rate: in Hz.
         length: samples of a sound.
 
@@ -61,7 +61,7 @@ def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Cal
         return {"error": partial(a_weighted_squared, sample_rate=sample_rate)}
     if name not in get_args(ErrorName):
         raise InputError(f"error is {name!r}: {', '.join(get_args(ErrorName))} are known")
-    # Reflect padding of a window needs more than half of its length.
+    # For reflect padding, a sound must be longer than half of a window.
     windows = tuple(window for window in WINDOWS if window <= length)
     if not windows:
         raise InputError(f"the error {name} needs sounds of at least {min(WINDOWS)} samples, not {length}")

@@ -19,9 +19,9 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class LatentDiffusion:
-    """Diffusion of latents, which a frozen autoencoder decodes to sound (thesis, chapter 5).
+    """Diffusion of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
 
-    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], encoded before.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], the encoded sound.
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
@@ -42,11 +42,11 @@ class LatentDiffusion:
         return self.autoencoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one.
+        """Variables for batches with the shapes of ``batch``.
 
         Args:
-            frozen: the pretrained variables of the "autoencoder", and the parameters of the "embedder" if it is frozen;
-                random ones replace what is missing.
+            frozen: {"autoencoder": pretrained variables}, with "embedder" as in :meth:`DiffusionModel.init`. A missing
+                entry gets random values.
 
         Raises:
             InputError: the batch has no sound, and there are no variables of the autoencoder.
@@ -67,9 +67,9 @@ class LatentDiffusion:
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
-        """The latents of a batch, or of its sound, as the diffusion model sees them.
+        """The latents that the diffusion model sees: those of the batch, or the encoded sound.
 
-        If the autoencoder knows the mean and the deviation of its channels, they are scaled to 0 and 1.
+        If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and deviation 1.
         """
         own = variables["frozen"]["autoencoder"]
         if "latent" in batch:
@@ -91,7 +91,7 @@ class LatentDiffusion:
         decoder_steps: int = 20,
         **settings: Any,
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
-        """New sounds. They are decoded in one piece; the pipeline decodes minutes of sound in several pieces.
+        """New sounds, decoded in one piece. For minutes of sound, the pipeline decodes in several pieces.
 
         Args:
             keys: one per item [b], or a single key.
@@ -119,11 +119,11 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """The sounds of latents, which are scaled as for :meth:`latents`.
+        """Decodes latents to sounds. The latents have the scale of the result of :meth:`latents`.
 
         Args:
-            noise: for a decoder that starts from noise.
-            num_steps: steps of a decoder by diffusion.
+            noise: the noise that an autoencoder with diffusion starts from; None: the autoencoder draws it.
+            num_steps: steps of an autoencoder that decodes by diffusion.
         """
         own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a latent's channels. Training counts them; diffusion models scale latents by them."""
+"""Mean and deviation of a latent's channels. Training averages them, and diffusion models scale latents by them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 DECAY = 0.99  # the factor of the moving averages per training call
-LEAST = 1e-3  # the smallest standard deviation; a channel with less is not amplified further
+LEAST = 1e-3  # the smallest standard deviation; quieter channels are not amplified further
 
 Moments = dict[str, Float[Array | np.ndarray, " ..."]]
-"""Moving averages that start from zero: "weight" [] of the number 1, "mean" and "square" [channels] of latents."""
+"""Moving averages that start from zero: "mean" and "square" [channels] of latents, "weight" [] of the number 1."""
 
 
 def no_moments(channels: int) -> Moments:
@@ -22,7 +22,7 @@ def no_moments(channels: int) -> Moments:
 def moved_moments(moments: Moments, latent: Float[Array, "b frames channels"]) -> Moments:
     """The moments after one more batch of latents.
 
-    They are linear in the means of the batch. The mean over devices thus gives the moments of the whole batch.
+    The moments are linear in the means of the batch. Their mean over devices is thus that of the whole batch.
     """
     latent = jax.lax.stop_gradient(latent)
     new = {"weight": jnp.ones(()), "mean": latent.mean((0, 1)), "square": jnp.square(latent).mean((0, 1))}

@@ -18,11 +18,11 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
-    """Multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (thesis, section 5.5).
+    """Multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (ArchiSound, section 5.5).
 
     Fields:
         model: a diffusion model whose net has appended channels, such as ``AppendChannels(UNetV0(...))``.
-        factor: at least 2.
+        factor: the high sample rate divided by the low one, at least 2.
         lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original has 6.
 
     Raises:
@@ -46,7 +46,10 @@ class DiffusionUpsampler:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one: "audio" [b, time, c] at the high rate, time a multiple of factor."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
+
+        The factor must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
+        """
         return self.model.init(key, self._conditioned(batch), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
@@ -54,7 +57,7 @@ class DiffusionUpsampler:
         return self.model.loss(variables, keys, self._conditioned(batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss as a function of its draws, see :meth:`DiffusionModel.loss_given`."""
+        """The loss, with its random numbers as arguments, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
     def encode(
@@ -70,7 +73,7 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """The sounds of low-rate sounds. The settings are those of :func:`decode_by_diffusion`."""
+        """Turns low-rate sounds into high-rate sounds. Noise and settings: see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
@@ -86,10 +89,10 @@ class DiffusionUpsampler:
     def finish(
         self, x: Float[Array | np.ndarray, "b time c"], frames: Float[Array | np.ndarray, "b frames c"]
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """The sound x of the diffusion model, with its low band replaced by that of the low-rate sound.
+        """The sound x of the diffusion model, whose low band is replaced by that of the low-rate sound.
 
-        x - reupsampled(x) + upsampled(frames): below half of the low rate the spectrum is that of the low-rate sound,
-        above it that of x (the range and the null space of resampling; Wang, Yu & Zhang 2022).
+        The result is x - reupsampled(x) + upsampled(frames). Its spectrum is that of the low-rate sound below half of
+        the low rate, and that of x above (the range and the null space of resampling; Wang, Yu & Zhang 2022).
         """
         return x - self.reupsampled(x) + self.upsampled(frames)
 

@@ -21,17 +21,18 @@ from archijax.nn.linear import transposed_conv, uniform_init
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
-    """Makes sound from mel spectrograms. The channels of a sound are separate items (thesis, section 5.6).
+    """Makes sound from mel spectrograms. The channels of a sound are separate items (ArchiSound, section 5.6).
 
-    A learned transposed convolution turns the spectrogram into one channel, which is appended to the noise.
+    A learned transposed convolution turns the spectrogram into one channel, which is appended to the noisy sound.
 
     Fields:
         model: a diffusion model of mono sound whose net has one appended channel, such as
             ``AppendChannels(UNetV0(...))``.
         mel: the spectrogram. n_fft - hop_length and window_length - hop_length must be even.
-        whiten: divide the spectrum of sounds by the envelope of the spectrogram before diffusion, and multiply it
-            afterwards. Noise and sound are then equally loud at all frequencies and times, even in silence. It has the
-            effect of noise shaped by the envelope (SpecGrad, Koizumi et al. 2022). The original does not whiten.
+        whiten: whether the spectrum of sounds is divided by the envelope of the spectrogram before diffusion, and
+            multiplied by it afterwards. Noise and sound are then equally loud at all frequencies and times, even in
+            silence. The effect is that of noise shaped by the envelope (SpecGrad, Koizumi et al. 2022). The original
+            does not whiten.
 
     Raises:
         InputError: n_fft or window_length differs from hop_length by an odd number.
@@ -57,7 +58,7 @@ class DiffusionVocoder:
             )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one: "audio" [b, time, c], with time a multiple of the hop."""
+        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. The hop length must divide time."""
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
@@ -73,7 +74,7 @@ class DiffusionVocoder:
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss as a function of its draws for sounds [b * c, time, 1], see :meth:`DiffusionModel.loss_given`."""
+        """The loss for sounds [b * c, time, 1] and known random numbers, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
@@ -89,7 +90,7 @@ class DiffusionVocoder:
         noise: Float[Array | np.ndarray, "b time c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """The sounds of spectrograms. The settings are those of :func:`decode_by_diffusion`."""
+        """Turns spectrograms into sounds. Noise and settings: see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
@@ -102,8 +103,8 @@ class DiffusionVocoder:
         """(noise, conditioning) of the diffusion model, whose items are the channels.
 
         Args:
-            noise: with one channel, all channels of a sound start from it. Equal channels then stay equal, and sound in
-                the middle of the stereo image stays there.
+            noise: the noise that the diffusion starts from. With one channel of noise, all channels of a sound start
+                from the same noise. Equal channels then stay equal, and sound keeps its place in the stereo image.
         """
         channels = frames.shape[-1]
         noise = jnp.broadcast_to(noise, (*noise.shape[:2], channels))
@@ -113,13 +114,13 @@ class DiffusionVocoder:
     def finish(
         self, x: Float[Array | np.ndarray, "bc time 1"], frames: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """The sounds from the channels x of the diffusion model, made consistent with the spectrograms."""
+        """Turns the channels x of the diffusion model into sounds, and makes these consistent with the spectrograms."""
         return self.consistent(self.colored(x, frames), frames)
 
     def colored(
         self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """The sounds from single channels. With ``whiten`` they get the envelope of the spectrogram back."""
+        """Joins single channels to sounds. With ``whiten``, it multiplies them by the envelope of the spectrogram."""
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
         return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
@@ -132,9 +133,9 @@ class DiffusionVocoder:
     ) -> Float[Array, "b time c"]:
         """Changes a sound until it has the spectrogram. The phases stay nearly the same.
 
-        Each step multiplies the sound's STFT by the ratio of the spectrogram's envelope to that of the sound, and
-        inverts it. These are alternating projections, like those of Griffin & Lim (1984). A spectrogram that is
-        normalised by "max" has lost its level; the sound then stays as it is.
+        Each step multiplies the sound's STFT by the ratio of two envelopes, that of the spectrogram and that of the
+        sound, and inverts the STFT. The steps are alternating projections, like those of Griffin & Lim (1984). A
+        spectrogram that is normalised by "max" has lost its level, and the sound is then not changed.
         """
         if self.mel.normalize == "max":
             return sound
@@ -148,7 +149,7 @@ class DiffusionVocoder:
     def flattened(
         self, variables: Variables, spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b*c frames*{self.downsample_factor} 1"]:
-        """Spectrograms as one channel each, to append to the noise. Raises InputError if there are other mel bands."""
+        """Turns each spectrogram into one channel, to append. Raises InputError for a wrong number of mel bands."""
         b, frames, mels, channels = spectrogram.shape
         if mels != self.mel.n_mel_channels:
             raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
@@ -160,7 +161,7 @@ class DiffusionVocoder:
         return y[:, padding : padding + frames * hop]
 
     def channel_keys(self, keys: Key[Array, " ..."], shape: tuple[int, int, int]) -> Key[Array, " bc"]:
-        """A key for each channel of sounds of a shape (b, time, c)."""
+        """A key for each channel of sounds with the shape (b, time, c)."""
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
@@ -180,9 +181,9 @@ class DiffusionVocoder:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """The factors for white noise of variance 1, at each frame and frequency, that give it the spectrogram."""
+        """Factors at each frame and frequency, which give white noise of variance 1 the spectrogram."""
         stft = self.mel.stft
-        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS, which is that of the window here.
+        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.
         noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)
         return self.mel.envelope(spectrogram) / np.float32(noise)
 

@@ -1,6 +1,7 @@
 """Attention items of the U-Net: self, cross and linear attention, and the feed-forward layer.
 
-Each maps ``(x, context) -> x``. Attention is over all positions of x, with their axes flattened to one.
+Each item is called as ``item(x, context)``, with a :class:`archijax.nn.Context`. The result has the shape of x.
+Attention is over all positions of x, with their axes flattened to one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """Programs that are traced in this context run on every platform, not only on the present one."""
+    """A context manager. Programs that are traced inside it run on every platform, not only on the current one."""
     token = _portable.set(True)
     try:
         yield
@@ -36,22 +37,25 @@ def portable() -> Iterator[None]:
 
 
 class Attention(nn.Module):
-    """Multi-head attention after a norm and around a skip (Vaswani et al. 2017), or linear attention.
+    """x + attention(norm(x)), called as ``attention(x, context)`` (Vaswani et al. 2017).
 
     Fields:
         head_features: features of a head.
         num_heads: the number of heads.
-        cross: keys and values come from ``context.embedding`` [b, n, e] instead of x.
-        linear: linear attention (Shen et al. 2021, "Efficient Attention"): the softmax is over the features of q and
-            over the positions of k, and k^T v is computed first. The cost grows with the length, not with its square.
-        embedding_features: features of an embedding's token; None: any number.
-        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest one. If the
-            tokens are few and x is long, the projections are multiplied into keys and values. Else it is cuDNN's on
-            NVIDIA GPUs, if the type is bfloat16 or float16 and heads have at most 128 features (`jax.jvp` does not work
-            then). Else it is plain matrix products.
+        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. Without cross, the
+            context is not used.
+        linear: whether the attention is linear (Shen et al. 2021, "Efficient Attention"): the softmax is over the
+            features of q and over the positions of k, and k^T v is computed first. The cost grows with the length, not
+            with its square.
+        embedding_features: the number e of features that an embedding must have; None: any number.
+        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest method:
+            cross-attention of a long x to few tokens multiplies the projections into keys and values. Other attention
+            uses cuDNN on NVIDIA GPUs, if the type is bfloat16 or float16 and a head has at most 128 features
+            (`jax.jvp` does not work then). All other attention uses plain matrix products.
+        dtype: the type of the computation.
 
     Raises:
-        InputError: with cross, the context has no embedding, or one with other features.
+        InputError: with cross, there is no embedding, or its number of features is not embedding_features.
     """
 
     head_features: int
@@ -67,7 +71,7 @@ class Attention(nn.Module):
         shape = x.shape
         x = x.reshape(shape[0], -1, shape[-1])
         y = LayerNorm(name="norm")(x).astype(self.dtype)
-        # As in the original, keys and values have their own norm, in self-attention too.
+        # As in the original, keys and values have a norm of their own, also in self-attention.
         source = self._embedding(context).astype(self.dtype) if self.cross else x
         source = LayerNorm(name="norm_context")(source).astype(self.dtype)
         inner = self.head_features * self.num_heads
@@ -107,22 +111,22 @@ def attend(
 ) -> Float[Array, "b n h d"]:
     """softmax(q k^T / sqrt(d)) v.
 
-    If g is less than h, each group of h / g neighbouring heads of queries shares a head of keys and values (Ainslie et
-    al. 2023).
+    q has h heads, k and v have g heads. If g < h, each group of h / g neighbouring heads of queries shares one head of
+    keys and values (Ainslie et al. 2023).
 
     Args:
-        implementation: see :class:`Attention`.
+        implementation: "xla", "cudnn" or None, see :class:`Attention`.
     """
     implementation = implementation or ("cudnn" if _cudnn_takes(q, k) else None)
     if implementation is None:
         return _attention(q, k, v)
-    # The code of dot_product_attention mixes types.
+    # The code of dot_product_attention mixes types, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard"):
         return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
 
 
 def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether cuDNN's attention is available for queries and keys like these."""
+    """Whether cuDNN's attention takes queries and keys with these types and shapes."""
     device, features = jax.local_devices()[0], q.shape[-1]
     if _portable.get() or not _known(q, k) or not device.device_kind.startswith("NVIDIA"):
         return False
@@ -141,9 +145,9 @@ def _attention(
 ) -> Float[Array, "b n h d"]:
     """:func:`attend` by matrix products, with the softmax in at least float32."""
     (b, n, h, d), groups = q.shape, k.shape[2]
-    # The axis of heads comes before that of positions, which takes half the time on CPU.
+    # The axis of heads comes before the axis of positions. The other order takes twice the time on CPU.
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * d**-0.5, k, v))
-    # The queries of all heads of a group become one longer sequence of queries to the same keys.
+    # The heads of a group have the same keys, so their queries are joined to one longer sequence.
     q = q.reshape(b, groups, h // groups * n, d) if groups < h else q
     weights = jax.nn.softmax(full(jnp.einsum("bhnd,bhmd->bhnm", q, k)), axis=-1)
     out = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v)
@@ -151,7 +155,7 @@ def _attention(
 
 
 def _absorbing_pays(y: Float[Array, "b n c"], k: Float[Array, "b m h d"]) -> bool:
-    """Whether `_absorbed_attention` needs fewer multiplications."""
+    """Whether `_absorbed_attention` needs fewer multiplications than `_attention`."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
     return _known(y, k) and m * c * (n + d) <= n * d * (c + m)
 
@@ -166,8 +170,8 @@ def _absorbed_attention(
 ) -> Float[Array, "b n c"]:
     """Attention to few tokens, with the projections multiplied into keys and values.
 
-    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The size of the terms in parentheses does not depend
-    on the length n, and the other two products replace four.
+    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the terms in parentheses do not depend on
+    the length n of y. Two products over the length n replace four.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -206,10 +210,11 @@ class LinearCrossAttention(CrossAttention):
 
 
 class FeedForward(nn.Module):
-    """x + linear(gelu(linear(x))).
+    """x + linear(gelu(linear(x))). The context is not used.
 
     Fields:
-        multiplier: the inner width, as a multiple of the channels.
+        multiplier: the inner width, as a multiple of the channels of x.
+        dtype: the type of the computation.
     """
 
     multiplier: int = 4

@@ -1,4 +1,4 @@
-"""Conditioning on numbers and categories, by vectors added to the features of a net or by tokens of its embedding."""
+"""Conditioning on numbers and categories, with vectors added to a net's features or tokens added to its embedding."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from jaxtyping import Array, Bool, Float
 from archijax.errors import InputError
 from archijax.nn.conditioning import ClassEmbedder, NumberEmbedder, Wrapper
 
-# A batch has a condition under PREFIX + its name, so that no condition has the name of another argument.
+# The key of a condition in a batch is PREFIX + its name, so that it never equals the name of another argument.
 PREFIX = "condition_"
 
 
 class NumberVector(nn.Module):
-    """Turns positions in a range, from 0 to 1, into vectors, by Fourier features with high and low frequencies."""
+    """Turns numbers from 0 to 1 into vectors, by Fourier features with high and low frequencies.
+
+    Fields:
+        width: features of a vector.
+    """
 
     width: int
 
@@ -28,7 +32,12 @@ class NumberVector(nn.Module):
 
 
 class CategoryVector(nn.Module):
-    """Turns the indices of categories, from 0 to count - 1, into learned vectors."""
+    """Turns the indices of categories into learned vectors.
+
+    Fields:
+        count: the number of categories. Indices are from 0 to count - 1.
+        width: features of a vector.
+    """
 
     count: int
     width: int
@@ -39,14 +48,17 @@ class CategoryVector(nn.Module):
 
 
 class Conditioners(Wrapper):
-    """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``. -1 means that an item has none.
+    """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``.
 
-    A condition either adds a vector to the features or appends a token to the embedding. An item without the condition
-    gets a vector of zeros, or the token of :class:`ClassifierFreeGuidance` that stands for "no embedding".
+    A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that the
+    item lacks this condition: its vector is zero, or its token is masked.
 
     Fields:
-        features: by the name of a condition, the module that turns its values [b] into vectors [b, f].
-        tokens: by the name of a condition, the module that turns its values into tokens [b, e], in their order.
+        net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``. Only tokens need
+            the last two arguments; :class:`ClassifierFreeGuidance` replaces masked tokens.
+        features: one module per condition name, such as :class:`NumberVector`. It turns values [b] into vectors [b, f].
+        tokens: one module per condition name. It turns values [b] into tokens [b, e], which are appended in the order
+            of this mapping.
     """
 
     features: Mapping[str, nn.Module]
@@ -62,7 +74,15 @@ class Conditioners(Wrapper):
         embedding_mask: Bool[Array, " b"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net. Raises InputError if a condition does not have the shape [b]."""
+        """Calls the net with the conditions.
+
+        Args:
+            conditioning: ``condition_NAME`` [b], with values of at least 0, or -1. A missing condition is -1 for all
+                items. All other arguments go to the net.
+
+        Raises:
+            InputError: a condition does not have the shape [b].
+        """
 
         def values(name: str) -> tuple[Float[Array, " b"], Bool[Array | np.ndarray, " b"]]:
             value = conditioning.pop(PREFIX + name, None)

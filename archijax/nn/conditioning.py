@@ -1,7 +1,7 @@
-"""Wrappers that condition a net: on time, an embedding with guidance, and appended channels.
+"""Wrappers that condition a net on the time, on an embedding with guidance, and on appended channels.
 
-A net is any module ``net(x, **conditioning)``. A wrapper takes the conditioning that it knows, turns it into features
-[b, f] or an embedding [b, n, e], and passes all other conditioning to the net. The outermost wrapper runs first.
+A net is any module ``net(x, **conditioning)``. A wrapper reads its own conditioning and passes all other arguments to
+its net. The outermost wrapper runs first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from archijax.nn.linear import Linear
 
 
 class Wrapper(nn.Module):
-    """A module around a net."""
+    """A module around a net.
+
+    Fields:
+        net: the module that the wrapper calls.
+    """
 
     net: nn.Module
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number; 1 if the net does not state one."""
+        """The length of x must be a multiple of this number. It is 1 if the net has no such property."""
         return getattr(self.net, "length_multiple", 1)
 
 
@@ -36,9 +40,10 @@ class NumberEmbedder(nn.Module):
     The computation is in at least float32, because high frequencies make it sensitive to rounding.
 
     Fields:
-        frequencies: the number of sines; there are as many cosines.
-        spread: the standard deviation of the last frequency's initial value. That of the first frequency is 1; between
-            them it grows geometrically. With a spread above 1 the net learns sooner to distinguish close numbers.
+        features: features of a vector.
+        frequencies: the number of sines, and also of cosines.
+        spread: initial frequencies are normal, with standard deviations that grow geometrically from 1 to spread. With
+            a spread above 1 the net learns sooner to distinguish close numbers.
     """
 
     features: int
@@ -59,7 +64,12 @@ class NumberEmbedder(nn.Module):
 
 
 class ClassEmbedder(nn.Module):
-    """Turns class numbers, from 0 to num_classes - 1, into learned vectors."""
+    """Turns class numbers into learned vectors.
+
+    Fields:
+        num_classes: the number of classes. Class numbers are from 0 to num_classes - 1.
+        features: features of a vector.
+    """
 
     num_classes: int
     features: int
@@ -71,10 +81,11 @@ class ClassEmbedder(nn.Module):
 
 
 class TimeConditioning(Wrapper):
-    """Turns the diffusion time into features: ``net(x, time)``.
+    """Turns the diffusion time into features, which the net receives.
 
     Fields:
-        features: the width of the features.
+        net: a module ``net(x, features=[b, features])``.
+        features: the number of features.
     """
 
     features: int = 1024
@@ -88,14 +99,15 @@ class TimeConditioning(Wrapper):
         features: Float[Array, "b {self.features}"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with the features of time.
+        """Calls the net with the features of the time.
 
         Args:
-            time: [b], or [b, n] for several times per item, whose features are summed.
-            features: they are added to those of time.
+            time: [b], or [b, n] for n times per item. The features of these times are summed.
+            features: features that are added to the features of the time.
+            conditioning: other arguments of the net.
 
         Raises:
-            InputError: time is missing, or time or the features have a wrong shape.
+            InputError: time is missing, or time or features have a wrong shape.
         """
         if time is None or time.ndim not in (1, 2) or time.shape[0] != x.shape[0]:
             actual = "there is none" if time is None else f"it has shape {time.shape}"
@@ -124,11 +136,12 @@ def guide(
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Guidance by a learned fixed embedding that stands for "no embedding" (Ho & Salimans 2022).
+    """Classifier-free guidance, with a learned fixed embedding that means "no embedding" (Ho & Salimans 2022).
 
     Fields:
-        max_length: the largest number of tokens of an embedding.
-        features: features of an embedding's token.
+        net: a module ``net(x, embedding=[b, n, features])``.
+        max_length: the largest number n of tokens of an embedding.
+        features: features of a token.
     """
 
     max_length: int
@@ -147,12 +160,13 @@ class ClassifierFreeGuidance(Wrapper):
         """Calls the net.
 
         Args:
-            embedding: at most max_length tokens.
-            embedding_mask: [b] or [b, n]; True replaces the embedding of an item, or one of its tokens, by the fixed
-                one. Training does so with probability 0.1.
-            embedding_scale: the guidance scale, one number or one per item [b]: masked + (conditional - masked) *
-                scale. With the number 1 the net is called once with the batch, else once with the double batch. Do not
-                combine it with embedding_mask.
+            embedding: [b, n, features], with at most max_length tokens.
+            embedding_mask: [b] or [b, n]. Where it is True, the fixed embedding replaces an item's embedding, or one
+                token of it. Training usually masks a tenth of the items.
+            embedding_scale: the guidance scale, one number or one per item [b]. The result is masked + (conditional -
+                masked) * scale, where masked is the prediction for the fixed embedding. With the number 1 the net is
+                called once with the batch, else once with the double batch. Do not combine a scale with embedding_mask.
+            conditioning: other arguments of the net.
 
         Raises:
             InputError: the embedding is missing, too long, or has another number of features.
@@ -183,11 +197,18 @@ class ClassifierFreeGuidance(Wrapper):
 
 
 class EmbeddingFeatures(Wrapper):
-    """Adds a linear map of the embedding's mean to the features.
+    """Adds a linear map of the mean of the embedding's tokens to the features.
 
-    A net learns to use the mean by modulation many times faster than the tokens by cross-attention. The originals have
-    cross-attention alone. Inside :class:`ClassifierFreeGuidance` the mean is that of the masked embedding. Around a net
-    that masks its embedding itself, by ``embedding_mask``, the mean adds nothing to items where the mask is True.
+    A net learns to use this mean by modulation many times faster than the tokens by cross-attention. The original nets
+    have only cross-attention. :class:`ClassifierFreeGuidance` around this wrapper masks the embedding before the mean
+    is computed. A net inside this wrapper can also read ``embedding_mask`` [b] itself: the wrapper then adds nothing to
+    items where the mask is True.
+
+    Fields:
+        net: a module ``net(x, features=[b, f], embedding=[b, n, e])``.
+
+    Raises:
+        InputError: the embedding or the features are missing.
     """
 
     @nn.compact
@@ -212,7 +233,12 @@ class EmbeddingFeatures(Wrapper):
 
 
 class AppendChannels(Wrapper):
-    """Appends channels to x. The result has as many channels as x."""
+    """Appends channels to x and calls the net.
+
+    Fields:
+        net: a module ``net(x, ..., out_channels=n)`` for x with c + appended channels, such as :func:`UNetV0`. Its
+            result has n channels.
+    """
 
     @nn.compact
     def __call__(
@@ -223,7 +249,16 @@ class AppendChannels(Wrapper):
         out_channels: int | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net. Raises InputError if append_channels are missing or have other positions than x."""
+        """Calls the net with [x, append_channels].
+
+        Args:
+            append_channels: any number of channels, with the batch and positions of x.
+            out_channels: channels of the result; None: those of x.
+            args, conditioning: other arguments of the net.
+
+        Raises:
+            InputError: append_channels are missing, or have another batch or other positions than x.
+        """
         if append_channels is None:
             raise InputError(f"append_channels are missing: {(*x.shape[:-1], 'any')} is needed")
         if append_channels.shape[:-1] != x.shape[:-1]:

@@ -1,4 +1,7 @@
-"""Items of a U-Net, ``(x, context) -> x``, and merges of a skip connection, ``(skip, x, context) -> x``."""
+"""Items of a U-Net, ``(x, context) -> x``, and merges of a skip connection, ``(skip, x, context) -> x``.
+
+The context is a :class:`archijax.nn.Context`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,11 @@ class Resnet(nn.Module):
     """A residual block with two convolutions, each after a norm and SiLU.
 
     Fields:
-        channels: channels of the result; None: those of x. If they differ from x, the skip has a kernel-1 convolution.
+        groups: groups of the group norms, a divisor of the channels of x and of the result.
+        kernel_size: an odd number of positions.
+        channels: channels of the result; None: those of x. If x has another number of channels, the skip is a
+            convolution with kernel size 1.
+        dtype: the type of the computation.
     """
 
     groups: int = 8
@@ -55,8 +62,11 @@ class Resnet(nn.Module):
 class ConvNeXtV2(nn.Module):
     """The block of ConvNeXt V2 (Woo et al. 2023).
 
-    A depthwise convolution with kernel 7, a norm, an expansion of the channels by 4, GELU, global response
-    normalisation and a contraction, around a skip.
+    The block adds to x the result of a depthwise convolution with kernel size 7, a norm, an expansion to 4 times the
+    channels, GELU, global response normalisation and a contraction.
+
+    Fields:
+        dtype: the type of the computation.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -72,7 +82,10 @@ class ConvNeXtV2(nn.Module):
 
 
 class Modulation(nn.Module):
-    """norm(x) * (1 + scale) + shift, with scale and shift computed from the features of the context.
+    """norm(x) * (1 + scale) + shift, with scale and shift computed from the features [b, f] of the context.
+
+    Fields:
+        dtype: the type of the computation.
 
     Raises:
         InputError: the context has no features.
@@ -91,13 +104,14 @@ class Modulation(nn.Module):
 
 
 class InjectChannels(nn.Module):
-    """Adds the context's channels of this depth: x + conv([x, channels]), with kernel size 1.
+    """x + conv([x, channels]) with kernel size 1, where ``context.channels[context.depth]`` has the channels.
 
     Fields:
         channels: the number of channels that the context has at this depth.
+        dtype: the type of the computation.
 
     Raises:
-        InputError: the context has no channels at this depth, or not of the shape [b, *positions of x, channels].
+        InputError: the context has no channels at this depth, or their shape is not [b, *positions of x, channels].
     """
 
     channels: int
@@ -116,7 +130,7 @@ class InjectChannels(nn.Module):
 
 
 class SkipAdd(nn.Module):
-    """skip + x."""
+    """The merge skip + x, called as ``merge(skip, x, context)``."""
 
     def __call__(
         self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
@@ -125,7 +139,12 @@ class SkipAdd(nn.Module):
 
 
 class SkipConcat(nn.Module):
-    """A convolution of [skip * scale, x] with kernel size 1."""
+    """A convolution of [skip * scale, x] with kernel size 1, called as ``merge(skip, x, context)``.
+
+    Fields:
+        scale: the factor of the skip.
+        dtype: the type of the computation.
+    """
 
     scale: float = 2**-0.5
     dtype: DTypeLike = jnp.float32
@@ -139,7 +158,12 @@ class SkipConcat(nn.Module):
 
 
 class SkipModulate(nn.Module):
-    """skip + scale * x, with a scale per channel that is computed from the features of the context.
+    """skip + scale * x, with one scale per channel, called as ``merge(skip, x, context)``.
+
+    The scales are computed from the features [b, f] of the context.
+
+    Fields:
+        dtype: the type of the computation.
 
     Raises:
         InputError: the context has no features.
@@ -154,5 +178,5 @@ class SkipModulate(nn.Module):
         if context.features is None:
             raise InputError("a modulated skip needs features [batch, features], but there are none: pass time=")
         scale = Linear(x.shape[-1], dtype=self.dtype, name="to_scale")(nn.silu(context.features))
-        # This is in at least float32, because the scale's gradient is a long sum.
+        # The computation is in at least float32, because the gradient of the scale is a long sum.
         return (full(skip) + over_positions(full(scale), x) * full(x)).astype(x.dtype)

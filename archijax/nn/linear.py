@@ -1,8 +1,8 @@
 """Linear maps and convolutions, in any number of dimensions.
 
 Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis; the same code works for
-two or three. Parameters are float32 and have PyTorch's initial distribution, so that the originals' recipes still
-apply. ``dtype`` is the type of the computation.
+two or three. Parameters are float32. Their initial distribution is PyTorch's, so that training settings of the original
+code still apply. ``dtype`` is the type of the computation.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tupl
 def uniform_init(fan_in: int) -> Callable[..., Array]:
     """PyTorch's default initialiser of weights and biases: U(-b, b) with b = fan_in ** -0.5.
 
-    It draws a power of two of numbers and drops those that it does not need. The random generator is then compiled for
-    few sizes; compiling it for every shape would take most of the time of initialising a large net.
+    The initialiser draws more numbers than it needs, up to the next power of two. The random generator is then compiled
+    for few sizes. Compiling it for every shape would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -56,7 +56,7 @@ def conv(
         kernel: [*sizes, c_in / groups, c_out], with one size per position axis.
 
     Returns:
-        Each position axis has the length positions - sizes + 1.
+        The length of each position axis is positions - size + 1.
     """
     letters = "WHD"[: x.ndim - 2][::-1]
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, (f"N{letters}C", f"{letters}IO", f"N{letters}C"))
@@ -104,8 +104,8 @@ def strided_conv(
 ) -> Float[Array, "b *out c_out"]:
     """Convolution with a stride and without padding. Kernel sizes and positions are multiples of the stride.
 
-    Positions are folded into channels, so that a convolution with stride 1 gives the result. Its backward pass is fast
-    on every platform.
+    Positions are folded into channels, so that a convolution with stride 1 gives the result. The backward pass of a
+    convolution with stride 1 is fast on every platform.
     """
     *sizes, c_in, c_out = kernel.shape
     kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
@@ -122,10 +122,10 @@ def transposed_conv(
 ) -> Float[Array, "b *out c_out"]:
     """Transposed convolution, like PyTorch's ConvTranspose. The kernel sizes are equal, and multiples of the stride.
 
-    The form is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
+    The computation is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        Each position axis has the length (positions - 1) * stride + sizes - 2 * padding.
+        The length of each position axis is (positions - 1) * stride + size - 2 * padding.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
@@ -139,7 +139,7 @@ def transposed_conv(
 
 
 class Weight(nn.Module):
-    """The kernel of a linear map without bias. The caller multiplies by it, in the order that is fastest."""
+    """The kernel [c, features] of a linear map without bias. The caller multiplies by the kernel."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -163,7 +163,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution that keeps the length.
+    """Convolution with stride 1 and padding by zeros, which keeps the length.
 
     Raises:
         InputError: the kernel size is even.

@@ -46,7 +46,7 @@ def _group_norm(
 
     def average(y: Float[Array, "b n c"]) -> Float[Array, "b 1 c"]:
         """The mean of each group, repeated for each channel of the group."""
-        # The mean over positions comes first. It is the longest sum, and by far the faster one on CPU.
+        # The mean over positions comes first. It has the most terms, and this order is much faster on CPU.
         means = y.mean(1).reshape(y.shape[0], groups, size).mean(-1)
         return jnp.repeat(means, size, axis=-1)[:, None]
 
@@ -69,9 +69,9 @@ def _standardized(
         centred = x - average(x)
         # The two factors are multiplied first, so that x is multiplied only once.
         return centred * (lax.rsqrt(average(jnp.square(centred)) + epsilon) * scale)
-    # Both moments are computed in one pass over x. This is inexact if the mean is much larger than the deviation, and
-    # squares of values above 1e19 overflow. But the narrow type of x is not exact there either, and nets do not reach
-    # such values.
+    # Both moments are computed in one pass over x. The variance is then inexact if the mean is much larger than the
+    # deviation, but the narrow type of x is not exact there either. Squares of values above 1e19 overflow, but nets do
+    # not reach such values.
     mean, square = average(wide), average(jnp.square(wide))
     variance = jnp.maximum(square - jnp.square(mean), 0)
     mean, variance = (checkpoint_name(moment, "moments") for moment in (mean, variance))
@@ -82,7 +82,7 @@ def _standardized(
 def _scaled_by_moments(
     x: Float[Array, "*shape"], mean: Float[Array, " ..."], gain: Float[Array, " ..."], average: Callable
 ) -> Float[Array, "*shape"]:
-    """(x - mean) * gain, where mean and gain = 1 / deviation are functions of x. The derivative accounts for that."""
+    """(x - mean) * gain. The derivative treats mean and gain = 1 / deviation as functions of x."""
     return (x - mean) * gain
 
 

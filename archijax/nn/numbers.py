@@ -1,4 +1,4 @@
-"""Conditioning on numbers such as seconds: as tokens after those of the text, and as features of the whole sound."""
+"""Conditioning on numbers such as seconds. A number becomes a token after those of the text, and also features."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Number:
     """A number that a net is conditioned on.
 
     Fields:
-        name: its key in a batch; the array has the shape [b].
-        low, high: the range. A value outside of it is clipped.
+        name: the key of its array [b] in a batch.
+        low, high: the lowest and the highest value. The net clips other values to this range.
         default: the value for a batch without this number.
 
     Raises:
@@ -43,7 +43,7 @@ class Number:
             raise InputError(f"the default of {self.name} is {self.default}: it must be from {self.low} to {self.high}")
 
     def encode(self, values: Sequence[str | float | None]) -> Float32[np.ndarray, " b"]:
-        """The values as an array; None becomes the default. Raises InputError if a value is not a number."""
+        """The values as an array. None becomes the default. Raises InputError if a value is not a number."""
         numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
         return np.array(numbers, np.float32)
 
@@ -52,12 +52,12 @@ def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
     """A value as a float.
 
     Args:
-        of: an object with a name and a range, low and high. Error messages state them.
-        value: a number, or a text that is one.
-        bounded: whether the value must be in the range.
+        of: an object with the attributes name, low and high, which error messages quote.
+        value: a number, or a string such as "1.5".
+        bounded: whether the value must be from low to high.
 
     Raises:
-        InputError: the value is not a finite number, or not in the range.
+        InputError: the value is not a finite number, or is out of range.
     """
     try:
         number = float(value)
@@ -74,14 +74,15 @@ class NumberConditioning(Wrapper):
     """Adds numbers to the embedding and to the features of a net: ``net(x, time, seconds_total=[b], ...)``.
 
     Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The net's embedding
-    consists of the tokens of the text and one token per number. Its features are the vectors of the numbers, followed
-    by the features of the call.
+    consists of the tokens of the text, then one token per number. The net's features are the vectors of the numbers,
+    then the features of the call.
 
     Fields:
-        numbers: in the order of their tokens.
-        width: features of a vector, and of a token of the net's embedding.
-        text_features: features of a token of the text; None: width. If they differ from width, a linear map changes
-            them to width. A token of zeros is padding and stays zero.
+        net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
+        numbers: the numbers, in the order of their tokens.
+        width: features of the vector of a number, and of a token of the net's embedding.
+        text_features: features of a token of the text; None: width. A linear map changes text_features to width. A
+            token of zeros is padding and stays zero.
     """
 
     numbers: Sequence[Number]
@@ -100,11 +101,13 @@ class NumberConditioning(Wrapper):
         """Calls the net.
 
         Args:
-            embedding: the text, with e = text_features.
-            conditioning: the numbers [b] by their names, and other conditioning of the net.
+            embedding: the tokens of the text [b, n, text_features]; None: no text.
+            features: other features [b, f]; None: there are none.
+            conditioning: the numbers [b] by their names, and other arguments of the net. A missing number has its
+                default.
 
         Raises:
-            InputError: a number or the embedding has a wrong shape.
+            InputError: the shape of a number is not [b], or the embedding does not have text_features.
         """
         tokens = [] if embedding is None else [self._text(embedding)]
         states = []

@@ -15,7 +15,7 @@ from archijax.nn.linear import Conv, pad_positions, strided_conv, transposed_con
 
 
 def _kernel_size(operation: str, width: int, factor: int) -> int:
-    """factor * width; 1 if the factor is 1. Raises InputError if the kernel has no centre on ``factor`` positions."""
+    """factor * width; 1 if the factor is 1. Raises InputError if padding cannot be equal at both ends."""
     size = factor * (width if factor > 1 else 1)
     if (size - factor) % 2:
         raise InputError(
@@ -25,9 +25,17 @@ def _kernel_size(operation: str, width: int, factor: int) -> int:
 
 
 class Downsample(nn.Module):
-    """Divides every position axis by ``factor``: a convolution with kernel width * factor and stride factor.
+    """Divides the length of every position axis by ``factor``, with a strided convolution.
 
-    With factor 1 the kernel size is 1.
+    It is called as ``downsample(x, channels, factor)``, where channels are those of the result. With factor 1 the
+    kernel size is 1.
+
+    Fields:
+        width: the kernel size divided by the factor. factor * (width - 1) must be even.
+        dtype: the type of the computation.
+
+    Raises:
+        InputError: factor * (width - 1) is odd.
     """
 
     width: int = 1
@@ -48,7 +56,14 @@ class Downsample(nn.Module):
 
 
 class UpsampleNearest(nn.Module):
-    """Multiplies every position axis by ``factor``: repeats each position, then applies a convolution."""
+    """Multiplies the length of every position axis by ``factor``: repeats each position, then applies a convolution.
+
+    It is called as ``upsample(x, channels, factor)``, where channels are those of the result.
+
+    Fields:
+        kernel_size: the kernel size of the convolution, an odd number.
+        dtype: the type of the computation.
+    """
 
     kernel_size: int = 3
     dtype: DTypeLike = jnp.float32
@@ -63,7 +78,18 @@ class UpsampleNearest(nn.Module):
 
 
 class UpsampleTranspose(nn.Module):
-    """Multiplies every position axis by ``factor``: a transposed convolution, kernel width * factor, stride factor."""
+    """Multiplies the length of every position axis by ``factor``, with a transposed convolution.
+
+    It is called as ``upsample(x, channels, factor)``, where channels are those of the result. With factor 1 the kernel
+    size is 1.
+
+    Fields:
+        width: the kernel size divided by the factor. factor * (width - 1) must be even.
+        dtype: the type of the computation.
+
+    Raises:
+        InputError: factor * (width - 1) is odd.
+    """
 
     width: int = 1
     dtype: DTypeLike = jnp.float32

@@ -18,12 +18,12 @@ def rotary_frequencies(features: int) -> Float32[np.ndarray, " {features}//2"]:
 
 def rotary_angles(length: int, features: int) -> Float32[Array, "{length} {features}//2"]:
     """The angles of the positions 0 ... length - 1, for each pair of features."""
-    # The products are in float32 because pretrained nets were trained with them.
+    # The products are in float32, as in the training of the pretrained nets.
     return jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(rotary_frequencies(features))
 
 
 def rotate(x: Float[Array, "b n h d"], angles: Float[Array, "n k"]) -> Float[Array, "b n h d"]:
-    """Rotates the first 2 k features of each head by the angles; the other features stay as they are.
+    """Rotates the first 2 k features of each head by the angles, and leaves the other features unchanged.
 
     Features i and i + k are a pair. The computation is in at least float32.
     """

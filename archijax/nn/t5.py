@@ -26,17 +26,18 @@ class T5Config:
     Args:
         vocab_size: the number of token ids; at least `len(tokenizer)`, which is 259 for the tokenizer "bytes".
         d_model: features of the residual stream and of the output.
-        d_kv: features of one attention head; `num_heads * d_kv` need not be `d_model`.
+        d_kv: features of one attention head; `num_heads * d_kv` can differ from `d_model`.
         d_ff: hidden features of the feed-forward layer.
         num_layers: the number of layers.
         num_heads: the number of attention heads.
         relative_attention_num_buckets: buckets of relative positions, an even number of at least 4.
-        relative_attention_max_distance: positions at this distance in tokens, or farther, share the last bucket.
-        layer_norm_epsilon: added to the mean square in every norm.
-        gated: whether the feed-forward layer is the gated tanh-GELU one of T5 1.1, Flan and ByT5.
+        relative_attention_max_distance: positions at this distance in tokens, or farther, share the last bucket. It is
+            above a quarter of the number of buckets.
+        layer_norm_epsilon: added to the mean square in every norm; above 0 and below 1.
+        gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5.
 
     Raises:
-        InputError: a size is not a positive integer, or the buckets do not fit.
+        InputError: a size is not a positive integer, or a number is out of the range above.
     """
 
     vocab_size: int
@@ -86,11 +87,12 @@ def relative_buckets(
 ) -> Int32[np.ndarray, "*shape"]:
     """The bucket of each signed distance in tokens (key position minus query position), from 0 to num_buckets - 1.
 
-    Half of the buckets are for keys after the query. The first half of these have one distance each. The width of the
-    others grows logarithmically up to `max_distance` (section 2.1 of the paper).
+    The second half of the buckets is for keys after the query, the first half for all other keys. In each half, the
+    first buckets have one distance each, and the widths of the others grow logarithmically up to `max_distance`
+    (section 2.1 of the paper).
     """
-    # This is numpy, because logarithms on accelerators differ in the last bit, which would move some distances to the
-    # bucket below. It is in single precision, as in the training of the pretrained models.
+    # numpy computes the buckets: logarithms on accelerators differ in the last bit, which would move some distances to
+    # the bucket below. The precision is single, as in the training of the pretrained models.
     half, exact = num_buckets // 2, num_buckets // 2 // 2
     size = np.abs(distance)
     ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
@@ -100,7 +102,7 @@ def relative_buckets(
 
 
 def _dense(features: int, fan_in: int, dtype: DTypeLike, name: str) -> nn.Dense:
-    # T5 scales the initial weights of `q`, not the attention scores: `fan_in` is larger than the real one for `q`.
+    # T5 scales the initial weights of `q` instead of the attention scores: the fan_in of `q` is multiplied by d_kv.
     init = nn.initializers.normal(fan_in**-0.5)
     return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=init, name=name)
 
@@ -144,14 +146,14 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer on the residual stream."""
+    """One layer: attention and feed-forward, whose results are added to x."""
 
     config: T5Config
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float32[Array, "b n d"], bias: Float32[Array, "#b h n n"]) -> Float32[Array, "b n d"]:
-        # The stream is float32: in trained models it grows to thousands, for which bfloat16 is too coarse.
+        # x is float32: in trained models its values grow to thousands, for which bfloat16 is too coarse.
         y = _norm(self.config, "attention_norm")(x)
         x = x + Attention(self.config, self.dtype, name="attention")(y, bias).astype(jnp.float32)
         y = _norm(self.config, "feed_forward_norm")(x)
@@ -171,7 +173,7 @@ class T5Encoder(nn.Module):
     Args:
         config: the sizes.
         dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residuals are float32.
-        zero_padding: whether the output is zero at positions of padding. The original has other values there.
+        zero_padding: whether the output is zero at positions of padding, unlike that of the original.
     """
 
     config: T5Config = T5_BASE
@@ -188,9 +190,9 @@ class T5Encoder(nn.Module):
         """Encodes a batch of texts. The result has the type `dtype`.
 
         Args:
-            tokens: ids below `config.vocab_size`. A larger id gives NaN.
-            mask: False for a token of padding, which no other token attends to.
-            placeholders: the embeddings, with d = d_model, of placeholder tokens, which have the ids -1, -2, ... -k.
+            tokens: ids from 0 to `config.vocab_size` - 1. A larger id gives NaN.
+            mask: True for a token of the text, False for padding, to which no token attends.
+            placeholders: the embeddings [k, d_model] of placeholder tokens. Their ids are -1, -2, ... -k.
 
         Raises:
             InputError: tokens and mask are not integers and booleans of one shape [b, n].
@@ -206,13 +208,13 @@ class T5Encoder(nn.Module):
         x = nn.Embed(c.vocab_size, c.d_model, embedding_init=normal(1.0), name="embed")(known)
         if placeholders is not None:
             x = jnp.where(tokens[..., None] < 0, placeholders[jnp.maximum(-1 - tokens, 0)], x)
-        # There is one bias per distance, which is then indexed by [query, key]. All layers share it.
+        # The bias is computed once per distance, then looked up for every [query, key]. All layers share it.
         n, num_buckets = tokens.shape[1], c.relative_attention_num_buckets
         buckets = relative_buckets(np.arange(1 - n, n), num_buckets, c.relative_attention_max_distance)
         table = nn.Embed(num_buckets, c.num_heads, embedding_init=normal(c.d_model**-0.5), name="relative_bias")
         position = jnp.arange(n)
         bias = table(jnp.asarray(buckets))[position[None, :] - position[:, None] + n - 1].transpose(2, 0, 1)
-        # The lowest number is used instead of -inf: a text of padding alone then attends evenly and gives no NaN.
+        # The lowest finite number is used instead of -inf, so that a text of padding alone gives no NaN.
         bias = jnp.where(mask[:, None, None, :], bias[None], jnp.finfo(jnp.float32).min)
         for i in range(c.num_layers):
             x = Layer(c, self.dtype, name=f"layers_{i}")(x, bias)

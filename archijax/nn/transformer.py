@@ -1,7 +1,7 @@
 """The diffusion transformer of Stable Audio: ``net(x, time, features=..., embedding=...)`` (Evans et al. 2024).
 
-It is the DiT of Peebles & Xie 2023 with layers of language models: rotary positions, SwiGLU, few heads of keys and
-values. Time and features do not modulate every layer; they are one token before the sequence.
+It is the DiT of Peebles & Xie 2023 with layers of language models: rotary positions, SwiGLU, and fewer heads of keys
+and values than of queries. Time and features do not modulate the layers. They become one token before the sequence.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Projection(nn.Module):
 
 
 class HeadsAttention(nn.Module):
-    """Multi-head attention of x to a source, without norm and skip.
+    """Multi-head attention from x to a source, without norm and skip.
 
     Fields:
         head_features: features of a head.
         num_heads: heads of queries.
         source_heads: heads of keys and values, a divisor of num_heads.
-        qk_norm: apply a layer norm to every query and key (Dehghani et al. 2023).
-        implementation: see :class:`archijax.nn.attention.Attention`.
+        qk_norm: whether a layer norm is applied to every query and key (Dehghani et al. 2023).
+        implementation: "xla", "cudnn" or None, see :class:`archijax.nn.attention.Attention`.
     """
 
     head_features: int
@@ -76,7 +76,7 @@ class HeadsAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], source: Float[Array, "b m e"], angles: Float[Array, "n k"] | None = None
     ) -> Float[Array, "b n c"]:
-        """The result. If there are angles of rotary positions, they rotate queries and keys, and n = m."""
+        """The result. Rotary angles rotate queries and keys. With angles, x and source have equal lengths: n = m."""
 
         def heads(t: Float[Array, "b m e"], count: int, name: str) -> Float[Array, "b m {count} d"]:
             t = Product(count * self.head_features, dtype=self.dtype, name=f"to_{name}")(t)
@@ -140,25 +140,28 @@ class TransformerLayer(nn.Module):
 
 
 class DiffusionTransformer(nn.Module):
-    """The transformer, ``net(x, time, ...)``, for x with any number of channels.
+    """The diffusion transformer, ``net(x, time, ...)``, for x with any number of channels.
 
     Before training its result is a linear map of x.
 
     Fields:
         num_layers: the number of layers.
         num_heads, head_features: the heads of queries and the features of a head. Their product is the width.
-        embedding_features: features of the embedding's tokens; None: a net without cross-attention.
-        embedding_width: features of the tokens that cross-attention reads; None: embedding_features.
+        embedding_features: features of the embedding's tokens; None: the net takes no embedding.
+        embedding_width: features of a token after a projection, as cross-attention reads it; None: embedding_features.
         embedding_heads: heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
             head_features.
-        global_features: the width of ``features``; None: a net without features.
-        time_features: the number of sines and cosines of the time.
-        rotary_features: features of each head that are rotated; None: half of them.
-        qk_norm, implementation: see :class:`HeadsAttention`.
-        remat: keep no intermediate results of a layer for its backward pass, which computes them again.
+        global_features: the number f of features [b, f]; None: the net takes no features.
+        time_features: the number of sines and cosines of the time together, an even number.
+        rotary_features: features of each head that rotary positions rotate, an even number of at most head_features;
+            None: half of head_features.
+        qk_norm: whether a layer norm is applied to every query and key.
+        implementation: "xla", "cudnn" or None, see :class:`Attention`.
+        remat: whether the backward pass computes the intermediate results of a layer again, to save memory.
+        dtype: the type of the computation.
 
     Raises:
-        InputError: rotary_features, time_features or embedding_heads does not fit the other sizes.
+        InputError: rotary_features, time_features or embedding_heads is not an allowed value.
     """
 
     num_layers: int
@@ -198,18 +201,20 @@ class DiffusionTransformer(nn.Module):
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         out_channels: int | None = None,
     ) -> Float[Array, "b n out"]:
-        """The result, in at least float32.
+        """The prediction, in at least float32.
 
         Args:
-            features: a state of the whole sound, such as its duration.
+            time: the diffusion time of each item, which is always needed.
+            features: one vector per sound, such as its encoded duration. They are needed if global_features is set.
+            embedding: tokens for cross-attention. They are needed if embedding_features is set.
             embedding_mask: True replaces an item's embedding by zeros, which mean "no embedding" to the net.
             out_channels: channels of the result; None: those of x.
 
         Raises:
-            InputError: an array has a wrong shape, is missing, or is not one that the fields provide for.
+            InputError: an array has a wrong shape, is missing, or is there although its field is None.
         """
         self._check(x, time, features, embedding)
-        # As in the original, the initial kernels of mix_in and mix_out are zero, so that they change nothing.
+        # As in the original, the initial kernels of mix_in and mix_out are zero, so that both change nothing at first.
         c = x.shape[-1]
         y = x.astype(self.dtype)
         y = y + Product(c, zero=True, dtype=self.dtype, name="mix_in")(y)

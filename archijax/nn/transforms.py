@@ -20,7 +20,7 @@ from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_con
 
 
 def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str) -> None:
-    """Raises InputError unless all lengths are multiples. ``origin`` says where the multiple comes from."""
+    """Raises InputError unless ``multiple`` divides all lengths. The message names its ``origin``."""
     for length in x.shape[1:-1]:
         if length == 0 or length % multiple:
             raise InputError(
@@ -32,8 +32,8 @@ def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str)
 def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarray, "{window} {count}"]:
     """Filters: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
 
-    If there are as many filters as samples in the window, they are a tight frame: analysis and synthesis by them is the
-    identity (a modulated complex lapped transform, Malvar 1999).
+    If there are as many filters as samples in the window, synthesis after analysis returns the sound (a modulated
+    complex lapped transform, Malvar 1999).
     """
     time, frequency = np.arange(window)[:, None] + 0.5, np.arange((count + 1) // 2) + 0.5
     phase = 2 * np.pi / count * frequency * (time + stride / 2)
@@ -44,16 +44,19 @@ def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarra
 
 
 class LearnedTransform(Wrapper):
-    """A learned filter bank around a net (ArchiSound, section 5.2.4): a strided convolution, the net, its transpose.
+    """A learned filter bank around a net (ArchiSound, section 5.2.4).
 
-    The initial filters are windowed sines and cosines, with which the transform is invertible. The original starts with
-    random filters; training takes longer with them.
+    A strided convolution comes before the net, a transposed convolution after it.
 
     Fields:
+        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / stride, c * num_filters], such as
+            :func:`UNetV0`. Its result has n channels.
         num_filters: filters per channel of the sound.
         window_length: samples of a filter, a multiple of the stride. Both are odd or both are even.
         stride: samples between positions of the filters.
-        filters: the initial filters.
+        filters: the initial filters. "sinusoid": windowed sines and cosines; with num_filters = window_length, the
+            transform is then invertible. "random", as in the original: training takes longer.
+        dtype: the type of the computation.
     """
 
     num_filters: int
@@ -70,14 +73,15 @@ class LearnedTransform(Wrapper):
     def __call__(
         self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b time out"]:
-        """Transforms x, calls the net and transforms back.
+        """Transforms x, calls the net and transforms its result back.
 
         Args:
+            args, conditioning: other arguments of the net.
             out_channels: channels of the result; None: those of x.
 
         Raises:
-            InputError: time is not a multiple of ``length_multiple`` or too short, or the window does not fit the
-                stride.
+            InputError: time is not a multiple of ``length_multiple``, time is at most (window_length - stride) / 2, or
+                the window does not fit the stride.
         """
         window, stride = self.window_length, self.stride
         if stride < 1 or window < 1 or window % stride or (window - stride) % 2:
@@ -100,7 +104,7 @@ class LearnedTransform(Wrapper):
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
     def _filters(self, key: Shaped[Array, " ..."], channels: int) -> Float[Array, "window {channels} filters"]:
-        """The initial filters, ``num_filters`` for each channel. A sinusoid reads one channel, a random filter all."""
+        """The initial filters, ``num_filters`` for each channel. Sinusoids read one channel, random filters all."""
         if self.filters == "random":
             shape = (self.window_length, channels, channels * self.num_filters)
             return uniform_init(self.window_length * channels)(key, shape)
@@ -109,10 +113,12 @@ class LearnedTransform(Wrapper):
 
 
 class Patching(Wrapper):
-    """Turns patches of consecutive samples into channels, calls a net and turns back (ArchiSound, section 5.2.4).
+    """A net on patches: consecutive samples become channels of one position (ArchiSound, section 5.2.4).
 
     Fields:
-        patch_size: the samples, along each position axis, that become one position.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. Its x has positions / patch_size and, for
+            d position axes, c * patch_size^d channels. Its result has n channels.
+        patch_size: samples of a patch along each position axis.
     """
 
     patch_size: int
@@ -125,9 +131,10 @@ class Patching(Wrapper):
     def __call__(
         self, x: Float[Array, "b *positions c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net on patches.
+        """Makes patches, calls the net and turns its channels into samples again.
 
         Args:
+            args, conditioning: other arguments of the net.
             out_channels: channels of the result; None: those of x.
 
         Raises:
@@ -143,12 +150,14 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4). The net sees time / hop_length frames.
+    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4).
 
     Fields:
+        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / hop_length, 2 * (n_fft // 2 + 1) * c], such as
+            :func:`UNetV0`. Its result has n channels.
         n_fft: samples of a window.
         hop_length: samples between windows.
-        polar: the channels are magnitudes and phases, instead of real and imaginary parts.
+        polar: whether the channels are magnitudes and phases, instead of real and imaginary parts.
     """
 
     n_fft: int = 1024
@@ -163,9 +172,10 @@ class STFTTransform(Wrapper):
     def __call__(
         self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b time out"]:
-        """Transforms x, calls the net and transforms back.
+        """Transforms x, calls the net and transforms its result back.
 
         Args:
+            args, conditioning: other arguments of the net.
             out_channels: channels of the result; None: those of x.
 
         Raises:

@@ -1,13 +1,13 @@
 """The U-Net: blocks of items around an inner U-Net, with a skip connection at every depth.
 
-Templates describe a net. ``Block(channels=256, factor=2, items=[R, A] * 2)`` describes one depth. An item is a Flax
-module or a function that maps ``(x, context) -> x``. The U-Net makes a copy of the item at every position, with its own
-parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+``Block(channels=256, factor=2, items=[R, A] * 2)`` describes one depth of a net. An item is a Flax module or a function
+that maps ``(x, context) -> x``. Items are templates: wherever an item stands in a list, the U-Net makes a copy with its
+own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
-Repeated items are unrolled, not scanned: every position has a name in the parameter tree (``down_2/items_5``), and
-every mixture of items can repeat. With a scan, the outer six depths of the original's README net compile in three
-quarters of the time, but train five times slower on CPU. With calls that XLA does not inline, items compile in six
-sevenths of the time, but train fifteen times slower.
+Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
+sequence of items can repeat. A scan over the items would be slower: six depths of the net in the original's README
+compile in three quarters of the time, but train five times slower on CPU. With calls that XLA does not inline, they
+compile in six sevenths of the time, but train fifteen times slower.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class Context:
     """The conditioning that items can use.
 
     Fields:
-        features: one vector per item of the batch: the features of the time and those that are added to them.
-        embedding: a sequence of vectors per item, such as an encoded text.
-        channels: one entry per depth, [b, *positions at that depth, c] or None.
-        depth: the depth of the present item.
+        features: one vector per sound, such as the features of the time; None: there are none.
+        embedding: a sequence of vectors per sound, such as an encoded text; None: there is none.
+        channels: one entry per depth, outermost first: [b, *positions after downsampling to that depth, c], or None.
+            The last entries can be left out.
+        depth: the depth of the item that is called; 0 is the outermost depth.
     """
 
     features: Float[Array, "b f"] | None = None
@@ -54,11 +55,12 @@ class Block:
 
     Fields:
         channels: channels at this depth.
-        factor: by how much the positions are fewer than one depth above.
-        items: templates ``(x, context) -> x`` on the way down.
-        items_up: templates on the way up; None: the same items.
-        downsample, upsample: templates ``(x, channels, factor) -> x``; None: those of the U-Net.
-        skip: a template ``(skip, x, context) -> x``; None: that of the U-Net.
+        factor: the number by which downsampling to this depth divides the length.
+        items: modules or functions ``(x, context) -> x`` on the way down, such as :class:`Resnet`.
+        items_up: modules or functions on the way up; None: the same items.
+        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`; None: those of the
+            U-Net.
+        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`; None: that of the U-Net.
     """
 
     channels: int
@@ -80,7 +82,7 @@ def _run(item: Callable, x: Float[Array, "b *positions c"], context: Context) ->
 
 
 def _shared() -> Callable:
-    """A function like `_run` that traces items of equal settings and shapes only once."""
+    """A function like `_run` that traces items with equal settings and shapes only once."""
     jitted = nn.jit(_run)
     return lambda item, x, context: (jitted if isinstance(item, nn.Module) else _run)(item, x, context)
 
@@ -122,7 +124,7 @@ class _Up(nn.Module):
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    # The last name is that of cuDNN's attention.
+    # The last name belongs to cuDNN's attention.
     return primitive.name.startswith(("conv_general_dilated", "dot_general", "dot_product_attention_fwd"))
 
 
@@ -132,16 +134,20 @@ _keep_products = jax.checkpoint_policies.save_from_both_policies(
 
 
 class UNet(nn.Module):
-    """A U-Net of any depth, in one, two or three dimensions.
+    """A U-Net of any depth, in one, two or three dimensions, called as ``net(x, features=..., ...)``.
+
+    :class:`TimeConditioning` around the U-Net makes features of the diffusion time.
 
     Fields:
-        blocks: one per depth, outermost first.
+        blocks: one :class:`Block` per depth, outermost first.
         out_channels: channels of the result; None: those of x.
-        downsample, upsample, skip: templates for the blocks without their own.
-        remat: keep no intermediate results of a block for its backward pass, which computes all of them again. Else the
-            results of convolutions and matrix products are kept, and the cheap operations between them (norms,
-            activations, modulation) are computed again. In the README net's training step this takes a third of the
-            memory that keeping all results takes. On CPU both need :func:`archijax.compiler.compiler_options`.
+        downsample, upsample, skip: modules for the blocks that have None, see :class:`Block`.
+        remat: whether the backward pass of a block computes all intermediate results again, to save memory. Else the
+            forward pass keeps the results of convolutions and matrix products, and only the cheap operations between
+            them (norms, activations, modulation) are computed again. This takes a third of the memory that a training
+            step of the README's net needs to keep all results. On CPU both savings need
+            :func:`archijax.compiler.compiler_options`.
+        dtype: the type of the computation.
     """
 
     blocks: Sequence[Block]
@@ -171,10 +177,11 @@ class UNet(nn.Module):
 
         Args:
             features, embedding, channels: see :class:`Context`.
-            out_channels: replaces the field. Wrappers that change the channels of x use it.
+            out_channels: channels of the result; None: the field decides. Wrappers that change the channels of x pass
+                this argument.
 
         Raises:
-            InputError: a length is not a multiple of the product of the factors, or the context has a wrong shape.
+            InputError: a length is not a multiple of the product of the factors, or conditioning has a wrong shape.
         """
         blocks = [self._with_defaults(block) for block in self.blocks]
         multiple = self.length_multiple
@@ -198,7 +205,7 @@ class UNet(nn.Module):
         # Initialisation has no backward pass, and `initialize` must see which operations the parameters need.
         if not self.is_initializing():
             down, up = (nn.remat(kind, policy=None if self.remat else _keep_products) for kind in (_Down, _Up))
-            # It is made anew in every call, because tracing may depend on more than the arguments, such as `portable`.
+            # Every call makes a new function, because tracing can depend on more than arguments, such as on `portable`.
             run = _shared()
         outs = [out_channels or self.out_channels or x.shape[-1], *(block.channels for block in blocks)]
 

@@ -42,34 +42,38 @@ def UNetV0(
     remat: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``. The channels of x can be any number.
+    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``, for x with any number of channels.
 
     Args:
         channels: the channels of each depth, outermost first.
         factors: the downsampling factor of each depth.
         items: how often each depth repeats its group of items: resnet, modulation, injected channels, attention,
             cross-attention.
-        attentions, cross_attentions: how many of them are in the group of each depth; 0 by default.
-        context_channels: how many channels each depth injects from ``channels=``; 0 by default.
-        attention_features: features of an attention head.
+        attentions, cross_attentions: how many attention items the group of each depth has; None: no such items.
+        context_channels: how many channels each depth injects from the argument ``channels`` of the net; None: none.
+        attention_features: features of an attention head. Nets with attention need this number and attention_heads.
         attention_heads: the number of heads.
-        embedding_features: features of the embedding that cross-attention reads.
+        embedding_features: features of the embedding, which cross-attention needs.
         item: the first item of a group: a resnet or a ConvNeXt V2 block.
-        linear_attention: use linear attention instead of softmax attention.
-        resnet_groups: groups of the norms; they divide the channels of every depth.
-        use_modulation: the features modulate items and skips. Without it, skips are concatenated.
-        modulation_features: the width of the features.
-        embedding_max_length: the largest number of tokens of an embedding, for use_embedding_cfg.
-        use_time_conditioning: compute features from ``time``.
-        use_embedding_cfg: add classifier-free guidance.
-        use_embedding_features: add the mean of the embedding to the features.
+        linear_attention: whether attention is linear.
+        resnet_groups: groups of the norms, a divisor of the channels of every depth.
+        use_modulation: whether the features modulate items and skips. Else skips are concatenated.
+        modulation_features: the number of features.
+        embedding_max_length: the largest number of tokens of an embedding, which use_embedding_cfg needs.
+        use_time_conditioning: whether features are computed from ``time``. This needs use_modulation.
+        use_embedding_cfg: whether the net has :class:`ClassifierFreeGuidance`.
+        use_embedding_features: whether the mean of the embedding is added to the features.
         out_channels: channels of the result; None: those of x.
-        attention_implementation: see :class:`Attention`.
+        attention_implementation: "xla", "cudnn" or None, see :class:`Attention`.
         remat, dtype: see :class:`UNet`.
 
+    Returns:
+        A net ``net(x, time, features=..., embedding=..., channels=...)`` with x [b, *positions, c], time [b] and the
+        arrays of :class:`Context`. Its result is [b, *positions, out_channels].
+
     Raises:
-        InputError: lists have different lengths, resnet_groups does not divide channels, or a setting needs another one
-            that is missing.
+        InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide channels, or
+            a setting that another one needs is missing.
     """
     depths = len(channels)
     per_depth = {

@@ -19,21 +19,20 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 class Inpaint:
     """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
-    After every step, the source with noise of the step's level replaces x where the mask is True. At the last time this
-    is the source itself. With num_resamples above 1 every step is repeated: x goes back to the noise level before the
-    step, and the step is taken again, so that the new samples agree with the kept ones (Lugmayr et al. 2022, RePaint,
-    algorithm 1).
+    After each step to t_next, the source with noise of the level at t_next replaces x where the mask is True. After the
+    last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x from
+    t_next back to t, and the step is taken again, so that the new samples agree with the kept ones (Lugmayr et al.
+    2022, RePaint, algorithm 1).
 
-    The resampling of the original takes only the kept samples back to the noise level, and leaves the others as they
-    are. Therefore only its last two passes have an effect. `redraw` gives their result in one pass.
+    The resampling of the original code takes only the kept samples back to t. Therefore only its last two passes have
+    an effect. `redraw` gives the result of both in one pass.
 
     Fields:
-        source: values outside of the mask do not matter.
-        mask: True where the source is kept; it broadcasts against the source.
-        sampler: takes the steps.
+        source: the sound. Only its values where the mask is True are used.
+        mask: True where the source is kept. The mask broadcasts against the source.
+        sampler: the sampler that takes the steps.
         num_resamples: how often each step is taken, at least 1.
-        redraw: also before each step, replace the kept samples by the source with new noise. This is the resampling of
-            the original.
+        redraw: whether the source with new noise replaces the kept samples also before each step, as in the original.
 
     Raises:
         InputError: num_resamples is below 1.
@@ -51,7 +50,7 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """Noise arrays of a step. Each pass has those of the sampler, of the source and of the way back."""
+        """The number of noise arrays of a step: in each pass for the sampler, the source and the way back to t."""
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
     def step(
@@ -66,6 +65,7 @@ class Inpaint:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
         draws = self.sampler.draws
 
         def one_pass(x, noise):
@@ -90,14 +90,14 @@ def slerp(
     b: Float[Array, " b *shape"],
     weight: float | Float[Array | np.ndarray | np.number, ""] | Float[Array | np.ndarray, " b"],
 ) -> Float[Array, " b *shape"]:
-    """Spherical interpolation of each item (Shoemake 1985).
+    """Spherical interpolation from a to b, for each item (Shoemake 1985).
 
-    The result of two noises is noise of the same level, while their mean would be too quiet. To interpolate between two
-    sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate, and sample. To interpolate between
-    two prompts, interpolate their embeddings.
+    Between two noises, the result is noise of the same level, while their mean would be too quiet. To interpolate
+    between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate, and sample. To
+    interpolate between two prompts, interpolate their embeddings.
 
     Args:
-        weight: 0 gives a, 1 gives b; one for all items, or one per item.
+        weight: from 0 (a) to 1 (b); one weight for all items, or one per item.
 
     Raises:
         InputError: a and b have different shapes.
@@ -122,7 +122,7 @@ def slerp(
 def check_source(
     source: Array | np.ndarray | None, strength: float, mask: Array | np.ndarray | None, shape: tuple[int, ...]
 ) -> None:
-    """Raises InputError unless a source, its strength and its mask define an edit of sounds of this shape."""
+    """Raises InputError if source, strength and mask do not fit together, or the source has another shape."""
     if source is None and (mask is not None or strength != 1):
         setting = "a mask" if mask is not None else f"strength {strength}"
         raise InputError(f"{setting} needs a source, but there is none: pass a source too")

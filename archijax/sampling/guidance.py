@@ -24,16 +24,17 @@ Scalar = float | Float[Array | np.ndarray | np.number, ""]
 class Guidance:
     """Classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6).
 
-    The negative prediction is the one without a prompt, or with a negative prompt.
+    The conditional prediction has the prompt. The negative prediction has no prompt, or a negative prompt.
 
     Fields:
         scale: the guidance scale, one for all items or one per item; 1 means no guidance.
-        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16), against sounds that large scales make too loud. With 1,
+        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16); large scales without it make sounds too loud. With 1,
             the guided estimate of the sound gets the standard deviation of the conditional estimate, over the whole
             item.
-        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024).
-        sequential: call the net twice, instead of once with the double batch. This needs less memory and gives the same
-            result.
+        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024). None: all
+            times.
+        sequential: whether the net is called twice, instead of once with the double batch. Two calls need less memory
+            and give the same result.
     """
 
     scale: Scalar | Float[Array | np.ndarray, " b"] = 1.0
@@ -49,7 +50,7 @@ class Guidance:
         x: Float[Array, " b *shape"],
         t: Float[Array, " b"],
     ) -> Float[Array, " b *shape"]:
-        """The guided prediction from both predictions at x and t.
+        """The guided prediction, from the conditional and the negative prediction of a process at x and t.
 
         Raises:
             InputError: the scale is neither one number nor one per item.
@@ -85,8 +86,11 @@ def guided(
     """A ``denoise(x, t)`` with classifier-free guidance.
 
     Args:
-        predictor: makes a ``denoise`` from conditioning.
-        positive, negative: the conditioning to guide to and away from: arrays [b, ...] of the same shapes.
+        predictor: a function from conditioning to ``denoise(x, t)``.
+        process: the diffusion method.
+        guidance: the scale and the other settings.
+        positive: the conditioning that guidance leads to, a pytree of arrays [b, ...].
+        negative: the conditioning that guidance leads away from, in the same shapes.
     """
     if guidance.sequential:
         toward, away = predictor(positive), predictor(negative)
@@ -102,7 +106,9 @@ def guided(
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
-    """``denoise`` whose estimate of the sound is clipped to [-limit, limit], as in the code of Ho et al. 2020.
+    """``denoise``, with its estimate of the sound clipped to [-limit, limit], as in the code of Ho et al. 2020.
+
+    The process is that of the prediction of ``denoise``.
 
     Raises:
         InputError: limit is not above 0.
@@ -115,7 +121,8 @@ def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> D
 def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.995) -> Denoise:
     """``denoise`` with dynamic thresholding (Saharia et al. 2022, section 2.3).
 
-    If the quantile of |x0| over an item is above 1, the estimate is clipped to the quantile and divided by it.
+    If the quantile of |x0| over an item is above 1, the estimate x0 is clipped to the quantile and divided by it. The
+    process is that of the prediction of ``denoise``.
 
     Raises:
         InputError: quantile is not above 0 and at most 1.
@@ -136,7 +143,7 @@ def _changed(
     process: GaussianProcess,
     change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
 ) -> Denoise:
-    """``denoise`` with a change to its estimate x0; eps changes with x0, so that x = alpha x0 + sigma eps."""
+    """``denoise`` with a change to its estimate x0. eps changes too, so that x = alpha x0 + sigma eps."""
 
     def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:
         return _prediction(process, change(process.x0_eps(denoise(x, t, *along), x, t)[0]), x, t)

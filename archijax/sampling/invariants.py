@@ -15,7 +15,7 @@ CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Partial:
-    """``step`` for a loop; values that do not depend on the arguments of ``step`` are computed here, once.
+    """``step`` for a loop. Values that do not depend on the arguments of ``step`` are computed once, by this call.
 
     ``jax.lax.scan`` compiles its body as it is, and XLA moves little of it out of the loop. Without this function every
     step of a sampler would cast the weights to the type of the computation, and compute the same attention keys and
@@ -45,8 +45,8 @@ def hoisted(step: Callable, *example: Any) -> Partial:
             before.append(equation)
             fixed.update(equation.outvars)
 
-    # A step reads fixed values from before the loop, except broadcasts and the like: these cost nothing and are larger
-    # than their inputs, so each step computes them again.
+    # A step reads the fixed values that were computed before the loop. Only cheap values are computed again in each
+    # step, such as broadcasts, which cost nothing and are larger than their inputs.
     inside: list[JaxprEqn] = []
     wanted = {v for v in flat.jaxpr.outvars if not isinstance(v, Literal)}
     for equation in reversed(flat.jaxpr.eqns):
@@ -84,7 +84,7 @@ def _is_call(equation: JaxprEqn) -> bool:
 
 
 def _inlined(jaxpr: Jaxpr, leaves: Sequence[Any]) -> list[Any]:
-    """Evaluates a jaxpr on its constants and arguments, arrays or numbers, with the calls in it inlined."""
+    """Evaluates a jaxpr with its calls inlined. The leaves are its constants and arguments, arrays or numbers."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], leaves, strict=True))
     wanted = {v for e in jaxpr.eqns for v in _read(e)}.union(v for v in jaxpr.outvars if not isinstance(v, Literal))
 

@@ -26,7 +26,7 @@ class State:
 
     Attributes:
         x: the noisy sound.
-        x0: the estimate of x0 at the previous step. Before the first step it is x, which has the estimate's sharding.
+        x0: the estimate of x0 at the previous step. Before the first step it is x, which has the same sharding.
         t_last: the time of the previous step. Before the first step it is the first time.
         keys: one key per item, if the sampler draws noise.
     """
@@ -45,7 +45,7 @@ def begin(
     """The state before the first step.
 
     Args:
-        x: the state at the first time.
+        x: the noisy sound at the first time.
         t: the first time.
         keys: one per item, if the sampler draws noise.
     """
@@ -61,11 +61,13 @@ def stepper(
 ) -> Partial:
     """One step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
 
-    Values that are the same in every step are computed here, see :func:`hoisted`.
+    Values that are the same in every step are computed by this call, see :func:`hoisted`.
 
     Args:
-        state, noise: examples of the arguments of a step; only shapes and types matter. If noise is None, a step draws
-            its noise from the keys of the state.
+        denoise, process: see :func:`sample`.
+        state: an example of the state, such as the first one. Only shapes and types matter.
+        sampler: the sampler of the step.
+        noise: an example of the noise; None: a step draws its noise from the keys of the state.
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -95,11 +97,14 @@ def advance(
     sampler: Sampler = DDIM(),
     noise: Float[Array, "times-1 draws b *shape"] | None = None,
 ) -> tuple[State, Float[Array, "times-1 b *shape"]]:
-    """Takes a state over timesteps.
+    """Takes a state from the first to the last timestep.
 
     Args:
+        denoise, process: see :func:`sample`.
+        state: the result of :func:`begin`, or of an earlier call.
         timesteps: descending; [times], or [times, time, 1] if the time differs along the sound.
-        noise: the standard normal noise of each step; None: the keys of the state draw it.
+        sampler: the sampler of the steps.
+        noise: the standard normal noise of each step; None: it is drawn from the keys of the state.
 
     Returns:
         (the state at the last time, the estimates of x0 at all times before it).
@@ -126,10 +131,13 @@ def sample(
     """Turns noise into sound. The function is pure: jit, vmap, pmap and differentiate it.
 
     Args:
-        denoise: the net as ``denoise(x, t)``, which gives the prediction of the process; wrap it for guidance.
-        x: the state at the first time; sigma * noise, if sampling starts from noise.
-        timesteps: descending, one more than there are steps.
-        keys: one per item, if the sampler draws noise.
+        denoise: a function ``denoise(x, t)``, with x [b, ...] and t [b], that returns the prediction of the process in
+            the shape of x. :func:`guided` makes one with guidance.
+        process: the diffusion method.
+        x: the noisy sound at the first time: sigma * noise, if sampling starts from noise.
+        timesteps: descending, such as ``process.timesteps(50)``.
+        sampler: the sampler of the steps.
+        keys: one per item [b]. Samplers that draw noise need them.
 
     Returns:
         x at the last time.

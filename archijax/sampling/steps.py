@@ -1,4 +1,4 @@
-"""Samplers: a step takes x at time t to x at an earlier time, in terms of alpha, sigma and (x0, eps).
+"""Samplers: a step takes x at one timestep to x at the next, in terms of alpha, sigma, x0 and eps.
 
 Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion method.
 """
@@ -17,7 +17,7 @@ from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
 
 Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[Array, " b *shape"]]
-"""``denoise(x, t)`` gives the prediction of the process at x [b, ...] and t: [b], or such as [b, time, 1]."""
+"""``denoise(x, t)`` is the prediction of the process. x is [b, ...]; t is [b] or broadcasts, such as [b, time, 1]."""
 
 
 @runtime_checkable
@@ -43,10 +43,13 @@ class Sampler(Protocol):
         """Takes x at t to x at t_next.
 
         Args:
-            t, t_next: times that broadcast against x, such as [b, time, 1]; [b] gives one time per item.
-            noise: standard normal noise; None if the sampler draws none.
+            process: the diffusion method.
+            denoise: the prediction of the process as a function of x and t.
+            x: the noisy sound at t.
+            t, t_next: one time per item [b], or times that broadcast against x, such as [b, time, 1].
+            noise: standard normal noise. It can be None if ``draws`` is 0.
             x0_last, t_last: the estimate of x0 at the previous step and the time of that step, for multistep methods.
-                At the first step they are None, or t_last = t.
+                At the first step both are None, or t_last = t.
 
         Returns:
             (x at t_next, the estimate of x0 at t).
@@ -57,9 +60,12 @@ class Sampler(Protocol):
 class DDIM:
     """x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z, s = eta * posterior deviation (Song et al. 2021, equation 12).
 
-    Here z is standard normal noise. With eta 0 the sampler is deterministic and equals the first-order DPM-Solver. With
-    eta 1 it has the distribution of the ancestral sampler with posterior variance. With eta 0 and ascending times it
-    inverts sampling: it turns a sound into the noise that leads to this sound.
+    A prime marks values at t_next, and z is standard normal noise.
+
+    Fields:
+        eta: from 0 to 1. With eta 0 the sampler is deterministic and equals the first-order DPM-Solver. It then turns a
+            sound into the noise that leads to this sound, if the times ascend. With eta 1 it has the distribution of
+            the ancestral sampler with posterior variance.
 
     Raises:
         InputError: eta is not in [0, 1].
@@ -87,6 +93,7 @@ class DDIM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed if eta is above 0."""
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         if self.eta == 0:
             return process.add_noise(x0, eps, t_next), x0
@@ -102,10 +109,10 @@ class DDPM:
     """The ancestral sampler: the mean of q(x' | x, x0) plus noise (Ho et al. 2020, algorithm 2), over any times.
 
     Fields:
-        variance: chooses the variance of the noise. 0 is the variance of q(x' | x, x0), the smallest possible one. 1 is
-            the variance of q(x | x'), which the thesis uses. Values between interpolate the logarithm (Nichol &
-            Dhariwal 2021, equation 15). With few steps, 0 leaves too little noise and 1 far too much, while 0.5 keeps
-            the standard deviation of a Gaussian. The step to sigma = 0 adds no noise.
+        variance: from 0 to 1, for the variance of the noise. 0 is the variance of q(x' | x, x0), the smallest possible
+            variance. 1 is the variance of q(x | x'), which ArchiSound uses. Values between 0 and 1 interpolate the
+            logarithm of the variance (Nichol & Dhariwal 2021, equation 15). With few steps, 0 adds too little noise and
+            1 far too much; with 0.5, Gaussian data keep their standard deviation. The step to sigma = 0 adds no noise.
 
     Raises:
         InputError: variance is not in [0, 1].
@@ -130,10 +137,11 @@ class DDPM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t_next, x)
         ratio, variance = _transition(process, x, t, t_next)
-        # sigma'^2 / sigma^2 weights x against x0, and is the factor between the two variances.
+        # sigma'^2 / sigma^2 is the weight of x in the mean, and the factor between the two variances.
         sigma_ratio = (sigma / process.alpha_sigma(t, x)[1]) ** 2
         mean = ratio * sigma_ratio * x + alpha * (1 - ratio**2 * sigma_ratio) * x0
         deviation = jnp.sqrt(variance * sigma_ratio ** (1 - self.variance))
@@ -144,9 +152,9 @@ class DDPM:
 class Heun:
     """A second-order method that calls the net twice per step.
 
-    A step of DDIM comes first. Then x' = x + (alpha' - alpha) x0 + (sigma' - sigma) eps is computed with the means of
-    x0 and eps at both ends of the step. For EDM this is algorithm 1 of Karras et al. 2022. With x0 and eps of t alone
-    it is DDIM, and for EDM and rectified flow also Euler's method. The step to sigma = 0 is DDIM's.
+    A step of DDIM comes first. Then x' = x + (alpha' - alpha) x0 + (sigma' - sigma) eps is computed, where x0 and eps
+    are means over both ends of the step. For EDM this is algorithm 1 of Karras et al. 2022. With x0 and eps at t alone,
+    the formula is that of DDIM. The step to sigma = 0 is a step of DDIM.
     """
 
     draws = 0
@@ -163,6 +171,7 @@ class Heun:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. No noise is needed."""
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         end = process.add_noise(x0, eps, t_next)
         last = process.alpha_sigma(t_next, x)[1] <= 0
@@ -187,7 +196,7 @@ class DPMSolverPP:
     The first step and the step to sigma = 0 are of first order.
 
     Fields:
-        stochastic: use the SDE form, which adds noise.
+        stochastic: whether the SDE form is used, which adds noise.
     """
 
     stochastic: bool = False
@@ -208,6 +217,7 @@ class DPMSolverPP:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed if the step is stochastic."""
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t, x)
         alpha_next, sigma_next = process.alpha_sigma(t_next, x)
@@ -251,6 +261,7 @@ class PingPong:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
+        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         return process.add_noise(x0, noise[0], t_next), x0
 
@@ -264,7 +275,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++sde": DPMSolverPP(stochastic=True),
     "pingpong": PingPong(),
 }
-"""Samplers by name. "euler" is DDIM, which is Euler's step between two points of (alpha, sigma)."""
+"""Samplers by name. "euler" is another name of "ddim": its step is Euler's, from one (alpha, sigma) to the next."""
 
 
 def get_sampler(name: str) -> Sampler:
@@ -304,6 +315,6 @@ def _transition(
 
 
 def _log_ratio(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array, "*t"]:
-    # The cosine schedule has alpha = 0 at t = 1. The bound acts as if t were at most about 1 - 1e-3. At sigma = 0 the
+    # The cosine schedule has alpha = 0 at t = 1. The bound of alpha limits t to about 1 - 1e-3. At sigma = 0 the
     # result is not used.
     return jnp.log(jnp.maximum(alpha, 1e-3)) - jnp.log(jnp.maximum(sigma, jnp.finfo(sigma.dtype).tiny))

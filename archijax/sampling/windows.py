@@ -1,4 +1,4 @@
-"""Long sounds from a net that was trained on short ones, by windows that overlap and are merged at every step."""
+"""Long sounds from a net that was trained on short sounds. Windows overlap, and every step merges them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def windowed(
 ) -> Denoise:
     """``denoise`` for sounds longer than the net was trained on (Bar-Tal et al. 2023).
 
-    Every step predicts one window after the other. Where windows overlap, their predictions are averaged with weights
-    that fall towards the ends of a window, so that no seam appears. The memory needed is that of one window.
+    Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
+    weights that fall towards the ends of a window, so that no seam appears. The memory needed is that of one window.
 
     Args:
-        denoise: for sounds of length `window`; called as ``denoise(x, t)``, or ``denoise(x, t, along)`` with the frames
-            of the window if there is `along`.
+        denoise: ``denoise(x, t)`` for x [b, window, c]. With `along`, it is called as ``denoise(x, t, along)``, with
+            the frames of the window.
         window: samples that the net sees at once.
         hop: samples from one window to the next, at least 1 and at most `window`; half of `window` is usual.
         circular: the end of the sound continues at its beginning, so that the sound loops without a seam.
-        along: conditioning that runs along the sound: frames of time / frames samples each. Each window receives its
-            own frames.
+        along: conditioning [b, frames, ...] that runs along the sound. A frame has time / frames samples. Each window
+            receives its own frames.
 
     Returns:
-        a ``denoise`` for x [b, time, c] and t [b]. It raises InputError if time is below `window`, or if windows and
+        A ``denoise`` for x [b, time, c] and t [b]. It raises InputError if time is below `window`, or if windows and
         hops are not whole frames of `along`.
 
     Raises:
