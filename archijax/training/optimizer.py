@@ -74,13 +74,13 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 class Skipping(optax.GradientTransformationExtraArgs):
     """An optax transformation whose state does not change if an update is skipped.
 
-    Its `update` takes two more arguments: `finite`, a bool [] that says whether the loss and the gradients are finite,
-    and `grad_norm`, a float32 [].
+    Its `update` has two more arguments: `finite` is a bool [] that says whether the loss and the gradients are finite,
+    and `grad_norm` is a float32 [].
     """
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Skipping:
-    """Turns an optax transformation into one whose state does not change if an update is skipped."""
+    """Turns an optax transformation into a :class:`Skipping`."""
     if isinstance(optimizer, Skipping):
         return optimizer
     optimizer = optax.with_extra_args_support(optimizer)
@@ -99,7 +99,7 @@ class AdamWState(NamedTuple):
     Attributes:
         count: the number of updates.
         mu, nu: the running means of the gradients and of their squares.
-        learning_rate: that of the last update.
+        learning_rate: the learning rate of the last update.
     """
 
     count: Int[Array, ""]
@@ -111,13 +111,14 @@ class AdamWState(NamedTuple):
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`. On CPU, XLA stores the
-    intermediate results of that chain. With it, the step of a U-Net of 20M parameters takes 154 MiB instead of 82 MiB
-    in addition to state and batch, and 1.07 times as long. The step of a net of dense layers, which is mostly the
-    optimizer, takes 1.45 times as long.
+    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU,
+    where XLA stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs
+    154 MiB instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense
+    layers takes 1.45 times as long, because most of its time goes to the optimizer.
 
     Args:
-        steps: the steps of the run. The cosine schedule is zero at its end.
+        config: the settings.
+        steps: the number of steps of the run. The cosine schedule reaches zero after these steps.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 
@@ -163,8 +164,8 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
 
-    # There are many vectors, and most are so short that no mesh splits them. One product computes the norm of 32 of
-    # them, which needs fewer kernels than one product each.
+    # There are many vectors, and most are so short that no mesh splits them. One product computes the norm of 32
+    # vectors, which needs fewer kernels than one product per vector.
     vectors, rest = [], []
     for leaf in jax.tree.leaves(grads):
         if leaf.ndim < 2 and leaf.size < SMALL:
@@ -178,10 +179,10 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
 def ema_update(
     config: EmaConfig, ema: PyTree, params: PyTree, steps: Int[Array, ""], finite: Bool[Array, ""]
 ) -> PyTree:
-    """The moving average after `steps` steps, with the parameters `params`.
+    """Updates the moving average after `steps` steps, with the parameters `params`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until then the
-    average is a copy of the parameters. Afterwards it is updated every `every` steps, unless the step is not finite.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until `start`
+    the average is a copy of the parameters. Afterwards it is updated every `every` steps, if the step is finite.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)
