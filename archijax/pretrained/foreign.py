@@ -14,7 +14,7 @@ def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | No
     """A Stable Audio model in the layout of diffusers or stable-audio-tools; None: the folder has neither layout.
 
     Raises:
-        InputError: the model is damaged, or another one of these libraries.
+        InputError: the model is damaged, or it is another model of these libraries.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])
