@@ -1,4 +1,4 @@
-"""The folders of pretrained models, and reading their files, which are not trusted."""
+"""The folders of pretrained models, and reading of their files. The files are not trusted."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # without two points in
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Whether a name has the form of those on the Hugging Face hub, such as "google/flan-t5-base"."""
+    """Whether a name has the form of a name on the Hugging Face hub, such as "google/flan-t5-base"."""
     return re.fullmatch(f"{_PART}(/{_PART})?", str(name)) is not None
 
 
@@ -91,7 +91,7 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError if the file has none."""
+    """The object in a JSON file. Raises InputError if the file has no object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -118,7 +118,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The tensors of one file, see :func:`read_weights`."""
+    """The tensors of one file. :func:`read_weights` explains the errors."""
     from safetensors import SafetensorError, safe_open
 
     try:
