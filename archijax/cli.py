@@ -61,7 +61,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         command: the dataclass. The texts under its fields are their help.
         arguments: the arguments without the name of the program.
         prog: the name of the program, for its help.
-        default: the values of missing options, with `tyro.MISSING` for required ones; None: the dataclass's defaults.
+        default: the values of missing options, `tyro.MISSING` for required options; None: the dataclass's defaults.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -200,6 +200,6 @@ def _refuse(event: errors.ParseErrorEvent) -> None:
             # The message of a dataclass is a complete sentence.
             raise InputError(str(event.message))
         case errors.InstantiationFailure(argument=argument):
-            # For a union, the messages of its types follow.
+            # For a union type, lines with the messages of the single types follow.
             reason, *_ = event.message.splitlines()
             raise InputError(f"{argument.display_name()}: {reason}")

@@ -144,7 +144,7 @@ class EndlessGenerator(Generator, Protocol):
     def noised_to_ladder(
         self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """The first window of :meth:`shift`."""
+        """The first window for :meth:`shift`, from the result of :meth:`start` and noise."""
 
     def shift(
         self,

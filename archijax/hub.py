@@ -127,5 +127,5 @@ def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, n
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})") from error
-    except AttributeError as error:  # numpy raises it for types of eight bits and fewer
+    except AttributeError as error:  # numpy lacks types of eight bits and fewer
         raise InputError(f"{path} has numbers of a type that numpy lacks ({error})") from error

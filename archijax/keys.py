@@ -23,7 +23,7 @@ STRATUM = 1  # the position of the item in the order of the batch, for stratifie
 # The key of the text encoder has one more draw:
 PLACEHOLDERS = 1  # the initial embeddings of placeholder tokens
 # The root key has one more draw:
-CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ from those of sampled items
+CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ from the draws of sampled items
 
 
 def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:

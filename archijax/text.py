@@ -23,7 +23,7 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer with placeholder tokens. Token number i has the id -1 - i.
+    """A tokenizer with placeholder tokens. Number i of the ``placeholder_tokens`` has the id -1 - i.
 
     No vocabulary has negative ids, so these ids fit every pretrained encoder.
     """

@@ -34,7 +34,7 @@ VORBIS = {
 """The speakers of a Vorbis or Opus stream, by its number of channels (Vorbis I specification, section 4.3.9)."""
 
 # Recommendation ITU-R BS.775-4, table 2: the gain of each speaker in the left and the right channel of a stereo mix.
-# A speaker that the table does not name has the gains of the nearest one.
+# A speaker that the table does not name has the gains of the nearest speaker.
 _HALF = 0.5**0.5
 _STEREO = {
     "FL": (1, 0),

@@ -57,7 +57,7 @@ class CQT:
             )
         _, lengths = self._bands
         if self.complete and lengths.min() < 4:
-            # With this length the windows of the two lowest bands, before rounding, are 4 bins of the spectrum wide.
+            # In blocks of `least` samples, the windows of the two lowest bands are 4 bins wide before rounding.
             least = 4 * 2**self.num_octaves * max(1, 2 / (4 ** (1 / self.num_bins_per_octave) - 1))
             raise InputError(
                 f"block_length {self._block} is too short to separate {self.num_bins_per_octave} bins per octave over "

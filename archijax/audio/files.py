@@ -58,7 +58,7 @@ def info(path: str | Path | Place) -> AudioInfo:
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Like `info`, but ``frames`` is the number of frames that decode. It is smaller if the file was cut off.
+    """Like `info`, but ``frames`` is the number of frames that decode. If the file was cut off, this number is smaller.
 
     The end of the file is decoded first. If the end does not decode, or if ffmpeg decodes the file, the whole file is
     decoded to count its frames. Warns if more than 1 % of the length or more than one second is missing, if links
@@ -129,7 +129,7 @@ def read(
         header = _info(path, stream)
         rate = sample_rate or header.sample_rate
         divisor = math.gcd(rate, header.sample_rate)
-        # `stride` input frames take the same time as `stride_out` output frames, so both grids meet there.
+        # `stride` input frames last as long as `stride_out` output frames, so that both sampling grids meet there.
         stride, stride_out = header.sample_rate // divisor, rate // divisor
         margin = 0 if stride == stride_out else math.ceil(_FILTER_REACH * max(1, stride / stride_out))
         strides = max(0, start * stride // stride_out - margin) // stride

@@ -73,7 +73,7 @@ def id3_size(head: bytes) -> int:
 
 
 class Stream:
-    """The sound of an open file. The links of an Ogg file are joined.
+    """The sound of an open file, as `opened` yields it. The links of an Ogg file are joined.
 
     Attributes:
         frames: the length that the header states.

@@ -76,7 +76,7 @@ def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) ->
 def _power(x: Sounds, n_fft: int) -> Float64[np.ndarray, "n frames frequencies c"]:
     """Power spectra; a full-scale sine in the middle of a bin has power 1."""
     z = np.asarray(STFT(n_fft, n_fft // 4).encode(jnp.asarray(x, jnp.float32))).astype(np.complex128)
-    return np.abs(z) ** 2 * (16 / n_fft)  # a Hann window sums to n_fft / 2; a sine has half at the negative frequency
+    return np.abs(z) ** 2 * (16 / n_fft)  # a Hann window sums to n_fft / 2; half of a sine's amplitude is at -f
 
 
 def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
@@ -140,9 +140,9 @@ def _embeddings(a: Embeddings, b: Embeddings) -> tuple[Float64[np.ndarray, "n d"
 def frechet_distance(a: Embeddings, b: Embeddings) -> float:
     """Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
 
-    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. This is the square of the
-    2-Wasserstein distance, in squared units of the embedding, as FID and FAD report it. Fewer items give a larger
-    overestimate: compare only values from equal numbers of items, or use :func:`kernel_distance`.
+    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and FAD, this is the
+    square of the 2-Wasserstein distance, in squared units of the embedding. Fewer items give a larger overestimate:
+    compare only values from equal numbers of items, or use :func:`kernel_distance`.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.

@@ -136,7 +136,7 @@ class STFT:
         return sound / jnp.where(weight > jnp.finfo(frames.dtype).tiny, weight, 1)
 
     def _overlap_add(self, frames: Float[Array, "b frames {self.n_fft} c"]) -> Float[Array, "b time c"]:
-        """The sum of frames, each hop_length samples after the one before."""
+        """The sum of frames. Each frame starts hop_length samples after the previous frame."""
         b, count, _, c = frames.shape
         hops = self._hops()
         frames = jnp.pad(frames, ((0, 0), (0, 0), (0, hops * self.hop_length - self.n_fft), (0, 0)))

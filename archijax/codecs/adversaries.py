@@ -21,7 +21,7 @@ from archijax.nn.linear import Conv, pad_positions, strided_conv, uniform_init
 
 SLOPE = 0.1  # slope of the leaky ReLU at negative inputs
 STRIDE = 3  # stride of the convolutions of a period discriminator
-PATCH = 4  # frequencies that become one position
+PATCH = 4  # neighbouring frequencies that become one position
 FOLDS = 3  # halvings of the number of frequencies in a spectrum discriminator
 
 Maps = tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]

@@ -35,7 +35,7 @@ def balanced_sum(
     for name, loss in losses.items():
         values[name], gradient = jax.value_and_grad(loss)(x)
         gradient = jax.lax.stop_gradient(gradient)
-        # The factor len(x) gives the gradient that each item would have as the only one of its batch. The mean norm
+        # The factor len(x) gives the gradient that each item would have as the only item of a batch. The mean norm
         # then does not depend on the size of the batch.
         norm = jnp.mean(jnp.sqrt(jnp.sum(jnp.square(len(x) * gradient), axis=tuple(range(1, x.ndim)))))
         old = norms[name]
@@ -44,6 +44,6 @@ def balanced_sum(
         average = jnp.where(known, DECAY * old + (1 - DECAY) * norm, norm)
         new_norms[name] = jnp.where(norm > 0, average, old)
     total = sum(weights[name] * value for name, value in values.items())
-    # The result has the value of the total, and the gradient of the product, which is `direction`.
+    # The result has the value of `total` and the gradient of `product`, which is `direction`.
     product = jnp.sum(x * direction)
     return jax.lax.stop_gradient(total - product) + product, values, new_norms

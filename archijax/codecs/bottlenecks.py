@@ -1,7 +1,7 @@
 """Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
-All bottlenecks have one interface, ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info``
-is a dict of arrays, with a "loss" if there is something to minimise. Random numbers are drawn from ``keys``, or passed
+All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
+dict of arrays. It has a "loss" if training should minimise one. Random numbers are drawn from ``keys``, or passed
 as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
 """
 

@@ -107,6 +107,9 @@ class FrameEncoder(nn.Module):
 class FrameDecoder(nn.Module):
     """Decodes a latent to sound.
 
+    ``FrameDecoder(STFT(1024, 256, centred=False), (256, 384), num_blocks=(4, 4), factors=(4,), out_channels=1)``
+    decodes a latent [b, frames, d] to mono sound of 1024 * frames samples.
+
     Fields, in addition to the fields of :class:`FrameEncoder`, whose lists have the same order here:
         out_channels: channels of the sound.
     """

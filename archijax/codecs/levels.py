@@ -55,7 +55,7 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, then every ``patch_size`` positions become channels of one position."""
+    """A residual block, then every ``patch_size`` positions become the ``features`` channels of one position."""
 
     features: int
     patch_size: int
@@ -83,7 +83,7 @@ def to_channels(x: Float[Array, "b n a c"]) -> Float[Array, "b n c*a"]:
 
 
 def from_channels(x: Float[Array, "b n channels"], size: int) -> Float[Array, "b n {size} c"]:
-    """The inverse of :func:`to_channels` for an axis a of this size."""
+    """The inverse of :func:`to_channels`. ``size`` is the size of the axis a."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], -1, size), 2, 3)
 
 

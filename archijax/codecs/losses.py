@@ -103,8 +103,8 @@ def phase_loss(
     """Mean absolute difference of complex spectra with compressed magnitudes, averaged over several STFTs.
 
     This compressed complex loss of Braun & Tashev 2020 compares the real and the imaginary parts of
-    |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud ones. Unlike losses of magnitudes, this loss trains
-    the phase. For stereo sound the sum and the difference of the channels are compared too.
+    |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud partials. Unlike losses of magnitudes, this loss
+    trains the phase. For stereo sound the sum and the difference of the channels are compared too.
 
     :func:`multi_resolution_stft_loss` explains the arguments and errors.
     """

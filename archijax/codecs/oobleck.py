@@ -27,7 +27,7 @@ from archijax.nn.arrays import biased, full, halves
 from archijax.nn.linear import pad_positions, strided_conv, transposed_conv, uniform_init
 from archijax.nn.snake import Snake
 
-DILATIONS = (1, 3, 9)  # dilations of the residual units at one rate
+DILATIONS = (1, 3, 9)  # dilations of the residual units at each rate
 KERNEL = 7  # taps of the dilated convolutions, and of the convolutions next to the sound
 
 
@@ -164,8 +164,8 @@ class OobleckEncoder(nn.Module):
 class OobleckDecoder(nn.Module):
     """Decodes a latent to sound.
 
-    :class:`OobleckEncoder` explains the fields. Here too, lists run from sound to latent. The result is sound with
-    out_channels channels.
+    ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent [b, frames, d] to mono
+    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. Here too, lists run from sound to latent.
     """
 
     channels: int
@@ -194,7 +194,7 @@ class Oobleck(nn.Module):
         in_channels: channels of the sound.
         latent_channels: channels of the latent.
         channels: channels of the encoder at the rate of the sound.
-        decoder_channels: channels of the decoder at the rate of the sound; None: those of the encoder.
+        decoder_channels: channels of the decoder at the rate of the sound; None: the same number.
         multipliers, strides: from sound to latent, one entry per stride; strides are even.
         bottleneck: a tuple of one bottleneck. It maps 2 * latent_channels channels to latent_channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
@@ -305,8 +305,8 @@ class Oobleck(nn.Module):
         if block is None or frames <= block + 2 * margin or self.is_initializing():
             return code(x)
         starts = np.minimum(np.arange(0, frames, block), frames - block)
-        # All blocks have one size. At an end of the input the margin is on the inner side, so that the block has the
-        # same edge as the input.
+        # All blocks have the same size. At an end of the input, a block has all of its margin on the inner side, so
+        # that the block and the input have the same edge.
         first = np.clip(starts - margin, 0, frames - block - 2 * margin)
 
         def code_block(begin: Int[Array, ""], skip: Int[Array, ""]) -> Float[Array, "b m d"]:

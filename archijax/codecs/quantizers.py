@@ -204,7 +204,7 @@ class VectorQuantizer(Bottleneck):
             _, order = lax.top_k(ranks, min(self.num_codes, len(ranks)))
             vectors = vectors[order]
         dead = usage < self.revive_below / self.num_codes
-        index = jnp.cumsum(dead) - 1  # the i-th dead code is replaced by the vector of the i-th highest rank
+        index = jnp.cumsum(dead) - 1  # the vector with the i-th highest rank replaces the i-th dead code
         revived = dead & (index < len(vectors))
         book = jnp.where(revived[:, None], vectors[jnp.clip(index, 0, len(vectors) - 1)], book)
         return book, jnp.where(revived, 1 / self.num_codes, usage)

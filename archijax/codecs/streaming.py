@@ -69,7 +69,7 @@ def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, i
         yield 0, frames, 0, frames
         return
     while position < frames:
-        # The last block starts earlier, so that it has the size of the others.
+        # The last block starts earlier, so that it has the same size as the other blocks.
         start = min(max(0, position - overlap), frames - size)
         end = start + size
         last = frames if end == frames else end - overlap

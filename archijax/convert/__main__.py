@@ -38,7 +38,7 @@ class Convert:
     """The weights' configuration: a model folder's config.json, or a training config (.py); not for archisound."""
 
     layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
-    """The layout of DST. The last two are for Stable Audio alone."""
+    """The layout of DST. The last two layouts are for Stable Audio alone."""
 
     def run(self) -> None:
         """Runs the conversion. Raises InputError and OSError."""

@@ -209,7 +209,7 @@ def _model(model: models.DiffusionModel, path: Path, name: str) -> Iterator[Entr
 
 
 def _autoregressive(model: models.DiffusionAR, path: Path, name: str) -> Iterator[Entry]:
-    # The original appends the noise level to the input without a plugin.
+    # In the original, the model itself appends the noise level to the input, instead of a wrapper of the net.
     inner = dataclasses.replace(model, net=model.net.net)
     for entry in _model(inner, path, name):
         yield dataclasses.replace(entry, path=(*path, "net", *entry.path[len(path) :]))

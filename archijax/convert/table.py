@@ -63,7 +63,7 @@ class Entry:
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
-        """The shapes of PyTorch's tensors for one of the names, by the names of the tensors."""
+        """PyTorch's tensors for one of the entry's names, as a dict {name of a tensor: shape}."""
         shape = self.torch_shape
         if self.rows is not None:
             return {name: (self.rows[1], *shape[1:])}
@@ -155,7 +155,7 @@ def from_torch(
             The message names the tensors.
     """
     known = {name for entry in table for whole in entry.names for name in entry.tensors(whole)}
-    # The first name of each entry that the state has. The tensors with its other names must be copies.
+    # For each entry, the first of its names that the state has. Tensors with the other names must be copies.
     firsts = [next((n for n in entry.names if entry.tensors(n).keys() <= state.keys()), None) for entry in table]
     absent = [entry for entry, name in zip(table, firsts, strict=True) if name is None]
     missing = sorted({min(entry.tensors(entry.names[0]).keys() - state.keys()) for entry in absent})

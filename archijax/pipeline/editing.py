@@ -90,7 +90,7 @@ def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
     length = loaded.config.length
     if not loaded.is_timed:
         return source.region(begin - length, stop + length)
-    # A region begins on the grid of both rates, up to a stride earlier than asked for.
+    # A region begins at a multiple of the stride, so it can begin earlier than requested.
     spare = length - (stop - begin) - source.stride
     if spare < 0:
         seconds = (stop - begin) / source.model_rate

@@ -56,7 +56,7 @@ class Generation:
         settings: the settings of sampling.
         prompts: for a model with text; [""] for a model without text. An empty prompt stands for "no prompt", as in
             training.
-        items: at least one, see :func:`numbered`.
+        items: at least one item, such as the result of :func:`numbered`.
         length: samples of each sound; None: the length of the training sounds.
         batch_size: the largest number of sounds in a batch. All batches have the same shape, so that they need one
             compilation.
@@ -75,7 +75,7 @@ class Generation:
         steps: all steps that `run` reports.
 
     Raises:
-        InputError: settings contradict each other, or the model does not have what they need.
+        InputError: settings contradict each other, or the model does not support them.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Generation:
             check_source(source, strength, mask, (self.length, loaded.config.channels))
         self.source, self.strength, self.mask = source, strength, mask
         self.finish = finish or Finish(loaded.config.sample_rate)
-        # The batches have nearly equal sizes, so that the last one needs little filling.
+        # The batches have nearly equal sizes, so that the last batch needs little filling.
         batches = ceil_div(len(self.items), batch_size)
         share = ceil_div(len(self.items), batches)
         self._batches = [self.items[first : first + share] for first in range(0, len(self.items), share)]
@@ -204,7 +204,7 @@ class Generation:
             if name not in self._conditions
         }
         if self.loaded.guidable and self.loaded.tokenizer is not None:
-            # The mask is that of training for items without a prompt.
+            # As in training, the mask is True for items without a prompt.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
         shape = (self.length, self.loaded.config.channels)
         if source is not None:

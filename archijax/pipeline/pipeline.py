@@ -214,7 +214,7 @@ class Pipeline(Loaded):
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
             if settings.window_seconds is None:
-                # Windows have at most the training length, which the net knows.
+                # Windows are at most as long as the training sounds.
                 settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
         more = {"batch_size": batch_size, "circular": loop, "conditions": conditions}
         return Generation(self, settings, prompts, items, length=length, **more)
@@ -223,7 +223,7 @@ class Pipeline(Loaded):
         latents = Latents(self, decoder_steps, settings.seed, batch_size)
         frames = ceil_div(self.config.length if self.is_timed else length, latents.frame)
         if frames > latents.loaded.config.length and settings.window_seconds is None:
-            # Windows have the training length.
+            # Windows are as long as the training sounds.
             settings = replace(settings, window_seconds=self.seconds)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:

@@ -27,7 +27,7 @@ class SampleSettings:
     variance: float | None = None
     """The variance of ddpm's noise, from 0 (the smallest) to 1 (as in the thesis). The default is 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default is that of the model's diffusion method."""
+    """The spacing of the timesteps. The default depends on the model's diffusion method."""
     guidance_scale: float | None = None
     """How strictly a sound follows the prompt; 1 is no guidance. The default is the model's own, else 3 for a model
     that was trained for guidance."""
@@ -79,7 +79,7 @@ class SampleSettings:
 
     @property
     def compiled(self) -> SampleSettings:
-        """These settings as a key of compiled programs. Settings that do not need another program have one value."""
+        """These settings, as far as a compiled program depends on them. The other settings have fixed values."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property

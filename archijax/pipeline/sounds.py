@@ -75,7 +75,7 @@ def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio
 
 
 class Source:
-    """A sound, before and after its conversion for a model.
+    """A recording, before and after its conversion for a loaded model.
 
     Attributes:
         sound: [n, channels], before conversion.

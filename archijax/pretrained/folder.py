@@ -29,7 +29,7 @@ from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
 
-# The paths in the variables of the parts that can be loaded from other folders.
+# These parts of the variables can be loaded from other folders.
 ENCODER, AUTOENCODER = ("frozen", "embedder"), ("frozen", "autoencoder")
 
 

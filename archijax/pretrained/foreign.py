@@ -6,7 +6,7 @@ from archijax.errors import InputError
 from archijax.hub import pretrained_folder
 from archijax.pipeline import Pipeline
 
-# The file that identifies each layout. The first one that exists decides.
+# The file that identifies each layout. The first file that exists decides.
 LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 

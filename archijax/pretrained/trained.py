@@ -1,4 +1,4 @@
-"""Loading a trained model: a bundled one, or from a training run, a model folder or the Hugging Face hub."""
+"""Loading of trained models: bundled models, and models from a training run, a model folder or the hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace

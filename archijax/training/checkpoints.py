@@ -76,8 +76,8 @@ class Checkpoints:
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
         """Starts to write a checkpoint, and returns when the arrays are copied. They can then be donated.
 
-        The checkpoint's folder gets its name when it is complete. If the process dies before, the other checkpoints are
-        unchanged.
+        The checkpoint's folder gets its name when it is complete. If the process dies earlier, the other checkpoints
+        are unchanged.
 
         Args:
             step: the step of the training, which names the checkpoint.
@@ -115,14 +115,14 @@ class Checkpoints:
         """Reads the newest checkpoint that is complete and undamaged into the structure of `target`.
 
         Args:
-            target: a tree like the saved one, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
+            target: a tree like the saved tree, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
                 sharding is restored with this sharding, any other leaf as a numpy array.
 
         Returns:
             (tree, record), or None if there is no checkpoint. A damaged checkpoint is renamed to `damaged_STEP`.
 
         Raises:
-            InputError: names, shapes or dtypes differ from the saved ones, or every checkpoint is damaged.
+            InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.
         """
         leaves = _flatten(target)
         saved = processes.from_first(lambda: steps(self.folder))

@@ -51,7 +51,7 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process, at once if a compiler is still running after an error. Python would wait for the compiler."""
+    """Ends the process. If a compiler still runs after an error, the process ends without waiting for the compiler."""
     compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
     with contextlib.suppress(KeyboardInterrupt):
         for thread in compilers:

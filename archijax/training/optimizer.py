@@ -28,7 +28,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-3
     """Decoupled weight decay."""
     clip_norm: float = 1.0
-    """The largest global norm of gradients. Larger ones are scaled down to it."""
+    """The largest global norm of gradients. Larger gradients are scaled down to this norm."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
@@ -126,7 +126,7 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     def moments(grad: Array, mu: Array, nu: Array, clip: Float[Array, ""], finite: Bool[Array, ""]) -> tuple:
         grad = grad * clip.astype(grad.dtype)
         means = b1 * mu + (1 - b1) * grad, b2 * nu + (1 - b2) * jnp.square(grad)
-        # The parameters are computed from the kept means, so that XLA need not store the old ones.
+        # The parameters are computed from the kept means, so that XLA need not store the old means.
         return written(tuple(jnp.where(finite, new, old) for new, old in zip(means, (mu, nu), strict=True)))
 
     @jax.jit
@@ -158,8 +158,8 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
     """The global norm of gradients, in float32."""
 
     def squared(leaf: Array) -> Float[Array, ""]:
-        # A product avoids storing the squares before they are summed. It is over all axes, because a leaf that is split
-        # over devices cannot be flattened without gathering it.
+        # A product avoids storing the squares before they are summed. The product is over all axes, because a leaf that
+        # is split over devices cannot be flattened without gathering it.
         axes = tuple(range(leaf.ndim))
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
@@ -191,7 +191,7 @@ def ema_update(
 
     @jax.jit
     def moved(old: Array, new: Array, decay: Float[Array, ""]) -> Array:
-        # old + 1 * (new - old) would round, but until `start` the average is an exact copy.
+        # Until `start` the average must be an exact copy, but old + 1 * (new - old) would round.
         return jnp.where(decay == 0, new, old + (1 - decay).astype(old.dtype) * (new - old))
 
     return jax.tree.map(lambda old, new: moved(old, new, decay), ema, params)

@@ -83,7 +83,7 @@ def array_from_first(leaf: Any) -> np.ndarray:
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)
-    # The broadcast adds zeros. Sending bytes keeps -0.0 and NaN.
+    # The broadcast is a sum, which would change -0.0 and NaN. Bytes keep them.
     size = int(np.prod(shape)) * dtype.itemsize
     data = np.frombuffer(np.asarray(leaf).tobytes(), np.uint8) if leads() else np.zeros(size, np.uint8)
     return np.frombuffer(_broadcast(data).tobytes(), dtype).reshape(shape)

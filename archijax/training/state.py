@@ -21,7 +21,7 @@ class TrainState:
     """The arrays of a run after `step` steps. A checkpoint has all of them.
 
     Attributes:
-        step: the number of steps, including skipped ones.
+        step: the number of steps, including skipped steps.
         skipped: the number of steps without an update, because the loss or the gradient was not finite.
         params: the trained parameters, float32.
         ema: the moving average of the parameters.

@@ -22,7 +22,7 @@ from archijax.errors import InputError, require
 from archijax.pipeline import Pipeline, Sounds
 from archijax.pretrained import from_pretrained
 
-MOST_SAMPLES = 30_000_000  # of all channels of a sound: five minutes of stereo at 48 kHz
+MOST_SAMPLES = 30_000_000  # samples of a sound over all channels: five minutes of stereo at 48 kHz
 MOST_STEPS = MOST_LETTERS = 1000  # steps of sampling; letters of a prompt
 KEPT = 50  # sounds that a tab keeps
 WORKER = ThreadPoolExecutor(1)  # one thread, so that one sound at a time uses all processors
