@@ -119,7 +119,7 @@ class DenoisingGenerator(Generator, Protocol):
 
 @runtime_checkable
 class EndlessGenerator(Generator, Protocol):
-    """A generator of endless sound, split by split. :class:`archijax.DiffusionAR` explains the method.
+    """A generator of endless sound, split by split (see :class:`archijax.DiffusionAR`).
 
     Attributes:
         length: samples of the window.

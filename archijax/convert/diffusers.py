@@ -211,7 +211,8 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     """Writes a model into an existing folder, in the layout that diffusers' StableAudioPipeline reads.
 
     Raises:
-        InputError: diffusers has no such model, or its text encoder is not a pretrained T5 without placeholder tokens.
+        InputError: the model has a setting that diffusers does not support, or its text encoder is not a pretrained T5
+            without placeholder tokens.
     """
     from safetensors.numpy import save_file
 

@@ -33,7 +33,7 @@ def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str
         shapes: the variables or their shapes.
 
     Raises:
-        InputError: diffusers has no such model.
+        InputError: the model has a setting that diffusers does not support.
     """
     if config.transformer.qk_norm or config.method != "v":
         raise InputError("diffusers has no transformer with qk_norm or rectified flow: use --layout stable-audio-tools")

@@ -198,7 +198,7 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     """Writes a model into an existing folder, in the layout that stable-audio-tools reads.
 
     Raises:
-        InputError: stable-audio-tools has no such model.
+        InputError: the model has a setting that stable-audio-tools does not support.
     """
     from safetensors.numpy import save_file
 

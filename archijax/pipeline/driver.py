@@ -1,4 +1,4 @@
-"""The driver of sampling. It computes once the values that are the same in every step, and takes the steps in chunks.
+"""The driver of sampling. Values that are the same in every step are computed once, and steps are taken in chunks.
 
 Two compiled programs serve any number of steps: :func:`prepare`, and :func:`advance`, which takes the steps of a chunk.
 """

@@ -25,8 +25,8 @@ class Parts:
     between, the first part fades into the second. A short array is one part, with padding at its end.
 
     Args:
-        make: a function (pieces of the input [b, length * rows_in, ...], the units where they start int32 [b],
-            progress) -> parts of the output [b, length * rows_out, ...].
+        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces
+            [b, length * rows_in, ...] are parts of the input, and starts int32 [b] are their first units.
         length: units of a part, such as frames of a latent.
         rows_in, rows_out: rows of the input and of the output per unit.
         batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power

@@ -190,7 +190,7 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """The :class:`Generation` that :meth:`generate` runs. It explains the arguments."""
+        """The :class:`Generation` that :meth:`generate` runs. The two explain the arguments."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:

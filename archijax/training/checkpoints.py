@@ -34,6 +34,7 @@ class Checkpoints:
 
         checkpoints = Checkpoints("runs/mine/checkpoints", keep=2)
         checkpoints.save(100, {"params": params}, {"seed": 0})
+        checkpoints.wait()
         tree, record = checkpoints.restore({"params": params})
         checkpoints.close()
 
