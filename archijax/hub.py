@@ -51,7 +51,7 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """The folder of a part, such as "tokenizer", if a folder has the layout of diffusers; else the folder itself."""
+    """The subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder itself."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 

@@ -160,9 +160,9 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
     """Unbiased squared maximum mean discrepancy between two sets of embeddings.
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
-    expected value does not depend on the numbers of items, so a few items suffice. It is 0 for equal distributions, so
-    a single value can be negative. The entries of embeddings should be about 1: if they are far larger, outliers
-    dominate.
+    expected value does not depend on the numbers of items, so a few items suffice. It is 0 for equal distributions.
+    Single values can therefore be negative. The entries of embeddings should be about 1: if they are far larger,
+    outliers dominate.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.

@@ -194,7 +194,7 @@ class Oobleck(nn.Module):
         in_channels: channels of the sound.
         latent_channels: channels of the latent.
         channels: channels of the encoder at the rate of the sound.
-        decoder_channels: channels of the decoder at the rate of the sound; None: the same number.
+        decoder_channels: channels of the decoder at the rate of the sound; None: as in the encoder.
         multipliers, strides: from sound to latent, one entry per stride; strides are even.
         bottleneck: a tuple of one bottleneck. It maps 2 * latent_channels channels to latent_channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
