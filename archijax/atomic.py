@@ -17,9 +17,9 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path for a file or a folder, and renames it to ``path`` at the end of the block.
 
-    A file replaces an older file, and a folder replaces an empty one. Parent folders are created. Two writers of one
-    path do not disturb each other: the result is that of the last one. If the block fails, its file or folder is
-    removed. Files of a killed process of this machine are removed when the next process writes to the same folder.
+    A file replaces an older file, and a folder replaces an empty folder. Parent folders are created. Two writers of one
+    path do not disturb each other: the last writer wins. If the block fails, the temporary file or folder is removed.
+    If a process is killed, the next process on this machine that writes to the same folder removes its temporary files.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

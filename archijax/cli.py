@@ -1,4 +1,4 @@
-"""Functions of the command line programs: options from a dataclass, and errors in one sentence."""
+"""Functions of the command line programs: they read options into a dataclass, and print errors as one sentence."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ from archijax.errors import InputError, InputWarning, suggestion
 
 Command = TypeVar("Command")
 
-LISTED = "--help lists them all."  # the hint if no name is similar to the wrong one
+LISTED = "--help lists them all."  # the hint if no setting has a similar name
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
@@ -55,13 +55,13 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
 
 
 def parse(command: type[Command], arguments: list[str], *, prog: str, default: Command | None = None) -> Command:
-    """A dataclass from the options of a command line. With --help it prints the help and exits.
+    """Makes a dataclass from the options of a command line. With --help it prints the help and exits.
 
     Args:
         command: the dataclass. The texts under its fields are their help.
         arguments: the arguments without the name of the program.
         prog: the name of the program, for its help.
-        default: the values of missing options, with `tyro.MISSING` for required ones; None: the dataclass's defaults.
+        default: the values of missing options, `tyro.MISSING` for required options; None: the dataclass's defaults.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -77,7 +77,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
             config=(tyro.conf.AvoidSubcommands,),
         )
 
-    # This module of tyro is private and may move. It is the only one that reports errors as types.
+    # This module of tyro is private and may move. No public module reports errors as types.
     with errors.on_parse_error(_refuse):
         result, unknown = parsed(arguments)
     if unknown:
@@ -94,7 +94,7 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
 
 
 def python_config(source: str | Path) -> Any:
-    """The variable `config` of a Python file PATH, or the variable NAME of "PATH:NAME"; None: the file has none.
+    """The variable `config` of a Python file PATH, or the variable NAME of "PATH:NAME"; None if it does not exist.
 
     Raises:
         InputError: the file is no Python file, or does not run.
@@ -118,7 +118,7 @@ def python_config(source: str | Path) -> Any:
 
 
 def named_values(pairs: Iterable[str]) -> dict[str, str]:
-    """Values by name, from texts like NAME=VALUE. Raises InputError for another form, or a name that occurs twice."""
+    """A dict from texts like NAME=VALUE. Raises InputError for another form, or for a name that occurs twice."""
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -131,7 +131,7 @@ def named_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def weighted(source: str) -> tuple[Path, float]:
-    """(folder, weight) of "DIR:WEIGHT" or "DIR", whose weight is 1. Raises InputError if the weight is not above 0."""
+    """(folder, weight) from "DIR:WEIGHT" or "DIR". The default weight is 1. Raises InputError for a weight up to 0."""
     folder, colon, number = source.rpartition(":")
     try:
         weight = float(number)
@@ -150,7 +150,7 @@ def say(sentence: str) -> None:
 
 
 def bar(total: int, title: str, unit: str) -> tqdm:
-    """A progress bar on stderr. In a log file it is a line every 30 seconds."""
+    """A progress bar on stderr. In a log file it prints a line every 30 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
 
@@ -174,7 +174,7 @@ def _warnings_said() -> Iterator[None]:
         warnings.showwarning = show
 
 
-@functools.cache  # once in a process
+@functools.cache  # runs once per process
 def _quieten() -> None:
     """Hides messages of Orbax from the user of a program. Its errors are still raised."""
     # Orbax logs ordinary work as warnings, and every error with a page of traceback.
@@ -200,6 +200,6 @@ def _refuse(event: errors.ParseErrorEvent) -> None:
             # The message of a dataclass is a complete sentence.
             raise InputError(str(event.message))
         case errors.InstantiationFailure(argument=argument):
-            # For a union, the messages of its types follow.
+            # For a union type, lines with the messages of the single types follow.
             reason, *_ = event.message.splitlines()
             raise InputError(f"{argument.display_name()}: {reason}")

@@ -1,4 +1,4 @@
-"""The contract: the protocols of models, codecs and configurations. The programs and the pipeline use nothing else.
+"""The protocols of models, codecs and configurations. The programs and the pipeline use only these methods.
 
 A user's class needs no base class. A class with these methods can be trained, resumed, sampled and saved.
 """
@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 Variables = dict[str, Any]
-"""Flax collections: "params" (trained and averaged), "frozen" (neither) and "state" (updated by a training step)."""
+"""Flax collections: "params" (trained and averaged), "frozen" (constant) and "state" (updated by a training step)."""
 
 Batch = Mapping[str, jax.Array | np.ndarray]
 """Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
-"""Scalars by name. The mean over some items of a batch has two scalars: NAME is the sum over them divided by b, and
-NAME:weight is their share of b. The mean of NAME over batches and devices, divided by that of NAME:weight, is the mean
-over the items."""
+"""Scalars by name, which are means over the batch. A mean over only some items of a batch has two scalars: NAME is the
+sum over these items divided by the batch size, and NAME:weight is the number of these items divided by the batch size.
+Both are averaged over batches and devices. Their ratio is then the mean over the items."""
 
 LossResult = tuple[jax.Array, tuple[Metrics, Variables]]
 """(loss, (metrics, new_state)). new_state is empty if the model has no state."""
@@ -39,11 +39,12 @@ class Model(Protocol):
     """A model that can be trained."""
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches like this one. Its values do not matter, and one item is enough. It reads no file.
+        """Variables for batches with these shapes. It reads no file.
 
         Args:
-            frozen: pretrained parts by name, for the collection "frozen"; random ones replace what is missing. A model
-                without such parts does not need this argument.
+            batch: an example. Its values do not matter, and one item is enough.
+            frozen: pretrained parts by name, for the collection "frozen". Missing parts are initialised at random. A
+                model without such parts does not need this argument.
         """
 
     def loss(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
@@ -52,19 +53,19 @@ class Model(Protocol):
 
 @runtime_checkable
 class MultiLossModel(Model, Protocol):
-    """A model with several losses, which train different parts in turn, such as an adversary."""
+    """A model with several losses that train different parts in turn, such as a codec and its discriminator."""
 
     @property
     def losses(self) -> Sequence[tuple[Loss, Sequence[str]]]:
-        """Pairs of a loss and the names in "params" that it trains, in their order."""
+        """Pairs of a loss and the names in "params" that it trains, in the order of training."""
 
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model that counts over a batch, such as the uses of codes. It must know how batches are split."""
+    """A model that counts over a whole batch, such as the uses of codes, and must know how batches are split."""
 
     def over(self, axis: str) -> Self:
-        """This model for batches that are split over a mapped axis: it sums its counts over the axis."""
+        """This model for batches that are split over a mapped axis. The result sums its counts over the axis."""
 
 
 @runtime_checkable
@@ -85,9 +86,14 @@ class Generator(Model, Protocol):
 
 @runtime_checkable
 class DenoisingGenerator(Generator, Protocol):
-    """A generator whose caller takes the steps, such as for inpainting.
+    """A generator whose caller takes the steps of sampling, such as for inpainting.
 
     :class:`archijax.DiffusionModel` explains the arguments of the methods.
+
+    Attributes:
+        process: the schedule and the quantity that the net predicts.
+        cond_drop_prob: the probability that training drops the conditioning; above 0 for a model with guidance.
+        length_multiple: the length of a sound is a multiple of this number.
     """
 
     process: Any
@@ -100,7 +106,7 @@ class DenoisingGenerator(Generator, Protocol):
         """The noisy sound that sampling starts from."""
 
     def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
-        """The conditioning of the net: arrays of a batch, with its tokens turned into an embedding."""
+        """The conditioning of the net: the arrays of a batch, with an embedding in place of the tokens."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
         """The net with its conditioning and guidance, as a function (x, t) -> prediction."""
@@ -113,10 +119,10 @@ class DenoisingGenerator(Generator, Protocol):
 
 @runtime_checkable
 class EndlessGenerator(Generator, Protocol):
-    """A generator of endless sound, split by split, see :class:`archijax.DiffusionAR`.
+    """A generator of endless sound, split by split (see :class:`archijax.DiffusionAR`).
 
     Attributes:
-        length: samples of the window. The first half of the start is finished; the second half moves on.
+        length: samples of the window.
         num_splits: splits of the window.
         split_length: samples of a split.
     """
@@ -133,12 +139,12 @@ class EndlessGenerator(Generator, Protocol):
     def start(
         self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """The first sound from noise, with time = length."""
+        """The first sound from noise, with time = length. Its first half is the beginning of the endless sound."""
 
     def noised_to_ladder(
         self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """The first window of :meth:`shift`."""
+        """The first window for :meth:`shift`, from the result of :meth:`start` and noise."""
 
     def shift(
         self,
@@ -148,7 +154,7 @@ class EndlessGenerator(Generator, Protocol):
         *,
         num_steps: int,
     ) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
-        """(the next window, a finished split)."""
+        """Returns (the next window, a finished split)."""
 
 
 @runtime_checkable
@@ -171,10 +177,10 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """(the frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
+        """Returns (the frames, the info of the bottleneck). There are time / downsample_factor frames, rounded up.
 
         Args:
-            keys: for an encoding that draws; None: the mean.
+            keys: for a random encoding; None: the mean.
         """
 
     def decode(
@@ -183,7 +189,7 @@ class Codec(Model, Protocol):
         frames: Float[Array | np.ndarray, "b frames *frame"],
         noise: Float[Array | np.ndarray, "b time c"] | None = None,
     ) -> Float[Array, "b time c"]:
-        """The sounds of frames, with time = frames * downsample_factor.
+        """Decodes frames to sounds with time = frames * downsample_factor.
 
         Args:
             noise: standard normal noise, for a decoder that starts from noise; None: the same noise at every call.
@@ -192,7 +198,7 @@ class Codec(Model, Protocol):
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows the mean and the deviation of its latents, by which diffusion models scale them."""
+    """A codec that knows the mean and the standard deviation of its latents. Latent models scale latents by them."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """The mean and the standard deviation of each channel of the latent."""
@@ -200,7 +206,7 @@ class ScaledCodec(Codec, Protocol):
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion. Its sound is ``finish(x, frames)`` with the result x of ``model``.
+    """A codec that decodes by diffusion. Its ``model`` samples x, and the sound is ``finish(x, frames)``.
 
     Attributes:
         model: the diffusion model.
@@ -215,7 +221,7 @@ class DiffusionDecoder(Codec, Protocol):
         noise: Float[Array, "b time c"],
         batch: Batch,
     ) -> tuple[Array, dict[str, Any]]:
-        """(noise, conditioning) of ``model``, from frames, the noise of :meth:`decode`, and a batch with tokens."""
+        """Returns (noise, conditioning) for ``model``, from frames, the noise of :meth:`decode`, and a batch."""
 
     def finish(self, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]) -> Float[Array, "b time c"]:
         """The sounds from the result of ``model``, which has the shape of the noise that :meth:`prepare` returns."""
@@ -227,10 +233,10 @@ class ItemSource(Protocol):
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
     ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
-        """An item: arrays by their names in a batch, a text "prompt" if it has no "embedding", and "fields".
+        """Reads an item: arrays by their names in a batch, a text "prompt" if there is no "embedding", and "fields".
 
-        Fields are values of the crop by their names, texts or numbers. They are optional. This is called from several
-        threads.
+        "fields" are optional. They are texts or numbers by name, which describe the crop. Several threads call this
+        method.
 
         Args:
             file: the file's entry in the manifest.
@@ -247,8 +253,8 @@ class ModelConfig(Protocol):
     """A frozen dataclass that builds a model. `archijax.configs.base.ModelConfig` has the defaults.
 
     Attributes:
-        sample_rate: the sample rate of its sounds, in Hz.
-        channels: the channels of its sounds.
+        sample_rate: the sample rate of the sounds, in Hz.
+        channels: the channels of the sounds.
         length: samples of the training sounds.
         text: the configuration of text; None: a model without text.
         autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
@@ -264,7 +270,7 @@ class ModelConfig(Protocol):
     conditioners: Sequence[Any]
 
     def build(self) -> Model:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """The pretrained parts that the settings name, for :meth:`Model.init`. Raises InputError if one is missing."""
+        """Loads the pretrained parts that the settings name, by name. Raises InputError if a part is missing."""

@@ -1,4 +1,4 @@
-"""The exception for wrong input, the warning about input, and functions that word them."""
+"""The exception for wrong input, the warning about changed input, and functions that write their messages."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ class InputWarning(UserWarning):
 
 
 def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
-    """The first names, and the number of the other ones, as a part of a sentence."""
+    """The first names and the number of the other names, as a part of a sentence."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 

@@ -1,4 +1,4 @@
-"""The folders of pretrained models, and reading their files, which are not trusted."""
+"""The folders of pretrained models, and reading of their files. The files are not trusted."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # without two points in
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Whether a name has the form of those on the Hugging Face hub, such as "google/flan-t5-base"."""
+    """Whether a name has the form of a name on the Hugging Face hub, such as "google/flan-t5-base"."""
     return re.fullmatch(f"{_PART}(/{_PART})?", str(name)) is not None
 
 
@@ -51,7 +51,7 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """The folder of a part, such as "tokenizer", if a folder has the layout of diffusers; else the folder itself."""
+    """The subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder itself."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
@@ -91,7 +91,7 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError if the file has none."""
+    """The object in a JSON file. Raises InputError if the file has no object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -118,7 +118,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The tensors of one file, see :func:`read_weights`."""
+    """The tensors of one file. :func:`read_weights` explains the errors."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -127,5 +127,5 @@ def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, n
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})") from error
-    except AttributeError as error:  # numpy raises it for types of eight bits and fewer
+    except AttributeError as error:  # numpy lacks types of eight bits and fewer
         raise InputError(f"{path} has numbers of a type that numpy lacks ({error})") from error

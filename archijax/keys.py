@@ -1,7 +1,8 @@
 """Keys of random draws. Every number that is folded into a key has a name here, so that no two streams are equal.
 
-A run has one root key. :func:`item_keys` computes the keys of a step's items, and :func:`per_item` those of sampled
-items. An item's main draw uses its key; :func:`stream` computes the keys of its other draws.
+A run has one root key. :func:`item_keys` computes the keys of the items in a training step, and :func:`per_item`
+computes the keys of sampled items. The main draw of an item uses the item's key. :func:`stream` computes the keys of
+its other draws.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from jaxtyping import Array, Int, Key
 
 from archijax.errors import InputError
 
-# Numbers of the other draws of an item's key:
+# Numbers of an item's other draws:
 SAMPLER_NOISE = 1  # the noise that samplers add; the main draw is the noise that sampling starts from
 DECODER_NOISE = 2  # the noise that a diffusion decoder of the item's latents starts from
-ENCODER = 3  # the draws of an encoder in training; 0 to 2 equal split(key, 3), which the diffusion loss uses
-CONDITIONS = 4  # the choice of the conditions that training drops alone
-# Number of another draw of the key of an item's training time:
+ENCODER = 3  # the draws of an encoder in training; 0 to 2 give the keys of split(key, 3), which the diffusion loss uses
+CONDITIONS = 4  # the choice of the single conditions that training drops
+# The key of an item's training time has one more draw:
 STRATUM = 1  # the position of the item in the order of the batch, for stratified times
-# Number of another draw of the text encoder's key:
+# The key of the text encoder has one more draw:
 PLACEHOLDERS = 1  # the initial embeddings of placeholder tokens
-# Number of another draw of the root key:
-CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ from those of sampled items
+# The root key has one more draw:
+CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ from the draws of sampled items
 
 
 def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
-    """The keys of another draw, from one key or from keys [b]. The numbers are above."""
+    """The keys of another draw, from one key or from keys [b]. ``number`` is a constant of this module."""
     fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 
@@ -47,10 +48,10 @@ def numbered(key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0) -
 
 
 def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
-    """One key per item: the keys themselves, or the keys of the items 0, 1, ... from a single key.
+    """One key per item: the given keys, or the keys of the items 0, 1, ... from a single key.
 
     Raises:
-        InputError: there is neither one key nor one per item, or the keys are not those of ``jax.random.key``.
+        InputError: there is neither one key nor one key per item, or the keys are not from ``jax.random.key``.
     """
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         raise InputError(f"keys are {keys.dtype} of shape {keys.shape}: keys of jax.random.key are needed")

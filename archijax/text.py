@@ -23,19 +23,19 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer with placeholder tokens. Number i has the id -1 - i.
+    """A tokenizer with placeholder tokens. Number i of the ``placeholder_tokens`` has the id -1 - i.
 
-    No vocabulary has negative ids, so that the size of a pretrained encoder's vocabulary does not matter.
+    No vocabulary has negative ids, so these ids fit every pretrained encoder.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholder_tokens: tuple[str, ...]):
         self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(placeholder_tokens)}
-        # If several words match, the longest one is taken.
+        # If several words match, the longest word is taken.
         longest = sorted(map(re.escape, placeholder_tokens), key=len, reverse=True)
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """The encoding of texts by the tokenizer, with the ids of placeholder tokens in texts that have them."""
+        """Encodes texts by the tokenizer, with the ids of placeholder tokens where they occur."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):
@@ -60,12 +60,12 @@ def load_tokenizer(
     """The tokenizer of a T5 model.
 
     Args:
-        name: "bytes", which needs no download, or a folder, or a hub id such as "t5-base". With "bytes" an id is a
-            byte of UTF-8 plus 3, with 0 for padding and 1 for the end: ByT5's ids without its 125 unused sentinels.
-            A model trained from scratch on it takes `vocab_size=len(tokenizer)`, which is 259; ByT5's own weights
-            (vocab_size 384) take it as well.
+        name: "bytes", which needs no download, or a folder, or a hub name such as "t5-base". With "bytes" an id is a
+            byte of UTF-8 plus 3, with 0 for padding and 1 for the end: ByT5's ids without the 125 unused sentinels. A
+            model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259. ByT5's own
+            weights (vocab_size 384) read these ids too.
         revision: a branch, tag or commit on the hub.
-        placeholder_tokens: more words; number i has the id -1 - i.
+        placeholder_tokens: additional words; word number i has the id -1 - i.
 
     Raises:
         InputError: the tokenizer is missing or damaged.
@@ -94,13 +94,13 @@ def load_tokenizer(
 def tokenize(
     tokenizer: PreTrainedTokenizerBase | Extended, texts: list[str], max_length: int
 ) -> tuple[Int32[np.ndarray, "b {max_length}"], Bool[np.ndarray, "b {max_length}"]]:
-    """Token ids of a batch of texts. Every row ends in the end token, and is padded or cut to `max_length`.
+    """Turns a batch of texts into token ids. Every text ends in the end token, and is padded or cut to `max_length`.
 
     A text with the characters of a special token ("</s>") gets the ids of these characters.
 
     Args:
         tokenizer: the result of `load_tokenizer`.
-        texts: at least one text. An empty text is the end token alone.
+        texts: at least one text. An empty text becomes the end token alone.
         max_length: tokens per row, including the end token.
 
     Returns:
@@ -130,7 +130,7 @@ def tokenize(
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[str], max_length: int) -> bool:
-    """Warns of the first text that `tokenize` cuts (`archijax.errors.InputWarning`). Returns whether there is one."""
+    """Warns of the first text that `tokenize` cuts (`archijax.errors.InputWarning`). Returns whether it cuts any."""
 
     def length(text: str) -> int:
         most = 4 * len(text) + 16  # a character is four bytes at most

@@ -1,6 +1,6 @@
 """Channels of sound: the speaker of each channel, and mixing to another number of channels.
 
-The names of speakers abbreviate those of Microsoft's WAVEFORMATEXTENSIBLE: FL is front left, LFE low-frequency effects.
+Speakers have the short names of Microsoft's WAVEFORMATEXTENSIBLE: FL is front left, LFE is low-frequency effects.
 """
 
 import warnings
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from archijax.errors import InputWarning
 
-_MASK = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR"  # in the order of the bits
+_MASK = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR"  # in the order of the mask's bits
 
 FLAC = {
     3: ("FL", "FR", "FC"),
@@ -34,7 +34,7 @@ VORBIS = {
 """The speakers of a Vorbis or Opus stream, by its number of channels (Vorbis I specification, section 4.3.9)."""
 
 # Recommendation ITU-R BS.775-4, table 2: the gain of each speaker in the left and the right channel of a stereo mix.
-# A speaker that the table does not name has the gains of the nearest one.
+# A speaker that the table does not name has the gains of the nearest speaker.
 _HALF = 0.5**0.5
 _STEREO = {
     "FL": (1, 0),
@@ -51,7 +51,7 @@ _STEREO = {
     **dict.fromkeys(("BR", "SR", "TFR", "TBR"), (0, _HALF)),
 }
 _LOSS = 12.0  # dB; a mix that loses more gives a warning
-_QUIET = 1e-3  # RMS; sound below it gives no warning
+_QUIET = 1e-3  # RMS; quieter sound gives no warning
 
 
 def speakers(mask: int) -> tuple[str, ...]:
@@ -64,14 +64,16 @@ def mix(
 ) -> Float[np.ndarray, "time {channels}"]:
     """Mixes sound to another number of channels.
 
-    A mono sound is repeated. More than two channels with a known layout are first mixed to two after ITU-R BS.775: the
-    centre and the surround channels have a gain of 0.707, and the low-frequency effects are dropped. If the number of
-    channels is still not the requested one, the mean of the channels is repeated.
+    Mono sound is copied to every channel. If there are more than two channels with a known layout, they are first mixed
+    to stereo, as in ITU-R BS.775: the centre and the surround channels have a gain of 0.707, and the low-frequency
+    effects are dropped. If the mix still has another number of channels than requested, the mean of its channels is
+    copied to every channel.
 
     Warns if the mix is more than 12 dB below the loudest channel.
 
     Args:
-        layout: the speaker of each channel, named as by `speakers`; None if it is unknown.
+        channels: the number of channels of the result.
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None: unknown.
         path: the file that the warning names.
     """
     channels_in = audio.shape[1]

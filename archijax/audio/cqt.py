@@ -18,23 +18,25 @@ from archijax.errors import InputError
 
 @dataclass(frozen=True)
 class CQT:
-    """Complex bands at the frequencies nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), and the inverse.
+    """Encodes sound to complex bands, and decodes bands to sound.
 
-    The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed back to time
-    (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
+    The centre frequency of band k is nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), where nyquist is half
+    the sample rate. The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed
+    back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
 
-    Results equal those of cqt-pytorch, which has no bands at the ends of the spectrum. Frequencies below
-    nyquist / 2 ** num_octaves are lost, those above 0.99 nyquist are decoded less exactly, and nyquist itself is almost
-    lost. `complete` adds a band at each end.
+    Results equal the results of cqt-pytorch, which has no bands at the ends of the spectrum. Decoding loses frequencies
+    below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses nyquist itself. The field
+    `complete` adds a band at each end.
 
     Fields:
-        num_octaves, num_bins_per_octave: there are K = num_octaves * num_bins_per_octave bands.
+        num_octaves: the number of octaves below nyquist.
+        num_bins_per_octave: the number of bands in each octave. There are K = num_octaves * num_bins_per_octave bands.
         sample_rate: in Hz.
-        block_length: in samples; None is one second. A longer block separates lower bands. If the block is too short
+        block_length: in samples; None: one second. A longer block separates lower bands. If the block is too short
             for the lowest bands, frequencies between the bands are lost.
-        power_of_2_length: raises `max_window_length` to the next power of two, also if it is a power of two already.
-        complete: adds a band from 0 Hz to the lowest band as the first, and a band around nyquist as the last. Decoding
-            is then the inverse of encoding for every sound.
+        power_of_2_length: round `max_window_length` up to a power of two. A power of two is doubled.
+        complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. Decoding is then the
+            inverse of encoding for every sound.
 
     Raises:
         InputError: a field is below 1, or `complete` is set and block_length is too short to separate the bands.
@@ -55,7 +57,7 @@ class CQT:
             )
         _, lengths = self._bands
         if self.complete and lengths.min() < 4:
-            # With this length the windows of the two lowest bands, before rounding, are 4 bins of the spectrum wide.
+            # In blocks of `least` samples, the windows of the two lowest bands are 4 bins wide before rounding.
             least = 4 * 2**self.num_octaves * max(1, 2 / (4 ** (1 / self.num_bins_per_octave) - 1))
             raise InputError(
                 f"block_length {self._block} is too short to separate {self.num_bins_per_octave} bins per octave over "
@@ -74,7 +76,7 @@ class CQT:
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.num_bins} c"]:
-        """The bands of a sound. A sound of n * block_length samples has n * max_window_length frames.
+        """Encodes a sound. Its n * block_length samples become n * max_window_length frames.
 
         Raises:
             InputError: block_length does not divide time.
@@ -90,7 +92,7 @@ class CQT:
         return jnp.fft.ifft(crops, axis=1).reshape(b, -1, *crops.shape[2:])
 
     def decode(self, z: Complex[Array, "b frames {self.num_bins} c"]) -> Float[Array, "b time c"]:
-        """The sound of bands, the inverse of :meth:`encode`.
+        """Decodes bands to sound, the inverse of :meth:`encode`.
 
         Raises:
             InputError: the number of bands is wrong, or max_window_length does not divide the frames.
@@ -111,7 +113,7 @@ class CQT:
     @cached_property
     def _bands(self) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
         """The centres and widths of the windows, in bins of a block's spectrum."""
-        # As in the original, float32 gives the same rounding to bins, and a band has the width of the next one.
+        # As in cqt-pytorch, frequencies are rounded to bins in float32, and each band has the width of the next band.
         count = self.num_octaves * self.num_bins_per_octave
         octaves = np.arange(count + 1, dtype=np.float32) / np.float32(self.num_bins_per_octave)
         lowest = self.sample_rate / 2 / 2**self.num_octaves
@@ -137,7 +139,7 @@ class CQT:
         for k, length in enumerate(lengths.tolist()):
             start = math.floor(width / 2 - length / 2)
             windows[start : start + length, k] = hann(length) if length > 1 else 1.0
-        if self.complete:  # the window of the first band is flat until the window of the second one rises
+        if self.complete:  # the window of the first band is flat until the window of the second band rises
             distance = np.abs(np.arange(width) - width // 2)
             windows[:, 0] = np.sin(np.pi / 2 * np.clip((centres[1] - distance) / (lengths[1] // 2), 0, 1)) ** 2
         return windows
@@ -150,7 +152,7 @@ class CQT:
         return overlap
 
     def _indices(self, xp=jnp) -> Int[Array | np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """The bins of a block's spectrum under each window. Under jit they are computed, not stored as a constant."""
+        """The bins of a block's spectrum under each window. Under jit they are computed instead of stored."""
         width = self.max_window_length
         return (xp.arange(width)[:, None] + xp.asarray(self._bands[0] - width // 2, "int32")) % self._block
 

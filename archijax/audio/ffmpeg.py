@@ -16,9 +16,9 @@ from archijax.audio.place import Place
 from archijax.errors import InputError
 
 _BLOCK = 65_536
-# Containers with an index of all times. In others a seek can miss by seconds, so they are decoded from the start.
+# Containers with an index of all times. In other files a seek can miss by seconds, so they are decoded from the start.
 _SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm", "asf", "ape", "wv", "tta"})
-_DELAY = 0.1  # seconds
+_DELAY = 0.1  # seconds; the longest delay that a codec adds to the length
 _PREROLL = 0.5  # seconds decoded before a crop, because codecs need earlier packets and timestamps are rounded
 # Names of the channel layouts with more than two channels (`ffmpeg -layouts`).
 _LAYOUTS = {
@@ -49,7 +49,11 @@ def installed() -> bool:
 
 @dataclass(frozen=True)
 class Stream:
-    """The first sound stream of a file. `libsndfile.Stream` explains the attributes."""
+    """The first sound stream of a file.
+
+    `libsndfile.Stream` explains the attributes, except for two: `url` is the address of the file for ffmpeg, and
+    `seekable` says whether ffmpeg finds a time exactly.
+    """
 
     url: str
     frames: int
@@ -68,11 +72,11 @@ class Stream:
 
     @property
     def promised(self) -> int:
-        """The length that the header states, minus the longest delay that a codec adds to it."""
+        """The length that the header states, minus the longest delay that a codec adds to the length."""
         return max(0, self.frames - int(_DELAY * self.sample_rate))
 
     def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
-        """At most `count` frames from frame `begin` on; fewer at the end of the file."""
+        """Decodes `count` frames from frame `begin` on, or fewer at the end of the file."""
         preroll = int(_PREROLL * self.sample_rate)
         origin = begin - preroll if self.seekable and begin > 2 * preroll else 0
         size, skip, pieces = 4 * self.channels, begin - origin, []
@@ -112,7 +116,7 @@ def stream(place: Place) -> Stream:
     return _stream(place, place.version())
 
 
-# Many crops are read from one file. The cache avoids a call of ffprobe for each of them.
+# Many crops are read from one file. The cache avoids a call of ffprobe for each crop.
 @functools.lru_cache(maxsize=65_536)
 def _stream(place: Place, version: tuple[str, int, int]) -> Stream:
     entries = "stream=sample_rate,channels,channel_layout,duration:stream_tags:format=duration,format_name:format_tags"

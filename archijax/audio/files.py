@@ -24,10 +24,10 @@ from archijax.errors import InputError, InputWarning
 
 __all__ = ["FFMPEG", "LIBSNDFILE", "SUFFIXES", "AudioInfo", "info", "read", "verify", "write"]
 
-# Half the length of the resampling filter, in input frames. The filter is inaudibly small outside of it.
+# Half the length of the resampling filter, in frames of the input. Beyond it, the filter is too small to be heard.
 _FILTER_REACH = 512
 _END = 4096  # frames at the end of a file; if they decode, the file is complete
-_MOST = 2**48  # frames; a header that states more does not know the length
+_MOST = 2**48  # frames; a larger number in a header means that the length is unknown
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class AudioInfo:
     Fields:
         frames: length in samples per channel.
         sample_rate: in Hz.
-        channels: their number.
-        tags: by lower-case names, such as title, artist, album, genre and year (four digits, if the date has them).
-        layout: the speaker of each channel (`archijax.audio.channels`), if the file has more than two and states them.
+        channels: the number of channels.
+        tags: texts by lower-case names, such as title, artist, album, genre and year (four digits, if the date has
+            them).
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None if the file does not state the speakers,
+            or has at most two channels.
     """
 
     frames: int
@@ -50,17 +52,18 @@ class AudioInfo:
 
 
 def info(path: str | Path | Place) -> AudioInfo:
-    """Reads the header and the tags of a file, or of a part of one. Raises InputError if it is missing or no sound."""
+    """Reads the header and the tags of a sound file. Raises InputError if the file is missing or holds no sound."""
     with _opened(path) as stream:
         return _info(path, stream)
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Like `info`, but ``frames`` is the number of frames that decode, which is smaller if the file was cut off.
+    """Like `info`, but ``frames`` is the number of frames that decode. If the file was cut off, this number is smaller.
 
-    The end of the file is decoded first. If that fails, or if ffmpeg decodes the file, the whole file is decoded to
-    count its frames. Warns if more than 1 % of the length or more than one second is missing, if links of an Ogg file
-    are left out, or if samples are far beyond full scale. Raises InputError if nothing decodes.
+    The end of the file is decoded first. If the end does not decode, or if ffmpeg decodes the file, the whole file is
+    decoded to count its frames. Warns if more than 1 % of the length or more than one second is missing, if links
+    (chained streams) of an Ogg file are left out, or if samples are far beyond full scale. Raises InputError if no
+    frame decodes.
     """
     with _opened(path) as stream:
         header = _info(path, stream)
@@ -96,21 +99,22 @@ def read(
     start: int = 0,
     frames: int | None = None,
 ) -> Float32[np.ndarray, "frames channels"]:
-    """Reads a sound file or a crop of it. If the format allows it, only the crop and its margins are decoded.
+    """Reads a sound file or a crop of a sound file.
 
-    A resampled crop equals the same crop of the resampled file to about 1e-6. In an MP3 file, and in files that ffmpeg
-    decodes, seeking may be wrong by some samples.
+    Only the crop and its margins are decoded if the format has an index. A resampled crop equals the same crop of the
+    resampled file to about 1e-6. In MP3 files and in files that ffmpeg decodes, the start can be wrong by some samples.
 
     Args:
-        path: a file, or the part of a file that holds one, such as a member of an archive.
-        sample_rate: output rate in Hz; None: that of the file.
-        channels: output channels, mixed by `archijax.audio.channels.mix`; None: those of the file.
+        path: a file; or a `Place`, the part of a file that holds sound, such as a member of an archive.
+        sample_rate: output rate in Hz; None: the rate of the file.
+        channels: number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
         start: first frame, at the output rate.
         frames: number of frames, at the output rate; None: up to the end. Zeros follow the end of the file.
 
     Returns:
-        Full scale is [-1, 1]. Lossy codecs, float files, resampling and a mix of more than two channels can exceed it.
-        Float files far beyond full scale are scaled down, with a warning (`archijax.audio.loudness.full_scale`).
+        The sound, with full scale at 1. Lossy codecs, float files, resampling and a mix of more than two channels can
+        exceed full scale. Float files far beyond full scale are scaled down, with a warning
+        (`archijax.audio.loudness.full_scale`).
 
     Raises:
         InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; an argument is out of
@@ -125,7 +129,7 @@ def read(
         header = _info(path, stream)
         rate = sample_rate or header.sample_rate
         divisor = math.gcd(rate, header.sample_rate)
-        # The input and the output grid meet after every `stride` input frames, which are `stride_out` output frames.
+        # `stride` input frames last as long as `stride_out` output frames, so that both sampling grids meet there.
         stride, stride_out = header.sample_rate // divisor, rate // divisor
         margin = 0 if stride == stride_out else math.ceil(_FILTER_REACH * max(1, stride / stride_out))
         strides = max(0, start * stride // stride_out - margin) // stride
@@ -155,7 +159,7 @@ def read(
 
 @contextmanager
 def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
-    """The stream of a file: of ffmpeg if libsndfile does not know or refuses the format."""
+    """Opens a file by libsndfile, or by ffmpeg if libsndfile cannot read the file."""
     place = path if isinstance(path, Place) else Place(Path(path))
     if not place.path.is_file():
         raise InputError(f"There is no file {place.path}.")
@@ -180,7 +184,7 @@ def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Str
 
 
 def _otherwise(place: Place) -> ffmpeg.Stream | None:
-    """The stream of a file by ffmpeg; None if ffmpeg is not installed or refuses the file."""
+    """Opens a file by ffmpeg. Returns None if ffmpeg is not installed or cannot read the file."""
     try:
         return ffmpeg.stream(place) if ffmpeg.installed() else None
     except InputError:

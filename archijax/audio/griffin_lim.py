@@ -1,4 +1,4 @@
-"""Sound from magnitudes alone, by the fast Griffin-Lim algorithm: the baseline of a vocoder."""
+"""Sound from STFT magnitudes without phases, by the fast Griffin-Lim algorithm: a baseline for vocoders."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ def griffin_lim(
     num_steps: int = 32,
     momentum: float = 0.99,
 ) -> Float[Array, "b {length} c"]:
-    """The sound of STFT magnitudes, by alternating projections with momentum.
+    """Computes a sound with given STFT magnitudes, by alternating projections with momentum.
 
     Perraudin, Balazs & Søndergaard 2013, algorithm 2: c_n = analysis(synthesis(magnitudes with the phases of t_{n-1})),
-    t_n = c_n + momentum (c_n - c_{n-1}). Without momentum it is the algorithm of Griffin & Lim 1984.
+    t_n = c_n + momentum (c_n - c_{n-1}). With a momentum of 0 it is the algorithm of Griffin & Lim 1984.
 
     Args:
-        magnitude: as of ``abs(stft.encode(x))``.
-        phase: the initial phase in radians, such as :func:`random_phase`.
+        magnitude: the magnitudes, such as ``abs(stft.encode(x))``.
+        phase: the initial phase in radians, such as from :func:`random_phase`.
         stft: the transform of the magnitudes.
         length: samples to return, at most as many as the frames cover.
         num_steps: steps after the first projection.
+        momentum: the factor in the equation above, from 0 to about 1.
 
     Raises:
         InputError: the shapes do not fit the transform, or the frames do not cover `length`.
@@ -54,7 +55,7 @@ def griffin_lim(
 
 
 def random_phase(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b *rest"]:
-    """Uniform phases in radians of shape (b, ...). The phases of item i depend on keys[i] alone."""
+    """Draws uniform phases in radians, of shape (b, ...). The phases of item i depend on keys[i] alone."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape[1:], minval=-jnp.pi, maxval=jnp.pi))(keys)
 
 
@@ -65,12 +66,14 @@ def mel_to_audio(
     length: int | None = None,
     num_steps: int = 32,
 ) -> Float[Array, "b time c"]:
-    """The sound of a mel spectrogram, an approximate inverse of ``spectrogram.encode``.
+    """Computes the sound of a mel spectrogram, an approximate inverse of ``spectrogram.encode``.
 
     Args:
+        mel: the result of ``spectrogram.encode``.
         keys: one per item, for the initial phases.
+        spectrogram: the transform from sound to ``mel``.
         length: samples to return; None: frames * hop_length.
-        num_steps: as of :func:`griffin_lim`.
+        num_steps: steps of :func:`griffin_lim`.
 
     Raises:
         InputError: the number of mel channels is wrong, or the frames do not cover `length`.
@@ -81,7 +84,7 @@ def mel_to_audio(
 
 
 def _with_magnitude(z: Complex[Array, "*shape"], magnitude: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
-    """z with other magnitudes. Where z is zero, the phase is zero."""
+    """Replaces the magnitudes of z. Where z is zero, the phase is zero."""
     norm = to_polar(z)[0]
     nonzero = norm > 0
     scale = jnp.where(nonzero, magnitude / jnp.where(nonzero, norm, 1), 0)

@@ -1,4 +1,4 @@
-"""Decoding by libsndfile, and what libsndfile lacks: links of Ogg files, ID3 tags before FLAC, seeking near damage."""
+"""Decoding by libsndfile. This module also decodes chained Ogg files, FLAC after ID3 tags, and damaged files."""
 
 import ctypes
 import os
@@ -33,7 +33,7 @@ _REASONS = {
 
 @contextmanager
 def opened(place: Place) -> Iterator["Stream"]:
-    """The stream of a file. Every error of libsndfile inside the ``with`` block becomes an InputError."""
+    """Opens a file as a `Stream`. Every error of libsndfile inside the ``with`` block becomes an InputError."""
     with ExitStack() as stack:
         try:
             stack.enter_context(_hush if place.suffix == ".mp3" else nullcontext())
@@ -48,13 +48,13 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """A function for each link of an Ogg file that opens the link; for other files one that opens the file."""
+    """A list of functions. Each function opens one link of an Ogg file; for other formats, one opens the whole file."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
         return [lambda link=link: soundfile.SoundFile(place.open(*link)) for link in links]
     if head[:3] == b"ID3" and place.suffix == ".flac":
-        # libsndfile reads the sound behind the tag, but seeks as if there were no tag.
+        # libsndfile reads the sound after the tag, but seeks as if there were no tag.
         return [lambda: soundfile.SoundFile(place.open(id3_size(head)))]
     if place.end is not None:
         return [lambda: soundfile.SoundFile(place.open())]
@@ -62,29 +62,29 @@ def _parts(place: Place) -> list[Opener]:
 
 
 def name_of(path: Path) -> str | bytes:
-    """A path in the form that soundfile needs. On POSIX these are bytes, which need not be valid text."""
+    """A path in the form that soundfile needs: bytes on POSIX, where names can be invalid text, else a string."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def id3_size(head: bytes) -> int:
-    """The size in bytes of an ID3v2 tag, from the first ten bytes of it (ID3v2.4, section 3.1)."""
+    """The size in bytes of an ID3v2 tag, computed from its first ten bytes (ID3v2.4, section 3.1)."""
     size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     return 10 + size + (10 if head[5] & 16 else 0)
 
 
 class Stream:
-    """The sound of an open file. The links of an Ogg file follow each other.
+    """The sound of an open file, as `opened` yields it. The links of an Ogg file are joined.
 
     Attributes:
         frames: the length that the header states.
         sample_rate: in Hz.
-        channels: their number.
-        layout: the speaker of each channel; None if the file does not state it.
-        tags: as they are in the file.
+        channels: the number of channels.
+        layout: the speaker of each channel; None if the file does not state the speakers.
+        tags: texts by name, as in the file.
         floats: whether the samples are floating point numbers, which can exceed full scale.
         left_out: the number of links that are damaged or have another sample rate than the first link.
-        parts: the file of each remaining link, and the function that opens it.
-        estimated: whether the length is an estimate, because the header does not state it.
+        parts: pairs of the open file of each remaining link and the function that opens this link.
+        estimated: whether the length is an estimate, because the header does not state the length.
     """
 
     def __init__(self, place: Place, openers: list[Opener], stack: ExitStack):
@@ -111,7 +111,7 @@ class Stream:
 
     @property
     def promised(self) -> int:
-        """The length that the header states, also if the file is shorter and libsndfile has corrected `frames`."""
+        """The length that the header states, even if the file is shorter and libsndfile has corrected `frames`."""
         file, _ = self.parts[0]
         for stated, actual in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
             # A program that writes to a pipe does not know the length, and states the largest number.
@@ -120,13 +120,13 @@ class Stream:
         return self.frames
 
     def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
-        """At most `count` frames from frame `begin` on; fewer at the end of the file."""
+        """Decodes `count` frames from frame `begin` on, or fewer at the end of the file."""
         pieces, end = [np.zeros((0, self.channels), np.float32)], begin + count
         for file, opener in self.parts:
             if begin < file.frames and end > 0:
                 first = max(0, begin)
                 piece = _decode(file, opener, first, min(end, file.frames) - first)
-                # A link can have another number of channels than the first one.
+                # A link can have another number of channels than the first link.
                 pieces.append(channels.mix(piece, self.channels, _layout(file), "a link of an Ogg file"))
             begin, end = begin - file.frames, end - file.frames
         return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
@@ -158,7 +158,7 @@ def _decode(file: soundfile.SoundFile, opener: Opener, begin: int, count: int) -
 
 
 def _blocks(opener: Opener) -> Iterator[Float32[np.ndarray, "frames c"]]:
-    """All blocks that can be decoded, from the start on. They share one array, so copy a block to keep it."""
+    """Yields all blocks that can be decoded. The blocks share one array: copy a block to keep it."""
     position = 0
     # If a large block fails, smaller blocks decode more of it. A decoder that failed cannot be used again.
     for size in (_BLOCK, 1024):
@@ -175,7 +175,7 @@ def _blocks(opener: Opener) -> Iterator[Float32[np.ndarray, "frames c"]]:
 
 
 def _layout(file: soundfile.SoundFile) -> tuple[str, ...] | None:
-    """The speaker of each channel; None if the file does not state it."""
+    """The speaker of each channel; None if the file does not state the speakers."""
     if file.format == "FLAC" or file.subtype == "FLAC":
         return channels.FLAC.get(file.channels)
     if file.format == "OGG":
@@ -215,7 +215,7 @@ def _mp3_states_length(place: Place) -> bool:
 class _Hush:
     """Inside a ``with`` block, C code of this process prints nothing on stderr. Python's own stderr still works.
 
-    mpg123 prints remarks at most seeks and about damaged files, in addition to the errors that it reports.
+    mpg123 prints messages at most seeks and about damaged files, although it also returns its errors.
     """
 
     def __init__(self):
@@ -227,7 +227,7 @@ class _Hush:
             self.loud = self.stream.value
             self.silent = libc.fopen(os.devnull.encode(), b"w") or self.loud
         except (OSError, TypeError, ValueError):
-            # This system has no such variable: the remarks are printed.
+            # The C library of this system has no such variable, so the messages are printed.
             self.stream, self.loud, self.silent = ctypes.c_void_p(), None, None
 
     def __enter__(self):

@@ -13,21 +13,24 @@ from archijax.errors import InputWarning
 
 _INTEGER = 32_768  # full scale of 16-bit samples; some programs write such samples to float files unscaled
 _BEYOND = 4.0  # 12 dB above full scale; the peaks of a loud mix are lower
-_BLOCK, _BLOCKS = 4096, 64
+_BLOCK, _BLOCKS = 4096, 64  # frames of a block, and the number of blocks in which loud samples are searched
 _meter = threading.Lock()
-_scales: dict[tuple[str, int, int], float] = {}  # by path, size and modification time, as many crops share a file
+# The results of `full_scale` by path, size and modification time, because many crops share a file.
+_scales: dict[tuple[str, int, int], float] = {}
 
 
 def gain(
     audio: Float[np.ndarray, "time c"], level: float, limit: float = 30.0, sample_rate: int | None = None
 ) -> np.float32:
-    """The factor that brings a sound to a level.
+    """The factor that gives a sound a level.
 
     The factor is smaller if the peak would exceed 1. It is at most ``limit`` dB, so that a much quieter sound, such as
     the end of a fade, stays quieter.
 
     Args:
-        level: the RMS in dBFS; with a ``sample_rate`` (Hz) the `loudness` in LUFS.
+        level: the RMS in dBFS, or with a ``sample_rate`` the `loudness` in LUFS.
+        limit: in dB.
+        sample_rate: in Hz; None: the level is an RMS.
     """
     peak = float(np.abs(audio).max())
     if sample_rate is None:
@@ -43,10 +46,10 @@ def gain(
 def loudness(audio: Float[np.ndarray, "time c"], sample_rate: int) -> float:
     """The integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
 
-    A sound shorter than the standard's gating blocks of 0.4 s is one block.
+    The standard measures blocks of 0.4 s. A shorter sound counts as one block.
 
     Args:
-        audio: with at most five channels.
+        audio: the sound, with at most five channels.
         sample_rate: in Hz, at least 4000, which the filters need.
     """
     import pyloudnorm  # imports much of scipy
@@ -63,15 +66,15 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
 
 
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
-    """The number that the samples of a float file must be divided by; 1 for most files. Others give one warning.
+    """The number by which to divide the samples of a float file: 1 for most files. Another number gives one warning.
 
-    A file needs scaling if a sample is more than 12 dB above 1. If the peak looks like that of unscaled 16-bit samples,
-    the number is 32,768, else it is the peak. In a long file only 64 blocks are searched for such samples.
+    A file needs scaling if a sample is more than 12 dB above 1. The number is 32,768 if the samples seem to be unscaled
+    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for such samples.
 
     Args:
-        place: the file; its number is computed once.
+        place: the file. The result is computed once per file.
         frames: the length of the file.
-        decode: called with (begin, count), returns these frames.
+        decode: a function (begin, count) that returns ``count`` frames from frame ``begin`` on.
     """
     file = place.version()
     if file not in _scales:

@@ -14,18 +14,19 @@ from jaxtyping import Array, Float, Float32
 from archijax.audio.stft import STFT, to_polar
 from archijax.errors import InputError
 
-_LOG_FLOOR = 1e-5  # as in the originals: log(1e-5) = -11.5 is silence
-_TINY = 1e-30  # in float32 the gradient of a root is not finite below it
+_LOG_FLOOR = 1e-5  # as in the PyTorch originals: log(1e-5) = -11.5 is silence
+_TINY = 1e-30  # at smaller numbers the gradient of a root is not finite in float32
 _FLOOR = 1e-12  # avoids 0 / 0 at silence; its square does not underflow in float32
 
 
 def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarray, "{n_fft}//2+1 {count}"]:
     """Triangular filters of height 1, evenly spaced on the HTK mel scale from 0 Hz to Nyquist.
 
-    mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the originals, the highest bin counts as Nyquist for odd
-    n_fft too, and each step is rounded to float32. A filter differs by up to 1e-5 from the exact one.
+    mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the PyTorch originals, the highest bin counts as Nyquist
+    even for odd n_fft, and each step is rounded to float32. The filters therefore have errors of up to 1e-5.
 
     Args:
+        n_fft: length of a frame in samples.
         sample_rate: in Hz.
         count: number of filters.
     """
@@ -37,19 +38,19 @@ def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarra
 
 
 def _evenly(end: float | np.floating, count: int) -> Float32[np.ndarray, " {count}"]:
-    """Even steps from 0 to end. Each number is computed from the nearer end, with a step rounded to float32."""
+    """Evenly spaced numbers from 0 to end. Each number is computed from the nearer end, with a float32 step."""
     end, i = np.float32(end), np.arange(count)
     step = np.float64(end / np.float32(count - 1))
     return np.where(i < count // 2, step * i, end - step * (count - 1 - i)).astype(np.float32)
 
 
 # exp(s) = 1 + s + s^2 (c0 s^4 + ... + c4) for |s| <= log(2) / 2. PyTorch computes powers with this minimax polynomial
-# of Sleef (Shibata & Petrogalli 2020). Its last bit changes a filter by 5e-6.
+# of Sleef (Shibata & Petrogalli 2020). An error in its last bit changes a filter by 5e-6.
 _EXPONENTIAL = np.float32([0.0013632465, 0.008365969, 0.041671082, 0.16666552, 0.49999985])
 
 
 def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-    """10^y, rounded as in the originals."""
+    """10^y, rounded as in the PyTorch originals."""
     exponent = y.astype(np.float64) * np.log(10.0)
     octaves = np.rint(exponent / np.log(2.0))
     s = exponent - octaves * np.log(2.0)
@@ -61,19 +62,21 @@ def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
 
 @dataclass(frozen=True)
 class MelSpectrogram:
-    """Magnitudes in mel bands, as in the vocoder and the mel encoder of the originals.
+    """Computes mel spectrograms, as the vocoder and the mel encoder of the PyTorch originals do.
 
     Frames have a Hann window and are not centred. The sound is reflected by (n_fft - hop_length) // 2 samples at both
     ends.
 
     Fields:
-        n_fft, hop_length, window_length: lengths of a frame, a hop and the window in samples; window_length None is
-            n_fft.
+        n_fft: length of a frame in samples.
+        hop_length: samples from one frame to the next.
+        window_length: length of the window in samples; None: n_fft.
         sample_rate: in Hz.
         n_mel_channels: number of mel bands.
-        normalize: None: magnitudes of an STFT without scaling. "log": their natural logarithm, at least log(1e-5).
-            "max": magnitudes are divided by the maximum of each item, and their fourth root is scaled to [-1, 1]. (The
-            original takes the maximum of the batch, so that items depend on each other.)
+        normalize: None: the magnitudes of an STFT without scaling, in mel bands. "log": the natural logarithm of these
+            magnitudes, at least log(1e-5). "max": the magnitudes are divided by the maximum of the item, and their
+            fourth root is scaled to [-1, 1]. (The original divides by the maximum of the batch, so that items depend on
+            each other.)
 
     Raises:
         InputError: the fields do not fit each other.
@@ -98,11 +101,11 @@ class MelSpectrogram:
 
     @property
     def stft(self) -> STFT:
-        """The transform of the magnitudes. The mel spectrogram is of its magnitudes times n_fft ** 0.5."""
+        """The STFT before the mel filters. The filters take its magnitudes times n_fft ** 0.5."""
         return STFT(self.n_fft, self.hop_length, self.window_length, centred=False)
 
     def encode(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.n_mel_channels} c"]:
-        """The mel spectrogram of a sound of any length.
+        """Computes the mel spectrogram of a sound of any length.
 
         There are time // hop_length frames if n_fft - hop_length is even, else (time - 1) // hop_length.
 
@@ -126,11 +129,11 @@ class MelSpectrogram:
     def to_magnitude(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"], num_steps: int = 64
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Non-negative magnitudes of :attr:`stft` that have approximately this mel spectrogram.
+        """Estimates magnitudes of :attr:`stft` that have approximately this mel spectrogram.
 
-        Non-negative least squares by multiplicative steps (Lee & Seung 2001). The first estimate is constant under each
-        filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. With "max" the level is lost, and
-        the largest band becomes 1.
+        This is non-negative least squares by multiplicative steps (Lee & Seung 2001). The first estimate is constant
+        under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. With normalize "max" the
+        level is lost, and the largest band becomes 1.
 
         Args:
             num_steps: steps after the first estimate.
@@ -161,19 +164,19 @@ class MelSpectrogram:
     def envelope(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"]
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """A smooth envelope of the magnitudes of :attr:`stft`: the mean magnitudes of the bands, mixed by the filters.
+        """Computes a smooth envelope of the magnitudes of :attr:`stft`, which is at least 1e-5.
 
-        The envelope is at least 1e-5.
+        The mel filters interpolate between the mean magnitudes of the bands.
 
         Raises:
-            InputError: normalize is "max", so that the level is lost.
+            InputError: normalize is "max", which loses the level.
         """
         if self.normalize == "max":
             raise InputError('a mel spectrogram with normalize "max" has lost its level: use None or "log"')
         mel = jnp.exp(mel) if self.normalize == "log" else jnp.maximum(mel, _LOG_FLOOR)
         filters = np.asarray(mel_filters(self.n_fft, self.sample_rate, self.n_mel_channels), np.float64)
         width = filters.sum(0)
-        # Bins outside of all filters, such as 0 Hz and Nyquist, get the value of the nearest bin inside of one.
+        # Bins outside of all filters, such as 0 Hz and Nyquist, get the value of the nearest bin inside a filter.
         inside = np.flatnonzero(filters.sum(1) > 0)
         nearest = inside[np.abs(np.arange(len(filters))[:, None] - inside).argmin(1)]
         mix = filters[nearest] / filters[nearest].sum(1, keepdims=True)

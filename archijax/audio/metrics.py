@@ -1,7 +1,7 @@
 """Distances between sounds without a pretrained network, for reports and not for training.
 
 Paired metrics take an estimate and its reference in [-1, 1], and give one value per item. Distances between sets take
-embeddings of any kind, one row per item. Except for the transforms, they are computed in float64.
+embeddings of any kind, one row per item. Everything except the Fourier transforms is computed in float64.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from archijax.audio.stft import STFT
 from archijax.codecs.losses import WINDOWS, multi_resolution_stft_loss
 from archijax.errors import InputError
 
-SILENCE = -100.0  # dB relative to a full-scale sine; levels are at least this, as differences below are inaudible
-BANDS = 64
+SILENCE = -100.0  # dB relative to a full-scale sine; the lowest level, because quieter sound is inaudible
+BANDS = 64  # mel bands of an embedding
 
 Sounds = Float[Array | np.ndarray, "n time channels"]
 Embeddings = Float[Array | np.ndarray, "_ d"]
@@ -52,7 +52,7 @@ def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) ->
 
     Args:
         remove_mean: subtract the mean of each channel from both sounds first, as much of the literature on speech does.
-            By default a constant offset counts as distortion, because a decoder should not add one.
+            By default a constant offset counts as distortion, because a decoder should not add an offset.
 
     Returns:
         One value per item: inf if the estimate is a multiple of the reference (otherwise float32 rounding limits values
@@ -76,7 +76,7 @@ def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) ->
 def _power(x: Sounds, n_fft: int) -> Float64[np.ndarray, "n frames frequencies c"]:
     """Power spectra; a full-scale sine in the middle of a bin has power 1."""
     z = np.asarray(STFT(n_fft, n_fft // 4).encode(jnp.asarray(x, jnp.float32))).astype(np.complex128)
-    return np.abs(z) ** 2 * (16 / n_fft)  # a Hann window sums to n_fft / 2; a sine has half at the negative frequency
+    return np.abs(z) ** 2 * (16 / n_fft)  # a Hann window sums to n_fft / 2; half of a sine's amplitude is at -f
 
 
 def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
@@ -86,8 +86,9 @@ def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*sha
 def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int = 2048) -> Float64[np.ndarray, " n"]:
     """Log-spectral distance in dB (Gray & Markel 1976), symmetric; 0 for equal spectra.
 
-    The difference of levels in dB, as RMS over frequencies, then averaged over frames and channels. Levels have a soft
-    floor 100 dB below a full-scale sine. With the default n_fft, white noise with an RMS of -75 dB is at this floor.
+    It is the RMS over frequencies of the difference of levels in dB, averaged over frames and channels. Levels have a
+    soft floor 100 dB below a full-scale sine. With the default n_fft, white noise with an RMS of -75 dB is at this
+    floor.
 
     Args:
         estimate, reference: longer than n_fft / 2.
@@ -103,11 +104,11 @@ def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int
 def multi_resolution_stft_distance(
     estimate: Sounds, reference: Sounds, windows: Sequence[int] = WINDOWS
 ) -> Float[np.ndarray, " n"]:
-    """:func:`archijax.codecs.losses.multi_resolution_stft_loss` of each item. The mean of the values is that loss.
+    """Computes :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each item alone.
 
     Args:
         estimate, reference: longer than half of the longest window.
-        windows: lengths in samples, multiples of 4.
+        windows: lengths of the Hann windows in samples, multiples of 4.
 
     Raises:
         InputError: shapes differ, a sound is empty or too short, or a sample is not finite.
@@ -122,7 +123,7 @@ def _stft_losses(
     def loss(item):
         return multi_resolution_stft_loss(item[0][None], item[1][None], windows)
 
-    return jax.lax.map(loss, (estimate, reference))  # one by one, as spectra of many items would fill the memory
+    return jax.lax.map(loss, (estimate, reference))  # one by one, because spectra of many items fill the memory
 
 
 def _embeddings(a: Embeddings, b: Embeddings) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]]:
@@ -139,9 +140,9 @@ def _embeddings(a: Embeddings, b: Embeddings) -> tuple[Float64[np.ndarray, "n d"
 def frechet_distance(a: Embeddings, b: Embeddings) -> float:
     """Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
 
-    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. This is the square of the
-    2-Wasserstein distance, in squared units of the embedding, as FID and FAD report it. Fewer items give a larger
-    overestimate: compare only values from equal numbers of items, or use :func:`kernel_distance`.
+    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and FAD, this is the
+    square of the 2-Wasserstein distance, in squared units of the embedding. Fewer items give a larger overestimate:
+    compare only values from equal numbers of items, or use :func:`kernel_distance`.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
@@ -159,9 +160,9 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
     """Unbiased squared maximum mean discrepancy between two sets of embeddings.
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
-    expected value does not depend on the numbers of items, so a few items suffice. It is 0 for equal distributions, so
-    a single value can be negative. The entries of embeddings should be about 1: if they are far larger, outliers
-    dominate.
+    expected value does not depend on the numbers of items, so a few items suffice. It is 0 for equal distributions.
+    Single values can therefore be negative. The entries of embeddings should be about 1: if they are far larger,
+    outliers dominate.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
@@ -185,9 +186,9 @@ def log_mel_embedding(clips: Sounds, sample_rate: int) -> Float64[np.ndarray, "n
     deviations over time. The spectrogram has 64 HTK bands up to half the sample rate and windows of 64 ms. Its power is
     averaged over channels. One unit is 50 dB: -1 is silence (-100 dB), and a full-scale tone is about 1.
 
-    With :func:`frechet_distance` it measures how well two sets agree in timbre and loudness, and in how much these vary
-    within a set. It does not measure melody, rhythm, stereo or the preferences of listeners. Do not call the values
-    FAD, which is defined by the embedding of a trained network, and do not compare them across sample rates.
+    With :func:`frechet_distance` it compares two sets in timbre and loudness, and in the variation of timbre and
+    loudness within a set. It does not measure melody, rhythm, stereo or the preferences of listeners. Do not call the
+    values FAD, which needs the embedding of a trained network. Do not compare values of different sample rates.
 
     Args:
         clips: longer than 32 ms.

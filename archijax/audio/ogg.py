@@ -1,4 +1,4 @@
-"""The links of Ogg files (RFC 3533): streams that follow each other, as in recordings of radio stations."""
+"""The links of Ogg files (RFC 3533): streams that follow each other in one file, as in recordings of web radio."""
 
 import functools
 import mmap
@@ -10,11 +10,11 @@ _HEADER = 27  # bytes of a page header before the table of segment sizes
 
 
 def links(place: Place) -> tuple[tuple[int, int], ...]:
-    """(begin, end) of each link of an Ogg file, in bytes. Most files have one link; without a stream there is none."""
+    """The (begin, end) of each link in bytes. Most files have one link. A file that is no Ogg file has no link."""
     return _links(place, place.version())
 
 
-# Many crops are read from one file. The cache avoids a search for each of them.
+# Many crops are read from one file. The cache avoids a search for each crop.
 @functools.lru_cache(maxsize=65_536)
 def _links(place: Place, version: tuple[str, int, int]) -> tuple[tuple[int, int], ...]:
     begins, expected, end = [], -1, place.begin + place.size

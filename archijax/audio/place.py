@@ -1,4 +1,4 @@
-"""The place of the bytes of a sound: a file or a part of a file, such as a member of an archive."""
+"""The place of a sound's bytes: a file or a part of a file, such as a member of an archive."""
 
 import io
 import os
@@ -8,11 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """The bytes of a file from ``begin`` to ``end``.
+    """A file, or a part of a file.
 
     Fields:
-        end: None means the whole file.
-        name: the name of the part; empty for a whole file.
+        path: the file.
+        begin: the first byte of the part.
+        end: the byte after the last byte of the part; None: the whole file.
+        name: the name of the part, such as "sounds/a.wav"; empty for a whole file.
     """
 
     path: Path
@@ -35,17 +37,17 @@ class Place:
 
     @property
     def url(self) -> str:
-        """The address for ffmpeg."""
+        """The address of the place for ffmpeg."""
         if self.end is None:
             return f"file:{self.path}"
         return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
 
     def version(self) -> tuple[str, int, int]:
-        """Name, size and time of modification in ns. Together they identify the contents."""
+        """Name, size in bytes, and modification time in ns. Together they identify the contents."""
         return str(self), self.size, self.path.stat().st_mtime_ns
 
     def open(self, begin: int = 0, end: int | None = None) -> "Window":
-        """The bytes as a file, or only those from ``begin`` to ``end``, counted from the beginning of the place."""
+        """Opens the bytes from ``begin`` to ``end`` as a file. Both count from the beginning of the place."""
         return Window(self.path, self.begin + begin, self.begin + (self.size if end is None else end))
 
     def read(self) -> bytes:
@@ -55,7 +57,7 @@ class Place:
 
 
 class Window(io.RawIOBase):
-    """A file that holds the bytes from begin to end of another file."""
+    """A file object that has only the bytes from begin to end of a file."""
 
     def __init__(self, path: Path, begin: int, end: int):
         self.file = path.open("rb")

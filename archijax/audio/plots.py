@@ -23,8 +23,10 @@ BANDS = 80  # rows of a mel spectrogram's picture
 COLOURS = "magma"
 
 Audio = Float[Array | np.ndarray, "time channels"] | Float[Array | np.ndarray, " time"]
-Levels = Callable[[np.ndarray, int, int], np.ndarray]  # (audio, sample rate, maximum of frames) to dB [rows, frames]
-Height = Callable[[float, int], float]  # (frequency, sample rate) to the height on the axis, in [0, 1]
+# A function (audio, sample rate, largest number of frames) -> levels in dB [rows, frames].
+Levels = Callable[[np.ndarray, int, int], np.ndarray]
+# A function (frequency, sample rate) -> height on the axis in [0, 1].
+Height = Callable[[float, int], float]
 
 
 def _checked(audio: Audio, sample_rate: int) -> Float32[np.ndarray, "time channels"]:
@@ -79,8 +81,8 @@ def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -
 def _mel_levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "bands n"]:
     """Levels in dB relative to a full-scale sine, for at most `frames` frames.
 
-    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS of them, or fewer if
-    these would share bins.
+    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or fewer if so
+    many bands would share bins.
     """
     power = _power(audio, sample_rate, frames)
     bins = power.shape[1]
@@ -94,7 +96,7 @@ def _loudest(level: Float[np.ndarray, "rows n"]) -> float:
 
 
 def _log_height(frequency: float, sample_rate: int) -> float:
-    """Where a frequency is on a log-frequency axis from 0, `_lowest`, to 1, half the sample rate."""
+    """The height of a frequency on a log-frequency axis, from 0 (`_lowest`) to 1 (half the sample rate)."""
     return float(np.log(frequency / _lowest(sample_rate)) / np.log(sample_rate / 2 / _lowest(sample_rate)))
 
 
@@ -133,7 +135,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
-    """Draws the lowest and the highest sample of at most 1500 columns. Channels stand one above the other."""
+    """Draws a waveform as the lowest and the highest sample of each of at most 1500 columns, channel below channel."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate
@@ -169,8 +171,10 @@ def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None
     """Writes a PNG of the waveform, one channel above the other.
 
     Args:
-        audio: in [-1, 1], of any length.
+        path: the PNG file; an existing file is replaced.
+        audio: [time, channels] or [time], in [-1, 1], of any length.
         sample_rate: in Hz.
+        title: the text above the picture.
 
     Raises:
         InputError: the audio is empty or not finite, or the sample rate is not above 0.
@@ -188,7 +192,7 @@ def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None
 def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
     """Writes a PNG of the waveform above a log-frequency spectrogram in dB relative to full scale.
 
-    Arguments and errors are those of :func:`waveform`.
+    :func:`waveform` explains the arguments and errors.
     """
     _waveform_and(path, audio, sample_rate, title, _levels, _log_height)
 
@@ -196,7 +200,7 @@ def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | N
 def mel_spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
     """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands, in dB relative to full scale.
 
-    Arguments and errors are those of :func:`waveform`.
+    :func:`waveform` explains the arguments and errors.
     """
     _waveform_and(path, audio, sample_rate, title, _mel_levels, _mel_height)
 
@@ -211,9 +215,11 @@ def spectrogram_grid(
     """Writes a PNG of many spectrograms. Colours show dB below the loudest value of each clip.
 
     Args:
-        rows: the clips of each row, by the name of the row.
+        path: the PNG file; an existing file is replaced.
+        rows: lists of clips [time, channels] or [time], by the name of the row.
         sample_rate: in Hz.
-        columns: names of the columns.
+        columns: the name of each column; empty: no names.
+        title: the text above the picture.
 
     Raises:
         InputError: rows differ in their number of clips, or a clip cannot be drawn.

@@ -1,4 +1,4 @@
-"""Sinc resampling by any ratio of integers."""
+"""Sinc resampling by the ratio of two integers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from archijax.arithmetic import ceil_div
 from archijax.errors import InputError
 from archijax.nn.linear import strided_conv
 
-_MOST_WEIGHTS = 1 << 26
+_MOST_WEIGHTS = 1 << 26  # of all filters
 
 
 def resample(
@@ -23,12 +23,12 @@ def resample(
     rolloff: float = 0.99,
     lowpass_filter_width: int = 32,
 ) -> Float[Array, "b time*{factor_out}//{factor_in} c"]:
-    """The sound at factor_out / factor_in times its sample rate.
+    """Resamples a sound to factor_out / factor_in times its sample rate.
 
-    Band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window, as in the original and torchaudio,
-    where lowpass_filter_width is 6. The SNR of a tone of 1 kHz after resampling from 48 to 44.1 kHz and back is 64 dB
-    with a width of 6, 88 dB with 16, and 119 dB with 32, which costs little more. The sound counts as zero before its
-    beginning and after its end.
+    This is band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window. The PyTorch original and
+    torchaudio do the same, with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48 to 44.1 kHz and
+    back, the SNR is 64 dB with a width of 6, 88 dB with 16, and 119 dB with 32, which costs little more. The sound
+    counts as zero before its beginning and after its end.
 
     Args:
         factor_in, factor_out: the two sample rates, or two integers with the same ratio.
@@ -62,9 +62,10 @@ def resample(
 
 
 def _filters(source: int, target: int, rolloff: float, zeros: int) -> tuple[Float[np.ndarray, "taps {target}"], int]:
-    """The filters of the `target` outputs of a block of `source` inputs, and the number of taps before the block.
+    """(the filters of a block's outputs, the number of their taps before the block).
 
-    Output i of a block is i / target of the block's length after its first input. `source` divides the taps.
+    A block has `source` inputs and `target` outputs, and each output has its own filter. Output i comes i / target of a
+    block after the first input. The number of taps is a multiple of `source`.
     """
     cutoff = rolloff * min(source, target)
     before = math.ceil(zeros * source / cutoff)

@@ -21,7 +21,9 @@ def hann(length: int) -> Float64[np.ndarray, " {length}"]:
 
 @dataclass(frozen=True)
 class STFT:
-    """Spectra of windowed frames, and the inverse. They are scaled by n_fft ** -0.5, so that noise keeps its variance.
+    """Transforms sound to the spectra of windowed frames, and back.
+
+    The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
 
     Fields:
         n_fft: length of a frame in samples, odd or even.
@@ -30,7 +32,7 @@ class STFT:
         centred: True: frame i has its centre at sample i * hop_length, as in PyTorch. There are time // hop_length + 1
             frames; for odd n_fft there is one less if hop_length divides time. False: there are time / hop_length
             frames. In both cases the sound is reflected at its ends.
-        window: gives the samples of a window of a given length, such as ``np.hamming``.
+        window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:
         InputError: the lengths do not fit each other.
@@ -58,7 +60,7 @@ class STFT:
         return self.n_fft // 2 + 1
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
-        """The spectra of a sound.
+        """Transforms a sound to spectra.
 
         Raises:
             InputError: the sound is too short to be reflected, or frames are not centred and hop_length does not divide
@@ -77,13 +79,13 @@ class STFT:
         return self.analyse(jnp.pad(x, ((0, 0), (left, right), (0, 0)), mode="reflect"))
 
     def decode(self, z: Complex[Array, "b frames {self.frequencies} c"], length: int) -> Float[Array, "b {length} c"]:
-        """The sound of spectra, the inverse of :meth:`encode`.
+        """Transforms spectra to sound, the inverse of :meth:`encode`.
 
-        The inverse is exact if every sample is well inside a window: hop_length is at most half of a Hann window. If no
-        sound has these spectra, the result is the sound whose frames are nearest to them.
+        The inverse is exact if hop_length is at most half of a Hann window, so that every sample is well inside a
+        window. If no sound has these spectra, the result is the sound with the nearest spectra.
 
         Args:
-            length: samples to return.
+            length: samples to return, such as the length of the encoded sound.
 
         Raises:
             InputError: the frames do not cover `length`, or the windows leave gaps between them.
@@ -95,7 +97,7 @@ class STFT:
         return self.synthesise(z)[:, left : left + length]
 
     def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
-        """The spectra of the frames inside x, without padding.
+        """Transforms the frames inside x to spectra, without padding.
 
         There are (time - n_fft) // hop_length + 1 frames. Frame i starts at sample i * hop_length.
 
@@ -112,10 +114,10 @@ class STFT:
         return jnp.fft.rfft(frames * window[:, None], axis=2, norm="ortho")
 
     def synthesise(self, z: Complex[Array, "b frames {self.frequencies} c"]) -> Float[Array, "b time c"]:
-        """The sound of (frames - 1) * hop_length + n_fft samples whose frames are nearest to those of z.
+        """Computes the sound whose windowed frames are nearest to the frames of z.
 
-        The distance is the sum of squares (Griffin & Lim 1984, equation 6). Samples outside of all windows, at both
-        ends, are zero.
+        The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has
+        (frames - 1) * hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
 
         Raises:
             InputError: the windows leave gaps between them.
@@ -134,7 +136,7 @@ class STFT:
         return sound / jnp.where(weight > jnp.finfo(frames.dtype).tiny, weight, 1)
 
     def _overlap_add(self, frames: Float[Array, "b frames {self.n_fft} c"]) -> Float[Array, "b time c"]:
-        """The sum of frames, each hop_length samples after the one before."""
+        """The sum of frames. Each frame starts hop_length samples after the previous frame."""
         b, count, _, c = frames.shape
         hops = self._hops()
         frames = jnp.pad(frames, ((0, 0), (0, 0), (0, hops * self.hop_length - self.n_fft), (0, 0)))
@@ -161,9 +163,9 @@ class STFT:
 
 
 def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """(magnitude, phase in radians). At zero both gradients are zero.
+    """Returns (magnitude, phase in radians). At zero both gradients are zero.
 
-    A number counts as zero if its square underflows, which is below 1e-19 in single precision.
+    A number counts as zero if its square underflows. In complex64 this is below 1e-19.
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)
@@ -172,5 +174,5 @@ def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float
 
 
 def from_polar(magnitude: Float[Array, "*shape"], phase: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
-    """Complex numbers from magnitudes and phases in radians."""
+    """Returns complex numbers from magnitudes and phases in radians."""
     return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-# The genres of ID3v1 and of Winamp's extension of it, by number.
+# The genres of ID3v1 and of Winamp's extension, by number.
 _GENRES = (
     "Blues|Classic Rock|Country|Dance|Disco|Funk|Grunge|Hip-Hop|Jazz|Metal|New Age|Oldies|Other|Pop|"
     "R&B|Rap|Reggae|Rock|Techno|Industrial|Alternative|Ska|Death Metal|Pranks|Soundtrack|Euro-Techno|"
@@ -28,7 +28,7 @@ _GENRES = (
 GENRES = tuple(_GENRES.split("|"))
 _ABBREVIATED = {"RX": "Remix", "CR": "Cover"}
 
-# Code pages of other alphabets than the Latin one, with the ten most frequent letters of a language that uses it.
+# Code pages of non-Latin alphabets, each with the ten most frequent letters of a language in that alphabet.
 _CODE_PAGES = {
     "cp1251": "оеаинтсрвл",
     "koi8_r": "оеаинтсрвл",
@@ -36,11 +36,11 @@ _CODE_PAGES = {
     "cp1253": "αοιετσνηυρ",
     "cp1255": "יוהלאתרמבש",
 }
-_FREQUENT = 0.4  # a text of the language has at least this share of these letters
+_FREQUENT = 0.4  # in a text of the language, these letters are at least this share of all letters
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Readable tags, without empty ones and unreadable text. "date" becomes "year", with four digits if it has any."""
+    """Readable tags. Empty and unreadable tags are left out. "date" becomes "year", if possible with four digits."""
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)
@@ -56,7 +56,7 @@ def named(genre: str) -> str:
     if not references and rest.isdecimal():
         references, rest = f"({rest})", ""
     if rest:
-        # Text refines the numbers before it. If the text starts with a bracket, the bracket is doubled.
+        # Text after the numbers is more exact than the numbers. A bracket at its start is doubled.
         return rest[1:] if rest.startswith("((") else rest
     words = (
         _ABBREVIATED.get(number) or (GENRES[int(number)] if int(number) < len(GENRES) else "")
@@ -70,7 +70,7 @@ def _numbers(references: str) -> list[str]:
 
 
 def readable(text: str) -> str:
-    """The text, or if it was decoded by a wrong code page, the repaired text; "" if the right code page is unknown.
+    """Repairs a text that was decoded by a wrong code page. Returns "" if the right code page is unknown.
 
     Wrongly decoded text has control characters, or three or more different letters beyond ASCII in a row, which do not
     occur in the languages of Latin-1. Text with replacement characters (U+FFFD) cannot be repaired.

@@ -10,7 +10,7 @@ from archijax.nn.arrays import full
 
 
 def a_weighting(frequencies: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """The factor of the amplitude at each frequency in Hz, in float64; 1 at 1000 Hz (IEC 61672-1, annex E)."""
+    """The amplitude's factor at each frequency in Hz, in float64; 1 at 1000 Hz (IEC 61672-1, annex E)."""
 
     def response(f):
         square = np.square(np.asarray(f, np.float64))
@@ -21,9 +21,9 @@ def a_weighting(frequencies: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "
 
 
 def a_weighted(x: Float[Array | np.ndarray, "b time c"], sample_rate: int) -> Float[Array, "b time c"]:
-    """Sounds with A-weighting, in float32 or wider. The sample rate is in Hz.
+    """Applies A-weighting to sounds, in float32 or wider. The sample rate is in Hz.
 
-    The weights multiply the Fourier transform over the whole length of a sound.
+    The weights multiply the Fourier transform of each whole sound.
     """
     x = full(jnp.asarray(x))
     factors = a_weighting(np.fft.rfftfreq(x.shape[1], 1 / sample_rate))[:, None]

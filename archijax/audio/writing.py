@@ -1,4 +1,4 @@
-"""Writing of sound files. A file appears under its name only when it is complete."""
+"""Writing of sound files."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def write(
     are Vorbis. Samples beyond [-1, 1] are clipped.
 
     Args:
-        path: the file, replaced if it exists.
-        audio: the samples.
+        path: the file; an existing file is replaced.
+        audio: the samples, with full scale at 1.
         sample_rate: in Hz.
         tags: by name, as in `archijax.audio.files.AudioInfo.tags`.
         exact: write every float32 sample unchanged and without clipping; only for .wav.

@@ -21,11 +21,11 @@ from archijax.nn.linear import Conv, pad_positions, strided_conv, uniform_init
 
 SLOPE = 0.1  # slope of the leaky ReLU at negative inputs
 STRIDE = 3  # stride of the convolutions of a period discriminator
-PATCH = 4  # frequencies that become one position
-FOLDS = 3  # how often a spectrum discriminator halves the number of frequencies
+PATCH = 4  # neighbouring frequencies that become one position
+FOLDS = 3  # halvings of the number of frequencies in a spectrum discriminator
 
 Maps = tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]
-"""(scores, features), one map per entry."""
+"""(scores, features): two lists of maps, which are arrays of several shapes."""
 
 
 class PeriodDiscriminator(nn.Module):
@@ -41,7 +41,7 @@ class PeriodDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
-        """(scores, features): lists of maps [b * c * period, n, channels]."""
+        """Returns (scores, features), two lists of maps [b * c * period, n, channels]."""
         b, n, c = x.shape
         x = jnp.pad(x, ((0, 0), (0, -n % self.period), (0, 0)))
         # Each subsequence of samples one period apart becomes an item.
@@ -81,7 +81,7 @@ class SpectrumDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
-        """(scores, features): lists of maps [b, frames, n, channels].
+        """Returns (scores, features), two lists of maps [b, frames, n, channels].
 
         Raises:
             InputError: window is not a multiple of 64.
@@ -123,8 +123,8 @@ class Adversary(nn.Module):
 
     Fields:
         periods: the period of each period discriminator, in samples.
-        windows: the window of each spectrum discriminator, in samples.
-        channels: channels of the first layers.
+        windows: the window of each spectrum discriminator, in samples; multiples of 64.
+        channels: channels of each discriminator's first layer.
 
     Raises:
         InputError: there are neither periods nor windows.
@@ -141,15 +141,15 @@ class Adversary(nn.Module):
         self.by_window = [SpectrumDiscriminator(window, self.channels) for window in self.windows]
 
     def stages(self, x: Float[Array, "b time c"]) -> Maps:
-        """(scores, features) of a sound by all discriminators, lists of maps."""
+        """Returns (scores, features) of a sound: the lists of all discriminators, joined."""
         pairs = [net(x) for net in (*self.by_period, *self.by_window)]
         return [score for scores, _ in pairs for score in scores], [f for _, features in pairs for f in features]
 
     def __call__(
         self, true: Float[Array, "b time c"], fake: Float[Array, "b time c"]
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """(loss of the generator, loss of the discriminator, info) for true and decoded sound.
+        """Returns (loss of the generator, loss of the discriminator, info) for true and decoded sound.
 
-        See :class:`archijax.codecs.discriminator.Discriminator1d`.
+        :class:`archijax.codecs.discriminator.Discriminator1d` explains the losses.
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

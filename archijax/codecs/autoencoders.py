@@ -18,13 +18,16 @@ from archijax.nn.arrays import full
 
 
 class AutoEncoder1d(Levels, kw_only=True):
-    """An encoder from sound to a latent, and the decoder that mirrors it.
+    """An encoder from sound to a latent, a bottleneck, and a decoder that mirrors the encoder.
 
-    The fields of :class:`Levels` are in the order of the encoder. Further fields:
+    ``AutoEncoder1d(in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes mono
+    sound [b, time, 1] to a latent [b, time / 16, 128].
+
+    Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
         in_channels: channels of the sound.
         out_channels: channels of the decoded sound; None: in_channels.
-        bottleneck: one, or several in sequence (see :mod:`archijax.codecs.bottlenecks`).
-        bottleneck_channels: channels of the latent; None: those of the last level.
+        bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
+        bottleneck_channels: channels of the latent; None: the output channels of the last level.
     """
 
     in_channels: int
@@ -54,10 +57,10 @@ class AutoEncoder1d(Levels, kw_only=True):
     def encode(
         self, x: Float[Array, "b time c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """(latent, info) of a sound. The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: keys, draws and train of :class:`Encoder1d`, which also gives the info.
+            random: the options keys, draws and train of :class:`Encoder1d`, which also explains the info.
 
         Raises:
             InputError: the number of channels is wrong, or patch_size does not divide time.
@@ -67,7 +70,7 @@ class AutoEncoder1d(Levels, kw_only=True):
         return self.encoder(x, **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, " b time *c"]:
-        """The sound of a latent, frames * downsample_factor samples long.
+        """Decodes a latent to a sound of frames * downsample_factor samples.
 
         Raises:
             InputError: the number of channels is wrong.
@@ -77,7 +80,7 @@ class AutoEncoder1d(Levels, kw_only=True):
     def __call__(
         self, x: Float[Array, " b time *c_in"], **random: Any
     ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
-        """(x after encoding and decoding, info). The info also has the "latent".
+        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent".
 
         Raises:
             InputError: downsample_factor does not divide time, or the number of channels is wrong.
@@ -88,10 +91,14 @@ class AutoEncoder1d(Levels, kw_only=True):
 
 
 class MAE1d(AutoEncoder1d, kw_only=True):
-    """Autoencoder of the log-magnitudes of an STFT. Its frames take the place of time.
+    """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels]. A vocoder makes sound of them.
 
-    The decoded magnitudes have no phase, and a vocoder turns them into sound. It has the fields of
-    :class:`AutoEncoder1d`, and stft, the transform of the magnitudes.
+    It encodes log-magnitudes. Its levels shorten the frames of the STFT, as the levels of :class:`AutoEncoder1d`
+    shorten the samples of a sound.
+
+    Fields, in addition to the fields of :class:`AutoEncoder1d`:
+        stft: the transform of the magnitudes. downsample_factor divides its number of frames, which ``centred=False``
+            makes easy.
     """
 
     stft: STFT
@@ -103,10 +110,10 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     def encode(
         self, magnitude: Float[Array, "b time frequencies c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """(latent, info) of magnitudes. The latent has time / downsample_factor frames.
+        """Encodes magnitudes to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: keys, draws and train of :class:`Encoder1d`, which also gives the info.
+            random: the options keys, draws and train of :class:`Encoder1d`, which also explains the info.
 
         Raises:
             InputError: the number of frequencies or channels is wrong.
@@ -119,15 +126,15 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         return self.encoder(to_channels(log_magnitude(magnitude)), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.stft.frequencies} c"]:
-        """The magnitudes of a latent, from e^-30 to e^20."""
+        """Decodes a latent to magnitudes from e^-30 to e^20."""
         return jnp.exp(jnp.clip(from_channels(self.decoder(latent), self.stft.frequencies), *LOG_RANGE))
 
     def loss(
         self, wave: Float[Array, "b time {self.in_channels}"], **random: Any
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """(mean absolute difference of log-magnitudes, info) for a sound.
+        """Returns (mean absolute difference of log-magnitudes, info) for a sound.
 
-        The loss of the bottleneck is info["loss"], which is not added.
+        info["loss"] is the loss of the bottleneck. The first result does not include it.
         """
         magnitude, _ = to_polar(self.stft.encode(full(wave)))
         prediction, info = self(magnitude, **random)

@@ -1,4 +1,4 @@
-"""A sum of losses of one array, in which each loss has a gradient of the norm that its weight sets."""
+"""A weighted sum of losses, in which the weight of a loss sets the norm of its gradient."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ def balanced_sum(
     weights: Mapping[str, float],
     norms: Mapping[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-    """The weighted sum of losses. Its gradient with respect to x is sum_i weight_i * gradient_i / norm_i.
+    """The weighted sum of losses of x. Its gradient with respect to x is sum_i weight_i * gradient_i / norm_i.
 
-    Equation 4 of Défossez et al. 2022. The norms are those from before this call, so that the result does not depend on
-    the devices over which a batch is split. A loss whose norm is still zero has no gradient.
+    This is equation 4 of Défossez et al. 2022. It divides by the norms from before this call, so that the result does
+    not depend on the devices over which a batch is split. A loss whose norm is still zero has no gradient.
 
     Args:
-        losses: by name; each is a mean over the items of x.
-        weights: by name.
-        norms: by name, the moving average of the norm of each gradient; zero at the start.
+        x: the array that the losses measure, such as decoded sounds [b, time, c].
+        losses: functions of x by name. Each is a mean over the items of x.
+        weights: the weight of each loss, by name.
+        norms: the moving average of each gradient's norm, by name; zeros at the start.
 
     Returns:
         (sum, the losses by name, the new norms by name).
@@ -34,7 +35,7 @@ def balanced_sum(
     for name, loss in losses.items():
         values[name], gradient = jax.value_and_grad(loss)(x)
         gradient = jax.lax.stop_gradient(gradient)
-        # The factor len(x) gives the gradient that each item would have as the only one of its batch. The mean norm
+        # The factor len(x) gives the gradient that each item would have as the only item of a batch. The mean norm
         # then does not depend on the size of the batch.
         norm = jnp.mean(jnp.sqrt(jnp.sum(jnp.square(len(x) * gradient), axis=tuple(range(1, x.ndim)))))
         old = norms[name]
@@ -43,6 +44,6 @@ def balanced_sum(
         average = jnp.where(known, DECAY * old + (1 - DECAY) * norm, norm)
         new_norms[name] = jnp.where(norm > 0, average, old)
     total = sum(weights[name] * value for name, value in values.items())
-    # The result has the value of the total, and the gradient of the product, which is `direction`.
+    # The result has the value of `total` and the gradient of `product`, which is `direction`.
     product = jnp.sum(x * direction)
     return jax.lax.stop_gradient(total - product) + product, values, new_norms

@@ -1,7 +1,7 @@
 """Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
-All bottlenecks have one interface, ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info``
-is a dict of arrays, with a "loss" if there is something to minimise. Random numbers are drawn from ``keys``, or passed
+All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
+dict of arrays. It has a "loss" if training should minimise one. Random numbers are drawn from ``keys``, or passed
 as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
 """
 
@@ -26,20 +26,20 @@ Info = dict[str, Array]
 
 
 class Bottleneck(nn.Module):
-    """The interface of bottlenecks. This class itself returns x unchanged."""
+    """The interface of bottlenecks. A bottleneck of this class returns x unchanged."""
 
     def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Draws:
-        """The random numbers of a call for items of shape (n, channels); None if the bottleneck needs none."""
+        """Draws the random numbers of a call, for items of shape (n, channels). None: the bottleneck is not random."""
         return None
 
     def __call__(
         self, x: Float[Array, "b n c"], *, keys: Keys = None, draws: Draws = None, train: bool = False
     ) -> tuple[Float[Array, "b n d"], Info]:
-        """(latent, info) of the output x of an encoder.
+        """Maps the output x of an encoder to (latent, info).
 
         Args:
-            keys: one per item.
-            draws: the random numbers, instead of keys.
+            keys: one per item, for random bottlenecks.
+            draws: the result of :meth:`draw`, instead of keys.
             train: whether this is a training call.
 
         Raises:
@@ -67,16 +67,18 @@ def in_sequence(
     draws: Sequence[Draws] | None = None,
     train: bool = False,
 ) -> tuple[Float[Array, "b n d"], Info]:
-    """(latent, info) of x after several bottlenecks, one after the other.
+    """Applies bottlenecks one after the other, and returns (latent, info).
 
     Args:
+        bottlenecks: in the order of their use.
+        x: the output of an encoder.
         keys: one per item, for random bottlenecks.
-        draws: the random numbers of each bottleneck, instead of keys.
+        draws: for each bottleneck the result of its method `draw`, instead of keys.
         train: whether this is a training call.
 
     Returns:
-        The info joins that of all bottlenecks. "loss" is the sum of their losses. If two have an entry of one name, the
-        second gets a number, as in "codes_1".
+        The info has the entries of all bottlenecks. "loss" is the sum of their losses. If two bottlenecks have entries
+        of the same name, the second name gets the number of the bottleneck, as in "codes_1".
 
     Raises:
         InputError: the number of draws is wrong, or a random bottleneck has neither keys nor draws in training.
@@ -95,11 +97,10 @@ def in_sequence(
 class TanhBottleneck(Bottleneck):
     """Maps latents to (-1, 1) by tanh.
 
-    ``info`` has "saturated", the share of latents whose magnitude is above 0.98, and "loss" if there is a ``guard``.
+    ``info`` has "saturated", the share of values whose magnitude is above 0.98, and "loss" if there is a ``guard``.
 
     Fields:
-        guard: weight of a loss that prevents saturation: the mean square of the excess of input magnitudes over 2,
-            where tanh is 0.96. With 0 there is no loss.
+        guard: weight of a loss that prevents saturation, the mean of max(0, |x| - 2)^2 over the inputs x; 0: no loss.
     """
 
     guard: float = 0.0
@@ -115,9 +116,10 @@ class TanhBottleneck(Bottleneck):
 
 
 class NoiserBottleneck(Bottleneck):
-    """Adds Gaussian noise in training, so that near latents decode to similar sounds.
+    """Adds Gaussian noise in training, so that similar latents decode to similar sounds.
 
-    Fields: sigma, the standard deviation of the noise.
+    Fields:
+        sigma: the standard deviation of the noise.
     """
 
     sigma: float = 1.0
@@ -132,11 +134,14 @@ class NoiserBottleneck(Bottleneck):
 
 
 class VariationalBottleneck(Bottleneck):
-    """A Gaussian per latent, as in audio-encoders-pytorch, with a mean in (-1, 1) and a log-variance in (0, 2).
+    """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch.
 
-    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "kl", "loss", "mean" and
-    "log_variance". "kl" is twice the divergence from a standard Gaussian (Kingma & Welling 2014, appendix B), averaged
-    over all latents. "loss" is "kl" times ``loss_weight``.
+    The mean is in (-1, 1), the log-variance in (0, 2). With keys or draws the latent is a sample, without them it is
+    the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a standard
+    Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times ``loss_weight``.
+
+    Fields:
+        loss_weight: weight of the divergence in the loss.
     """
 
     loss_weight: float = 1.0
@@ -158,17 +163,19 @@ class VariationalBottleneck(Bottleneck):
 
 
 class GaussianBottleneck(Bottleneck):
-    """The bottleneck of a variational autoencoder: a Gaussian per latent, with any mean and a deviation above 1e-4.
+    """The bottleneck of a variational autoencoder. It predicts a Gaussian for each value of the latent.
 
-    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "kl", "loss", "mean" and
-    "deviation". "kl" is the divergence from a standard Gaussian in nats (Kingma & Welling 2014, appendix B), averaged
-    over all latents. "loss" is the weighted divergence after free bits.
+    The mean is unbounded, the standard deviation above 1e-4. With keys or draws the latent is a sample, without them it
+    is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard Gaussian in
+    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is the weighted divergence with free
+    bits.
 
     Fields:
         loss_weight: weight of the divergence in the loss.
-        warmup_steps: training calls in which the weight rises from 0.
-        free_bits: nats of divergence per channel, averaged over a batch, that cost nothing (Kingma et al. 2016,
-            appendix C.8).
+        warmup_steps: number of training calls over which the weight rises linearly from 0. If it is above 0, training
+            calls need ``mutable=["state"]``.
+        free_bits: the divergence in nats per channel, averaged over a batch, below which a channel has a constant loss
+            (Kingma et al. 2016, appendix C.8).
     """
 
     loss_weight: float = 1e-4
@@ -203,15 +210,16 @@ class GaussianBottleneck(Bottleneck):
 
 
 class BitcodesBottleneck(Bottleneck):
-    """Turns each latent into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
+    """Turns each latent vector into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
 
-    There are two vectors per bit, and the bit chooses one of them. Outside of training it is the one with the larger
-    product with the latent. In training it is drawn at random (Gumbel-softmax with a straight-through gradient, Jang et
-    al. 2017). ``info`` has "bits" int32 [b, n, num_bits], those of the larger products.
+    There are two learned vectors per bit, and the bit chooses between them. Outside of training, the bit chooses the
+    vector that has the larger dot product with the latent vector. In training, the choice is random (Gumbel-softmax
+    with a straight-through gradient, Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], always without
+    randomness.
 
     Fields:
-        channels: channels of the latent.
-        num_bits: bits per latent.
+        channels: channels of the input and of the latent.
+        num_bits: bits per latent vector.
         temperature: temperature of the softmax that gives the gradient.
     """
 
@@ -240,7 +248,7 @@ class BitcodesBottleneck(Bottleneck):
         return self._sum(hard - lax.stop_gradient(soft) + soft), {"bits": bits}
 
     def from_bits(self, bits: Int[Array, "b n num_bits"]) -> Float[Array, "b n {self.channels}"]:
-        """The latent of bits, exactly as it is after encoding.
+        """Decodes bits to exactly the latent that encoding returned.
 
         Raises:
             InputError: the number of bits is wrong.
@@ -284,7 +292,7 @@ def _normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b 
 
 
 def with_channels(x: Float[Array, "b n c"], channels: int) -> Float[Array, "b n {channels}"]:
-    """x itself. Raises InputError if it has another number of channels."""
+    """Returns x. Raises InputError if x has another number of channels."""
     if x.shape[-1] != channels:
         raise InputError(
             f"the input of the bottleneck has {x.shape[-1]} channels, but its channels field is {channels}"

@@ -14,10 +14,13 @@ from archijax.nn.linear import Conv
 class Decoder1d(Levels, kw_only=True):
     """Decodes a latent to sound. A frame becomes downsample_factor samples.
 
-    The fields of :class:`Levels` are in the reverse order of an encoder. Further fields:
+    ``Decoder1d(out_channels=1, channels=32, multipliers=(4, 2, 1), factors=(4, 4), num_blocks=(2, 2))`` decodes a
+    latent [b, frames, 128] to sound [b, 16 * frames, 1].
+
+    Fields, in addition to the fields of :class:`Levels`, whose lists run from latent to sound:
         out_channels: channels of the sound.
-        in_channels: channels of the latent; a convolution of kernel 1 maps them to those of the first level. None: the
-            latent has the channels of the first level, and there is no convolution.
+        in_channels: channels of the latent. A convolution of kernel 1 maps them to the input channels of the first
+            level. None: the latent has the input channels of the first level, and there is no convolution.
     """
 
     out_channels: int
@@ -31,7 +34,7 @@ class Decoder1d(Levels, kw_only=True):
         self.to_out = Resnet(min(self.patch_size, self.out_channels), channels=self.out_channels, dtype=self.dtype)
 
     def __call__(self, z: Float[Array, "b frames c"]) -> Float[Array, "b time {self.out_channels}"]:
-        """The sound of a latent, in at least float32.
+        """Decodes a latent to sound, in at least float32.
 
         Raises:
             InputError: the number of channels is wrong.

@@ -14,20 +14,23 @@ from archijax.nn.arrays import full
 
 
 class Discriminator1d(nn.Module):
-    """The discriminator of audio-encoders-pytorch. Half of a stage's channels are scores, the others are features.
+    """The discriminator of audio-encoders-pytorch: an encoder whose stages return scores and features.
 
-    As in the original, the stages are the patches and all levels but the last, so there are as many as levels.
+    The stages are the output of the encoder's patch layer and the outputs of all its levels except the last. There are
+    thus as many stages as levels. Half of a stage's channels are scores, the other half are features.
 
     Fields:
-        encoder: an :class:`Encoder1d`, or an :class:`ME1d` or :class:`MelE1d` to judge spectrograms.
-        use_loss: whether each stage is used; None: all are.
+        encoder: reads the sounds. It is an encoder without bottleneck: an :class:`Encoder1d`, such as
+            ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``, or an :class:`ME1d` or
+            :class:`MelE1d`, which reads spectrograms.
+        use_loss: for each level of the encoder, whether the losses use its stage; at least one is True. None: all.
     """
 
     encoder: nn.Module
     use_loss: Sequence[bool] | None = None
 
     def stages(self, x: Float[Array, "b time c"]) -> tuple[list[Float[Array, "b _ _"]], list[Float[Array, "b _ _"]]]:
-        """(scores, features) of a sound, one array [b, n, channels / 2] for each stage that is used.
+        """Returns (scores, features) of a sound, with one array [b, n, channels / 2] for each stage that is used.
 
         Raises:
             InputError: use_loss has a wrong length, or is False for all stages.
@@ -43,10 +46,14 @@ class Discriminator1d(nn.Module):
     def __call__(
         self, true: Float[Array, "b time c"], fake: Float[Array, "b time c"]
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """The losses of the generator and of the discriminator for true and generated sound.
+        """Returns the losses of the generator and of the discriminator.
 
         The generator follows the gradient of the first loss with respect to ``fake``. The discriminator follows the
         gradient of the second loss with respect to its own parameters.
+
+        Args:
+            true: sounds from the data; the encoder's patch_size divides their length.
+            fake: generated or decoded sounds of the same shape.
 
         Returns:
             loss_generator: feature matching minus the scores of ``fake``.

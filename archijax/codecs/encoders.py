@@ -1,6 +1,6 @@
 """Encoders of sound, magnitudes and mel spectrograms.
 
-They are those of audio-encoders-pytorch (ArchiSound, section 4.2): residual blocks between strided convolutions. The
+They follow audio-encoders-pytorch (ArchiSound, section 4.2), with residual blocks between strided convolutions. The
 samples of a patch and the frequencies of a spectrum become channels, in the order of the original.
 """
 
@@ -20,7 +20,7 @@ from archijax.codecs.levels import DownLevel, Levels, Patch, to_channels
 from archijax.nn.arrays import full
 from archijax.nn.linear import Conv
 
-# The range of log-magnitudes. Its lower bound keeps those of silence finite.
+# The range of log-magnitudes. The lower bound keeps the log-magnitudes of silence finite.
 LOG_RANGE = (-30.0, 20.0)
 
 
@@ -30,11 +30,14 @@ def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 class Encoder1d(Levels, kw_only=True):
-    """Encodes sound to a latent. A frame of the latent stands for downsample_factor samples.
+    """Encodes sound to a latent. downsample_factor samples become one frame of the latent.
 
-    Fields, in addition to those of :class:`Levels`:
-        out_channels: channels of the latent; None: those of the last level.
-        bottleneck: one, or several in sequence (see :mod:`archijax.codecs.bottlenecks`).
+    ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound [b, time, c] to a
+    latent [b, time / 16, 128].
+
+    Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
+        out_channels: channels of the latent; None: the output channels of the last level.
+        bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
     """
 
     out_channels: int | None = None
@@ -59,7 +62,7 @@ class Encoder1d(Levels, kw_only=True):
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
     def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
-        """The output of each stage, first to last: the patches, the levels, and the output convolution if any."""
+        """The outputs of all stages in order: the patch layer, each level, and the last convolution if there is one."""
         maps = [self.to_in(x)]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -75,17 +78,17 @@ class Encoder1d(Levels, kw_only=True):
         draws: Sequence[Draws] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], Info]:
-        """(latent in at least float32, info) of x.
+        """Encodes x to (latent, info). The latent is in at least float32.
 
-        The number of positions is rounded up at each level.
+        Each level divides the length by its factor, rounded up.
 
         Args:
             keys: one per item, for random bottlenecks.
-            draws: the random numbers of each bottleneck, instead of keys.
+            draws: for each bottleneck the result of its method `draw`, instead of keys.
             train: whether this is a training call.
 
         Returns:
-            The info is that of :func:`archijax.codecs.bottlenecks.in_sequence`.
+            :func:`archijax.codecs.bottlenecks.in_sequence` explains the info.
 
         Raises:
             InputError: patch_size does not divide time; or errors of the bottlenecks.
@@ -94,11 +97,12 @@ class Encoder1d(Levels, kw_only=True):
 
 
 class ME1d(Encoder1d, kw_only=True):
-    """Encodes sound by the magnitudes of its STFT. A frame of the latent stands for downsample_factor samples.
+    """Encodes the STFT magnitudes of sound to a latent. downsample_factor samples become one frame of the latent.
 
-    Fields, in addition to those of :class:`Encoder1d`:
-        stft: the transform. If it is centred, an odd n_fft gives time / hop_length frames, an even one gives one more.
-        use_log: encode log-magnitudes, of at least -30.
+    Fields, in addition to the fields of :class:`Encoder1d`:
+        stft: the transform. hop_length times patch_size divides the length of the sound. If the STFT is centred, an
+            even n_fft gives one frame more than time / hop_length, so ``centred=False`` is simpler.
+        use_log: whether to encode log-magnitudes, at least -30, instead of magnitudes.
     """
 
     stft: STFT
@@ -114,9 +118,11 @@ class ME1d(Encoder1d, kw_only=True):
 
 
 class MelE1d(Encoder1d, kw_only=True):
-    """Encodes sound by its mel spectrogram. A frame of the latent stands for downsample_factor samples.
+    """Encodes the mel spectrogram of sound to a latent. downsample_factor samples become one frame of the latent.
 
-    Fields, in addition to those of :class:`Encoder1d`: mel, the mel spectrogram.
+    Fields, in addition to the fields of :class:`Encoder1d`:
+        mel: the transform from sound to a mel spectrogram, such as ``MelSpectrogram(n_fft=1024, hop_length=256)``.
+            patch_size divides its number of frames. The factors of the levels divide the frames further.
     """
 
     mel: MelSpectrogram

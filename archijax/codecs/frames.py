@@ -1,7 +1,7 @@
 """A codec at frame rate: it encodes the frames of an STFT, and decodes a latent to frames for the inverse STFT.
 
-As in Vocos (Siuzdak 2023), all layers work on frames and none on samples, so a second of sound has only some dozens of
-positions. The decoder predicts the magnitude and the phase of each frequency. Strides join frames in between.
+As in Vocos (Siuzdak 2023), all layers work on frames instead of samples, so a second of sound has only some dozens of
+positions. The decoder predicts the magnitude and the phase of each frequency. Between the layers, strides join frames.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from archijax.nn.norms import LayerNorm
 
 KERNEL = 7  # frames in the kernel of a block
 COMPRESSION = 0.3  # the encoder reads magnitudes to this power
-# The range of log-magnitudes that a decoder can predict. It exceeds that of silence and of the loudest sound.
+# The range of log-magnitudes that a decoder can predict. It includes silence and the loudest sound.
 LOG_MAGNITUDES = (-14.0, 7.0)
 SMALL = 1e-5  # magnitude of white noise at about -100 dB of full scale
-# The bands of a spectrum, wide and narrow: the least distance of their centres in bins, and its share of the frequency.
+# Two sets of bands of a spectrum. The distance of neighbouring centres in bins is the larger of the first number and
+# the second number times the lower centre.
 SCALES = (2.0, 0.1), (8.0, 1.0)
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over frames, then two dense layers on each frame, around a skip connection.
+    """A residual block: a depthwise convolution over frames, then two dense layers on each frame.
 
-    Liu et al. 2022, with one learned factor per channel before the sum.
+    As in Liu et al. 2022, a learned factor per channel multiplies the result before it is added to the input.
 
     Fields:
         expansion: the width between the two layers, as a multiple of the channels.
@@ -71,13 +72,14 @@ def depthwise(x: Float[Array, "b n c"], kernel: Float[Array, "taps c"]) -> Float
 
 
 class FrameEncoder(nn.Module):
-    """Encodes sound to the input of a bottleneck. The hop_length and the factors divide its length.
+    """Encodes sound to the input of a bottleneck. The product of hop_length and the factors divides the length.
 
     Fields:
         stft: not centred, so that there are time / hop_length frames.
-        channels, num_blocks: width and number of blocks at each frame rate; the first rate is that of the STFT.
-        factors: the number of frames that become one, between two rates.
-        latent_channels: channels of the latent.
+        channels: channels of the blocks at each frame rate; the first frame rate is the rate of the STFT.
+        num_blocks: number of blocks at each frame rate.
+        factors: number of frames that are joined to one frame of the next frame rate; one entry fewer than channels.
+        latent_channels: channels of the result.
         dtype: type of the computation.
     """
 
@@ -105,8 +107,11 @@ class FrameEncoder(nn.Module):
 class FrameDecoder(nn.Module):
     """Decodes a latent to sound.
 
-    The fields are those of :class:`FrameEncoder` in the order of the encoder, and out_channels, the channels of the
-    sound.
+    ``FrameDecoder(STFT(1024, 256, centred=False), (256, 384), num_blocks=(4, 4), factors=(4,), out_channels=1)``
+    decodes a latent [b, frames, d] to mono sound of 1024 * frames samples.
+
+    Fields, in addition to the fields of :class:`FrameEncoder`, whose lists have the same order here:
+        out_channels: channels of the sound.
     """
 
     stft: STFT
@@ -144,9 +149,9 @@ def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Flo
 
 
 def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]:
-    """Real features of spectra: both parts of the compressed spectra, and log-magnitudes."""
+    """Real features of spectra: the real and imaginary parts of the compressed spectra, and log-magnitudes."""
     power = jnp.square(z.real) + jnp.square(z.imag) + SMALL**2
-    # A tenth of the log-magnitude is about as large as the other features.
+    # A tenth of the log-magnitude (half of log(power)) is about as large as the other features.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
     return features.reshape(*z.shape[:2], -1)
 
@@ -154,9 +159,10 @@ def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]
 def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
     """A matrix that interpolates linearly from bands to the bins of a spectrum.
 
-    A tone has one phase, counted from the centre of the window, in all bins of its peak. Layers of single bins learn
-    this bin by bin; they learn high tones ten times as late as layers of bands do, because there are few bands. The
-    rows of odd bins are negative, because the phases here count from the beginning of the window.
+    All bins of a tone's peak have the same phase, if phases are counted from the centre of the window. A layer that
+    predicts bins learns this for each bin. A layer that predicts bands learns high tones ten times as early, because
+    there are few bands. The rows of odd bins are negative, because this codec counts phases from the beginning of the
+    window.
     """
     bins = np.arange(frequencies)
     columns = [np.ones(frequencies)]
@@ -171,8 +177,8 @@ def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"
 def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
     """The sums of spectra over bands: real and imaginary part for each band and channel.
 
-    Each frame is scaled to a mean square of 1. Compressed magnitudes would not do: hundreds of quiet bins would hide
-    the phase of a lone tone.
+    Each frame is scaled to a mean square of 1. The spectra are not compressed, because hundreds of quiet bins would
+    then hide the phase of a single tone.
     """
     power = jnp.mean(jnp.square(z.real) + jnp.square(z.imag), axis=2, keepdims=True)
     gain, bands = jax.lax.rsqrt(power + SMALL**2), interpolation(z.shape[2])
@@ -197,10 +203,18 @@ def to_spectra(
 class FrameAutoEncoder(nn.Module):
     """A :class:`FrameEncoder`, bottlenecks and a :class:`FrameDecoder`: sound to a latent and back.
 
-    Fields, in addition to those of :class:`FrameEncoder`:
+    Fields:
+        stft: the transform, such as ``STFT(1024, 256, centred=False)``; it must not be centred.
+        channels: channels of the blocks at each frame rate, such as (256, 384). The first frame rate is the rate of
+            the STFT.
+        factors: number of frames that are joined to one frame of the next frame rate; one entry fewer than channels,
+            such as (4,).
+        encoder_blocks, decoder_blocks: number of blocks at each frame rate, in the encoder and in the decoder; as many
+            entries as channels.
         in_channels: channels of the sound.
-        encoder_blocks, decoder_blocks: num_blocks of the encoder and of the decoder.
-        bottleneck: the bottlenecks in sequence (see :mod:`archijax.codecs.bottlenecks`).
+        latent_channels: channels of the latent.
+        bottleneck: bottlenecks in sequence, such as ``(TanhBottleneck(),)``.
+        dtype: type of the computation.
 
     Raises:
         InputError: the lengths of the lists do not fit each other, or the STFT is centred.
@@ -232,7 +246,7 @@ class FrameAutoEncoder(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """The number of neighbouring frames on each side that affect a frame in encoding, or its sound in decoding."""
+        """The number of frames on each side of a frame that affect the encoding or the decoding of the frame."""
         reach = {}
         for name, blocks in (("encoder", self.encoder_blocks), ("decoder", self.decoder_blocks)):
             samples, rate = self.stft.n_fft - self.stft.hop_length // 2, self.stft.hop_length
@@ -253,10 +267,11 @@ class FrameAutoEncoder(nn.Module):
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
     def encode(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b frames d"], Info]:
-        """(latent, info) of a sound. The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also gives the info.
+            random: the options keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also
+                explains the info.
 
         Raises:
             InputError: the number of channels is wrong, or downsample_factor does not divide time.
@@ -267,7 +282,7 @@ class FrameAutoEncoder(nn.Module):
         return in_sequence(self.bottlenecks, self.encoder(x), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
-        """The sound of a latent, frames * downsample_factor samples long.
+        """Decodes a latent to a sound of frames * downsample_factor samples.
 
         Raises:
             InputError: the number of channels is wrong.
@@ -277,6 +292,6 @@ class FrameAutoEncoder(nn.Module):
         return self.decoder(latent)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """(x after encoding and decoding, info). The info also has the "latent". Errors are those of :meth:`encode`."""
+        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent"."""
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

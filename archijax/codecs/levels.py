@@ -55,7 +55,7 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, then every ``patch_size`` positions become channels of one position."""
+    """A residual block, then every ``patch_size`` positions become the ``features`` channels of one position."""
 
     features: int
     patch_size: int
@@ -78,16 +78,26 @@ def check_multiple(length: int, multiple: int, name: str) -> None:
 
 
 def to_channels(x: Float[Array, "b n a c"]) -> Float[Array, "b n c*a"]:
-    """Joins the last two axes to channels, in the order of the originals, which their weights need."""
+    """Joins the last two axes to channels, in the order that the weights of the PyTorch originals need."""
     return jnp.swapaxes(x, 2, 3).reshape(*x.shape[:2], -1)
 
 
 def from_channels(x: Float[Array, "b n channels"], size: int) -> Float[Array, "b n {size} c"]:
-    """The inverse of :func:`to_channels` for an axis a of this size."""
+    """The inverse of :func:`to_channels`. ``size`` is the size of the axis a."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], -1, size), 2, 3)
 
 
 class _Level(nn.Module):
+    """A strided convolution and residual blocks.
+
+    Fields:
+        features: output channels.
+        factor: the stride.
+        num_blocks: number of residual blocks.
+        groups: groups of the norms.
+        dtype: type of the computation.
+    """
+
     features: int
     factor: int
     num_blocks: int
@@ -101,12 +111,16 @@ class _Level(nn.Module):
 
 
 class DownLevel(_Level):
+    """A level of an encoder: it shortens x by the factor, and then applies the residual blocks."""
+
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b m {self.features}"]:
         return self.items(_Downsample(self.features, self.factor, self.dtype, name="downsample")(x))
 
 
 class UpLevel(_Level):
+    """A level of a decoder: it applies the residual blocks, and then lengthens x by the factor."""
+
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n*{self.factor} {self.features}"]:
         x = self.items(x)
@@ -116,14 +130,18 @@ class UpLevel(_Level):
 
 
 class Levels(nn.Module, kw_only=True):
-    """The common fields of encoders and decoders. Lists are in the direction of the data.
+    """The common fields of encoders and decoders. Lists run from the input to the output.
 
     Fields:
-        channels, multipliers: before level i there are channels * multipliers[i] channels.
-        factors: by how much each level shortens (encoder) or lengthens (decoder) the data.
-        num_blocks: the residual blocks of each level. Like factors it has one entry fewer than multipliers.
-        patch_size: samples that form one position next to the sound.
-        resnet_groups: groups of the norms; they divide the channels of every level.
+        channels: the number of channels that the multipliers multiply.
+        multipliers: one entry more than there are levels. Level i has channels * multipliers[i] input channels and
+            channels * multipliers[i + 1] output channels.
+        factors: for each level, how many times shorter an encoder makes the data, or how many times longer a decoder
+            makes them.
+        num_blocks: the number of residual blocks of each level.
+        patch_size: the number of samples that form one position next to the sound. It divides the channels next to the
+            sound.
+        resnet_groups: groups of the norms; a divisor of the channels of every level.
         dtype: type of the computation.
 
     Raises:
@@ -146,7 +164,7 @@ class Levels(nn.Module, kw_only=True):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels before each level, and after the last one."""
+        """The input channels of each level, and the output channels of the last level."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @property

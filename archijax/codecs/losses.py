@@ -1,7 +1,7 @@
 """Spectral, variational and adversarial losses of sound in [-1, 1], as pure functions that return one number.
 
-Losses are computed in at least float32. They and their gradients are finite at silence and at constant sound. A loss is
-a mean over items, so the loss of a batch is the mean of the losses of equal parts of it.
+Losses are computed in at least float32. Losses and gradients are finite at silence and at constant sound. A loss is a
+mean over items. If a batch is split into equal parts, its loss is the mean of the losses of the parts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from archijax.errors import InputError
 from archijax.nn.arrays import full
 
 WINDOWS = (2048, 1024, 512, 256, 128)  # samples
-FLOOR = 1e-5  # magnitude of white noise at about -100 dB of full scale, which logarithms start at
-QUIET = 1e-2  # smallest RMS of a relative error; relative to silence every error would be infinite
+FLOOR = 1e-5  # smallest magnitude in a logarithm; white noise at about -100 dB of full scale has this magnitude
+QUIET = 1e-2  # smallest RMS by which an error is divided; relative to silence every error would be infinite
 
 
 def _check_pair(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> None:
@@ -48,7 +48,7 @@ def _with_sum_and_difference(x: Float[Array, "b time c"]) -> Float[Array, "b tim
 
 
 def _rms(x: Float[Array, "b frames frequencies c"]) -> Float[Array, "b c"]:
-    """The RMS over frames and frequencies. If all values are zero, so is the gradient."""
+    """The RMS over frames and frequencies. If all values are zero, the gradient is zero."""
     power = jnp.mean(jnp.square(x), axis=(1, 2))
     return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1)), 0)
 
@@ -60,8 +60,8 @@ def multi_resolution_stft_loss(
 
     Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). For stereo sound the sum and the difference of the
     channels are compared too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a
-    differentiable mixing console). Spectral convergence is computed for each item and channel. A target below -36 dB
-    counts as one of -36 dB there.
+    differentiable mixing console). Spectral convergence is a relative error of each item and channel. The error is
+    relative to the target, or to sound of -36 dB if the target is quieter.
 
     Args:
         prediction, target: longer than half of the longest window.
@@ -84,8 +84,9 @@ def multi_resolution_stft_loss(
 def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
     """Mean absolute difference of samples, divided by the RMS of the target over time.
 
-    The loss depends mostly on the phases of the loudest partials. All items and channels have the same weight, however
-    loud they are. A target below -40 dB counts as one of -40 dB. For silence instead of noise the loss is about 0.8.
+    The loss depends mostly on the phases of the loudest partials. Loud and quiet items and channels have the same
+    weight. If the RMS of the target is below -40 dB, -40 dB takes its place. If the prediction is silence and the
+    target is noise, the loss is about 0.8.
 
     Raises:
         InputError: shapes differ, or a sound is empty.
@@ -101,11 +102,11 @@ def phase_loss(
 ) -> Float[Array, ""]:
     """Mean absolute difference of complex spectra with compressed magnitudes, averaged over several STFTs.
 
-    The compressed complex loss of Braun & Tashev 2020: it compares the real and the imaginary parts of
-    |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud ones, and unlike losses of magnitudes it trains the
-    phase. For stereo sound the sum and the difference of the channels are compared too.
+    This compressed complex loss of Braun & Tashev 2020 compares the real and the imaginary parts of
+    |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud partials. Unlike losses of magnitudes, this loss
+    trains the phase. For stereo sound the sum and the difference of the channels are compared too.
 
-    Arguments and errors are those of :func:`multi_resolution_stft_loss`.
+    :func:`multi_resolution_stft_loss` explains the arguments and errors.
     """
     _check_pair(prediction, target)
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
@@ -209,10 +210,11 @@ def feature_matching_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 def adversarial_losses(
     scores_true: Maps, features_true: Maps, scores_fake: Maps, features_fake: Maps
 ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-    """(loss of the generator, loss of the discriminator, info) from the scores and features of true and decoded sound.
+    """Returns (loss of the generator, loss of the discriminator, info) from scores and features.
 
-    The loss of the generator is feature matching minus the scores of the decoded sound. The loss of the discriminator
-    is the hinge loss. ``info`` has "feature_matching", and the mean scores "scores_true" and "scores_fake" [stages].
+    "true" stands for true sound and "fake" for decoded sound. The loss of the generator is feature matching minus the
+    scores of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has "feature_matching", and
+    the mean scores "scores_true" and "scores_fake" [maps].
 
     Raises:
         InputError: a list is empty, or shapes differ.

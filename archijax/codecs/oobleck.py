@@ -1,7 +1,8 @@
-"""Oobleck, the autoencoder of Stable Audio: convolutions on samples around a Gaussian latent (Evans et al. 2024).
+"""Oobleck, the autoencoder of Stable Audio (Evans et al. 2024). It has convolutions on samples and a Gaussian latent.
 
 Like the Descript audio codec (Kumar et al. 2023), it has residual units of growing dilation at every rate, snake
-activations, and strided convolutions between the rates. Loading weights folds the originals' weight norm into kernels.
+activations, and strided convolutions between the rates. The kernels of the originals have weight norm; loading converts
+them to plain kernels.
 """
 
 from __future__ import annotations
@@ -26,12 +27,20 @@ from archijax.nn.arrays import biased, full, halves
 from archijax.nn.linear import pad_positions, strided_conv, transposed_conv, uniform_init
 from archijax.nn.snake import Snake
 
-DILATIONS = (1, 3, 9)  # dilations of the residual units at one rate
+DILATIONS = (1, 3, 9)  # dilations of the residual units at each rate
 KERNEL = 7  # taps of the dilated convolutions, and of the convolutions next to the sound
 
 
 class DilatedConv(nn.Module):
-    """Convolution that keeps the length, with ``dilation`` positions from one tap to the next."""
+    """Convolution that keeps the length.
+
+    Fields:
+        features: output channels.
+        kernel_size: number of taps, odd.
+        dilation: positions from one tap to the next.
+        bias: whether there is a bias.
+        dtype: type of the computation.
+    """
 
     features: int
     kernel_size: int = KERNEL
@@ -52,7 +61,14 @@ class DilatedConv(nn.Module):
 
 
 class StridedConv(nn.Module):
-    """Convolution with kernel 2 * stride. It divides the length by the stride, or multiplies it if transposed."""
+    """Convolution with kernel 2 * stride.
+
+    Fields:
+        features: output channels.
+        stride: an even number.
+        transposed: multiply the length by the stride, instead of dividing it.
+        dtype: type of the computation.
+    """
 
     features: int
     stride: int
@@ -71,7 +87,12 @@ class StridedConv(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """A skip connection around a snake, a dilated convolution, a snake and a convolution of kernel 1."""
+    """A residual block: snake, dilated convolution, snake, convolution of kernel 1.
+
+    Fields:
+        dilation: dilation of the first convolution.
+        dtype: type of the computation.
+    """
 
     dilation: int
     dtype: DTypeLike = jnp.float32
@@ -85,11 +106,14 @@ class ResidualUnit(nn.Module):
 
 
 class SoftplusBottleneck(Bottleneck):
-    """A Gaussian per latent. The input has its means, then its scales; the deviation is softplus(scale) + 1e-4.
+    """A Gaussian for each value of the latent. It halves the number of channels.
 
-    With keys or draws the latent is a sample, without them it is the mean. ``info`` has "mean", "deviation", "kl" and
-    "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all latents. "loss" is "kl" times
-    ``loss_weight``.
+    The first half of the input channels are means, the second half are scales. The standard deviation is
+    softplus(scale) + 1e-4. With keys or draws the latent is a sample, without them it is the mean. ``info`` has "mean",
+    "deviation", "kl" and "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all values.
+
+    Fields:
+        loss_weight: "loss" is "kl" times this weight.
     """
 
     loss_weight: float = 1e-4
@@ -113,8 +137,8 @@ class OobleckEncoder(nn.Module):
 
     Fields:
         channels: channels at the rate of the sound.
-        multipliers: after each stride there are channels * multiplier channels.
-        strides: even numbers, one per multiplier.
+        multipliers: one entry per stride. After a stride there are channels * multiplier channels.
+        strides: even numbers, from sound to latent.
         out_channels: channels of the result.
         dtype: type of the computation.
     """
@@ -138,7 +162,11 @@ class OobleckEncoder(nn.Module):
 
 
 class OobleckDecoder(nn.Module):
-    """Decodes a latent to sound. The fields are those of :class:`OobleckEncoder`, in the order of the encoder."""
+    """Decodes a latent to sound.
+
+    ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent [b, frames, d] to mono
+    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. Here too, lists run from sound to latent.
+    """
 
     channels: int
     multipliers: Sequence[int]
@@ -166,12 +194,12 @@ class Oobleck(nn.Module):
         in_channels: channels of the sound.
         latent_channels: channels of the latent.
         channels: channels of the encoder at the rate of the sound.
-        decoder_channels: channels of the decoder at the rate of the sound; None: those of the encoder.
+        decoder_channels: channels of the decoder at the rate of the sound; None: as in the encoder.
         multipliers, strides: from sound to latent, one entry per stride; strides are even.
-        bottleneck: one bottleneck in a tuple, which maps 2 * latent_channels channels to latent_channels.
-        block_frames: longer sounds and latents are coded in blocks of this many frames, one after the other, with
-            constant memory. Blocks overlap by ``overlap`` frames on each side, so the result is the same as without
-            blocks. None: there are no blocks.
+        bottleneck: a tuple of one bottleneck. It maps 2 * latent_channels channels to latent_channels.
+        block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
+            block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so that the result is the same
+            as without blocks.
         dtype: type of the computation.
 
     Raises:
@@ -212,7 +240,7 @@ class Oobleck(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """The number of neighbouring frames on each side that affect a frame in encoding, or its sound in decoding."""
+        """The number of frames on each side of a frame that affect the encoding or the decoding of the frame."""
         units = sum(KERNEL // 2 * dilation for dilation in DILATIONS)
         # The receptive field grows from the output back to the input, counted in positions of the current rate.
         decoder, encoder = KERNEL // 2, 1
@@ -230,11 +258,11 @@ class Oobleck(nn.Module):
         draws: Sequence[Draws] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b frames d"], Info]:
-        """(latent, info) of a sound. The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            keys: one per item, to draw a sample; without keys and draws the latent is the mean.
-            draws: a sequence with the standard normal noise of the latent, instead of keys.
+            keys: one per item, to draw a sample. Without keys and draws the latent is the mean.
+            draws: a sequence of one array, the standard normal noise [b, frames, d], instead of keys.
             train: whether this is a training call.
 
         Raises:
@@ -247,7 +275,7 @@ class Oobleck(nn.Module):
         return self.gaussian(coded, keys=keys, draws=None if draws is None else draws[0], train=train)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
-        """The sound of a latent, frames * downsample_factor samples long.
+        """Decodes a latent to a sound of frames * downsample_factor samples.
 
         Raises:
             InputError: the number of channels is wrong.
@@ -257,9 +285,9 @@ class Oobleck(nn.Module):
         return self._by_blocks(self.decoder, latent, 1, self.downsample_factor)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """(x after encoding and decoding, info). The info also has the "latent".
+        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent".
 
-        Arguments and errors are those of :meth:`encode`.
+        :meth:`encode` explains the arguments and errors.
         """
         latent, info = self.encode(x, **random)
         sound = self.decoder(latent) if random.get("train") else self.decode(latent)
@@ -277,8 +305,8 @@ class Oobleck(nn.Module):
         if block is None or frames <= block + 2 * margin or self.is_initializing():
             return code(x)
         starts = np.minimum(np.arange(0, frames, block), frames - block)
-        # All blocks have one size. At an end of the input the margin is on the inner side, so that the block has the
-        # same edge as the input.
+        # All blocks have the same size. At an end of the input, a block has all of its margin on the inner side, so
+        # that the block and the input have the same edge.
         first = np.clip(starts - margin, 0, frames - block - 2 * margin)
 
         def code_block(begin: Int[Array, ""], skip: Int[Array, ""]) -> Float[Array, "b m d"]:

@@ -18,13 +18,13 @@ from archijax.nn.arrays import full
 class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
-    It has no learned codebook. Channels form groups of len(levels), and each group has one code. ``info`` has "codes"
-    int32 [b, n, channels / len(levels)], each below the product of the levels, and "usage", the share of the values of
-    all channels that occur in the batch.
+    There is no learned codebook. Channels form groups of len(levels), and each group has one code. ``info`` has "codes"
+    int32 [b, n, channels / len(levels)], which are below the product of the levels. It also has "usage", the share of
+    all possible channel values that occur in the batch.
 
     Fields:
-        levels: the number of values of each channel in a group. Their product is the number of codes: with (8, 8, 8, 8)
-            a group of four channels has 12 bits.
+        levels: the number of values of each channel in a group, at least 2. Their product is the number of codes. With
+            (8, 8, 8, 8) a group of four channels has 12 bits. The number of channels is a multiple of len(levels).
     """
 
     levels: Sequence[int] = (8, 5, 5, 5)
@@ -47,7 +47,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return rounded / width, {"codes": self._to_codes(digits), "usage": counts.sum() / float(levels.sum())}
 
     def from_codes(self, codes: Int[Array, "b n groups"]) -> Float[Array, "b n groups*{len(self.levels)}"]:
-        """The latent of codes, exactly as it is after encoding."""
+        """Decodes codes to exactly the latent that encoding returned."""
         digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
         width = np.asarray(self.levels, np.int32) // 2
         return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
@@ -72,33 +72,34 @@ class FiniteScalarQuantizer(Bottleneck):
 
 
 class VectorQuantizer(Bottleneck):
-    """Replaces each latent by the nearest vector of a codebook. Further levels quantize the residual of the last one.
+    """Replaces each latent vector by the nearest vector of a codebook, and each further level quantizes the residual.
 
-    VQ-VAE (van den Oord et al. 2017) with a straight-through gradient, a commitment loss and a codebook that follows
-    the encoder by moving averages (appendix A.1), and with the levels of residual quantisation (Zeghidour et al. 2021).
+    This is VQ-VAE (van den Oord et al. 2017) with a straight-through gradient and a commitment loss. The codebook
+    follows the encoder by moving averages (appendix A.1). The levels are residual vector quantisation (Zeghidour et al.
+    2021).
 
     The codebook is not a parameter. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
-    "usage" [num_levels, num_codes], the share of latents that chose each code. A training call updates them if it may
-    write the collection (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is replaced by a
-    latent of the batch. No code is used at the start, so the first batches fill the codebook.
+    "usage" [num_levels, num_codes], the share of latent vectors that chose each code. A training call updates both if
+    it may write the collection (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is replaced
+    by a latent vector of the batch. At the start no code is used, so the first batches fill the codebook.
 
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
     [num_levels], the effective number of codes in use.
 
-    With ``dropout`` one net learns several bit rates: some items of a training batch are decoded from their first
-    levels alone (Zeghidour et al. 2021, section III.C). All levels of these items still update the codebooks.
+    With ``dropout`` one net learns several bit rates. Some items of a training batch are then decoded from their first
+    levels alone (Zeghidour et al. 2021, section III.C), but all their levels update the codebooks.
 
     Fields:
         channels: channels of the latent.
         num_codes: codes per level.
         num_levels: number of levels.
         decay: decay of the moving averages, per training call.
-        commitment_weight: weight of the mean squared distance between latents and their codes.
+        commitment_weight: weight of the mean squared distance between latent vectors and their codes.
         dropout: share of the items in a training batch whose number of levels is drawn uniformly.
         revive_below: a code is replaced if its usage falls below this multiple of 1 / num_codes.
         axis_name: the axis over which ``pmap`` or ``shard_map`` splits a training batch evenly. Statistics are averaged
-            over this axis, and latents for dead codes come from all devices, so that all devices have the same
-            codebook. None under ``jit`` with shardings.
+            over this axis, and unused codes are replaced by latent vectors from all devices, so that all devices have
+            the same codebook. None: there is no such axis, as under ``jit`` with shardings.
     """
 
     channels: int
@@ -118,9 +119,9 @@ class VectorQuantizer(Bottleneck):
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, int]
     ) -> Float[Array, "b n {self.num_levels}"] | tuple[Float[Array, "b n {self.num_levels}"], Int[Array, " b"]]:
-        """Uniform ranks in [0, 1): dead codes are replaced by the latents of the highest ranks.
+        """Draws a uniform rank in [0, 1) for each latent vector. Vectors with the highest ranks replace unused codes.
 
-        With dropout it is a pair of the ranks and the number of levels of each item.
+        With dropout the result is a pair of the ranks and the number of levels of each item.
         """
         ranks = jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
         if not self.dropout:
@@ -163,7 +164,7 @@ class VectorQuantizer(Bottleneck):
         return x + lax.stop_gradient(total - x), info
 
     def from_codes(self, codes: Int[Array, "b n levels"]) -> Float[Array, "b n {self.channels}"]:
-        """The latent of codes. With fewer levels the latent is coarser.
+        """Decodes codes to a latent. With fewer levels the latent is coarser.
 
         Raises:
             InputError: codes have more levels than the quantizer.
@@ -187,8 +188,8 @@ class VectorQuantizer(Bottleneck):
             book, usage: the values before the batch.
             chosen: the code of each vector, one-hot.
             share: the share of vectors that chose each code.
-            vectors: what the level quantizes.
-            ranks: of the vectors, as of :meth:`draw`.
+            vectors: the vectors that the level quantizes.
+            ranks: the rank of each vector (see :meth:`draw`).
         """
         sums = self._average(jnp.matmul(chosen.T, vectors, precision=lax.Precision.HIGHEST) / len(vectors))
         moved = self.decay * usage[:, None] * book + (1 - self.decay) * sums
@@ -203,7 +204,7 @@ class VectorQuantizer(Bottleneck):
             _, order = lax.top_k(ranks, min(self.num_codes, len(ranks)))
             vectors = vectors[order]
         dead = usage < self.revive_below / self.num_codes
-        index = jnp.cumsum(dead) - 1  # the i-th dead code is replaced by the vector of the i-th highest rank
+        index = jnp.cumsum(dead) - 1  # the vector with the i-th highest rank replaces the i-th dead code
         revived = dead & (index < len(vectors))
         book = jnp.where(revived[:, None], vectors[jnp.clip(index, 0, len(vectors) - 1)], book)
         return book, jnp.where(revived, 1 / self.num_codes, usage)
@@ -220,6 +221,6 @@ def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Bottlenecks for a training batch that is split over a mapped axis; see :class:`VectorQuantizer`'s axis_name."""
+    """Sets the ``axis_name`` of every :class:`VectorQuantizer`, for a training batch that is split over this axis."""
     bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
     return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

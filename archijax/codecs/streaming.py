@@ -1,7 +1,7 @@
 """Encoding and decoding of long sounds in blocks, with constant memory and the same result as without blocks.
 
-A block is coded with `codec.overlap` more frames on each side, which its result depends on. The results of these frames
-are dropped. All blocks have one shape, so a codec is compiled once.
+The result of a block depends on `codec.overlap` frames on each side of it. These frames are coded too, and their
+results are dropped. All blocks have the same shape, so a codec is compiled once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from archijax.errors import require
 def encode_by_blocks(
     codec: Any, variables: dict[str, Any], audio: Float[Array | np.ndarray, "b time c"], block: int = 256
 ) -> Float[np.ndarray, "b frames d"]:
-    """The latent of sounds, equal to that of ``codec.encode`` without keys.
+    """Encodes sounds to a latent, equal to the latent of ``codec.encode`` without keys.
 
     Args:
-        codec: has a finite `overlap`, such as an :class:`archijax.AutoEncoder` with a net at frame rate.
+        codec: a codec with a finite `overlap`, such as an :class:`archijax.AutoEncoder` whose net is a
+            :class:`FrameAutoEncoder`.
         variables: the variables of the codec.
-        audio: of any length; silence follows its end.
-        block: frames of a block without the overlap.
+        audio: sounds of any length, which are padded with silence to whole frames.
+        block: number of frames of a block, without the overlap.
 
     Raises:
         InputError: block is below 1, or the overlap of the codec is not finite.
@@ -48,9 +49,9 @@ def encode_by_blocks(
 def decode_by_blocks(
     codec: Any, variables: dict[str, Any], latent: Float[Array | np.ndarray, "b frames d"], block: int = 256
 ) -> Float[np.ndarray, "b time c"]:
-    """The sound of a latent, equal to that of ``codec.decode``. It has frames * downsample_factor samples.
+    """Decodes a latent to frames * downsample_factor samples, equal to the result of ``codec.decode``.
 
-    Arguments and errors are those of :func:`encode_by_blocks`.
+    :func:`encode_by_blocks` explains the other arguments and the errors.
     """
     factor, decode = codec.downsample_factor, _compiled(codec, "decode")
     pieces = [
@@ -61,14 +62,14 @@ def decode_by_blocks(
 
 
 def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
-    """Blocks as (start, end, first, last): code the frames start:end, then keep first:last of the result."""
+    """Yields blocks as (start, end, first, last): code the frames start:end, then keep first:last of the result."""
     require(block >= 1, "block", block, "1 or more")
     size, position = block + 2 * overlap, 0
     if frames <= size:
         yield 0, frames, 0, frames
         return
     while position < frames:
-        # The last block starts earlier, so that it has the size of the others.
+        # The last block starts earlier, so that it has the same size as the other blocks.
         start = min(max(0, position - overlap), frames - size)
         end = start + size
         last = frames if end == frames else end - overlap

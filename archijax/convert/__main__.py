@@ -38,7 +38,7 @@ class Convert:
     """The weights' configuration: a model folder's config.json, or a training config (.py); not for archisound."""
 
     layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
-    """The layout of DST. The last two are for Stable Audio alone."""
+    """The layout of DST. The last two layouts are for Stable Audio alone."""
 
     def run(self) -> None:
         """Runs the conversion. Raises InputError and OSError."""
@@ -52,13 +52,13 @@ class Convert:
         model = config.build()
         shapes = jax.eval_shape(model.init, jax.random.key(0), example_batch(config))
         state = dict(shapes.get("state", {}))
-        # The originals do not count the moments of latents.
+        # The originals have no moments of latents.
         moments = {name: state.pop(name) for name in ("latents",) if name in state}
         if any(jax.tree.leaves(state)):
             raise InputError("the model has a codebook that is updated by averages, which the originals do not have")
         tables = [entries(model, shapes["params"])]
         if hasattr(model, "net"):
-            # The state_dict may be that of the net alone.
+            # The state_dict may have the net alone.
             table = entries(model.net, shapes["params"]["net"])
             tables.append([dataclasses.replace(entry, path=("net", *entry.path)) for entry in table])
         state = read_state(self.src)

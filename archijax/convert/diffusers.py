@@ -1,4 +1,4 @@
-"""Folders of Stable Audio in the layout of diffusers and the hub: model_index.json and a folder per part."""
+"""Folders of Stable Audio in the layout of diffusers and the hub: model_index.json, and a folder for each part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLASSES = {
     "transformer": ("diffusers", "StableAudioDiTModel"),
     "vae": ("diffusers", "AutoencoderOobleck"),
 }
-MAX_LENGTH = 128  # tokens of a prompt, if the tokenizer does not state them
+MAX_LENGTH = 128  # tokens of a prompt, if the tokenizer does not state its maximum
 
 
 def read(
@@ -48,16 +48,19 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """The configuration and the variables of a folder, or of a name on the hub. A model in the hub's cache is enough.
+    """Reads the configuration and the variables of a model.
 
     Args:
+        name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
+        revision: a branch, tag or commit on the hub.
         dtype: the type of the parameters, float32 or bfloat16.
         sharding: a function that returns the sharding of a parameter, such as
-            :meth:`archijax.training.mesh.MeshParallel.sharding`. The host then has one parameter at a time. None: all
-            parameters stay on the host as numpy arrays.
+            :meth:`archijax.training.mesh.MeshParallel.sharding`. Parameters are then moved to the devices one by one.
+            None: all parameters stay on the host as numpy arrays.
 
     Raises:
-        InputError: parts or files are missing, damaged or no safetensors files, or tensors are of another model.
+        InputError: parts or files are missing or damaged, a file is not in the format safetensors, or tensors are of
+            another model.
     """
     folder = pretrained_folder(name, revision, FILES)
     config = read_config(folder, name)
@@ -77,7 +80,7 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """The argument ``place`` of :func:`archijax.convert.table.from_torch`. The arguments are those of :func:`read`."""
+    """The argument ``place`` of :func:`archijax.convert.table.from_torch`. :func:`read` explains the arguments."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
     target = jnp.dtype(dtype)
@@ -95,9 +98,9 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
 def whole(
     config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
 ) -> dict[str, Any]:
-    """The collections of a latent model from its parameters by their paths.
+    """Makes the collections of a latent model from its parameters by path.
 
-    The moments of its latents are those before training, so that the latents are not scaled.
+    The moments of its latents have their initial values, so that the latents are not scaled.
     """
     unknown = {name: np.asarray(leaf) for name, leaf in no_moments(config.autoencoder.latent_channels).items()}
     path = ("frozen", "autoencoder", "state", "latents")
@@ -107,7 +110,7 @@ def whole(
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:
-    """The shapes of the trained parameters and of those of the autoencoder, at their paths in the variables.
+    """The shapes of the parameters of the net and of the autoencoder, at their paths in the variables.
 
     Only one layer is traced, because all layers have the same shapes. Tracing ``init`` would take much longer.
     """
@@ -124,7 +127,7 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """The configuration of a folder. Its tokenizer and its text encoder are loaded from ``name``."""
+    """The configuration of a folder. It states that tokenizer and text encoder are loaded from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -200,7 +203,7 @@ def _config(
 def _max_length(folder: Path) -> int:
     path = folder / "tokenizer" / "tokenizer_config.json"
     length = read_json(path).get("model_max_length") if path.is_file() else None
-    # A tokenizer without a limit has a number of thirty digits.
+    # A tokenizer without a maximum states a number of thirty digits.
     return length if isinstance(length, int) and 0 < length < 10_000 else MAX_LENGTH
 
 
@@ -208,7 +211,8 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     """Writes a model into an existing folder, in the layout that diffusers' StableAudioPipeline reads.
 
     Raises:
-        InputError: diffusers has no such model, or its text encoder is not a pretrained T5 without placeholder tokens.
+        InputError: the model has a setting that diffusers does not support, or its text encoder is not a pretrained T5
+            without placeholder tokens.
     """
     from safetensors.numpy import save_file
 

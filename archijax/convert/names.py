@@ -1,4 +1,4 @@
-"""The names of the parameters of a net in the state_dict of the same net of the PyTorch originals.
+"""The names of parameters in the state_dicts of the PyTorch originals.
 
 The originals are a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch and bitcodes-pytorch.
 """
@@ -27,17 +27,17 @@ from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspos
 
 
 def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
-    """The table of a net, an encoder, or a diffusion model of :mod:`archijax.models`.
+    """Makes the conversion table of a net, an encoder, or a diffusion model of :mod:`archijax.models`.
 
     Args:
         module: the net or the model.
-        params: its parameters, or their shapes from ``jax.eval_shape``.
+        params: the parameters of the module, or their shapes from ``jax.eval_shape``.
 
     Raises:
         InputError: the net has a module that the originals do not have.
     """
     flat = flatten_dict(params)
-    # Some parameters exist only if channels change, which the module alone does not know.
+    # Some parameters exist only if the number of channels changes. The module alone does not know this.
     table = [entry for entry in _walk(module, (), "") if entry.path in flat or entry.constant is not None]
     if rest := flat.keys() - {entry.path for entry in table}:
         raise InputError(f"{'/'.join(min(rest))} is not part of the PyTorch originals: it has no name to convert to")
@@ -49,7 +49,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """The entries of a module at a path. ``name`` is the prefix of their names; it ends in a dot or is empty."""
+    """Yields the entries of a module. ``name`` is the prefix of their names, which ends in a dot or is empty."""
     names = _NAMES.get(type(module))
     if names is None:
         raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")
@@ -57,7 +57,7 @@ def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
 
 
 def _affine(path: Path, *names: str, layout: str = "kernel", bias: bool = True) -> Iterator[Entry]:
-    """The entries of a linear map or convolution."""
+    """Yields the entries of a linear map or convolution."""
     yield Entry((*path, "kernel"), tuple(f"{n}weight" for n in names), layout)
     if bias:
         yield Entry((*path, "bias"), tuple(f"{n}bias" for n in names))
@@ -139,7 +139,7 @@ def _learned_transform(module: transforms.LearnedTransform, path: Path, name: st
 
 
 def _encoder_resnet(path: Path, name: str) -> Iterator[Entry]:
-    """The entries of a resnet, with the names of audio-encoders-pytorch."""
+    """Yields the entries of a resnet, with the names of audio-encoders-pytorch."""
     for i in range(2):
         yield from _norm((*path, f"block_{i}", "norm"), f"{name}block{i + 1}.groupnorm.")
         yield from _affine((*path, f"block_{i}", "conv"), f"{name}block{i + 1}.project.")
@@ -209,7 +209,7 @@ def _model(model: models.DiffusionModel, path: Path, name: str) -> Iterator[Entr
 
 
 def _autoregressive(model: models.DiffusionAR, path: Path, name: str) -> Iterator[Entry]:
-    # The original appends the noise level to the input without a plugin.
+    # In the original, the model itself appends the noise level to the input, instead of a wrapper of the net.
     inner = dataclasses.replace(model, net=model.net.net)
     for entry in _model(inner, path, name):
         yield dataclasses.replace(entry, path=(*path, "net", *entry.path[len(path) :]))

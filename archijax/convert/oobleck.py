@@ -15,7 +15,7 @@ from archijax.convert.table import Entry, Path
 
 
 def hub_entries(levels: int) -> Iterator[Entry]:
-    """The table of diffusers' AutoencoderOobleck, without shapes.
+    """Yields the table of diffusers' AutoencoderOobleck, without shapes.
 
     Args:
         levels: the number of strides.
@@ -37,7 +37,7 @@ def hub_entries(levels: int) -> Iterator[Entry]:
 
 
 def tools_entries(levels: int, prefix: str = "") -> Iterator[Entry]:
-    """The table of stable-audio-tools' Oobleck, whose layers have numbers as names, without shapes.
+    """Yields the table of stable-audio-tools' Oobleck, without shapes. There, the names of layers are numbers.
 
     Args:
         levels: the number of strides.
@@ -78,7 +78,7 @@ def _conv(path: Path, name: str, *, transposed: bool = False, bias: bool = True)
 
 
 def shapes(config: OobleckConfig) -> dict[str, Any]:
-    """The shapes of the parameters, equal to those of ``Oobleck.init``. Tracing it would take seconds."""
+    """The shapes of the parameters that ``Oobleck.init`` returns. Tracing ``init`` would take seconds."""
     flat: dict[Path, tuple[int, ...]] = {}
 
     def conv(path: Path, size: int, c_in: int, c_out: int) -> None:

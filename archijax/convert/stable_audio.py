@@ -1,6 +1,7 @@
 """The names of the parameters of a Stable Audio model in the state_dicts of diffusers and of stable-audio-tools.
 
-diffusers has four parts with a state_dict each. stable-audio-tools has one state_dict, without the text encoder.
+A model of diffusers has four parts, each with a state_dict. A model of stable-audio-tools has one state_dict, without
+the text encoder.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ TRANSFORMER = ("params", "net", "net")
 CONDITIONERS = ("params", "net")
 AUTOENCODER = ("frozen", "autoencoder", "params", "net")
 EMBEDDER = ("frozen", "embedder")
-# The names of the two numbers in diffusers, which has no others.
+# The names of the two numbers in diffusers, which has only these two.
 SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """For each part of diffusers, by its folder: the path of its parameters in the variables, and its table.
+    """The parts of a diffusers model, by folder: (the path of a part's parameters in the variables, the part's table).
 
     Args:
         shapes: the variables or their shapes.
 
     Raises:
-        InputError: diffusers has no such model.
+        InputError: the model has a setting that diffusers does not support.
     """
     if config.transformer.qk_norm or config.method != "v":
         raise InputError("diffusers has no transformer with qk_norm or rectified flow: use --layout stable-audio-tools")
@@ -48,7 +49,7 @@ def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str
 
 
 def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[Entry]:
-    """The table of a model of stable-audio-tools, with paths in the variables; arguments as of `hub_tables`."""
+    """The table of a stable-audio-tools model, with paths in the variables. `hub_tables` explains the arguments."""
     names = tuple(number.name for number in config.numbers)
     parts = {
         TRANSFORMER: _tools_transformer(config, "model.model."),
@@ -63,14 +64,14 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
 
 
 def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """The branch at a path. The branch of the conditioners comes without their net."""
+    """The branch of the variables at a path. The branch of the conditioners comes without the net."""
     for name in path:
         shapes = shapes[name]
     return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
 
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
-    """The entries of constants and of existing parameters, with their shapes and rows.
+    """Completes a table: keeps the constants and the existing parameters, and sets their shapes and rows.
 
     Raises:
         InputError: a parameter has no entry.
@@ -118,7 +119,7 @@ def _feed_forward(path: Path, name: str) -> Iterator[Entry]:
 
 
 def hub_transformer(layers: int) -> Iterator[Entry]:
-    """The table of diffusers' StableAudioDiTModel, without shapes."""
+    """Yields the table of diffusers' StableAudioDiTModel, without shapes."""
     yield from _kernel(("mix_in",), "preprocess_conv", layout="pointwise")
     yield from _kernel(("mix_out",), "postprocess_conv", layout="pointwise")
     yield from _kernel(("to_in",), "proj_in")
@@ -177,7 +178,7 @@ def _number(own: str, name: str) -> Iterator[Entry]:
 
 
 def hub_conditioners() -> Iterator[Entry]:
-    """The table of diffusers' StableAudioProjectionModel, without shapes."""
+    """Yields the table of diffusers' StableAudioProjectionModel, without shapes."""
     yield from _kernel(("text",), "text_projection", bias=True)
     for own, side in SIDES.items():
         yield from _number(own, f"{side}_number_conditioner.time_positional_embedding")
@@ -190,6 +191,6 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """The table without the constants that a file does not have. Newer files leave them out."""
+    """The table without the constants that a file does not have. Newer files leave constants out."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

@@ -28,8 +28,7 @@ SETTINGS = "model_config.json"
 FILES = [SETTINGS, "model.safetensors"]
 # The method of each objective, and whether the model was distilled.
 OBJECTIVES = {"v": ("v", False), "rectified_flow": ("flow", False), "rf_denoiser": ("flow", True)}
-# The only supported values of the transformer's settings that are no sizes. They are the defaults of
-# stable-audio-tools.
+# Settings of the transformer that are no sizes, each with its only supported value.
 FIXED = {
     "transformer_type": "continuous_transformer",
     "global_cond_type": "prepend",
@@ -52,14 +51,17 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """The configuration and the variables of a folder, or of a name on the hub. A model in the hub's cache is enough.
+    """Reads the configuration and the variables of a model.
 
     Args:
+        name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
+        revision: a branch, tag or commit on the hub.
         text_encoder: the folder or hub name of the T5; None: the hub name in the folder's settings.
         dtype, sharding: see :func:`archijax.convert.diffusers.read`.
 
     Raises:
-        InputError: files are missing, damaged or no safetensors files, settings are unknown, or tensors do not fit.
+        InputError: files are missing or damaged, a file is not in the format safetensors, settings are unknown, or
+            tensors do not fit the settings.
     """
     folder = pretrained_folder(name, revision, FILES)
     config = read_config(folder, name, text_encoder)
@@ -75,7 +77,7 @@ def read(
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:
-    """The configuration from a folder's model_config.json. The arguments are those of :func:`read`."""
+    """The configuration from a folder's model_config.json. :func:`read` explains the other arguments."""
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -196,7 +198,7 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     """Writes a model into an existing folder, in the layout that stable-audio-tools reads.
 
     Raises:
-        InputError: stable-audio-tools has no such model.
+        InputError: the model has a setting that stable-audio-tools does not support.
     """
     from safetensors.numpy import save_file
 

@@ -1,4 +1,4 @@
-"""Reading state_dicts from files: their formats, the prefixes of their names, and the settings beside them."""
+"""Reading of state_dicts from files: the file formats, the prefixes of names, and the settings in the same folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ADVICE = "if you trust it, load it with PyTorch and save its state_dict as .safe
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file, or of a folder in Hugging Face's layout, by name. Floats become float32.
+    """Reads the tensors of a file, or of a folder in Hugging Face's layout, by name. Floats become float32.
 
     PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that no code in them runs.
-    Of a Lightning checkpoint it returns the "state_dict".
+    For a Lightning checkpoint the result is its "state_dict".
 
     Raises:
-        InputError: the file does not exist, has another format, is damaged, or has more than tensors.
+        InputError: the file does not exist, has another format, is damaged, or needs code to be read.
     """
     if path.is_dir():
         old = path / "pytorch_model.bin"
@@ -72,12 +72,12 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_archisound(folder: Path) -> AutoEncoderConfig | None:
-    """The configuration from the config.json of an archisound autoencoder; None: the folder has none.
+    """Reads the configuration of an archisound autoencoder. Returns None if the folder has no such config.json.
 
-    The layout is that of autoencoder1d-AT-v1: settings of audio-encoders-pytorch and of Hugging Face.
+    The layout is the layout of autoencoder1d-AT-v1, with settings of audio-encoders-pytorch and of Hugging Face.
 
     Raises:
-        InputError: it is an archisound model with another layout, or a setting is not supported.
+        InputError: the folder has an archisound model with another layout, or a setting is not supported.
     """
     path = folder / "config.json"
     if not folder.is_dir() or not path.is_file():
@@ -117,10 +117,10 @@ class Found:
     """The part of a state_dict that belongs to a model.
 
     Attributes:
-        state: its tensors by the names of the model's table.
+        state: the tensors, by the names of the model's table.
         prefix: the prefix of these names in the state_dict.
-        ignored: names without the prefix, such as those of another copy of the weights.
-        text_encoder: names of a T5, whose weights are loaded from its own folder.
+        ignored: names without the prefix, such as the names of another copy of the weights.
+        text_encoder: names of a T5's tensors. The T5 is loaded from its own folder instead.
     """
 
     state: dict[str, np.ndarray]
@@ -130,19 +130,20 @@ class Found:
 
 
 def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> tuple[Sequence[Entry], Found]:
-    """The table that fits a state_dict best, and the part of the state_dict with its names.
+    """Returns (the table that fits a state_dict best, the part of the state_dict with the names of this table).
 
-    Names may have a prefix of a trainer. If there are several copies, it takes the moving average ("ema_model"), else
-    the one with the shortest prefix. The names of the text plugin and its T5 are removed.
+    Names can have a prefix that a trainer added. If there are several copies of the weights, the moving average
+    ("ema_model") is taken, else the copy with the shortest prefix. Names of the text plugin lose the plugin's prefix,
+    and names of its T5 are left out.
 
     Raises:
-        InputError: the state_dict has none of the names.
+        InputError: the state_dict has no name of any table.
     """
     named, encoder = _without_text(state)
     best = None
     for table in tables:
         names = {name for entry in table for name in entry.names}
-        # The longest names. They are not the end of other names.
+        # Long names are unlikely to be the end of other names.
         anchors = sorted(names, key=len)[-20:]
         for prefix in {key[: -len(a)] for key in named for a in anchors if key.endswith(a)}:
             if prefix and not prefix.endswith("."):
@@ -163,7 +164,7 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
 
 
 def _without_text(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """(the state with the names of a model without the text plugin, the names of the plugin's T5)."""
+    """(the state with its names as in a model without the text plugin, the names of the plugin's T5)."""
     encoder = tuple(sorted(key for key in state if T5 in key))
     plugins = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
     named = {}

@@ -1,4 +1,4 @@
-"""Conversion of the weights of a Hugging Face T5 encoder, and reading them from a folder or the hub."""
+"""Conversion of the weights of a Hugging Face T5 encoder, and reading of the weights from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER = ("decoder.", "lm_head.")
 
 
 def entries(config: T5Config) -> list[Entry]:
-    """The table of an encoder: the names of its parameters in the state_dict of a Hugging Face T5."""
+    """The table of an encoder, with the names of its parameters in the state_dict of a Hugging Face T5."""
     first = "encoder.block.0.layer.0.SelfAttention"
     names = {
         ("embed", "embedding"): ("shared.weight", "encoder.embed_tokens.weight"),
@@ -46,7 +46,7 @@ def entries(config: T5Config) -> list[Entry]:
     return [Entry(path, names[path], layout[path[-1]], shape=shapes[path].shape) for path in names]
 
 
-# The encoders of the papers, so that a model can be planned without their files.
+# The encoders of the papers. With these sizes, a model can be planned without the files of its encoder.
 SIZES = {
     "t5-small": T5Config(32128, 512, 64, 2048, num_layers=6, num_heads=8),
     "t5-base": T5Config(32128, 768, 64, 3072, num_layers=12, num_heads=12),
@@ -58,17 +58,18 @@ SIZES = {
 
 
 def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
-    """Flax parameters from the state_dict of a Hugging Face T5EncoderModel or T5. The decoder of a T5 is ignored.
+    """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. It ignores a T5's decoder.
 
     Args:
-        state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding can have either
-            of its two names, or both.
+        state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding has two names in
+            PyTorch, and one of them is enough.
 
     Returns:
         Nested dicts of float32 numpy arrays, for `T5Encoder(config).apply({"params": ...}, tokens, mask)`.
 
     Raises:
-        InputError: tensors are missing, unknown, of another shape or no floats. The message names them.
+        InputError: tensors are missing or unknown, or have another shape or a type other than float. The message names
+            the tensors.
     """
     encoder = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
     params = table.from_torch(entries(config), encoder)
@@ -76,12 +77,12 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
 
 
 def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarray]:
-    """The state_dict of a Hugging Face T5EncoderModel, the inverse of `from_torch`. It has the embedding twice."""
+    """Converts back to the state_dict of a Hugging Face T5EncoderModel, which has the embedding under two names."""
     return table.to_torch(entries(config), params)
 
 
 def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
-    """The configuration alone, see `load_t5`. Well-known names need no file."""
+    """The configuration of a T5 (see `load_t5`). The names in `SIZES` need no file."""
     if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
         return SIZES[str(name_or_dir)]
     files = ["config.json", "model_index.json", "text_encoder/config.json"]
@@ -92,7 +93,7 @@ def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Co
 
 
 def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Config, dict[str, Any]]:
-    """The configuration and the encoder parameters of a pretrained T5, Flan-T5 or ByT5, from safetensors files.
+    """Reads the configuration and the encoder of a pretrained T5, Flan-T5 or ByT5 from safetensors files.
 
     Args:
         name_or_dir: a folder with config.json and model.safetensors (or its shards and their index), or a hub name.

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from archijax.errors import InputError, listed
 
 Path = tuple[str, ...]
-WORKERS = 2  # threads that convert parameters; each needs memory for some copies of a parameter
+WORKERS = 2  # threads that convert parameters; each thread needs memory for some copies of a parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,17 +22,20 @@ class Entry:
     """One parameter in Flax and in PyTorch.
 
     Fields:
-        path: its path in Flax.
-        names: its names in PyTorch, which may list it several times.
-        layout: "same"; "kernel": [out, in, *sizes] in PyTorch and [*sizes, in, out] here; "transposed": [in, out,
-            *sizes] in PyTorch and [*sizes, in, out] here; "channel": [1, c, 1 ...] in PyTorch and [c] here; "column":
-            [c, 1] in PyTorch and [c] here; "pointwise": [out, in, 1] in PyTorch and [in, out] here.
+        path: the path of the parameter in Flax.
+        names: the names of the parameter in PyTorch. PyTorch can list one parameter under several names.
+        layout: how the shapes differ. "same": they are equal. "kernel": [out, in, *sizes] in PyTorch and [*sizes, in,
+            out] in Flax. "transposed": [in, out, *sizes] in PyTorch and [*sizes, in, out] in Flax. "channel": [1, c, 1
+            ...] in PyTorch and [c] in Flax. "column": [c, 1] in PyTorch and [c] in Flax. "pointwise": [out, in, 1] in
+            PyTorch and [in, out] in Flax.
         dims: the number of position axes, for the layout "channel".
-        shape: its shape in Flax.
-        constant: an array, such as a window, that PyTorch lists and that the settings determine. It is no parameter.
-        rows: if PyTorch's array has the rows of several parameters, (the first row, the number of all rows).
-        weight_norm: whether PyTorch has the parameter as a direction NAME_v and a length NAME_g [rows, 1 ...], whose
-            product it is (Salimans & Kingma 2016).
+        shape: the shape of the parameter in Flax.
+        constant: an array, such as a window, that only PyTorch lists. It follows from the settings, and is no
+            parameter.
+        rows: (the first row of the parameter, the number of all rows), if several parameters are rows of one array in
+            PyTorch.
+        weight_norm: whether PyTorch has the parameter as the product of a direction NAME_v and a length NAME_g
+            [rows, 1 ...] (Salimans & Kingma 2016).
     """
 
     path: Path
@@ -46,7 +49,7 @@ class Entry:
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The shape of the array in PyTorch, with its own rows alone."""
+        """The shape of the array in PyTorch, with only the rows of this parameter."""
         if self.constant is not None:
             return self.constant.shape
         if self.layout == "kernel":
@@ -60,7 +63,7 @@ class Entry:
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
-        """PyTorch's tensors with one of the names, and their shapes."""
+        """PyTorch's tensors for one of the entry's names, as a dict {name of a tensor: shape}."""
         shape = self.torch_shape
         if self.rows is not None:
             return {name: (self.rows[1], *shape[1:])}
@@ -69,12 +72,12 @@ class Entry:
         return {name: shape}
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
-        """The parameter from its tensors, in the order of :meth:`tensors`."""
+        """Converts tensors, in the order of :meth:`tensors`, to the parameter."""
         array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
         if self.layout == "kernel":
-            # The first axis is moved to the end first, so that the second transposition moves contiguous rows.
+            # This moves the first axis to the end, so that the second transposition moves contiguous rows.
             array = _first_last(array, ratio)
             array = array.transpose(*range(1, array.ndim - 1), 0, array.ndim - 1)
         elif self.layout == "transposed":
@@ -88,7 +91,7 @@ class Entry:
         return np.ascontiguousarray(array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The tensors of the parameter, in the order of :meth:`tensors`, with its own rows alone."""
+        """Converts the parameter to tensors in the order of :meth:`tensors`, with only the rows of this parameter."""
         if self.layout == "kernel":
             array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
         elif self.layout == "transposed":
@@ -106,8 +109,8 @@ class Entry:
 def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
     """Moves the first axis to the end, and multiplies each row by its ratio [n, 1 ...].
 
-    It takes some rows at a time, which fit in the processor's cache. This is twice as fast and needs no copy in
-    between.
+    It moves some rows at a time, which fit in the processor's cache. This is twice as fast and needs no additional
+    copy.
     """
     flat = array.reshape(len(array), -1)
     out = np.empty(flat.shape[::-1], array.dtype)
@@ -126,8 +129,8 @@ def _lengths(v: np.ndarray) -> np.ndarray:
 
 
 def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The factors [rows, 1 ...] that give the rows of v the lengths g; exactly 1 for a row of this length."""
-    # A row of zeros has no direction.
+    """The factors [rows, 1 ...] that give the rows of v the lengths g. A row that has its length has factor 1."""
+    # A row of zeros has no direction, and stays zero.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
     # The lengths are rounded to the type of g, so that a result of `to_torch` is converted back exactly.
@@ -139,20 +142,20 @@ def from_torch(
     state: Mapping[str, np.ndarray],
     place: Callable[[Path, np.ndarray], Any] = lambda path, array: array,
 ) -> dict[str, Any]:
-    """A PyTorch state_dict as Flax parameters.
+    """Converts a PyTorch state_dict to Flax parameters.
 
     Args:
         table: from :func:`entries`.
-        state: the state_dict, with numpy arrays by name. It needs a parameter with several names only once. A mapping
-            that reads arrays from a file is read one parameter at a time.
-        place: a function of a parameter's path and array, whose result is kept, such as a copy on a device.
+        state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. A
+            mapping that reads arrays from a file is read one parameter at a time.
+        place: a function (path, array) that returns the parameter to keep, such as a copy on a device.
 
     Raises:
-        InputError: tensors are missing, unknown, of another shape or of other settings, or copies are not equal. The
-            message names them.
+        InputError: tensors are missing or unknown, do not fit the shapes or the settings, or differ from their copies.
+            The message names the tensors.
     """
     known = {name for entry in table for whole in entry.names for name in entry.tensors(whole)}
-    # The first name of each entry that the state has. The tensors with its other names must be copies.
+    # For each entry, the first of its names that the state has. Tensors with the other names must be copies.
     firsts = [next((n for n in entry.names if entry.tensors(n).keys() <= state.keys()), None) for entry in table]
     absent = [entry for entry, name in zip(table, firsts, strict=True) if name is None]
     missing = sorted({min(entry.tensors(entry.names[0]).keys() - state.keys()) for entry in absent})
@@ -194,14 +197,14 @@ def _problem(entry: Entry, name: str, shape: tuple[int, ...], tensors: Mapping[s
 
 
 def _finite(tensor: np.ndarray) -> bool:
-    # The sum is not finite if a value is not. It takes a fraction of the time and no memory.
+    # If a value is not finite, the sum is not finite. The sum takes a fraction of the time and no memory.
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.sum(tensor, dtype=np.promote_types(np.float32, tensor.dtype) if tensor.dtype.kind == "f" else None)
     return bool(np.isfinite(total)) or bool(np.isfinite(tensor).all())
 
 
 def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """Sentences about the tensors with an entry's other names that differ from those with the first name."""
+    """Sentences about tensors that should be copies of the tensors with the entry's first name, but differ."""
     wrong = []
     for whole in entry.names:
         if whole == first:
@@ -213,7 +216,7 @@ def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors:
 
 
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Flax parameters as a PyTorch state_dict, with all names of a parameter that it lists several times."""
+    """Converts Flax parameters to a PyTorch state_dict. A parameter with several names gets all of them."""
     flat, state, rows = flatten_dict(params), {}, {}
     for entry in table:
         tensors = (entry.constant,) if entry.constant is not None else entry.to_torch(np.asarray(flat[entry.path]))

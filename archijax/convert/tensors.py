@@ -1,4 +1,4 @@
-"""The tensors of safetensors files. Each is read at its access, so that it is in memory no longer than needed."""
+"""The tensors of safetensors files. A tensor is read only when it is used, and is not kept in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from archijax.errors import InputError
 
-# The new and the old names in PyTorch of the length and the direction of weight norm.
+# PyTorch's new names of weight norm's length and direction, each with its old name.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 TYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "BOOL": np.bool_, "U8": np.uint8,
@@ -44,7 +44,7 @@ class Tensors(Mapping[str, np.ndarray]):
             raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
         begin, end = facts["data_offsets"]
         content = np.empty(end - begin, np.uint8)
-        # The library would map the file. Its pages count as memory, and take as long as another copy.
+        # The safetensors library maps the file. The mapped pages count as memory, and take as long as another copy.
         with path.open("rb") as file:
             file.seek(first + begin)
             if file.readinto(content) < len(content):
@@ -63,7 +63,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
-    """(name, where the contents begin, dtype, shape and data_offsets) of each tensor, once the file is found whole."""
+    """Checks that a file is complete. Returns (name, first byte of the data section, header entry) for each tensor."""
     from safetensors import SafetensorError, safe_open
 
     try:

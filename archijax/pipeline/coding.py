@@ -1,7 +1,7 @@
 """Encoding and decoding of sounds of any length, in parts of the training length.
 
-Sounds are [time, channels] at the model's rate and channels, with the loudness of the training sounds.
-:class:`archijax.contract.Codec` explains frames.
+Sounds are [time, channels] at the model's rate and channels, with the loudness of the training sounds. Frames are
+latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
 def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
-    """The function from sounds to frames."""
+    """A function that encodes a sound [time, c] of any length to frames."""
     frame = loaded.model.downsample_factor
 
     def make(
@@ -40,14 +40,16 @@ def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
 
 
 def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
-    """The function from frames to sounds.
+    """A function that decodes any number of frames to a sound.
 
     Args:
-        settings: for a model that decodes by diffusion; num_steps, sampler, timestep_spacing, guidance_scale, clamp,
-            threshold and seed have an effect. Parts agree where they overlap because they start from the same noise.
-            The sampler must therefore draw no noise.
+        loaded: the model, a codec.
+        settings: for a model that decodes by diffusion. The settings num_steps, sampler, timestep_spacing,
+            guidance_scale, clamp, threshold and seed have an effect. The sampler must draw no noise, so that parts
+            agree where they overlap.
         prompt: for a model that reads text.
-        item: each item starts from its own noise.
+        batch_size: the largest number of parts that are decoded at once.
+        item: the number of the sound, which selects the noise that decoding starts from.
 
     Raises:
         InputError: the sampler draws noise; there is a prompt, but the model has no text; or there is a guidance scale,
@@ -55,10 +57,10 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
     """
     settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
-    # This noise differs from that of latents of the same seed, and from that of upsamplers of other rates.
+    # This noise differs from the noise of latents with the same seed, and from the noise of upsamplers of other rates.
     key = stream(jax.random.key(settings.seed), CODING)
     key = jax.random.fold_in(jax.random.fold_in(key, loaded.config.sample_rate), item)
-    # A mel spectrogram can have any number of channels. They all start from the same noise.
+    # A mel spectrogram can have any number of channels. All channels start from the same noise.
     channels = 1 if model.frames == "mel" else loaded.config.channels
     by_diffusion = isinstance(model, DiffusionDecoder)
     if by_diffusion:
@@ -82,7 +84,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
 
 
 def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable[..., Array]:
-    """A function (frames, noise, progress) -> sounds, which decodes by diffusion."""
+    """A function (frames, noise, progress) -> sounds that decodes by diffusion."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
             f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, so the parts of a "

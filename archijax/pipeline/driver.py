@@ -1,7 +1,6 @@
-"""The driver of sampling: it computes once all that is the same in every step, and then takes the steps in chunks.
+"""The driver of sampling. Values that are the same in every step are computed once, and steps are taken in chunks.
 
-There are two programs, which serve any number of steps: :func:`prepare`, and a loop over the steps of a chunk, whose
-number is an argument of the program.
+Two compiled programs serve any number of steps: :func:`prepare`, and :func:`advance`, which takes the steps of a chunk.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ def silent(count: int) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """The static arguments of the programs. Each value of them is compiled.
+    """The static arguments of the programs. The programs are compiled for each value.
 
     Fields:
         model: the model.
         settings: see :attr:`SampleSettings.compiled`.
-        window: samples of the windows by which the net sees a sound; None: it sees the whole sound.
-        circular: whether windows continue from the end of a sound to its beginning.
-        num_resamples: how often a step with a mask is repeated.
+        window: samples of the overlapping windows that the net sees; None: the net sees the whole sound.
+        circular: whether a window can contain the end and the beginning of a sound, so that the sound can loop.
+        num_resamples: how often each step is taken if there is a mask, at least 1.
     """
 
     model: DenoisingGenerator
@@ -58,11 +57,11 @@ class Inputs(NamedTuple):
     Attributes:
         noise: the noise that sampling starts from.
         batch: the conditioning of the model, such as tokens.
-        keys: for samplers that draw noise.
+        keys: one key per item, for samplers that draw noise.
         scale: the guidance scale; None: no guidance.
-        negative: a batch to guide away from; None: no conditioning.
-        source: a sound that noise is added to.
-        kept: a source, and a mask that is True for the samples to keep.
+        negative: the conditioning that guidance leads away from; None: no conditioning.
+        source: the sound to which noise is added; None: sampling starts from noise alone.
+        kept: a source, and a mask that is True for the samples to keep; None: no sample is kept.
     """
 
     noise: Float[Array, "b time c"]
@@ -78,7 +77,7 @@ class Inputs(NamedTuple):
 def prepare(
     program: Program, variables: Variables, inputs: Inputs, t: Float[Array | np.number, ""]
 ) -> tuple[State, Partial]:
-    """(the state at the first time t, one step: the result of :func:`archijax.sampling.stepper`)."""
+    """Returns (the state at the first time t, the function of one step from :func:`archijax.sampling.stepper`)."""
     model, settings = program.model, program.settings
     keys = None if inputs.keys is None else step_keys(inputs.keys)
     x = model.start(jax.random.key(0), inputs.noise.shape, t, noise=inputs.noise, source=inputs.source)
@@ -103,7 +102,7 @@ def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: I
 
 
 def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float:
-    """Compiles the programs for inputs of these shapes, unless they are compiled. Returns the seconds that it took."""
+    """Compiles the programs for these shapes, if they are not compiled. Returns the seconds that this took."""
     began = time.perf_counter()
     state, step = prepare(program, variables, inputs, np.float32(1))
     advance.lower(step, state, np.zeros(CHUNK + 1, np.float32), np.int32(1)).compile()
@@ -117,9 +116,9 @@ def run(
     timesteps: Float[np.ndarray, " n"],
     progress: Progress = silent,
 ) -> Float[Array, "b time c"]:
-    """The sounds after the steps over timesteps, not clipped.
+    """Takes all steps over timesteps, and returns the sounds, not clipped.
 
-    The length of a chunk adapts to the time that it takes. The sounds do not depend on it.
+    The number of steps in a chunk adapts to the time that a chunk takes. The sounds do not depend on this number.
     """
     state, step = prepare(program, variables, inputs, timesteps[0])
     done, size, waiting, began = 0, 1, 0, time.perf_counter()
@@ -127,7 +126,7 @@ def run(
         chunk = timesteps[done : done + size + 1]
         count = len(chunk) - 1
         before, state = state, advance(step, state, np.pad(chunk, (0, CHUNK - count)), np.int32(count))
-        # The host waits for the chunk before, so that the device always has a chunk to compute.
+        # The host waits for the previous chunk, so that the device always has a chunk to compute.
         before.x.block_until_ready()
         progress(waiting)
         now = time.perf_counter()

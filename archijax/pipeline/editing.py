@@ -24,12 +24,12 @@ FADE = 0.01  # seconds after a joint over which new sound is changed to fit the 
 def inpainting(
     loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
 ) -> Generation:
-    """Sounds with a new part from start to end seconds, at the rate and channels of the source.
+    """Prepares the sampling of sounds that differ from the source only in a part, from start to end in seconds.
 
-    Outside the part, the samples are those of the source.
+    The sounds have the rate and the channels of the source.
 
     Args:
-        options: prompts, items, batch_size and num_resamples of :class:`Generation`.
+        options: the options prompts, items, batch_size and num_resamples of :class:`Generation`.
 
     Raises:
         InputError: the part is not in the sound, or has no sample.
@@ -45,7 +45,7 @@ def inpainting(
         raise InputError(
             f"The part from {start:g} to {end:g} s has no sample at {source.sample_rate} Hz: choose a longer one."
         )
-    # The region is in samples of the model. It has a training length before the part and another one after it.
+    # The region is in samples of the model. It has a training length before the part and a training length after it.
     begin = math.floor(part.start * config.sample_rate / source.sample_rate)
     stop = math.ceil(part.stop * config.sample_rate / source.sample_rate)
     region = _around(loaded, source, begin, stop)
@@ -72,10 +72,11 @@ def met(
 ) -> None:
     """Changes a sound in place after a joint, so that it continues the known sound before the joint without a click.
 
-    The difference between the known sound and ``sound`` before the joint is mirrored, faded out and added after it.
+    The difference of the two sounds before the joint is mirrored in time, faded out, and added after the joint.
 
     Args:
-        known: at least ``joint`` samples.
+        sound: the sound to change.
+        known: the sound that is kept, of at least ``joint`` samples.
         joint: the number of the first sample that is not kept.
         sample_rate: in Hz.
     """
@@ -85,11 +86,11 @@ def met(
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
-    """The samples around a part that the model sees. A model of sounds of one length sees that length at most."""
+    """The region around a part that the model sees. It is never longer than the sounds of a model with one length."""
     length = loaded.config.length
     if not loaded.is_timed:
         return source.region(begin - length, stop + length)
-    # A region begins on the grid of both rates, up to a stride earlier than asked for.
+    # A region begins at a multiple of the stride, so it can begin earlier than requested.
     spare = length - (stop - begin) - source.stride
     if spare < 0:
         seconds = (stop - begin) / source.model_rate
@@ -99,11 +100,14 @@ def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
 
 
 def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
-    """Variations of the source, at the model's rate and channels: noise is added and removed again.
+    """Prepares the sampling of variations of the source: noise is added to the source, and then removed.
+
+    The sounds have the model's rate and channels.
 
     Args:
-        strength: how far noise is added; near 0 gives nearly the source, 1 gives another sound.
-        options: prompts, items and batch_size of :class:`Generation`.
+        strength: how much noise is added, above 0 and at most 1. Near 0 the sounds are nearly the source, at 1 they are
+            unrelated to the source.
+        options: the options prompts, items and batch_size of :class:`Generation`.
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
     finish = Finish(source.model_rate, lambda audio, item, progress: audio / source.gain)
@@ -122,13 +126,14 @@ def _edited(
     batch_size: int = 16,
     **options: Any,
 ) -> Generation:
-    """The edit of audio by a source with a strength or a mask. A latent model edits its latents.
+    """Prepares an edit of audio with a strength or a mask. A latent model edits the latents of audio.
 
     Args:
+        audio: the source. If the model makes sounds of one length, zeros follow shorter audio.
         finish: the last change to the edited audio.
 
     Raises:
-        InputError: the model makes sounds of one length, and audio is longer. Zeros follow a shorter one.
+        InputError: the model makes sounds of one length, and audio is longer.
     """
     settings, length = loaded.resolved(settings), len(audio)
     if loaded.is_timed:
@@ -154,13 +159,13 @@ def _edited(
 
 
 class Extension(Generation):
-    """The source, continued by half of the model's length at a time, in constant memory.
+    """The sampling of sounds that continue the source, part by part, in constant memory.
 
-    Each new part is inpainted after the last half of the model's length. The result has the rate and channels of the
-    source, and begins with its samples.
+    A window has the model's length. Its first half is the end of the sound so far, and its second half is inpainted.
+    The result has the rate and channels of the source, and begins with its samples.
 
     Args:
-        seconds: the length of the new sound.
+        seconds: the length of the new sound after the source.
         options: see :func:`inpainting`.
     """
 
@@ -173,21 +178,21 @@ class Extension(Generation):
         rows = rows_of(loaded, settings, batch_size)
         length = rows.loaded.config.length
         self._context, self._frame = length // 2, rows.frame
-        # If the source is shorter than the context, the missing samples before it are sampled too, and dropped.
+        # If the source is shorter than the context, the missing samples before the source are sampled too, and dropped.
         context = self._context * rows.frame
         tail, region = source.audio[-context:], source.region(len(source.audio) - context, len(source.audio))
         missing = context - len(tail)
         self._missing, self._hop = ceil_div(missing, rows.frame), length - self._context
         self._rows, self._parts = np.arange(length), ceil_div(ceil_div(new, rows.frame), self._hop)
         self._tail = rows.encode(np.pad(tail, ((missing, 0), (0, 0))))
-        # The seconds before the first window, of the whole sound, and from one window to the next.
+        # In seconds: the start of the first window, the length of the whole sound, and the step between windows.
         self._begins, self._total = (len(source.audio) - context) / rate, (len(source.audio) + new) / rate
         self._stride = self._hop * rows.frame / rate
 
         def finish(
             sampled: Float[np.ndarray, "n row"], item: int, progress: Progress
         ) -> Float32[np.ndarray, "samples channels"]:
-            # The decoder also gets the rows before the new ones.
+            # The decoder also gets the rows before the new rows.
             audio = rows.decode(np.concatenate([self._tail, sampled]), item, progress)[missing : context + new]
             before = source.audio[region.start : len(source.audio) - len(tail)]
             first, sound = source.restored(np.concatenate([before, audio]), region)

@@ -1,4 +1,4 @@
-"""Sampling of a model of endless sound, for any length, in constant device memory."""
+"""Sampling of endless sound, for any length, in constant device memory."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from archijax.pipeline.generation import Generation, draw
 from archijax.pipeline.loaded import Loaded
 from archijax.pipeline.settings import SampleSettings
 
-# The settings that have an effect. Guidance is refused before if the model was not trained for it.
+# The settings that have an effect. `Generation` refuses guidance if the model was not trained for guidance.
 TAKEN = ("num_steps", "seed", "guidance_scale")
 
 
 class Endless(Generation):
-    """The sampling of some sounds split by split, see :class:`Generation`.
+    """The sampling of endless sounds, split by split. :class:`Generation` explains the arguments.
 
-    The devices hold a window of the sounds, however long these are. :meth:`stream` yields one split after the other.
+    The devices hold only a window of the sounds. :meth:`stream` yields one split after the other.
 
     Raises:
-        InputError: a setting has no effect on this model, or num_steps is below its number of splits.
+        InputError: a setting has no effect on this model, or num_steps is below the model's number of splits.
     """
 
     def __init__(self, loaded: Loaded, settings: SampleSettings, *arguments: Any, **options: Any):
@@ -50,14 +50,14 @@ class Endless(Generation):
         self.steps = batches * (settings.num_steps + shifts * (settings.num_steps // model.num_splits))
 
     def check(self) -> None:
-        """Traces the start. Raises an error if the model cannot make it."""
+        """Traces the sampling of the first window. Raises an error if the model cannot sample it."""
         size = (self.loaded.config.channels, self.settings.num_steps)
         jax.eval_shape(partial(_start, self.loaded.model, *size), self.loaded.variables, self._keys(self.items[:1]))
 
     def stream(
         self, items: Sequence[tuple[int, int]], progress: Progress = silent
     ) -> Iterator[Float[np.ndarray, "n time c"]]:
-        """The endless sounds of a batch of items. Yields half of a window, then one split at a time."""
+        """Yields the endless sounds of a batch of items: first half of a window, then one split at a time."""
         model, num_steps, keys = self.loaded.model, self.settings.num_steps, self._keys(items)
         first, window = _start(model, self.loaded.config.channels, num_steps, self._variables, keys)
         progress(num_steps)
@@ -87,7 +87,7 @@ class Endless(Generation):
 def _start(
     model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b half c"], Float[Array, "b time c"]]:
-    """(the first half of the start, the first window)."""
+    """(half a window of finished sound, the first window for `shift`)."""
     noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
     sounds = model.start(variables, noise, num_steps=num_steps)
     return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)

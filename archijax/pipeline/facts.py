@@ -11,11 +11,11 @@ class Facts:
     """Facts about the training of a model.
 
     Attributes:
-        loudness: the RMS in dBFS of the training sounds, if they were scaled to one; None: they were not scaled.
+        loudness: the RMS in dBFS to which the training sounds were scaled; None: they were not scaled.
         step: the number of training steps; None: unknown.
         metrics: the last metrics of the training by name, all finite.
-        autoencoder: the name of the model that a latent model's autoencoder is loaded from; None: the latent model has
-            the autoencoder's weights.
+        autoencoder: the name of the model from which the autoencoder of a latent model is loaded; None: the variables
+            of the latent model have the autoencoder's weights.
     """
 
     loudness: float | None = None

@@ -27,7 +27,7 @@ class Finish(NamedTuple):
     Attributes:
         sample_rate: the sample rate of the result, in Hz.
         apply: a function (sound [time, channels], item, progress) -> the result.
-        steps: the steps that it reports as progress.
+        steps: the number of steps that ``apply`` reports as progress.
     """
 
     sample_rate: int
@@ -46,34 +46,36 @@ def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, 
 
 
 class Generation:
-    """The sampling of some sounds. An item is a pair (number of its prompt, number of the sound).
+    """The sampling of sounds in batches. An item is a pair (number of its prompt, number of the sound).
 
-    Sound i starts from the noise of the key fold_in(key(seed), i), for every prompt. It depends on the seed, i and its
-    prompt, not on the other items. The local devices share the items of a batch.
+    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). It depends on the seed, i and its
+    prompt, and not on the other items. The items of a batch are split over the local devices.
 
     Args:
         loaded: the model.
         settings: the settings of sampling.
-        prompts: for a model with text. An empty prompt stands for "no prompt", as in training.
-        items: at least one, see :func:`numbered`.
+        prompts: for a model with text; [""] for a model without text. An empty prompt stands for "no prompt", as in
+            training.
+        items: at least one item, such as the result of :func:`numbered`.
         length: samples of each sound; None: the length of the training sounds.
         batch_size: the largest number of sounds in a batch. All batches have the same shape, so that they need one
             compilation.
         source: a sound [length, channels] to vary (with ``strength``) or to fill (with ``mask``).
-        strength: how far noise is added to the source; above 0 and at most 1, which is noise alone.
+        strength: how much noise is added to the source, above 0 and at most 1; 1 is noise alone.
         mask: True for the samples of the source to keep.
-        num_resamples: how often each step with a mask is repeated.
-        circular: let windows continue from the end of a sound to its beginning. This needs window_seconds in the
-            settings, and a length that is a multiple of the net's.
+        num_resamples: how often each step is taken if there is a mask.
+        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. This needs
+            window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
         finish: the last change to each sound; None: no change.
-        conditions: the values of the model's conditioners by name, for all sounds. Missing ones are left out.
+        conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has
+            no effect.
         numbers: other numbers that the model is conditioned on, by name.
 
     Attributes:
         steps: all steps that `run` reports.
 
     Raises:
-        InputError: settings contradict each other, or the model does not have what they need.
+        InputError: settings contradict each other, or the model does not support them.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Generation:
             check_source(source, strength, mask, (self.length, loaded.config.channels))
         self.source, self.strength, self.mask = source, strength, mask
         self.finish = finish or Finish(loaded.config.sample_rate)
-        # The batches have nearly equal sizes, so that the last one needs little filling.
+        # The batches have nearly equal sizes, so that the last batch needs little filling.
         batches = ceil_div(len(self.items), batch_size)
         share = ceil_div(len(self.items), batches)
         self._batches = [self.items[first : first + share] for first in range(0, len(self.items), share)]
@@ -131,7 +133,7 @@ class Generation:
         return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
-        """Compiles for the shapes of this generation, unless that was done before. Returns the seconds that it took."""
+        """Compiles the programs for these shapes, if they are not compiled. Returns the seconds that this took."""
         began, items = time.perf_counter(), self._batches[0]
         if self._program is not None:
             compile_for(self._program, self._variables, self._inputs(items, self.source, self.mask, 0))
@@ -166,8 +168,9 @@ class Generation:
         """The sounds of a batch of items.
 
         Args:
-            source: one for all items, or one per item.
-            part: the number of the part, if a sound is sampled in several parts. Each has its own noise.
+            items: at most the batch size.
+            source: one source for all items, or one per item.
+            part: the number of the part, if a sound is sampled in several parts. Each part has its own noise.
         """
         return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
 
@@ -187,7 +190,7 @@ class Generation:
         return sample(variables, inputs.keys, **scale, **inputs.batch)
 
     def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
-        """The inputs of a batch. If it is not full, its last item is repeated."""
+        """The inputs of a batch. If the batch is not full, its last item is repeated."""
         filling = self._size - len(items)
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
@@ -201,7 +204,7 @@ class Generation:
             if name not in self._conditions
         }
         if self.loaded.guidable and self.loaded.tokenizer is not None:
-            # The mask is that of training for items without a prompt.
+            # As in training, the mask is True for items without a prompt.
             batch["embedding_mask"] = np.array([not prompt for prompt in prompts])
         shape = (self.length, self.loaded.config.channels)
         if source is not None:
@@ -222,8 +225,8 @@ class Generation:
 def draw(
     root: Key[Array, ""], items: UInt32[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
 ) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
-    """(noise, keys) of a part of some items."""
+    """The (noise, keys) of the items in one part of their sounds."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
-    # Each later part has its own keys, which differ from those of step_keys.
+    # Each later part has its own keys, which differ from the keys of step_keys.
     keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys), keys

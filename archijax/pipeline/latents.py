@@ -1,4 +1,4 @@
-"""The rows that a model diffuses: samples of sound, or the frames of a latent model's autoencoder."""
+"""The rows that a diffusion model samples: samples of sound, or frames of a latent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Samples:
     """The rows of a model of sound. A row is a sample.
 
     Attributes:
-        loaded: the model that diffuses rows.
+        loaded: the diffusion model of rows.
         frame: samples of sound per row.
     """
 
@@ -33,11 +33,11 @@ class Samples:
     def decode(
         self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
     ) -> Float[np.ndarray, "n*{self.frame} c"]:
-        """The sound of rows. A decoder that starts from noise has other noise for each item."""
+        """The sound of rows. A decoder that starts from noise uses other noise for each item."""
         return rows
 
     def steps(self, rows: int) -> int:
-        """The steps of progress for decoding this number of rows."""
+        """The number of steps that decoding this number of rows reports as progress."""
         return 0
 
 
@@ -46,8 +46,8 @@ class Latents(Samples):
 
     Args:
         whole: the latent model.
-        steps, seed: for an autoencoder that decodes by diffusion.
-        batch_size: parts of a sound that are encoded or decoded at once.
+        steps, seed: settings of an autoencoder that decodes by diffusion.
+        batch_size: the largest number of parts of a sound that are encoded or decoded at once.
     """
 
     def __init__(self, whole: Loaded, steps: int = 20, seed: int = 0, batch_size: int = 8):
@@ -80,6 +80,6 @@ def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Sa
 
 
 def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:
-    """The mask of rows for a mask of samples. A row is kept if all of its samples are."""
+    """The mask of rows for a mask of samples. A row is kept if all its samples are kept."""
     whole = np.pad(mask, (0, ceil_div(len(mask), frame) * frame - len(mask)), constant_values=True)
     return whole.reshape(-1, frame).all(axis=1)

@@ -26,7 +26,7 @@ from archijax.pipeline.settings import SampleSettings
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """The sizes of latents, under the names that the sizes of sounds have in a configuration."""
+    """The sizes of latents. The fields have the names of the sizes of sounds in a configuration."""
 
     sample_rate: float
     channels: int
@@ -42,9 +42,9 @@ class Loaded:
 
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
-        model: the model.
-        variables: its collections. The parameters of a training run are the moving averages.
-        facts: facts about its training.
+        model: the model that the configuration builds.
+        variables: the collections of the model. For a training run, "params" are the moving averages.
+        facts: facts about the training of the model.
     """
 
     config: Any
@@ -53,10 +53,11 @@ class Loaded:
     facts: Facts = Facts()
 
     def checked(self, prompts: str | Sequence[str]) -> list[str]:
-        """The prompts without spaces around them; [""] if there is none.
+        """The prompts without spaces around them; [""] if there is no prompt.
 
         Raises:
-            InputError: the model was trained without text, but there is a prompt; or it reads text, and there is none.
+            InputError: there is a prompt, but the model was trained without text; or the model reads text, but there is
+                no prompt.
         """
         prompts = [prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         if self.tokenizer is None and any(prompts):
@@ -78,7 +79,7 @@ class Loaded:
         return {"tokens": tokens, "token_mask": mask}
 
     def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
-        """The conditions of a batch with ``count`` items, from values by the names of the conditioners.
+        """The conditions of a batch with ``count`` equal items, from values by the names of the conditioners.
 
         Raises:
             InputError: the model has no condition of this name, or does not take the value.
@@ -99,24 +100,27 @@ class Loaded:
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
         """The settings, with the model's defaults in place of None."""
-        # The configuration may be a class of a user without sampling defaults.
+        # The configuration may be a user's class without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Numbers that tell the model the start of its sound and the piece's length, in seconds; {} if it has none."""
-        # The configuration may be a class of a user without timing.
+        """Numbers that tell the model the start of a sound and the length of the whole piece, both in seconds.
+
+        The result is {} for a model that takes no such numbers.
+        """
+        # The configuration may be a user's class without timing.
         timing = getattr(self.config, "timing", None)
         return {} if timing is None else timing(start, total)
 
     @property
     def is_timed(self) -> bool:
-        """Whether all sounds of the model have one length, and it is told when a piece starts and ends."""
+        """Whether all sounds of the model have one length, and the model takes the numbers of :meth:`timing`."""
         return bool(self.timing(0.0, 1.0))
 
     @property
     def seconds(self) -> float:
-        """The length of the training sounds."""
+        """The length of the training sounds in seconds."""
         return self.config.length / self.config.sample_rate
 
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
@@ -146,7 +150,7 @@ class Loaded:
 
     @cached_property
     def halves(self) -> tuple[Loaded, Loaded]:
-        """(the diffusion model of a latent model, whose samples are frames; its autoencoder)."""
+        """The two models of a latent model: the diffusion model of its latents, and the autoencoder."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
         rate, length = config.sample_rate / frame, config.length // frame
         sizes = LatentSizes(rate, model.latent_channels, length, config.text, config.conditioners)
@@ -162,7 +166,7 @@ class Loaded:
 
     @cached_property
     def on_device(self) -> Variables:
-        """The variables on the device. If they are only shapes, for a check of the model, they stay shapes."""
+        """The variables on the device. If the variables are only shapes, for a check of the model, they stay shapes."""
         shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
         return self.variables if shapes else jax.device_put(self.variables)
 

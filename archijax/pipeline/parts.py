@@ -1,4 +1,4 @@
-"""Long sounds in parts of the training length, which overlap and fade into each other, and their noise."""
+"""Long sounds in parts of the training length, which overlap and fade into each other, and the noise of the parts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,21 +18,21 @@ BLOCK = 256  # rows of noise that one key draws
 
 
 class Parts:
-    """Maps a long array to another one, part by part. The memory in addition to the two arrays is constant.
+    """Maps a long array to another array, part by part. It needs constant memory in addition to the two arrays.
 
-    Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The outer
-    quarters of an overlap therefore come from one part alone, and in the middle one part fades into the next. A short
-    array is one part, with padding at its end.
+    Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The first
+    quarter of an overlap therefore comes from the first part alone, and the last quarter from the second part alone. In
+    between, the first part fades into the second. A short array is one part, with padding at its end.
 
     Args:
-        make: a function (pieces [b, length * rows_in, ...], starts int32 [b] in units, progress) -> parts
-            [b, length * rows_out, ...].
+        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces
+            [b, length * rows_in, ...] are parts of the input, and starts int32 [b] are their first units.
         length: units of a part, such as frames of a latent.
         rows_in, rows_out: rows of the input and of the output per unit.
         batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power
             of two, so that sounds of all lengths need few compilations.
-        fading: whether parts fade. If not, parts change abruptly, for arrays without a meaningful mean, such as codes.
-        edge: whether the padding repeats the last row of the input, instead of zeros.
+        fading: whether parts fade into each other. False is for arrays without a meaningful mean, such as codes.
+        edge: whether the padding repeats the last row of the input. False: the padding is zeros.
         steps: the steps that ``make`` reports as progress.
 
     Raises:
@@ -67,7 +67,7 @@ class Parts:
     def __call__(
         self, rows: Shaped[np.ndarray, " rows *row"], progress: Progress = silent
     ) -> Shaped[np.ndarray, " -(-rows//{self.rows_in})*{self.rows_out} *out"]:
-        """The output of an input."""
+        """The output array for an input array."""
         count, size = self._count(len(rows))
         whole = None
         for first in range(0, count, size):
@@ -101,7 +101,7 @@ class Parts:
 def noise(
     key: Key[Array, ""], starts: Int[Array, " b"], length: int, channels: int
 ) -> Float[Array, "b {length} {channels}"]:
-    """Parts of one endless noise, which begin at the rows ``starts``.
+    """Sections of one endless noise. They begin at the rows ``starts``.
 
     The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
     """

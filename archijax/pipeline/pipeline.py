@@ -31,7 +31,7 @@ from archijax.pipeline.sounds import Sound, Source, converted, load_sound
 
 
 class Sounds(NamedTuple):
-    """Sounds and their sample rate in Hz."""
+    """Sounds, float32 and not clipped, and their sample rate in Hz."""
 
     sounds: Shaped[np.ndarray, "count time c"]
     sample_rate: int
@@ -53,17 +53,26 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pipeline(Loaded):
-    """A model with its weights, and methods that use it. The fields are those of :class:`Loaded`.
+    """A model with its weights, and methods that use it. :func:`archijax.from_pretrained` returns one.
 
-    All methods take the settings of :class:`SampleSettings` by name. They have further options:
+    Fields:
+        config: the configuration of the model, such as one of `archijax.configs`.
+        model: the model that the configuration builds.
+        variables: the collections of the model: "params", "frozen" and "state".
+        facts: facts about the training of the model.
+
+    An input ``sound`` is the path of a file, or an array [time, channels] or [time] with its ``sample_rate`` in Hz. A
+    ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name. They
+    have further options:
 
         count, first, batch_size: sample ``count`` sounds per prompt, with numbers from ``first`` on, in batches of at
-            most ``batch_size``. For methods that sample several sounds.
-        num_resamples: repeat each step so often, so that old and new samples fit better. For inpaint and extend.
+            most ``batch_size`` sounds. These options are for generate, inpaint, vary and extend.
+        num_resamples: take each step this number of times, so that new samples fit the old samples better. This option
+            is for inpaint and extend.
         conditions: values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}.
         progress: a function that is called with the number of steps since its last call.
 
-    All methods raise InputError if an argument is out of range, or the model is of another kind.
+    All methods raise InputError if an argument is out of range, or if the model is of another kind.
     """
 
     def generate(
@@ -76,14 +85,15 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """New sounds. Those of the first prompt come first.
+        """Samples new sounds. The sounds of the first prompt come first.
 
         Args:
-            prompts: one or several; none for a model without text.
-            seconds: the length of each sound; None: the length of the training sounds. A model that is told the length
-                of a piece makes sounds of one length, which are cut.
-            loop: make sounds that continue at their beginning. Their length is rounded to a multiple of the net's.
-            decoder_steps: steps of a latent model's decoder by diffusion.
+            prompts: one or several texts; none for a model without text.
+            seconds: the length of each sound; None: the length of the training sounds. If the model makes sounds of one
+                length, they are cut to this length.
+            loop: make sounds that can be repeated without a seam. Their length is rounded to a multiple of the model's
+                length_multiple.
+            decoder_steps: number of steps, if a latent model decodes its latents by diffusion.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
@@ -94,7 +104,7 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """A sound with a new part from start to end seconds. The other samples are those of the sound."""
+        """Replaces the part of a sound from start to end, in seconds. The other samples do not change."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(inpainting(self, settings, self.source(sound, sample_rate), start, end, **options), progress)
 
@@ -102,7 +112,11 @@ class Pipeline(Loaded):
         self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Variations of a sound, at the model's rate and channels. At strength 1 they are unrelated to it."""
+        """Samples variations of a sound, at the model's rate and channels.
+
+        Args:
+            strength: above 0 and at most 1. Near 0 the variations are nearly the sound, at 1 they are unrelated to it.
+        """
         settings, options = self._edit(prompt, options)
         return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
 
@@ -110,7 +124,7 @@ class Pipeline(Loaded):
         self, sound: Sound, seconds: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """A sound, continued by new sound of this many seconds. It begins with the samples of the sound."""
+        """Continues a sound by this number of seconds. The result begins with the samples of the sound."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
@@ -130,7 +144,7 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Decodes frames to sound. It has the loudness and the length of the sound that was encoded."""
+        """Decodes frames to sound. The result has the loudness and the length of the sound that was encoded."""
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
         frames = frames if isinstance(frames, Frames) else Frames(np.float32(frames))
@@ -148,7 +162,7 @@ class Pipeline(Loaded):
         return self.decode(frames, prompt, progress=progress, **options)
 
     def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
-        """Adds the high band to a sound, which is resampled to the model's low rate first."""
+        """Adds high frequencies to a sound. The sound is first resampled to the model's low rate."""
         self.needs(Codec, "upsamples", "sound")
         low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
         scale = self.gain(low)
@@ -157,13 +171,13 @@ class Pipeline(Loaded):
     def vocode(
         self, sound: Sound | Frames, prompt: str = "", *, sample_rate: int | None = None, **options: Any
     ) -> Sounds:
-        """The sound of a mel spectrogram [frames, mels, channels], or of the mel spectrogram of a sound."""
+        """Makes sound from a mel spectrogram [frames, mels, channels], or from the mel spectrogram of a sound."""
         self.needs(Codec, "vocodes", "mel")
         if isinstance(sound, Frames) or np.ndim(sound) == 3:
             return self.decode(sound, prompt, **options)
         return self.reconstruct(sound, prompt, sample_rate=sample_rate, **options)
 
-    # --- For programs that show and save each sound as soon as it is sampled. ---
+    # --- These methods are for programs that show and save each sound as soon as it is sampled. ---
 
     def generation(
         self,
@@ -176,7 +190,7 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """The sampling that :meth:`generate` runs. An item is a pair (number of its prompt, number of the sound)."""
+        """The :class:`Generation` that :meth:`generate` runs. The two explain the arguments."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
@@ -200,7 +214,7 @@ class Pipeline(Loaded):
             multiple = self.model.length_multiple
             length = max(1, round(length / multiple)) * multiple
             if settings.window_seconds is None:
-                # Windows have at most the training length, which the net knows.
+                # Windows are at most as long as the training sounds.
                 settings = replace(settings, window_seconds=min(length, self.config.length) / rate)
         more = {"batch_size": batch_size, "circular": loop, "conditions": conditions}
         return Generation(self, settings, prompts, items, length=length, **more)
@@ -209,7 +223,7 @@ class Pipeline(Loaded):
         latents = Latents(self, decoder_steps, settings.seed, batch_size)
         frames = ceil_div(self.config.length if self.is_timed else length, latents.frame)
         if frames > latents.loaded.config.length and settings.window_seconds is None:
-            # Windows have the training length.
+            # Windows are as long as the training sounds.
             settings = replace(settings, window_seconds=self.seconds)
 
         def finish(latent: np.ndarray, item: int, progress: Progress) -> np.ndarray:

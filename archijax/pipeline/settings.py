@@ -1,4 +1,4 @@
-"""The settings of sampling: the same frozen object from the command line to the loop of steps."""
+"""The settings of sampling. The command line, the pipeline and the loop of steps share the same frozen object."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class SampleSettings:
     eta: float = 0.0
     """The noise that ddim adds: 0 is none, 1 is as much as ddpm adds."""
     variance: float | None = None
-    """The variance of ddpm's noise, from 0, the smallest, to 1, that of the thesis. The default is 0.5."""
+    """The variance of ddpm's noise, from 0 (the smallest) to 1 (as in the thesis). The default is 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default is that of the model's diffusion method."""
+    """The spacing of the timesteps. The default depends on the model's diffusion method."""
     guidance_scale: float | None = None
     """How strictly a sound follows the prompt; 1 is no guidance. The default is the model's own, else 3 for a model
     that was trained for guidance."""
     guidance_rescale: float = 0.0
-    """How far guided predictions get the loudness of unguided ones, from 0 to 1."""
+    """How far guided predictions are rescaled to the loudness of unguided predictions, from 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
     """The lowest and the highest diffusion time of guidance; 0 is sound, the largest time is noise."""
     negative_prompt: str | None = None
@@ -44,7 +44,7 @@ class SampleSettings:
     threshold: float | None = None
     """The quantile of dynamic thresholding, such as 0.995: an estimate is scaled until its quantile is at most 1."""
     window_seconds: float | None = None
-    """Seconds of the overlapping windows by which the net sees longer sounds. By default it sees the whole sound."""
+    """Length in seconds of the overlapping windows that the net sees. By default the net sees the whole sound."""
     seed: int = 0
     """The seed of the noise. All prompts start from the same noise."""
 
@@ -70,7 +70,7 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """These settings, with the defaults of a model in place of None."""
+        """These settings, with a model's defaults in place of None."""
         values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
         if self.eta and self.sampler is None:
             values["sampler"] = "ddim"
@@ -79,7 +79,7 @@ class SampleSettings:
 
     @property
     def compiled(self) -> SampleSettings:
-        """These settings without those that a compiled program takes as an argument or does not use."""
+        """These settings, as far as a compiled program depends on them. The other settings have fixed values."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property
@@ -109,7 +109,7 @@ class SampleSettings:
         return None if scale == 1 else float(scale)
 
     def guidance(self, scale: Any) -> Guidance:
-        """The guidance with a scale, which can be an array that a program takes as an input."""
+        """The guidance with a scale. The scale can be a traced array."""
         return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
@@ -127,10 +127,10 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
     """The settings from a dict of their names and values.
 
     Args:
-        also: other options that the caller takes, for the message of the error.
+        also: names of other options that the caller takes, for the message of the error.
 
     Raises:
-        InputError: no setting has this name. The message suggests a similar one.
+        InputError: no setting has this name. The message suggests a similar name.
     """
     for name in options.keys() - set(NAMES):
         known = [*NAMES, *also]
@@ -140,7 +140,7 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
 
 
 def to_samples(name: str, seconds: float, sample_rate: float) -> int:
-    """Seconds in samples, at least one. Raises InputError with the name of the setting if they are out of range."""
+    """Seconds in samples, at least one. Raises InputError with the setting's name if the seconds are out of range."""
     # The index of an array has 31 bits.
     longest = (2**31 - 1) // sample_rate
     require(0 < seconds <= longest, name, seconds, f"above 0 and at most {longest}")

@@ -1,4 +1,4 @@
-"""Input sounds of a pipeline: files or arrays, converted to the rate, channels and loudness of a model, and back."""
+"""Input sounds of a pipeline, and their conversion to the rate, channels and loudness of a model, and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Recording(NamedTuple):
         sound: the samples.
         sample_rate: in Hz.
         layout: the speaker of each channel; None: unknown.
-        name: the name of its file, for messages.
+        name: the name of the sound's file, for messages.
     """
 
     sound: Audio
@@ -60,7 +60,7 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 
 
 def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio:
-    """The sound of a recording at another rate in Hz and with other channels, equal to the result of `files.read`."""
+    """Converts a recording to a rate in Hz and a number of channels. The result equals the result of `files.read`."""
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
@@ -75,14 +75,14 @@ def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio
 
 
 class Source:
-    """A sound, before and after its conversion for a model.
+    """A recording, before and after its conversion for a loaded model.
 
     Attributes:
         sound: [n, channels], before conversion.
-        sample_rate: that of ``sound``, in Hz.
-        audio: [time, channels] at the model's rate and channels, with the loudness of its training sounds.
-        model_rate: that of ``audio``, in Hz.
-        gain: the factor of the loudness.
+        sample_rate: the sample rate of ``sound``, in Hz.
+        audio: [time, channels] at the model's rate and channels, with the loudness of the training sounds.
+        model_rate: the sample rate of ``audio``, in Hz.
+        gain: the factor that gave ``audio`` the loudness of the training sounds.
     """
 
     def __init__(self, recording: Recording, loaded: Loaded):
@@ -94,16 +94,16 @@ class Source:
 
     @property
     def seconds(self) -> float:
-        """The length of the sound."""
+        """The length of the sound in seconds."""
         return len(self.sound) / self.sample_rate
 
     @property
     def stride(self) -> int:
-        """The samples of ``audio`` between two times at which the grids of both rates have a sample."""
+        """At times that are multiples of this number of ``audio`` samples, ``sound`` has a sample too."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
-        """The samples of ``audio`` from begin to end. It begins earlier if the rates' grids do not meet at begin."""
+        """The samples of ``audio`` from begin to end, where begin is rounded down to a multiple of :attr:`stride`."""
         return slice(max(0, begin) // self.stride * self.stride, min(len(self.audio), end))
 
     def restored(
@@ -112,10 +112,10 @@ class Source:
         """Converts audio back to the rate, channels and loudness of ``sound``.
 
         Args:
-            audio: it begins where the region begins.
+            audio: begins at the first sample of the region.
 
         Returns:
-            (the number of its first sample in ``sound``, the converted sound).
+            (the position of the first sample in ``sound``, the converted sound).
         """
         first = region.start * self.sample_rate // self.model_rate
         sound = audio / self.gain

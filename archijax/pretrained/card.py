@@ -15,8 +15,8 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
     Args:
         name: the name of the folder.
         config: the configuration of the model.
-        facts: facts about its training.
-        parameters: the number of its parameters.
+        facts: facts about the training of the model.
+        parameters: the number of the model's parameters.
     """
     settings = to_dict(config)
     text, kind = config.text, settings["kind"].replace("_", " ")

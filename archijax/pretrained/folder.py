@@ -3,10 +3,10 @@
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
     pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
-A folder has arrays and text, and no code. It does not have a text encoder that the configuration names
-(`TextConfig.tokenizer` other than "bytes"): its weights and its tokenizer are loaded by that name, which should be one
-on the hub if the folder is shared. The tokenizer "bytes" needs no files, and its encoder is in the folder. A latent
-model can name its autoencoder in the same way, so that several models share it.
+A folder has arrays and text, and no code. If the configuration names a pretrained text encoder (`TextConfig.tokenizer`
+other than "bytes"), the folder does not have the encoder's weights and tokenizer. They are loaded by this name, which
+should be a name on the hub if the folder is shared. The tokenizer "bytes" needs no files, and the weights of its
+encoder are in the folder. A latent model can name its autoencoder in the same way, so that several models share it.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.card import card
 
-# The paths in the variables of the parts that can be loaded from other folders.
+# These parts of the variables can be loaded from other folders.
 ENCODER, AUTOENCODER = ("frozen", "embedder"), ("frozen", "autoencoder")
 
 
@@ -45,12 +45,13 @@ def save_pretrained(
     """Writes a model to a new folder. The folder gets its name when it is complete.
 
     Args:
-        folder: it must not exist, or be empty. Its name is the title of the model card.
+        folder: a new or empty folder. Its name is the title of the model card.
         config: the configuration of the model.
-        variables: the collections of the model.
-        facts: facts for config.json and the model card. If they name an autoencoder, its variables are not written.
-        half: write float16, which halves the size. Loading converts it to float32.
-        shard_bytes: larger weights are split into several files, with an index.
+        variables: the collections of the model, such as the result of its `init`.
+        facts: facts for config.json and the model card. If the facts name an autoencoder, its variables are not
+            written.
+        half: write float16, which halves the size. Loading converts the weights to float32.
+        shard_bytes: the largest size of a file. Larger weights are split into several files, with an index.
 
     Raises:
         InputError: the folder is not empty, the variables do not fit the configuration, or a value is too large for
@@ -83,12 +84,12 @@ def load_folder(
     *,
     load: Callable[[str], Pipeline] | None = None,
 ) -> Pipeline:
-    """The model in a folder that :func:`save_pretrained` wrote, here or on the Hugging Face hub.
+    """Loads a model from a folder that :func:`save_pretrained` wrote, here or on the Hugging Face hub.
 
-    The other arguments and the errors are those of :func:`archijax.from_pretrained`.
+    :func:`archijax.from_pretrained` explains the other arguments and the errors.
 
     Args:
-        own: the class of its configuration, if it is a class of a user.
+        own: the class of the configuration, if it is a user's class.
         load: a function that loads the autoencoder that a latent model names.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
@@ -127,7 +128,7 @@ def load_folder(
 
 
 def check_new(folder: Path) -> None:
-    """Raises InputError if a folder is not empty, before the work of writing it."""
+    """Raises InputError if a folder exists and is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: use a new or an empty folder")
 
@@ -137,7 +138,7 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """The parts of the variables that a folder names and does not have."""
+    """The parts of the variables that a folder only names."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
@@ -156,7 +157,7 @@ def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict
 
 
 def _halved(name: str, leaf: Any) -> np.ndarray:
-    """A float32 tensor as float16; others stay. Raises InputError if a value is too large."""
+    """A float32 tensor as float16; other tensors stay. Raises InputError if a value is too large."""
     leaf = np.asarray(leaf)
     if leaf.dtype != np.float32:
         return leaf

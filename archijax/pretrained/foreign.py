@@ -6,7 +6,7 @@ from archijax.errors import InputError
 from archijax.hub import pretrained_folder
 from archijax.pipeline import Pipeline
 
-# The file that identifies each layout. The first one that exists decides.
+# The file that identifies each layout. The first file that exists decides.
 LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 
@@ -14,7 +14,7 @@ def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | No
     """A Stable Audio model in the layout of diffusers or stable-audio-tools; None: the folder has neither layout.
 
     Raises:
-        InputError: the model is damaged, or another one of these libraries.
+        InputError: the model is damaged, or it is another model of these libraries.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])

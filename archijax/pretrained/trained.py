@@ -1,4 +1,4 @@
-"""Loading a trained model: a bundled one, or from a training run, a model folder or the Hugging Face hub."""
+"""Loading of trained models: bundled models, and models from a training run, a model folder or the hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,14 +26,14 @@ def from_pretrained(
     """Loads a trained model. No code in the model's files runs.
 
     Args:
-        name: the name of a bundled model; a folder that `save_pretrained` wrote; the folder of a training run, of which
-            it takes the newest checkpoint; or the name of a model on the Hugging Face hub. Without a network, a model
-            in the hub's local cache is enough. Stable Audio can have the layout of diffusers or stable-audio-tools. For
-            a run with adapters, it loads their base model with the adapters.
+        name: the name of a bundled model, such as "notes"; a folder that `save_pretrained` wrote; the folder of a
+            training run, whose newest checkpoint is loaded; or the name of a model on the Hugging Face hub. Without a
+            network, a model in the hub's local cache is enough. Stable Audio can have the layout of diffusers or
+            stable-audio-tools. A run with adapters is loaded as its base model with the adapters.
         revision: a branch, tag or commit on the hub.
         config: for a model of a user's class, any configuration of this class. The settings come from the model's
             folder.
-        lora: by the folder of a run with adapters, the weight with which they are added to the model.
+        lora: adapters to add to the model: a dict from the folder of a run with adapters to the weight of the adapters.
 
     Returns:
         A pipeline with its config, model, variables (numpy arrays; for a training run the moving averages) and facts.

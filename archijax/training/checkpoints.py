@@ -30,7 +30,13 @@ RECORD = "record"
 
 
 class Checkpoints:
-    """The checkpoints in a folder. The newest, the best and those of some steps are kept.
+    """Saves and restores the checkpoints in a folder. A checkpoint is removed if none of the arguments keeps it.
+
+        checkpoints = Checkpoints("runs/mine/checkpoints", keep=2)
+        checkpoints.save(100, {"params": params}, {"seed": 0})
+        checkpoints.wait()
+        tree, record = checkpoints.restore({"params": params})
+        checkpoints.close()
 
     With several processes, every process calls every method, and all see the same folder.
 
@@ -69,19 +75,20 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_writers())
 
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts to write a checkpoint of the step.
+        """Starts to write a checkpoint, and returns when the arrays are copied. They can then be donated.
 
-        It returns when the arrays are copied; they can then be donated. The folder gets its name when it is complete.
-        If the process dies before, the other checkpoints are unchanged.
+        The checkpoint's folder gets its name when it is complete. If the process dies earlier, the other checkpoints
+        are unchanged.
 
         Args:
+            step: the step of the training, which names the checkpoint.
             tree: any pytree that flax can serialise. Leaves on the host are the same in every process; the first
                 process writes them.
             record: values that JSON can represent.
-            score: lower is better; None: it is no candidate for the best.
+            score: lower is better; None: ``keep_best`` ignores this checkpoint.
 
         Raises:
-            OSError: this write or the one before failed in any process.
+            OSError: this write or the previous write failed in any process.
         """
         score = score if score is not None and math.isfinite(score) else None
         self._retention.scores[step] = score
@@ -96,7 +103,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def wait(self) -> None:
-        """Waits until the last save is on disk. Raises OSError if it failed in any process."""
+        """Waits until the last save is on disk. Raises OSError if the save failed in any process."""
 
         def written() -> None:
             with _disk_errors():
@@ -109,14 +116,14 @@ class Checkpoints:
         """Reads the newest checkpoint that is complete and undamaged into the structure of `target`.
 
         Args:
-            target: a tree like the saved one, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
+            target: a tree like the saved tree, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
                 sharding is restored with this sharding, any other leaf as a numpy array.
 
         Returns:
-            (tree, record), or None if there is no checkpoint. A damaged one is renamed to `damaged_STEP`.
+            (tree, record), or None if there is no checkpoint. A damaged checkpoint is renamed to `damaged_STEP`.
 
         Raises:
-            InputError: names, shapes or dtypes differ from the saved ones, or every checkpoint is damaged.
+            InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.
         """
         leaves = _flatten(target)
         saved = processes.from_first(lambda: steps(self.folder))
@@ -146,7 +153,7 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, ascending. It is empty if the folder does not exist."""
+    """The steps of the complete checkpoints in a folder, ascending. There are none if the folder does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -159,10 +166,10 @@ def restore_weights(
     step: int | None = None,
     parts: Iterable[str] = ("params", "ema", "frozen", "state"),
 ) -> tuple[dict, dict[str, Any]]:
-    """Reads parts of a checkpoint as numpy arrays. It reads no other parts and changes no file.
+    """Reads some parts of a checkpoint as numpy arrays, and changes no file.
 
     Args:
-        folder: the folder of a run, which has a folder `checkpoints`, or the folder of its checkpoints.
+        folder: the folder of a run, or its folder `checkpoints`.
         step: the step of the checkpoint; None: the newest.
         parts: the names of the parts, on the first level of the tree.
 
@@ -170,7 +177,7 @@ def restore_weights(
         (the record, the parts as nested dicts). A part without arrays is an empty dict.
 
     Raises:
-        InputError: the folder has no checkpoint, or none of this step, or the checkpoint is damaged.
+        InputError: the folder has no checkpoint, or no checkpoint of this step, or the checkpoint is damaged.
     """
     folder = Path(folder).absolute()
     inner = folder / "checkpoints"
@@ -199,10 +206,10 @@ def restore_weights(
 
 @dataclasses.dataclass
 class _Retention(PreservationPolicy):
-    """The policy that keeps the last `keep` checkpoints, those of every `every` steps, and the `best` ones by score.
+    """The policy that decides which checkpoints stay, with the arguments of `Checkpoints`.
 
-    Orbax has such policies too, but they read the scores from their own file. If that is damaged, the folder cannot be
-    opened.
+    Orbax has such policies too, but they read the scores from a file of their own. If this file is damaged, Orbax
+    cannot open the folder.
     """
 
     keep: int
@@ -220,8 +227,8 @@ class _Retention(PreservationPolicy):
 def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """The handlers of Orbax, without compression of arrays.
 
-    Compression makes weights only 8 % smaller, and compressed arrays need memory in addition to the state. With two
-    processes, a save takes 0.36 of the state in addition to a process's half; with compression it takes 0.8 to 1.0.
+    Compression makes weights only 8 % smaller, and compressed arrays need more memory. If two processes hold half of
+    the state each, a save needs memory for another 0.36 of the state per process, and with compression for 0.8 to 1.0.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_everyone())
@@ -243,7 +250,7 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 
 def _reader() -> ocp.Checkpointer:
-    # The parts of a tree are restored one by one. A separate reader does not touch the files of the writer.
+    # This reader restores the parts of a tree one by one, and does not touch the files of the writer.
     handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=_alone()))
     return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
@@ -265,7 +272,7 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 
 
 def _writable(leaf: Any) -> Any:
-    """A leaf as Orbax needs it. With several processes it is split over all of them, or a numpy array on each host."""
+    """A leaf that Orbax can write. With several processes, a leaf that is not split over them becomes a numpy array."""
     return leaf if _is_split(leaf) or (isinstance(leaf, jax.Array) and jax.process_count() == 1) else np.asarray(leaf)
 
 
@@ -275,7 +282,7 @@ def _is_split(leaf: Any) -> bool:
 
 
 def _checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The checksum of each array by name. All processes call this together; no process needs others' shards."""
+    """The checksum of each array by name. All processes call this together, and send sums instead of shards."""
     own = {name: _checksum(leaf) for name, leaf in arrays.items()}
     of_all = processes.from_all({name: own[name] for name, leaf in arrays.items() if _is_split(leaf)})
     return own | {name: sum(each[name] for each in of_all) % 2**32 for name in of_all[0]}
@@ -284,7 +291,7 @@ def _checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
 def _checksum(leaf: Any) -> int:
     """The sum, mod 2^32, of an array's values, read as integers. It does not depend on how the array is split.
 
-    For an array that is split over processes, it is this process's part of the sum.
+    For an array that is split over processes, the result is this process's part of the sum.
     """
     pieces = [leaf]
     if isinstance(leaf, jax.Array):
@@ -318,7 +325,7 @@ def _read_record(path: Path) -> dict:
 
 
 def _read(path: Path, leaves: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
-    """The record of a checkpoint and its arrays, as a flat dict. An error in one process is raised in all."""
+    """(the record of a checkpoint, its arrays as a flat dict). An error in one process is raised in all processes."""
 
     def read() -> tuple[dict, dict[str, Any]]:
         record = _read_record(path)

@@ -20,14 +20,19 @@ _COMPILER = "compiler"
 
 
 def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Callable[[], Compiled]:
-    """Compiles a jitted or mapped step for arguments of these shapes in a thread, so that other work can go on.
+    """Compiles a step in a thread, so that other work can go on.
 
-    It uses the compiler's options for the devices, which pmap itself cannot take. It does not work for a mapped step
-    with several processes: each has a part of the arguments, which only pmap can join.
+    The compiler gets the options for the devices, which pmap itself cannot take. With several processes, a mapped step
+    cannot be compiled here, because each process has a part of the arguments, and only pmap can join the parts.
+
+    Args:
+        step: a jitted or mapped function.
+        devices: the devices of the step.
+        arguments: arrays or shapes, as in a call of the step.
 
     Returns:
-        A function that waits for the compiled step. It also frees the memory of tracing and compiling, 0.7 GiB for a
-        large net. Other functions are compiled again at their next call.
+        A function that waits for the compiled step and returns it. It also clears the caches of JAX, which frees the
+        memory of tracing and compiling: 0.7 GiB for a large net. Other functions are compiled again at their next call.
     """
     lowered, options = step.lower(*arguments), compiler_options(devices[0].platform)
     pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)
@@ -46,7 +51,7 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process. If a compiler is still running after an error, it ends at once, because Python would wait."""
+    """Ends the process. If a compiler still runs after an error, the process ends without waiting for the compiler."""
     compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
     with contextlib.suppress(KeyboardInterrupt):
         for thread in compilers:

@@ -1,4 +1,4 @@
-"""Low-rank adapters of a model's weights (Hu et al. 2021). They transform its parameters and do not change its nets.
+"""Low-rank adapters of a model's weights (Hu et al. 2021). They change the parameters of a model, and not its nets.
 
 A kernel W [..., n], seen as a matrix [m, n], becomes W + alpha / rank * A B with A [m, rank] and B [rank, n]. B is zero
 before training.
@@ -29,11 +29,11 @@ TARGETS = ("*/kernel",)
 class Lora:
     """A model with adapters. Training changes the adapters alone.
 
-    Its variables are "params" {"lora": adapters} and "frozen", which has the parameters of the model as "base".
+    Its "params" are {"lora": adapters}. Its "frozen" has the parameters of the model, under the name "base".
 
     Fields:
         model: a model with one loss.
-        rank: the rank of the adapters.
+        rank: the rank of the adapters, at least 1.
         alpha: the adapters are scaled by alpha / rank; None: rank.
         targets: patterns of the names of adapted parameters, such as "net/*to_q/kernel", where * matches any text.
 
@@ -56,21 +56,21 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """The factor of the product of a pair."""
+        """The factor of A B: alpha / rank."""
         return (self.rank if self.alpha is None else self.alpha) / self.rank
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables with new adapters. The variables of the model are the same as without adapters."""
+        """Initialises the model, as without adapters, and new adapters."""
         return self.around(key, self.model.init(key, batch, frozen) if frozen else self.model.init(key, batch))
 
     def around(self, key: Key[Array, ""], variables: Variables) -> Variables:
-        """The variables of the model with new adapters."""
+        """Adds new adapters to the variables of the model."""
         adapters = draw(key, variables["params"], self.rank, self.targets)
         frozen = {**variables.get("frozen", {}), "base": variables["params"]}
         return {"params": {"lora": adapters}, "frozen": frozen, "state": variables.get("state", {})}
 
     def plain(self, variables: Variables) -> Variables:
-        """The variables of the model, with the adapters added to its parameters."""
+        """The variables of the model itself, with the adapters added to its parameters."""
         frozen = dict(variables["frozen"])
         params = added(frozen.pop("base"), variables["params"]["lora"], self.scale)
         return {"params": params, "frozen": frozen, "state": variables.get("state", {})}
@@ -85,9 +85,9 @@ class Lora:
 
 
 def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = TARGETS) -> dict[str, Any]:
-    """New adapters of parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. Their products are zero.
+    """Makes new adapters of parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. Their products are zero.
 
-    A target that is no matrix, or is not larger than a pair, gets no adapter.
+    A parameter gets an adapter if it matches a target, is a matrix, and has more values than the adapter.
 
     Raises:
         InputError: no parameter gets an adapter.
@@ -110,7 +110,7 @@ def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = T
 
 
 def added(params: Any, adapters: Mapping[str, Any], scale: float | Float[Array, ""]) -> Any:
-    """The parameters, with scale * A B added to each that has an adapter.
+    """Adds scale * A B to each parameter that has an adapter, and returns all parameters.
 
     Raises:
         InputError: the parameter of an adapter does not exist, or has another shape.

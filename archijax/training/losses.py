@@ -12,10 +12,10 @@ Names = tuple[str, ...] | None
 
 
 def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Names], ...]:
-    """The model's losses with the names of the parameters that each trains.
+    """Pairs of a loss of the model and the names of the parameters that this loss trains.
 
     Args:
-        trainable: train only these parts, by their paths; empty: all. A loss without any of these parts is left out.
+        trainable: paths of the only parts to train; empty: all parts. A loss that trains no such part is left out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:
@@ -42,7 +42,7 @@ def select(params: Any, names: Names) -> Any:
 
 
 def merge(params: Any, selected: Any) -> Any:
-    """The parameters, with selected ones replaced."""
+    """Replaces some of the parameters by the selected ones."""
     if not isinstance(selected, dict):
         return selected
     return {**params, **{name: merge(params[name], part) for name, part in selected.items()}}

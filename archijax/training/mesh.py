@@ -19,19 +19,21 @@ DATA, FSDP = "data", "fsdp"
 class MeshParallel:
     """Data parallelism over all devices. Groups of `fsdp` devices share one copy of the state.
 
-    The state is the parameters, the optimizer's state and the averages. The compiler adds the gathers and the sums (Xu
-    et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`, but a state
-    has the same shapes as on the host.
+    The state is the parameters, the optimizer's state and the averages. The compiler adds the communication between
+    devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are the same as in
+    :class:`archijax.training.Pmap`, but a state has the same shapes as on the host.
 
     Args:
-        batch_size: items over all devices, a multiple of their number times `grad_accumulation_steps`.
-        fsdp: the devices that share one copy of the state, a divisor of their number; 1 copies it to each device.
+        batch_size: items of a batch over all devices: a multiple of the number of devices times
+            `grad_accumulation_steps`.
+        fsdp: the number of devices that share one copy of the state; it divides the number of devices. 1: every device
+            has its own copy.
         grad_accumulation_steps: the number of parts of a device's slice.
         small: leaves with fewer values are copied to every device.
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: fsdp does not divide the number of devices, or the batch size is not such a multiple.
+        InputError: fsdp does not divide the number of devices, or the batch size is no multiple as above.
     """
 
     axis = None
@@ -57,7 +59,7 @@ class MeshParallel:
         self.batch = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def sharding(self, leaf: Any) -> NamedSharding:
-        """The sharding of an array of the state: along the longest axis that `fsdp` divides, or not split."""
+        """The sharding of an array of the state. It splits the longest axis that `fsdp` divides, if there is one."""
         shape = np.shape(leaf)
         fitting = [axis for axis, size in enumerate(shape) if size % self.fsdp == 0]
         if self.fsdp == 1 or math.prod(shape) < self.small or not fitting:
@@ -66,7 +68,7 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices. It donates its state, and the next state has the same sharding."""
+        """Compiles the step for all devices. The step donates its state, and the next state has the same sharding."""
 
         def sharded(state, batch, root_key):
             state, metrics = step(state, batch, root_key)
@@ -76,7 +78,7 @@ class MeshParallel:
         return jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
-        """`function(state, batch, root_key)` over all devices. It does not donate the state."""
+        """Compiles `function(state, batch, root_key)` for all devices. It does not donate the state."""
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
@@ -90,11 +92,11 @@ class MeshParallel:
         )
 
     def saved(self, state: Any) -> Any:
-        """The arrays that a checkpoint saves: those on the devices, so that each process writes its shards."""
+        """The arrays that a checkpoint saves: the arrays on the devices, of which each process writes its shards."""
         return state
 
     def put_batch(self, batch: dict) -> dict:
-        """Moves this process's part of a batch [b, ...] to the devices. With one process it is the whole batch."""
+        """Moves this process's part of a batch [b, ...] to the devices. One process alone has the whole batch."""
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)), batch)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:

@@ -28,7 +28,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-3
     """Decoupled weight decay."""
     clip_norm: float = 1.0
-    """The largest global norm of gradients. Larger ones are scaled down to it."""
+    """The largest global norm of gradients. Larger gradients are scaled down to this norm."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
@@ -74,13 +74,13 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 class Skipping(optax.GradientTransformationExtraArgs):
     """An optax transformation whose state does not change if an update is skipped.
 
-    Its `update` takes two more arguments: `finite`, a bool [] that says whether the loss and the gradients are finite,
-    and `grad_norm`, a float32 [].
+    Its `update` has two more arguments: `finite` is a bool [] that says whether the loss and the gradients are finite,
+    and `grad_norm` is a float32 [].
     """
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Skipping:
-    """Turns an optax transformation into one whose state does not change if an update is skipped."""
+    """Turns an optax transformation into a :class:`Skipping`."""
     if isinstance(optimizer, Skipping):
         return optimizer
     optimizer = optax.with_extra_args_support(optimizer)
@@ -99,7 +99,7 @@ class AdamWState(NamedTuple):
     Attributes:
         count: the number of updates.
         mu, nu: the running means of the gradients and of their squares.
-        learning_rate: that of the last update.
+        learning_rate: the learning rate of the last update.
     """
 
     count: Int[Array, ""]
@@ -111,13 +111,14 @@ class AdamWState(NamedTuple):
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`. On CPU, XLA stores the
-    intermediate results of that chain. With it, the step of a U-Net of 20M parameters takes 154 MiB instead of 82 MiB
-    in addition to state and batch, and 1.07 times as long. The step of a net of dense layers, which is mostly the
-    optimizer, takes 1.45 times as long.
+    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU,
+    where XLA stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs
+    154 MiB instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense
+    layers takes 1.45 times as long, because most of its time goes to the optimizer.
 
     Args:
-        steps: the steps of the run. The cosine schedule is zero at its end.
+        config: the settings.
+        steps: the number of steps of the run. The cosine schedule reaches zero after these steps.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 
@@ -125,7 +126,7 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     def moments(grad: Array, mu: Array, nu: Array, clip: Float[Array, ""], finite: Bool[Array, ""]) -> tuple:
         grad = grad * clip.astype(grad.dtype)
         means = b1 * mu + (1 - b1) * grad, b2 * nu + (1 - b2) * jnp.square(grad)
-        # The parameters are computed from the kept means, so that XLA need not store the old ones.
+        # The parameters are computed from the kept means, so that XLA need not store the old means.
         return written(tuple(jnp.where(finite, new, old) for new, old in zip(means, (mu, nu), strict=True)))
 
     @jax.jit
@@ -157,14 +158,14 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
     """The global norm of gradients, in float32."""
 
     def squared(leaf: Array) -> Float[Array, ""]:
-        # A product avoids storing the squares before they are summed. It is over all axes, because a leaf that is split
-        # over devices cannot be flattened without gathering it.
+        # A product avoids storing the squares before they are summed. The product is over all axes, because a leaf that
+        # is split over devices cannot be flattened without gathering it.
         axes = tuple(range(leaf.ndim))
         product = jax.lax.dot_general(leaf, leaf, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return product.astype(jnp.float32)
 
-    # There are many vectors, and most are so short that no mesh splits them. One product computes the norm of 32 of
-    # them, which needs fewer kernels than one product each.
+    # There are many vectors, and most are so short that no mesh splits them. One product computes the norm of 32
+    # vectors, which needs fewer kernels than one product per vector.
     vectors, rest = [], []
     for leaf in jax.tree.leaves(grads):
         if leaf.ndim < 2 and leaf.size < SMALL:
@@ -178,10 +179,10 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
 def ema_update(
     config: EmaConfig, ema: PyTree, params: PyTree, steps: Int[Array, ""], finite: Bool[Array, ""]
 ) -> PyTree:
-    """The moving average after `steps` steps, with the parameters `params`.
+    """Updates the moving average after `steps` steps, with the parameters `params`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until then the
-    average is a copy of the parameters. Afterwards it is updated every `every` steps, unless the step is not finite.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until `start`
+    the average is a copy of the parameters. Afterwards it is updated every `every` steps, if the step is finite.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)
@@ -190,7 +191,7 @@ def ema_update(
 
     @jax.jit
     def moved(old: Array, new: Array, decay: Float[Array, ""]) -> Array:
-        # old + 1 * (new - old) would round, but until `start` the average is an exact copy.
+        # Until `start` the average must be an exact copy, but old + 1 * (new - old) would round.
         return jnp.where(decay == 0, new, old + (1 - decay).astype(old.dtype) * (new - old))
 
     return jax.tree.map(lambda old, new: moved(old, new, decay), ema, params)

@@ -25,19 +25,20 @@ def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 
 
 
 class Pmap:
-    """Data parallelism over all devices. Each has the whole state and a slice of the batch.
+    """Data parallelism over all devices. Each device has the whole state and a slice of the batch.
 
-    `put_state` and `put_batch` move host arrays to the devices. `compile` compiles a step for `axis`, and `evaluate` a
-    function that does not change the state. `get` copies their results to the host. With several processes, each passes
-    its part of a batch, and the same state.
+    `put_state` and `put_batch` move host arrays to the devices. `compile` compiles a step that was made with
+    ``axis=Pmap.axis``, and `evaluate` compiles a function that does not change the state. `get` copies results to the
+    host. With several processes, all processes pass the same state, and each passes its part of a batch.
 
     Args:
-        batch_size: items over all devices and processes.
+        batch_size: items of a batch over all devices and processes: a multiple of the number of devices times
+            `grad_accumulation_steps`.
         grad_accumulation_steps: the number of parts of a device's slice.
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: the batch size is not a multiple of the number of devices times parts.
+        InputError: the batch size is no multiple as above.
     """
 
     axis = AXIS
@@ -51,11 +52,11 @@ class Pmap:
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
-        """The step over all devices. It donates its state."""
+        """Compiles the step for all devices. The step donates its state."""
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
-        """`function(state, batch, root_key)` over all devices. It does not donate the state."""
+        """Compiles `function(state, batch, root_key)` for all devices. It does not donate the state."""
         return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
 
     def put_state(self, state: Any) -> Any:
@@ -90,7 +91,7 @@ class Pmap:
         return self.get(state)
 
     def get(self, tree: Any) -> Any:
-        """Copies a result of the step to the host. All devices have the same; it is the first device's copy."""
+        """Copies a result of the step to the host. All devices have equal copies, and the first copy is taken."""
         # Indexing x[0] would compute on all devices. A shard needs no computation.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
 

@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 
 
 def leads() -> bool:
-    """Whether this is the first process, which does the work that is done once."""
+    """Whether this is the first process. It does the work that only one process needs to do."""
     return jax.process_index() == 0
 
 
 def from_all(value: Any) -> list:
-    """The values of all processes, in their order. All call this together. Values are pickled, and are no arrays."""
+    """The values of all processes in their order. All processes call this together, with values that can be pickled."""
     if jax.process_count() == 1:
         return [value]
     message = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -33,8 +33,9 @@ def together(work: Callable[[], Result]) -> Result:
     """The result of `work` in this process, after it has succeeded in all processes.
 
     Raises:
-        Exception: the error of `work` in this process; else the InputError or OSError of another process; for other
-            errors there, a RuntimeError.
+        Exception: `work` failed in this process.
+        InputError, OSError: `work` failed with this error in another process.
+        RuntimeError: `work` failed with another error in another process.
     """
     if jax.process_count() == 1:
         return work()
@@ -55,9 +56,10 @@ def together(work: Callable[[], Result]) -> Result:
 
 
 def from_first(make: Callable[[], Result]) -> Result:
-    """The result of `make`, which the first process alone calls; or its InputError or OSError, in all processes.
+    """Calls `make` in the first process alone, and returns its result in all processes.
 
-    All processes call this together. The result is pickled, and has settings and lists, but no arrays.
+    An InputError or OSError of `make` is raised in all processes. All processes call this together. The result is
+    pickled: it has settings and lists, but no arrays.
     """
     if jax.process_count() == 1:
         return make()
@@ -81,7 +83,7 @@ def array_from_first(leaf: Any) -> np.ndarray:
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)
-    # The broadcast adds zeros. Sending bytes keeps -0.0 and NaN.
+    # The broadcast is a sum, which would change -0.0 and NaN. Bytes keep them.
     size = int(np.prod(shape)) * dtype.itemsize
     data = np.frombuffer(np.asarray(leaf).tobytes(), np.uint8) if leads() else np.zeros(size, np.uint8)
     return np.frombuffer(_broadcast(data).tobytes(), dtype).reshape(shape)

@@ -21,10 +21,10 @@ class TrainState:
     """The arrays of a run after `step` steps. A checkpoint has all of them.
 
     Attributes:
-        step: the number of steps, including skipped ones.
+        step: the number of steps, including skipped steps.
         skipped: the number of steps without an update, because the loss or the gradient was not finite.
         params: the trained parameters, float32.
-        ema: their moving average.
+        ema: the moving average of the parameters.
         opt_state: the states of the optimizer, one for each loss of the model.
         frozen: variables that do not change and have no gradient.
         state: variables that the step replaces, such as codebooks.
@@ -55,8 +55,8 @@ class TrainState:
             trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
 
         Raises:
-            InputError: no loss, or more than one, trains a parameter; or trainable has a path that does not exist, or
-                one inside another.
+            InputError: a parameter is trained by no loss or by several losses; or a path in trainable does not exist,
+                or is inside another path.
         """
         params = variables["params"]
         named = [name for _, names in losses(model) for name in (params if names is None else names)]
@@ -80,5 +80,5 @@ class TrainState:
         )
 
     def variables(self, params: Any) -> Variables:
-        """The collections of the model with these params: the parameters, or their average."""
+        """The collections of the model. `params` are the parameters or their average."""
         return {"params": params, "frozen": self.frozen, "state": self.state}

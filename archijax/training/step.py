@@ -32,20 +32,20 @@ def make_train_step(
 ) -> TrainStep:
     """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function that can be jitted and donated.
 
-    If a loss or a gradient is not finite, the step skips its update and counts it in `skipped`. The metrics are float32
-    scalars: those of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
-    optimizer's state has it. Of several losses, the names of the later ones end in the names of their parameters, as in
-    loss_discriminator and grad_norm_discriminator.
+    If a loss or a gradient is not finite, the step skips its update and adds 1 to `skipped`. The metrics are float32
+    scalars: the metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
+    optimizer's state has it. If the model has several losses, the metrics of the second and later losses end in the
+    names of their parameters, as in loss_discriminator and grad_norm_discriminator.
 
     Args:
         model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), which are means over the batch.
-            Several losses (`losses`) are minimised in turn; each sees the parameters after the updates of the others.
+            Several losses (`losses`) are minimised in turn; each loss uses the parameters after the updates before it.
         optimizer: any optax transformation. :func:`archijax.training.adamw` is the cheapest.
-        ema: the settings of the moving average.
+        ema: the settings of the moving average; None: the defaults.
         axis: the name of the mapped axis over which the batch is split; None: the batch is not split.
-        grad_accumulation_steps: the number of parts of a batch, whose gradients are computed in turn and averaged. It
-            divides the batch size. A loss that depends on the whole batch sees one part, and the model's state is
-            updated after each part.
+        grad_accumulation_steps: the number of equal parts of a batch. The gradients of the parts are computed in turn
+            and averaged. A loss that depends on the whole batch sees one part, and the model's state is updated after
+            each part.
         trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
         sharded: whether parameters are split over the devices of a mesh.
     """
@@ -60,7 +60,7 @@ def make_train_step(
             (value, model_metrics, grads), new_state = _gradients(
                 loss, names, variables, keys, batch, axis, grad_accumulation_steps
             )
-            if not sharded:  # on a mesh XLA would gather them for this
+            if not sharded:  # on a mesh, XLA would gather the gradients for this
                 grads = jax.tree.map(row_major, grads)
             grad_norm = global_norm(grads)
             finite = finite & jnp.isfinite(value) & jnp.isfinite(grad_norm)
@@ -88,7 +88,7 @@ def _gradients(
     axis: str | None,
     count: int,
 ) -> tuple[tuple[Array, Metrics, PyTree], Variables]:
-    """((loss, metrics, gradients), new state) of a batch in `count` parts: means over the parts and a mapped axis."""
+    """((loss, metrics, gradients), new state) of a batch that is computed in `count` parts, as means over all parts."""
     trained = select(variables["params"], names)
 
     def mean(tree: Any) -> Any:
@@ -123,7 +123,7 @@ def _gradients(
 def _advanced(
     state: TrainState, variables: Variables, opt_state: tuple, finite: Bool[Array, ""], ema: EmaConfig
 ) -> TrainState:
-    """The state after a step to these variables. If the step is not finite, only the counts of steps change."""
+    """The state after a step that computed these variables. If the step is not finite, only the step counts change."""
     new, old = (variables["params"], variables["state"]), (state.params, state.state)
     params, new_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
     if len(opt_state) > 1:

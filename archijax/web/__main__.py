@@ -32,7 +32,7 @@ class Web:
             raise InputError("The page needs gradio: pip install 'archijax[web]'.")
         models = studio.load(self.model or ["notes"])
         with tempfile.TemporaryDirectory(prefix="archijax-web-") as folder:
-            # Gradio reads them when it is imported: where uploads go, and that it reports to nobody.
+            # Gradio reads these variables at its import. They set the folder of uploads, and switch statistics off.
             os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
             from archijax.web.page import Page
 

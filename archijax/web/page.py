@@ -1,4 +1,4 @@
-"""The page: its fields and buttons, and what they do."""
+"""The web page: its fields and buttons, and the functions behind them."""
 
 import secrets
 import time
@@ -32,7 +32,13 @@ QUIET = {"api_visibility": "private"}
 
 
 class Page:
-    """The page of models that generate sound and of such that upsample it, by name; its files lie in a folder."""
+    """The page of some models.
+
+    Args:
+        makers: models that generate sound, by name.
+        upsamplers: models that upsample sound, by name.
+        folder: the folder of the page's files.
+    """
 
     def __init__(self, makers: dict[str, Pipeline], upsamplers: dict[str, Pipeline], folder: str):
         self.models, self.root, self.makers = {**makers, **upsamplers}, Path(folder, "sounds"), list(makers)
@@ -97,7 +103,7 @@ class Page:
             self.model.change(self._defaults, self.model, changed, queue=False, **QUIET)
 
     def _defaults(self, name: str) -> list[Any]:
-        """A model's own settings, and no fields for what it does not take."""
+        """Updates of the fields to a model's default settings. Fields that the model does not use are hidden."""
         pipeline = self.models[name]
         settings, reads, guided = pipeline.resolved(SampleSettings()), bool(pipeline.config.text), pipeline.guidable
         values = [settings.num_steps, settings.sampler, settings.scale(guided), round(pipeline.seconds, 6)]
@@ -107,7 +113,7 @@ class Page:
         return [prompt, negative, steps, sampler, scale | guidance, seconds, *groups]
 
     def _work(self, verb: str, values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
-        """Makes a sound and tells the steps meanwhile; where it is stopped or the tab is gone, gradio closes it."""
+        """Makes a sound, and yields the progress. Gradio closes this generator at Stop, or if the tab is closed."""
         began, shelf, number = time.perf_counter(), values[self.shelf], values[self.history]
         name = values[self.upsampler if verb == "upsample" else self.model]
         pipeline, start = self.models[name], None if verb == "generate" else shelf.get(number)
@@ -150,8 +156,8 @@ class Page:
         return {self.status: sentence, self.card: card(shelf[number]), self.history: history}
 
     def serve(self, host: str, port: int) -> None:
-        """Opens the page and returns. Raises OSError: the port cannot be used."""
-        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # the default ones are of the web
+        """Opens the page and returns. Raises OSError if the port cannot be used."""
+        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # the default fonts need the internet
         self.blocks.queue(max_size=32).launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, css=CSS,
             theme=gr.themes.Default(**fonts), allowed_paths=[str(self.root)], max_file_size="50mb", footer_links=[],
@@ -164,21 +170,21 @@ def _choice(names: list[str], label: str) -> gr.Dropdown:
 
 
 def _condition(one: Any) -> gr.Dropdown | gr.Textbox:
-    """The field of a conditioner, a category or a number; empty, it is left out."""
+    """The field of a conditioner, which is a category or a number. An empty field leaves the condition out."""
     if words := getattr(one, "values", None):
         return gr.Dropdown(["", *words], value="", label=one.name)
     return gr.Textbox(label=f"{one.name}, {one.low:g} to {one.high:g}")
 
 
 def bar(done: int, steps: int) -> str:
-    """How far the work is: what decodes and goes on takes further steps."""
+    """HTML of a progress bar. Without a known end (decoding takes steps after sampling) it shows only the step."""
     known = f"value='{done}' max='{steps}'" if 0 < done < steps else ""
     text = f"Step {done} of {steps}" if known else f"Step {done}" if done else "Preparing: a new length takes a while."
     return f"<progress aria-label='Steps' {known}></progress>{text}"
 
 
 def card(kept: Kept) -> str:
-    """Player, picture and downloads of a sound."""
+    """HTML of a sound: its player, picture and downloads."""
     wav, flac, png = (f"gradio_api/file={quote(str(kept.wav.with_suffix(end)))}" for end in (".wav", ".flac", ".png"))
     title = escape(kept.title)
     return (
@@ -189,6 +195,6 @@ def card(kept: Kept) -> str:
 
 
 def wrong(error: Exception, path: Path | None) -> str:
-    """The sentence of an error, without the folder of the file."""
+    """HTML of an error's sentence, without the folder of the file."""
     sentence = getattr(error, "strerror", None) or str(error)
     return f"<p class='wrong'>{escape(sentence if path is None else sentence.replace(str(path), path.name))}</p>"

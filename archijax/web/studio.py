@@ -1,4 +1,4 @@
-"""What the page does, without the page: models, work that tells its steps and can be stopped, sounds kept as files."""
+"""The logic behind the page: it loads models, runs work that can be stopped, and keeps sounds as files."""
 
 import ctypes
 import queue
@@ -22,14 +22,18 @@ from archijax.errors import InputError, require
 from archijax.pipeline import Pipeline, Sounds
 from archijax.pretrained import from_pretrained
 
-MOST_SAMPLES = 30_000_000  # of all channels of a sound: five minutes of stereo at 48 kHz
-MOST_STEPS = MOST_LETTERS = 1000  # of sampling, and of a prompt
-KEPT = 50  # sounds of a tab
-WORKER = ThreadPoolExecutor(1)  # one sound at a time has all processors
+MOST_SAMPLES = 30_000_000  # samples of a sound over all channels: five minutes of stereo at 48 kHz
+MOST_STEPS = MOST_LETTERS = 1000  # steps of sampling; letters of a prompt
+KEPT = 50  # sounds that a tab keeps
+WORKER = ThreadPoolExecutor(1)  # one thread, so that one sound at a time uses all processors
 
 
 def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]]:
-    """(models that generate sound, models that upsample it), by name. Raises InputError: no such model, or neither."""
+    """Loads models, and returns (models that generate sound by name, models that upsample sound by name).
+
+    Raises:
+        InputError: a model does not exist, or neither generates nor upsamples sound.
+    """
     models = {name: from_pretrained(name) for name in names}
     makers = {name: each for name, each in models.items() if isinstance(each.model, Generator)}
     upsamplers = {
@@ -42,13 +46,15 @@ def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]
 
 
 def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **options: Any) -> Callable[..., Sounds]:
-    """What calls the pipeline's method of this name: generate, vary, inpaint, extend or upsample.
+    """A function that calls a method of the pipeline and returns its sounds.
 
     Args:
-        sound: to start from; generate needs none.
-        options: of the method; num_steps may be None.
+        verb: the name of the method: generate, vary, inpaint, extend or upsample.
+        sound: the file of the sound to start from; None for generate.
+        options: the options of the method; num_steps is needed, and may be None.
 
-    Raises InputError: there is no sound, an option is None, or the page does not allow so much.
+    Raises:
+        InputError: there is no sound, an option is None, or an option exceeds a limit of the page.
     """
     require(len(prompt) <= MOST_LETTERS, "The prompt", f"{len(prompt)} letters", f"at most {MOST_LETTERS} long")
     require((options["num_steps"] or 1) <= MOST_STEPS, "num_steps", options["num_steps"], f"at most {MOST_STEPS}")
@@ -64,11 +70,11 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
 
 
 def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
-    """Yields how many steps are taken, several times a second, and at last the sound; closed, it stops the work."""
+    """Yields the number of steps so far, several times a second, and then the sound. Closing it stops the work."""
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def progress(count: int) -> None:
-        # At Ctrl-C the main thread ends, and the program waits for this one.
+        # At Ctrl-C the main thread ends, and the program waits for this thread.
         if stop.is_set() or not threading.main_thread().is_alive():
             raise InterruptedError
         news.put(count)
@@ -83,7 +89,7 @@ def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
     finally:
         stop.set()
         future.cancel()
-        # What glibc keeps for later looks like a leak: it grows for dozens of sounds before it is used again.
+        # Memory that glibc keeps looks like a leak: it grows for dozens of sounds before glibc uses it again.
         with suppress(OSError, TypeError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -100,7 +106,14 @@ def _check_length(seconds: float, rate: int, channels: int) -> None:
 
 
 class Kept(NamedTuple):
-    """A sound of a tab: its title, what is known of it, its file (.flac and .png lie beside .wav), what it came as."""
+    """A sound of a tab.
+
+    Attributes:
+        title: the title.
+        facts: a line about how it was made.
+        wav: its file. The same folder has .flac and .png files with the same stem.
+        source: the file to edit it from: the uploaded file, or ``wav``.
+    """
 
     title: str
     facts: str
@@ -109,10 +122,10 @@ class Kept(NamedTuple):
 
 
 class Shelf(dict[int, Kept]):
-    """The sounds of a tab by number, in folders that nobody can guess; the oldest make room for new ones."""
+    """The sounds of a tab by number, in folders with random names. If there are too many, the oldest are removed."""
 
     def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
-        """The number of a new sound, whose files its title names. Raises InputError and OSError: the disk is full."""
+        """Writes the files of a new sound, and returns its number. Raises InputError or OSError if a write fails."""
         (sound, *_), rate = made
         folder, stem = root / secrets.token_urlsafe(16), re.sub(r"[\W_]+", "-", title.lower()).strip("-")[:80]
         folder.mkdir(parents=True)
@@ -130,12 +143,12 @@ class Shelf(dict[int, Kept]):
         return number
 
     def upload(self, root: Path, path: Path) -> int:
-        """The number of a new sound from outside, whose file moves here. Raises InputError: it is none, or too long."""
+        """Keeps an uploaded file, and returns its number. Raises InputError if it is no sound or too long."""
         header = files.verify(path)
         _check_length(_seconds(header), header.sample_rate, header.channels)
         return self.keep(root, Sounds(files.read(path)[None], header.sample_rate), path.name, "uploaded", path)
 
     def remove(self, numbers: Iterable[int] | None = None) -> None:
-        """Removes these sounds, by default all, and their files."""
+        """Removes sounds and their files; None: all sounds."""
         for number in list(self) if numbers is None else numbers:
             shutil.rmtree(self.pop(number).wav.parent, ignore_errors=True)
