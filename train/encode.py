@@ -43,7 +43,7 @@ usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --
                               [--shard I --of N] [overrides]
 
 Writes the latents of the audio files under --data to --out. CONFIG.py is the config of a latent training, and MODEL its
-trained autoencoder. With --texts N it also draws N prompts per crop, as training does, and writes their embeddings. This
+trained autoencoder. With --texts N it also draws N prompts per crop, as training does, and writes their embeddings. It
 needs a frozen text encoder (model.text.tokenizer other than bytes). Texts can be added to a folder that has only
 latents. The same command continues an interrupted run, and encodes new captions without changing latents. With --of N,
 N processes share the files, on one machine or many. Each process has its own --shard from 0 to N - 1.
