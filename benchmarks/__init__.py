@@ -1,2 +1,1 @@
-"""Long measurements: speed, data, evidence, torture. Compare only numbers of the same run, because machines are
-shared."""
+"""Long measurements: speed, data, evidence, torture. Compare only numbers of one run, because machines are shared."""

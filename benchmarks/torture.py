@@ -1,5 +1,4 @@
-"""Checks that a run that is killed twenty times, at random moments, has the same result, bit for bit, as an undisturbed
-run.
+"""Checks that a run that is killed twenty times at random ends bit for bit like an undisturbed run.
 
     python -m benchmarks.torture [SEED]
 

@@ -1,5 +1,4 @@
-"""A small autoencoder of sound with a tanh bottleneck, at 4 kHz mono. Latents have four times fewer numbers than
-samples.
+"""A small autoencoder of sound with a tanh bottleneck, at 4 kHz mono. The latent has a quarter of the numbers.
 
     python -m train configs/autoencoder_wave.py --data DIR --out runs/autoencoder_wave
     python -m sample reconstruct FILES --model runs/autoencoder_wave --out reconstructions

@@ -1,5 +1,4 @@
-"""The pitch and the instrument that two judges in numpy hear in the demo's sounds, and whether they match the
-prompts."""
+"""The pitch and the instrument that two judges hear in the demo's sounds, and whether they match the prompts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -51,8 +51,8 @@ def judged(
     systems: dict[str, System],
     whole: dict[str, System] | None = None,
 ) -> Rows:
-    """The metrics of each system, as means over tracks. A system gets crops [n, length, c] of one track, all at once or
-    in parts."""
+    """The metrics of each system, as means over tracks. Functions in `systems` get batches of crops [n, length, c].
+    Functions in `whole` get all crops of a track at once."""
     whole = whole or {}
     # Windows of 30 to 130 ms at every sample rate.
     n_fft = max(512, 2 ** round(math.log2(0.048 * pipeline.config.sample_rate)))

@@ -1,5 +1,4 @@
-"""The distance between sets of sounds from unconditional models and held-out sounds, by the number of sampling
-steps."""
+"""The distance between the sounds of unconditional models and held-out sounds, by the number of sampling steps."""
 
 import numpy as np
 
