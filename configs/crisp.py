@@ -11,9 +11,9 @@ sound is noisy, and guidance above 2 distorts it. The last command trains `small
 names the instruments of generated sounds, 4 for each of 6 instruments. The table shows how many answers are right:
 
     held-out real sounds       23 of 24
-    half a second, as trained  24
-    prompts shuffled            4
-    a second, twice as long    23
+    training length, 0.5 s     24
+    shuffled prompts            4
+    twice that length, 1 s     23
 """
 
 import archijax as aj

@@ -14,9 +14,9 @@ autoencoder and `small` on synthetic music. A classifier then names the instrume
 instruments. The table shows how many answers are right:
 
     held-out real sounds              23 of 24
-    two seconds, as trained           23
-    prompts shuffled                   4
-    four seconds, twice as long       23
+    training length, 2 s              23
+    shuffled prompts                   4
+    twice that length, 4 s            23
 
 Generating three minutes of 48 kHz stereo with nets of these sizes took 1.0 GB of memory.
 """

@@ -33,7 +33,7 @@ TRAINING = (
     "--lora", "8", "--batch-size", "8", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
     "--log-every", "20", "--validation", "0", "--sample-prompts",
 )  # fmt: skip
-TAUGHT = 8  # number of the twelve instruments that fit the judge of the new one; the rest check it
+TAUGHT = 8  # the judge of the new instrument is fitted on 8 of the twelve instruments, and checked on 4
 
 Sounds = Sequence[np.ndarray]
 

@@ -35,7 +35,7 @@ class Generate(OneModel):
     seconds: float | None = None
     """The length of each sound in seconds. The default is the length of the training sounds."""
     loop: bool = False
-    """Make sounds that loop without a seam. Their length is rounded to a multiple that the net needs."""
+    """Make sounds that loop without a seam. Their length is rounded to a length that the net can process."""
     count: int = 1
     """The number of sounds per prompt."""
     first: int = 0

@@ -42,7 +42,7 @@ class Making:
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
     """The method of a step. dpm++ needs fewer steps. A step of heun takes twice the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default is that of the model's diffusion method."""
+    """The spacing of the timesteps. The default depends on the diffusion method of the model."""
     prompt: str = ""
     """The prompt, for a model that reads text."""
     guidance_scale: float | None = None

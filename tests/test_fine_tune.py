@@ -19,7 +19,7 @@ from train import encode
 from train.__main__ import main
 
 CONFIG = str(ROOT / "configs" / "stable_audio.py")
-# Sizes of the folder's model. The other settings are those of the config file.
+# Sizes of the folder's model. The config file has the other settings.
 SIZES = {
     "num-layers": 1, "num-heads": 4, "embedding-width": 64,
 }  # fmt: skip

@@ -64,7 +64,7 @@ def test_si_sdr_of_scaled_sound_is_very_high_and_of_silence_decided():
 def test_si_sdr_hears_a_wrong_balance_of_channels():
     x = _noise(0, (1, 4000, 1))
     stereo, tilted = np.repeat(x, 2, axis=2), np.concatenate([x, 0 * x], axis=2)
-    # The nearest multiple is x / 2 in both channels. Its energy equals that of the remainder.
+    # The nearest multiple is x / 2 in both channels. It has the same energy as the remainder.
     assert metrics.si_sdr(tilted, stereo)[0] == pytest.approx(0, abs=1e-5)
 
 
@@ -236,7 +236,7 @@ def test_embedding_of_silence_and_of_a_tone():
 def test_embedding_moves_with_gain_and_varies_with_time():
     x = _noise(0, (2, 8000, 1))
     one, quieter = metrics.log_mel_embedding(x, RATE), metrics.log_mel_embedding(0.1 * x, RATE)
-    np.testing.assert_allclose(one[:, :64] - quieter[:, :64], 0.4, atol=0.01)  # 20 dB of 50
+    np.testing.assert_allclose(one[:, :64] - quieter[:, :64], 0.4, atol=0.01)  # 20 dB of a range of 50 dB
     pulsing = metrics.log_mel_embedding(x * (np.arange(8000) % 4000 < 2000)[:, None], RATE)
     assert (pulsing[:, 64:] > 2 * one[:, 64:]).all()
 

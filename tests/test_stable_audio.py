@@ -119,7 +119,7 @@ def test_the_net_of_a_method_and_a_transform():
 
 
 def test_what_is_dropped_and_what_stays(trained):
-    """Without a prompt, the whole embedding is zeros, also for numbers. The features of the timing stay the same."""
+    """Without a prompt, the whole embedding is replaced by zeros. The seconds still change the prediction."""
     model, variables, batch = trained
     net, params = model.model.net, {"params": variables["params"]["net"]}
     x, time = batch["latent"][:2], jnp.array([0.3, 0.6])

@@ -102,7 +102,7 @@ def test_distance_orders_real_sound_good_copies_and_noise(training, heldout):
     sets = [clips, noisy(30), noisy(20), noisy(10), coloured, white, np.zeros_like(white)]
     distances = [table.distance(each, real, RATE) for each in sets]
     assert abs(distances[0]) < 0.01
-    # Each distance is larger than the previous one, by more than the random error of the distance of real sound.
+    # Each distance exceeds the previous one by more than the random error of a distance between real sounds.
     assert min(np.diff(distances)) > 0.01, distances
     # The distance does not depend on the level, the channels or the number of clips.
     assert table.distance(0.1 * heldout[0], real, RATE) == pytest.approx(distances[0], abs=2e-3)

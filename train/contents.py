@@ -136,7 +136,7 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Whether files with a suffix can be read. Counts the files that need ffmpeg if it is not installed."""
+        """Whether files with a suffix can be read. If ffmpeg is not installed, counts the files that need it."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing

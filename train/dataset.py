@@ -381,7 +381,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item, or another one if it cannot be read. Several threads call it."""
+    """Reads an item. If the item cannot be read, reads a random other one. Several threads call it."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source

@@ -104,7 +104,7 @@ class _Examination:
             return f"the output of {self.paths[min(self.bad)] or 'the net'}"
         if not np.isfinite(value):
             return "the loss itself, although every layer's output is finite"
-        # Gradients flow backwards, so the first bad gradient is that of the last layer.
+        # Gradients flow backwards, so the first bad gradient belongs to the last bad layer.
         return f"the gradient of {max(bad, key=self._order)}"
 
     def _note(self, order, finite) -> None:

@@ -1,4 +1,4 @@
-"""The variables of a new run: random variables, or those of trained models."""
+"""The variables of a new run, random or from trained models."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
     Args:
         config: the settings of the run.
-        init: a function from pretrained parts to variables, random except for these parts, such as `model.init`.
+        init: a function like `model.init`, from pretrained parts to random variables that contain these parts.
         frozen: the shapes of the frozen variables.
 
     Raises:

@@ -182,7 +182,7 @@ class Latents:
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def frames(self, entry: Entry) -> int:
-        """The number of frames of a file's latents, without those of the padding."""
+        """The number of frames of a file's latents, without the frames of the padding."""
         frames = ceil_div(frames_at(entry, self.config.sample_rate) * self.length, self.config.length)
         return min(frames, int(self._counts[entry.name]) * self.length)
 
@@ -229,7 +229,8 @@ def is_written(path: Path, modified: int) -> bool:
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes an array with a time of modification: that of the sound file for latents, `text_time` for embeddings."""
+    """Writes an array with a time of modification: latents get the time of the sound file, embeddings get
+    `text_time`."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)

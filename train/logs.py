@@ -87,7 +87,7 @@ def _truncate(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         try:
-            # A truncated line is from a killed run, and its step is after the checkpoint.
+            # The last line of a killed run can be truncated. Its step is after the last checkpoint.
             if json.loads(line)["step"] > step:
                 break
         except ValueError:

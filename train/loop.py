@@ -203,7 +203,7 @@ class Run:
         return self.model.around(self.init_key, variables) if self.config.lora else variables
 
     def _adapted(self, record: dict) -> Any:
-        """The frozen variables of the model that a checkpoint's adapters belong to, on the devices."""
+        """The frozen variables of the adapted model, on the devices."""
         frozen = self.shapes.frozen
 
         def read() -> str:

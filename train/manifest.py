@@ -105,7 +105,7 @@ def index(
     .txt and .json files. Their members count as files of the folder, and are read without unpacking.
 
     Hidden files and folders, the folder of the manifest and the folders of other runs are left out: no run trains on
-    its own results. If the folder itself is that of a run, the subfolders that a run writes are left out.
+    its own results. If the folder itself is a run, the subfolders that a run writes are left out.
 
     Only new files, and files whose size or time differs from the last manifest, are opened. Files that cannot be
     decoded are named on stderr and left out. The manifest is written again if anything has changed.

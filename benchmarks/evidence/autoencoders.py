@@ -1,4 +1,4 @@
-"""The distances of autoencoders from held-out sounds, and of baselines that keep as many numbers."""
+"""The distances of autoencoders from held-out sounds, and of baselines with as many numbers per second."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ from benchmarks.judges.jury import judged
 
 
 def loaded(made: Path, reference: Path | None, prompts: Path | None) -> Case:
-    """The case of two folders and a file of prompts."""
+    """Reads two folders of sounds and a file of prompts as a case."""
     fields = _prompts(prompts) if prompts else metadata(made) or (metadata(reference) if reference else {})
     clips = read(made, fields)
     others = read(reference) if reference else []

@@ -86,7 +86,7 @@ def _means(
     table: dict[str, dict[str, float]] = {}
     for column, values in judged(case, judges).items():
         if len(values.values) != len(clips):
-            continue  # a value of the whole set
+            continue  # these columns have one value for the whole set
         each = np.split(values.values, len(made))
         table[prefix + column] = {kind: float(np.nanmean(part)) for kind, part in zip(made, each, strict=True)}
     return table

@@ -14,7 +14,7 @@ import numpy as np
 
 FRAME, HOP = 0.128, 0.032  # seconds
 LOWEST, HIGHEST = 27.5, 4_200.0  # Hz
-SLACK = 0.05, 0.1  # the largest distance of the first peak below the highest: in a clean sound, and the limit
+SLACK = 0.05, 0.1  # the first peak may be lower than the highest by at least and at most this much
 LOUD = 10 ** (-25 / 10)  # frames with less than this share of the loudest frame's energy are ignored
 BIN = 0.5  # semitones
 

@@ -1,6 +1,6 @@
 """A folder of sounds with captions: FLAC files, a text file of captions for each, and one metadata.jsonl.
 
-The layout is that of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and the
+It has the layout of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and the
 fields of a sound. The captions of `song.flac` are in `song.txt`, one caption per line.
 """
 

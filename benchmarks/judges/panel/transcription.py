@@ -29,7 +29,7 @@ def judge(case: Case) -> dict[str, Column]:
 
 
 def _wanted(case: Case, i: int) -> list[tuple[float, float, int]]:
-    """The notes that a clip should have: those of its score, or those transcribed from its reference. Drums have no
+    """The notes that a clip should have, from its score or from the transcription of its reference. Drums have no
     notes."""
     fields = case.made[i].fields
     if fields.get("kind") == "drums":
