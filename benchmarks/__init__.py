@@ -1,1 +1,1 @@
-"""What takes long to measure: speed, data, evidence, torture. Compare numbers of one run only: machines are shared."""
+"""Long measurements: speed, data, evidence, torture. Compare only numbers of one run, because machines are shared."""

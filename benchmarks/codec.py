@@ -1,8 +1,9 @@
-"""python -m benchmarks.codec MODEL SOUNDS --out DIR: codes sounds, and says how well, how fast and with what latents.
+"""python -m benchmarks.codec MODEL SOUNDS --out DIR: measures the quality, the speed and the latents of a codec.
 
-Beside the codec stand an untrained one and, where ffmpeg is there, Opus at the bit rates of --opus. The sounds are
+It compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of --opus. Sounds
+are
 written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference
-DIR/reference`. Numbers are the median over sounds and, behind the bar, the worst tenth.
+DIR/reference`. Numbers are the median over sounds and, after the bar, the worst tenth.
 """
 
 import argparse
@@ -96,7 +97,7 @@ _log_mel = jax.jit(log_mel_loss, static_argnums=2)
 
 
 def _opus(sound: np.ndarray, rate: int, kilobits: int, folder: Path) -> np.ndarray:
-    """What libopus makes of a sound at a constant bit rate, of the same length."""
+    """A sound coded by libopus at a constant bit rate, with the same length."""
     folder.mkdir(parents=True, exist_ok=True)
     original, coded, decoded = (folder / f".opus{suffix}" for suffix in (".wav", ".opus", "-decoded.wav"))
     files.write(original, np.clip(sound, -1, 1), rate)

@@ -1,4 +1,4 @@
-"""How fast sound files become batches, and whether that takes ever more memory."""
+"""The speed of batches from sound files, and the growth of memory."""
 
 import atexit
 import contextlib
@@ -21,7 +21,7 @@ MANY = 10_000
 
 
 def write_music(folder: Path) -> None:
-    """FLAC files of 48 kHz stereo: chords above noise, which compress about as music does."""
+    """FLAC files of 48 kHz stereo: chords with noise, which compress about as well as music."""
     time_ = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     for number in range(FILES):
         rng = np.random.default_rng(number)
@@ -32,7 +32,7 @@ def write_music(folder: Path) -> None:
 
 @contextlib.contextmanager
 def stream(manifest: Manifest, length: int, batch_size: int) -> Iterator[Iterator[dict]]:
-    """Batches of random crops read by two threads."""
+    """Batches of random crops, read by two threads."""
     config = DataConfig(sample_rate=SAMPLE_RATE, length=length, workers=2, prefetch=4)
     with contextlib.closing(batches(manifest, config, batch_size=batch_size, seed=0)) as found:
         yield found
@@ -41,7 +41,7 @@ def stream(manifest: Manifest, length: int, batch_size: int) -> Iterator[Iterato
 def speed(manifest: Manifest, count: int = 60, batch_size: int = 8) -> float:
     """Seconds of sound in crops of 2^18 that are read per second."""
     with stream(manifest, LENGTH, batch_size) as found:
-        for _ in range(6):  # what was read ahead
+        for _ in range(6):  # batches that were read ahead
             next(found)
         began = time.perf_counter()
         for _ in range(count):
@@ -50,7 +50,7 @@ def speed(manifest: Manifest, count: int = 60, batch_size: int = 8) -> float:
 
 
 def growth(manifest: Manifest) -> tuple[float, float]:
-    """MiB of memory in use after 1,000 batches, and how many more after 10,000."""
+    """The memory in use after 1,000 batches, and the growth until 10,000 batches, in MiB."""
     with stream(manifest, 2**12, 2) as found:
         for number in range(MANY):
             next(found)
@@ -60,7 +60,7 @@ def growth(manifest: Manifest) -> tuple[float, float]:
 
 
 def _memory() -> float:
-    """MiB that the process holds now; where the system does not say it, at most so far."""
+    """The memory of the process in MiB. On systems that do not report it, the peak so far."""
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 2**20
@@ -69,11 +69,11 @@ def _memory() -> float:
 
 def main() -> None:
     folder = Path(tempfile.mkdtemp())
-    # At the very end: threads that read ahead still finish what they have begun.
+    # The folder is deleted at exit, because threads still read ahead until then.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_music(folder)
     manifest = index(folder, folder / "manifest.json")
-    # Before anything has made room in which a leak would not show.
+    # The growth is measured first. Later, freed memory could hide a leak.
     early, more = growth(manifest)
     print(f"{'batches':<20}{speed(manifest):8.0f} x real time (48 kHz stereo FLAC, crops of 2^18, 2 threads)")
     print(f"{'their memory':<20}{early:8.0f} MiB after {MANY // 10:,} batches, {more:+.1f} after {MANY:,}")

@@ -1,11 +1,11 @@
-"""python -m benchmarks.editing MODEL NOTES: are sounds that a model of notes edits what they should be?
+"""python -m benchmarks.editing MODEL NOTES: measures sounds that a model of notes edits.
 
-NOTES is a folder of the set `notes` (`make set-notes`), of whose held-out part real notes are edited, each with its
-own prompt: half a second is made anew, a note that was cut goes on, and whole notes vary. Beside each figure stands
-what the same measure says of the real notes at the same places. `kept` is the largest change of a sample that should
-not change. `joint` is the largest bend (second difference) of the waveform within a millisecond of a joint, as a
-share of the largest in the 20 ms around it. `level` is the change of level at a joint, from 50 ms before it to 50 ms
-behind it.
+NOTES is a folder of the set `notes` (`make set-notes`). Real notes of its held-out part are edited, each with its own
+prompt: half a second is inpainted, a cut note is extended, and whole notes are varied. The table also shows the same
+measures for the real notes at the same positions. `kept` is the largest change of a sample that should
+not change. `joint` is the largest bend (second difference) of the waveform within a millisecond of a joint, divided by
+the largest bend in the 20 ms around the joint. `level` is the change of level from the 50 ms before a joint to the 50
+ms after it.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from archijax.pretrained import from_pretrained
 from benchmarks.judges.pitch import pitch
 from benchmarks.notes import RIGHT, held_out
 
-START, END = 0.8, 1.3  # seconds that are made anew
-CUT, MORE = 1.0, 1.0  # seconds that are left of a note, and that it goes on
+START, END = 0.8, 1.3  # start and end of the inpainted part, in seconds
+CUT, MORE = 1.0, 1.0  # length of a cut note and of its extension, in seconds
 STRENGTHS = (0.3, 0.6)
-SHORTEST = 2.0  # seconds that a note lasts
+SHORTEST = 2.0  # length of a note in seconds
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _bend(sound: np.ndarray, joint: int, rate: int) -> float:
-    """The largest bend within a millisecond of a joint, as a share of the largest in the 20 ms around it."""
+    """The largest bend within a millisecond of a joint, divided by the largest bend in the 20 ms around it."""
     near, around = rate // 1000, rate // 100
     bend = np.abs(np.diff(sound[joint - around : joint + around, 0], 2))
     middle = bend[around - near : around + near]
@@ -87,7 +87,7 @@ def _bend(sound: np.ndarray, joint: int, rate: int) -> float:
 
 
 def _step(sound: np.ndarray, joint: int, rate: int) -> float:
-    """The change of level from the 50 ms before a joint to the 50 ms behind it, in dB."""
+    """The change of level from the 50 ms before a joint to the 50 ms after it, in dB."""
     length = rate // 20
     before, behind = (
         np.sqrt(np.mean(part**2) + 1e-10) for part in (sound[joint - length : joint], sound[joint : joint + length])
@@ -96,7 +96,7 @@ def _step(sound: np.ndarray, joint: int, rate: int) -> float:
 
 
 def _bands(sound: np.ndarray, rate: int) -> np.ndarray:
-    """Levels in dB of frames of 64 ms in 32 bands."""
+    """The levels of frames of 64 ms in 32 bands, in dB."""
     size = rate * 64 // 1000
     frames = sound[: len(sound) // size * size, 0].reshape(-1, size) * np.hanning(size)
     power = np.abs(np.fft.rfft(frames))[:, 1 : 1 + size // 2 // 32 * 32] ** 2

@@ -1,9 +1,9 @@
-"""python -m benchmarks.loading [FOLDER]: how long a folder in the hub's layout takes to load, and how much memory.
+"""python -m benchmarks.loading [FOLDER]: measures time and memory of loading a folder in the hub's layout.
 
-Without a folder one is written: Stable Audio Open at full width with two layers, random weights. Reading is what
-`read_bytes` of its weight files takes; loading is `aj.from_pretrained`, in a process that has imported everything and
-has loaded nothing yet. Each is done with the files out of the system's cache and then in it, in turn. Memory is the
-most that the process held meanwhile, above what it held before, in sizes of the weights.
+Without FOLDER, the program writes a folder: Stable Audio Open at full width with two layers and random weights. Reading
+is `read_bytes` of the weight files. Loading is `aj.from_pretrained` in a process that has imported everything but
+loaded no model yet. Both are measured without and with the files in the system's cache, in turn. Memory is the peak of
+the process minus its memory before, divided by the size of the weights.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LAYERS = 2
 
 
 def write(folder: Path) -> None:
-    """A folder in the hub's layout, of full width and random weights."""
+    """Writes a folder in the hub's layout, with full width and random weights."""
     from safetensors.numpy import save_file
 
     draw = np.random.default_rng(0).random
@@ -57,12 +57,12 @@ def write(folder: Path) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """Its weights."""
+    """The weight files of a folder."""
     return sorted(folder.rglob("*.safetensors"))
 
 
 def evict(folder: Path) -> None:
-    """Takes the weights out of the system's cache."""
+    """Removes the weights from the system's cache."""
     for path in files(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -70,7 +70,7 @@ def evict(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, float]:
-    """Seconds of the clock and of the processor that reading takes."""
+    """The wall time and the CPU time of reading, in seconds."""
     began, spent = time.perf_counter(), time.process_time()
     content = [path.read_bytes() for path in files(folder)]
     return {
@@ -81,8 +81,8 @@ def read(folder: Path) -> dict[str, float]:
 
 
 def load(folder: Path) -> dict[str, float]:
-    """Those of loading, and the most memory above what there was, in bytes."""
-    import transformers  # noqa: F401  it takes long, and is no part of it
+    """The wall time and the CPU time of loading, in seconds, and its peak of additional memory, in bytes."""
+    import transformers  # noqa: F401  a slow import that is not measured
 
     import archijax.pipeline
     import archijax.pretrained.foreign  # noqa: F401
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def compare(folder: Path, repeats: int) -> None:
-    """Prints medians of both in turn, cold and warm."""
+    """Prints the medians of reading and loading, with cold and warm cache."""
     command = [sys.executable, "-m", "benchmarks.loading", str(folder), "--once"]
     for cold in (True, False):
         readings, loadings = [], []

@@ -2,8 +2,8 @@
 
     python -m benchmarks.lower [configs/long.py configs/crisp.py:small ...]
 
-Neither a TPU nor a GPU is needed, nothing is allocated and no weights are read: `jax.export` makes the program that an
-accelerator's compiler would be given, or fails.
+It needs no TPU or GPU, allocates no arrays and reads no weights. `jax.export` makes the program for an accelerator's
+compiler, or fails.
 """
 
 import sys
@@ -28,7 +28,7 @@ NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unco
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
-    """What lowers the training step and the sampler of a configuration, by name."""
+    """Functions that lower the training step and the sampler of a configuration, by name."""
     model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -39,7 +39,7 @@ def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]
 
 
 def _sampler(config: TrainConfig, model: Any) -> Callable:
-    """What the samples of a training are made by, all steps in one function."""
+    """The sampler of a training's samples, with all steps in one function."""
 
     @jax.jit
     def sample(variables: dict, key: jax.Array, batch: dict) -> jax.Array:
@@ -56,14 +56,14 @@ def _sampler(config: TrainConfig, model: Any) -> Callable:
 
 
 def _export(function: Any, *shapes: Any) -> jax.export.Exported:
-    # XLA says nowhere that it will always know this one, which is in training steps alone: those are not kept.
+    # XLA does not promise to support this call in the future. It is only in training steps, whose exports are not kept.
     unchecked = [jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]
     with portable():
         return jax.export.export(function, platforms=PLATFORMS, disabled_checks=unchecked)(*shapes)
 
 
 def main(places: list[str]) -> int:
-    """Lowers all, prints how long each took, and returns how many failed."""
+    """Lowers all programs, prints the time of each, and returns the number of failures."""
     failed = 0
     for place in places or [f"configs/{name}.py" for name in NAMED]:
         for what, lower in lowered(load_config(place)).items():

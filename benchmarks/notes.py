@@ -1,10 +1,10 @@
-"""python -m benchmarks.notes MODEL NOTES [--out DIR]: does a model play the notes that it is asked for?
+"""python -m benchmarks.notes MODEL NOTES [--out DIR]: measures whether a model plays the prompted notes.
 
-NOTES is a folder of the set `notes` (`make set-notes`). Its held-out part is asked for, by prompts, or of a model
-without text by its conditions, such as instrument and pitch: pairs of these that no training has seen together. The two
-judges in numpy hear pitch and instrument. Beside the generated sounds stand real ones, real ones coded by a latent
-model's codec, the generated ones against shuffled prompts, and an untrained net. With --out the sounds are written to
-DIR/generated and DIR/real, for the other judges.
+NOTES is a folder of the set `notes` (`make set-notes`). The model generates the notes of its held-out part, from
+prompts or, without text, from conditions such as instrument and pitch. The training had none of these pairs of
+instrument and pitch. The two judges in numpy measure pitch and instrument. The table also has real sounds, real sounds
+coded by a latent model's codec, generated sounds with shuffled prompts, and an untrained net. With --out, the sounds
+are written to DIR/generated and DIR/real, for the other judges.
 """
 
 import argparse
@@ -82,13 +82,13 @@ def main() -> None:
 
 
 def held_out(folder: Path, count: int) -> list[dict]:
-    """Rows of the set's held-out part, drawn with seed 0."""
+    """Random rows of the held-out part of the set, drawn with seed 0."""
     rows = [row for row in _rows(folder) if row["split"] == "heldout"]
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
 def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) -> list[np.ndarray]:
-    """A sound [time, channels] for each row, from noise of its own."""
+    """A sound [time, channels] for each row. Each sound has its own noise."""
     if pipeline.config.text is not None:
         return sounds(pipeline, [row["captions"][0] for row in rows], settings)
     names = [conditioner.name for conditioner in pipeline.config.conditioners]
@@ -103,7 +103,8 @@ def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) ->
 def sounds(
     pipeline: Pipeline, prompts: Sequence[str], settings: SampleSettings, what: str = "sampling"
 ) -> list[np.ndarray]:
-    """A sound [time, channels] for each prompt, from noise of its own; `what` heads the progress."""
+    """A sound [time, channels] for each prompt. Each sound has its own noise. `what` is the title of the progress
+    bar."""
     generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))])
     with cli.bar(generation.steps, what, "step") as bar:
         return [sound for _, _, sound in generation.run(bar.update)]
@@ -112,7 +113,7 @@ def sounds(
 def score(
     clips: Sequence[np.ndarray], rows: Sequence[dict], rate: int, among: Sequence[str]
 ) -> tuple[float, float, float]:
-    """(share of right pitches, of right instruments, median periodicity) of clips against what was asked for."""
+    """(share of right pitches, share of right instruments, median periodicity) of clips, compared with the prompts."""
     classifier = instrument.load()
     heard = [pitch.pitch(clip, rate) for clip in clips]
     pitches = [abs(one.midi - row["pitch"]) < RIGHT for one, row in zip(heard, rows, strict=True)]

@@ -1,9 +1,9 @@
-"""A run that is killed twenty times, at any moment, ends bit for bit as one that is left alone.
+"""Checks that a run that is killed twenty times at random ends bit for bit like an undisturbed run.
 
     python -m benchmarks.torture [SEED]
 
-Signals KILL and TERM come at random times, half of them while a checkpoint is being written. Afterwards the newest
-checkpoint is damaged: the run goes on from the one before, and says so.
+The signals KILL and TERM are sent at random times, half of them while a checkpoint is written. Then the newest
+checkpoint is damaged. The run must continue from the previous checkpoint, and say so.
 """
 
 import os
@@ -47,13 +47,13 @@ config = TrainConfig(
 
 
 def command(folder: Path, out: str, count: int) -> list[str]:
-    """The command that trains for so many steps."""
+    """The command that trains for `count` steps."""
     arguments = [folder / "config.py", "--data", folder / "audio", "--out", folder / out, "--steps", count]
     return [sys.executable, "-m", "train", *map(str, arguments)]
 
 
 def run(arguments: list[str]) -> str:
-    """Runs a training to its end and returns what it said."""
+    """Runs a training to its end and returns its output."""
     done = subprocess.run(arguments, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     if done.returncode:
         sys.exit(f"exit status {done.returncode}: {done.stderr}")
@@ -61,11 +61,11 @@ def run(arguments: list[str]) -> str:
 
 
 def strike(arguments: list[str], out: Path, chance: random.Random) -> str:
-    """Starts a training, ends it by a signal at some moment, and says how."""
+    """Starts a training, ends it by a signal at a random moment, and returns a description."""
     number = chance.choice((signal.SIGKILL, signal.SIGTERM))
     saving, first = chance.random() < 0.5, _logged(out)
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    # Some never come to their first step.
+    # Some runs are ended before their first step.
     wanted = chance.choice((-1, 1, 5, 10, 20, 40))
     until = time.monotonic() + chance.uniform(0, 5) if wanted < 0 else time.monotonic() + 600
     while process.poll() is None and time.monotonic() < until:
@@ -86,7 +86,7 @@ def _logged(out: Path) -> int:
 
 
 def differences(one: Path, two: Path) -> list[str]:
-    """What of two runs is not equal to the bit."""
+    """The differences between two runs, bit for bit."""
     parts = ("step", "skipped", "params", "ema", "opt_state", "state")
     (record, ours), (other_record, theirs) = (restore_weights(out, parts=parts) for out in (one, two))
     ours, theirs = flatten_dict(ours, sep="/"), flatten_dict(theirs, sep="/")
@@ -107,7 +107,7 @@ def damage(folder: Path) -> None:
 
 
 def main(seed: int) -> int:
-    """Runs the torture and returns how many things went wrong."""
+    """Runs the test and returns the number of failures."""
     chance = random.Random(seed)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory() as name:

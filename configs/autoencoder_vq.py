@@ -1,19 +1,19 @@
-"""An autoencoder of sound with a vector quantizer, small: 250 codes of 8 bits a second, at 4 kHz mono.
+"""A small autoencoder of sound with a vector quantizer, at 4 kHz mono: 250 codes of 8 bits per second.
 
     python -m train configs/autoencoder_vq.py --data DIR --out runs/autoencoder_vq
     python -m sample reconstruct FILES --model runs/autoencoder_vq --out reconstructions
     python -m benchmarks.evidence autoencoder_vq
 
-The last command makes music, trains on it and measures. 2.8M parameters and the codebooks, 1800 steps; two
-CPU cores with nothing beside them took 4.4 a second, which makes 7 minutes. On the 36 tracks held out:
+The last command makes music, trains on it and measures the result. The model has 2.8M parameters and the codebooks.
+1800 steps took 7 minutes on two otherwise idle CPU cores, with 4.4 steps per second. Results on the 36 held-out tracks:
 
                            SI-SDR
     trained                1.1 dB
     untrained            -55.9 dB
     resampled to 500 Hz   -5.4 dB
 
-and each of the four codebooks of 256 uses all of its codes. Resampling by sinc keeps as many numbers per second as the
-latent, 8 channels at 62.5 Hz, and does not quantize them.
+All codes of the four codebooks of 256 are used. Sinc resampling keeps as many numbers per second as the latent, 8
+channels at 62.5 Hz, and does not quantize them.
 """
 
 import archijax as aj

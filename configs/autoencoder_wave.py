@@ -1,19 +1,19 @@
-"""An autoencoder of sound with a tanh bottleneck, small: four times fewer numbers than samples, at 4 kHz mono.
+"""A small autoencoder of sound with a tanh bottleneck, at 4 kHz mono. The latent has a quarter of the numbers.
 
     python -m train configs/autoencoder_wave.py --data DIR --out runs/autoencoder_wave
     python -m sample reconstruct FILES --model runs/autoencoder_wave --out reconstructions
     python -m benchmarks.evidence autoencoder_wave
 
-The last command makes music, trains on it and measures. 2.8M parameters, 2200 steps; two CPU cores with
-nothing beside them took 4.7 a second, which makes 8 minutes. On the 36 tracks held out:
+The last command makes music, trains on it and measures the result. The model has 2.8M parameters. 2200 steps took 8
+minutes on two otherwise idle CPU cores, with 4.7 steps per second. Results on the 36 held-out tracks:
 
                             SI-SDR
     trained                 6.8 dB
     untrained             -53.1 dB
     resampled to 1000 Hz    0.8 dB
 
-Resampling by sinc keeps as many numbers per second as the latent, 16 channels at 62.5 Hz. Only samples are compared
-here (`waveform`); `aj.configs.AutoEncoderConfig` has spectral losses and a `discriminator` too.
+Sinc resampling keeps as many numbers per second as the latent, 16 channels at 62.5 Hz. The loss compares only samples
+(`waveform`). `aj.configs.AutoEncoderConfig` also has spectral losses and a `discriminator`.
 """
 
 import archijax as aj

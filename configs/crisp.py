@@ -1,19 +1,19 @@
-"""Text to 44 seconds of 48 kHz stereo on a learned transform; small: half a second at 4 kHz.
+"""Text to 44 seconds of 48 kHz stereo with a learned transform; small: half a second at 4 kHz.
 
     python -m train configs/crisp.py --data DIR --out runs/crisp
     python -m train configs/crisp.py:small --data DIR --out runs/crisp
     python -m sample generate --model runs/crisp --prompt "organ" --guidance-scale 1.5 --out sounds
     python -m benchmarks.evidence crisp:small
 
-`config` is the thesis's: 300.4M parameters and T5-base (its files are needed), crops of 2^21, batch 32, a million steps
-on many GPUs; it was never trained here. `small` has 3.2M parameters and takes 11 minutes
-on two CPU cores; its sound is noisy, and guidance above 2 distorts it. The last command trains it on music made by code
-and lets a classifier hear what its sounds are, 4 for each of 6 instruments:
+`config` follows the thesis: 300.4M parameters and T5-base (whose files are needed), crops of 2^21, batch 32, a million
+steps on many GPUs. It was never trained here. `small` has 3.2M parameters and takes 11 minutes on two CPU cores. Its
+sound is noisy, and guidance above 2 distorts it. The last command trains `small` on synthetic music. A classifier then
+names the instruments of generated sounds, 4 for each of 6 instruments. The table shows how many answers are right:
 
     held-out real sounds       23 of 24
-    half a second, as trained  24
-    prompts shuffled            4
-    a second, twice as long    23
+    training length, 0.5 s     24
+    shuffled prompts            4
+    twice that length, 1 s     23
 """
 
 import archijax as aj
@@ -54,7 +54,7 @@ small = TrainConfig(
         sample_rate=4_000,
         channels=1,
         length=2048,
-        # Windows of 64 ms: the partials of a note are different filters.
+        # With windows of 64 ms, different filters represent the partials of a note.
         transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
         text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
         schedule_shift=0.2,

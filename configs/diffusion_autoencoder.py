@@ -1,23 +1,23 @@
-"""The diffusion autoencoder: 64 times fewer numbers than samples; small, at 4 kHz in minutes on two CPU cores.
+"""The diffusion autoencoder, with 64 times fewer numbers than samples; small: 4 kHz, in minutes on two CPU cores.
 
     python -m train configs/diffusion_autoencoder.py --data DIR --out runs/diffusion_autoencoder
     python -m train configs/diffusion_autoencoder.py:small --data DIR --out runs/diffusion_autoencoder
     python -m sample reconstruct FILES --model runs/diffusion_autoencoder --num-steps 15 --out sounds
     python -m benchmarks.evidence diffusion_autoencoder:small
 
-`config` is the thesis's: a magnitude encoder with tanh, injected into a net under a learned transform, 184.9M
-parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 5.1M
-parameters, and a latent of 32 channels at 15.6 Hz; 4000 steps took 12 minutes beside other work, and take about 8
-alone. The last command trains it on music and spoken sentences and judges it on 48 files held out, 8 seconds
-of each, 15 steps of DDIM:
+`config` follows the thesis: a magnitude encoder with tanh, whose latent is injected into a net with a learned
+transform, 184.9M parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU. It was never trained here.
+`small` has 5.1M parameters and a latent of 32 channels at 15.6 Hz. 4000 steps took 12 minutes on busy cores, and take
+about 8 on idle cores. The last command trains `small` on music and spoken sentences. It then measures 48 held-out
+files, 8 seconds of each, with 15 steps of DDIM:
 
                               log-spectral distance   STFT distance
     trained                         22.4 dB                3.04
     untrained                       27.0 dB                3.51
     resampled to 500 Hz             39.6 dB                6.18
 
-In so few steps the latent comes to say when something sounds and hardly what: nearly all of it goes to -1 or 1. Latent
-models in minutes are better made of configs/autoencoder_wave.py.
+After so few steps, the latent encodes when a sound starts, but little about the sound: nearly all values are at -1 or
+1. For latent models that train in minutes, configs/autoencoder_wave.py is the better autoencoder.
 """
 
 import archijax as aj
@@ -43,7 +43,7 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.DiffusionAEConfig(
         unet=aj.configs.UNetConfig(channels=(256, 256), factors=(1, 2), items=(1, 2), modulation_features=128),
-        # Windows of 64 ms: the partials of a note are different filters.
+        # With windows of 64 ms, different filters represent the partials of a note.
         transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
         sample_rate=4_000,
         channels=1,
@@ -55,7 +55,7 @@ small = TrainConfig(
             n_fft=256,
             hop_length=64,
             mel_channels=40,
-            # Noise, so that latents that are nearly right sound nearly right.
+            # With this noise in training, a small error of a latent makes a small error of the sound.
             bottleneck=(aj.configs.TanhConfig(), aj.configs.NoiseConfig(0.1)),
             latent_channels=32,
         ),

@@ -1,10 +1,11 @@
-"""Sound of one kind that goes on without an end, small, at 4 kHz.
+"""Endless sound of one kind; small, at 4 kHz.
 
     python -m train configs/endless.py --data DIR --out runs/endless
     python -m sample generate --model runs/endless --seconds 600 --num-steps 96 --out sounds
 
-A second of mono sound in 16 splits, each with a noise level of its own; what is made moves on by a split of 64 ms at a
-time, so that the memory of the device does not grow with the sound. It was not trained here, and its sound not judged.
+The model has a second of mono sound in 16 splits, each with its own noise level. Generation advances by one split of 64
+ms at a time, so that the memory on the device does not grow with the sound. The model was not trained here, and its
+sound not judged.
 """
 
 import archijax as aj

@@ -1,4 +1,4 @@
-"""Text to minutes of sound: diffusion of an autoencoder's latents; small, at 4 kHz in minutes on two CPU cores.
+"""Text to minutes of sound, by diffusion of an autoencoder's latents; small: 4 kHz, in minutes on two CPU cores.
 
     python -m train configs/long.py --autoencoder AUTOENCODER --data DIR --out runs/long
     python -m train.encode configs/long.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
@@ -6,18 +6,19 @@
     python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --seconds 180 --out music
     python -m benchmarks.evidence long:small
 
-`config` is the thesis's: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops of
-2^21 stereo samples that say which of how many they are, batch 32, a million steps on many GPUs; it was never trained
-here. `small` has 2.8M parameters and two seconds of the latents of configs/autoencoder_wave.py; 4000 steps took 25
-minutes beside other work and 27 minutes of CPU time, which makes about 14 on two cores alone. The last command trains
-both on music made by code and lets a classifier hear what its sounds are, 4 for each of 6 instruments:
+`config` follows the thesis: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops
+of 2^21 stereo samples with prompts that end with "i of n", batch 32, a million steps on many GPUs. It was never trained
+here. `small` has 2.8M parameters and two seconds of latents of configs/autoencoder_wave.py. 4000 steps took 25 minutes
+on busy cores and 27 minutes of CPU time, which is about 14 minutes on two idle cores. The last command trains the
+autoencoder and `small` on synthetic music. A classifier then names the instruments of generated sounds, 4 for each of 6
+instruments. The table shows how many answers are right:
 
     held-out real sounds              23 of 24
-    two seconds, as trained           23
-    prompts shuffled                   4
-    four seconds, twice as long       23
+    training length, 2 s              23
+    shuffled prompts                   4
+    twice that length, 4 s            23
 
-Three minutes of 48 kHz stereo by nets of these sizes took 1.0 GB of memory.
+Generating three minutes of 48 kHz stereo with nets of these sizes took 1.0 GB of memory.
 """
 
 import archijax as aj
@@ -59,7 +60,7 @@ small = TrainConfig(
         sample_rate=4_000,
         channels=1,
         length=2**13,
-        # The latents' root mean square is 0.17.
+        # The RMS of the latents is 0.17.
         schedule_shift=0.2,
         autoencoder=autoencoder_wave.config.model,
     ),

@@ -1,4 +1,4 @@
-"""Text to sound in minutes on two CPU cores: two seconds at 16 kHz, by diffusion of the latents of codec-16k.
+"""Text to two seconds of sound at 16 kHz, by diffusion of codec-16k's latents. It trains in minutes on two CPU cores.
 
 python -m train.encode configs/quickstart.py --autoencoder codec-16k --data DIR --out runs/latents
 python -m train configs/quickstart.py --autoencoder codec-16k --data runs/latents --out runs/quickstart

@@ -1,18 +1,20 @@
-"""Stable Audio Open's model: a transformer diffuses latents at 21.5 Hz, by text, seconds_start and seconds_total.
+"""The model of Stable Audio Open: a diffusion transformer of latents at 21.5 Hz, with text and timing as conditioning.
 
     MODEL=stabilityai/stable-audio-open-1.0
     python -m train.encode configs/stable_audio.py --init-from $MODEL --data DIR --out LATENTS
     python -m train configs/stable_audio.py --init-from $MODEL --data LATENTS --out runs/open --fsdp 8
     python -m train configs/stable_audio.py:small --autoencoder AUTOENCODER --data DIR --out runs/transformer
 
-`config` is the model as its authors published it, 1,057M parameters with T5-base and the autoencoder Oobleck (156M)
-beside: 47.6 s of 44.1 kHz stereo, in bfloat16, its layers computed anew in the backward pass, the state split over the
-devices of a mesh. With --model.text.tokenizer $MODEL the T5 is the one in its folder, else the hub's t5-base. Its
-authors' weights stand under a licence of their own, Stability AI Community; they were not tried here for want of a
-network, parity with diffusers on random weights was. `small` is that design beside configs/long.py:small: the latents
-of configs/autoencoder_wave.py, two seconds of 4 kHz mono, and a net of as many operations as that U-Net. `notes` is it
-beside configs/notes.py, on the same latents by the same training: 408M multiply-adds a sound, the U-Net 385M; 1.5M
-parameters, the U-Net 5.7M.
+`config` is the published model: 1,057M parameters, with T5-base and the autoencoder Oobleck (156M) in addition. It
+makes 47.6 s of 44.1 kHz stereo. It trains in bfloat16, with gradient checkpointing of the layers, and with the state
+sharded over the devices of a mesh. With --model.text.tokenizer $MODEL, the T5 comes from the model's folder, else from
+t5-base on the hub. The published weights have their own licence, Stability AI Community. They were not tested here,
+because there was no network. Parity with diffusers was tested with random weights.
+
+`small` is the same design in the size of configs/long.py:small: the latents of configs/autoencoder_wave.py, two seconds
+of 4 kHz mono, and as many operations as the U-Net of that config. `notes` is the same design in the size of
+configs/notes.py, with the same latents and the same training: 408M multiply-adds per sound (U-Net: 385M) and 1.5M
+parameters (U-Net: 5.7M).
 """
 
 import dataclasses
@@ -27,7 +29,7 @@ from train.dataset import DataConfig
 config = TrainConfig(
     model=aj.configs.StableAudioConfig(dtype="bfloat16", remat=True),
     data=DataConfig(sample_rate=44_100, length=2**21, crop="fixed"),
-    # Their authors' for fine-tuning.
+    # The authors' settings for fine-tuning.
     optimizer=OptimizerConfig(learning_rate=5e-5, warmup_steps=1_000),
     parallel="mesh",
     batch_size=8,

@@ -1,16 +1,19 @@
-"""Sound of one kind, without text: by transform and by diffusion method.
+"""Sound of one kind, without text, with several transforms and diffusion methods.
 
     python -m train configs/unconditional.py --data DIR --out runs/unconditional
     python -m train configs/unconditional.py:small_edm --data DIR --out runs/unconditional
     python -m sample generate --model runs/unconditional --out sounds
     python -m benchmarks.evidence unconditional:small unconditional:small_edm
 
-`config`, `patching` and `stft` have 173 to 177M parameters, at full size under each of the thesis's transforms, for a
-GPU; they were never trained here. The small ones have 2.9M, at 4 kHz mono, 1200 steps, 2.5 minutes on two CPU cores:
-`small` by v-diffusion, `small_ddpm`, `small_edm` and `small_flow` by the other methods, `small_patching` and
-`small_stft` under the other transforms, and those that end in `_raw` without bringing sounds to one loudness. The last
-command, which takes any of them, trains on its organ music and prints how far 128 sounds are from three held-out
-pieces, by steps of DDIM (1000 times the kernel distance of log-mel embeddings; three other pieces are at 65, 63 raw):
+`config`, `patching` and `stft` are full-size models for a GPU, one for each of the thesis's transforms. They have 173
+to 177M parameters, and were never trained here. The small models have 2.9M parameters, at 4 kHz mono. They train 1200
+steps in 2.5 minutes on two CPU cores. `small` uses v-diffusion; `small_ddpm`, `small_edm` and `small_flow` use the
+other methods; `small_patching` and `small_stft` use the other transforms. Configs that end in `_raw` do not normalize
+the loudness of the sounds.
+
+The last command takes any of the small configs. It trains on synthetic organ music and prints the distance between 128
+generated sounds and three held-out pieces, by the number of DDIM steps. The distance is 1000 times the kernel distance
+of log-mel embeddings. For comparison, three other real pieces have a distance of 65 (63 raw):
 
     steps                5     15     50    200
     v                   49     95    129    140
@@ -22,9 +25,10 @@ pieces, by steps of DDIM (1000 times the kernel distance of log-mel embeddings; 
     EDM, raw            84    116    135    142
     flow, raw          118    135    149    153
 
-In so few steps they learn the organ's spectrum and not yet its tones: what they make is coloured noise, and more steps
-of sampling add hiss. v-diffusion with its noise levels shifted to these sounds' loudness is ahead where steps are few;
-bringing all to one loudness helps each method a little (that music is equally loud from the start).
+After so few training steps, the models have learned the spectrum of the organ, but not its tones. They make coloured
+noise, and more sampling steps add hiss. With few sampling steps, v-diffusion is the best method; its noise levels are
+shifted to the loudness of these sounds. Normalizing the loudness helps each method a little, although this music has a
+constant loudness from the start.
 """
 
 from dataclasses import replace
@@ -73,13 +77,13 @@ small = replace(
     sample_guidance_scale=1.0,
 )
 small_ddpm = replace(small, model=replace(small.model, method="ddpm", schedule_shift=1.0))
-# At -14 dBFS the RMS is 0.2.
+# The RMS at -14 dBFS is 0.2.
 small_edm = replace(small, model=replace(small.model, method="edm", schedule_shift=1.0, sigma_data=0.2))
 small_flow = replace(small, model=replace(small.model, method="flow", schedule_shift=1.0))
 small_patching = replace(small, model=replace(small.model, transform=aj.configs.PatchingConfig(patch_size=128)))
 small_stft = replace(small, model=replace(small.model, transform=aj.configs.STFTConfig(n_fft=256, hop_length=128)))
 
-# As loud as the files are, about -12 dBFS.
+# The loudness of the files is kept, about -12 dBFS.
 _raw = replace(small.data, normalize=None)
 small_raw = replace(small, data=_raw)
 small_ddpm_raw = replace(small_ddpm, data=_raw)

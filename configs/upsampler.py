@@ -1,14 +1,14 @@
-"""The diffusion upsampler: 3 to 48 kHz; small, 2 to 8 kHz in minutes on two CPU cores.
+"""The diffusion upsampler from 3 to 48 kHz; small: from 2 to 8 kHz, in minutes on two CPU cores.
 
     python -m train configs/upsampler.py --data DIR --out runs/upsampler
     python -m train configs/upsampler.py:small --data DIR --out runs/upsampler
     python -m sample upsample FILES --model runs/upsampler --num-steps 15 --out sounds
     python -m benchmarks.evidence upsampler:small
 
-`config` is the thesis's: the README net of audio-diffusion-pytorch with 12 heads, 238.4M parameters, crops of 2^18
-stereo, batch 32, a million steps on a GPU; it was never trained here. `small` has 4.4M parameters under a learned
-transform; 4000 steps took 7 minutes. The last command trains it on music and spoken sentences and judges it
-on 48 files held out, 4 seconds of each, 15 steps of DDIM:
+`config` follows the thesis: the net in the README of audio-diffusion-pytorch with 12 heads, 238.4M parameters, crops of
+2^18 stereo, batch 32, a million steps on a GPU. It was never trained here. `small` has 4.4M parameters and a learned
+transform. 4000 steps took 7 minutes. The last command trains `small` on music and spoken sentences. It then measures 48
+held-out files, 4 seconds of each, with 15 steps of DDIM:
 
                                           log-spectral distance   STFT distance
     trained                                     18.8 dB                2.24
@@ -16,8 +16,9 @@ on 48 files held out, 4 seconds of each, 15 steps of DDIM:
     sinc and noise of mean magnitudes           19.5 dB                2.36
     sinc and noise of mean log-magnitudes       16.6 dB                2.10
 
-The noise has the mean spectrum of the training's high band. The last row shows what these distances cannot hear: noise
-so faint that it fits silence is nearer than a high band that is there; the model leaves some hiss in silence.
+The noise has the mean spectrum of the high band in the training data. The last row shows a limit of these distances:
+very faint noise, which fits silence, gets smaller distances than a real high band. The model leaves some hiss in
+silence.
 """
 
 import archijax as aj

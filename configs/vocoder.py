@@ -1,22 +1,23 @@
-"""The diffusion vocoder: sound of mel spectrograms; small, at 8 kHz in minutes on two CPU cores.
+"""The diffusion vocoder, from mel spectrograms to sound; small: 8 kHz, in minutes on two CPU cores.
 
     python -m train configs/vocoder.py --data DIR --out runs/vocoder
     python -m train configs/vocoder.py:small --data DIR --out runs/vocoder
     python -m sample vocode FILES --model runs/vocoder --num-steps 15 --out sounds
     python -m benchmarks.evidence vocoder:small
 
-`config` is the thesis's: the README net without attention, 80 mels of 1024 samples every 256, 175.5M parameters, crops
-of 2^18, batch 32, a million steps on a GPU; it was never trained here. `small` has 6.1M parameters and diffuses
-whitened sound; 5000 steps took 16 minutes beside other work, and take about 10 alone. The last command trains it on
-music made by code and spoken sentences and judges it on 48 files held out, 4 seconds of each, 15 steps of DDIM:
+`config` follows the thesis: the net in the README of audio-diffusion-pytorch without attention, 80 mels with windows of
+1024 samples and a hop of 256, 175.5M parameters, crops of 2^18, batch 32, a million steps on a GPU. It was never
+trained here. `small` has 6.1M parameters and diffuses whitened sound. 5000 steps took 16 minutes on busy cores, and
+take about 10 on idle cores. The last command trains `small` on synthetic music and spoken sentences. It then measures
+48 held-out files, 4 seconds of each, with 15 steps of DDIM:
 
                                           log-spectral distance   STFT distance
     trained                                      8.8 dB                1.31
     noise, as much brought to the mel            9.5 dB                1.38
     Griffin-Lim, 60 iterations                   8.9 dB                1.35
 
-What the net makes is brought to the spectrogram by 64 projections, as many as Griffin-Lim takes; the second row is what
-these alone make of noise. Without whitening the small net's hiss filled all that is quiet (STFT distance 3.2).
+64 projections, as many as Griffin-Lim uses, fit the net's sound to the spectrogram. The second row applies these
+projections to noise. Without whitening, the hiss of the small net filled the quiet parts (STFT distance 3.2).
 """
 
 import archijax as aj

@@ -1,1 +1,1 @@
-"""make demo: the bundled model follows prompts and learns an instrument that it does not know."""
+"""make demo: the bundled model follows prompts and learns a new instrument."""

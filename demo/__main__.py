@@ -1,4 +1,4 @@
-"""python -m demo: a model follows prompts, learns an instrument that it does not know, and judges say how well."""
+"""python -m demo: a model follows prompts and learns a new instrument. Judges measure how well."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ TRAINING = (
     "--lora", "8", "--batch-size", "8", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
     "--log-every", "20", "--validation", "0", "--sample-prompts",
 )  # fmt: skip
-TAUGHT = 8  # instruments of the twelve that the judge of the new one is fitted on; the others check it
+TAUGHT = 8  # the judge of the new instrument is fitted on 8 of the twelve instruments, and checked on 4
 
 Sounds = Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Lets a model follow prompts, teaches it an instrument that is made by code, and judges what it plays."""
+    """Generates notes for prompts, trains the model on a synthetic instrument, and judges the generated notes."""
 
     out: Path = Path("runs/demo")
-    """Folder for the sounds, the page and the training. The same command continues where it was stopped."""
+    """The folder for the sounds, the page and the training. The same command continues an interrupted demo."""
     model: str = "notes"
-    """A model of notes as configs/notes.py describes it, which names its autoencoder."""
+    """A model of configs/notes.py whose folder names its autoencoder."""
     steps: int = 300
-    """Steps of training."""
+    """The number of training steps."""
     seed: int = 0
-    """Root of the noise, and of the training's randomness."""
+    """The seed of the noise and of the training."""
 
     def run(self) -> int:
-        """The whole demonstration; the exit status, 1 where a promise is not kept."""
+        """Runs the demo and returns its exit status: 1 if a promise is not kept."""
         pipeline = from_pretrained(self.model)
         if pipeline.config.sample_rate != RATE or pipeline.facts.autoencoder is None:
             raise InputError(f"{self.model} is no model of {RATE} Hz that names its autoencoder: one such is needed.")
@@ -66,11 +66,11 @@ class Demo:
         cli.say(f"2. Training on an instrument that it does not know: {instrument.NAME}")
         lessons, held_out = instrument.notes()
         learnt = {NEW_REAL: [note.sound for note in held_out], BEFORE: self._sample(pipeline, held_out, BEFORE)}
-        # It also learns from what it plays itself, so that it does not forget it (Ruiz et al. 2023, DreamBooth).
+        # It also trains on its own generated notes, so that it does not forget them (Ruiz et al. 2023, DreamBooth).
         own = [replace(note, sound=sound) for note, sound in zip(asked, known[GENERATED], strict=True)]
         if status := self._train(pipeline, [*lessons, *own]):
             return status
-        # Of the run only the variables are taken, so that the program of sampling is compiled already.
+        # Only the variables come from the run, so that the compiled sampling program can be used again.
         trained = replace(pipeline, variables=from_pretrained(self.out / "run").variables)
         learnt[AFTER] = self._sample(trained, held_out, AFTER)
         known[KEPT] = self._sample(trained, asked, KEPT)
@@ -83,13 +83,14 @@ class Demo:
         taught, others = (
             [*known[REAL][part], *known[GENERATED][part]] for part in (slice(TAUGHT), slice(TAUGHT, None))
         )
-        # The codec changes sounds a little, which must not tell what was generated: both kinds hold coded ones.
+        # The codec changes sounds slightly. Both classes contain coded sounds, so that the judge cannot use that
+        # change.
         new = [note.sound for note in lessons]
         judge = hearing.of_new(instrument.NAME, new + _coded(pipeline, new[::2]), taught)
         heard_new = {name: judge.hear(sounds, held_out) for name, sounds in learnt.items()}
         rows |= {name: table.row(some) for name, some in heard_new.items()}
         rows[NEW_SHUFFLED] = table.row(table.shuffled(heard_new[AFTER]), "pitch")
-        # None of these is the new instrument: the judge must not take anything strange for it.
+        # None of these sounds is the new instrument. They show whether the judge takes any unusual sound for it.
         taken = [judge.instrument(sound) == instrument.NAME for sound in [*others, *untrained]]
         rows[OTHERS] = {"of": len(taken), "instrument": sum(taken)}
 
@@ -108,12 +109,13 @@ class Demo:
         return 1 if sentences else 0
 
     def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
-        """A sound [time, 1] within full scale for each prompt, from noise of its own."""
+        """A sound [time, 1] within full scale for each prompt. Each sound has its own noise."""
         settings, prompts = SampleSettings(seed=self.seed, **SAMPLING), [note.prompt for note in asked]
         return [np.clip(sound, -1, 1) for sound in sounds(pipeline, prompts, settings, what)]
 
     def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:
-        """Trains adapters on the latents of notes; the exit status of the programs, which may be called by hand."""
+        """Trains adapters on the latents of notes, with programs that can also be called by hand. Returns their exit
+        status."""
         folder, latents = self.out / "notes", self.out / "latents"
         instrument.write(folder, lessons)
         encoding = [CONFIG, "--autoencoder", pipeline.facts.autoencoder, "--data", str(folder), "--out", str(latents)]
@@ -126,7 +128,7 @@ class Demo:
         return 0
 
     def _section(self, title: str, name: str, sounds: Mapping[str, Sounds], heard: Mapping[str, list]) -> str:
-        """Writes sounds and their picture; the section of the page that shows them."""
+        """Writes sounds and their picture. Returns the section of the page that shows them."""
         (self.out / name).mkdir(parents=True, exist_ok=True)
         players = {}
         for row, some in sounds.items():
@@ -140,7 +142,7 @@ class Demo:
 
 
 def _coded(pipeline: Pipeline, some: Sounds) -> list[np.ndarray]:
-    """Sounds as the codec of a latent model reconstructs them."""
+    """Sounds encoded and decoded by the codec of a latent model."""
     codec = pipeline.halves[1]
     return [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in some]
 

@@ -1,4 +1,4 @@
-"""What the two judges in numpy hear of the demo's sounds, and how much of it is as asked."""
+"""The pitch and the instrument that two judges hear in the demo's sounds, and whether they match the prompts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from benchmarks.judges.pitch import pitch
 from benchmarks.sets.instruments import note_name
 from demo.note import RATE, Note
 
-NEAR = 0.5  # semitones that a right pitch may be off
-# Those that the bundled model plays.
+NEAR = 0.5  # the largest error of a correct pitch, in semitones
+# The instruments of the bundled model.
 KNOWN = (
     "grand piano", "electric piano", "harpsichord", "music box", "vibraphone", "marimba", "church organ", "accordion",
     "nylon guitar", "electric guitar", "distorted guitar", "acoustic bass", "electric bass", "synth bass", "violin",
@@ -22,7 +22,7 @@ OTHER = "other"
 
 
 class Heard(NamedTuple):
-    """What is heard of a sound beside what was asked for: pitches are MIDI numbers, the heard one with a fraction."""
+    """The judges' result for a sound, and its prompt. Pitches are MIDI numbers. The heard pitch has a fraction."""
 
     asked: Note
     pitch: float
@@ -48,17 +48,17 @@ class Heard(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Hears which of some instruments plays."""
+    """A judge that names the instrument of a sound."""
 
     classifier: instrument.Classifier
     among: tuple[str, ...]
 
     def instrument(self, sound: np.ndarray) -> str:
-        """The instrument that is heard of a sound [time, 1]."""
+        """The instrument that the judge hears in a sound [time, 1]."""
         return self.classifier.heard(sound, RATE, self.among)
 
     def hear(self, sounds: Sequence[np.ndarray], asked: Sequence[Note]) -> list[Heard]:
-        """What is heard of sounds, each beside what was asked for."""
+        """The results for sounds, each with its prompt."""
         return [
             Heard(note, pitch(sound, RATE).midi, self.instrument(sound))
             for sound, note in zip(sounds, asked, strict=True)
@@ -66,12 +66,12 @@ class Judge(NamedTuple):
 
 
 def of_known() -> Judge:
-    """Tells apart the instruments that the bundled model plays; it was fitted on many more notes like theirs."""
+    """The judge of the instruments of the bundled model. It was fitted on many notes of these instruments."""
     return Judge(instrument.load(), KNOWN)
 
 
 def of_new(name: str, own: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Judge:
-    """Tells sounds of an instrument, `name`, from others; fitted on the spot."""
+    """Fits a judge that distinguishes the instrument `name` from other sounds."""
     seen = np.array([instrument.features(sound, RATE) for sound in (*own, *others)], np.float32)
     labels = [name] * len(own) + [OTHER] * len(others)
     return Judge(instrument.fit(seen, labels, epochs=200), (name, OTHER))

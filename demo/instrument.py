@@ -1,7 +1,7 @@
-"""An instrument that no model knows, made by code: three dozen notes, a third of them at pitches that are held out.
+"""A synthetic instrument that no model was trained on: 36 notes, of which 12 have held-out pitches.
 
-Its partials are the 1st, 4th, 7th ... of its pitch, which no instrument of an orchestra has. A note swells, becomes
-brighter over a second, and its upper partials beat.
+Its partials are the 1st, 4th, 7th ... harmonic of the pitch. No orchestral instrument has this spectrum. A note swells,
+becomes brighter over a second, and its upper partials beat.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from demo.note import RATE, Note
 NAME = "zumbel"
 PITCHES = range(45, 81)  # A2 to G#5
 SECONDS = 4.0
-HELD = 3.0  # seconds that a note lasts
+HELD = 3.0  # length of a note in seconds
 BEATS = 5.0  # Hz
 
 
 def notes() -> tuple[list[Note], list[Note]]:
-    """(24 notes to train on, 12 that are held out): of every three pitches that follow each other one is held out."""
+    """(24 training notes, 12 held-out notes). Of every three successive pitches, one is held out."""
     rng = np.random.default_rng(0)
     words = Instrument(128, PITCHES[0], (NAME,))  # the first number beyond General MIDI
     train, held_out = [], []
@@ -37,10 +37,10 @@ def notes() -> tuple[list[Note], list[Note]]:
 
 
 def sound(pitch: int) -> np.ndarray:
-    """A note [time, 1] with peak 1 of a MIDI number."""
+    """The note [time, 1] of a MIDI number, with peak 1."""
     hertz = 440 * 2 ** ((pitch - 69) / 12)
     time = np.arange(round(SECONDS * RATE)) / RATE
-    # The frequency above which partials are weaker.
+    # Partials above this frequency are weaker.
     bright = hertz * (6 + 14 * np.clip(time, 0, 1))
     audio = np.zeros_like(time)
     for number in range(1, int(0.45 * RATE / hertz) + 1, 3):
@@ -54,7 +54,8 @@ def sound(pitch: int) -> np.ndarray:
 
 
 def write(folder: Path, some: list[Note]) -> None:
-    """Writes notes to a new folder, each with its captions beside it, a line each; one that is there stays."""
+    """Writes notes to a new folder, each with a text file of captions, one per line. An existing folder stays
+    unchanged."""
     if folder.exists():
         return
     with replacing(folder) as unfinished:

@@ -1,4 +1,4 @@
-"""A note that is asked for by words, and how it really sounds."""
+"""A note with its captions and a real recording."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ REAL = Path(__file__).parent / "real"
 
 @dataclass(frozen=True, eq=False)
 class Note:
-    """An instrument and a pitch (MIDI number), captions that ask for them, and a real sound of them, [time, 1]."""
+    """An instrument, a pitch (MIDI number), captions that describe them, and a real sound [time, 1]."""
 
     instrument: str
     pitch: int

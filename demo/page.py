@@ -24,13 +24,13 @@ img { max-width: 100%; }
 def section(
     title: str, picture: str, players: Mapping[str, Sequence[str]], heard: Mapping[str, Sequence[Heard]]
 ) -> str:
-    """A heading, a picture, and a table: a row for each prompt, a column for each name of players.
+    """A heading, a picture, and a table with a row for each prompt and a column for each kind of sound.
 
     Args:
-        title: of the section.
-        picture: its path from the page.
-        players: the paths of the sounds by the name of their column.
-        heard: what is heard of each sound, which stands under its player.
+        title: the title of the section.
+        picture: the path of the picture, relative to the page.
+        players: the paths of the sounds, by the name of their column.
+        heard: the judges' results, which the page shows under the players.
     """
     prompts = [one.asked.prompt for one in next(iter(heard.values()))]
     lines = [f"<h2>{escape(title)}</h2>", f'<p><img src="{picture}" alt="spectrograms"></p>', "<table>"]
@@ -46,7 +46,7 @@ def section(
 
 
 def write(path: Path, sections: Sequence[str], report: str) -> None:
-    """Writes the page: its sections, and the report in letters of one width."""
+    """Writes the page: its sections, and the report in a monospace font."""
     with replacing(path) as unfinished:
         body = "".join(sections)
         unfinished.write_text(

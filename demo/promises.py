@@ -1,4 +1,4 @@
-"""What the demo promises of its table, all in one place; the figures are counts of sounds."""
+"""The promises about the demo's table. The figures are counts of sounds."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,12 +10,12 @@ NEW_SHUFFLED, OTHERS = "after, prompts shuffled", "others heard as the new"
 
 
 class Promise(NamedTuple):
-    """A bar that a figure keeps.
+    """A bound of a figure.
 
     Attributes:
-        bar: the figure is at least, or with `most` at most, so much.
-        margin: by how much more it kept the bar at each of the seeds 0, 1 and 2 when the bar was set.
-        most: whether the bar is an upper one, as for what must fail.
+        bar: the lower bound of the figure, or with `most` the upper bound.
+        margin: the smallest distance between figure and bound for the seeds 0, 1 and 2, when the bound was set.
+        most: whether the bound is an upper bound, as for controls that must fail.
     """
 
     bar: int
@@ -29,9 +29,9 @@ class Promise(NamedTuple):
         return f"at {'most' if self.most else 'least'} {self.bar}"
 
 
-# By row and column of the table, as seed 0 kept them; margins are 0 until three seeds have been measured. What is not
-# here is not promised: the bundled model plays few instruments as the judge knows them, as its codec weakens partials
-# above 2 kHz, and what learns a new instrument forgets pitches (3 of 12 were right after, 10 before).
+# The bounds, by row and column of the table, are measured with seed 0. Margins are 0 until three seeds are measured.
+# Other figures have no bound. The judge recognizes few instruments of the bundled model, because the codec weakens
+# partials above 2 kHz. A model that learns a new instrument forgets pitches (3 of 12 were right after, 10 before).
 PROMISES: Mapping[tuple[str, str], Promise] = {
     (REAL, "pitch"): Promise(11, 0),
     (REAL, "instrument"): Promise(10, 0),

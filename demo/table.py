@@ -1,4 +1,4 @@
-"""The demo's table: how many sounds are heard as asked, beside controls, and which promises that keeps."""
+"""The demo's table: the number of sounds that match their prompts, the controls, and the promises."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,19 +10,19 @@ Row = Mapping[str, int]
 
 
 def row(heard: Sequence[Heard], *columns: str) -> Row:
-    """Of how many sounds these columns, "pitch" and "instrument", are right."""
+    """The number of sounds that are right in each of the columns, "pitch" and "instrument"."""
     right = {"pitch": lambda one: one.right_pitch, "instrument": lambda one: one.right_instrument}
     return {"of": len(heard)} | {name: sum(map(right[name], heard)) for name in columns or right}
 
 
 def shuffled(heard: Sequence[Heard]) -> list[Heard]:
-    """The sounds beside what was asked of the one five places further on."""
+    """Pairs each sound with the prompt of another sound, five positions later."""
     asked: list[Note] = [one.asked for one in heard]
     return [one._replace(asked=note) for one, note in zip(heard, asked[5:] + asked[:5], strict=True)]
 
 
 def text(rows: Mapping[str, Row]) -> str:
-    """A line for each row, with what is promised of its figures."""
+    """The table as text: a line for each row, with the promises about its figures."""
     lines = [f"{'':26}{'pitch':28}instrument"]
     for name, row in rows.items():
         cells = []
@@ -35,7 +35,7 @@ def text(rows: Mapping[str, Row]) -> str:
 
 
 def broken(rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for each promise that is not kept."""
+    """A sentence for each broken promise."""
     return [
         f"Not as promised: {name}, the {column} is right for {rows[name][column]} of {rows[name]['of']} sounds, "
         f"but {promise} were promised."

@@ -1,4 +1,4 @@
-"""What the pages of the reference make of the library's docstrings and classes."""
+"""Prepares docstrings and classes for the pages of the API reference."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,13 @@ import griffe
 
 
 class Roles(griffe.Extension):
-    """Writes :class:`Name` as `Name`, and tells the constructors of Flax modules, which are dataclasses unsaid."""
+    """Writes :class:`Name` as `Name`, and adds constructors to Flax modules, which are dataclasses without a
+    decorator."""
 
     def on_object(self, *, obj: griffe.Object, **_) -> None:
         if obj.docstring:
             text = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", obj.docstring.value).replace("``", "`")
-            # What stands under "Fields:" are attributes. Two names with one text are one row of the table.
+            # Entries under "Fields:" are attributes. Two names with one text make one row of the table.
             text = re.sub(r"(?m)^( *)Fields:$", r"\1Attributes:", text)
             obj.docstring.value = re.sub(
                 r"(?m)^( *\w+(?:, \w+)+):(?= )", lambda names: names[0].replace(", ", ","), text

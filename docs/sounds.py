@@ -1,8 +1,8 @@
 """python -m docs.sounds (make docs-sounds): the sounds and pictures of the README and the site, by the bundled models.
 
-They are some of those that `make demo` makes, of the same prompts, seed and settings; nothing is chosen by ear. It
-writes docs/media: FLAC files of a few seconds, pictures of their spectrograms, and tables with players, which pages
-include.
+The sounds are a subset of the results of `make demo`, with the same prompts, seed and settings. No sound was selected
+by listening. The program writes docs/media: FLAC files of a few seconds, pictures of their spectrograms, and tables
+with players, which pages include.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ from demo.note import RATE, Note, bundled
 
 MEDIA = Path(__file__).parent / "media"
 SHOWN = ("grand piano", "church organ", "electric bass", "cello", "flute", "clarinet")
-SECONDS = 2.5  # of each note
-CODED = slice(2, 5)  # of SHOWN: what the codec is heard on
-EDITED = 0  # of SHOWN: what the edits start from
+SECONDS = 2.5  # length of each note in seconds
+CODED = slice(2, 5)  # indices in SHOWN: notes for the codec
+EDITED = 0  # index in SHOWN: note for the edits
 
 Sounds = Sequence[np.ndarray]
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def show_notes(asked: Sequence[Note], real: Sounds, generated: Sounds, untrained: Sounds) -> None:
-    """Notes as they are and as they are generated: files, their picture, their table."""
+    """Writes real and generated notes: files, their picture, their table."""
     rows = {"real": real, "generated": generated, "untrained net": untrained}
     short = {name: [_short(sound) for sound in some] for name, some in rows.items()}
     _picture("notes", short, [f"{note.instrument} {note_name(note.pitch)}" for note in asked])
@@ -63,13 +63,13 @@ def show_notes(asked: Sequence[Note], real: Sounds, generated: Sounds, untrained
 
 
 def show_codec(asked: Sequence[Note], real: Sounds, coded: Sounds) -> None:
-    """Notes before and after the codec."""
+    """Writes notes before and after the codec."""
     rows = {"real": real, "coded": coded}
     _table("codec", asked, {name: [_short(sound) for sound in some] for name, some in rows.items()})
 
 
 def show_edits(pipeline: Pipeline, note: Note) -> None:
-    """What the verbs that start from a sound make of a note."""
+    """Writes the results of the editing verbs for a note."""
     given = {"sample_rate": RATE, "prompt": note.prompt, "seed": 0, **SAMPLING}
     edits = {
         "the file": note.sound,
@@ -88,7 +88,7 @@ def show_edits(pipeline: Pipeline, note: Note) -> None:
 
 
 def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -> list[np.ndarray]:
-    """What a model makes of the prompts of some notes, as the demo does: from the noise of their numbers."""
+    """Generates sounds for the prompts of some notes, with the same noise as in the demo."""
     prompts, settings = [note.prompt for note in notes], SampleSettings(seed=0, **SAMPLING)
     generation = pipeline.generation(settings, prompts, [(i, i) for i in numbers])
     sounds = {number: sound for _, number, sound in generation.run()}
@@ -96,7 +96,7 @@ def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -
 
 
 def _short(sound: np.ndarray, seconds: float = SECONDS) -> np.ndarray:
-    """The beginning of a sound, faded out and within full scale."""
+    """The beginning of a sound with a fade-out, within full scale."""
     sound = np.array(sound[: round(seconds * RATE)], np.float32)
     fade = min(len(sound), RATE // 5)
     sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)[:, None]
@@ -108,7 +108,7 @@ def _padded(sound: np.ndarray) -> np.ndarray:
 
 
 def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> None:
-    """Writes a table with a row for each prompt and a column of players, under each of which stands what is heard."""
+    """Writes a table with a row for each prompt and columns of players. The judges' result is under each player."""
     judge = hearing.of_known()
     heads = "".join(f"<th>{column}</th>" for column in ("prompt", *columns))
     lines = ['<table class="sounds">', f"<tr>{heads}</tr>"]
@@ -116,7 +116,7 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
     for i, note in enumerate(asked):
         cells = ""
         for column, some in columns.items():
-            # Real notes of several tables are the same files.
+            # Several tables share the files of real notes.
             file = f"{'notes' if column == 'real' else name}-{column.split()[0]}-{note.instrument.replace(' ', '-')}"
             one = heard[column][i]
             marks = [
@@ -130,14 +130,14 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
 
 
 def _player(name: str, sound: np.ndarray, label: str) -> str:
-    """Writes a sound, 16 bits of which any browser plays; the player for pages of the site."""
+    """Writes a sound with 16 bits, which any browser plays. Returns the HTML of its player."""
     with replacing(MEDIA / f"{name}.flac") as unfinished:
         soundfile.write(unfinished, sound, RATE, subtype="PCM_16", format="FLAC")
     return f'<audio controls preload="none" src="media/{name}.flac" aria-label="{escape(label)}"></audio>'
 
 
 def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str]) -> None:
-    """Writes spectrograms side by side, in few colours so that the file is small."""
+    """Writes spectrograms side by side. Few colours keep the file small."""
     path = MEDIA / f"{name}.png"
     plots.spectrogram_grid(path, rows, RATE, columns)
     with Image.open(path) as picture:

@@ -27,11 +27,12 @@ class Edit(OneModel):
     prompt: str = ""
     """The prompt, for a model that reads text."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120; one or more. Missing ones are left out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Missing conditions are left
+    out."""
     count: int = 1
     """The number of different results."""
     first: int = 0
-    """The number of the first item."""
+    """The number of the first result."""
     batch_size: int = 16
     """The largest number of results in a batch."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
@@ -48,8 +49,8 @@ class Edit(OneModel):
         """Makes and writes the results.
 
         Args:
-            sound: the sound whose samples the results have; None: they have none.
-            seconds: the length of the new sound in each result; None: all of it is new.
+            sound: the sound whose samples the results keep; None: the results keep no samples.
+            seconds: the length of the new sound in each result; None: the whole result is new.
         """
         stem, output = (
             f"{shortened(self.sound.stem)}_{type(self).__name__.lower()}",
@@ -60,9 +61,9 @@ class Edit(OneModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Edit):
-    """Makes a new part of a sound, which fits the sound around it.
+    """Makes a part of a sound anew, so that it fits the sound around it.
 
-    The result has the sample rate and the channels of the file, and outside of the part its samples.
+    The result has the sample rate and the channels of the file. Outside of the part, it has the samples of the file.
     """
 
     start: float
@@ -70,7 +71,7 @@ class Inpaint(Edit):
     end: float
     """The end of the part in seconds."""
     num_resamples: int = 1
-    """How often each step is repeated. With more, the part fits better."""
+    """How often each step is repeated. With more repetitions, the part fits better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
@@ -90,7 +91,8 @@ class Vary(Edit):
     """
 
     strength: float = 0.5
-    """How far noise is added. Near 0 the variation is close to the sound, at 1 it is another sound."""
+    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, it is an unrelated
+    sound."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""
@@ -109,7 +111,7 @@ class Extend(Edit):
     seconds: float
     """The length of the new sound in seconds."""
     num_resamples: int = 1
-    """How often each step is repeated. With more, the new sound fits better."""
+    """How often each step is repeated. With more repetitions, the new sound fits better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError and OSError."""

@@ -64,7 +64,7 @@ class Encode(OneModel, OnFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(Making, OneModel, OnFiles):
-    """Makes sounds from latents in files of encode, with the loudness and the length of the originals."""
+    """Makes sounds from the latents that encode wrote, with the loudness and the length of the originals."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Files of latents (.npz), folders of them, or patterns such as 'latents/*.npz'."""
@@ -91,6 +91,6 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """The pipeline. Raises InputError unless it encodes and decodes frames of one of these kinds."""
+    """The pipeline. Raises InputError if it does not encode and decode frames of one of these kinds."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

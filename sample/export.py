@@ -1,4 +1,4 @@
-"""The verb export: a model and a way of sampling as one program that needs JAX and numpy alone."""
+"""The verb export: a model and its sampling as one program that needs only JAX and numpy."""
 
 import importlib.util
 import json
@@ -31,19 +31,20 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class Export(OneModel):
     """Writes text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch size.
 
-    The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (what goes in and
-    what comes out) and run.py, which makes WAV files with it and needs jax and numpy alone. Prompts, guidance scale
-    and seed are chosen when it runs; everything else is fixed here.
+    The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (a description of
+    inputs and output) and run.py, which makes WAV files with the program and needs only jax and numpy. Prompts,
+    guidance scale and seed are inputs of the program. All other settings are fixed at the export.
     """
 
     out: Path
-    """Folder to make; it must not exist, or be empty."""
+    """The folder to write. It must be empty or not exist."""
     seconds: float | None = None
-    """Seconds of each sound; by default those of the sounds that the model was trained on."""
+    """The length of each sound in seconds. The default is the length of the training sounds."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120; several may be given, others are left out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Missing conditions are left
+    out."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
-    """How they are sampled."""
+    """The settings of sampling."""
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
@@ -59,11 +60,11 @@ class Export(OneModel):
 def write(
     folder: Path, pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a sampler of sounds of `length` samples to a new folder, which appears when it is complete.
+    """Writes a sampler for sounds of `length` samples to a new folder. The folder appears when it is complete.
 
     Raises:
-        InputError: a setting that the model does not take, or the folder holds something already.
-        OSError: it cannot be written.
+        InputError: the model does not take a setting, or the folder is not empty.
+        OSError: the folder cannot be written.
     """
     check_new(folder)
     pipeline.needs(DenoisingGenerator, "generates")
@@ -79,12 +80,12 @@ def write(
     with replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / "sampler.jaxexport").write_bytes(program.serialize())
-        # Beside the program, not in it: that may not exceed 2 GB, and weights in it would be constants to fold.
+        # The weights are outside of the program: a program is limited to 2 GB, and the compiler would fold constants.
         np.savez(unfinished / "weights.npz", **{name: np.asarray(leaf) for name, leaf in weights.items()})
         about = describe(pipeline, settings, length, inputs)
         (unfinished / "sampler.json").write_text(json.dumps(about, indent=2) + "\n")
         shutil.copyfile(Path(__file__).with_name("exported.py"), unfinished / "run.py")
-        # What jax.export reads its files by, but does not bring along; and finds beside run.py.
+        # jax.export reads its files with flatbuffers, but JAX does not install it. run.py imports this copy.
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(Path(reader.origin).parent, unfinished / "flatbuffers", ignore=ignored)
 
@@ -92,11 +93,12 @@ def write(
 def sampler(
     pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> tuple[Callable[[dict[str, jax.Array], dict[str, jax.Array]], jax.Array], dict[str, jax.ShapeDtypeStruct]]:
-    """Sampling as one pure function, the same as :class:`Generation` with these settings.
+    """Makes a pure function that samples like :class:`Generation` with these settings.
 
     Returns:
-        (sample, inputs): a function of weights by name and inputs by name that gives sounds [b, length, channels], and
-        the shapes of these inputs, b a symbol; which there are depends on the model and the settings.
+        (sample, inputs). `sample` is a function from weights by name and inputs by name to sounds [b, length,
+        channels]. `inputs` has the shapes of the inputs, with a symbol for b. The inputs depend on the model and the
+        settings.
     """
     settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)
@@ -129,7 +131,7 @@ def sampler(
         nested = unflatten_dict(weights, sep=".")
         variables = {collection: nested.get(collection, {}) for collection in pipeline.variables}
         each = {name: value for name, value in inputs.items() if name != "seed"}
-        # Item by item, because nets take no symbol for the number of items; what is compiled is one batch.
+        # vmap over items, because nets do not take a symbol for the number of items. The compiled program is batched.
         return jax.vmap(one, in_axes=(None, None, 0))(variables, inputs["seed"], each)
 
     return sample, inputs
@@ -138,7 +140,7 @@ def sampler(
 def describe(
     pipeline: Pipeline, settings: SampleSettings, length: int, inputs: dict[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Any]:
-    """What sampler.json says."""
+    """The contents of sampler.json."""
     config, text = pipeline.config, pipeline.config.text
     meanings = {
         "seed": "root of the noise",

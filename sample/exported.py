@@ -1,9 +1,10 @@
-"""Makes WAV files with the sampler beside this file; needs jax and numpy alone.
+"""Makes WAV files with the sampler in this folder. It needs only jax and numpy.
 
     python run.py SEED [PROMPT ...]
 
-or import it and call sample(["warm pad", "drums"], seed=1), float32 [prompts, time, channels]. sampler.json says what
-goes into the program and what comes out. JAX reads it for at least half a year of releases after the one that wrote it.
+or import this file and call sample(["warm pad", "drums"], seed=1), which returns float32 [prompts, time, channels].
+sampler.json describes the inputs and the output of the program. Releases of JAX can read the program for at least half
+a year after the release that wrote it.
 """
 
 import json
@@ -22,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 @cache
 def load():
-    """(what sampler.json says, the program, its weights)."""
+    """(the contents of sampler.json, the program, its weights)."""
     about = json.loads((HERE / "sampler.json").read_text())
     program = jax.jit(export.deserialize(bytearray((HERE / "sampler.jaxexport").read_bytes())).call)
     with np.load(HERE / "weights.npz") as file:
@@ -30,7 +31,7 @@ def load():
 
 
 def tokenize(prompts, about):
-    """(tokens int32, mask bool), [prompts, max_length] each."""
+    """(tokens int32, mask bool), both [prompts, max_length]."""
     if about["tokenizer"] == "bytes":
         padding, end = 0, 1
 
@@ -38,7 +39,7 @@ def tokenize(prompts, about):
             return [byte + 3 for byte in piece.encode()]
 
     else:
-        # The vocabulary of a pretrained text encoder: the only thing here that needs more than jax and numpy.
+        # Only the vocabulary of a pretrained text encoder needs another package than jax and numpy.
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(about["tokenizer"])
@@ -47,7 +48,7 @@ def tokenize(prompts, about):
         def ids_of(piece):
             return tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
-    # Placeholder tokens have ids below zero, beside those of the vocabulary.
+    # Placeholder tokens have negative ids, outside of the vocabulary.
     words, length = about["placeholder_tokens"], about["max_length"]
     pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     tokens, mask = np.full((len(prompts), length), padding, np.int32), np.zeros((len(prompts), length), bool)
@@ -61,7 +62,8 @@ def tokenize(prompts, about):
 
 
 def sample(prompts=("",), seed=0, item=0, guidance=None):
-    """Sounds [prompts, time, channels], not clipped, of the item of that number; guidance is the scale."""
+    """Sounds [prompts, time, channels] without clipping. `item` is the number of the item, `guidance` the guidance
+    scale."""
     about, program, weights = load()
     count = len(prompts)
     inputs = {"seed": np.uint32(seed), "items": np.full(count, item, np.uint32)}

@@ -8,7 +8,7 @@
     weights           a hash of the model's weights
     record            the settings that made the file
 
-Other programs can write such files. Only the array is required.
+Other programs can write such files. Only the array "latent" or "mel" is required.
 """
 
 import zipfile
@@ -41,7 +41,7 @@ def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, r
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """The contents of a file: arrays and plain values. The array of a .npy file is "mel".
+    """The contents of a file: arrays and plain values. The array of a .npy file gets the name "mel".
 
     Raises InputError if the file has another format.
     """
@@ -58,7 +58,8 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """The frames of a file for a model. Raises InputError if they are of another kind of model, or of other sizes."""
+    """The frames of a file for a model. Raises InputError if they are from another kind of model or have other
+    sizes."""
     content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
     if name not in content or content.get("kind", kind) != kind:
         names = ", ".join(content) or "nothing"

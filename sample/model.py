@@ -16,15 +16,16 @@ class Adapted:
     """The options that change the models of a verb."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """The folder of a run with --lora, whose adapters are added to the model, as DIR or DIR:WEIGHT; one or more."""
+    """The folder of a run with --lora, as DIR or DIR:WEIGHT. Its adapters are added to the model. The option can be
+    repeated."""
 
     config: Path | None = None
     """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. The file is run."""
 
     def load(self, name: Path) -> Pipeline:
-        """A model with these changes. Raises InputError."""
+        """Loads a model with its adapters. Raises InputError."""
         config = None if self.config is None else python_config(self.config)
-        # The file's config is that of a training, or of a model.
+        # The file defines the config of a training or of a model.
         config = getattr(config, "model", config)
         if self.config is not None:
             check_config(config)
@@ -36,7 +37,7 @@ class OneModel(Adapted):
     """The options of verbs with one model."""
 
     model: Path
-    """Folder of a training run or a saved model, or its name on the Hugging Face hub."""
+    """The folder of a training run or of a saved model, or a name on the Hugging Face hub."""
 
     def pipeline(self) -> Pipeline:
         """The model. Raises InputError."""

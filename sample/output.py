@@ -17,7 +17,7 @@ from archijax.audio import files, plots
 from archijax.audio.formats import RATES
 from archijax.errors import InputError
 
-LONGEST = 190  # the largest number of bytes of a file's name
+LONGEST = 190  # the largest number of bytes in a file name
 MUCH = 1e-3  # the share of samples beyond full scale that is audible
 
 
@@ -33,7 +33,7 @@ class Output:
             raise InputError(f"Sounds of {sample_rate} Hz cannot be written: files have {RATES[0]} to {RATES[-1]} Hz.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # A test file shows errors before hours of sampling. Permissions would not show all of them.
+            # A test file shows errors before hours of sampling. Permissions would not show all errors.
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
@@ -44,7 +44,7 @@ class Output:
     def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str], exact: bool = False) -> None:
         """Writes a sound [time, channels] to NAME.wav and its picture to NAME.png, and prints the path of the WAV file.
 
-        With `exact`, samples are written as they are, also those beyond full scale.
+        With `exact`, samples are written unchanged, also beyond full scale.
         """
         path = self.folder / f"{name}.wav"
         title = textwrap.shorten(title.encode(errors="replace").decode(), 90, placeholder=" …")
@@ -61,7 +61,7 @@ class Output:
         tqdm.write(str(path))
 
     def tell_clipped(self) -> None:
-        """Says how many sounds were clipped audibly."""
+        """Prints how many sounds were clipped audibly."""
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
@@ -70,12 +70,12 @@ class Output:
 
 
 def slugs(texts: Sequence[str]) -> list[str]:
-    """Different names for files from texts: small letters and digits, with dashes between, about 40 characters."""
+    """A distinct file name for each text: lower-case letters, digits and dashes, about 40 characters."""
     return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Different names: equal ones get numbers from the second on. They are short enough to append to them."""
+    """Makes names distinct: from the second on, equal names get numbers. The names are short enough for a suffix."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))
@@ -84,5 +84,5 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """The beginning of a name. It leaves room for verb, seed, numbers and suffix in the 255 bytes of file systems."""
+    """The beginning of a name. It leaves room for verb, seed, numbers and suffix in the 255 bytes of a file name."""
     return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

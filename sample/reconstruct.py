@@ -1,4 +1,4 @@
-"""The verb reconstruct: sounds encoded and decoded, and how near they come."""
+"""The verb reconstruct: sounds encoded and decoded, with their distances from the originals."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +17,11 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct(Making, OneModel, OnFiles):
-    """Encodes and decodes sounds, and prints how near they come.
+    """Encodes and decodes sounds, and prints the distances of the results from the originals.
 
-    An autoencoder encodes them as latents, an upsampler as sound of its low rate, a vocoder as mel spectrograms. The
-    results have the model's sample rate and channels, and the loudness of the files. Long sounds are made by parts as
-    long as those that the model was trained on.
+    An autoencoder encodes sounds as latents, an upsampler as sounds of its low rate, a vocoder as mel spectrograms. The
+    results have the model's sample rate and channels, and the loudness of the files. Long sounds are processed in parts
+    of the training length.
     """
 
     @cached_property
@@ -30,7 +30,7 @@ class Reconstruct(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, Parts]:
-        """From sound to frames, and back."""
+        """The functions from sound to frames, and from frames to sound."""
         (pipeline,) = self.pipelines
         decode = decoder(pipeline, self.settings, self.prompt, self.batch_size)
         return encoder(pipeline, self.batch_size), decode

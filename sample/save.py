@@ -16,16 +16,17 @@ from sample.model import OneModel
 class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    Adapters are merged into its weights. The folder can be uploaded to the Hugging Face hub as it is. Every verb takes
-    it, or its name there, as --model.
+    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. Every verb takes the
+    folder, or its name on the hub, as --model.
     """
 
     out: Path
-    """Folder to make; it must not exist, or be empty."""
+    """The folder to write. It must be empty or not exist."""
     half: bool = False
-    """Write float16, half the size."""
+    """Write the weights as float16, which halves the size."""
     autoencoder: str | None = None
-    """Of a latent model: the name of the model that holds its autoencoder, which is then left out."""
+    """For a latent model: the name of a model with its autoencoder. The folder then does not contain the
+    autoencoder."""
 
     def run(self) -> None:
         """Writes the folder. Raises InputError and OSError."""
@@ -42,7 +43,7 @@ class Save(OneModel):
 
 
 def last_metrics(path: Path, step: int) -> dict[str, float]:
-    """The finite figures of the last line of a metrics.jsonl that is not after `step`; none without such a line."""
+    """The finite values in the last line of a metrics.jsonl up to `step`. Empty if there is no such line."""
     last = {}
     try:
         for line in path.read_text().splitlines():

@@ -22,16 +22,16 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Making, Adapted, OnFiles):
-    """Adds the high band to sounds of a low sample rate. The low band stays, except near its upper end.
+    """Adds the high band to sounds of a low sample rate. The low band stays the same, except near its upper end.
 
-    Sounds are converted to the model's low rate, channels and loudness first. The results have its high rate and the
-    loudness of the files. If a file has the high rate or a higher one, the program also prints the distances of the
-    result from it.
+    Sounds are first converted to the model's low rate, channels and loudness. The results have the model's high rate
+    and the loudness of the files. If a file has at least the high rate, the program also prints the distances of the
+    result from the file.
     """
 
     model: tyro.conf.UseAppendAction[tuple[Path, ...]]
-    """The folder of a training run, a model folder, or a name on the Hugging Face hub. With several models, each starts
-    at the rate of the one before."""
+    """The folder of a training run, a model folder, or a name on the Hugging Face hub. With several models, the low
+    rate of each model is the high rate of the previous model."""
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
@@ -49,7 +49,7 @@ class Upsample(Making, Adapted, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
-        """The functions from sounds to sounds, in their order."""
+        """The functions from sounds to sounds, in the order of their use."""
         return tuple(decoder(pipeline, self.settings, self.prompt, self.batch_size) for pipeline in self.pipelines)
 
     def read(self, path: Path) -> Material:
@@ -77,7 +77,7 @@ class Upsample(Making, Adapted, OnFiles):
     def make(self, material: Material, progress: Progress) -> np.ndarray:
         sound = material.rows
         for pipeline, parts in zip(self.pipelines, self.parts, strict=True):
-            # The training measured the level of whole crops. This is the level of their low band.
+            # The training measured the level of whole crops. This is the level of the low band.
             gain = pipeline.gain(sound)
             sound = parts(sound * gain, progress) / gain
         return sound

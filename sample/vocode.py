@@ -20,11 +20,11 @@ MELS = (".npy", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocode(Reconstruct):
-    """Makes sounds from mel spectrograms, of sound files or of saved spectrograms.
+    """Makes sounds from the mel spectrograms of sound files, or from saved mel spectrograms.
 
-    For sound files it prints the distances of the results from them. A saved spectrogram is a file that encode wrote
-    with a vocoder, or a .npy file of float32 [frames, mels, channels], a log-mel spectrogram of the model. The channels
-    are independent. The results have the model's sample rate.
+    For sound files, it prints the distances of the results from the files. A saved spectrogram is a file that encode
+    wrote with a vocoder, or a .npy file with a log-mel spectrogram of the model, float32 [frames, mels, channels].
+    Channels are processed independently. The results have the model's sample rate.
     """
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]

@@ -1,7 +1,7 @@
-"""The common parts of verbs that process files: finding them, continuing after an interruption, and figures.
+"""The common parts of verbs that process files: finding files, continuing after an interruption, and measuring results.
 
-A result that exists is not made again if its record says that it was made with the same weights and settings from the
-same file. The record is the comment of a WAV file, which gets its name when it is complete.
+An existing result is not made again if its record shows the same weights, settings and source file. The record is the
+comment of the WAV file. A WAV file gets its name when it is complete.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pipeline.driver import Progress
 from sample.output import Output, distinct
 
-PIECE = 2**19  # samples of the pieces in which long sounds are measured
+PIECE = 2**19  # samples per piece when long sounds are measured
 UNITS = {"SI-SDR": " dB", "log-spectral distance": " dB"}
 # The options that do not change a result.
 ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
@@ -35,18 +35,18 @@ ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """The options of verbs that decode frames. Steps are for models that decode by diffusion."""
+    """The options of verbs that decode frames. The options of the steps are for models that decode by diffusion."""
 
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
-    """The method of a step. dpm++ needs fewer steps, and a step of heun takes twice the time."""
+    """The method of a step. dpm++ needs fewer steps. A step of heun takes twice the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default is that of the model's diffusion method."""
+    """The spacing of the timesteps. The default depends on the diffusion method of the model."""
     prompt: str = ""
     """The prompt, for a model that reads text."""
     guidance_scale: float | None = None
-    """How strictly a sound follows the prompt; 1 is no guidance. The default is 3 with text, else 1."""
+    """How strictly a sound follows the prompt; 1: no guidance. The default is 3 for models with text, else 1."""
     seed: int = 0
     """The seed of the noise, which is the same for all files."""
     batch_size: int = 8
@@ -64,9 +64,9 @@ class Material(NamedTuple):
 
     Attributes:
         rows: the sound or the frames.
-        gain: the factor of the sound; the result is divided by it.
-        length: samples of the result; None: all of them.
-        reference: the sound that the result should equal [time, channels]; None: there is none.
+        gain: the factor that was applied to the sound. The result is divided by this factor.
+        length: the number of samples to keep of the result; None: all samples.
+        reference: the sound [time, channels] to which the result is compared; None: there is none.
     """
 
     rows: np.ndarray
@@ -98,19 +98,19 @@ class OnFiles:
         raise NotImplementedError
 
     def read(self, path: Path) -> Material:
-        """The input from a file. Raises InputError if the file does not fit."""
+        """The input from a file. Raises InputError if the file does not fit the model."""
         raise NotImplementedError
 
     def steps(self, material: Material) -> int:
-        """The number of steps that `make` reports."""
+        """The number of steps that `make` reports to the progress bar."""
         raise NotImplementedError
 
     def make(self, material: Material, progress: Progress) -> np.ndarray:
-        """The result before it is cut, with the loudness of the training sounds."""
+        """The result with the loudness of the training sounds, before it is cut to its length."""
         raise NotImplementedError
 
     def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
-        """The result that is written."""
+        """The result with its final length and loudness."""
         return result[: material.length] / material.gain
 
     def write(
@@ -120,7 +120,7 @@ class OnFiles:
         output.write(target.stem, result, title, {"software": "archijax", "title": title, "comment": record})
 
     def record(self, path: Path) -> str:
-        """The record of a result. It raises some exception if there is none."""
+        """The record of a result. It raises an exception if there is no record."""
         return files.info(path).tags["comment"]
 
     def run(self) -> None:
@@ -165,7 +165,7 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """The figures of a result that exists; None: it does not exist."""
+        """The measured figures of an existing result; None: it does not exist."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None
@@ -193,7 +193,7 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     # The longest window needs this length.
     extra = max(0, 2048 - len(reference))
     estimate, reference = (np.pad(each, ((0, extra), (0, 0))) if extra else each for each in (estimate, reference))
-    # A last piece that is too short belongs to the piece before.
+    # A last piece that is too short is joined to the previous piece.
     edges = [*range(0, len(reference) - 2047, PIECE), len(reference)]
     pairs = [(estimate[None, a:b], reference[None, a:b]) for a, b in itertools.pairwise(edges)]
     mean = partial(np.average, weights=np.diff(edges))
@@ -206,7 +206,7 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """`metrics.si_sdr` of a whole sound, from its pieces (estimate, reference), in the memory of one piece."""
+    """`metrics.si_sdr` of a whole sound, from its pieces (estimate, reference). It needs memory for one piece only."""
 
     def total(value: Callable[[np.ndarray, np.ndarray], float]) -> np.float64:
         return np.float64(sum(value(*(each.ravel().astype(np.float64) for each in pair)) for pair in pairs))
@@ -225,7 +225,7 @@ def sound_files(
     Files in the folder `out`, which the program wrote, are left out of folders and patterns.
 
     Raises:
-        InputError: there is no path, or a path has no such file.
+        InputError: there are no paths, or a path has no such file.
     """
     if not paths:
         raise InputError("There is no input: name files, folders of them, or patterns in quotes.")

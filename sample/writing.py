@@ -23,7 +23,7 @@ def write(
 
     Args:
         stem: the beginning of the files' names; None: the prompt.
-        seconds: the length of the new sound in each; None: all of it is new.
+        seconds: the length of the new sound in each result; None: the whole result is new.
         exact: see :meth:`Output.write`.
         made_of: a hash of the model and the settings, for :func:`finished`.
     """
@@ -53,7 +53,8 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """(number of the prompt, item) of the sounds that exist, made by the same model and settings. It names each."""
+    """Pairs (number of the prompt, item) of sounds that the same model and settings have already made. Prints each
+    name."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"

@@ -7,21 +7,22 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
-# Compiling is what tests cost: programs that run once need not be fast. In one part each they compile in a fifth less
-# time: both cores have tests of their own to compile.
+# Tests spend most of their time in compilation, and run each program once. The programs are thus compiled without
+# optimizations. Compiling each program in one part takes a fifth less time, because both cores compile other tests
+# anyway.
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-# XLA ends the process at a flag that it does not know. Up to jaxlib 0.10 its older emitters compile small programs in
-# half the time; later ones no longer have them.
+# XLA ends the process if it does not know a flag. Up to jaxlib 0.10, older emitters compile small programs in half the
+# time. Later versions no longer have these emitters.
 if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
-# What one test has compiled, another, or a process that it starts, need not compile again.
+# Tests, and processes that tests start, share a cache of compiled programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="archijax-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
@@ -51,11 +52,11 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, 
 jaxtyping.install_import_hook(CHECKED, "conftest.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Tracing makes many objects and few cycles: looking for those in all that JAX keeps takes a twentieth of the time.
+# Tracing makes many objects but few cycles. Garbage collection would take a twentieth of the time.
 gc.disable()
 
 
-# Canaries say when XLA or JAX changes below the library. They know the programs of these releases alone.
+# Canaries detect changes in XLA or JAX. They expect the programs of these releases.
 CANARIES = ("0.10", "0.12")
 
 
@@ -71,7 +72,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def unchecked():
-    """Turns the checks of annotations off, for a test of the errors that a user gets without them."""
+    """Turns the checks of annotations off, to test the errors that users get without these checks."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -79,7 +80,7 @@ def unchecked():
 
 @pytest.fixture(scope="module", autouse=True)
 def _forgetful():
-    """Frees what a file's tests have compiled: with each program that JAX keeps the next is slower to lower."""
+    """Frees the compiled programs of a test file, because lowering gets slower with each program that JAX keeps."""
     yield
     jax.clear_caches()
     gc.collect()

@@ -1,6 +1,6 @@
-"""The fences of README and site: their text, and what a comment above them says.
+"""The code blocks ("fences") of README and site, with the marks in the comments above them.
 
-<!-- needs: GPU --> (or network) is a fence that no test can run; <!-- file: NAME --> one that is a file of the page.
+<!-- needs: GPU --> (or network) marks a fence that tests cannot run. <!-- file: NAME --> marks the content of a file.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from train.__main__ import load_config
 from train.__main__ import parse as parse_training
 
 ROOT = Path(__file__).parents[1]
-# The cards are the models' own, and tested with them.
+# Cards of models are links, and are tested with the models.
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if not path.is_symlink())]
 LANGUAGES = {"python", "sh"}
 NEEDS = {"GPU", "network"}
-# Their settings are all that a page may name.
+# Pages may name the settings of these configs.
 CONFIGS = ("quickstart.py", "stable_audio.py:small", "codec.py")
-# Of make bench.
+# Options of make bench.
 BESIDE = {"--help", "--peer", "--quick"}
 _FENCE = re.compile(r"(?:^<!-- (\w+): (.+) -->\n)?^```(\S*).*\n((?:.*\n)*?)^```$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Fence:
-    """What stands between two fences of a page."""
+    """A code block of a page."""
 
     language: str
     text: str
@@ -45,7 +45,7 @@ class Fence:
 
 
 def fences(page: Path) -> list[Fence]:
-    """All of a page, in order."""
+    """The fences of a page, in order."""
     found = []
     for word, value, language, text in _FENCE.findall(page.read_text()):
         assert word in ("", "needs", "file"), f"{page}: {word} is no word for a fence"
@@ -55,13 +55,13 @@ def fences(page: Path) -> list[Fence]:
 
 
 def program(page: Path) -> str:
-    """The Python of a page that runs anywhere, in one piece."""
+    """The Python blocks of a page that run on every machine, as one program."""
     some = [f for f in fences(page) if f.language == "python" and not f.needs and not f.file]
     return "\n".join(fence.text for fence in some)
 
 
 def commands(fence: Fence) -> list[list[str]]:
-    """The words of each command of a shell fence, with the variables that it sets."""
+    """The words of each command of a shell fence, with its variables replaced."""
     variables, found = {}, []
     for line in fence.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
@@ -94,20 +94,20 @@ def known_options() -> set[str]:
 
 
 def write_files(page: Path, folder: Path) -> None:
-    """Writes the files that a page names."""
+    """Writes the files that a page defines."""
     for fence in fences(page):
         if fence.file:
             (folder / fence.file).write_text(fence.text)
 
 
 def config_path(place: str, folder: Path) -> str:
-    """Where a config lies: beside the page's files, or in the repository; CONFIG is any."""
+    """The path of a config, in the folder of the page's files or in the repository. CONFIG stands for any config."""
     place = "configs/quickstart.py" if place == "CONFIG" else place
     return str((folder if (folder / place.partition(":")[0]).exists() else ROOT) / place)
 
 
 def check(words: list[str], folder: Path) -> None:
-    """Raises for a command whose program, options or values do not exist; `folder` has the page's files."""
+    """Raises if the program, an option or a value of a command does not exist. `folder` has the page's files."""
     match words:
         case ["make", *targets]:
             rules = (ROOT / "Makefile").read_text()
@@ -144,7 +144,7 @@ def _check_module(module: str, words: list[str], folder: Path) -> None:
     elif module == "archijax.convert":
         cli.parse(Convert, words, prog=module)
     else:
-        # Of other programs the options must stand in their source.
+        # The options of other programs must occur in their source.
         origin = Path(importlib.util.find_spec(module).origin)
         paths = origin.parent.glob("*.py") if origin.name == "__init__.py" else [origin]
         source = "".join(path.read_text() for path in paths)

@@ -29,7 +29,7 @@ def stft_case(args: dict, state: dict, example: dict) -> Built:
         reach = (a.shape[1] - 1) * args["hop_length"] + (args["num_fft"] + args["window_length"]) // 2
         reach -= args["num_fft"] // 2
         wave = last(stft.decode(z, min(length, reach)))
-        return [jnp.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch fills up with zeros
+        return [jnp.pad(wave, ((0, 0), (0, 0), (0, length - wave.shape[-1])))]  # PyTorch pads with zeros
 
     def flat(tensors, kwargs, draws):
         both = [swapped(a).reshape(len(a), -1, a.shape[1]) for a in pair(tensors["wave"])]

@@ -1,4 +1,4 @@
-"""Builders of the golden cases: what a case.json names, built here from its arguments alone."""
+"""Builders of the golden cases: they build the object of a case.json from its arguments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from archijax.nn.items import (
 from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspose
 from archijax.nn.t5 import T5Config, T5Encoder
 
-UNET_V0_OWN = {  # what the original's constructors take and ours infer from x
+UNET_V0_OWN = {  # arguments of the original's constructors that ours infer from x
     "dim", "in_channels", "append_channels", "transform", "use_text_conditioning",
 }  # fmt: skip
 
@@ -90,7 +90,7 @@ def net_case(net: Any, state: dict, example: dict) -> Built:
 
 
 def net_inputs(tensors: dict) -> dict:
-    """Named tensors of a call in our layout; lists (channels per depth) element by element."""
+    """The named tensors of a call in our layout. Lists (channels per depth) are converted element by element."""
 
     def convert_one(name, value):
         if isinstance(value, list):
@@ -114,7 +114,7 @@ def t5_case(args: dict, state: dict, example: dict) -> Built:
     return Built(params, lambda p: t5_to_torch(p, config), {"__call__": call})
 
 
-# Nets that are all of a case, from its arguments.
+# Cases that consist of a net: functions from the arguments to the net.
 NETS = {
     "UNetV0": unet_v0,
     "LTPlugin(UNetV0)": lambda args: aj.LearnedTransform(unet_v0(args), **args["transform"]),
@@ -123,7 +123,7 @@ NETS = {
 }
 
 
-# Builders of everything else: (arguments, state_dict, tensors of the first call by argument) -> Built.
+# Builders of all other cases: (arguments, state_dict, tensors of the first call by argument) -> Built.
 BUILDERS = {
     "T5EncoderModel": t5_case,
     **golden_audio.BUILDERS,
@@ -135,7 +135,7 @@ BUILDERS = {
 
 @functools.cache
 def build(folder: Path) -> tuple[dict, dict, Built]:
-    """Reads a case: (case.json, tensors, what was built)."""
+    """Reads a case, and returns (case.json, tensors, Built)."""
     case = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "io.safetensors")
     weights = folder / "weights.safetensors"
@@ -152,7 +152,7 @@ def build(folder: Path) -> tuple[dict, dict, Built]:
 
 
 def resolve(inputs: dict, tensors: dict) -> dict:
-    """Tensor names of a call replaced by the tensors."""
+    """The inputs of a call, with the names of tensors replaced by the tensors."""
 
     def look_up(value):
         if isinstance(value, list):

@@ -32,7 +32,8 @@ LEVELS = (
 
 
 def bottlenecks(names: Any, args: Any, channels: int) -> tuple:
-    """The original's bottleneck with its arguments, or several of them in lists, for latents of so many channels."""
+    """The original's bottleneck with its arguments, or lists of several bottlenecks, for latents with `channels`
+    channels."""
     if not isinstance(names, list):
         names, args = [names], [args]
     kinds = {
@@ -47,7 +48,7 @@ def bottlenecks(names: Any, args: Any, channels: int) -> tuple:
 
 
 def encoder(kind: str, args: dict, bottleneck: Any = ()) -> Encoder1d:
-    """An encoder of the original's arguments."""
+    """An encoder from the arguments of the original."""
     own = {name: args[name] for name in (*LEVELS[:-1], "out_channels") if name in args}
     if kind == "ME1d":
         return ME1d(**own, bottleneck=bottleneck, stft=stft(args), use_log=args.get("use_log", False))
@@ -74,7 +75,7 @@ def mel(args: dict) -> MelSpectrogram:
 
 
 def converted(net: Any, state: dict, *inputs: Any, **options: Any) -> tuple[Any, Callable]:
-    """Parameters of a net that is initialised with these inputs, and the way back to a state_dict."""
+    """The parameters of a net that is initialized with these inputs, and a function back to a state_dict."""
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), *inputs, **options))["params"]
     table = convert.entries(net, params)
 
@@ -82,7 +83,7 @@ def converted(net: Any, state: dict, *inputs: Any, **options: Any) -> tuple[Any,
 
 
 def with_buffers(back: dict, table: list, state: dict) -> dict:
-    """A state_dict with the original's buffers, of which a cosine's last bit is the library's own, in place of ours."""
+    """A state_dict with the original's buffers in place of ours. The last bit of a cosine depends on the library."""
     for entry in table:
         for name in entry.names if entry.constant is not None else ():
             np.testing.assert_allclose(back[name], state[name], rtol=0, atol=1e-6)
@@ -102,7 +103,7 @@ def autoencoder_case(args: dict, state: dict, example: dict) -> Built:
     variables = {"params": params}
 
     def apply(tensors, draws, method="__call__"):
-        # In evaluation mode only the variational bottleneck draws.
+        # In evaluation mode, only the variational bottleneck draws noise.
         draws = iter([first(draw) for draw in draws])
         drawn = [next(draws) if isinstance(one, VariationalBottleneck) else None for one in net.bottleneck]
         return net.apply(variables, first(tensors["x"]), draws=drawn, method=method)
@@ -138,7 +139,7 @@ def magnitude_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
     frequencies = args.get("stft_num_fft", 1023) // 2 + 1
     net = MAE1d(
         in_channels=args["in_channels"],
-        # The original's, where given, counts frequencies too.
+        # The original's number of channels also counts frequencies.
         out_channels=args["out_channels"] // frequencies if args.get("out_channels") else None,
         bottleneck=bottlenecks(args.get("bottleneck"), args.get("bottleneck_args"), args.get("bottleneck_channels")),
         stft=stft(args),
@@ -153,7 +154,7 @@ def magnitude_autoencoder_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def bitcodes_case(args: dict, state: dict, example: dict) -> Built:
-    # In the original this is a part of its own, and its arrays are channels last.
+    # In the original, this bottleneck is a separate module, and its arrays are channels last.
     net = BitcodesBottleneck(args["features"], args["num_bits"], args["temperature"])
     x = jnp.asarray(next(iter(example.values())))
     params, to_torch = converted(net, {f"bitcodes.{name}": array for name, array in state.items()}, x)

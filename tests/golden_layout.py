@@ -1,4 +1,4 @@
-"""What every builder of golden cases shares: the form of a built case, and the order of axes."""
+"""The common parts of the builders of golden cases: the class of a built case, and the order of axes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Inputs and outputs that hold [batch, channels, *positions] in PyTorch and [batch, *positions, channels] here.
+# Inputs and outputs with the shape [batch, channels, *positions] in PyTorch and [batch, *positions, channels] here.
 SIGNALS = ("x", "append_channels", "channels", "y", "noise", "source", "mask", "waveform")
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A case ready to be called: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
+    """A case with its functions: ``calls[method](inputs, kwargs, draws) -> list of outputs`` in PyTorch's layout.
 
-    A call can be compiled for its arrays, which are ``inputs`` and ``draws``.
+    A call can be compiled with ``inputs`` and ``draws`` as its arrays.
 
-    ``folded`` counts what the original keeps apart and ours multiplied in, such as the lengths of weight norm.
-    ``phases`` maps names of outputs to a function of the difference from the original that wraps angles.
+    ``folded`` counts parameters of the original that ours contain as factors, such as the lengths of weight norm.
+    ``phases`` maps names of outputs to a function that wraps the difference of angles.
     """
 
     params: Any
@@ -32,12 +32,12 @@ class Built:
 
 
 def first(array: jax.Array) -> jax.Array:
-    """Channels first to channels last."""
+    """Moves channels from the second axis to the last one."""
     return jnp.moveaxis(array, 1, -1)
 
 
 def last(array: jax.Array) -> jax.Array:
-    """Channels last to channels first."""
+    """Moves channels from the last axis to the second one."""
     return jnp.moveaxis(array, -1, 1)
 
 

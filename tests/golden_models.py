@@ -18,23 +18,23 @@ from archijax.models import DiffusionAE, DiffusionUpsampler, DiffusionVocoder
 from archijax.sampling import Inpaint, advance, begin
 
 UNET_V0 = set(inspect.signature(aj.UNetV0).parameters)
-KEY = jax.random.key(0)  # where all draws are given
+KEY = jax.random.key(0)  # without effect, because the cases contain all random draws
 
 
 def unet_v0(args: dict, **others: Any) -> Any:
-    """The U-Net of a case, from the arguments that it knows."""
+    """The U-Net of a case, from the arguments that apply to it."""
     return aj.UNetV0(**{name: value for name, value in {**args, **others}.items() if name in UNET_V0})
 
 
 def weights(model: Any, batch: dict, state: dict) -> tuple[dict, Callable]:
-    """(variables, the way from parameters back to a state_dict) of a model for batches like this one."""
+    """The variables of a model for batches like `batch`, and a function from parameters back to a state_dict."""
     table = convert.entries(model, jax.eval_shape(lambda: model.init(KEY, batch))["params"])
     variables = {"params": convert.from_torch(table, state), "frozen": {}}
     return variables, lambda params: with_buffers(convert.to_torch(table, params), table, state)
 
 
 def diffused(model, variables: dict, frames: jax.Array, noise: jax.Array, settings: dict) -> jax.Array:
-    """What a decoder's diffusion model makes of noise, before it is brought to the frames."""
+    """The result of a decoder's diffusion model, before the projection to the frames."""
     noise, conditioning = model.prepare(variables, frames, noise, {})
     return model.model.sample(variables, KEY, shape=noise.shape, noise=noise, **conditioning, **settings)
 
@@ -54,7 +54,7 @@ def diffusion_case(args: dict, state: dict, example: dict) -> Built:
     def inpaint(tensors, kwargs, draws):
         resamples, times = kwargs["num_resamples"], model.process.timesteps(kwargs["num_steps"])
         start, *noises = (first(draw) for draw in draws)
-        # Of each step's draws no more than the last two change the original's result.
+        # Only the last two draws of each step change the result of the original.
         noises = jnp.stack(noises).reshape(-1, resamples, *start.shape)[:, -2:]
         sampler = Inpaint(first(tensors["source"]), first(tensors["mask"]).astype(bool), redraw=resamples > 1)
         state, _ = advance(

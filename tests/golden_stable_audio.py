@@ -1,4 +1,4 @@
-"""Builders of the golden cases of Stable Audio, as diffusers has it."""
+"""Builders of the golden cases of Stable Audio in diffusers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def transformer_case(args: dict, state: dict, example: dict) -> Built:
 
 
 class Parts(DiffusionTransformer):
-    """In the place of the net, what it is given."""
+    """Returns the inputs of the net in place of its output."""
 
     def __call__(self, x, *, embedding, features):
         return embedding
@@ -116,7 +116,7 @@ def oobleck_case(args: dict, state: dict, example: dict) -> Built:
 
 
 def with_directions(back: dict, state: dict) -> dict:
-    """A state_dict with the original's weight norm in the place of ours, where both have the same product."""
+    """A state_dict with the original's weight norm in place of ours, if the products are equal."""
 
     def product(tensors, name):
         g, v = (tensors[f"{name}_{part}"].astype(np.float64) for part in "gv")
@@ -132,7 +132,7 @@ def with_directions(back: dict, state: dict) -> dict:
 def pipeline_case(args: dict, folder: Path) -> Built:
     config, variables = diffusers.read(folder)
     model = config.build()
-    # The case says the sizes too.
+    # The case also has the sizes.
     transformer = args["transformer"]
     assert config.transformer.num_layers == transformer["num_layers"]
     assert config.length == transformer["sample_size"] * np.prod(args["vae"]["downsampling_ratios"])

@@ -16,7 +16,7 @@ UNET = aj.configs.UNetConfig(
     attention_heads=2, attention_features=4, resnet_groups=4, modulation_features=16,
 )  # fmt: skip
 
-# The net of the originals' README, but for its number of heads.
+# The net in the README of the originals, without its number of heads.
 README_NET = dict(
     channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),
     factors=(1, 4, 4, 4, 2, 2, 2, 2, 2),
@@ -36,7 +36,7 @@ TEXT_MODEL = aj.configs.DiffusionConfig(
 
 
 def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
-    """A batch for TEXT_MODEL, different in every item."""
+    """A batch of different items for TEXT_MODEL."""
     tokens = jax.random.randint(jax.random.key(1), (count, 6), 3, 259)
     return {
         "audio": 0.3 * jax.random.normal(jax.random.key(0), (count, length, 2)),
@@ -45,7 +45,7 @@ def text_batch(count: int, length: int = 64) -> dict[str, jax.Array]:
     }
 
 
-# An autoencoder of 4 samples per frame, and a diffusion model of its latents.
+# An autoencoder with 4 samples per frame, and a diffusion model of its latents.
 AUTOENCODER = aj.configs.AutoEncoderConfig(
     coder=aj.configs.CoderConfig(
         channels=8, multipliers=(1, 1), factors=(2,), num_blocks=(0,), patch_size=2, resnet_groups=4
@@ -67,7 +67,7 @@ LATENT_MODEL = aj.configs.LatentConfig(
     autoencoder=AUTOENCODER,
 )  # fmt: skip
 
-# Stable Audio's design.
+# Models of Stable Audio's design.
 OOBLECK = aj.configs.OobleckConfig(
     encoder_channels=8, decoder_channels=4, multipliers=(1, 2), strides=(2, 4), latent_channels=4,
     sample_rate=8000, length=256,
@@ -84,7 +84,7 @@ STABLE_AUDIO = aj.configs.StableAudioConfig(
 
 
 def write_t5(folder: Path, seed: int) -> None:
-    """A pretrained text encoder of random weights, 8 features wide, that reads bytes."""
+    """Writes the folder of a pretrained text encoder with random weights and 8 features, which reads bytes."""
     sizes = {"vocab_size": 384, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     config, tokens = aj.nn.T5Config(**sizes), jnp.zeros((1, 1), jnp.int32)
     shapes = jax.eval_shape(aj.nn.T5Encoder(config).init, jax.random.key(0), tokens, tokens == 0)["params"]

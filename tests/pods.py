@@ -1,9 +1,9 @@
-"""One of two processes whose mesh splits a state between them: saves it and restores it, and says what memory it took.
+"""One of two processes that share a sharded state: saves and restores the state, and measures the memory.
 
     python tests/pods.py HOST:PORT NUMBER FOLDER save|later|kill|restore [MEGABYTES]
 
-Prints one line of JSON: the peak of host memory of each action beyond what the process held before, as a share of the
-whole state, and whether what was restored is equal to the bit.
+It prints one line of JSON: the additional peak of host memory of each action, divided by the size of the whole state,
+and whether the restored state is equal bit for bit.
 """
 
 import json
@@ -19,12 +19,12 @@ from train import hosts
 
 
 def values(number: int, shape: tuple[int, ...], index: tuple = ()) -> np.ndarray:
-    """A part of an array of noise, which does not compress."""
+    """A part of an array of noise. Noise cannot be compressed."""
     return np.random.default_rng(number).standard_normal(shape, np.float32)[index]
 
 
 def shapes_of(megabytes: int) -> dict:
-    """A state like that of a deep net with the optimizer's two moments, and one array that is not split."""
+    """A state like that of a deep net with the optimizer's two moments, and one array that is not sharded."""
     layers = max(1, megabytes // 16)
     tree = {f"layer_{number}": jax.ShapeDtypeStruct((1024, 1024), np.float32) for number in range(layers)}
     small = {"step": jax.ShapeDtypeStruct((), np.float32), "half": jax.ShapeDtypeStruct((5, 3), jax.numpy.bfloat16)}
@@ -32,7 +32,7 @@ def shapes_of(megabytes: int) -> dict:
 
 
 def make(devices: MeshParallel, megabytes: int, seed: int) -> dict:
-    """A state on the mesh, of which no process ever holds more than an array beyond its half."""
+    """A state on the mesh. Each process holds its half, and at most one further array at a time."""
     leaves, structure = jax.tree.flatten(shapes_of(megabytes))
     made = []
     for number, leaf in enumerate(leaves):
@@ -50,13 +50,13 @@ def differs(left: jax.Array, right: jax.Array) -> bool:
 
 
 def status(field: str) -> float:
-    """A number of bytes that Linux says of this process."""
+    """A number of bytes from Linux's status of this process."""
     with open("/proc/self/status") as file:
         return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
 
 
 class Peak:
-    """Measures by how much memory grows at most, from here on."""
+    """Measures the peak growth of memory from now on."""
 
     def __init__(self):
         with open("/proc/self/clear_refs", "w") as file:
@@ -78,7 +78,7 @@ def main(coordinator: str, number: str, folder: str, action: str, megabytes: str
         target = devices.target(shapes_of(int(megabytes)))
         peak = Peak()
         state, record = checkpoints.restore(target)
-        # The process's own half appears here too.
+        # The growth includes the process's own half.
         said["restore"] = peak.of(size) - 0.5
         said["step"] = record["step"]
         made = make(devices, int(megabytes), record["step"])
@@ -90,7 +90,7 @@ def main(coordinator: str, number: str, folder: str, action: str, megabytes: str
         checkpoints.save(step, state, {"step": step})
         if action == "kill" and number == "1":
             os.kill(os.getpid(), signal.SIGKILL)
-        # The next training step writes over what is being saved.
+        # The next training step overwrites the state while it is saved.
         state = devices.compile(lambda state, batch, key: (jax.tree.map(lambda leaf: leaf * 0, state), 0))(state, 0, 0)
         checkpoints.wait()
         said["save"] = peak.of(size)

@@ -42,7 +42,7 @@ def models(balanced=False):
 
 
 def test_a_period_hears_what_is_a_period_apart():
-    """An item's first layer sees five samples of one column, each a period after the other, and no other column."""
+    """The first layer sees five samples of one column, which are one period apart, and no other column."""
     net, x = PeriodDiscriminator(3, channels=2), sounds(1, 48)
     variables = jax.jit(net.init)(jax.random.key(0), x)
     scores, features = net.apply(variables, x)
@@ -109,7 +109,7 @@ def test_balanced_gradients_have_the_norms_of_their_weights():
     weights = {"a": 0.5, "b": 2.0}
     run = jax.jit(jax.value_and_grad(lambda x, norms: balanced_sum(x, functions, weights, norms)[::2], has_aux=True))
     (value, norms), gradient = run(x, {"a": jnp.zeros(()), "b": jnp.zeros(())})
-    assert float(jnp.abs(gradient).max()) == 0  # nothing is known of them yet
+    assert float(jnp.abs(gradient).max()) == 0  # their gradients have no statistics yet
     np.testing.assert_allclose(value, 0.5 * functions["a"](x) + 2 * functions["b"](x), rtol=1e-4, atol=1e-5)
     item = lambda g: float(jnp.mean(jnp.sqrt(jnp.sum(jnp.square(g), (1, 2)))))  # noqa: E731
     np.testing.assert_allclose(norms["a"], 1000 * item(first / 16), rtol=1e-5)
@@ -123,7 +123,7 @@ def test_balanced_gradients_have_the_norms_of_their_weights():
 @pytest.mark.parametrize(("balanced", "count"), [(False, 2), (True, 8)])
 def test_devices_equal_one_while_the_adversary_runs(balanced, count):
     model, variables = models(balanced)
-    # Without eps Adam would magnify the rounding of the smallest gradients.
+    # Without eps, Adam would amplify rounding errors of the smallest gradients.
     optimizer, ema = adamw(OptimizerConfig(learning_rate=1e-3, eps=1e-2)), EmaConfig(start=0, every=1)
     root, start = jax.random.key(5), TrainState.create(model, variables, optimizer)
     single = jax.jit(make_train_step(model, optimizer, ema))

@@ -10,7 +10,7 @@ from archijax.nn import attention
 
 
 def reference(params, x, source, heads, linear):
-    """The equations, head by head in numpy."""
+    """The equations in numpy, head by head."""
 
     def norm(values, p):
         mean, var = values.mean(-1, keepdims=True), values.var(-1, keepdims=True)
@@ -34,7 +34,7 @@ def reference(params, x, source, heads, linear):
 
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("linear", [False, True])
-# Where the second is long enough, cross-attention absorbs its projections.
+# With length 64, cross-attention multiplies its projections into keys and values.
 @pytest.mark.parametrize("length", [7, 64])
 def test_attention_equals_its_equations(cross, linear, length):
     x = jax.random.normal(jax.random.key(0), (1, length, 6))

@@ -1,4 +1,4 @@
-"""Autoencoders as models: their losses, their use, and training them by the step and by the program."""
+"""Autoencoders as models: their losses, their use, and their training by the step and by the program."""
 
 import dataclasses
 import json
@@ -176,7 +176,7 @@ def test_silence_gives_finite_gradients(models, name):
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((value, gradient)))
 
 
-# Without it Adam would magnify the rounding of the smallest gradients.
+# Without eps, Adam would amplify rounding errors of the smallest gradients.
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, eps=1e-2)
 
 

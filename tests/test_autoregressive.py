@@ -34,7 +34,8 @@ def test_the_ladder_moves_on_by_a_split(model):
     assert ladder.shape == (4, 32, 1)
     rungs = ladder[:, ::8, 0]
     np.testing.assert_array_equal(rungs[:, :2], 0)
-    # Where split i ends, split i - 1 began; the first of the ladder ends without noise, the last begins as noise.
+    # Split i ends at the noise level at which split i - 1 began. The first split ends without noise, the last begins as
+    # noise.
     np.testing.assert_allclose(rungs[-1, 3], rungs[0, 2])
     assert rungs[-1, 2] == 0
     assert rungs[0, 3] == 1
@@ -51,7 +52,7 @@ def test_any_number_of_chunks_begins_alike(model, variables):
     assert long.shape == (2, 72, 2)
     assert np.isfinite(long).all()
     np.testing.assert_allclose(sample(keys, 48), long[:, :48], atol=1e-5)
-    # The start alone is that of the sounds that go on.
+    # A short sound equals the start of a longer sound.
     np.testing.assert_allclose(sample(keys, 32)[:, :16], long[:, :16], atol=1e-5)
     np.testing.assert_allclose(sample(keys[:1], 48), long[:1, :48], atol=1e-5)
 

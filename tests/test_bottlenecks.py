@@ -46,7 +46,7 @@ def trained(bottleneck, variables, x=X, **random):
 @pytest.mark.parametrize("bottleneck", ALL[1:], ids=lambda b: type(b).__name__)
 def test_keys_and_the_draws_they_make_are_the_same(bottleneck):
     variables = made(bottleneck)
-    with jax.disable_jit():  # a compiler may round differently where the draws are made beside their use
+    with jax.disable_jit():  # compiled programs can round differently
         by_keys = trained(bottleneck, variables, keys=KEYS)
         by_draws = trained(bottleneck, variables, draws=bottleneck.draw(KEYS, X.shape[1:]))
     jax.tree.map(np.testing.assert_array_equal, by_keys, by_draws)
@@ -107,7 +107,7 @@ def test_a_gaussian_is_one_of_its_mean_and_deviation_at_its_divergence():
     latent, info = applied(bottleneck, variables, X)
     np.testing.assert_array_equal(latent, info["mean"])
     mean, deviation = np.asarray(info["mean"], np.float64), np.asarray(info["deviation"], np.float64)
-    # By integration of p log(p / q) over the first latent's own density.
+    # The integral of p log(p / q) over the density of the first latent.
     x = mean[0, 0, 0] + deviation[0, 0, 0] * np.linspace(-12, 12, 20001)
     log_p = -0.5 * ((x - mean[0, 0, 0]) / deviation[0, 0, 0]) ** 2 - np.log(deviation[0, 0, 0])
     density = np.exp(log_p) / np.sqrt(2 * np.pi)
@@ -153,7 +153,8 @@ def test_scalars_are_rounded_to_their_levels_and_codes_give_them_back():
     np.testing.assert_allclose(np.unique(latent[..., 1]), [-1, -0.5, 0, 0.5])
     assert float(info["usage"]) == 1
     np.testing.assert_array_equal(applied(quantizer, {}, info["codes"], method="from_codes"), latent)
-    # The middle of the odd one rounds at a quarter: tanh(x) * 2 = 1/2 (and a little for the bound's 1e-3).
+    # With an odd number of levels, rounding changes at a quarter: tanh(x) * 2 = 1/2 (plus a little for the bound of
+    # 1e-3).
     for value, expected in ((0.25, 0), (0.26, 0.5), (-0.26, -0.5)):
         assert float(applied(quantizer, {}, jnp.full((1, 1, 2), value))[0][0, 0, 0]) == expected
     _, info = applied(quantizer, {}, jnp.zeros((1, 8, 2)))

@@ -1,4 +1,4 @@
-"""The models that come with the library: what is in their folders, and whether they still sound."""
+"""The bundled models: the contents of their folders, and the quality of their sounds."""
 
 import json
 from functools import partial
@@ -64,6 +64,6 @@ def test_notes_plays_what_is_asked_for():
     heard = np.array([pitch(sound, rate).midi for sound in sounds])
     asked = np.array(list(prompts.values()))
     assert np.mean(np.abs(heard - asked) < 0.5) >= 0.75
-    # The next prompt's note is another one for each of them.
+    # Each prompt is followed by a prompt with another note.
     assert np.mean(np.abs(heard - np.roll(asked, 1)) < 0.5) <= 0.25
     assert json.loads((BUNDLED / "notes" / "config.json").read_text())["autoencoder"] == "codec-16k"

@@ -1,4 +1,4 @@
-"""Captions and fields beside sounds and in tables: where they are looked for, what they become, and what is wrong."""
+"""Captions and fields beside sounds and in tables: their places, their use, and errors in them."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=2)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Sounds of a second, each of another level: a is 0.1, b 0.2, c 0.3, deep/d 0.4."""
+    """Sounds of one second with different levels: a is 0.1, b 0.2, c 0.3, deep/d 0.4."""
     for number, name in enumerate(("a", "b", "c", "deep/d"), 1):
         (tmp_path / "music" / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(tmp_path / "music" / f"{name}.wav", np.full((8_000, 1), number / 10), 8_000, {"title": "tag"})
@@ -32,7 +32,7 @@ def captions(manifest):
 
 
 def visits(manifest, config=CONFIG, count=200, **settings):
-    """The (level, prompt) of the first items, as training gets them."""
+    """The (level, prompt) of the first training items."""
     seen = []
 
     def tokenize(prompts):
@@ -85,7 +85,7 @@ def test_tables_in_the_folder(folder, capfd, name):
     assert captions(manifest) == {
         "a.wav": ("of a", "of a, too"), "b.wav": ("beside b",), "c.wav": (), "deep/d.wav": ("x", "y"),
     }  # fmt: skip
-    # What differs between rows of one file, and is not used, is left out.
+    # Unused fields that differ between rows of one file are left out.
     assert [entry.fields.get("bpm") for entry in manifest.entries] == [90.0, None, None, None]
     assert "id" not in manifest.entries[0].fields
     said = capfd.readouterr().err
@@ -106,7 +106,7 @@ def test_a_table_of_named_columns_elsewhere(folder, tmp_path):
 
 def test_parts_of_a_long_file_are_items(tmp_path):
     (tmp_path / "music").mkdir()
-    # Ten seconds, the level of each is its number.
+    # Ten seconds. The level of each second is its number.
     files.write(tmp_path / "music" / "long.wav", np.repeat(np.arange(10) / 20, 8_000)[:, None], 8_000)
     rows = [("8.5", "", "end"), ("2", "4", "early"), ("2", "4", "once more"), ("12", "13", "beyond")]
     table = "file_name,start,end,caption\n" + "".join(f"long.wav,{','.join(row)}\n" for row in rows)
@@ -114,7 +114,7 @@ def test_parts_of_a_long_file_are_items(tmp_path):
     manifest = listed(tmp_path / "music")
     assert captions(manifest) == {"long.wav@16000-32000": ("early", "once more"), "long.wav@68000-80000": ("end",)}
     assert manifest.seconds == 3.5
-    # The same from the list of the last run, which has the headers of whole files.
+    # The manifest of the last run, which has the headers of whole files, gives the same items.
     assert listed(tmp_path / "music") == manifest
     config = DataConfig(sample_rate=4_000, channels=1, length=5_000, workers=1)
     sounds = Sounds(manifest, config)
@@ -124,13 +124,13 @@ def test_parts_of_a_long_file_are_items(tmp_path):
     late = sounds.read(manifest.entries[0], 4_000)[:, 0]
     assert {round(float(level) * 20) for level in late[50:3_950]} == {3}
     assert not late[4_000:].any()
-    # The last one and a half seconds begin with what lies there, and silence follows them.
+    # The crop at the end begins with the last one and a half seconds. Silence follows.
     assert {round(float(level) * 20) for level in end[:1_950]} == {8}
     assert {round(float(level) * 20) for level in end[2_050:5_000]} == {9}
     (short,) = (sounds.read(entry, 4_500)[:, 0] for entry in manifest.entries[1:])
     assert {round(float(level) * 20) for level in short[:1_450]} == {9}
     assert not short[1_500:].any()
-    # Both parts are of one file, which stays on one side.
+    # Both parts belong to one file, which stays on one side.
     assert [len(part.entries) for part in split(manifest, 0.5)] == [2, 0]
 
 

@@ -1,4 +1,4 @@
-"""Files as people have them, of tests/cases, and others of their kinds: each gives what it should."""
+"""Real-world files in tests/cases, and similar files: each is read correctly."""
 
 import itertools
 import shutil
@@ -28,7 +28,7 @@ def tone(seconds=2.0, pitch=440.0, channels=1, rate=RATE):
 
 
 def pitch(audio, rate=RATE):
-    """Hz of the loudest bin of a spectrum."""
+    """The frequency in Hz of the loudest bin of a spectrum."""
     return np.abs(np.fft.rfft(audio[:, 0])).argmax() * rate / len(audio)
 
 
@@ -65,7 +65,7 @@ def test_all_of_a_case_is_used(name, frames, peak):
 
 def test_both_links_of_a_chain_sound():
     audio = files.read(CASES / "chained.ogg")
-    # Two tones that die away, the second half as loud as the first: half a second each.
+    # Two decaying tones of half a second. The second tone is as loud as the first.
     levels = np.sqrt(np.mean(audio.reshape(8, -1) ** 2, axis=1))
     np.testing.assert_allclose(levels, [0.169, 0.102, 0.062, 0.038, 0.084, 0.051, 0.031, 0.019], atol=1e-3)
 
@@ -88,14 +88,14 @@ def test_chains_of_any_number_of_links(tmp_path, serial, suffix):
     audio = files.read(path)
     assert [round(pitch(part, rate), -2) for part in audio.reshape(3, -1, 1)] == [500, 1000, 2000]
     crops_are_the_whole(path)
-    # Crops that are resampled cross the joint too.
+    # Resampled crops cross the joint too.
     whole = files.read(path, sample_rate=44_100)
     crop = files.read(path, sample_rate=44_100, start=len(whole) // 3 - 500, frames=1000)
     np.testing.assert_allclose(crop, whole[len(whole) // 3 - 500 :][:1000], atol=1e-5)
 
 
 def renumbered(data, serial):
-    """An Ogg file whose pages have another serial number."""
+    """An Ogg file with another serial number of its pages."""
     table = []
     for byte in range(256):
         remainder = byte << 24
@@ -134,7 +134,7 @@ def test_a_chain_with_another_rate_gives_its_first_links(tmp_path):
     path.write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
     with pytest.warns(InputWarning, match=r"1 of 2 links are left out"):
         assert files.verify(path).frames == 8_000
-    # So does one whose second link is damaged.
+    # A file with a damaged second link is read in the same way.
     damaged = (tmp_path / "a.ogg").read_bytes()
     path = tmp_path / "damaged.ogg"
     path.write_bytes(damaged + damaged[:58] + bytes(3000))
@@ -169,7 +169,8 @@ def test_formats_of_ffmpeg(tmp_path, suffix):
     assert np.sqrt(np.mean(audio[rate:-rate] ** 2)) == pytest.approx(0.3 * HALF, rel=0.05)
     if suffix not in ("aac", "g722", "ac3"):
         assert header.tags["title"] == "A song"
-    # Seeking is exact to the rounding of a container's timestamps, a millisecond: the phase of a tone tells.
+    # The phase of a tone shows that seeking is exact up to the container's timestamps, which are rounded to a
+    # millisecond.
     crop, expected = files.read(path, start=3 * rate, frames=4800), audio[3 * rate :][:4800]
     shift = np.angle(np.sum(crop * np.exp(-2j * np.pi * 1000 / rate * np.arange(4800)[:, None])))
     there = np.angle(np.sum(expected * np.exp(-2j * np.pi * 1000 / rate * np.arange(4800)[:, None])))
@@ -186,12 +187,12 @@ def test_what_libsndfile_refuses_is_read_by_ffmpeg(tmp_path):
         subprocess.run(["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), *options, str(path)], check=True)
         assert abs(files.verify(path).frames - 96_000) < 5000
         assert pitch(files.read(path), 48_000) == pytest.approx(440, abs=1)
-    # What decodes of a damaged file is used here too.
+    # The part of a damaged file that can be decoded is used here too.
     whole = (tmp_path / "mp3_inside.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(InputWarning, match="is cut off"):
         assert 40_000 < files.verify(tmp_path / "cut.wav").frames < 56_000
-    # A FLAC stream from a pipe does not say how long it is.
+    # The header of a FLAC stream from a pipe does not have the length.
     command = f"ffmpeg -v error -i {tmp_path / 'a.wav'} -f flac - | cat > {tmp_path / 'pipe.flac'}"
     subprocess.run(command, shell=True, check=True)
     assert files.verify(tmp_path / "pipe.flac").frames == 96_000
@@ -260,8 +261,8 @@ def test_opposite_phases():
 @needs_ffmpeg
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "aiff", "caf", "w64", "m4a", "ac3"])
 def test_the_standard_downmix_of_each_channel(tmp_path, suffix):
-    """Each of the six channels sounds at its own pitch: the parts of each in the mix are measured."""
-    hertz = (500, 700, 1100, 60, 1700, 2300)  # L R C LFE Ls Rs; nothing else is played at low frequencies
+    """Each of the six channels has its own pitch. The test measures the level of each channel in the mix."""
+    hertz = (500, 700, 1100, 60, 1700, 2300)  # L R C LFE Ls Rs; only LFE has a low frequency
     wave = "|".join(f"0.1*sin(2*PI*{each}*t)" for each in hertz)
     path = tmp_path / f"a.{suffix}"
     source = ["-f", "lavfi", "-i", f"aevalsrc={wave}:c=5.1:s=48000:d=2"]

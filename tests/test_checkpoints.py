@@ -10,7 +10,7 @@ from flax import struct
 from archijax.errors import InputError
 from archijax.training.checkpoints import Checkpoints, restore_weights, steps
 
-# After one array fails, Orbax's reads still under way report to an event loop that is gone; programs hide that.
+# After an error in one array, Orbax's other reads report to a closed event loop. Programs hide these warnings.
 after_damage = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -25,7 +25,7 @@ class State:
 
 
 def make_state(value, width=512):
-    # Noise does not compress: a flipped bit in the file is a flipped bit in the array.
+    # Noise is not compressed, so a flipped bit in the file is a flipped bit in the array.
     noise = np.random.default_rng(value).standard_normal((8, width), np.float32)
     params = {"dense": {"kernel": noise, "bias": np.arange(width) % 7 * 0.5}}
     params["dense"]["half"] = jnp.full((3,), value, jnp.bfloat16)
@@ -187,5 +187,5 @@ def test_some_on_the_way_and_the_best_stay(tmp_path):
         return steps(tmp_path)
 
     assert keep({1: 5.0, 2: 3.0, 3: 4.0, 4: 4.5, 5: None, 6: float("nan")}) == [2, 4, 5, 6]
-    # The scores are known from the files.
+    # The scores are read from the files.
     assert keep({7: 3.5, 8: 6.0, 9: 2.5, 10: 6.0}) == [4, 8, 9, 10]

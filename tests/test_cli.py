@@ -43,7 +43,7 @@ class Options:
     mode: Literal["slow", "fast"] = "slow"
     """How."""
     checked: Checked = field(default_factory=Checked)
-    """Refuses what it does not like."""
+    """Raises an error for wrong values."""
 
 
 def parse(*arguments, default=None):

@@ -21,7 +21,7 @@ def test_what_is_computed_again_is_not_kept():
         compiled = jax.jit(jax.grad(energy), compiler_options=options).lower(matrices, x).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    # Should XLA give the pass another name, nothing but this says so. From JAX 0.12 on {} needs no more.
+    # Only this test detects a new name of the pass in XLA. From JAX 0.12 on, {} needs no more memory.
     assert memory(jax.checkpoint(layer), compiler_options("cpu")) < 0.7 * memory(layer, {})
     assert compiler_options("gpu") == compiler_options("tpu") == {}
 
@@ -31,7 +31,7 @@ def test_sums_are_not_split():
     def text(options):
         return jax.jit(lambda x: x @ x, compiler_options=options).lower(jnp.ones(1024)).compile().as_text()
 
-    # Should this fail, XLA no longer has the pass by this name, and the option can go.
+    # If this fails, XLA no longer has the pass with this name, and the option can be removed.
     assert "reduce-window" in text({})
     assert "reduce-window" not in text(compiler_options("cpu"))
 
@@ -40,7 +40,7 @@ def test_long_sums_are_exact_all_the_same():
     x = jax.random.normal(jax.random.key(0), (1, 2**18, 3)) + 10
 
     def sums(x):
-        # As a norm's and, by its gradient, a bias's.
+        # The sums of a norm and of a bias's gradient.
         return x.mean(1), jax.grad(lambda bias: jnp.sum((x * x + bias) * x))(jnp.ones(3))
 
     mean, gradient = jax.jit(sums, compiler_options=compiler_options("cpu"))(x)
@@ -70,7 +70,7 @@ def test_only_programs_for_nvidia_are_told_where_the_last_axis_lies():
         "cuda": True,
         "tpu": False,
     }
-    # The last axis is the one whose neighbours are side by side.
+    # The last axis is contiguous in memory.
     assert "dense<[2, 1, 0]>" in texts["cuda"]
     x = jnp.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(jax.jit(row_major)(x), x)

@@ -1,4 +1,4 @@
-"""Upsampler, vocoder, diffusion autoencoder and latent diffusion, as training and programs use them."""
+"""Upsampler, vocoder, diffusion autoencoder and latent diffusion in training and in programs."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_they_train_and_reconstruct_any_number_of_channels_and_items(made):
     assert np.isfinite(both)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
-    # An item's loss is its own: the mean of both is that of each alone.
+    # The loss of an item does not depend on other items: the loss of both is the mean of their losses.
     each = [jax.jit(loss)(variables["params"], keys[i : i + 1], AUDIO[i : i + 1]) for i in range(2)]
     assert float(both) == pytest.approx(float(np.mean(each)), rel=1e-4)
     again = jax.jit(lambda audio, keys: reconstruct(model, variables, audio, keys=keys, num_steps=2))
@@ -66,7 +66,7 @@ def test_they_follow_the_contract(made):
     assert not isinstance(model, Generator)
     frames, _ = jax.jit(model.encode)(variables, AUDIO)
     assert AUDIO.shape[1] == frames.shape[1] * model.downsample_factor
-    # What decodes is finish of what the diffusion model makes of prepare.
+    # Decoding is `prepare`, then the diffusion model, then `finish`.
     noise = jax.random.normal(jax.random.key(3), AUDIO.shape)
 
     @jax.jit
@@ -83,12 +83,12 @@ def test_they_follow_the_contract(made):
 def test_the_upsampler_reads_the_low_rate_alone():
     model = CONFIGS["upsampler"].build()
     variables = model.init(jax.random.key(1), {"audio": AUDIO[:1]})
-    # A tone above the low rate's half is not in what the net is given.
+    # The input of the net does not have a tone above half of the low rate.
     high = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.75)[None, :, None] * jnp.ones((1, 1, 2))
     assert float(jnp.abs(model.reupsampled(high)[:, 16:48]).max()) < 0.05
     low = jnp.cos(jnp.pi * jnp.arange(64.0) * 0.05)[None, :, None] * jnp.ones((1, 1, 2))
     np.testing.assert_allclose(model.reupsampled(low)[:, 16:48], low[:, 16:48], atol=0.05)
-    # Lengths that the net does not divide are made to fit and cut, whole or by windows.
+    # Lengths that the net does not divide are padded and cut, with and without windows.
     decode = jax.jit(model.decode, static_argnames=("num_steps", "window"))
     for settings in ({}, {"window": 32}):
         out = decode(variables, low[:, :15], num_steps=1, **settings)
@@ -102,7 +102,7 @@ def test_the_upsampler_reads_the_low_rate_alone():
 def test_whitening_makes_all_levels_one_and_is_undone():
     mel = MelSpectrogram(256, 64, sample_rate=8000, n_mel_channels=20, normalize="log")
     model = aj.DiffusionVocoder(aj.DiffusionModel(aj.nn.SkipAdd()), mel, whiten=True)
-    # Loud, quiet and silent stretches, and twice as much at low frequencies.
+    # Loud, quiet and silent parts, with twice the level at low frequencies.
     level = jnp.repeat(jnp.array([1.0, 1e-2, 0.0, 0.3]), 2048)[None, :, None]
     sound = level * jax.random.normal(jax.random.key(0), (2, 8192, 2))
     sound = sound + jnp.roll(sound, 1, axis=1)
@@ -122,7 +122,7 @@ def test_whitening_makes_all_levels_one_and_is_undone():
     assert np.isfinite(white).all()
     error = jnp.sqrt(jnp.mean((again - sound) ** 2) / jnp.mean(sound**2))
     assert float(error) < 0.1
-    # Other noise of the same spectrogram comes nearer to it, in bands where there is sound.
+    # `consistent` brings other noise closer to the spectrogram in bands with sound.
     other = model.colored(jax.random.normal(jax.random.key(1), (4, 8192, 1)), spectrogram)
     nearer = jax.jit(model.consistent)(other, spectrogram)
     far = [float(jnp.abs(mel.encode(each) - spectrogram)[:, :60].mean()) for each in (other, nearer)]
@@ -135,7 +135,7 @@ def test_the_vocoder_makes_sound_of_spectrograms_of_any_length():
     mel = model.mel.encode(jnp.tile(AUDIO, (1, 3, 1)))[:, :37]
     out = jax.jit(model.decode, static_argnames="num_steps")(variables, mel, num_steps=1)
     assert out.shape == (2, 148, 2)
-    # The channels are made each for itself.
+    # The channels are made independently.
     swapped = model.flattened(variables, mel[..., ::-1]).reshape(2, 2, -1)
     np.testing.assert_allclose(swapped[:, ::-1], model.flattened(variables, mel).reshape(2, 2, -1), atol=1e-6)
     with pytest.raises(aj.InputError, match="spectrogram has 4 mel bands: this vocoder reads 5"):

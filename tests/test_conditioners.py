@@ -1,4 +1,4 @@
-"""Numbers and categories that sounds are made by: their arrays, how nets read them, how they are left out."""
+"""Numbers and categories as conditions: their arrays, how nets read them, and how they are left out."""
 
 import dataclasses
 import json
@@ -111,7 +111,7 @@ def test_a_model_folder_keeps_the_vocabulary():
 def built():
     model = MODEL.build()
     variables = model.init(jax.random.key(0), example_batch(MODEL))
-    # What a net gives at first may depend on nothing: zeros lie on the way.
+    # The output of a new net can be constant, because some weights start as zeros.
     draw = np.random.default_rng(0).standard_normal
     return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * draw(leaf.shape), leaf.dtype), variables)
 
@@ -137,9 +137,9 @@ def test_every_condition_matters_where_it_is_there_and_nowhere_else(built):
         other = np.asarray(
             net({**batch, f"condition_{name}": batch[f"condition_{name}"].copy() * 0 + changed[0]}, none)
         )
-        # Items of other values than that differ; the last item had none of most.
+        # Items with other values differ. The last item lacks most values.
         assert not np.allclose(other[0], whole[0], atol=1e-4), name
-    # Left out is left out: what stands in its place does not depend on what it was.
+    # The replacement of a condition that is left out does not depend on the condition.
     gone = {name: jnp.full_like(array, -1) for name, array in batch.items() if name.startswith("condition_")}
     masked = net({**batch, **gone}, ~none)
     dropped = drop({**batch, "embedding": jnp.zeros((3, 8, 8))}, jnp.ones(3, bool))
@@ -169,13 +169,13 @@ def test_the_draws_have_their_probabilities(built):
     shares = {name: float(mask.mean()) for name, mask in masks.items()}
     wanted = {"condition_bpm": 0.25, "condition_strength": 0.5, "condition_key": 0.1, "embedding": 0.1}
     assert shares == pytest.approx(wanted, abs=0.03)
-    # Of each apart from the others.
+    # Each condition is left out independently of the others.
     both = float((masks["condition_bpm"] & masks["condition_strength"]).mean())
     assert both == pytest.approx(0.125, abs=0.03)
 
 
 def test_an_items_loss_is_its_own(built):
-    # So that it does not matter how many devices share a batch.
+    # The draws must not depend on the number of devices that share a batch.
     model, variables = built
     fields = {"bpm": [60, None], "strength": ["loud", "soft"], "pitch": [40, 50], "key": ["C major", None]}
     batch = {
@@ -218,7 +218,7 @@ def test_stable_audio_has_its_numbers_as_conditions():
     }
     with pytest.raises(aj.InputError, match="out of range"):
         pipeline.conditions({"seconds_total": 100}, 1)
-    # Files are longer than a model knows: there the nearest counts.
+    # If files are longer than the range of the model, the nearest value in the range is used.
     np.testing.assert_array_equal(
         encode_fields(STABLE_AUDIO.numbers[1:], {"seconds_total": [100.0]})["seconds_total"], 100
     )
@@ -285,7 +285,7 @@ def test_a_training_finds_them_resumes_and_is_sampled(tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert len(error.splitlines()) == 1
-    # What comes later and is unknown is told before anything is trained.
+    # An unknown category in new data is reported before the training.
     (data / "b.json").write_text(json.dumps({"key": "E"}))
     assert run("whole", "--steps", "6") == 2
     assert "key is 'E', a category that the model does not know" in capsys.readouterr().err

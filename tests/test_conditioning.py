@@ -50,7 +50,7 @@ def test_several_times_are_summed_and_features_added():
     apply = jax.jit(net.apply)
     twice = apply(variables, X, jnp.stack([T, T], axis=1))
     assert not np.allclose(twice, apply(variables, X, T))
-    # Features equal to the time's own do what a second equal time does.
+    # Features that equal the time features have the same effect as a second time.
     h = nn.gelu(aj.nn.NumberEmbedder(16).apply({"params": variables["params"]["embedder"]}, T), approximate=False)
     layer = variables["params"]["layer"]
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_several_times_are_summed_and_features_added():
 
 def test_classes_and_numbers_enter_as_features_or_as_tokens():
     class Song(nn.Module):
-        """Genre as features, duration as an embedding token."""
+        """A genre as features, and a duration as a token of the embedding."""
 
         net: nn.Module
 
@@ -111,7 +111,7 @@ def test_the_mean_of_the_embedding_joins_the_features_and_follows_the_mask():
     variables = jax.jit(net.init)(jax.random.key(2), X, T, embedding=EMBEDDING)
     apply = jax.jit(net.apply)
     out = apply(variables, X, T, embedding=EMBEDDING)
-    # Without cross-attention the mean is all that is heard: the order of tokens is not.
+    # Without cross-attention, only the mean of the tokens matters, not their order.
     np.testing.assert_allclose(apply(variables, X, T, embedding=EMBEDDING[:, ::-1]), out, atol=1e-5)
     assert not np.allclose(apply(variables, X, T, embedding=2 * EMBEDDING), out, atol=1e-3)
     masked = [apply(variables, X, T, embedding=e, embedding_mask=jnp.ones(3, bool)) for e in (EMBEDDING, -EMBEDDING)]

@@ -1,4 +1,4 @@
-"""python -m archijax.convert, on the originals' own weights."""
+"""python -m archijax.convert with weights of the originals."""
 
 import json
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_names_are_found_behind_what_stands_around_them(config, tmp_path, capsys
 
 
 def archisound(folder, **changes):
-    """A folder as archisound's autoencoders have them."""
+    """A folder in the layout of archisound's autoencoders."""
     case = json.loads((GOLDEN / "autoencoder_tanh" / "case.json").read_text())["args"]
     folder.mkdir()
     settings = {name: value for name, value in case.items() if name not in ("bottleneck_args", "out_channels")}

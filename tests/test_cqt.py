@@ -70,7 +70,7 @@ def test_a_sine_is_in_its_band(complete):
 def test_bands_show_when_something_sounds():
     cqt = CQT(**SMALL, complete=True)
     click = jnp.zeros((1, 2048, 1)).at[0, 1024 + 256].set(1.0)
-    bands = jnp.abs(cqt.encode(click))[0, :, -8, 0]  # a wide band: exact in time
+    bands = jnp.abs(cqt.encode(click))[0, :, -8, 0]  # a wide band, which is exact in time
     assert abs(int(bands.argmax()) / len(bands) - (1024 + 256) / 2048) < 0.01
 
 
@@ -85,7 +85,7 @@ def test_gradients_flow_and_silence_has_them(complete):
 
     value_and_grad = jax.jit(jax.value_and_grad(both))
     value, gradient = value_and_grad(sine(1000.0))
-    assert float(jnp.sum(gradient * sine(1000.0))) == pytest.approx(float(value), rel=1e-3)  # both is linear
+    assert float(jnp.sum(gradient * sine(1000.0))) == pytest.approx(float(value), rel=1e-3)  # both are linear
     for x in (jnp.zeros((1, 1024, 1)), jnp.ones((1, 1024, 1))):
         value, gradient = value_and_grad(x)
         assert np.isfinite(value)

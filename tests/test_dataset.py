@@ -17,7 +17,8 @@ CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=3, pref
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Seven files of 1 to 7 crops; file f has the value f/10 in its first half of each crop, -f/10 in the second."""
+    """Seven files with 1 to 7 crops. Each crop of file f has the value f/10 in its first half and -f/10 in its second
+    half."""
     root = tmp_path / "music"
     root.mkdir()
     for f in range(1, 8):
@@ -81,14 +82,14 @@ def test_an_epoch_visits_files_by_their_length(manifest):
 def test_random_crops_cover_the_file(manifest):
     single = Manifest(manifest.root, manifest.entries[-1:])
     audio = np.concatenate([b["audio"] for b in take(batches(single, CONFIG, batch_size=50, seed=0), 4)])
-    # Where the sign changes inside a crop says where it starts, modulo half a crop.
+    # The position of the sign change in a crop gives the start of the crop, modulo half a crop.
     starts = {int(np.argmax(np.diff(np.sign(crop[:, 0])) != 0)) for crop in audio}
     assert len(starts) > 100
 
 
 def test_fixed_crops_in_order_with_position(manifest):
     config = DataConfig(sample_rate=8_000, channels=1, length=1_500, crop="fixed", workers=1)
-    # 7,000 frames: four crops and two thirds of a fifth, which ends in silence.
+    # 7,000 frames: four crops and two thirds of a fifth crop, which ends in silence.
     single = Manifest(manifest.root, manifest.entries[-1:])
     (batch,) = take(batches(single, config, batch_size=5, seed=0, tokenize=tokenize), 1)
     whole = np.pad(files.read(f"{manifest.root}/7.wav"), ((0, 500), (0, 0)))
@@ -137,7 +138,7 @@ def test_shards_concatenate_to_the_single_process(manifest):
 
 @pytest.mark.parametrize("position", [0, 1, 6, 7, 30])
 def test_resume_continues_exactly(manifest, position):
-    # An epoch has 28 crops: the position after 7 batches is its end.
+    # An epoch has 28 crops, so it ends after 7 batches.
     def fresh():
         return batches(manifest, CONFIG, batch_size=4, seed=2, tokenize=tokenize)
 
@@ -148,7 +149,7 @@ def test_resume_continues_exactly(manifest, position):
     resumed = fresh()
     resumed.set_state(state)
     assert_equal(expected, take(resumed, 9))
-    # Back again in an iterator that has moved on and read ahead.
+    # The state is set in an iterator that has continued and read ahead.
     iterator.set_state(state)
     assert_equal(expected, take(iterator, 9))
 
@@ -197,7 +198,7 @@ def test_mixed_sources_are_converted(tmp_path):
     tone = level > -20.5
     assert tone.sum() == 4
     np.testing.assert_allclose(level[tone], -20, atol=0.01)
-    # A hundred frames of 44.1 kHz last 36 frames here; full scale stops them short of -20 dBFS.
+    # A hundred frames at 44.1 kHz are 36 frames here. They cannot reach -20 dBFS, because their peak is limited to 1.
     assert 0.99 < np.abs(batch["audio"][~tone]).max() <= 1
     assert set(texts(batch)) <= {"a quiet tone", "b", ""}
 
@@ -269,13 +270,14 @@ def test_silent_crops_are_drawn_again(tmp_path):
         return (np.sqrt(np.square(crops).mean((1, 2))) > 10 ** (-40 / 20)).mean()
 
     assert 0.15 < heard(None) < 0.4
-    # Of a file that is silent for three quarters: 1 - (3/4)^4 in four tries.
+    # In a file with three quarters of silence, four tries find sound with the probability 1 - (3/4)^4.
     assert 0.55 < heard(-40.0) < 0.8
 
 
 @pytest.fixture(scope="module")
 def stereo(tmp_path_factory):
-    """Of two files: other levels left and right, positive in the first halves of their crops; one at another rate."""
+    """Two files with different levels left and right, which are positive in the first halves of crops. One has another
+    rate."""
     root = tmp_path_factory.mktemp("stereo")
     for name, rate in (("a", 8_000), ("b", 16_000)):
         left = np.tile(np.repeat([0.4, -0.1], 500), 4 * rate // 8_000)
@@ -292,7 +294,7 @@ def crops_of(manifest, count=80, **settings):
 def test_gain_polarity_and_channels_vary(stereo):
     plain = crops_of(stereo, crop="fixed")
     varied = crops_of(stereo, crop="fixed", random_gain=6.0, flip_polarity=True, swap_channels=True)
-    # In the left channel and in the right one, by how much a crop was changed.
+    # The change of a crop in the left and in the right channel.
     swapped = np.abs(varied[:, 100, 0]) < np.abs(varied[:, 100, 1])
     assert 0.3 < swapped.mean() < 0.7
     varied[swapped] = varied[swapped][:, :, ::-1]
@@ -303,7 +305,7 @@ def test_gain_polarity_and_channels_vary(stereo):
     assert -6.01 < decibels.min() < -4
     assert 4 < decibels.max() < 6.01
     assert len(np.unique(decibels)) > 60
-    # Louder than full scale they do not get, and louder than that they are not clipped.
+    # The gain is limited so that crops do not exceed full scale. Crops are not clipped.
     loud = crops_of(stereo, crop="fixed", random_gain=30.0)
     assert np.abs(loud).max() <= 1
     np.testing.assert_allclose(loud[:, 100, 1] / loud[:, 100, 0], 0.25, rtol=1e-5)
@@ -316,7 +318,7 @@ def test_crops_are_brought_to_a_loudness(stereo):
 
 def test_kept_sounds_are_those_of_the_files(stereo, capfd):
     expected, kept = crops_of(stereo), crops_of(stereo, memory=0.01)
-    # A crop of a sound that is resampled and the same crop of the whole of it differ by rounding.
+    # A resampled crop and the same crop of the resampled sound differ by rounding.
     np.testing.assert_allclose(kept, expected, atol=2e-6)
     np.testing.assert_array_equal(kept, crops_of(stereo, memory=0.01))
     np.testing.assert_array_equal(expected, crops_of(stereo, memory=1e-6))
@@ -329,7 +331,7 @@ def test_kept_sounds_are_read_once(stereo, tmp_path, monkeypatch):
     manifest, read, opened = index(tmp_path, tmp_path / "manifest.json"), files.read, []
 
     def counted(place, **options):
-        # Iterators of other tests may still read ahead.
+        # Iterators of other tests can still read ahead.
         if place.path.parent == tmp_path:
             opened.append(place.path.name)
         return read(place, **options)

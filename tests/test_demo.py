@@ -1,4 +1,4 @@
-"""What `make demo` needs: an instrument that no model knows, real notes, judges, a table with promises, a page."""
+"""The parts of `make demo`: a new instrument, real notes, judges, a table with promises, a page."""
 
 import re
 from types import SimpleNamespace
@@ -53,7 +53,7 @@ def test_a_third_of_the_new_instruments_pitches_is_held_out_and_all_are_in_tune(
     train, held_out = notes
     assert sorted(note.pitch for note in (*train, *held_out)) == list(instrument.PITCHES)
     assert (len(train), len(held_out)) == (24, 12)
-    # All twelve pitch classes but a few are trained on.
+    # The training has nearly all of the twelve pitch classes.
     assert len({note.pitch % 12 for note in train}) >= 10
     for note in held_out:
         assert abs(pitch(note.sound, RATE).midi - note.pitch) < 0.1
@@ -90,7 +90,7 @@ def test_the_real_notes_are_what_their_captions_say():
     heard = hearing.of_known().hear(sounds(real), real)
     assert table.row(heard)["pitch"] >= 11
     assert table.row(heard)["instrument"] >= 11
-    # Each is beside another's prompt: none is right any more.
+    # Each sound has the prompt of another sound, so all of them are wrong.
     wrong = table.row(table.shuffled(heard))
     assert (wrong["pitch"], wrong["instrument"]) == (0, 0)
 
@@ -168,7 +168,7 @@ def test_the_whole_demonstration_with_an_untrained_model(tmp_path, monkeypatch, 
     monkeypatch.setattr(demo, "CONFIG", str(tmp_path / "tiny.py"))
     monkeypatch.setattr(demo, "SAMPLING", {"num_steps": 2})
     out = tmp_path / "out"
-    # It follows no prompt, and says so.
+    # The model follows no prompt, and the demo reports that.
     assert demo.main(["--model", str(tmp_path / "model"), "--out", str(out), "--steps", "2"]) == 1
     told = capfd.readouterr()
     assert "Not as promised: generated, the pitch is right for" in told.err

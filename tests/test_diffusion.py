@@ -52,7 +52,7 @@ def test_every_prediction_converts_to_every_other_and_back(process):
         x0, eps = as_kind.x0_eps(predictions[kind], x, t)
         found = process.target(x0, eps, t, other)
         error = jnp.linalg.norm(found - predictions[other]) / jnp.linalg.norm(predictions[other])
-        # At the noisiest time x holds little sound, and float32 keeps but some of its digits.
+        # At the noisiest time, x contains little sound, and float32 keeps only a few of its digits.
         assert float(error) < 3e-3, (kind, other)
 
 
@@ -99,7 +99,7 @@ def test_a_shifted_schedule_is_at_equal_strength_where_the_shift_says():
     alpha, sigma = CosineSchedule(shift=0.2).alpha_sigma(jnp.array([0.0, 0.5, 1.0]))
     np.testing.assert_allclose(alpha, [1, 1 / np.hypot(1, 0.2), 0], atol=1e-6)
     np.testing.assert_allclose(sigma, [0, 0.2 / np.hypot(1, 0.2), 1], atol=1e-6)
-    # Just beside 1 the general formula gives what the plain one does.
+    # Near 1, the general formula gives the same values as the simple formula.
     for shifted, plain in zip(CosineSchedule(1 + 1e-6).alpha_sigma(T), CosineSchedule().alpha_sigma(T), strict=True):
         np.testing.assert_allclose(shifted, plain, atol=2e-6)
     for shift in (0.0, -1.0, float("nan")):
@@ -116,7 +116,7 @@ def test_alpha_of_the_betas_is_their_product():
     products = np.cumprod(1 - beta)[[0, 499, 999]]
     np.testing.assert_allclose(alpha, np.sqrt(products), rtol=1e-5)
     np.testing.assert_allclose(sigma, np.sqrt(1 - products), rtol=1e-5)
-    # Nichol & Dhariwal's alpha_bar itself, away from where beta is cut.
+    # The exact alpha_bar of Nichol & Dhariwal, at times at which beta is not clipped.
     alpha, _ = BetaSchedule(1000, "cosine").alpha_sigma(jnp.array([0.25, 0.5, 0.75]))
     angle = (np.array([0.25, 0.5, 0.75]) + 0.008) / 1.008 * np.pi / 2
     np.testing.assert_allclose(alpha, np.cos(angle) / np.cos(0.008 / 1.008 * np.pi / 2), rtol=1e-4)
@@ -189,12 +189,12 @@ def test_spacings_take_limits_of_their_own():
     sigmas = edm().timesteps(5, KarrasSpacing(sigma_max=40, sigma_min=0.1, rho=3))
     np.testing.assert_allclose(sigmas[[0, 4, 5]], [40, 0.1, 0], rtol=1e-5)
     np.testing.assert_allclose(sigmas[2], ((40 ** (1 / 3) + 0.1 ** (1 / 3)) / 2) ** 3, rtol=1e-5)
-    # The process' own limits serve its own rule by name.
+    # A spacing by name uses the limits of the process.
     np.testing.assert_allclose(edm(0.05).timesteps(5, "karras")[[0, 4]], [8, 0.0002], rtol=1e-5)
     process = v_diffusion()
     np.testing.assert_allclose(process.timesteps(4, LinearSpacing(0.9, 0.1)), [0.9, 0.7, 0.5, 0.3, 0.1], rtol=1e-6)
     np.testing.assert_allclose(process.timesteps(2, CosineSpacing(0.8, 0.2)), [0.8, 0.5, 0.2], rtol=1e-6)
-    # t' = 3 t / (1 + 2 t): the ends stay.
+    # t' = 3 t / (1 + 2 t), with the same ends.
     np.testing.assert_allclose(rectified_flow().timesteps(2, LinearSpacing(shift=3)), [1, 0.75, 0], rtol=1e-6)
     for wrong, message in [
         (lambda: LinearSpacing(0.2, 0.5), "from 0.2 to 0.5"),
@@ -234,7 +234,7 @@ def test_training_times_have_their_distributions():
 
 @each_method
 def test_a_small_strength_leaves_the_sound_and_a_large_one_little_of_it(process):
-    # How much of x is sound, for sound of the size that the method is made for.
+    # The share of sound in x, for sound with the standard deviation that the method assumes.
     def kept(strength):
         alpha, sigma = process.schedule.alpha_sigma(jnp.float32(process.schedule.part(strength)))
         sound = process.sigma_data if process.prediction == "edm" else getattr(process.schedule, "shift", 1.0)
@@ -248,7 +248,7 @@ def test_stratified_numbers_are_one_in_each_part():
     found = stratified(u, within)
     np.testing.assert_array_equal(np.sort(np.floor(found * 64)), np.arange(64))
     np.testing.assert_allclose(found * 64 % 1, within, atol=1e-4)
-    # Which item gets which part is random, not its place in the batch.
+    # The parts of the items are random, and do not follow the order of the batch.
     assert not (np.diff(found) > 0).all()
 
 

@@ -1,4 +1,4 @@
-"""README, site and notebook: what stands there is so, and runs."""
+"""README, site and notebook: their statements are true, and their code runs."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from train.encode import main as encode
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-# What makes a training or a sound that takes minutes one that takes seconds.
+# With these options, trainings and sampling take seconds in place of minutes.
 TRAINED = {"--steps": "2", "--batch-size": "8", "--log-every": "1", "--sample-steps": "2", "--validation": "0.4"}
 SAMPLED = {"--num-steps": "2", "--count": "1"}
 SHORTER = {"--seconds": ("180", "4")}
@@ -44,7 +44,7 @@ def test_every_fence_is_known(page):
     for fence in fences(page):
         assert fence.language in LANGUAGES, f"{page}: no test knows the language {fence.language!r}"
         assert fence.needs <= NEEDS, f"{page}: {fence.needs}"
-    # Each fence is found, with its mark if there is one.
+    # The functions find every fence and every mark.
     text = page.read_text()
     assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(fences(page))
     assert text.count("<!--") == sum(bool(fence.needs or fence.file) for fence in fences(page))
@@ -64,7 +64,7 @@ def test_every_command_exists_with_its_options(page, tmp_path):
 
 def test_every_option_that_a_page_names_exists():
     known = known_options()
-    # One page names what others call their options.
+    # These pages name options of other programs.
     pages = [page for page in PAGES if page.name not in ("pytorch.md", "web.md")]
     unknown = {(page.name, option) for page in pages for option in named_options(page) - known}
     assert not unknown
@@ -121,7 +121,7 @@ def test_the_notebook_runs(tmp_path):
 
 def _run_python(code: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    # Sounds of the bundled models are made by one device, as on a reader's machine.
+    # The bundled models run on one device, as on a reader's machine.
     environment["XLA_FLAGS"] = re.sub(r"--xla_force_host\S+", "", environment.get("XLA_FLAGS", ""))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=900, env=environment
@@ -133,7 +133,7 @@ def _run_python(code: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "latent", "first-sound", "own"])
 def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path, monkeypatch):
-    """From an empty folder, in the order of the page, with few steps in place of many."""
+    """Runs the commands in an empty folder, in the order of the page, with few steps."""
     monkeypatch.chdir(tmp_path)
     page = DOCS / f"{name}.md"
     write_files(DOCS / "train.md", tmp_path)
@@ -157,7 +157,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path, monkeypa
 
 
 def _with(words: list[str], options: dict[str, str]) -> list[str]:
-    """Arguments with these values of options, in place of their own if they have some."""
+    """The arguments with these values of options. They replace values in the arguments."""
     words = list(words)
     for name, (long, short) in SHORTER.items():
         if name in words and words[words.index(name) + 1] == long:

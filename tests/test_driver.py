@@ -1,4 +1,4 @@
-"""The driver of sampling: it does in a step what the model's own sampling does, whatever the chunks are."""
+"""The driver of sampling: with any chunks, a step equals a step of the model's own sampling."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def inputs(**more):
 
 
 def work(jaxpr):
-    """How often each operation on arrays stands in a program, those of what it calls among them."""
+    """The number of each array operation in a program, including the functions that it calls."""
     counts = {}
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -50,7 +50,7 @@ def work(jaxpr):
 
 
 def loop(jaxpr, kind):
-    """The body of the largest loop of a kind in a program."""
+    """The body of the largest loop of the given kind in a program."""
     bodies = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == kind:
@@ -77,7 +77,7 @@ def test_a_step_of_the_driver_is_a_step_of_the_models_sampling(model, variables)
     assert ours["conv_general_dilated"] > 4
     for name in ("dot_general", "conv_general_dilated", "convert_element_type", "exp", "rsqrt", "concatenate"):
         assert ours.get(name, 0) == theirs.get(name, 0), name
-    # Weights are cast, and text is read, before the loop: there is more of both in a whole step.
+    # Weights are cast, and text is encoded, before the loop. A single step thus has more of both operations.
     whole = work(jax.make_jaxpr(lambda v, i: model.denoiser(v, guidance=2.0, **model.conditioning(v, i.batch))(
         i.noise, jnp.ones(2)))(variables, inputs()).jaxpr)  # fmt: skip
     assert ours["dot_general"] < whole["dot_general"]
@@ -99,7 +99,7 @@ def test_the_sounds_are_those_of_the_model_and_do_not_depend_on_chunks(model, va
         v, i.keys, shape=SHAPE, num_steps=7, sampler=program.settings.make_sampler(), guidance=i.scale, noise=i.noise,
         **i.batch,
     ))(variables, inputs())  # fmt: skip
-    # Both are compiled apart, in half precision.
+    # Both programs are compiled separately, in half precision.
     np.testing.assert_allclose(sounds[0], own, atol=0.05 * np.abs(own).max())
 
 

@@ -24,7 +24,7 @@ KEYS = jax.random.split(jax.random.key(2), 3)
 @pytest.mark.parametrize("sampler", [DDIM(), DDPM(0.0), DPMSolverPP()], ids=str)
 @pytest.mark.parametrize("settings", [{}, {"num_resamples": 3}, {"redraw": True}], ids=str)
 def test_inpainting_keeps_the_source_and_fills_the_rest(sampler, settings):
-    # Every sound is one number: what is kept says what the rest must be, and the exact denoiser averages what it sees.
+    # Every sound is constant, so the kept samples determine the others. The exact denoiser averages its input.
     constant = jnp.array([0.5, -0.3, 0.1])[:, None, None] * jnp.ones((3, 16, 2))
 
     def estimate(alpha, sigma, x):
@@ -40,7 +40,7 @@ def test_inpainting_keeps_the_source_and_fills_the_rest(sampler, settings):
 
 
 def test_resampling_makes_the_parts_agree():
-    # As above, with few steps: going back and forth brings the new part nearer to what the kept one says.
+    # As above, with few steps: repeated steps bring the new part closer to the value of the kept part.
     def estimate(alpha, sigma, x):
         return jnp.broadcast_to(x.mean((1, 2), keepdims=True) * alpha / (alpha**2 + sigma**2 / 32), x.shape)
 
@@ -61,7 +61,7 @@ def test_resampling_makes_the_parts_agree():
 def test_slerp_goes_along_the_arc():
     np.testing.assert_allclose(slerp(SOURCE, NOISE, 0.0), SOURCE, atol=1e-5)
     np.testing.assert_allclose(slerp(SOURCE, NOISE, 1.0), NOISE, atol=1e-5)
-    # Equal angles to both ends, and the length of noise is kept.
+    # The angles to both ends are equal, and the norm is that of noise.
     a, b = (x / jnp.linalg.norm(x, axis=(1, 2), keepdims=True) for x in (SOURCE, NOISE))
     middle = slerp(a, b, jnp.full(3, 0.5))
     np.testing.assert_allclose(jnp.linalg.norm(middle, axis=(1, 2)), 1, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The program that computes latents and texts: shared, stopped, and told what is wrong."""
+"""The program that computes latents and texts: with several processes, interrupted, and with wrong input."""
 
 import dataclasses
 import json
@@ -66,7 +66,7 @@ def whole(folder):
 
 @pytest.fixture(scope="module")
 def texts(folder, whole):
-    """The same, with three texts of each crop added."""
+    """The same folder, with three texts per crop."""
     shutil.copytree(whole, folder / "texts")
     assert run_with_texts(folder, "texts") == 0
     return folder / "texts"
@@ -99,7 +99,7 @@ def test_processes_share_the_files_and_continue(folder, capsys):
     assert [entry["path"] for entry in first["entries"]] == ["a.wav", "deep/b.wav"]
     assert [entry["path"] for entry in second["entries"]] == ["c.wav"]
 
-    # As where the second process was killed while it wrote.
+    # The folder after a kill of the second process during a write.
     lost = latent_path(folder / "shared", "c.wav")
     whole = lost.read_bytes()
     lost.rename(lost.with_name("c.wav.npy.part"))
@@ -117,7 +117,7 @@ def test_processes_share_the_files_and_continue(folder, capsys):
 def test_changed_files_are_encoded_again_and_broken_ones_left_out(folder, capsys, monkeypatch):
     assert run(folder, "again") == 0
     before = latent_path(folder / "again", "a.wav").stat().st_mtime_ns
-    # One that is newer now, and one that an older file has taken the place of.
+    # One sound file is newer now, and one is replaced by an older file.
     for name, later in zip(NAMES[:2], (1, -1), strict=True):
         time = (folder / "audio" / name).stat().st_mtime_ns + later * 10**9
         os.utime(folder / "audio" / name, ns=(time, time))
@@ -156,7 +156,7 @@ def test_wrong_input_is_one_sentence(folder, capsys):
 
 
 def test_texts_are_prompts_that_training_draws(folder, whole, texts):
-    # Every prompt that training sees in forty epochs, and what the encoder makes of it.
+    # Every prompt of forty epochs of training, and its embedding.
     model = dataclasses.replace(LATENT_MODEL, text=aj.configs.TextConfig(tokenizer=str(folder / "t5"), max_length=24))
     data, tokenize, prompts = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed"), tokenizer(model), set()
 
@@ -194,7 +194,7 @@ def test_texts_are_prompts_that_training_draws(folder, whole, texts):
 def test_processes_encode_what_is_missing_of_latents_or_texts(folder, texts, capsys):
     again = shutil.copytree(texts, folder / "missing")
     paths = [path(again, name) for path in (latent_path, embedding_path) for name in NAMES]
-    # A file that is written anew is another one under the same name.
+    # A file that is written again has another inode.
     before = {path: (path.stat().st_ino, path.read_bytes()) for path in paths}
     lost = {latent_path(again, "a.wav"), embedding_path(again, "deep/b.wav"), embedding_path(again, "c.wav")}
     for path in lost:
@@ -237,7 +237,7 @@ def test_texts_that_do_not_fit_are_one_sentence(folder, texts, capsys):
 
 
 def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys):
-    """Trainings on latents draw among the captions, and texts are of each of them; parts of files have latents."""
+    """Training on latents draws captions, and the stored texts include each caption. Parts of files have latents."""
     audio = shutil.copytree(folder / "audio", tmp_path / "audio")
     rows = [("a.wav", "", "", "one"), ("a.wav", "", "", "two"), ("c.wav", "0.008", "0.024", "part", "low")]
     table = "file_name,start,end,text,mood\n" + "".join(",".join(row) + "\n" for row in rows)
@@ -280,12 +280,12 @@ def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys)
     assert next(stream).keys() == {"latent", "tokens", "token_mask"}
     assert set(prompts) - {"someone", "", "b"} == {"one", "two", "part"}
     of_part = {start for mood, artist, start, total in fields if (mood, artist, total) == ("low", "someone", 0.016)}
-    # Any frame of four samples, until the crop would end behind the part.
+    # Crops start at any frame of four samples, if they end within the part.
     assert of_part <= {frame * 4 / 8000 for frame in range(17)}
     assert len(of_part) > 5
     assert {(mood, total) for mood, _, _, total in fields} == {("low", 0.016), (None, 0.008), (None, 0.016)}
 
-    # New captions need new texts; what else there is stays.
+    # New captions need new texts. All other files stay.
     encoded("--texts", "2")
     paths = [
         latent_path(tmp_path / "out", "a.wav"),

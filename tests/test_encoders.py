@@ -20,7 +20,7 @@ def noise(*shape, seed=0):
 
 
 def made(net, *inputs, **options):
-    """Variables; only the shapes of the inputs matter."""
+    """The variables of a net. They depend only on the shapes of the inputs."""
     return jax.jit(lambda key: net.init(key, *inputs, **options))(jax.random.key(1))
 
 

@@ -1,4 +1,4 @@
-"""Errors of predictions by name, and settings of the diffusion that a config has."""
+"""Losses by name, and the diffusion settings of a config."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_each_is_zero_where_the_net_is_right_alone(name):
     settings = named_error(name, 8000, 256)
     x0, eps = jax.random.normal(jax.random.key(0), (2, 3, 256, 1)) * 0.3
     process, t = aj.v_diffusion(), jnp.array([0.1, 0.5, 0.9])
-    net = aj.nn.SkipAdd()  # which is not called
+    net = aj.nn.SkipAdd()  # the net is not called
     model = aj.DiffusionModel(net, **settings)
 
     class Right(aj.DiffusionModel):
@@ -55,7 +55,7 @@ def test_each_is_zero_where_the_net_is_right_alone(name):
     errors = [np.asarray(right.errors({"off": jnp.float32(off)}, {"audio": x0}, t, eps)) for off in (0.0, 0.3)]
     assert errors[0].shape == (3,)
     np.testing.assert_allclose(errors[0], 0, atol=1e-3)
-    if name != "a_weighted":  # which does not hear a constant
+    if name != "a_weighted":  # its gain for a constant is zero
         assert (errors[1] > 3e-3).all()
     noisy = right.errors({"off": 0.3 * eps}, {"audio": x0}, t, eps)
     assert (np.asarray(noisy) > 1e-3).all()

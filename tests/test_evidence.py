@@ -1,4 +1,4 @@
-"""What the evidence measures, on models whose quality is known."""
+"""The measures of the evidence, on models with known quality."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,8 @@ RATE, LENGTH = 4000, 1024
 
 
 class Keeper:
-    """Keeps every sample, with noise of the amplitude that its variables name; says that it keeps one of four."""
+    """An autoencoder that keeps every sample and adds a tone with the amplitude in its variables. It claims to keep a
+    quarter."""
 
     latent_channels, downsample_factor = 16, 64
 
@@ -43,7 +44,7 @@ def test_the_table_and_the_promises_of_sound(tmp_path):
     rows, promises = wave(Case(aj.Pipeline(config, Keeper(), 0.01), tmp_path, [], sorted(tmp_path.glob("*.wav"))))
 
     sdr = {name: row["SI-SDR (dB)"] for name, row in rows.items()}
-    # Two tones of 0.3 against one of 0.001 and of 0.1; of two equal tones resampling keeps the lower one.
+    # The ratio of two tones of 0.3 to an error of 0.001 or of 0.1. Resampling keeps the lower of two equal tones.
     assert sdr["trained"] == pytest.approx(10 * np.log10(2 * 0.3**2 / 0.001**2), abs=0.2)
     assert sdr["untrained"] == pytest.approx(10 * np.log10(2 * 0.3**2 / 0.1**2), abs=0.2)
     assert sdr["resampled to 1000 Hz"] == pytest.approx(0, abs=0.3)
@@ -62,7 +63,7 @@ def test_pooling_keeps_what_varies_slowly():
 
 
 class Upsampler(aj.DiffusionUpsampler):
-    """Makes up the high band that its variables name: this part of the true one."""
+    """An upsampler whose high band is the true high band, multiplied by a factor in its variables."""
 
     def encode(self, variables, audio, keys=None):
         return audio, {}
@@ -86,7 +87,7 @@ def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
     model = Upsampler(config.build().model, 2)
     rows, promises = upsampler(Case(aj.Pipeline(config, model, {"kept": kept}), tmp_path, paths, paths))
     name = "sinc and noise of mean magnitudes"
-    # Of two equal tones one is there; noise about as loud as the other makes it worse.
+    # One of two equal tones is kept. Noise about as loud as the other tone makes the result worse.
     assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)
     assert rows[name]["SI-SDR (dB)"] == pytest.approx(10 * np.log10(0.5 / 1.25), abs=1)
     assert rows["sinc and noise of mean log-magnitudes"]["SI-SDR (dB)"] > rows[name]["SI-SDR (dB)"]

@@ -1,4 +1,4 @@
-"""Saved and exported models make the sounds of the run that they come from, elsewhere."""
+"""Saved and exported models make the same sounds as their run, in another environment."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ PLAIN_MODEL = replace(TEXT_MODEL, text=None, unet=replace(UNET, cross_attentions
 
 
 def run_folder(folder, config):
-    """A run's folder as training leaves it, with random weights; the trained ones differ from their average."""
+    """The folder of a finished run, with random weights. The trained weights differ from their average."""
     batch = text_batch(1) if config.text else {"audio": text_batch(1)["audio"]}
     params = jax.device_get(config.build().init(jax.random.key(1), batch)["params"])
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -69,7 +69,7 @@ def saved(run, tmp_path_factory):
 
 
 def elsewhere(folder, code, cwd):
-    """Runs Python code with the artifact's folder, JAX, numpy and what pip installs along with them, and no more."""
+    """Runs Python code with only the exported folder, JAX, numpy and their dependencies."""
     place = cwd / "site"
     place.mkdir()
     for name in ("jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy"):
@@ -79,7 +79,7 @@ def elsewhere(folder, code, cwd):
             (place / libs.name).symlink_to(libs)
     head = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(place)!r}]\n"
     check = "\nassert not {'archijax', 'flax', 'sample', 'safetensors'} & set(sys.modules)"
-    # Without the packages of this environment.
+    # These options hide the packages of this environment.
     command = [sys.executable, "-I", "-S", "-c", head + code + check]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr
@@ -90,7 +90,7 @@ def test_a_saved_run_makes_the_same_sounds(pipeline, saved, capsys):
     assert again.facts == Facts(loudness=-14.0, step=7, metrics={"loss": 0.5})
     assert pipeline.facts == Facts(loudness=-14.0, step=7)
     assert again.config == pipeline.config
-    # With one of the two equal models, so that it is compiled once.
+    # Both calls use one of the two equal models, so that it is compiled once.
     ours, theirs = (
         each.generate(PROMPTS, num_steps=3, seed=1).sounds for each in (replace(again, model=pipeline.model), pipeline)
     )

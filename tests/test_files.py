@@ -13,7 +13,7 @@ from archijax.errors import InputError
 
 @pytest.fixture
 def noise():
-    """Two seconds of quiet low-passed stereo noise: no lossy codec drops it, no resampler clips it."""
+    """Two seconds of quiet low-passed stereo noise. Lossy codecs keep it, and resamplers do not clip it."""
     white = np.random.default_rng(0).standard_normal((88_200, 2))
     return (0.1 * soxr.resample(soxr.resample(white, 4, 1), 1, 4)).astype(np.float32)[:88_200]
 
@@ -94,7 +94,7 @@ def test_channels(tmp_path, noise):
 
 
 def bad_files(folder):
-    """(name, words of the complaint) of files that are not sound."""
+    """Pairs (name, words of the error) of files that are not sound."""
     tone = np.ones((5_000, 1), np.float32) * 0.1
     (folder / "text.wav").write_text("not sound " * 100)
     (folder / "text.mp3").write_text("not sound " * 100)
@@ -138,7 +138,7 @@ def test_what_decodes_of_a_file_that_was_cut_off_is_used(tmp_path, noise, suffix
         warnings.simplefilter("always")
         frames = files.verify(path).frames
     assert 0.35 * len(whole) < frames < 0.55 * len(whole)
-    # The pages of an Ogg file do not promise how many there are; of CAF, AU and W64 libsndfile does not tell.
+    # An Ogg file does not state its number of pages, and libsndfile does not report truncated CAF, AU and W64 files.
     assert len(told) == (suffix in ("wav", "flac", "mp3", "aiff"))
     assert all("is cut off: its header promises" in str(each.message) for each in told)
     read = files.read(path)
@@ -175,7 +175,8 @@ def test_whole_files_with_open_lengths_are_not_cut_off(tmp_path, noise):
     content[place : place + 4] = b"\xff" * 4
     (tmp_path / "a.wav").write_bytes(content)
     assert files.verify(tmp_path / "a.wav").frames == 88_200
-    # Without its first frame, which holds the length, an MP3 of varying bit rate is guessed too long.
+    # Without its first frame, which has the length, libsndfile overestimates the length of an MP3 with a variable bit
+    # rate.
     audio = np.concatenate([np.zeros((220_500, 1)), noise[:, :1]])
     with soundfile.SoundFile(
         tmp_path / "a.mp3", "w", 44_100, 1, "MPEG_LAYER_III", compression_level=0.4, bitrate_mode="VARIABLE"

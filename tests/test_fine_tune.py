@@ -1,4 +1,4 @@
-"""Fine-tuning Stable Audio from a folder in the hub's layout: its latents once, then training, then sound."""
+"""Fine-tuning Stable Audio from a folder in the hub's layout: latents, training, sampling."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from train import encode
 from train.__main__ import main
 
 CONFIG = str(ROOT / "configs" / "stable_audio.py")
-# Of the folder's model; the rest is as in the file.
+# Sizes of the folder's model. The config file has the other settings.
 SIZES = {
     "num-layers": 1, "num-heads": 4, "embedding-width": 64,
 }  # fmt: skip
@@ -66,7 +66,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def given(hub):
-    """What a training on the folder's model is given, beside where to write: the sounds' latents, encoded once."""
+    """The arguments of a training on the folder's model, without --out. The latents of the sounds are encoded once."""
     model = str(hub / "hub")
     more = [*overrides(model), "--init-from", model]
     assert encode.main([CONFIG, "--data", str(hub / "audio"), "--out", str(hub / "latents"), *more]) == 0
@@ -78,7 +78,7 @@ def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, given
     model, out = str(hub / "hub"), hub / "run"
     assert main([*given, "--out", str(out)]) == 0, capsys.readouterr().err
     said = capsys.readouterr().err
-    # Every array of the folder is there, and nothing is new.
+    # The model has every array of the folder, and no other array.
     assert f"starting from {model}: " in said
     assert "new:" not in said
     assert "left over" not in said
@@ -95,7 +95,7 @@ def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, given
     moved = [name for name in after if name.startswith("params/") and np.any(after[name] != before[name])]
     trained = [name for name in before if name.startswith("params/") and "frequencies" not in name]
     assert set(trained) <= set(moved)
-    # It is the folder's model, tuned a little.
+    # The result is the folder's model with small changes.
     assert max(np.abs(after[name] - before[name]).max() for name in moved) < 0.05
     sounds, rate = aj.from_pretrained(out).generate(["ab"], seconds=0.02, num_steps=2)
     assert (sounds.shape, rate) == ((1, 160, 2), 8000)
@@ -105,7 +105,7 @@ def test_a_folder_of_the_hubs_layout_is_tuned_on_latents_encoded_once(hub, given
 @pytest.mark.slow
 def test_adapters_of_the_transformer_resume_bit_for_bit(hub, given):
     def run(out, *more):
-        # The state is split over the devices, as that of the real model has to be.
+        # The state is sharded over the devices, which is necessary for the real model.
         return main([*given, "--out", str(hub / out), "--fsdp", "8", "--lora", "2", *more])
 
     assert run("whole") == 0
@@ -115,7 +115,8 @@ def test_adapters_of_the_transformer_resume_bit_for_bit(hub, given):
     parts = ("params", "ema", "opt_state", "frozen")
     (_, ours), (_, whole) = (restore_weights(hub / name, parts=parts) for name in ("parts", "whole"))
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
-    # Adapters alone are kept, those of every attention and feed-forward among them, and they have moved.
+    # Checkpoints contain only adapters. Every attention and feed-forward layer has adapters, and training has changed
+    # them.
     assert whole["frozen"] == {}
     pairs = flatten_dict(whole["params"]["lora"]["net"]["net"]["layers_0"], sep="/")
     for name in ("attention/to_q", "attention/to_out", "cross_attention/to_k", "feed_forward/expand"):
@@ -146,7 +147,7 @@ def test_a_dry_run_says_what_devices_need(hub, count, rank, monkeypatch, capsys)
         assert trained == sum(leaf.size for leaf in jax.tree.leaves(draw(jax.random.key(0), trees["params"], rank)))
     else:
         assert (trained, frozen) == tuple(counts.values())
-    # Parameters, average, two moments; what is frozen once.
+    # The trained part is stored four times (parameters, average, two moments), the frozen part once.
     size = 4 * (4 * trained + frozen) / 2**20
     assert float(said["state"].split()[0]) == pytest.approx(size, rel=0.01)
     whole, state = (float(said["memory"].split(word)[0].split()[-2]) for word in (" on each", " of state"))

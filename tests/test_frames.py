@@ -83,16 +83,16 @@ def test_features_keep_the_phase_and_a_head_can_say_any_spectrum():
 def test_bands_of_a_tone_have_its_phase_at_the_centre_of_the_window():
     stft = STFT(256, 64, centred=False)
     time = np.arange(1024)
-    for frequency in (11.3, 40.5, 97.2):  # bins, some of them between two
+    for frequency in (11.3, 40.5, 97.2):  # in bins, some between two bins
         tone = 0.4 * np.cos(2 * np.pi * frequency / 256 * time + 1.0)
         features = np.asarray(band_features(stft.encode(jnp.asarray(tone[None, :, None], jnp.float32))))
         real, imag = features[0].reshape(16, 2, -1).swapaxes(0, 1)
-        # Frame i is centred at sample 64 i + 32; away from the ends, where the sound is reflected.
+        # Frame i is centred at sample 64 i + 32. Frames at the ends, where the sound is reflected, are left out.
         centres = 64 * np.arange(16) + 32
         expected = np.exp(1j * (2 * np.pi * frequency / 256 * centres + 1.0))
         bands = (real + 1j * imag)[3:-3]
         loud = np.abs(bands) > 0.5 * np.abs(bands).max()
-        assert (loud.sum(axis=1) >= 3).all()  # a narrow band, a wide one, and all
+        assert (loud.sum(axis=1) >= 3).all()  # a narrow band, a wide band, and all bands
         angle = np.angle(bands / expected[3:-3, None])
         np.testing.assert_allclose(angle[loud], 0, atol=0.05)
 
@@ -105,7 +105,7 @@ def test_bands_of_each_scale_add_up_to_every_bin():
 
 @pytest.mark.slow
 def test_it_learns_a_tone_and_silence_gives_finite_gradients():
-    """A few hundred steps on one sound: from noise to the sound, phase included."""
+    """In a few hundred steps, the codec learns to reconstruct one sound, including its phase."""
     model, variables = codec()
     time = np.arange(128) / 8000
     tone = np.stack([np.sin(2 * np.pi * 500 * time), np.cos(2 * np.pi * 900 * time)], axis=-1)[None] * 0.5

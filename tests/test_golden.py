@@ -1,4 +1,4 @@
-"""Parity with arrays computed by the PyTorch originals: every call of every case of the folder ARCHIJAX_GOLDEN."""
+"""Parity with arrays computed by the PyTorch originals: all calls of all cases in the folder ARCHIJAX_GOLDEN."""
 
 import os
 from pathlib import Path

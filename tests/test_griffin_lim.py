@@ -111,7 +111,7 @@ def test_gradients_flow():
         return jnp.sum(weights * griffin_lim(magnitude, phase, SMALL, 256, num_steps=2))
 
     value, gradient = jax.jit(jax.value_and_grad(total))(magnitude)
-    # The sound is proportional to the magnitudes: Euler's identity.
+    # The sound is proportional to the magnitudes, so Euler's theorem for homogeneous functions gives this value.
     assert float(jnp.sum(gradient * magnitude)) == pytest.approx(float(value), rel=1e-3)
 
 

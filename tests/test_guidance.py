@@ -51,7 +51,8 @@ def test_outside_its_interval_nothing_is_guided():
 
 @pytest.mark.parametrize("sequential", [False, True])
 def test_windows_are_predicted_before_guidance_looks_at_the_whole_item(sequential):
-    """Of two windows one is far louder with the prompt: rescaled alone, each would be changed by its own ratio."""
+    """One of two windows is far louder with the prompt. If windows were rescaled separately, each would get another
+    ratio."""
     loudness = jnp.concatenate([jnp.full(8, 1.0), jnp.full(8, 9.0)])[None, :, None]
 
     def predictor(gain):

@@ -1,4 +1,4 @@
-"""The first bad layer is named, and the loss told by noise level."""
+"""The name of the first bad layer, and the loss by noise level."""
 
 import flax.linen as nn
 import jax
@@ -12,14 +12,15 @@ from train.health import Health, first_bad
 
 
 class Outer(nn.Module):
-    """A layer that may overflow in a branch that is recomputed in the backward pass, and one whose gradient may."""
+    """A layer that can overflow in a branch that the backward pass recomputes, and a layer whose gradient can
+    overflow."""
 
     @nn.compact
     def __call__(self, x, time):
         x = nn.Dense(3, name="first")(x)
         x = nn.remat(Inner)(name="inner")(x)
         scale = self.param("scale", nn.initializers.ones, (3,))
-        # Of sqrt the value is finite at 0 and the gradient is not.
+        # At 0, sqrt is finite and its gradient is infinite.
         return nn.Dense(2, name="last")(x * jnp.sqrt(scale))
 
 
@@ -75,7 +76,7 @@ def test_only_so_many_in_a_row_are_ill():
 
 @pytest.mark.parametrize("process", [v_diffusion(), edm()], ids=["v", "edm"])
 def test_the_loss_is_told_by_noise_level(process):
-    # As much noise as sound is the middle level with every method.
+    # With every method, the middle level has equal parts of noise and sound.
     levels = np.array([0.05, 0.5, 0.5, 0.99])
     t = process.schedule.time(jnp.tan(levels * np.pi / 2))
     metrics = process.by_noise(jnp.array([1.0, 2.0, 6.0, 3.0]), t)

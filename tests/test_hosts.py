@@ -1,4 +1,4 @@
-"""Two processes train together; one is killed, the other stops; started again, both go on."""
+"""Two processes train together. If one is killed, the other stops. After a new start, both continue."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from train.__main__ import main
 
 
 def start(setting, out, *overrides):  # noqa: F811
-    """Two processes of four devices each."""
+    """Starts two processes with four devices each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -56,10 +56,10 @@ def test_two_processes_agree_with_one_and_continue_when_one_was_killed(setting, 
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGKILL)
     codes, errors = ends(processes)
-    # JAX may notice it before the step does, and then ends the process itself.
+    # JAX can detect the lost process before the step does. It then ends the process itself.
     assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
     assert "has lost another one" in errors[0] or "another task died" in errors[0]
-    # That of step 20 may not have been whole yet.
+    # The checkpoint of step 20 can be incomplete.
     reached = steps(out / "checkpoints")[-1]
     assert reached >= 10
 
@@ -89,7 +89,7 @@ def test_a_kill_while_saving_is_resumed_to_the_bit(setting, tmp_path):  # noqa: 
     processes[1].send_signal(signal.SIGKILL)
     codes, errors = ends(processes)
     assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
-    # That of step 10 may be the one that was struck.
+    # The kill can have damaged the checkpoint of step 10.
     reached = steps(out / "checkpoints")[-1]
     assert reached >= 5
     total = str(reached + 7)
@@ -103,7 +103,7 @@ def test_a_kill_while_saving_is_resumed_to_the_bit(setting, tmp_path):  # noqa: 
     assert lines(out) == lines(tmp_path / "calm")
 
 
-# What a process does whose neighbour leaves in the middle of a computation, and what it then says of the error.
+# A program for two processes: process 1 exits during a computation, and process 0 reports the error.
 LEFT = """
 import os, sys
 import jax

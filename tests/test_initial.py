@@ -1,4 +1,4 @@
-"""What new runs start from: weights of other models, and the autoencoder of a latent one."""
+"""The start of new runs: weights of other models, and the autoencoder of a latent model."""
 
 import dataclasses
 import shutil
@@ -29,7 +29,7 @@ DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=1)
 
 
 def drawn(config, seed):
-    """Random variables of a model, quicker than its own."""
+    """Random variables of a model, faster than `init`."""
     shapes = jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))
     draw = np.random.default_rng(seed).standard_normal
     return jax.tree.map(lambda leaf: (0.1 * draw(leaf.shape)).astype(leaf.dtype), shapes)
@@ -45,7 +45,7 @@ def models(tmp_path_factory):
 
 
 def around(variables):
-    """What makes these variables around pretrained parts."""
+    """A function like `init` that returns these variables with pretrained parts."""
     return lambda frozen: {**variables, "frozen": {**variables["frozen"], **frozen}}
 
 
@@ -73,7 +73,7 @@ def test_a_run_from_weights_no_longer_needs_them(tmp_path, monkeypatch, capsys):
         return main([str(tmp_path / "toy.py"), "--data", str(tmp_path / "audio"), "--out", str(tmp_path / out), *more])
 
     assert run("first", "--steps", "2") == 0
-    # With no step taken between the weights of before and these.
+    # With this learning rate, the steps do not change the weights.
     given = ["--init-from", str(tmp_path / "first"), "--optimizer.learning-rate", "1e-30", "--seed", "1"]
     assert run("second", *given, "--steps", "1") == 0
     assert "3 of 3 arrays are taken, 1 of params/kernel, 1 of params/out, 1 of state/count" in capsys.readouterr().err
@@ -188,7 +188,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
 def test_weights_of_other_models(models, capsys):
     narrow = dataclasses.replace(LATENT_MODEL, unet=dataclasses.replace(LATENT_MODEL.unet, modulation_features=8))
     variables = drawn(narrow, 3)
-    # The autoencoder came with the other weights.
+    # The autoencoder is in the other model's weights.
     new = initial(
         TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), around(variables), variables["frozen"]
     )

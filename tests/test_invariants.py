@@ -17,7 +17,7 @@ cube.defjvp(lambda primals, tangents: (cube(*primals), 3 * primals[0] ** 2 * tan
 
 
 def make_step(weights, bias):
-    """A step with calls in it: jit, rematerialisation, a derivative by hand."""
+    """A step with nested calls: jit, rematerialization, a custom derivative."""
 
     @jax.jit
     def inner(x, matrix):
@@ -61,13 +61,13 @@ def test_so_are_its_gradients(given):
     ours, theirs = (
         jax.grad(energy, (0, 1))(weights, bias, carry, times, change) for change in (hoisted, lambda step, *_: step)
     )
-    # Products of XLA for CPU are only that exact from JAX 0.12 on; ours agree with float64 to 1e-6 there.
+    # XLA's products on CPU have this precision only from JAX 0.12 on. There, ours agree with float64 to 1e-6.
     for a, b in zip(ours, theirs, strict=True):
         assert jnp.linalg.norm(a - b) <= 1e-3 * jnp.linalg.norm(b)
 
 
 def body(function, *args, moving=0):
-    """The equations of the loop in a function, and the shapes of its inputs before the last `moving` ones."""
+    """The equations of the loop in a function, and the shapes of its inputs without the last `moving` inputs."""
     (scan,) = [e for e in jax.make_jaxpr(function)(*args).eqns if e.primitive.name == "scan"]
     held = [v.aval.shape for v in scan.invars[: len(scan.invars) - moving]]
     return str(scan.params["jaxpr"]), held
@@ -79,7 +79,7 @@ def test_products_of_what_is_fixed_leave_the_loop_and_broadcasts_stay(given):
     assert text.count("f32[400,8] = dot_general") == 2
     assert "f32[8,8] = dot_general" not in text
     assert "f32[8,8] = dot_general" in body(loop, *given)[0]
-    # The bias of all 400 rows is not held.
+    # The loop does not store the bias of all 400 rows.
     assert all(np.prod(shape) <= 64 for shape in held)
 
 
@@ -132,8 +132,8 @@ def test_a_sampler_reads_its_text_and_casts_its_weights_once():
         return model.sample(variables, jax.random.key(0), embedding=embedding, **settings)
 
     text, _ = body(sample, variables, embedding)
-    # Nothing that has the text's features is left, of the four items of guided sounds.
+    # The loop has no array with the text features of the four items of guided sounds.
     assert "6,10]" not in text
-    # Convolutions' weights come in the type of the computation.
+    # The weights of convolutions have the type of the computation.
     assert text.count("conv_general_dilated") > 8
     assert not [line for line in text.splitlines() if "bf16[3," in line and "convert_element_type" in line]

@@ -1,4 +1,4 @@
-"""Judges that need numpy alone, what prompts ask for, and what makes a calibration fail."""
+"""Judges that need only numpy, the fields of prompts, and failures of a calibration."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_pitch_is_heard_within_three_cents(rate, kind):
 
 
 def test_a_weak_fundamental_is_no_octave():
-    """The second partial 14 dB above the first and the third: what repeats is the first's period."""
+    """The second partial is 14 dB above the first and the third. The sound still has the period of the first."""
     rate, time = 16_000, np.arange(16_000) / 16_000
     sound = sum(a * np.sin(2 * np.pi * 220 * n * time) for n, a in ((1, 0.2), (2, 1.0), (3, 0.2), (4, 0.5)))
     assert pitch(sound, rate).midi == pytest.approx(57, abs=0.05)
@@ -44,7 +44,7 @@ def test_noise_lowers_periodicity_and_leaves_the_pitch(below):
         noise = rng.standard_normal(len(clean)) * np.sqrt(np.mean(clean**2)) * 10 ** (-below / 20)
         heard = pitch(clean + noise, rate)
         assert heard.midi == pytest.approx(midi, abs=0.2)
-        # Of signal and noise of powers 1 and p the share 1 / (1 + p) repeats.
+        # For a signal of power 1 and noise of power p, the periodic share is 1 / (1 + p).
         assert heard.periodicity == pytest.approx(1 / (1 + 10 ** (-below / 10)), abs=0.06)
 
 
@@ -58,7 +58,7 @@ def test_noise_and_silence_have_no_pitch():
 
 
 def test_most_of_a_sound_has_its_pitch():
-    """A loud noisy attack and a second note shorter than the first do not move it; channels are averaged."""
+    """A loud noisy attack and a shorter second note do not change the pitch. Channels are averaged."""
     rate, rng = 16_000, np.random.default_rng(0)
     first, second = _tone(60, rate, SAW, 1.2), _tone(67, rate, SAW, 0.5)
     sound = np.concatenate([2 * rng.standard_normal(1_000), first, second])
@@ -179,7 +179,7 @@ def test_the_table_tells_the_worst_tenth_on_the_right_side():
 
 
 def test_weights_are_read_without_their_frameworks(tmp_path):
-    """A state dict as torch.save writes it, and a checkpoint of TensorFlow with shared beginnings of names."""
+    """A state dict in the format of torch.save, and a TensorFlow checkpoint with shared prefixes of names."""
     import io
     import pickle
     import zipfile
@@ -232,7 +232,7 @@ def _rebuild_tensor_v2(*_):
 
 
 def _kept() -> dict[str, dict[str, float]]:
-    """The table that `make judges-check` has written."""
+    """The table of `make judges-check`."""
     text = (Path(orders.__file__).parent / "calibration.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     kinds = rows[0][1:]
@@ -246,7 +246,7 @@ def test_the_kept_calibration_holds_and_each_of_its_orders_can_fail():
         for kinds, step in wanted:
             if step == 0:
                 continue
-            # As if the judge could not tell the first two kinds apart.
+            # A judge that cannot distinguish the first two kinds of damage.
             blind = kept | {column: kept[column] | {kinds[0]: kept[column][kinds[1]]}}
             assert any(told.startswith(f"{column}: '{kinds[0]}'") for told in orders.broken(blind)), (column, kinds)
     assert len(orders.broken({})) >= len(orders.ORDERS)

@@ -1,4 +1,4 @@
-"""Latents in place of sounds, embeddings in place of prompts: the same batches, and the same training."""
+"""Latents in place of sounds, and embeddings in place of prompts: the batches and the training stay the same."""
 
 import dataclasses
 import functools
@@ -85,9 +85,9 @@ class Net(nn.Module):
 
 
 class Quick(aj.configs.LatentConfig):
-    """A latent model that compiles at once."""
+    """A latent model that compiles fast."""
 
-    @functools.cache  # noqa: B019  there is one of it
+    @functools.cache  # noqa: B019  there is only one instance
     def build(self):
         model = super().build()
         return dataclasses.replace(model, model=dataclasses.replace(model.model, net=Net()))
@@ -108,7 +108,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(folder):
-    """The folder of the same latents with three texts of each random crop, all of them the same."""
+    """A folder with the same latents and three equal texts per random crop."""
     write_t5(folder / "t5", 1)
     shutil.copytree(folder / "stored", folder / "texts")
     encode(text_config(folder), folder / "audio", folder / "texts", texts=3)
@@ -185,7 +185,7 @@ def test_random_crops_start_at_any_frame_of_the_sound(folder):
     for _ in range(8):
         for crop in next(random)["latent"]:
             starts |= {start for start in range(81) if np.array_equal(crop, stored[start : start + 16])}
-    # The last half of its sixth crop is silence, where none lies.
+    # The last half of the sixth crop is silence. No crop starts there.
     assert starts <= set(range(73))
     assert len(starts) > 50
 
@@ -251,7 +251,7 @@ def test_training_on_texts_is_training_on_their_prompts(folder, texts):
 def test_one_of_the_texts_of_the_crop_is_drawn(folder, texts, tmp_path):
     shutil.copytree(texts, tmp_path / "numbered")
     for count, name in ((1, "64.wav"), (2, "128.wav"), (6, "352.wav")):
-        # Each says which it is.
+        # Each embedding contains its number.
         rows = np.arange(count * 3, dtype=np.float16)[:, None, None] * np.ones((24, 8), np.float16)
         np.save(embedding_path(tmp_path / "numbered", name), rows)
     latents = Latents(tmp_path / "numbered", text_config(folder))
@@ -287,7 +287,7 @@ def test_texts_that_do_not_fit_are_refused(folder, texts):
         model = dataclasses.replace(settings.model, text=changed)
         with pytest.raises(InputError, match=message):
             Latents(texts, dataclasses.replace(given, model=model))
-    # Models that could not use them take the latents alone.
+    # Models that cannot use embeddings use only the latents.
     for changed in (dataclasses.replace(text, placeholder_tokens=("<a>",)), LATENT_MODEL.text):
         model = dataclasses.replace(settings.model, text=changed)
         assert Latents(texts, dataclasses.replace(settings, model=model)).texts == 0
@@ -320,7 +320,7 @@ def test_a_training_on_texts_continues_bit_for_bit(folder, texts, tmp_path, monk
     )
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert train(settings, texts, whole, devices=jax.devices()[:1]) == 0
-    # As where it was killed after its first checkpoint.
+    # The folder of a run that was killed after its first checkpoint.
     shutil.copytree(whole, stopped)
     shutil.rmtree(stopped / "checkpoints" / "4")
     again = dataclasses.replace(settings, sample_prompts=("a pad",), sample_steps=1)

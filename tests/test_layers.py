@@ -79,7 +79,7 @@ def test_group_norm_normalises_each_group_of_each_item():
 @pytest.mark.parametrize("norm", [lambda x: norms.GroupNorm(2).apply(NORM, x), lambda x: norms.normalize(x, 1e-5)])
 @pytest.mark.parametrize("mean", [0.0, 20.0])
 def test_norms_of_narrow_types_are_those_of_float32_with_their_derivatives(norm, mean):
-    # The narrow ones have formulas of their own for moments and derivatives.
+    # Half precision has separate formulas for moments and derivatives.
     narrow = (mean + jax.random.normal(jax.random.key(0), (2, 50, 8))).astype(jnp.bfloat16)
     weight, tangent = (jax.random.normal(jax.random.key(i), narrow.shape).astype(jnp.bfloat16) for i in (1, 2))
 

@@ -1,4 +1,4 @@
-"""Adapters: what they add, that they alone are trained, saved and resumed, and what sampling does with them."""
+"""Adapters: their effect, and training, saving, resuming and sampling with them."""
 
 import dataclasses
 
@@ -73,7 +73,7 @@ def test_one_device_equals_eight_and_the_base_stays():
     batch = {"audio": np.float32(0.3 * np.random.default_rng(1).standard_normal((8, 64, 1)))}
     inner = drawn(TONES, 0)
     variables = model.around(jax.random.key(0), inner)
-    # With adapters that are zero the model is what it was.
+    # Adapters of zeros do not change the model.
     jax.tree.map(np.testing.assert_array_equal, model.plain(variables)["params"], inner["params"])
     optimizer = adamw(OptimizerConfig(learning_rate=1e-2))
 
@@ -89,7 +89,7 @@ def test_one_device_equals_eight_and_the_base_stays():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), one.params, other.params)
         assert metrics["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     jax.tree.map(np.testing.assert_array_equal, one.frozen["base"], inner["params"])
-    # Neither the optimizer nor the average hold anything of the base.
+    # Optimizer and average do not contain the base model.
     count = sum(leaf.size for leaf in jax.tree.leaves(one.params))
     assert sum(leaf.size for leaf in jax.tree.leaves(one.ema)) == count
     assert sum(leaf.size for leaf in jax.tree.leaves(one.opt_state)) == 2 * count + 2
@@ -130,7 +130,7 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
     parts = ("params", "ema", "opt_state", "frozen")
     (_, ours), (_, whole) = (restore_weights(tmp_path / name, parts=parts) for name in ("parts", "whole"))
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
-    # Checkpoints hold adapters alone.
+    # Checkpoints contain only adapters.
     assert ours["frozen"] == {}
     assert list(ours["params"]) == ["lora"]
 
@@ -149,7 +149,7 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
     capsys.readouterr()
     assert sample([*verb, "--model", str(tmp_path / "base"), "--lora", str(tmp_path / "base")]) == 2
     assert "has no adapters: use the folder of a run with --lora" in capsys.readouterr().err
-    # The model around which they are is looked at again, and must be the one of before.
+    # A continued run checks that the base model has not changed.
     changed = jax.tree.map(lambda leaf: leaf + 1, base)
     (tmp_path / "base").rename(tmp_path / "moved")
     save_pretrained(tmp_path / "base", SMALL, changed)

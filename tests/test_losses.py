@@ -29,7 +29,7 @@ def _spectral(name):
 
 
 def _magnitudes(x: np.ndarray, window: int) -> np.ndarray:
-    """[frames, frequencies] of one channel, by the definition."""
+    """The magnitudes [frames, frequencies] of one channel, by the definition."""
     x = np.pad(x.astype(np.float64), window // 2, mode="reflect")
     hann = np.sin(np.pi * np.arange(window) / window) ** 2
     starts = range(0, len(x) - window + 1, window // 4)
@@ -62,7 +62,7 @@ def test_mel_loss_is_its_formula():
 @pytest.mark.parametrize("name", ["stft", "mel"])
 def test_a_gain_costs_what_its_logarithm_says(name):
     x = _noise(0)
-    wanted = {"mel": np.log(2), "stft": np.log(2) + 1}[name]  # twice as loud: the convergence is 1
+    wanted = {"mel": np.log(2), "stft": np.log(2) + 1}[name]  # at twice the loudness, the spectral convergence is 1
     assert float(_spectral(name)(2 * x, x)) == pytest.approx(wanted, rel=1e-3)
     assert float(_spectral(name)(x, x)) == 0
 
@@ -70,7 +70,7 @@ def test_a_gain_costs_what_its_logarithm_says(name):
 def test_swapping_channels_changes_nothing_but_a_collapsed_image_costs():
     x, y, loss = _noise(0), _noise(1), _spectral("stft")
     assert float(loss(x[..., ::-1], y[..., ::-1])) == pytest.approx(float(loss(x, y)), rel=1e-5)
-    # Channels that differ in sign alone have equal magnitudes, so only sum and difference can tell them apart.
+    # Channels that differ only in sign have equal magnitudes. Only their sum and difference show the sign.
     mono = x[..., :1]
     wide, narrow = (jnp.concatenate([mono, sign * mono], axis=2) for sign in (-1, 1))
     assert float(loss(wide, narrow)) > 2
@@ -178,14 +178,14 @@ def test_gaussian_kl_is_the_expectation_it_stands_for():
     exact = losses.gaussian_kl(jnp.full((1, 3, 2), mean), jnp.full((1, 3, 2), np.log(variance)))
     assert float(exact) == pytest.approx(log_ratio.mean(), abs=0.01)
     assert float(losses.gaussian_kl(jnp.zeros((1, 3)), jnp.zeros((1, 3)))) == 0
-    near = losses.gaussian_kl(jnp.zeros((1,)), jnp.full((1,), 1e-3))  # exp(s) - 1 - s would be rounding alone
+    near = losses.gaussian_kl(jnp.zeros((1,)), jnp.full((1,), 1e-3))  # exp(s) - 1 - s would be only rounding errors
     assert float(near) == pytest.approx(2.5e-7, rel=1e-3)
 
 
 def test_adversarial_losses_have_their_known_values():
     real = [jnp.array([[2.0, 0.5]]), jnp.array([[[-1.0]]])]
     fake = [jnp.array([[-2.0, 0.5]]), jnp.array([[[0.0]]])]
-    # First map: (0 + 0.5) / 2 for the real, (0 + 1.5) / 2 for the fake; second map: 2 and 1.
+    # The first map has (0 + 0.5) / 2 for the real and (0 + 1.5) / 2 for the fake sound, the second map 2 and 1.
     assert float(losses.hinge_discriminator_loss(real, fake)) == pytest.approx((1.0 + 3.0) / 2)
     assert float(losses.hinge_generator_loss(fake)) == pytest.approx((0.75 + 0.0) / 2)
     assert float(losses.feature_matching_loss(real, fake)) == pytest.approx((2.0 + 1.0) / 2)

@@ -24,7 +24,7 @@ def test_gain_is_bounded_and_has_no_cliff():
     assert gains.max() == pytest.approx(10**1.5)
     assert gain(np.zeros((10, 1), np.float32), -14.0) == pytest.approx(10**1.5)
     assert gain(1e-5 * noise, -14.0, limit=6.0) == pytest.approx(10**0.3)
-    # From one level to the next, 0.5 dB louder, the gain falls by 0.5 dB at most and never rises.
+    # From each level to the next one, which is 0.5 dB louder, the gain falls by at most 0.5 dB and does not rise.
     steps = 20 * np.log10(gains[1:] / gains[:-1])
     assert steps.max() <= 1e-4
     assert steps.min() >= -0.51
@@ -37,7 +37,7 @@ def test_gain_is_bounded_and_has_no_cliff():
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "caf"])
 def test_floats_far_beyond_full_scale_are_brought_back(tmp_path, peak, scale, suffix):
     time = np.arange(400_000) / 44_100
-    # Quiet at first, so that what tells is not the beginning.
+    # The sound starts quietly, so that its beginning does not show the scale.
     sound = (np.sin(2 * np.pi * 100 * time) * np.linspace(0, 1, len(time)) ** 2)[:, None]
     sound *= peak / np.abs(sound).max()
     path = tmp_path / f"a.{suffix}"
@@ -45,7 +45,7 @@ def test_floats_far_beyond_full_scale_are_brought_back(tmp_path, peak, scale, su
     if scale > 1:
         with pytest.warns(InputWarning, match="divided by"):
             files.verify(path)
-    # Once is enough: a warning would now be an error.
+    # The file warns only once. A second warning would be an error here.
     np.testing.assert_allclose(files.read(path), sound / scale, atol=1e-6)
     np.testing.assert_allclose(files.read(path, start=10_000, frames=900), sound[10_000:10_900] / scale, atol=1e-6)
 
@@ -61,10 +61,10 @@ def test_loudness_is_that_of_the_standard(rate):
     assert loudness(sine(997, 1.0, 5, rate), rate) == pytest.approx(-3.01, abs=0.1)
     both = sine(1_000, 10 ** (-23 / 20), 60, rate, channels=2)
     assert loudness(both, rate) == pytest.approx(-23.0, abs=0.1)
-    # Case 3: what is far quieter does not count, nor does silence.
+    # Case 3: far quieter parts and silence do not count.
     quiet = sine(1_000, 10 ** (-36 / 20), 10, rate, channels=2)
     assert loudness(np.concatenate([quiet, both, quiet, 0 * both]), rate) == pytest.approx(-23.0, abs=0.1)
-    # People hear little of low tones.
+    # Low tones have a lower loudness.
     assert loudness(sine(40, 0.1, 5, rate), rate) < loudness(sine(1_000, 0.1, 5, rate), rate) - 5
 
 

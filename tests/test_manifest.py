@@ -64,7 +64,7 @@ def test_what_runs_write_is_no_data(folder, tmp_path):
         (place / "config.json").write_text("{}")
         (place / "manifest.json").write_text("{}")
 
-    # The run's own folder, of which nothing is there but its samples, and one of another run.
+    # The run's own folder, which has only samples so far, and the folder of another run.
     own = folder / "b" / "run"
     (own / "samples").mkdir(parents=True)
     files.write(own / "samples" / "step_0000010_0.wav", tone, 8_000)
@@ -72,11 +72,11 @@ def test_what_runs_write_is_no_data(folder, tmp_path):
     found = index(folder, own / "manifest.json")
     assert [entry.path for entry in found.entries] == expected
     assert [entry.path for entry in index(folder, own / "manifest.json").entries] == expected
-    # The data may even be where the run writes.
+    # The data can even be in the folder of the run.
     shutil.rmtree(own)
     run_folder(folder)
     assert [entry.path for entry in index(folder, folder / "manifest.json").entries] == expected
-    # A folder of samples that no run has written is like any other.
+    # A folder named "samples" outside of a run is an ordinary folder.
     (folder / "b" / "deep" / "samples").mkdir()
     files.write(folder / "b" / "deep" / "samples" / "a.wav", tone, 8_000)
     assert len(index(folder, tmp_path / "manifest.json").entries) == 5

@@ -27,7 +27,7 @@ def test_filters_are_triangles_that_add_up_to_one():
 
 
 def test_filters_are_the_float32_ones_of_the_originals():
-    # torchaudio.functional.melscale_fbanks(513, 0.0, 24_000.0, 80, 48_000), as the originals' vocoder holds it.
+    # torchaudio.functional.melscale_fbanks(513, 0.0, 24_000.0, 80, 48_000), which the originals' vocoder uses.
     expected = np.load(Path(__file__).parent / "cases" / "mel_filters.npz")["filters"]
     filters = mel_filters(1024, 48_000, 80)
     assert filters.dtype == np.float32
@@ -40,7 +40,7 @@ def test_a_sine_is_in_its_band_with_its_magnitude():
     sine = jnp.cos(2 * jnp.pi * 1000 / 8000 * jnp.arange(2048.0))[None, :, None]
     bands = jax.jit(mel.encode)(sine)[0, 4:-4, :, 0]
     assert set(np.argmax(np.asarray(bands), axis=1).tolist()) == {round(centre)}
-    # Filters add up to one: the sum of all bands is that of the magnitudes, n_fft / 4 * (1 + 2 / 2) for a Hann window.
+    # The filters sum to one, so the bands sum to the magnitudes: n_fft / 4 * (1 + 2 / 2) for a Hann window.
     np.testing.assert_allclose(bands.sum(1), 128, rtol=1e-3)
 
 
@@ -67,7 +67,7 @@ def test_normalisations_are_functions_of_the_magnitudes():
 @pytest.mark.parametrize(("normalize", "silence"), [(None, 0), ("log", np.log(1e-5)), ("max", -1)])
 def test_silence_and_constants_have_finite_values_and_gradients(normalize, silence):
     mel = MelSpectrogram(n_fft=256, hop_length=64, sample_rate=48_000, n_mel_channels=80, normalize=normalize)
-    assert (mel_filters(256, 48_000, 80).max(0) == 0).any()  # bands that no bin falls into are silent always
+    assert (mel_filters(256, 48_000, 80).max(0) == 0).any()  # bands without a bin are always silent
 
     @jax.jit
     def values_and_gradient(x):
@@ -107,7 +107,7 @@ def test_gradients_flow_there_and_back():
     mel = MelSpectrogram(**SMALL)
     x, weights = noise(1, 512, 1), noise(1, 8, 129, 1)
     value, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(weights * mel.to_magnitude(mel.encode(x)))))(x)
-    # The whole map is proportional to the level of the sound: Euler's identity.
+    # The result is proportional to the sound, so Euler's theorem for homogeneous functions gives this value.
     assert float(jnp.sum(gradient * x)) == pytest.approx(float(value), rel=1e-3)
     silent = jax.jit(jax.grad(lambda x: jnp.sum(mel.to_magnitude(mel.encode(x)))))(jnp.zeros((1, 512, 1)))
     assert np.isfinite(silent).all()

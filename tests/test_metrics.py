@@ -38,7 +38,7 @@ def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_energies_at_any_scale(decibe
 
 
 def test_si_sdr_has_the_published_values():
-    # The example of the documentation of TorchMetrics, for SI-SDR and for SI-SNR, which removes means.
+    # The example in the documentation of TorchMetrics, for SI-SDR, and for SI-SNR, which removes means.
     reference, estimate = (np.array(x)[None, :, None] for x in ([3.0, -0.5, 2.0, 7.0], [2.5, 0.0, 2.0, 8.0]))
     assert metrics.si_sdr(estimate, reference)[0] == pytest.approx(18.4030, abs=1e-4)
     assert metrics.si_sdr(estimate, reference, remove_mean=True)[0] == pytest.approx(15.0918, abs=1e-4)
@@ -64,7 +64,7 @@ def test_si_sdr_of_scaled_sound_is_very_high_and_of_silence_decided():
 def test_si_sdr_hears_a_wrong_balance_of_channels():
     x = _noise(0, (1, 4000, 1))
     stereo, tilted = np.repeat(x, 2, axis=2), np.concatenate([x, 0 * x], axis=2)
-    # The nearest multiple is x / 2 on both sides: it and what remains have equal energy.
+    # The nearest multiple is x / 2 in both channels. It has the same energy as the remainder.
     assert metrics.si_sdr(tilted, stereo)[0] == pytest.approx(0, abs=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_levels_end_100_db_below_a_full_scale_sine():
     faint = metrics.paired_log_spectral_distance(1e-7 * tone, silence)
     assert 0 < faint[0] < 1e-2
     assert metrics.paired_log_spectral_distance(silence, silence)[0] == 0
-    # White noise of power p has 6 p / n_fft of a full-scale sine in each bin: equal levels, so a known distance.
+    # White noise of power p has 6 p / n_fft of the power of a full-scale sine in each bin, so the distance is known.
     noise = _noise(0, (1, 40_000, 1), 1e-2)
     mean = np.log(1e-4 * 6 / 2048) - 0.5772  # the mean of the logarithm of an exponential variable
     level = 10 / np.log(10) * mean + 100
@@ -132,7 +132,7 @@ def test_sounds_that_cannot_be_compared_are_named(metric, unchecked):
 
 
 def _with_moments(n: int, mean: np.ndarray, root: np.ndarray, seed: int) -> np.ndarray:
-    """[n, d] whose sample mean and unbiased covariance are exactly `mean` and root root^T."""
+    """Samples [n, d] whose mean and unbiased covariance are exactly `mean` and root root^T."""
     x = np.random.default_rng(seed).normal(size=(n, len(mean)))
     x = x - x.mean(axis=0)
     white = np.linalg.qr(x)[0] * np.sqrt(n - 1)
@@ -166,7 +166,7 @@ def test_frechet_distance_is_stable_with_fewer_items_than_dimensions(shape):
     a = 1e3 + np.random.default_rng(0).normal(size=shape)
     assert 0 <= metrics.frechet_distance(a, a) < 1e-9 * shape[1]
     assert metrics.frechet_distance(a, a[::-1] + 1) == pytest.approx(shape[1], rel=1e-9)
-    # Twice the deviation: tr(C + 4 C - 4 C) = tr(C).
+    # With twice the standard deviation, the distance is tr(C + 4 C - 4 C) = tr(C).
     wider = a.mean(axis=0) + 2 * (a - a.mean(axis=0))
     assert metrics.frechet_distance(a, wider) == pytest.approx(a.var(axis=0, ddof=1).sum(), rel=1e-9)
     assert metrics.frechet_distance(np.ones(shape), np.ones(shape)) == 0
@@ -194,7 +194,7 @@ def test_kernel_distance_is_unbiased_from_few_items():
     equal = draws(0.0)
     assert (equal < 0).mean() > 0.3
     assert abs(equal.mean()) < 4 * equal.std() / np.sqrt(len(equal))
-    # E (s + 1)^3 = 1 + 3 E s^2 + E s^3 + 3 E s of s = <x, y> / 2: by moments of N(m, 1), m = 0 and 0.5.
+    # E (s + 1)^3 = 1 + 3 E s^2 + E s^3 + 3 E s with s = <x, y> / 2, by the moments of N(m, 1) for m = 0 and 0.5.
     expected = _expected_kernel(0.0, 0.0) + _expected_kernel(0.5, 0.5) - 2 * _expected_kernel(0.0, 0.5)
     moved = draws(0.5)
     assert expected > 0.1
@@ -202,7 +202,7 @@ def test_kernel_distance_is_unbiased_from_few_items():
 
 
 def _expected_kernel(m: float, k: float) -> float:
-    """E (<x, y> / 2 + 1)^3 of x in N(m, 1)^2 and y in N(k, 1)^2, independent, summed exactly by quadrature."""
+    """E (<x, y> / 2 + 1)^3 for independent x ~ N(m, 1)^2 and y ~ N(k, 1)^2, exact by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(4)  # exact for cubics in each variable
     weights = weights / weights.sum()
     x1, x2, y1, y2 = np.meshgrid(nodes + m, nodes + m, nodes + k, nodes + k, indexing="ij")
@@ -236,7 +236,7 @@ def test_embedding_of_silence_and_of_a_tone():
 def test_embedding_moves_with_gain_and_varies_with_time():
     x = _noise(0, (2, 8000, 1))
     one, quieter = metrics.log_mel_embedding(x, RATE), metrics.log_mel_embedding(0.1 * x, RATE)
-    np.testing.assert_allclose(one[:, :64] - quieter[:, :64], 0.4, atol=0.01)  # 20 dB of 50
+    np.testing.assert_allclose(one[:, :64] - quieter[:, :64], 0.4, atol=0.01)  # 20 dB of a range of 50 dB
     pulsing = metrics.log_mel_embedding(x * (np.arange(8000) % 4000 < 2000)[:, None], RATE)
     assert (pulsing[:, 64:] > 2 * one[:, 64:]).all()
 

@@ -112,7 +112,7 @@ def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
 
 def test_features_alone_are_dropped_in_training_and_guided_away_from():
     class Net(nn.Module):
-        """Returns the features, so that what the net is called with can be seen."""
+        """A net that returns its features, so that the test can check them."""
 
         @nn.compact
         def __call__(self, x, time, *, features):
@@ -122,7 +122,7 @@ def test_features_alone_are_dropped_in_training_and_guided_away_from():
     batch = {"audio": jnp.zeros((2, 8, 1)), "features": jnp.array([[3.0, 1.0], [5.0, 1.0]])}
     variables = model.init(jax.random.key(0), batch)
     t, eps = jnp.full(2, 0.5), jnp.zeros((2, 8, 1))
-    # The target is zero, and the error the square of what the net was given.
+    # The target is zero, so the error is the square of the net's input.
     errors = model.errors(variables, batch, t, eps, jnp.array([True, False]))
     np.testing.assert_allclose(errors, [0, 25])
     denoise = model.denoiser(variables, guidance=2.0, features=batch["features"])
@@ -143,7 +143,7 @@ def test_a_pretrained_encoder_is_frozen():
     gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
 
-    # What it made of a text stands for its tokens, or beside them for more.
+    # A batch can have an embedding in place of tokens. With both, the embeddings are concatenated.
     text = jax.random.normal(jax.random.key(2), (2, 6, 8))
     encoded = {"audio": batch["audio"], "embedding": text}
     assert model.conditioning(variables, encoded)["embedding"] is text
@@ -217,7 +217,7 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
         found = sample(keys, **settings)
         assert np.isfinite(found).all()
         assert float(jnp.abs(found - plain).max()) > 1e-3
-    # Guidance in one batch, one after the other, and away from a negative prompt.
+    # Guidance in one batch, with two calls, and with a negative prompt.
     guided = sample(keys, aj.Guidance(3.0))
     np.testing.assert_allclose(sample(keys, aj.Guidance(3.0, sequential=True)), guided, atol=1e-4)
     same = {name: value for name, value in batch.items()}
@@ -228,7 +228,7 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
     swept = jax.vmap(lambda scale: sample(keys, scale))(scales)
     np.testing.assert_allclose(swept[0], plain, atol=1e-4)
     np.testing.assert_allclose(swept[1], guided, atol=1e-4)
-    # A masked source is kept, one taken little of the way to noise is still there.
+    # A masked source is kept exactly. A source with little noise is kept approximately.
     np.testing.assert_array_equal(sample(keys, source=source, masked=True, num_resamples=2)[:, :40], source[:, :40])
     near, far = (jnp.abs(sample(keys, source=source, strength=s) - source).mean() for s in (0.02, 0.9))
     assert float(near) < 0.1 * float(far)
@@ -281,7 +281,7 @@ def test_every_method_trains_and_samples(method):
     batch = {"audio": text_batch(2)["audio"]}
     variables = model.init(jax.random.key(0), batch)
     loss, gradient = jax.jit(jax.value_and_grad(lambda v: model.loss(v, jax.random.key(1), batch)[0]))(variables)
-    # An untrained net is wrong by about the size of the target, which every method keeps near 1.
+    # The error of an untrained net is about the size of the target, which is near 1 with every method.
     assert 0.1 < float(loss) < 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     out = jax.jit(lambda v: model.sample(v, jax.random.key(2), shape=(1, 64, 2), num_steps=4))(variables)
@@ -293,7 +293,7 @@ def test_the_error_and_the_weight_of_the_loss_are_options(text_model):
     batch, keys = text_batch(3), per_item(jax.random.key(3), 3)
     t, eps, masked = model.draw(keys, (64, 2))
     absolute = dataclasses.replace(model, error=lambda a, b: jnp.abs(a - b))
-    # A weight that counts the first item alone.
+    # A weight that selects the first item.
     first = dataclasses.replace(absolute, weight=lambda times: (times == t[0]).astype(times.dtype))
     weighted, plain = (float(jax.jit(m.loss_given)(variables, batch, t, eps, masked)) for m in (first, absolute))
     alone = jax.tree.map(lambda leaf: leaf[:1], (batch, t, eps, masked))

@@ -1,4 +1,4 @@
-"""Oobleck: coding by blocks, what a frame depends on, and the activation."""
+"""Oobleck: coding by blocks, the receptive field of a frame, and the activation."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def apply(net, method):
     return jax.jit(lambda variables, x: net.apply(variables, x, method=method))
 
 
-# A last block that is whole, one that overlaps another, and the shortest that is cut at all.
+# A complete last block, a last block that overlaps another, and the shortest sound that is split.
 @pytest.mark.parametrize("frames", [80, 77, 49])
 def test_blocks_are_the_whole(variables, frames):
     assert frames > 8 + 2 * NET.overlap

@@ -1,4 +1,4 @@
-"""The tests compile without XLA's optimisations, for speed. This one runs a tiny model with them, as users do."""
+"""Other tests compile without XLA's optimizations, for speed. This test runs a tiny model with them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A model of a user's own: a class in the config file alone, from training to sampling."""
+"""A custom model, whose class is in the config file: training and sampling."""
 
 import signal
 import subprocess
@@ -80,7 +80,7 @@ none = dataclasses.replace(config, model=NoneConfig())
 
 @pytest.fixture
 def setting(tmp_path):
-    """The arguments of a training but for its folder."""
+    """The arguments of a training, without --out."""
     (tmp_path / "own.py").write_text(CONFIG)
     (tmp_path / "data").mkdir()
     soundfile.write(tmp_path / "data" / "a.wav", 0.3 * np.sin(np.arange(4000) * 0.1), 8000)
@@ -130,10 +130,10 @@ def test_it_trains_is_killed_resumes_samples_and_is_saved(setting, tmp_path, cap
     assert len(sounds[0]) == 2
     for one, two in zip(*sounds, strict=True):
         np.testing.assert_array_equal(soundfile.read(one)[0], soundfile.read(two)[0])
-    # The settings of the run count, not those of the file.
+    # The settings come from the run, not from the file.
     config = python_config(own).model
     assert from_pretrained(tmp_path / "saved", config=config).config.width == 5
-    # No code comes out of a model folder.
+    # No code is loaded from a model folder.
     capsys.readouterr()
     assert sample([*verb, "--model", str(tmp_path / "saved"), "--out", str(tmp_path / "c")]) == 2
     assert "the model's kind is 'ToneConfig'" in (error := capsys.readouterr().err)

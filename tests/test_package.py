@@ -1,4 +1,4 @@
-"""What a user meets first: the import."""
+"""The import of the package."""
 
 import subprocess
 import sys
@@ -10,9 +10,9 @@ def test_the_import_needs_jax_flax_numpy_and_jaxtyping_alone():
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
         return set(done.stdout.split()) - sys.stdlib_module_names
 
-    # These packages import others themselves; jaxtyping imports wadler_lindig when the first annotation is evaluated.
+    # These packages import other packages. jaxtyping imports wadler_lindig when it evaluates the first annotation.
     assert imported("archijax") - imported("jax, flax.linen, numpy, jaxtyping, wadler_lindig") == {"archijax"}
-    # Beartype checks the annotations in the tests, and nowhere else.
+    # Beartype checks the annotations only in the tests.
     assert "beartype" not in imported("archijax")
 
 

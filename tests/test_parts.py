@@ -1,4 +1,4 @@
-"""Long sounds by parts: nothing is lost, no seam is made, and overlapping parts start from the same noise."""
+"""Long sounds in parts: no samples are lost, there are no seams, and overlapping parts share their noise."""
 
 import os
 
@@ -42,11 +42,11 @@ def test_parts_of_one_unit_do_not_overlap_and_rows_may_have_any_shape():
 
 
 def test_there_is_no_seam_where_parts_meet():
-    """A part that comes out scaled by its number changes over slowly, or at once where nothing may be blended."""
+    """If each part is scaled by its number, the scale changes slowly in an overlap, or at once without blending."""
     ones = np.ones((4 * LENGTH, 1), np.float32)
     stairs = lambda pieces, starts: pieces * (1 + starts[:, None, None] / 48)  # noqa: E731
     joined = parts(stairs)(ones)[:, 0]
-    # The outer halves of an overlap are one part's alone.
+    # The outer halves of an overlap come from one part.
     assert np.abs(np.diff(joined)).max() <= 2 / (LENGTH // 4) + 1e-6
     assert (joined[:52] == 1).all()
     assert set(np.round(parts(stairs, fading=False)(ones)[:, 0], 3)) <= {1, 2, 3, 4, 5, 6}
@@ -63,7 +63,7 @@ def test_what_is_missing_at_the_end_is_silence_or_the_last_row():
 def test_the_noise_of_a_sample_depends_on_the_key_and_its_place_alone():
     key, length = jax.random.key(3), BLOCK + 7
     starts = np.array([0, 100, BLOCK + 1, 7 * BLOCK], np.int32)
-    # The emitters that users have: the older ones of these tests may round the last bit by the shape.
+    # The older emitters of these tests can round the last bit depending on the shape. Users have the newer emitters.
     older = "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]
     options = {"xla_cpu_use_fusion_emitters": True} if older else {}
     drawn = jax.jit(noise, static_argnums=(2, 3), compiler_options=options)

@@ -1,4 +1,4 @@
-"""What a dry run says, from shapes alone."""
+"""The output of a dry run, which uses only shapes."""
 
 import dataclasses
 
@@ -20,13 +20,13 @@ def test_a_dry_run_says_what_a_training_needs_and_writes_nothing(setting, tmp_pa
     assert main([*arguments, "--parallel", "mesh", "--fsdp", "4", "--model.width", "4096"]) == 0
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-2])
     assert said["parameters"] == "8,192 trained, 0 frozen"
-    # Four copies of them: itself, average, two moments.
+    # Four copies of the parameters: themselves, average, two moments.
     assert said["state"].startswith("0.125 MiB")
     assert said["devices"] == "8 cpu, mesh of data 2 x fsdp 4"
     assert said["batch"] == "16 clips of 0.025 s, 1 at a time on each device"
-    # Forward and backward of two products [16 * 200, 1] x [1, 4096].
+    # The forward and backward passes of two products [16 * 200, 1] x [1, 4096].
     assert 3 * 2 * 16 * 200 * 8192 < float(said["operations"].split()[0]) < 2e9
-    # A quarter of the state is on each device.
+    # Each device has a quarter of the state.
     assert 0.125 / 4 <= float(said["memory"].split("device: ")[1].split()[0]) < 0.125 / 3
     assert not (tmp_path / "out").exists()
 
@@ -37,7 +37,7 @@ def test_bfloat16_stays_inside_the_net_and_no_weights_are_read():
     config = TrainConfig(dataclasses.replace(TEXT_MODEL, dtype="bfloat16", text=text, remat=True), data, batch_size=4)
     model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
-    # Raffel et al. 2020: 220M parameters, of which the encoder with the embedding has half.
+    # Raffel et al. 2020: 220M parameters. The encoder with the embedding has half of them.
     assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 109_628_544
     key = jax.eval_shape(lambda: jax.random.key(0))
     after, metrics = jax.eval_shape(training_step(config, model, grad_accumulation_steps=2), state, batch, key)

@@ -42,7 +42,7 @@ def test_a_full_scale_sine_fills_its_mel_band(frequency, rate):
     # Bands are at (i + 1) / (BANDS + 1) of the axis, rows drawn at (i + 0.5) / BANDS.
     loudest = (np.argmax(middle) + 0.5) / plots.BANDS
     assert loudest == pytest.approx(plots._mel_height(frequency, rate), abs=1 / plots.BANDS)
-    # Neighbouring triangles sum to 1, so the louder one holds half of the power or more.
+    # Neighbouring triangles sum to 1, so the louder band has at least half of the power.
     assert -3.2 < middle.max() < 0.1
     assert np.median(middle) < -60
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def two(action, folder, megabytes=16):
-    """Two processes of one device each: their exit statuses, and what they print."""
+    """Runs two processes with one device each. Returns their exit statuses and outputs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"

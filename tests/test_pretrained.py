@@ -1,4 +1,4 @@
-"""Folders to share: what is written is what is read, and nothing else is let in."""
+"""Folders to share: reading returns the written model, and wrong folders are rejected."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ CONFIGS = {
 
 
 def drawn(config):
-    """Random variables of a model, quicker than its own."""
+    """Random variables of a model, faster than `init`."""
     batch = text_batch(1)
     if getattr(config, "text", None) is None:
         batch = {"audio": batch["audio"]}
@@ -144,7 +144,7 @@ def test_large_weights_are_split(tmp_path, variables):
     shards = sorted(tmp_path.glob("pads/*.safetensors"))
     assert len(shards) > 2
     assert shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
-    # A file is larger only where a single tensor is.
+    # A file is larger only if it has a single tensor.
     assert all(sum(a.nbytes for a in t.values()) <= 4000 or len(t) == 1 for t in map(load_file, shards))
     index = json.loads((tmp_path / "pads" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
@@ -201,7 +201,7 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path, variables, monkeypatc
     assert_same(from_pretrained("someone/pads", revision=commit).variables, variables)
     refused("someone/pads", "not complete in the local cache", revision="v2")
     refused("someone/pads", "is not the name of a branch", revision="../main")
-    # A stranger's settings must not have folders of this machine read.
+    # The settings of a downloaded model must not read folders of this machine.
     (tmp_path / "t5").mkdir()
     for place in (str(tmp_path / "t5"), "../t5"):
         changed(cache / "snapshots" / commit, lambda s, place=place: s["model"]["text"].update(tokenizer=place))

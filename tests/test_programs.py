@@ -1,4 +1,4 @@
-"""The main job end to end with a tiny model: train on a folder of audio, resume, sample; and every wrong input."""
+"""The programs with a tiny model: train on a folder of audio, resume, sample. Also every wrong input."""
 
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def write_wav(path, rate=8000):
 
 
 def wrong_folder(folder, case):
-    """Makes a folder of audio with one thing wrong and gives its name."""
+    """Makes a folder of audio with one error and returns its name."""
     path = folder / case
     path.mkdir(exist_ok=True)
     if case == "text":
@@ -153,7 +153,7 @@ def test_wrong_input_is_one_sentence_and_no_traceback(folder, make, words, capfd
     assert program(argv) == 2
     errors = capfd.readouterr().err
     assert "Traceback" not in errors
-    # Skipped files and the indexing bar may come first; the reason is the last line.
+    # Skipped files and the indexing bar can come first. The reason is in the last line.
     assert words in errors
     assert errors.strip().splitlines()[-1].strip()
 

@@ -27,7 +27,7 @@ LENGTH, RATE = 128, 8000
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A run's folder as training leaves it."""
+    """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("model")
     config = aj.configs.AutoEncoderConfig(
         coder=aj.configs.CoderConfig(
@@ -73,7 +73,7 @@ def test_files_folders_and_patterns_are_reconstructed_and_measured(model, tmp_pa
     assert all(files.info(path).sample_rate == RATE for path in (tmp_path / "out").glob("*.wav"))
 
     made, sound = files.read(tmp_path / "out" / "one.wav"), files.read(one)
-    assert np.abs(made).max() < 1  # Else it would be clipped in the file, and be measured unclipped.
+    assert np.abs(made).max() < 1  # Otherwise, the file would be clipped, but the figures would not.
     assert f"SI-SDR {metrics.si_sdr(made[None], sound[None])[0]:.2f} dB" in said
     assert "mean of 3 sounds: SI-SDR" in said
 
@@ -89,7 +89,7 @@ def test_silence_has_no_ratio_and_leaves_the_mean_a_number(model, tmp_path, caps
     ratios = [json.loads(files.info(tmp_path / "out" / f"{seed}.wav").tags["comment"])["figures"] for seed in (1, 2)]
     mean = np.mean([each["SI-SDR"] for each in ratios])
     assert f"mean of 3 sounds: SI-SDR {mean:.2f} dB" in said
-    # What is there is found again.
+    # Existing results are recognized.
     assert run(model, tmp_path / "out", tmp_path / "silent.wav") == 0
     assert "skipped" in capsys.readouterr().err
 
@@ -99,7 +99,7 @@ def test_results_are_not_read_again(model, tmp_path, capsys):
     for _ in range(2):
         assert run(model, tmp_path / "songs" / "out", tmp_path / "songs") == 0
     assert [path.name for path in (tmp_path / "songs" / "out").glob("*.wav")] == ["one.wav"]
-    # A file that is named is read wherever it is.
+    # A named file is read in any folder.
     assert sound_files((tmp_path / "songs" / "out" / "one.wav",), out=tmp_path / "songs" / "out")
 
 
@@ -130,7 +130,7 @@ def test_surround_sound_is_mixed_by_the_standard(model, tmp_path):
 
 def test_a_sound_of_one_part_is_what_the_model_makes_of_it(model):
     pipeline = from_pretrained(model)
-    # As loud as the training's, so that nothing is scaled.
+    # The sound has the loudness of the training sounds, so that it is not scaled.
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (LENGTH, 1)).astype(np.float32)
     sound *= pipeline.gain(sound)
     expected = jax.jit(lambda variables, audio: reconstruct(pipeline.model, variables, audio))(

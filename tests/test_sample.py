@@ -23,7 +23,7 @@ LENGTH, RATE = 256, 4000
 
 
 def save(folder, text):
-    """A run's folder as training leaves it, with random weights; the trained ones differ from their average."""
+    """The folder of a finished run, with random weights. The trained weights differ from their average."""
     config = DiffusionConfig(
         UNetConfig(
             channels=(8,),
@@ -98,7 +98,7 @@ def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
     assert header.tags["title"] == "drums"
     assert header.tags["comment"].startswith("seed 0, item 3, 5 steps, guidance 3, made of ")
 
-    # What is there is not made again, unless by other settings.
+    # Existing sounds are made again only with other settings.
     (alone,) = (tmp_path / "one").glob("*.wav")
     before = alone.stat().st_mtime_ns
     assert run(text, tmp_path / "one", "--prompt", "drums", "--first", "3") == 0
@@ -116,7 +116,8 @@ def test_generate_equals_the_models_own_sampling(pipeline):
     steps = []
     settings = {"count": 3, "seed": 5, "num_steps": 11, "guidance_scale": 2.0, "batch_size": 4}
     ours, rate = pipeline.generate(["bell", " "], progress=steps.append, **settings)
-    # An empty prompt is what training put for a dropped one, which guidance by 0 leaves alone.
+    # Training replaces dropped prompts by the empty prompt, so guidance with scale 0 gives the sounds of the empty
+    # prompt.
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(5), i), (LENGTH, 2)))(np.arange(3))
 
     @jax.jit
@@ -168,7 +169,7 @@ def test_a_loop_goes_on_at_its_beginning(plain, tmp_path):
     options = ["--loop", "--seconds", "0.13", "--window-seconds", "0.064", "--timestep-spacing", "cosine"]
     assert run(plain, tmp_path, *options, "--threshold", "0.99", "--sampler", "heun") == 0
     (path,) = tmp_path.glob("*.wav")
-    # The frames that are nearest to it and that the net divides.
+    # The nearest length that the net divides.
     assert soundfile.info(path).frames == 512
 
 
@@ -235,7 +236,7 @@ def test_wrong_input_is_one_sentence(plain, tmp_path, capsys, options, words):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """A stereo file at a rate that is not the model's, with 16 bits."""
+    """A stereo file with 16 bits and another rate than the model."""
     path = tmp_path_factory.mktemp("in") / "hum.wav"
     time = np.arange(2205) / 11025
     sound = 0.2 * np.stack([np.sin(2 * np.pi * 220 * time), np.cos(2 * np.pi * 330 * time)], axis=1)
@@ -263,7 +264,7 @@ def test_inpainting_keeps_every_sample_outside_the_part(text, recording, tmp_pat
     kept[part] = False
     np.testing.assert_array_equal(after[kept], before[kept])
     assert (np.abs(after[part] - before[part]) > 1e-3).mean() > 0.9
-    # All of the part is sound: the model's frames reach both of its ends.
+    # The whole part has sound: the model's frames reach both ends of the part.
     assert np.abs(after[part][:20]).max() > 1e-3
     assert np.abs(after[part][-20:]).max() > 1e-3
 
@@ -394,14 +395,14 @@ def test_slugs_are_distinct_names():
 
 
 def test_a_joint_does_not_click():
-    """A codec that is off by a constant leaves no step where its sound meets what is kept."""
+    """If a codec adds a constant, there is still no step between its sound and the kept samples."""
     known = np.sin(np.arange(400) / 9)[:, None].astype(np.float32)
     sound = known + 0.3
     met(sound, known, 200, sample_rate=8_000)
     joined = np.concatenate([known[:200], sound[200:]])
     assert np.abs(np.diff(joined[:, 0])).max() < 0.12
     np.testing.assert_array_equal(sound[280:], known[280:] + 0.3)
-    # What is equal before the joint is not changed behind it.
+    # If both sounds are equal before the joint, the sound after the joint is not changed.
     same = known.copy()
     met(same, known, 399, sample_rate=8_000)
     np.testing.assert_array_equal(same, known)

@@ -1,4 +1,4 @@
-"""The verbs that work through files, and those of latents, on tiny models with random weights."""
+"""The verbs that process files or latents, with tiny models and random weights."""
 
 import functools
 
@@ -35,7 +35,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The folder of a model, by its name."""
+    """A function from the name of a model to its folder."""
     root = tmp_path_factory.mktemp("models")
 
     def folder(name):
@@ -56,13 +56,13 @@ def once():
 
 @pytest.fixture
 def shared(once, monkeypatch):
-    """Lets the verbs share models that are loaded."""
+    """Lets the verbs share loaded models."""
     monkeypatch.setattr("sample.model.from_pretrained", lambda name, **changes: once(str(name)))
 
 
 @pytest.fixture
 def sound(tmp_path):
-    """Writes a quiet sound file and gives its path."""
+    """A function that writes a quiet sound file and returns its path."""
 
     def write(name, seconds, rate=RATE, channels=1):
         time = np.arange(round(seconds * rate))[:, None] / rate
@@ -84,14 +84,14 @@ def test_an_upsampled_sound_keeps_what_it_had_and_its_parts_agree(model, once):
     one, many = (pipeline.upsample(low, sample_rate=RATE // 2, num_steps=2, batch_size=size).sounds for size in (1, 8))
     assert one.shape == (1, 2000, 1)
     np.testing.assert_allclose(one, many, atol=1e-4)
-    # Down again, by which the made half is lost, but for what passes near the cut-off.
+    # Resampling to the low rate removes the generated half, except near the cut-off.
     wrong = pipeline.decode(np.zeros_like(low), num_steps=2).sounds
     kept, missed = (np.asarray(pipeline.model.encode({}, each)[0][0, 64:-64]) - low[64:-64] for each in (one, wrong))
     assert np.sqrt(np.mean(kept**2)) < 0.25 * np.sqrt(np.mean(missed**2))
     with pytest.raises(aj.InputError, match="draws noise at every step"):
         pipeline.decode(low, sampler="ddpm")
 
-    # What is right already stays as it is.
+    # A correct sound stays unchanged.
     right = np.float32(np.random.default_rng(0).normal(size=(1, 64, 1)))
     np.testing.assert_allclose(
         pipeline.model.finish(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
@@ -124,7 +124,7 @@ def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shar
     said = capsys.readouterr()
     assert f"{high} has 11025 Hz and is resampled to 2000 Hz first: the band above 1000 Hz is new." in said.err
     assert "low.wav has" not in said.err
-    # Only of the file that is of a higher rate is it known what it should have become.
+    # Only the file with the higher rate has a reference.
     assert said.out.count("SI-SDR") == 1
     made = {path.stem: files.info(path) for path in (tmp_path / "out").glob("*.wav")}
     assert {name: (info.frames, info.sample_rate) for name, info in made.items()} == {
@@ -140,7 +140,7 @@ def test_upsamplers_follow_each_other_and_finished_files_are_skipped(model, shar
     assert (tmp_path / "out" / "high.wav").stat().st_mtime_ns == before
     assert (tmp_path / "out" / "low.wav").exists()
     assert said.out.count("SI-SDR") == 1
-    # Of other samples or by other settings it is another result.
+    # Other samples or other settings give another result.
     sound("high.wav", 0.12, 11025, 2)
     for changed in ([], ["--seed", "1"]):
         assert run("upsample", high, *options, *changed) == 0
@@ -161,7 +161,7 @@ def test_a_saved_mel_gives_the_sound_of_its_file(model, shared, sound, tmp_path,
     with np.load(tmp_path / "mels" / "two.npz") as file:
         mel, gain = file["mel"], file["gain"]
     assert mel.shape == (200, 3, 2)
-    # One that another program has saved, without the gain; both channels alike.
+    # A file of another program without the gain, with two equal channels.
     np.save(tmp_path / "plain.npy", mel[..., 0])
     assert run("vocode", tmp_path / "plain.npy", "--model", model("vocoder"), "--out", out) == 0
     np.testing.assert_allclose(files.read(out / "plain.wav")[:, 0], np.clip(saved[:, 0] * gain, -1, 1), atol=1e-5)

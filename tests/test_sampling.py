@@ -31,7 +31,7 @@ NOISE = jax.random.normal(jax.random.key(1), (3, 16, 2))
 KEYS = jax.random.split(jax.random.key(2), 3)
 METHODS = {"v": v_diffusion(), "ddpm": ddpm(), "edm": edm(), "flow": rectified_flow()}
 each_sampler = pytest.mark.parametrize("sampler", dict.fromkeys(SAMPLERS.values()), ids=str)
-# Ping-pong needs a distilled net: the mean of what x may come from is no sample of it.
+# Ping-pong needs a distilled net, because the mean of x0 given x is not a sample.
 each_exact_sampler = pytest.mark.parametrize(
     "sampler", [sampler for sampler in dict.fromkeys(SAMPLERS.values()) if sampler != PingPong()], ids=str
 )
@@ -39,7 +39,7 @@ each_method = pytest.mark.parametrize("process", METHODS.values(), ids=METHODS.k
 
 
 def exact(process, estimate):
-    """The exact denoiser of a distribution whose mean of x0 given x is estimate(alpha, sigma, x)."""
+    """The exact denoiser of a distribution. `estimate(alpha, sigma, x)` is the mean of x0 given x."""
 
     def denoise(x, t):
         alpha, sigma = process.alpha_sigma(t, x)
@@ -50,7 +50,7 @@ def exact(process, estimate):
 
 
 def gaussian(process, mean=0.3, deviation=0.5):
-    """Data N(mean, deviation^2)."""
+    """The exact denoiser of N(mean, deviation^2)."""
 
     def estimate(alpha, sigma, x):
         return mean + alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2) * (x - alpha * mean)
@@ -59,7 +59,8 @@ def gaussian(process, mean=0.3, deviation=0.5):
 
 
 def two_points(process, weight=0.7):
-    """Data 1 with the weight, else -1: p(1 | x) is a sigmoid, as the likelihoods' ratio is exp(2 alpha x / sigma^2)."""
+    """The exact denoiser of data 1 (with probability `weight`) and -1. The likelihood ratio is exp(2 alpha x /
+    sigma^2)."""
 
     def estimate(alpha, sigma, x):
         odds = jnp.log(weight / (1 - weight)) + 2 * alpha * x / jnp.maximum(sigma, 1e-4) ** 2
@@ -85,7 +86,7 @@ def test_the_exact_denoiser_of_one_sound_recovers_it(process, sampler):
 @pytest.mark.parametrize(("sampler", "order"), [(DDIM(), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=lambda a: str(a))
 @pytest.mark.parametrize("process", [v_diffusion(), rectified_flow(), edm()], ids=["v", "flow", "edm"])
 def test_samplers_converge_with_the_order_of_their_papers(process, sampler, order):
-    # From 0.9 to 0.1 of the way, where the exact flow of a Gaussian keeps (x - alpha mean) / deviation of x.
+    # From 0.9 to 0.1 of the time. The exact flow of a Gaussian keeps (x - alpha mean) / (standard deviation of x).
     with jax.enable_x64(True):
         first, last = np.array([0.9, 0.1]) * (process.schedule.start if process.prediction != "edm" else 2.0)
         x = jnp.linspace(-1, 1, 5, dtype=jnp.float64)[:, None]
@@ -102,7 +103,7 @@ def test_samplers_converge_with_the_order_of_their_papers(process, sampler, orde
             found = jax.jit(lambda x, times: sample(gaussian(process), process, x, times, sampler))(x, times)
             errors.append(float(jnp.abs(found - wanted).max()))
         slope = np.log2(errors[0] / errors[1])
-        # Solvers that are exact for this problem have no slope, only rounding errors.
+        # Solvers that are exact for this problem have only rounding errors, without a slope.
         assert errors[1] < 1e-10 or order - 0.25 < slope < order + 0.5, (errors, slope)
 
 
@@ -125,7 +126,7 @@ def test_samplers_find_the_weights_of_two_points(process, sampler):
     x = noise_at(process, times, count)
     out = jax.jit(lambda x, keys: sample(two_points(process), process, x, times, sampler, keys))(x, keys)
     assert float((jnp.abs(jnp.abs(out) - 1) < 0.02).mean()) > 0.99
-    # 4000 items: three standard deviations are 0.022.
+    # With 4000 items, three standard deviations are 0.022.
     assert float((out > 0).mean()) == pytest.approx(0.7, abs=0.03)
 
 
@@ -165,7 +166,7 @@ def test_ddim_with_eta_one_is_the_ancestral_sampler_with_posterior_variance(proc
         for s in (DDIM(eta=1.0), DDPM(0.0))
     ]
     np.testing.assert_allclose(*both, atol=2e-3)
-    # They do add noise: eta 0 gives something else.
+    # The samplers add noise: eta 0 gives another result.
     assert float(jnp.abs(both[0] - sample(two_points(process), process, x, times)).max()) > 0.1
 
 
@@ -174,7 +175,7 @@ def test_twenty_steps_of_dpm_solver_beat_fifty_of_ddim_on_two_points():
     x = noise_at(process, [1.0], 2000)
     denoise = two_points(process)
 
-    # Down to a fifth of the way: at the end nearly every item is at one of the points, whatever the steps.
+    # Sampling stops at a fifth of the time, because nearly all items are at one of the points at the end.
     def run(steps, sampler):
         return jax.jit(lambda x: sample(denoise, process, x, jnp.linspace(1.0, 0.2, steps + 1), sampler))(x)
 
@@ -293,7 +294,7 @@ def test_an_x0_prediction_ends_at_its_last_estimate():
 
 @pytest.mark.parametrize("process", [aj.v_diffusion(), aj.rectified_flow(), aj.edm(), aj.ddpm()])
 def test_ping_pong_is_noise_around_the_estimate(process):
-    """Each step is a fresh draw of q(x' | x0), whatever the method; the last is the estimate itself."""
+    """With every method, each step is a new draw from q(x' | x0). The last step returns the estimate."""
     x0 = jnp.array([[[0.3], [-0.7], [0.1]]])
 
     def denoise(x, t):
@@ -312,7 +313,7 @@ def test_ping_pong_is_noise_around_the_estimate(process):
 
 @pytest.mark.parametrize("num_steps", [1, 8])
 def test_ping_pong_of_a_distilled_gaussian_keeps_its_deviation(num_steps):
-    """A net distilled from N(0, s^2) takes x to where its flow ends, x s / sqrt(alpha^2 s^2 + sigma^2)."""
+    """A net distilled from N(0, s^2) maps x to the end of the flow, x s / sqrt(alpha^2 s^2 + sigma^2)."""
     process, deviation = aj.rectified_flow(), 0.2
 
     def denoise(x, t):
@@ -324,6 +325,6 @@ def test_ping_pong_of_a_distilled_gaussian_keeps_its_deviation(num_steps):
     keys = jax.random.split(jax.random.key(3), 4)
     sound = jax.jit(lambda x: sample(denoise, process, x, process.timesteps(num_steps), PingPong(), keys))(x)
     assert float(sound.std()) == pytest.approx(deviation, rel=0.01)
-    # Not the same sound in other words: the noise is fresh.
+    # The noise is new, so the result is another sound.
     correlation = np.corrcoef(np.ravel(x), np.ravel(sound))[0, 1]
     assert correlation > 0.99 if num_steps == 1 else correlation < 0.9

@@ -1,4 +1,4 @@
-"""Sets of sounds: scores as MIDI, patterns in key and tempo, captions that tell the truth, fluidsynth's errors."""
+"""Sets of sounds: scores as MIDI, patterns in key and tempo, correct captions, fluidsynth's errors."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_a_score_holds_the_notes_at_their_times(tmp_path):
         (0, b"\xff\x51\x03\x07\xa1\x20"),
         (0, b"\xc0\x49"),
         (480, b"\x90\x3c\x64"),
-        (1440, b"\x80\x3c\x00"),  # ends before the next begins
+        (1440, b"\x80\x3c\x00"),  # the note ends before the next note begins
         (1440, b"\x90\x3c\x5a"),
         (1680, b"\x80\x3c\x00"),
         (1920, b"\xb0\x78\x00"),
@@ -39,7 +39,7 @@ def test_a_score_holds_the_notes_at_their_times(tmp_path):
 
 
 def _events(track: bytes) -> list[tuple[int, bytes]]:
-    """Times in ticks and messages, by the MIDI standard's lengths."""
+    """The times in ticks and the messages of a track, with the message lengths of the MIDI standard."""
     at, now, events = 0, 0, []
     while at < len(track):
         step = 0
@@ -134,7 +134,7 @@ def test_a_tenth_is_held_out_at_all_strengths_of_a_pitch():
 
 
 def _sines(score, font, program_number, channel=0, silences=()):
-    """A synthesizer for tests: sines at the notes' pitches, the left channel alone."""
+    """A synthesizer for tests: sines at the pitches of the notes, only in the left channel."""
     score = list(score)
     audio = np.zeros((round((max(n.start + n.duration for n in score) + 2) * SINE_RATE), 2), np.float32)
     for note in score:
@@ -161,7 +161,7 @@ def test_each_note_is_cut_where_it_sounds(tmp_path):
         spectrum = np.abs(np.fft.rfft(sound.audio[:4_000, 0], 80_000))
         hertz = np.argmax(spectrum) / 10
         assert 12 * np.log2(hertz / 440) + 69 == pytest.approx(sound.fields["pitch"], abs=0.1)
-        # It begins after 20 ms and ends with its duration.
+        # The note begins after 20 ms and has its full duration.
         loud = np.flatnonzero(np.abs(sound.audio[:, 0]) > 0.1 * np.abs(sound.audio).max())
         assert loud[0] / 8_000 == pytest.approx(0.02, abs=0.003)
         assert loud[-1] / 8_000 == pytest.approx(0.02 + sound.fields["duration"], abs=0.003)

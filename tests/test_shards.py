@@ -1,4 +1,4 @@
-"""Tar shards: the same items and batches as the same files in a folder, read where they lie."""
+"""Tar shards: the items and batches equal those of the same files in a folder, without unpacking."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     files.write(root / "001.flac", noise(9_000, 2), 16_000)
     files.write(root / "002.ogg", noise(8_000), 8_000)
     soundfile.write(root / "003.mp3", noise(16_000)[:, 0], 16_000)
-    # Samples far beyond full scale, which are brought back.
+    # Samples far beyond full scale, which are scaled down.
     soundfile.write(root / "004.wav", 32_768 * noise(3_000)[:, 0], 8_000, "FLOAT")
     files.write(root / "deep" / "005.wav", noise(2_000), 8_000)
     (root / "006.wav").write_bytes(b"no sound")
@@ -50,7 +50,7 @@ def pack(path, folder, names):
 
 @pytest.fixture(scope="module")
 def packed(folder):
-    """The same in two shards, of which the first has the later names."""
+    """The same files in two shards. The first shard has the later names."""
     root = folder.parent / "packed"
     pack(root / "a.tar", folder, ["deep/005.wav", "deep/005.txt", "003.mp3", "004.wav", "006.wav"])
     pack(root / "deep.tar", folder, ["000.txt", "000.wav", "001.flac", "001.json", "002.ogg"])
@@ -98,7 +98,7 @@ def test_batches_are_those_of_the_same_files_in_a_folder(manifests):
     for _ in range(8):
         assert_equal(next(ours), next(theirs))
 
-    # Two processes, from where one was.
+    # Two processes continue from the state of one process.
     state = json.loads(json.dumps(theirs.get_state()))
     parts = [stream(shards, batch_size=4, shard_index=number, shard_count=2) for number in range(2)]
     for part in parts:
@@ -115,7 +115,7 @@ def test_shards_are_read_once(packed, manifests, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         index(packed, packed.parent / "other.json")
     opened.clear()
-    # What could not be read is tried again, as in folders.
+    # Unreadable members are tried again, like files in folders.
     monkeypatch.setattr(files, "verify", lambda place: opened.append(place.name) or _no_sound())
     assert index(packed, path, fields=("bpm",)).entries == manifests[1].entries
     assert opened == ["006.wav"]
@@ -166,7 +166,7 @@ def test_a_shard_that_is_cut_off_is_one_sentence(folder, tmp_path, capfd):
     (tmp_path / "x" / "a.tar").write_bytes(whole[:header] + b"x" * 512 + whole[header + 512 :])
     with pytest.raises(InputError, match=r"a\.tar is cut off or damaged behind"):
         index(tmp_path / "x", tmp_path / "m.json")
-    # Writers that are stopped cleanly may leave the end mark out.
+    # Some writers leave out the end mark.
     (tmp_path / "x" / "a.tar").write_bytes(whole[:header])
     (tmp_path / "x" / "b.tar.gz").write_bytes(b"")
     assert [entry.path for entry in index(tmp_path / "x", tmp_path / "m.json").entries] == ["000.wav"]

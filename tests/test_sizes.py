@@ -1,4 +1,4 @@
-"""The named models at full size have the parameters that were counted on the originals; nothing is allocated."""
+"""The full-size models have as many parameters as the originals. No arrays are allocated."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from archijax.configs import example_batch
 from train.__main__ import load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-# In millions: of the net, and of everything with text encoder and autoencoder.
+# In millions: the parameters of the net, and of the whole model with text encoder and autoencoder.
 SIZES = {
     "long": (562.6, 857),
     "crisp": (300.4, 410),

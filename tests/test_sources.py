@@ -1,4 +1,4 @@
-"""Several folders as one: the proportions of their crops, their order, and what does not go together."""
+"""Several folders as one source: the shares of their crops, their order, and invalid combinations."""
 
 import collections
 import json
@@ -20,7 +20,7 @@ CONFIG = TrainConfig(AUTOENCODER, data=DATA, sample_prompts=())
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Of sounds at the levels 0.1 and 0.2, 0.3 and 0.4 ..., all with the same names: 12, 4 and 1 crops."""
+    """Folders with 12, 4 and 1 crops. Their sounds have the levels 0.1 and 0.2, 0.3 and 0.4 ..., and the same names."""
     root = tmp_path_factory.mktemp("sources")
     for number, (name, sizes) in enumerate((("many", (640, 128)), ("few", (64, 192)), ("one", (64,)))):
         (root / name).mkdir()
@@ -52,10 +52,10 @@ def test_crops_come_in_the_proportions_of_the_weights(folders):
     seen = [level for _ in range(14) for level in levels(next(iterator))]
     counts = collections.Counter((level - 1) // 2 for level in seen)
     assert [counts[number] for number in range(3)] == [160, 80, 40]
-    # Within a folder files count by their length, each as often in every epoch.
+    # Within a folder, the share of a file is proportional to its length, in every epoch.
     of_many = [level for level in seen if level <= 2][:144]
     assert collections.Counter(of_many) == {1: 120, 2: 24}
-    # Whatever part of a batch is looked at, no folder is far from its share.
+    # In any 14 successive crops, each folder is close to its share.
     assert all(3 <= sum(level in (3, 4) for level in seen[k : k + 14]) <= 5 for k in range(200))
 
 
@@ -86,7 +86,7 @@ def test_each_folder_is_split_by_itself(folders):
     these = sources(folders, "many", "few", "one")
     train, held = split(these.manifest, 0.4)
     assert [[entry.source for entry in part.entries] for part in (train, held)] == [[0, 1, 2], [0, 1]]
-    # Validation has folders less than training: the weights stay theirs.
+    # Validation has fewer folders than training. Each folder keeps its own weight.
     assert {(level - 1) // 2 for level in levels(next(stream(these, held)))} == {0, 1}
     assert these.manifest.digest != sources(folders, "many", "few:2", "one").manifest.digest
 

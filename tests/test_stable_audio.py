@@ -1,4 +1,4 @@
-"""Stable Audio's model: its sizes, its training, its conditioning, and its folders in both layouts."""
+"""The model of Stable Audio: its sizes, its training, its conditioning, and its folders in both layouts."""
 
 import dataclasses
 import json
@@ -60,7 +60,7 @@ def test_a_configuration_survives_json():
 
 
 def drawn(shapes, scale):
-    """Arrays of these shapes that are not those of the beginning, where many are zero."""
+    """Random arrays with these shapes. Initial arrays would often be zero."""
     draw = np.random.default_rng(0).standard_normal
     return jax.tree.map(lambda leaf: (scale * draw(leaf.shape)).astype(np.float32), shapes)
 
@@ -87,7 +87,7 @@ def gradient(model, variables, batch):
 
 
 def close(found, expected):
-    """Leaf by leaf to rounding: sums over devices are of another order."""
+    """Compares leaf by leaf with a tolerance, because sums over devices have another order."""
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.linalg.norm(np.subtract(ours, theirs)) <= 1e-5 * np.linalg.norm(theirs)
 
@@ -97,7 +97,7 @@ def test_gradients_with_and_without_remat_and_on_a_mesh_are_equal(trained):
     model, variables, batch = trained
     spared = dataclasses.replace(SMALL, remat=True).build()
     (loss, expected), found = jax.jit(lambda v, b: (gradient(model, v, b), gradient(spared, v, b)))(variables, batch)
-    # Nothing that is trained is left out.
+    # Every trained array has a gradient.
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(expected["net"]))
     close(found, (loss, expected))
     devices = MeshParallel(8, 8, small=0)
@@ -109,7 +109,7 @@ def test_gradients_with_and_without_remat_and_on_a_mesh_are_equal(trained):
 
 
 def test_the_net_of_a_method_and_a_transform():
-    """It is a net like others: of another method, under a learned transform."""
+    """The transformer works with another diffusion method and with a learned transform."""
     net = aj.LearnedTransform(aj.DiffusionTransformer(1, 2, 8), num_filters=4, window_length=4, stride=2)
     model = aj.DiffusionModel(net, process=aj.edm())
     batch = {"audio": jnp.ones((2, 16, 2))}
@@ -119,7 +119,7 @@ def test_the_net_of_a_method_and_a_transform():
 
 
 def test_what_is_dropped_and_what_stays(trained):
-    """Without a prompt the whole embedding is zeros, numbers too, and the state of the sound is as it was."""
+    """Without a prompt, the whole embedding is replaced by zeros. The seconds still change the prediction."""
     model, variables, batch = trained
     net, params = model.model.net, {"params": variables["params"]["net"]}
     x, time = batch["latent"][:2], jnp.array([0.3, 0.6])
@@ -135,7 +135,7 @@ def test_what_is_dropped_and_what_stays(trained):
     assert jnp.abs(call(other, jnp.zeros(2, bool)) - with_prompt).max() > 1e-3
     longer = {**conditioning, "seconds_total": 2 * conditioning["seconds_total"]}
     assert jnp.abs(call(longer, jnp.ones(2, bool)) - without).max() > 1e-4
-    # What lies outside the range is at its end.
+    # Values outside of the range are clipped to the range.
     ends = [{**conditioning, "seconds_total": jnp.full(2, end)} for end in (32.0, 99.0)]
     np.testing.assert_array_equal(*(call(end, jnp.zeros(2, bool)) for end in ends))
     padding = ~batch["token_mask"][:2]
@@ -186,7 +186,7 @@ def test_the_authors_sampler_makes_sound(trained):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A configuration whose text encoder is a folder, and variables to go with it."""
+    """A configuration whose text encoder is a folder, and its variables."""
     folder = tmp_path_factory.mktemp("t5")
     write_t5(folder, 0)
     config = dataclasses.replace(
@@ -224,7 +224,7 @@ def test_the_single_file_there_and_back(pretrained, tmp_path):
     layer = "model.model.transformer.layers.0"
     assert state[f"{layer}.self_attn.to_qkv.weight"].shape == (3 * 256, 256)
     assert state[f"{layer}.cross_attn.to_kv.weight"].shape == (2 * 64, 64)
-    # Newer files do without the positions' frequencies, and name the parts of weight norm otherwise.
+    # Newer files lack the frequencies of the positions, and have other names for the parts of weight norm.
     state.pop("model.model.transformer.rotary_pos_emb.inv_freq")
     for name in [name.removesuffix("weight_g") for name in state if name.endswith("weight_g")]:
         for part, index in (("g", 0), ("v", 1)):
@@ -234,7 +234,8 @@ def test_the_single_file_there_and_back(pretrained, tmp_path):
 
 
 def test_the_smaller_model_has_a_single_file_alone(pretrained, tmp_path):
-    """As Stable Audio Open Small: queries and keys normalised, one number, projected tokens, rectified flow."""
+    """The design of Stable Audio Open Small: normalized queries and keys, one number, projected tokens, rectified
+    flow."""
     config, variables = pretrained
     transformer = dataclasses.replace(config.transformer, qk_norm=True, embedding_width=256)
     config = dataclasses.replace(config, method="flow", numbers=config.numbers[1:], transformer=transformer)
@@ -294,7 +295,7 @@ def test_bad_folders_are_one_sentence(tmp_path):
     refused(folder, "is of 'FluxPipeline': only 'StableAudioPipeline' is known")
     (folder / "model_index.json").unlink()
     refused(folder, "is not complete")
-    # The tokenizer alone is not needed before there is a prompt.
+    # The tokenizer is needed only for a prompt.
     with pytest.raises(aj.InputError, match=r"is not complete in .*: get tokenizer.json"):
         aj.from_pretrained(HUB).generate(["a"])
 

@@ -1,4 +1,4 @@
-"""What a model of Stable Audio's design is used for: seconds, its authors' settings, edits, few steps."""
+"""The use of a model of Stable Audio's design: seconds, default settings, edits, few steps."""
 
 import dataclasses
 
@@ -65,7 +65,7 @@ def test_the_seconds_are_told_to_the_model_and_cut(pipeline):
 
     whole, short = made(None), made(0.01)
     assert (whole.shape, short.shape) == ((256, 2), (80, 2))
-    # The same noise, but another number.
+    # The noise is the same, but the number of seconds differs.
     assert np.abs(whole[:80] - short).max() > 1e-4
     latents = pipeline.generation(SampleSettings(num_steps=2, seed=3), ["a"], [(0, 0)], 0.01)
     assert latents.numbers == {"seconds_start": 0.0, "seconds_total": 0.01}
@@ -82,7 +82,7 @@ def test_a_negative_prompt_leads_away(pipeline):
         return pipeline.generate(["a"], num_steps=2, **options).sounds
 
     assert np.abs(made(negative_prompt="b") - made()).max() > 1e-4
-    # An empty one is none.
+    # An empty negative prompt counts as no prompt.
     np.testing.assert_array_equal(made(negative_prompt=" "), made())
 
 
@@ -126,7 +126,7 @@ def test_a_sound_goes_on_in_latents(pipeline, distilled, recording, few):
     np.testing.assert_array_equal(sounds[0, :600], recording)
     assert np.isfinite(sounds).all()
     assert np.abs(sounds[0, 600:]).max() > 0
-    # A sound shorter than what is kept.
+    # The sound is shorter than the kept part.
     short, _ = model.extend(recording[:50], 0.01, "a", sample_rate=RATE, num_steps=2)
     assert short.shape == (1, 130, 2)
     np.testing.assert_array_equal(short[0, :50], recording[:50])

@@ -68,12 +68,12 @@ def test_synthesis_is_the_nearest_sound_to_any_spectra():
     real, imag = jax.random.normal(jax.random.key(0), (2, 1, 5, 9, 1))
     z = jax.lax.complex(real, imag)
 
-    def distance(x):  # bins between 0 Hz and Nyquist stand for two of the full spectrum each
+    def distance(x):  # each bin between 0 Hz and Nyquist represents two bins of the full spectrum
         double = jnp.full((9, 1), 2.0).at[jnp.array([0, 8])].set(1.0)
         error = stft.analyse(x) - z
         return jnp.sum(double * (error.real**2 + error.imag**2)) / 2
 
-    # The imaginary parts of 0 Hz and Nyquist are those of no real sound; they only add a constant.
+    # Real sounds have no imaginary parts at 0 Hz and Nyquist. They only add a constant.
     slope = jax.jit(jax.grad(distance))
     nearest = jax.jit(stft.synthesise)(z)
     assert nearest.shape == (1, 32, 1)

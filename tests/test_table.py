@@ -91,7 +91,7 @@ def test_distance_orders_real_sound_good_copies_and_noise(training, heldout):
     real, clips = training[0].mean(axis=-1), heldout[0].mean(axis=-1)
     rng = np.random.default_rng(0)
     white = rng.standard_normal(clips.shape)
-    # What the best of spectra alone can do: noise with the mean spectrum of the real clips.
+    # Noise with the mean spectrum of the real clips is the best result without tones.
     spectrum = np.sqrt(np.mean(np.abs(np.fft.rfft(real, axis=1)) ** 2, axis=0))
     coloured = np.fft.irfft(np.fft.rfft(white, axis=1) * spectrum, n=clips.shape[1], axis=1)
 
@@ -102,9 +102,9 @@ def test_distance_orders_real_sound_good_copies_and_noise(training, heldout):
     sets = [clips, noisy(30), noisy(20), noisy(10), coloured, white, np.zeros_like(white)]
     distances = [table.distance(each, real, RATE) for each in sets]
     assert abs(distances[0]) < 0.01
-    # Each is farther than the one before it by more than chance moves the distance of real sound.
+    # Each distance exceeds the previous one by more than the random error of a distance between real sounds.
     assert min(np.diff(distances)) > 0.01, distances
-    # Neither level nor channels count, nor does the number of clips that it is told of.
+    # The distance does not depend on the level, the channels or the number of clips.
     assert table.distance(0.1 * heldout[0], real, RATE) == pytest.approx(distances[0], abs=2e-3)
     assert table.distance(coloured[::2], real, RATE) == pytest.approx(distances[4], rel=0.1)
 

@@ -59,7 +59,7 @@ def test_truncation_keeps_the_end(byte_tokenizer, max_length):
 
 def test_what_is_cut_off_is_told(byte_tokenizer, words):
     assert not warn_of_cut(byte_tokenizer, ["", "four", "five!"], max_length=6)
-    # A letter of two bytes of which only one is read is not read.
+    # The limit cuts a letter of two bytes. The whole letter is left out.
     with pytest.warns(InputWarning, match=r"8 tokens, but the model reads 6: the end 'é' of 'pianoé' is cut off"):
         assert warn_of_cut(byte_tokenizer, ["four", "pianoé", "another one"], max_length=6)
     with pytest.warns(InputWarning, match=r"5 tokens, but the model reads 3: the end 'warm warm' of .* is cut off"):
@@ -153,7 +153,7 @@ def test_a_learned_word_is_read_like_one_that_the_encoder_knows():
     read = jax.jit(lambda *given: encoder.apply({"params": params}, *given))
     np.testing.assert_allclose(read(with_word, mask, learned), read(tokens, mask), atol=1e-6)
 
-    # A frozen encoder lets the gradient through to the word, in the text that has it.
+    # The gradient passes through a frozen encoder to the word, in the text that contains the word.
     model = aj.DiffusionModel(net=aj.nn.SkipAdd(), embedder=encoder, frozen_embedder=True, num_placeholders=2)
     batch = {"tokens": with_word, "token_mask": mask}
 

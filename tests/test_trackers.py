@@ -1,4 +1,4 @@
-"""Trackers: what a run shows beside its files, through modules that stand for the packages."""
+"""Trackers of metrics and sounds, with fake modules in place of the packages."""
 
 import dataclasses
 import sys
@@ -18,7 +18,7 @@ CONFIG = TrainConfig(model=SMALL, data=DATA)
 
 
 class Recorder:
-    """Notes every call."""
+    """Records every call."""
 
     def __init__(self, *given, **settings):
         self.calls = [("init", given, settings)]
@@ -29,7 +29,7 @@ class Recorder:
 
 @pytest.fixture
 def packages(monkeypatch):
-    """The recorders of TensorBoard's and of wandb's runs, in the order in which they begin."""
+    """The recorders of the runs of TensorBoard and wandb, in the order of their start."""
     begun = []
 
     def begin(*given, **settings):
@@ -55,7 +55,7 @@ def test_metrics_and_sounds_go_to_each(packages, tmp_path):
         tracker.close()
     board, wandb = packages
     assert board.calls[0] == ("init", (str(tmp_path / "tensorboard"),), {"purge_step": 4})
-    # What has no mean is not shown.
+    # Values without a mean are not shown.
     assert board.calls[1] == ("add_scalar", ("loss", 2.0, 4), {})
     assert [name for name, _, _ in board.calls[2:]] == ["add_audio", "add_image", "close"]
     assert board.calls[3][1][1].ndim == 3
@@ -65,7 +65,7 @@ def test_metrics_and_sounds_go_to_each(packages, tmp_path):
     assert set(shown) == {"sound/0 a flute", "spectrogram/0 a flute"}
     assert shown["spectrogram/0 a flute"] == ("Image", str(tmp_path / "a.png"))
     assert wandb.calls[3][0] == "finish"
-    # The run that goes on is the same one there.
+    # A continued run keeps its id.
     trackers(config, tmp_path, 4)
     assert packages[3].calls[0][2]["id"] == wandb.calls[0][2]["id"]
 

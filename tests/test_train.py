@@ -1,4 +1,4 @@
-"""The training program: what it writes, how it resumes, what it says."""
+"""The training program: its files, resuming, and its output."""
 
 import dataclasses
 import errno
@@ -92,7 +92,7 @@ config = TrainConfig(
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """A folder with toy.py, a config, and audio/, three files."""
+    """A folder with a config, toy.py, and three sound files in audio/."""
     folder = tmp_path_factory.mktemp("setting")
     (folder / "toy.py").write_text(CONFIG)
     (folder / "audio").mkdir()
@@ -117,7 +117,7 @@ def lines(out):
 
 
 def stop(setting, out, overrides, number, after):
-    """Runs the program and sends it a signal once it has logged `after` steps; its exit status."""
+    """Runs the program and sends a signal after `after` logged steps. Returns the exit status."""
     arguments = [sys.executable, "-m", "train", *command(setting, out, *overrides)]
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -143,7 +143,7 @@ def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
     status, errors = stop(setting, out, overrides, signal.SIGTERM, killed + chance.randint(1, 60))
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in errors
-    # What was done when the signal came is saved, not only what was due.
+    # The step at which the signal came is saved, even if no checkpoint was due.
     assert steps(out / "checkpoints")[-1] == len(lines(out)) < 300
     assert main(command(setting, out, *overrides)) == 0
 
@@ -268,7 +268,7 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
     config = load_config(setting / "toy.py")
-    # Wide enough that its parameters are split.
+    # The model is wide enough for its parameters to be sharded.
     config = dataclasses.replace(
         config, model=dataclasses.replace(config.model, width=SMALL), log_every=1, checkpoint_every=9, validation=0.4
     )
@@ -343,7 +343,7 @@ def test_help_lists_the_settings_with_their_values(setting, capsys):
         assert words in text
 
 
-# The tests' own cache of compiled programs lies on the same disk.
+# The tests' cache of compiled programs is on the same disk.
 @pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")
 def test_a_full_disk_is_one_sentence(setting, tmp_path, capsys):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""The training step, its optimizer, its average and the devices it is spread over."""
+"""The training step, its optimizer, its average and its devices."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from archijax.training.step import make_train_step
 
 
 class Toy:
-    """Denoises by one matrix; counts its steps and sees every item's key, so that wrong keys change the loss."""
+    """A model with one matrix. It counts its steps, and its loss depends on the key of every item."""
 
     def init(self, key, batch):
         kernel = jax.random.normal(key, (batch["audio"].shape[-1], 3))
@@ -58,7 +58,7 @@ def close(one, two, tolerance=1e-5):
 
 
 def equals_one_device(devices, grad_accumulation_steps=1):
-    """Takes 20 steps on the devices and beside them on one, compares, and returns both states."""
+    """Takes 20 steps on several devices and on one device, compares the results, and returns both states."""
     root = jax.random.key(7)
     state, step = start()
     single, spread = jax.jit(step), devices.put_state(jax.device_get(state))
@@ -70,7 +70,7 @@ def equals_one_device(devices, grad_accumulation_steps=1):
         close(metrics, devices.get(spread_metrics))
     final = devices.get(spread)
     if grad_accumulation_steps > 1:
-        # The model's own state follows the parts.
+        # The model updates its state once per part.
         assert final.state["count"] == 20 * grad_accumulation_steps
         final = final.replace(state=state.state)
     close(state, final)
@@ -188,7 +188,7 @@ def test_the_average_of_a_long_run_has_warmed_up():
     np.testing.assert_allclose(ema["w"], 0.995, atol=2e-4)
 
 
-# An infinite sample saturates the tanh: the loss stays finite, the gradient does not.
+# An infinite sample saturates the tanh. The loss stays finite, but the gradient does not.
 @pytest.mark.parametrize(("bad", "broken_metric"), [(np.nan, "loss"), (np.inf, "grad_norm")])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(bad, broken_metric):
     state, step = start()
@@ -225,7 +225,7 @@ def test_the_state_is_donated():
 
 
 class Halves:
-    """A net of two parts, of which one has a part of its own."""
+    """A net with two parts. One of them has a part itself."""
 
     def init(self, key, batch):
         return {"params": {"net": {"encoder": jnp.ones(2), "decoder": {"a": jnp.ones(2), "b": jnp.ones(2)}}}}
@@ -243,7 +243,7 @@ def test_only_the_parts_that_are_named_are_trained():
     assert (net["decoder"]["a"] < 1).all()
     assert (net["encoder"] == 1).all()
     assert (net["decoder"]["b"] == 1).all()
-    # No moments of what is not trained.
+    # Frozen parameters have no moments.
     assert jax.tree.leaves(moved.opt_state)[1].shape == (2,)
     assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state)) == 5
 
@@ -262,7 +262,8 @@ def test_parts_that_cannot_be_trained(names, said):
 
 
 class Rivals(Toy):
-    """Two losses, the second of which is broken where the batch says so, and sees what the first has counted."""
+    """A model with two losses. The second loss is NaN for a "broken" batch, and reports the model's state after the
+    first loss."""
 
     @property
     def losses(self):
@@ -287,7 +288,7 @@ def test_losses_are_taken_in_turn_each_for_its_own_parameters():
     after, metrics = step(state, batch, root)
     assert [set(found.mu) for found in after.opt_state] == [{"kernel"}, {"out"}]
     assert int(metrics["counted"]) == int(after.state["count"]) == 1
-    # The second is taken where the first has led to.
+    # The second loss uses the parameters after the first update.
     keys = item_keys(root, jnp.int32(0), 0, 8)
     between = {
         "params": {**state.params, "kernel": after.params["kernel"]},

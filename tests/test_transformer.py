@@ -1,4 +1,4 @@
-"""What the diffusion transformer is made of: rotary positions and heads that share keys and values."""
+"""The parts of the diffusion transformer: rotary positions, and heads that share keys and values."""
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,6 @@ def test_products_of_rotated_vectors_depend_on_their_distance():
         along = jnp.diagonal(products, distance)
         np.testing.assert_allclose(along, along[0], rtol=1e-4)
     assert jnp.std(products[0]) > 0.1
-    # Only the first 8 features are turned, and by nothing at position 0.
+    # Only the first 8 features are rotated. The angle at position 0 is zero.
     np.testing.assert_array_equal(q[:, 8:], jnp.tile(q[:1, 8:], (40, 1)))
     assert angles[0].sum() == 0

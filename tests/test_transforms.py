@@ -8,7 +8,7 @@ import archijax as aj
 
 
 def Echo(shapes: list) -> nn.Module:
-    """A net that gives its input back and notes its shape."""
+    """A net that returns its input and records its shape."""
 
     class Net(nn.Module):
         def __call__(self, x, time=None, *, out_channels=None):

@@ -18,7 +18,7 @@ def test_the_readme_net_of_the_originals_has_its_count():
 
 
 class Gain(nn.Module):
-    """A user's own item."""
+    """A custom item."""
 
     @nn.compact
     def __call__(self, x, context):
@@ -70,7 +70,7 @@ def test_items_that_are_alike_are_traced_once_in_a_call_and_keep_their_parameter
     a, b, c = (params["params"]["down_0"][f"items_{i}"]["gain"] for i in range(3))
     assert len({float(gain) for gain in (a, b, c)}) == 3
     for _ in range(2):
-        # In every call anew: what it depends on beside settings and shapes may have changed.
+        # Items are traced again in every call, because they can depend on more than settings and shapes.
         traced.clear()
         np.testing.assert_allclose(net.apply(params, x), c * b * (a * x) ** 2, rtol=1e-6)
         assert traced == [(1, x.shape), (2, x.shape)]
@@ -99,14 +99,14 @@ def test_the_backward_pass_keeps_products_alone_and_with_remat_only_what_goes_in
     x, t = jnp.zeros((batch, length, 2)), jnp.zeros(batch)
 
     def kept(remat):
-        """Bytes that the backward pass is handed, the parameters aside."""
+        """The number of bytes that the backward pass gets, without the parameters."""
         net = aj.UNetV0(**settings, remat=remat)
         params = jax.eval_shape(net.init, jax.random.key(0), x, t)
         pull = jax.eval_shape(lambda params: jax.vjp(lambda params: net.apply(params, x, t), params)[1], params)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((pull, params)) if batch in leaf.shape)
 
     array = batch * length * 64 * 4
-    # Keeping all would be 113 such arrays.
+    # Without rematerialization, the backward pass would get 113 such arrays.
     products, inputs = kept(False) / array, kept(True) / array
     assert products < 20
     assert inputs < 4
@@ -128,14 +128,14 @@ def test_gradients_agree_with_finite_differences_in_float64():
         numeric = (energy(*moved[0]) - energy(*moved[1])) / (2 * step)
         exact = sum(jnp.sum(g * d) for g, d in zip(*map(jax.tree.leaves, (value_gradient, direction)), strict=True))
         assert float(exact) == pytest.approx(float(numeric), rel=1e-6)
-        # The input alone as well: among the parameters its share would be too small to see.
+        # The input is also tested separately, because its share among the parameters would be too small.
         numeric = (energy(params, x + step * direction[1]) - energy(params, x - step * direction[1])) / (2 * step)
         assert float(jnp.sum(value_gradient[1] * direction[1])) == pytest.approx(float(numeric), rel=1e-6)
 
 
 @pytest.mark.canary
 def test_no_long_sum_of_a_bfloat16_net_is_in_bfloat16():
-    # With eight bits a sum stands still after 256 equal terms; compilers may or may not widen it.
+    # A bfloat16 sum stops growing after 256 equal terms. Some compilers sum in a wider type.
     net = aj.UNetV0(**vars(UNET), embedding_features=8, dtype=jnp.bfloat16)
     x, t, embedding = jnp.zeros((3, 8, 2)), jnp.zeros(3), jnp.zeros((3, 3, 8))
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), x, t, embedding=embedding))
@@ -153,7 +153,7 @@ def test_no_long_sum_of_a_bfloat16_net_is_in_bfloat16():
 
     found = list(sums(jax.make_jaxpr(jax.grad(energy))(params).jaxpr))
     assert any(count > 2 for _, count in found)
-    # Repeating each position twice is the one sum of two that may stay.
+    # Only the gradient of repeating each position twice may sum two terms in bfloat16.
     assert all(dtype == jnp.float32 or count <= 2 for dtype, count in found)
 
 

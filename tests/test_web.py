@@ -1,4 +1,4 @@
-"""The web page: the functions behind it, and what a person does with it in a real browser."""
+"""The web page: its functions, and its use in a real browser."""
 
 import dataclasses
 import importlib.util
@@ -37,7 +37,7 @@ UPSAMPLER = aj.configs.UpsamplerConfig(
     unet=aj.configs.UNetConfig(channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16),
     factor=2, sample_rate=2 * RATE, channels=1, length=1024,
 )  # fmt: skip
-BIT = 2.0**-23  # of what a file holds
+BIT = 2.0**-23  # the resolution of a 24-bit file
 
 
 def save(folder, config):
@@ -73,7 +73,7 @@ def clip(tmp_path_factory):
 
 
 def finished(make):
-    """(the sound of some work, the steps that it told of)."""
+    """The sound of a job, and the steps that it reported."""
     *steps, made = run(make)
     assert steps == sorted(steps)
     return made, steps[-1]
@@ -214,12 +214,12 @@ def test_without_the_extra_the_program_says_what_to_install(monkeypatch):
 MISSING = [name for name in ("gradio", "selenium") if importlib.util.find_spec(name) is None]
 MISSING += [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
 in_a_browser = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed")
-WAIT = 180  # seconds, of a machine that is busy
+WAIT = 180  # seconds, on a busy machine
 
 
 @pytest.fixture(scope="module")
 def address(folders, tmp_path_factory):
-    """Where the page is; at the end Ctrl-C closes it."""
+    """The address of the page. Ctrl-C ends its program after the tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -241,7 +241,7 @@ def address(folders, tmp_path_factory):
 
 
 class Browser:
-    """A browser with the page in a tab, and what a person does there."""
+    """A browser with the page in a tab, with methods for the actions of a user."""
 
     def __init__(self, address, downloads):
         from selenium import webdriver
@@ -292,13 +292,13 @@ class Browser:
         return [each.text for each in self.driver.find_elements("css selector", "#history label")]
 
     def wait_for_sound(self, title):
-        """Waits for the sound of this title to be shown, drawn and ready to play; its seconds."""
+        """Waits until the sound with this title is shown, drawn and ready to play. Returns its seconds."""
         self.until(lambda: self.find("//h2").text == title)
         self.until(lambda: self.driver.execute_script("return document.querySelector('.sound img').naturalWidth") > 0)
         return self.until(lambda: self.driver.execute_script("return document.querySelector('.sound audio').duration"))
 
     def download(self, kind):
-        """The sound [time, channels] of the file behind a link, and its rate."""
+        """The sound [time, channels] and the sample rate of the file at a link."""
         before = set(self.downloads.iterdir())
         self.find(f"//a[normalize-space()='Download {kind}']").click()
         self.until(lambda: [path for path in set(self.downloads.iterdir()) - before if path.suffix[1:] == kind.lower()])
@@ -351,7 +351,7 @@ def test_a_prompt_becomes_a_sound_to_hear_and_download_and_to_go_on_from(page, m
     (name,) = models[1]
     page.wait_for_sound("upsampler, upsample of 1, seed 7")
     same(page.download("WAV"), models[1][name].upsample(first, seed=7, num_steps=2))
-    # All that the page has loaded is its own.
+    # The page has loaded only its own files.
     loaded = page.driver.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
     assert len(loaded) > 10
     assert [name for name in loaded if not name.startswith((page.address, "data:", "blob:"))] == []

@@ -19,7 +19,7 @@ def test_windows_of_what_works_sample_by_sample_change_nothing(window, hop, circ
 
 
 def test_windows_blend_without_a_seam():
-    # Every window predicts a level of its own, the mean of what it sees: levels change by no more than the blend's.
+    # Every window predicts the mean of its input. Blending limits the changes of the level.
     denoise = lambda x, t: jnp.broadcast_to(x.mean(1, keepdims=True), x.shape)  # noqa: E731
     steps = jnp.repeat(jnp.arange(8.0), 16)[None, :, None]
     found = windowed(denoise, 32, 16)(steps, T[:1])[0, :, 0]

@@ -40,21 +40,21 @@ class Command:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: tyro.conf.UseAppendAction[tuple[str, ...]]
     """A folder of sound files, with any subfolders; for a latent model also a folder of latents, from python -m
-    train.encode. The option can be repeated as DIR or DIR:WEIGHT. The shares of crops are proportional to the weights,
-    which are 1 by default."""
+    train.encode. The option can be repeated, as DIR or DIR:WEIGHT. A folder's share of the crops is proportional to its
+    weight, which is 1 by default."""
     out: Path
     """The folder of the run: settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print parameters, operations, memory per device and sharding of the training, and do not start it. A latent model
-    is assumed to train on latents, unless there are sounds in --data."""
+    """Print the parameters, operations, memory per device and sharding of the training, and do not start it. A latent
+    model is assumed to train on latents, unless --data has sounds."""
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
-    """HOST:PORT of the first of several processes, if the environment does not state it."""
+    """HOST:PORT of the first process, if the environment does not state it."""
     processes: int | None = None
-    """The number of these processes."""
+    """The number of processes, if the environment does not state it."""
     process: int | None = None
-    """The number of this process, from 0."""
+    """The number of this process from 0, if the environment does not state it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = parse(arguments)
         if not command.data:
             raise InputError("The folder of sound files is missing: use --data DIR.")
-        # These modules import Orbax, matplotlib and others, which takes seconds. Wrong arguments are reported before.
+        # These modules import Orbax, matplotlib and others, which takes seconds. Wrong arguments are reported earlier.
         from train import hosts
 
         if command.distributed or (command.coordinator, command.processes, command.process) != (None, None, None):
@@ -97,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str]) -> Command:
-    """What CONFIG.py and the arguments after it say.
+    """Parses CONFIG.py and the arguments after it.
 
     Raises InputError for a file without a config, and for arguments that are unknown, missing or of the wrong type.
-    Prints the help and exits if it is asked for.
+    Prints the help and exits if the arguments ask for it.
     """
     path, *rest = arguments
     if path.startswith("-"):
@@ -110,9 +110,9 @@ def parse(arguments: list[str]) -> Command:
 
 
 def load_config(place: str | Path) -> TrainConfig:
-    """The `config` that a Python file PATH defines, or with "PATH:NAME" what it defines by that name.
+    """The variable `config` of a Python file PATH, or with "PATH:NAME" the variable NAME.
 
-    Raises InputError if it defines none, OSError if it cannot be read.
+    Raises InputError if the file does not define it, OSError if the file cannot be read.
     """
     config = cli.python_config(place)
     if not isinstance(config, TrainConfig):

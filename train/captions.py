@@ -1,4 +1,4 @@
-"""What people write about sounds: captions and fields, in files beside them and in tables of a folder."""
+"""Captions and fields of sounds, from tables in a folder and from files beside the sounds."""
 
 import csv
 import io
@@ -23,30 +23,31 @@ _CAPTIONS = re.compile(r"captions?|caption_\d+|text")
 
 @dataclass(frozen=True)
 class Note:
-    """What is written about a sound file, or about the part of it from `start` to `end` in seconds."""
+    """The captions and fields of a sound file, or of its part from `start` to `end` in seconds."""
 
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
     start: float | None = None
     end: float | None = None
     empty: int = 0
-    """Captions without a word, left out."""
+    """The number of empty captions, which are left out."""
 
 
 class Notes:
-    """What the tables of a folder and the files beside its sounds say.
+    """The captions and fields in the tables of a folder and in the files beside its sounds.
 
-    A row belongs to the file that its "file_name" names, from the table's folder or from the folder of the sounds; the
-    suffix may be missing. "captions", "caption", "caption_1" and so on, and "text" hold captions; "start" and "end"
-    seconds; every other column is a field. Rows of the same part of a file add their captions. A file beside a sound
-    counts where no row has captions for that sound, and adds its fields.
+    A row belongs to the file in its column "file_name". That path is relative to the table's folder or to the folder of
+    the sounds, and its suffix may be missing. The columns "captions", "caption", "caption_1" and so on, and "text" hold
+    captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows of the same part of a file
+    add their captions. A file beside a sound adds its fields, and its captions if no row has captions for the sound.
 
     Args:
-        folder: of the sounds.
-        paths: of the sounds, relative to it.
+        folder: the folder of the sounds.
+        paths: the paths of the sounds, relative to the folder.
         tables: CSV files, tab-separated .tsv files, or files of one JSON object per line.
-        columns: "ROLE=COLUMN" names the column of a role (`ROLES`); several may hold captions.
-        fields: those that are used: rows of the same part must agree on them. Others that differ are left out.
+        columns: texts "ROLE=COLUMN", which name the column of a role in `ROLES`. Several columns can hold captions.
+        fields: the fields that the training uses. Rows of the same part must agree on them. Other fields that differ
+            are left out.
 
     Raises:
         InputError: a table cannot be read or lacks a column, no row has a file, rows disagree.
@@ -67,7 +68,7 @@ class Notes:
             self._add(table, f"{os.path.abspath(folder)}{os.sep}", places, roles(columns))
 
     def of(self, path: str, sidecars: Sequence[Place] = ()) -> list[Note]:
-        """What is written about a sound: one note of the whole file, or one of each of its parts, in order."""
+        """The notes of a sound: one for the whole file, or one for each of its parts, in order."""
         written = []
         for sidecar in sidecars:
             try:
@@ -110,7 +111,7 @@ class Notes:
 
 
 def roles(columns: Sequence[str]) -> dict[str, list[str]]:
-    """The columns of each role that "ROLE=COLUMN" names. Raises InputError for anything else."""
+    """The columns of each role, from texts "ROLE=COLUMN". Raises InputError for other texts."""
     named: dict[str, list[str]] = {}
     for text in columns:
         role, equals, column = text.partition("=")
@@ -133,7 +134,7 @@ def _text(place: Place) -> str:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) of a table; the cells of a CSV file are texts."""
+    """The pairs (line number, row) of a table. The cells of a CSV file are texts."""
     text = _text(Place(table))
     if _is_json(table):
         for line, content in enumerate(text.split("\n"), 1):
@@ -164,13 +165,13 @@ def _sidecar(place: Place) -> Note:
     text, where = _text(place), str(place)
     if place.suffix == ".json":
         return _note(_object(text, where), {}, where, _field)
-    # Blank lines part the others; a file of nothing else is one empty caption.
+    # Blank lines are skipped. A file with only blank lines is one empty caption.
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     return _note({"captions": lines}, {}, where, _field)
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, list[str]], role: str, where: str) -> list[str]:
-    """The columns that are named for a role, all of which a row must have."""
+    """The columns of a role, from the settings. Raises InputError if the row lacks a column."""
     for column in columns.get(role, ()):
         if column not in row:
             raise InputError(f"{_lacks(where, column, row)}.")
@@ -182,7 +183,7 @@ def _lacks(where: str, column: str, row: Mapping[str, Any]) -> str:
 
 
 def _note(row: Mapping[str, Any], columns: Mapping[str, list[str]], where: str, field_of: Callable) -> Note:
-    """A row, or the content of a file beside a sound."""
+    """The note in a row, or in a file beside a sound."""
     places = _columns(row, columns, "caption", where) or [name for name in row if _CAPTIONS.fullmatch(name)]
     cells = [cell for name in places for cell in (row[name] if isinstance(row[name], list) else [row[name]])]
     if wrong := [cell for cell in cells if not isinstance(cell, str | None)]:
@@ -214,7 +215,7 @@ def _seconds(value: Any, what: str) -> float | None:
 
 
 def _field(value: Any) -> str | float | None:
-    """A number or a text; None of anything else."""
+    """The value as a number or a text; None: it is neither."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -223,7 +224,7 @@ def _field(value: Any) -> str | float | None:
 
 
 def _number(cell: str | None) -> str | float | None:
-    """A cell of a CSV file: a number where it reads as one."""
+    """The value of a cell of a CSV file: a number if it can be parsed as a number, else a text."""
     try:
         number = float(cell or "")
     except ValueError:
@@ -232,7 +233,7 @@ def _number(cell: str | None) -> str | float | None:
 
 
 def _joined(notes: Sequence[Note], used: frozenset[str], what: str) -> Note:
-    """Notes on the same part as one. Raises InputError if they disagree on a field that is used."""
+    """Joins the notes of the same part. Raises InputError if they disagree on a field that the training uses."""
     fields: dict[str, str | float] = {}
     different = set()
     for name, value in (pair for note in notes for pair in note.fields.items()):

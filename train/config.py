@@ -24,29 +24,29 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     """The moving average of the parameters."""
     batch_size: int = 32
-    """Crops per step, over all devices."""
+    """The number of crops per step, over all devices."""
     grad_accumulation_steps: int = 1
-    """The number of parts into which each device splits its crops. It computes them one by one, which needs less
+    """The number of parts into which each device splits its crops. It computes the parts one by one, which needs less
     memory."""
     parallel: Literal["pmap", "mesh"] = "pmap"
-    """pmap: every device has the whole state. mesh: groups of `fsdp` devices share one copy of it."""
+    """pmap: every device has the whole state. mesh: groups of `fsdp` devices share one copy of the state."""
     fsdp: int = 1
-    """For mesh: the devices that share one copy of the parameters, the average and the optimizer's state."""
+    """For mesh: the number of devices that share one copy of the parameters, the average and the optimizer's state."""
     init_from: str | None = None
     """The model whose weights a new run starts from, if their names and shapes fit: the folder of a run, a model
     folder, or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """For a latent model: its trained autoencoder, a folder or a name. It must have the settings of model.autoencoder.
-    For a latent model: its trained autoencoder, a folder or a name. It must have the settings of model.autoencoder."""
+    """For a latent model: its trained autoencoder, a folder or a name. It must have the settings of
+    model.autoencoder."""
     trainable: tuple[str, ...] = ()
     """The trained parts of the model, by their paths, such as net, net/decoder or placeholders; empty: all. The other
     parts keep the weights of init_from."""
     lora: int = 0
-    """The rank of adapters, which are trained instead of the model. The model is init_from; 0: train the model."""
+    """The rank of the adapters, which are trained in place of the model in init_from; 0: the model is trained."""
     lora_alpha: float | None = None
     """The scale of the adapters; None: their rank."""
     lora_targets: tuple[str, ...] = ("*/kernel",)
-    """The parameters with adapters, as patterns of their names, such as net/*to_q/kernel."""
+    """The parameters that get adapters, as patterns of their names, such as net/*to_q/kernel."""
     steps: int = 1_000_000
     """The number of steps of the run."""
     seed: int = 0
@@ -54,31 +54,31 @@ class TrainConfig:
     max_skipped: int = 20
     """The run stops after this number of skipped updates in a row. An update is skipped if it is not finite."""
     log_every: int = 50
-    """Steps between lines of metrics.jsonl. A line has the means since the line before."""
+    """Steps between lines of metrics.jsonl. A line has the means since the previous line."""
     profile: int = 0
     """The number of steps to trace with jax.profiler, into OUT/profile."""
     tensorboard: bool = False
-    """Write metrics, sounds and spectrograms for TensorBoard too, into OUT/tensorboard."""
+    """Also write metrics, sounds and spectrograms for TensorBoard, into OUT/tensorboard."""
     wandb: str | None = None
-    """The project of Weights & Biases that shows them too."""
+    """The project of Weights & Biases that shows metrics, sounds and spectrograms."""
     checkpoint_every: int = 2_000
     """Steps between checkpoints. Samples are written at each checkpoint."""
     keep_checkpoints: int = 3
     """The number of newest checkpoints to keep."""
     keep_every: int = 0
-    """Keep also the checkpoints of steps that are multiples of this number; 0: none."""
+    """Also keep the checkpoints at multiples of this number of steps; 0: none."""
     keep_best: int = 0
-    """Keep also this number of checkpoints with the lowest validation loss, or without validation with the lowest loss.
-    Keep also this number of checkpoints with the lowest validation loss, or without validation with the lowest loss."""
+    """Also keep this number of checkpoints with the lowest validation loss, or with the lowest loss if there is no
+    validation."""
     validation: float = 0.0
     """The fraction of the files that is held out of training, for the validation loss."""
     validate_every: int = 2_000
-    """Steps between validations. There is one at each checkpoint too."""
+    """Steps between validations. Each checkpoint has a validation too."""
     validation_batches: int = 8
-    """The largest number of batches of a validation. They and their noise are always the same."""
+    """The largest number of batches in a validation. The batches and their noise are always the same."""
     sample_prompts: tuple[str, ...] = ("",)
-    """The prompts of the samples at each checkpoint. A model without text takes only empty prompts, and an autoencoder
-    reconstructs this number of sounds."""
+    """The prompts of the samples at each checkpoint. A model without text takes only empty prompts. An autoencoder
+    reconstructs one sound per prompt."""
     sample_steps: int = 50
     """The denoising steps of these samples."""
     sample_guidance_scale: float = 1.0
@@ -121,7 +121,7 @@ class TrainConfig:
             )
 
 
-# A run can continue with other values of these settings. They do not change the data, and updates only by rounding.
+# A run can continue with other values of these settings: the data stay the same, and updates differ only by rounding.
 FREE = {
     "grad_accumulation_steps", "parallel", "fsdp", "max_skipped", "log_every", "tensorboard", "wandb",
     "checkpoint_every",
@@ -138,12 +138,12 @@ def as_json(config: TrainConfig) -> dict:
         for field in dataclasses.fields(config)
         if (value := getattr(config, field.name)) is not config.model
     }
-    # The dicts go through JSON, so that tuples are lists, as in the file.
+    # JSON turns tuples into lists, as in the file.
     return json.loads(json.dumps({"model": to_dict(config.model), **settings}))
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:
-    """Sentences about the settings in which two `as_json` dicts differ, except the free ones."""
+    """Sentences about the settings that differ between two `as_json` dicts, without the settings in `FREE`."""
     # A schedule that ends at the last step depends on the number of steps.
     free = FREE | ({"steps"} if ours["optimizer"]["learning_rate_schedule"] == "constant" else set())
     pairs = unequal(ours, theirs)
@@ -151,7 +151,8 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
-    """(ours, theirs) for each setting in which nested dicts differ, by its dotted name; None: it is missing."""
+    """The pair (ours, theirs) of each setting that differs between nested dicts, by dotted name; None: it is
+    missing."""
     ours, theirs = dotted(ours), dotted(theirs)
     pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,4 +1,4 @@
-"""What a folder of sounds holds: files and members of tar shards, tables, and files beside sounds."""
+"""The contents of a folder of sounds: sound files, tar shards, tables, and files beside sounds."""
 
 import os
 import stat
@@ -14,16 +14,17 @@ from archijax.audio.place import Place
 from archijax.errors import InputError
 from train.captions import SIDECARS, TABLES
 
-_MARKS = frozenset({"config.json", "manifest.json", "checkpoints"})  # what tells the folder of a run
-_WRITTEN = frozenset({"checkpoints", "samples", "tensorboard", "profile"})  # the folders that a run writes into its own
+_MARKS = frozenset({"config.json", "manifest.json", "checkpoints"})  # their names show that a folder is a run
+_WRITTEN = frozenset({"checkpoints", "samples", "tensorboard", "profile"})  # the folders that a run writes
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class Sound(NamedTuple):
-    """What could be sound: path, size in bytes, time of modification in ns.
+    """A possible sound file: its path, its size in bytes and its time of modification in ns.
 
-    The path is relative to the folder, with slashes. Of a member of a tar shard it is the member's name; `shard` is
-    then the shard's path, `offset` where the member begins in it, and the time that of the shard.
+    The path is relative to the folder, with slashes. For a member of a tar shard, `path` is the name of the member,
+    `shard` the path of the shard, `offset` the position of the member in the shard, and `modified` the time of the
+    shard.
     """
 
     path: str
@@ -33,12 +34,12 @@ class Sound(NamedTuple):
     offset: int = 0
 
     def place(self, folder: Path) -> Place:
-        """Where its bytes are."""
+        """The place of the file's bytes."""
         return place(folder, self.path, self.size, self.shard, self.offset)
 
 
 class Shard(NamedTuple):
-    """A tar file: size, time of modification, and (name, offset, size) of the sounds in it and of files beside them."""
+    """A tar file: its size, its time of modification, and (name, offset, size) of the sounds and captions in it."""
 
     size: int
     modified: int
@@ -46,23 +47,23 @@ class Shard(NamedTuple):
 
 
 def place(folder: Path, path: str, size: int, shard: str, offset: int) -> Place:
-    """Where the bytes of a file in a folder, or of a member of a shard in it, are."""
+    """The place of the bytes of a file in a folder, or of a member of a shard in the folder."""
     return Place(folder / shard, offset, offset + size, path) if shard else Place(folder / path)
 
 
 class Contents:
-    """What is in a folder, but for what the run in the folder `own` and other runs have written there.
+    """The contents of a folder, without files that the run in the folder `own` or another run has written.
 
     Attributes:
-        sounds: sorted.
-        skipped: (path, reason) of what cannot even be looked at.
-        undecoded: the numbers of files, by suffix, that would need ffmpeg where it is not installed.
-        tables: of captions.
-        sidecars: the files beside a sound, by its path.
-        shards: by their paths.
+        sounds: the sound files, sorted by path.
+        skipped: (path, reason) of files and folders that cannot be opened.
+        undecoded: the number of files that need ffmpeg, by suffix, if ffmpeg is not installed.
+        tables: the tables of captions.
+        sidecars: the files beside a sound, by the path of the sound.
+        shards: the tar files, by their paths.
 
     Args:
-        known: shards of the last run: those that are the same still are not read again.
+        known: the shards of the last run, by their paths. Unchanged shards are not read again.
 
     Raises:
         InputError: a shard is cut off or damaged.
@@ -88,7 +89,7 @@ class Contents:
         visited = set()
         for parent, folders, names in os.walk(self.folder, followlinks=True, onerror=self._unlisted):
             status = os.stat(parent)
-            # A link back to a folder that has been seen would be followed forever.
+            # Without this check, a link to a parent folder would be followed forever.
             if (status.st_dev, status.st_ino) in visited:
                 folders.clear()
                 continue
@@ -107,7 +108,7 @@ class Contents:
                     self._look_at(parent, name, beside)
 
     def _look_at(self, parent: str, name: str, beside: set[str]) -> None:
-        """Takes a file in if it is sound or a shard."""
+        """Adds a file if it is a sound or a shard."""
         stem, suffix = os.path.splitext(name)
         path = os.path.join(parent, name)
         if name.lower().endswith(_PACKED):
@@ -135,13 +136,13 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Whether files of a suffix can be read; counts those that could be."""
+        """Whether files with a suffix can be read. If ffmpeg is not installed, counts the files that need it."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing
 
     def _unpack(self) -> None:
-        """Takes in the members of the shards, as if they were files of the folder."""
+        """Adds the members of the shards as files of the folder."""
         names = Counter([sound.path for sound in self.sounds])
         names.update(name for shard in self.shards.values() for name, _, _ in shard.members)
         for path, shard in self.shards.items():
@@ -150,7 +151,7 @@ class Contents:
                 stem, suffix = os.path.splitext(name)
                 if suffix in SIDECARS or not self._is_sound(suffix):
                     continue
-                # A name that is there twice gets that of the shard before it.
+                # A name that occurs twice gets the path of its shard as a prefix.
                 shown = name if names[name] == 1 else f"{path}/{name}"
                 self.sounds.append(Sound(shown, size, shard.modified, path, offset))
                 beside = [stem + end for end in SIDECARS if stem + end in there]
@@ -161,7 +162,7 @@ class Contents:
 
 
 def _members(path: Path, size: int) -> tuple[tuple[str, int, int], ...]:
-    """(name, offset, size) of the sounds of a tar file and of what may be beside them, as it is cut nowhere."""
+    """Triples (name, offset, size) of the sounds and captions in a tar file. Raises InputError if it is cut off."""
     kept, end = [], 0
     try:
         with tarfile.open(path, "r:") as tar:

@@ -21,7 +21,7 @@ from train.captions import roles
 from train.manifest import Entry, Manifest
 from train.prompts import Template, Tokenize, describe, prompt
 
-# A function from {name: the values of a batch, or None} to arrays [b, ...] by name.
+# A function from {name: [a value or None for each crop]} to {name: array [b, ...]}.
 EncodeFields = Callable[[Mapping[str, list[str | float | None]]], Mapping[str, np.ndarray]]
 
 TRIES = 4  # the number of tries to find a crop that is not silent
@@ -34,40 +34,41 @@ class DataConfig:
     sample_rate: int = 48_000
     """The sample rate in Hz. Files with other rates are resampled."""
     channels: int = 2
-    """The channels. Mono is repeated, surround sound is mixed by the standard, other numbers are averaged to mono
-    first."""
+    """The number of channels. Mono is repeated. Surround sound is mixed down by ITU-R BS.775. Sounds with other numbers
+    of channels are averaged to mono first."""
     length: int = 2**18
-    """Samples of a crop. Silence follows shorter files."""
+    """The number of samples of a crop. Shorter files are padded with silence."""
     crop: Literal["random", "fixed"] = "random"
     """random: crops start anywhere. fixed: a file is cut into n crops, and prompts end with "i of n"."""
     prompt: str | None = None
     """The prompt of every crop; None: prompts come from captions or tags."""
     template: str | None = None
     """A template of prompts from fields, such as "{title} by {artist:0.3}", which leaves out the artist in 30 % of the
-    prompts. {caption} is one of the captions. None: a prompt is a caption, or without captions the shuffled tags, of
-    which
-    each is left out in 10 %."""
+    prompts. {caption} is one of the captions. None: a prompt is a caption. Without captions, it is the shuffled tags,
+    each left out with a probability of 10 %."""
     captions: str | None = None
     """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data."""
     columns: tuple[str, ...] = ()
-    """The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and end.
-    The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and end."""
+    """The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and
+    end."""
     normalize: float | None = None
-    """The level in dBFS to which crops are scaled, by at most 30 dB and with a peak of at most 1; None: no scaling."""
+    """The level in dBFS to which crops are scaled. The gain is at most 30 dB, and the peak at most 1; None: no
+    scaling."""
     normalize_by: Literal["rms", "lufs"] = "rms"
     """The measure of the level: the RMS, or the perceived loudness by ITU-R BS.1770."""
     pitch_shift: float = 0.0
     """The largest shift of the pitch in semitones, up or down. The speed changes with it."""
     random_gain: float = 0.0
-    """The largest random change of the level in dB, with a peak of at most 1."""
+    """The largest random change of the level in dB. The peak stays at most 1."""
     flip_polarity: bool = False
     """Invert the polarity of half of the crops, which is inaudible."""
     swap_channels: bool = False
     """Swap left and right in half of the crops."""
     skip_below: float | None = None
-    """The RMS in dBFS below which a random crop is drawn again, up to four times in all; None: take every crop."""
+    """The RMS in dBFS below which a random crop is drawn again, with at most four draws; None: take every crop."""
     memory: float = 0.0
-    """Memory in GiB. If the sounds of a folder fit, they are decoded once and kept; else they are read from files."""
+    """Memory in GiB. If the sounds of a folder fit, they are decoded once and kept; otherwise they are read from
+    files."""
     workers: int = 4
     """The number of threads that read files."""
     prefetch: int = 4
@@ -128,15 +129,15 @@ class Sounds:
         """The crop of an item at a start, float32 [length, channels].
 
         Args:
-            rng: with it, the crop is changed at random by the settings.
+            rng: the generator for random changes to the crop, by the settings; None: no changes.
 
         Raises:
             InputError: the file cannot be read.
         """
         config, rate = self.config, self.config.sample_rate
         if config.pitch_shift and rng is not None:
-            # Reading at another rate shifts the pitch. With steps of 0.1 %, the rates have a common multiple that is
-            # not too large for the resampler.
+            # Reading at another rate shifts the pitch. The shift has steps of 0.1 %, so that the resampler's ratio has
+            # small terms.
             semitones = rng.uniform(-config.pitch_shift, config.pitch_shift)
             rate = round(1000 * 2 ** (-semitones / 12)) * rate // 1000
         audio = self._decode(entry, start * rate // config.sample_rate, rate)
@@ -177,11 +178,11 @@ class Sounds:
 
 
 class Crops:
-    """All crops of an epoch, in the order of the manifest. Item k is (file, i, n): crop i of the n crops of a file.
+    """All crops of an epoch, in the order of the manifest. Item k is (file, i, n): crop i of a file with n crops.
 
-    A file has as many crops as fit into it, rounded to the nearest number and at least one. Long files thus have more
-    weight. With fixed crops, a remainder of at least half a crop is a crop that ends in silence. A shorter one is not
-    used.
+    The number of crops in a file is its length divided by the crop's length, rounded, and at least one. Long files thus
+    have more weight. With fixed crops, a remainder of at least half a crop becomes a crop that ends in silence. A
+    shorter remainder is not used.
     """
 
     def __init__(self, manifest: Manifest, config: DataConfig):
@@ -199,24 +200,26 @@ class Crops:
 
 
 def frames_at(entry: Entry, sample_rate: int) -> int:
-    """The frames of an item at another sample rate."""
+    """The number of frames of an item at another sample rate."""
     return ceil_div(entry.frames * sample_rate, entry.sample_rate)
 
 
 def _whole(entry: Entry) -> Entry:
-    """The entry of the whole file of a part."""
+    """The entry of the whole file that contains a part."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """The start of a crop with `length` of a file's `total` positions: a random one, or that of its number."""
+    """The start of a crop of `length` samples in a file of `total` samples: a random start, or crop number times
+    length."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
 def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
-    """The fields of a crop: tags and fields of its item, seconds_start (its start), seconds_total (the item's length).
+    """The fields of a crop: the tags and fields of its item, seconds_start (its start) and seconds_total (the item's
+    length).
 
-    A table can override them.
+    Fields from a table override the others.
 
     Args:
         start: the start of the crop in the item, in seconds.
@@ -229,10 +232,11 @@ def draw_prompt(
 ) -> str:
     """Draws the prompt of crop i of the ``count`` crops of an item.
 
-    It is the prompt of the settings, or made from their template; else a caption of the item, or its tags.
+    The prompt comes from the first of these that exists: the setting `prompt`, the setting `template`, a caption of the
+    item, or the tags of the item.
 
     Args:
-        turn: the number of the caption, modulo their number; None: a random caption.
+        turn: the number of the caption, modulo the number of captions; None: a random caption.
     """
     position = (i + 1, count) if config.crop == "fixed" else None
     captions = entry.captions if config.prompt is None else (config.prompt,)
@@ -266,16 +270,16 @@ def batches(
 
     With several folders, the shares of crops are proportional to their weights. Each folder has its own epochs.
 
-    There is one order of crops for all processes. Step k of process i of n holds the crops
-    (k n + i) batch_size ... (k n + i + 1) batch_size - 1 of it: the batches of all processes, concatenated by process,
-    equal the batch of a single process with batch_size * n. Epochs follow without a gap, also inside a batch. The
-    number of threads does not matter.
+    There is one order of crops for all processes. In step k, process i of n gets the crops (k n + i) batch_size ... (k
+    n + i + 1) batch_size - 1 of that order. The batches of all processes, concatenated by process, thus equal the batch
+    of a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next one. The
+    number of threads does not change the batches.
 
     ``get_state()`` of the iterator is a dict for JSON that counts steps. ``set_state()`` continues from there, also
     with another number of processes, if batch_size * n is the same. ``close()`` ends the threads.
 
-    If a file cannot be read although it was indexed, a random crop of another file replaces its crop. Its name is
-    printed on stderr once.
+    If an indexed file cannot be read, a random crop of another file replaces its crop. The name of the unreadable file
+    is printed on stderr once.
 
     Args:
       manifest: the files.
@@ -330,13 +334,13 @@ def batches(
         .batch(batch_size, batch_fn=collate)
         .slice(slice(shard_index, None, shard_count))
         .to_iter_dataset(grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=config.prefetch))
-        # Tokenizers are often not thread-safe, and fast in comparison with the decoding of sound.
+        # Tokenizers are often not thread-safe. They are fast in comparison with the decoding of sound.
         .map(finish)
     )
 
 
 def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
-    """The endless order of the crops' numbers. Each folder has another order in every epoch."""
+    """The endless order of the numbers of the crops. Each folder is shuffled anew in every epoch."""
     sources = np.array([entry.source for entry in manifest.entries])
     orders, weights = [], []
     for number in np.unique(sources):
@@ -349,10 +353,11 @@ def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
 
 
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
-    """Splits a manifest into (training, validation), with about ``fraction`` of the files in the second one.
+    """Splits a manifest into (training, validation), with about ``fraction`` of the files in validation.
 
-    A hash of the path decides. A file thus stays on its side, with all of its parts, when other files are added or
-    removed. If a folder has at least two files, each side has one. With fraction 0, validation is empty.
+    A hash of the path decides the side. A file and its parts thus stay on their side when other files are added or
+    removed. If a folder has at least two files, each side gets at least one of them. With fraction 0, validation is
+    empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
@@ -376,7 +381,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item, or another one if it cannot be read. Several threads call it."""
+    """Reads an item. If the item cannot be read, reads a random other one. Several threads call it."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source
@@ -389,7 +394,7 @@ class _Loader:
         except InputError as error:
             self._report(crop[0], error)
         source = self.manifest.entries[crop[0]].source
-        # The random numbers depend on the crop's position in the order alone, and so does its replacement.
+        # The random numbers, and thus the replacement, depend only on the crop's position in the order.
         for file in rng.permutation(len(self.crops.counts)):
             if self.manifest.entries[file].source != source:
                 continue

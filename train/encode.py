@@ -42,34 +42,35 @@ USAGE = """\
 usage: python -m train.encode CONFIG.py[:NAME] --autoencoder MODEL --data DIR --out DIR [--texts N]
                               [--shard I --of N] [overrides]
 
-Writes the latents of the audio files under --data to --out, as CONFIG.py, the config of a latent training, crops them,
-with the trained autoencoder MODEL. With --texts N it also draws N prompts for every crop from captions or tags, as
-training does, and writes their embeddings by the model's text encoder, which must be a frozen one (model.text.tokenizer
-other than bytes); to a folder of latents without texts it adds them. The same command continues where it was stopped.
-With --of N the files are shared by N processes, on one machine or many, each started with its own --shard from 0 to
-N - 1. New captions are taken up by the same command; latents stay.
+Writes the latents of the audio files under --data to --out. CONFIG.py is the config of a latent training, and MODEL its
+trained autoencoder. With --texts N it also draws N prompts per crop, as training does, and writes their embeddings. It
+needs a frozen text encoder (model.text.tokenizer other than bytes). Texts can be added to a folder that has only
+latents. The same command continues an interrupted run, and encodes new captions without changing latents. With --of N,
+N processes share the files, on one machine or many. Each process has its own --shard from 0 to N - 1.
 
-python -m train CONFIG.py --autoencoder MODEL --data OUT trains on them instead of sounds: on one of the N texts of a
-crop, drawn at every visit, or without them on prompts that are drawn and encoded at every step.
+python -m train CONFIG.py --autoencoder MODEL --data OUT trains on the latents instead of sounds. Each time that it uses
+a crop, it draws one of the crop's N texts. Without stored texts, it draws and encodes prompts at every step.
 
 exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl-C."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Writes the latents of a folder of audio, and texts. The same command continues where it was stopped."""
+    """Writes the latents of a folder of audio, and embeddings of texts. The same command continues an interrupted
+    run."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: Path
-    """Folder of audio files, nested in any way."""
+    """The folder of sound files, with any subfolders."""
     out: Path
-    """Folder of the latents."""
+    """The folder for the latents."""
     texts: int = 0
-    """Prompts to draw for every crop, by the seed, and to write the embeddings of; 0: training encodes its prompts."""
+    """The number of prompts per crop. They are drawn by the seed, and their embeddings are written; 0: the training
+    encodes its prompts."""
     shard: int = 0
-    """Number of this process, from 0."""
+    """The number of this process, from 0."""
     of: int = 1
-    """Processes that share the files."""
+    """The number of processes that share the files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,13 +93,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
-    """Writes the latents of the sound files under `data` to `out`, all or one process's share; see `train.latents`.
+    """Writes the latents of the sound files under `data`, or of one process's share, to `out`; see `train.latents`.
 
-    Beside them the embeddings of `texts` prompts for each crop. Files that have theirs already are passed over; those
-    that cannot be read are named and left out.
+    It also writes the embeddings of `texts` prompts for each crop. It skips files that are encoded already, and names
+    and leaves out files that cannot be read.
 
     Raises:
-        InputError: a setting, the data, the autoencoder, the text encoder or what lies in `out` does not fit.
+        InputError: a setting, the data, the autoencoder, the text encoder or the contents of `out` do not fit.
         OSError: `out` cannot be written.
     """
     out = Path(out)
@@ -135,7 +136,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     }  # fmt: skip
     record = record_path(out, shard, of)
     write_record(record, (), finished=False, failed=[], **facts)
-    # Those of a run by another number of processes hold nothing that is not said again.
+    # The records of a run with another number of processes are obsolete.
     for other in set(out.glob("latents-*-of-*.json")) - {record_path(out, number, of) for number in range(of)}:
         other.unlink(missing_ok=True)
 
@@ -158,7 +159,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 
 def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
-    """Raises InputError if a folder holds other texts than ours; to one that holds none they are added."""
+    """Raises InputError if a folder holds texts that differ from ours. A folder without texts is valid."""
     if theirs is None:
         return
     count = 0 if ours is None else ours["count"]
@@ -173,7 +174,8 @@ def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
 
 
 def _over_devices(function: Callable, variables: Any) -> Callable:
-    """`function(variables, ...)` of batches on the host, split over the devices here; its result is on the host."""
+    """A function from batches on the host to `function(variables, ...)` on the host, computed on all devices of this
+    process."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
     split, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
     variables, function = jax.device_put(variables, everywhere), jax.jit(function)
@@ -181,7 +183,7 @@ def _over_devices(function: Callable, variables: Any) -> Callable:
 
 
 def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Manifest, out: Path) -> dict[str, str]:
-    """Writes the latents of every file of the manifest; gives the reasons why of some there are none."""
+    """Writes the latents of every file of the manifest. Returns {name: reason} for files that cannot be read."""
     crops, sounds, failed = Crops(manifest, config.data), Sounds(manifest, config.data), {}
     silence = np.zeros((config.data.length, config.data.channels), np.float32)
 
@@ -206,7 +208,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
         )
         for batch in stream:
             audio = [silence if isinstance(sound, InputError) else sound for _, sound in batch]
-            # The last batch is filled up, so that one compilation serves all.
+            # Silence fills up the last batch, so that all batches have one shape and one compilation.
             audio += [silence] * (config.batch_size - len(batch))
             for (path, sound), latent in zip(batch, latents(np.stack(audio)), strict=False):
                 if isinstance(sound, InputError) and path not in failed:
@@ -223,7 +225,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
 def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, manifest: Manifest, out: Path) -> None:
     """Writes the embeddings of the texts of every file of the manifest."""
     crops, tokenize = Crops(manifest, config.data), tokenizer(config.model)
-    # Whatever type the model computes in, so that they serve it in each.
+    # Float32, so that the embeddings do not depend on the type in which the model computes.
     embedder = embedder.clone(dtype=jnp.float32)
 
     def embedded(weights, tokens, mask):
@@ -251,7 +253,7 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
 def _by_file(
     manifest: Manifest, crops: Crops, arrays: Iterable[np.ndarray], what: str
 ) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Each file with the arrays [n, ...] of its crops joined: [crops * n, ...]."""
+    """Yields each file with the concatenated arrays [n, ...] of its crops: [crops * n, ...]."""
     parts = []
     with cli.bar(len(crops), what, "crop") as bar:
         for k, part in enumerate(arrays):

@@ -1,6 +1,7 @@
-"""The folder of a run: its files, and reading them to continue the run.
+"""The folder of a run: writing its files, and reading them to continue the run.
 
-With several processes, only the first one reads and writes files, except checkpoints, of which each has its shards.
+With several processes, only the first one reads and writes files. Checkpoints are the exception: each process reads and
+writes its shards.
 """
 
 import contextlib
@@ -23,17 +24,17 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. Every process calls its methods. The first process reads, and all get the result.
+    """The folder of a run. Every process calls its methods. The first process reads, and every process gets the result.
 
     Args:
         out: the folder. It is created with its first file.
         config: the settings of the run.
 
     Attributes:
-        config: the settings of the run. If it continues, they have the categories that it found before.
+        config: the settings of the run. If the run continues, they include the categories that it found before.
 
     Raises:
-        InputError: the folder has a run that cannot continue with these settings.
+        InputError: the folder holds a run that cannot continue with these settings.
     """
 
     def __init__(self, out: Path, config: TrainConfig):
@@ -51,7 +52,7 @@ class Folder:
         processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
-        """The manifest of the folder `data` with this number, written to manifest.json, manifest-1.json and so on."""
+        """The manifest of data folder `number`, written to manifest.json, manifest-1.json and so on."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
         return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
@@ -80,7 +81,8 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics, to continue after a step whose checkpoint has this record. Trackers show them too."""
+        """Opens the metrics, to continue after the step whose checkpoint has this record. The trackers show the metrics
+        too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
@@ -106,7 +108,7 @@ class Folder:
         Args:
             facts: values for the record.
             score: the validation loss; None: the mean loss since the last checkpoint that was due.
-            due: whether it is due by its step. Others are no candidates for the best.
+            due: whether the checkpoint is due at this step. Other checkpoints are no candidates for the best ones.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]

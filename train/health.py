@@ -16,10 +16,10 @@ class Diverged(RuntimeError):
 
 
 class Health:
-    """Counts skipped updates in a row. ``limit`` of them end a run.
+    """Counts skipped updates in a row. A run ends when their number reaches ``limit``.
 
     Attributes:
-        critical: whether one more would end the run.
+        critical: whether one more skipped update would end the run.
     """
 
     def __init__(self, limit: int, skipped: int):
@@ -45,7 +45,7 @@ class Health:
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Names the first value that is not finite. It computes a step's losses again, item by item, on a CPU if possible.
+    """Names the first value that is not finite. Computes the loss of a step again, item by item, on a CPU if possible.
 
     Args:
         variables: the collections of the model, on the host.
@@ -80,7 +80,7 @@ class _Examination:
         def watch(next_function, args, kwargs, context):
             result = next_function(*args, **kwargs)
             if context.method_name == "__call__":
-                # The order is that in which modules end: an inner module comes before the outer one.
+                # Modules are numbered as they end: an inner module comes before the outer one.
                 order = len(self.paths)
                 self.paths.append("/".join(context.module.path))
                 jax.debug.callback(self._note, order, _finite(result))
@@ -104,7 +104,7 @@ class _Examination:
             return f"the output of {self.paths[min(self.bad)] or 'the net'}"
         if not np.isfinite(value):
             return "the loss itself, although every layer's output is finite"
-        # Gradients flow backwards, so the first bad one is that of the last layer.
+        # Gradients flow backwards, so the first bad gradient belongs to the last bad layer.
         return f"the gradient of {max(bad, key=self._order)}"
 
     def _note(self, order, finite) -> None:

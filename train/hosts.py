@@ -10,10 +10,10 @@ from archijax.cli import say
 from archijax.errors import InputError
 
 LOST = 75  # EX_TEMPFAIL of sysexits.h, which means: try again
-# Gloo's failures are UNKNOWN, NCCL's are INTERNAL, and the others are those of the processes' coordinator.
+# Gloo fails with UNKNOWN, NCCL with INTERNAL, and the coordinator of the processes with the other codes.
 _LOST_CODES = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 HEARTBEAT_SECONDS = 30
-# All processes end together. If one ends before, because its input is wrong, the others must not wait for it.
+# All processes end together. If one process ends early, because its input is wrong, the others must not wait for it.
 SHUTDOWN_SECONDS = 10
 
 
@@ -28,7 +28,7 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
         number: the number of this process, from 0.
 
     Raises:
-        InputError: only some of the arguments are there, the environment does not state the processes, or process 0
+        InputError: only some of the arguments are set, the environment does not state the processes, or process 0
             cannot be reached.
     """
     settings = (coordinator, count, number)
@@ -66,9 +66,9 @@ def is_lost(error: Exception) -> bool:
 
 
 def give_up(error: Exception) -> NoReturn:
-    """Ends one of several processes after an error at once, so that the others do not wait for it.
+    """Ends one of several processes at once after an error, so that the others do not wait for it.
 
-    If another process is lost, it says so, and the exit status is `LOST`.
+    If another process is lost, a message says so, and the exit status is `LOST`.
     """
     lost = is_lost(error)
     if lost:

@@ -1,4 +1,4 @@
-"""The variables of a new run: random ones, or those of trained models."""
+"""The variables of a new run, random or from trained models."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,19 +17,20 @@ from train.config import TrainConfig, unequal
 
 
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
-    """The collections that a new run starts from. Those of trained models are on the host.
+    """The collections that a new run starts from. Collections of trained models are on the host.
 
-    The arrays of `config.init_from` replace those with the same name and shape. A report on stderr lists both kinds.
+    The arrays of `config.init_from` replace random arrays with the same name and shape. A report on stderr lists the
+    replaced and the other arrays.
     `config.autoencoder` is the frozen autoencoder of a latent model.
 
     Args:
         config: the settings of the run.
-        init: a function from pretrained parts to random variables with them, such as `model.init`.
+        init: a function like `model.init`, from pretrained parts to random variables that contain these parts.
         frozen: the shapes of the frozen variables.
 
     Raises:
-        InputError: a model does not exist, has no array in common, or is not the autoencoder of the settings; or a
-            latent model has no trained autoencoder.
+        InputError: a model does not exist, shares no array with the new model, or is not the autoencoder of the
+            settings; or a latent model has no trained autoencoder.
     """
     source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
@@ -51,7 +52,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """The pretrained parts of the model, from the source if it has the same ones, else from the settings."""
+    """The pretrained parts of the model: from the source if it has the same parts, else from the settings."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -99,7 +100,7 @@ def _words(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
-    """The variables, with the embeddings of placeholder tokens by the names of the tokens."""
+    """The variables, with the embeddings of placeholder tokens stored by the names of the tokens."""
     if not words:
         return variables
     rows = dict(zip(words, variables["params"]["placeholders"], strict=True))

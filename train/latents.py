@@ -1,11 +1,11 @@
-"""A folder of latents, and of embeddings of texts: those of every crop of a dataset, computed once.
+"""A folder with the latents of every crop of a dataset, and with embeddings of its texts. Both are computed once.
 
 Latent training reads them in place of sounds and prompts.
 
-latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop; of a part of it
+latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop; for a part of it
                             PATH@FIRST-LAST.npy, in frames of the file
-embeddings/PATH.npy         float16 [crops * texts, max_length, features]: if wanted, of prompts drawn for each crop
-latents-SHARD-of-OF.json    what the process SHARD has written: settings, files, failures
+embeddings/PATH.npy         float16 [crops * texts, max_length, features]: optional, of prompts drawn for each crop
+latents-SHARD-of-OF.json    the record of the process SHARD: settings, files, failures
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from train.config import TrainConfig, unequal
 from train.dataset import Crops, draw_prompt, draw_start, fields_at, frames_at
 from train.manifest import Entry, Manifest, read_entry
 
-_SETTINGS = ("sample_rate", "channels", "length", "normalize", "normalize_by")  # of the data, that latents depend on
+_SETTINGS = ("sample_rate", "channels", "length", "normalize", "normalize_by")  # these change latents
 _OF_SOUNDS = ("pitch_shift", "random_gain", "flip_polarity", "swap_channels")
 
 
 def fingerprint(variables: Mapping[str, Any]) -> str:
-    """Tells two sets of weights apart."""
+    """A hash of the weights."""
     digest = hashlib.sha256()
     for name, leaf in sorted(flatten_dict(dict(variables), sep="/").items()):
         array = np.asarray(leaf)
@@ -42,21 +42,21 @@ def fingerprint(variables: Mapping[str, Any]) -> str:
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """What latents depend on beside the sounds and the weights, JSON-able."""
+    """The settings that change latents, as a dict for JSON."""
     data = {name: getattr(config.data, name) for name in _SETTINGS}
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
 def uses_texts(config: TrainConfig) -> bool:
-    """Whether a model can use stored embeddings of texts: it reads text, and training does not change how."""
+    """Whether a model can use stored embeddings of texts: it reads text with an encoder that is not trained."""
     text = config.model.text
     return text is not None and text.is_pretrained and not text.placeholder_tokens
 
 
 def text_settings(config: TrainConfig) -> dict[str, Any]:
-    """What embeddings of texts depend on beside the tags and the encoder's weights, JSON-able.
+    """The settings that change embeddings of texts, as a dict for JSON.
 
-    Raises InputError for a model that cannot use them.
+    Raises InputError for a model that cannot use stored embeddings.
     """
     text = config.model.text
     if not uses_texts(config):
@@ -74,22 +74,22 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def record_path(folder: Path, shard: int, of: int) -> Path:
-    """Where process `shard` of `of` says what it has written."""
+    """The path of the record of process `shard` of `of`."""
     return folder / f"latents-{shard}-of-{of}.json"
 
 
 def latent_path(folder: Path, path: str) -> Path:
-    """Where the latents of the sound file `path` are."""
+    """The path of the latents of the sound file `path`."""
     return folder / "latents" / f"{path}.npy"
 
 
 def embedding_path(folder: Path, path: str) -> Path:
-    """Where the embeddings of the texts of the sound file `path` are."""
+    """The path of the embeddings of the texts of the sound file `path`."""
     return folder / "embeddings" / f"{path}.npy"
 
 
 def records(folder: Path) -> list[dict]:
-    """What the processes have said that wrote to a folder. Raises InputError if one cannot be read."""
+    """The records of the processes that wrote to a folder. Raises InputError if a record cannot be read."""
     contents = []
     for path in sorted(folder.glob("latents-*-of-*.json")):
         try:
@@ -100,24 +100,24 @@ def records(folder: Path) -> list[dict]:
 
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
-    """Raises InputError, naming them, if a folder holds what has settings other than ours."""
+    """Raises InputError if a folder was written with other settings. The error names the settings that differ."""
     different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if different:
         raise InputError(f"{folder} holds {what} of other settings: {listed(different, 3, '; ')}.")
 
 
 class Latents:
-    """The latents in a folder, and embeddings if it has them: an `archijax.contract.ItemSource`.
+    """The latents in a folder, and its embeddings if there are any: an `archijax.contract.ItemSource`.
 
     Attributes:
-        manifest: the sound files that they are of.
-        weights: fingerprint of the autoencoder's variables.
-        length: frames of a crop.
-        texts: embeddings of each crop; 0 for none, or a model that cannot use them.
+        manifest: the sound files of the latents.
+        weights: the fingerprint of the autoencoder's variables.
+        length: the number of frames of a crop.
+        texts: the number of embeddings per crop; 0: there are none, or the model cannot use them.
 
     Args:
-        folder: that `python -m train.encode` wrote.
-        config: of the latent training.
+        folder: the folder that `python -m train.encode` wrote.
+        config: the settings of the latent training.
 
     Raises:
         InputError: the folder is not complete, or has other settings.
@@ -164,7 +164,7 @@ class Latents:
         return any(Path(folder).glob("latents-*-of-*.json"))
 
     def check(self, frozen: Mapping[str, Any]) -> None:
-        """Raises InputError if a model's frozen variables are not those of the latents and embeddings."""
+        """Raises InputError if the latents or embeddings were made with other frozen variables than a model's."""
         if fingerprint(frozen["autoencoder"]) != self.weights:
             raise InputError(f"The latents in {self.folder} are of another autoencoder than this run's: encode again.")
         if self.texts and fingerprint(frozen["embedder"]) != self._text_weights:
@@ -182,20 +182,21 @@ class Latents:
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def frames(self, entry: Entry) -> int:
-        """Frames of a file's latents that are not of the silence after it."""
+        """The number of frames of a file's latents, without the frames of the padding."""
         frames = ceil_div(frames_at(entry, self.config.sample_rate) * self.length, self.config.length)
         return min(frames, int(self._counts[entry.name]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Float32 [length, channels] from the frame `start` of a file on. Raises InputError if it cannot be read."""
+        """The latents of a file from the frame `start` on, float32 [length, channels]. Raises InputError if they cannot
+        be read."""
         shape = (int(self._counts[entry.name]) * self.length, self.channels)
         latents = _stored(latent_path(self.folder, entry.name), shape)
         return np.array(latents[start : start + self.length], np.float32)
 
     def embedding(self, entry: Entry, start: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws one of the embeddings of a file's crop, that in which the frame `start` is.
+        """Draws one of the embeddings of the crop that contains the frame `start`.
 
-        Returns float32 [max_length, features]. Raises InputError if it cannot be read.
+        Returns float32 [max_length, features]. Raises InputError if the file cannot be read.
         """
         crop, text = start // self.length, int(rng.integers(self.texts))
         shape = (int(self._counts[entry.name]) * self.texts, *self._text_shape)
@@ -214,7 +215,7 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """The time of modification that the embeddings of an item have, in ns: another one for other captions or fields."""
+    """The time of modification for the embeddings of an item, in ns. It changes with the captions and fields."""
     if not entry.captions and not entry.fields:
         return entry.modified
     digest = hashlib.blake2b(json.dumps([entry.captions, entry.fields]).encode(), digest_size=4).digest()
@@ -222,13 +223,14 @@ def text_time(entry: Entry) -> int:
 
 
 def is_written(path: Path, modified: int) -> bool:
-    """Whether there is at `path` what `write_array` wrote with this time, in ns."""
-    # Of another one, be it older or newer, there is none.
+    """Whether `write_array` has written `path` with this time of modification in ns."""
+    # A file with an older or a newer time is made again.
     return path.exists() and path.stat().st_mtime_ns == modified
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes the latents of an item, as old as its file, or its embeddings, by `text_time`."""
+    """Writes an array with a time of modification: latents get the time of the sound file, embeddings get
+    `text_time`."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)
@@ -236,6 +238,6 @@ def write_array(path: Path, modified: int, array: np.ndarray) -> None:
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:
-    """Writes what a process has done."""
+    """Writes the record of a process."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps({**facts, "entries": [asdict(entry) for entry in entries]}, indent=1) + "\n")

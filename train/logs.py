@@ -1,4 +1,4 @@
-"""Metrics and speed of a run: means over some steps, as lines of JSON and for trackers."""
+"""The metrics and the speed of a run: means over some steps, as lines of JSON and for trackers."""
 
 import json
 import math
@@ -8,22 +8,23 @@ from pathlib import Path
 from archijax.atomic import replacing
 from train.trackers import Tracker
 
-# Of these the last value says more than the mean.
+# The log has the last values of these metrics, not their means.
 LAST = {"learning_rate", "skipped"}
 WEIGHT = ":weight"
 
 
 class MetricsLog:
-    """Writes `metrics.jsonl`: every `every` steps one line with the means since the line before.
+    """Writes `metrics.jsonl`: after every `every` steps, one line with the means since the previous line.
 
-    The lines hold nothing that depends on the machine's speed, so that a resumed run writes the very file that an
-    uninterrupted one does. What does depend on it is in `speed.jsonl` beside it.
+    The lines do not depend on the machine's speed, so that a resumed run and an uninterrupted run write the same file.
+    The speed is in `speed.jsonl` in the same folder.
 
     Args:
-        path: the file; lines after step `resumed` are dropped, they will be written again.
-        every: steps per line.
-        resumed: the step that the run continues from, and `window` what `window` was then.
-        trackers: that show the same.
+        path: the file. Its lines after step `resumed` are dropped, because the run writes them again.
+        every: the number of steps per line.
+        resumed: the step from which the run continues.
+        window: the attribute `window` at that step.
+        trackers: the trackers that show the same values.
     """
 
     def __init__(
@@ -40,16 +41,16 @@ class MetricsLog:
         self._trackers = trackers
         self._speed = path.with_name("speed.jsonl")
         _truncate(path, resumed)
-        # Each line goes to the system at once: a killed run loses none.
+        # The file is flushed after each line, so that a killed run loses no line.
         self._file = path.open("a", buffering=1)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds one step's metrics.
 
-        Of NAME and NAME:weight (see `archijax.contract.Metrics`) the sums are divided. Values that are not finite are
-        left out of the means.
+        The mean of NAME is weighted by NAME:weight, if there is one (see `archijax.contract.Metrics`). Values that are
+        not finite are left out of the means.
         """
-        # The loss first, for the eye.
+        # The loss comes first, because readers look for it.
         for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):
             if name.endswith(WEIGHT):
                 continue
@@ -66,7 +67,7 @@ class MetricsLog:
             self._show(step, means)
 
     def speed(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes how fast it goes."""
+        """Writes the speed of the run."""
         with self._speed.open("a") as file:
             file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in values.items()}}) + "\n")
         self._show(step, values)
@@ -86,7 +87,7 @@ def _truncate(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         try:
-            # A line cut short by a kill was to be written after the checkpoint that the run continues from.
+            # The last line of a killed run can be truncated. Its step is after the last checkpoint.
             if json.loads(line)["step"] > step:
                 break
         except ValueError:

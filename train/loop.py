@@ -1,4 +1,4 @@
-"""The training loop: everything around the step that is not mathematics."""
+"""The training loop around the training step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from train.trackers import trackers
 from train.validation import Validation
 from train.vocabulary import fields_of, with_found_values
 
-WARM = 2  # steps before a profile, so that it shows none of the first one
+WARM = 2  # the steps before a profile, so that it does not show the slow first step
 
 
 def train(
@@ -44,25 +44,26 @@ def train(
     *,
     devices: Sequence[jax.Device] | None = None,
 ) -> int:
-    """Trains on the audio files under `data` until `config.steps`; continues the run that `out` holds, if any.
+    """Trains on the sound files under `data` until `config.steps`. Continues the run in `out`, if there is one.
 
-    A latent model trains on what `train.encode` has written to `data`, too.
+    A latent model can also train on latents that `train.encode` has written to `data`.
 
-    `out` gets config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP and samples/step_STEP_*.wav and
-    .png. Of several processes (see `train.hosts`) each calls this; all read `data` and see the same `out`.
+    It writes config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP, samples/step_STEP_*.wav and .png
+    to `out`. With several processes (see `train.hosts`), each process calls this function, reads `data` and sees the
+    same folder `out`.
 
     Args:
         config: the settings.
-        data: folder of audio files, or several as "DIR" or "DIR:WEIGHT", see `train.sources`.
-        out: folder of the run.
-        devices: those to use, by default all.
+        data: a folder of sound files, or several as "DIR" or "DIR:WEIGHT"; see `train.sources`.
+        out: the folder of the run.
+        devices: the devices to use; None: all.
 
     Returns:
-        The exit status: 0 when the run is finished; 128 + the signal's number when SIGINT (130) or SIGTERM (143)
-        ended it early, after its step was completed and saved.
+        The exit status: 0 if the run is finished, 130 if SIGINT ended it early, 143 if SIGTERM did. After a signal, the
+        run completes its step and saves it.
 
     Raises:
-        InputError: a setting, the data or what lies in `out` does not fit.
+        InputError: a setting, the data or the contents of `out` do not fit.
         OSError: `out` cannot be written.
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
@@ -85,17 +86,17 @@ def train(
 
 
 def tell(sentence: str) -> None:
-    """Says a sentence once, be there one process or many."""
+    """Prints a sentence in the first process only."""
     if processes.leads():
         say(sentence)
 
 
 class Run:
-    """A training run; the methods are called in the order in which they stand here.
+    """A training run. The public methods are called in the order of their definitions.
 
     Attributes:
-        step: steps taken.
-        state: what they led to, on the devices.
+        step: the number of steps taken.
+        state: the training state after these steps, on the devices.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Run:
     ):
         self.out, self._stack, self.devices = out, stack, on_devices(config, devices)
         self.folder = self._closing(Folder(out, config))
-        # Before the files are looked through, which can take long: can anything be written there?
+        # Indexing the files can take long. An error in writing to the folder must appear before.
         self.folder.write_settings()
         self.sources = Sources(config, data, self.folder.index)
         self.config = self.folder.config = config = with_found_values(self.folder.config, self.sources.manifest)
@@ -140,19 +141,19 @@ class Run:
 
     def restore(self) -> None:
         """Reads the newest checkpoint, or makes the state of a new run."""
-        # A real batch has every key that the model will see; the stream is then put back.
+        # A real batch shows the keys that the model gets. The stream is reset after it.
         position = self.stream.get_state()
         self.example = next(self.stream)
         self.stream.set_state(position)
         self.item = {name: leaf[:1] for name, leaf in self.example.items()}
         if "latent" in self.item:
-            # An autoencoder is initialised with sound.
+            # An autoencoder is initialized with sound.
             shape = (1, self.config.data.length, self.config.data.channels)
             self.item["audio"] = np.zeros(shape, np.float32)
         self.shapes = jax.eval_shape(
             lambda: first_state(self.config, self.model, init(self.model, self.init_key, self.item))
         )
-        # Adapters' checkpoints do not hold the model that they are of.
+        # Checkpoints of adapters do not contain the adapted model.
         saved = self._saved(self.shapes)
         restored = self.folder.restore(self.devices.target(saved))
         if restored is None:
@@ -174,14 +175,15 @@ class Run:
             processes.from_first(lambda: self.sources.check(frozen))
 
     def _saved(self, state: Any) -> Any:
-        """What checkpoints hold of a state."""
+        """The part of a state that checkpoints contain."""
         return state.replace(frozen={}) if self.config.lora else state
 
     def _new_state(self) -> TrainState:
-        """The state of a new run on the devices. Of several processes the first makes it, and sends array by array."""
+        """The state of a new run on the devices. The first process makes it and sends it to the others, array by
+        array."""
         state = self.shapes
         if jax.process_count() == 1:
-            # The compiler needs no more than shapes: it works while the weights are drawn and read.
+            # The compiler needs only shapes, so it runs while the weights are drawn and read.
             self._start_compiler(0)
 
         def make() -> str | None:
@@ -194,14 +196,14 @@ class Run:
         return self._sent(state)
 
     def _variables(self) -> Variables:
-        """What a new run starts from."""
+        """The variables that a new run starts from."""
         inner = self.model.model if self.config.lora else self.model
         frozen = {name: leaf for name, leaf in self.shapes.frozen.items() if not self.config.lora or name != "base"}
         variables = initial(self.config, partial(init, inner, self.init_key, self.item), frozen)
         return self.model.around(self.init_key, variables) if self.config.lora else variables
 
     def _adapted(self, record: dict) -> Any:
-        """The frozen variables that the adapters of a checkpoint are of, on the devices."""
+        """The frozen variables of the adapted model, on the devices."""
         frozen = self.shapes.frozen
 
         def read() -> str:
@@ -215,11 +217,12 @@ class Run:
         return self._sent(frozen)
 
     def _sent(self, tree: Any) -> Any:
-        """A tree of the first process's host on the devices, sent array by array."""
+        """Sends a tree from the host of the first process to the devices, array by array."""
         return jax.tree.map(lambda leaf: self.devices.put_state(processes.array_from_first(leaf)), tree)
 
     def _on_first_host(self, tree: Any) -> Any:
-        """A tree on the devices, copied to the first process's host array by array; None for each in the others."""
+        """Copies a tree on the devices to the host of the first process, array by array. Other processes get None per
+        array."""
 
         def copied(leaf: jax.Array) -> np.ndarray | None:
             whole = self.devices.get(leaf)
@@ -258,7 +261,7 @@ class Run:
         self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
 
     def take_step(self) -> None:
-        """Takes a step, and looks at the metrics of the one before while the devices work."""
+        """Takes a step, and reads the metrics of the previous step while the devices work."""
         self.profile.before(self.step + 1)
         with self.clock.time("data"):
             batch = next(self.stream)
@@ -276,7 +279,7 @@ class Run:
     def _after_first_step(self, metrics: Any) -> None:
         jax.block_until_ready(metrics)
         tell(f"compiled and took the first step in {time.perf_counter() - self._began:.1f} s")
-        # Until here a signal loses nothing, and need not wait.
+        # Before this point, a signal ends the program at once, because no result can be lost.
         self.signals = self._stack.enter_context(Signals())
         config = self.config
         audio_seconds = config.batch_size * config.data.length / config.data.sample_rate
@@ -285,7 +288,8 @@ class Run:
         self.clock.take()
 
     def save_if_due(self) -> int | None:
-        """Validates, saves and samples where it is due; after a signal saves and returns its number."""
+        """Validates, saves and samples if they are due at this step. After a signal, saves and returns the signal's
+        number."""
         config, step = self.config, self.step
         signal = self.signals.stop(step)
         due = step == config.steps or step % config.checkpoint_every == 0
@@ -309,7 +313,7 @@ class Run:
         return None
 
     def _report(self) -> None:
-        """Logs the metrics that have not been yet. Raises Diverged if the run must end."""
+        """Logs the pending metrics. Raises Diverged if the run must end."""
         if self._pending is None:
             return
         (step, metrics, batch), self._pending = self._pending, None

@@ -1,4 +1,4 @@
-"""The list of sound files in a folder, kept as JSON so that the next run reads only what has changed."""
+"""The list of sound files in a folder. It is kept as JSON, so that the next run reads only files that have changed."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fi
 
 @dataclass(frozen=True)
 class Entry:
-    """One item: a usable file or a part of one, and what is written about it.
+    """One item: a usable sound file or a part of it, with its captions and fields.
 
-    Of the file: path relative to the root, with slashes, size in bytes, time of modification in ns, sample rate,
-    channels and tags. Of the item: its frames, the first of them and, of a part, those of the whole file; its captions
-    and fields (`train.captions`).
+    The file has a path relative to the root, with slashes, a size in bytes, a time of modification in ns, a sample
+    rate, channels and tags. The item has a number of frames, a first frame, captions and fields (`train.captions`). If
+    the item is a part, `whole` is the number of frames of the whole file.
     """
 
     path: str
@@ -44,19 +44,19 @@ class Entry:
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
     source: int = 0
-    """Which of several folders it is of."""
+    """The number of the data folder."""
     shard: str = ""
-    """The tar file that the file is a member of, relative to the root; its path is then the member's name."""
+    """The path of the tar file that contains the file, relative to the root. `path` is then the name of the member."""
     offset: int = 0
-    """Where the member begins in it."""
+    """The position of the member in the tar file."""
 
     @property
     def name(self) -> str:
-        """Tells the items of a manifest apart."""
+        """The unique name of the item in a manifest."""
         return self.path if self.whole is None else f"{self.path}@{self.first}-{self.first + self.frames}"
 
     def place(self, root: Path) -> Place:
-        """Where the bytes of the file are."""
+        """The place of the file's bytes."""
         return place(root, self.path, self.size, self.shard, self.offset)
 
     @property
@@ -65,21 +65,21 @@ class Entry:
 
 
 def read_entry(content: Mapping[str, Any]) -> Entry:
-    """An entry of what `asdict` made of it, and JSON of that."""
+    """The entry from its dict, which `asdict` made and JSON stored."""
     return Entry(**{**content, "captions": tuple(content["captions"])})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The items under ``root``, sorted by path and place in their file; (path, reason) of files that are not usable."""
+    """The items under ``root``, sorted by path and first frame. `skipped` has (path, reason) of unusable files."""
 
     root: str
     entries: tuple[Entry, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     weights: tuple[float, ...] = (1.0,)
-    """Of the folders, where there are several: in these proportions crops are taken of them."""
+    """The weights of the folders. The shares of crops are proportional to them."""
     shards: dict[str, Shard] = field(default_factory=dict)
-    """What is in its tar files, by their paths."""
+    """The tar files, by their paths."""
 
     @property
     def seconds(self) -> float:
@@ -87,7 +87,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Tells two sets of items apart; the training data depends on nothing else of them."""
+        """A hash of everything in the items that the training data depends on."""
         facts = [(e.source, e.name, e.size, e.frames, e.captions, e.fields) for e in self.entries]
         return hashlib.sha256(json.dumps([self.weights, facts]).encode()).hexdigest()
 
@@ -99,32 +99,33 @@ def index(
     columns: Sequence[str] = (),
     fields: Sequence[str] = (),
 ) -> Manifest:
-    """Lists the sound files in a folder and below, of `files.SUFFIXES` in any case, and what is written about them.
+    """Lists the sound files in a folder and its subfolders, with their captions and fields.
 
-    Tar files hold sounds, too, with their .txt and .json files: members count as files of the folder under their names,
-    are never unpacked, and are read where they lie.
+    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, with their
+    .txt and .json files. Their members count as files of the folder, and are read without unpacking.
 
-    Left out are hidden files and folders, the folder of the manifest, and folders that other runs have written: what a
-    run makes is never what it learns from. So are, if the folder is one of these itself, the parts that a run writes.
+    Hidden files and folders, the folder of the manifest and the folders of other runs are left out: no run trains on
+    its own results. If the folder itself is a run, the subfolders that a run writes are left out.
 
-    Only files that are new, or differ in size or time from the manifest of the last run, are opened. Files of which
-    nothing decodes are named on stderr and left out. The manifest is rewritten if anything has changed.
+    Only new files, and files whose size or time differs from the last manifest, are opened. Files that cannot be
+    decoded are named on stderr and left out. The manifest is written again if anything has changed.
 
     Args:
-        folder: of the sounds.
-        manifest_path: where the list is kept.
-        table: of captions and fields, in place of those in the folder; see `train.captions.Notes`, as for the others.
-        columns: of the tables.
-        fields: those that are used.
+        folder: the folder of the sounds.
+        manifest_path: the path of the JSON file.
+        table: a table of captions and fields, in place of the tables in the folder; see `train.captions.Notes`.
+        columns: the columns of the tables; see `train.captions.Notes`.
+        fields: the fields that the training uses.
 
     Raises:
-        InputError: no such folder, no usable file in it, wrong tables, or the manifest cannot be written.
+        InputError: the folder does not exist or has no usable file, a table is wrong, or the manifest cannot be
+            written.
     """
     folder, manifest_path = Path(folder), Path(manifest_path)
     check_folder(folder)
     old = _load(manifest_path)
     there = Contents(folder, manifest_path.parent, old.shards if old else {})
-    # Wrong tables are told before the files are looked through, which can take long.
+    # Errors in tables are reported before the files are opened, which can take long.
     tables = there.tables if table is None else [Path(table)]
     notes = Notes(folder, [sound.path for sound in there.sounds], tables, columns, fields)
     results = _examined(folder, there.sounds, old.entries if old else ())
@@ -153,7 +154,7 @@ def index(
 
 
 def _examined(folder, sounds, entries):
-    """For each sound the entry of the whole file, or (path, reason) if it is not usable."""
+    """For each sound, the entry of the whole file, or (path, reason) if the file is not usable."""
     known = {
         Sound(entry.path, entry.size, entry.modified, entry.shard, entry.offset): replace(
             entry, frames=entry.whole or entry.frames, first=0, whole=None, captions=(), fields={}
@@ -161,7 +162,7 @@ def _examined(folder, sounds, entries):
         for entry in entries
     }
     fresh = [file for file in sounds if file not in known]
-    # libsndfile and the disk work outside of Python's lock: more threads than cores hide a slow disk.
+    # libsndfile and the disk work without Python's global lock, so more threads than cores hide a slow disk.
     pool = ThreadPoolExecutor(16)
     try:
         examined = pool.map(lambda sound: _examine(folder, sound), fresh)
@@ -173,7 +174,7 @@ def _examined(folder, sounds, entries):
 
 
 def _items(folder, headers, notes, sidecars):
-    """The items of the files, with what is written about them."""
+    """The items of the files, with their captions and fields."""
     items, beyond = {}, []
     for header in headers:
         for note in notes.of(header.path, sidecars.get(header.path, ())):
@@ -186,7 +187,7 @@ def _items(folder, headers, notes, sidecars):
                     beyond.append(f"{header.path} from {note.start or 0.0:g} s")
                     continue
                 item = replace(header, first=first, frames=frames, whole=header.frames)
-            # Parts that end beyond the end of the file may be the same.
+            # Parts that end after the end of the file are cut there, and can then be equal.
             captions, fields = (known.captions, known.fields) if (known := items.get(item.name)) else ((), {})
             items[item.name] = replace(item, captions=captions + note.captions, fields={**fields, **note.fields})
     if beyond:
@@ -214,7 +215,7 @@ def check_fields(manifest, names):
 
 
 def _written(manifest, notes):
-    """What the summary says of captions; nothing where there are none."""
+    """The sentences about captions in the summary; none without captions."""
     items, captioned = len(manifest.entries), sum(bool(entry.captions) for entry in manifest.entries)
     for reason in notes.unreadable:
         print(f"skipping what is written beside a sound: {reason}", file=sys.stderr)
@@ -241,7 +242,7 @@ def _examine(folder, sound):
 
 
 def _load(path):
-    """The manifest of an earlier run, None if there is none or it is not readable as one."""
+    """The manifest of an earlier run; None: there is no valid manifest."""
     try:
         content = json.loads(path.read_text())
         entries = tuple(read_entry(entry) for entry in content["entries"])

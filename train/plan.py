@@ -1,4 +1,4 @@
-"""The needs of a training, computed from shapes alone: it allocates no arrays and reads no weights."""
+"""The needs of a training, computed from shapes alone, without allocating arrays or reading weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def state_shapes(config: TrainConfig, model: Model) -> TrainState:
 
 
 def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device] | None = None) -> str:
-    """Lines with the needs of the training: parameters, operations, memory per device, sharding.
+    """Describes the needs of the training in lines of text: parameters, operations, memory per device, sharding.
 
     The step is compiled for the devices of this machine. A latent model is assumed to train on latents that
     `train.encode` writes, unless there are sounds in `data`.
@@ -53,7 +53,7 @@ def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device]
     latents = config.model.autoencoder is not None and not any(map(_has_sounds, data))
     state, batch = state_shapes(config, model), batch_shapes(config, latents)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    # The operations are those of the whole batch in one part, because XLA counts the body of a loop only once.
+    # The operations are counted without gradient accumulation, because XLA counts the body of a loop only once.
     cost = jax.jit(training_step(config, model)).lower(state, batch, key).cost_analysis() or {}
     step = devices.compile(training_step(config, model, devices.axis, config.grad_accumulation_steps))
     memory = compiling(step, devices.devices, *devices.shapes(state, batch), key)().memory_analysis()
@@ -68,7 +68,7 @@ def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device]
     }
     if memory is not None:
         arguments = memory.argument_size_in_bytes
-        # Donated arrays are counted as arguments and as results.
+        # XLA counts donated arrays both as arguments and as results.
         more = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         lines["memory"] = (
             f"{_size(arguments + more)} on each device: {_size(arguments)} of state and batch, {_size(more)} besides"

@@ -1,4 +1,4 @@
-"""What a running program shows and hears: a progress bar, where its time goes, and signals to stop."""
+"""The progress bar, the timing and the stop signals of a running program."""
 
 import contextlib
 import signal
@@ -16,17 +16,17 @@ from archijax.cli import say
 
 
 class Progress:
-    """A bar over the steps with loss, steps per second, seconds of audio per second and the time left.
+    """A progress bar with loss, steps per second, seconds of audio per second and the remaining time.
 
     Args:
-        first: steps already taken.
-        steps: steps in all.
-        audio_seconds: seconds of audio in a batch.
-        hidden: shows no bar.
+        first: the number of steps that are already taken.
+        steps: the number of steps of the run.
+        audio_seconds: the seconds of audio in a batch.
+        hidden: whether the bar is hidden.
     """
 
     def __init__(self, first: int, steps: int, audio_seconds: float, hidden: bool = False):
-        # A log file wants a line now and then, not a moving bar.
+        # In a log file, the bar is printed rarely.
         interval = 0.5 if sys.stderr.isatty() else 30.0
         self.audio_seconds = audio_seconds
         self._last, self._mean = time.perf_counter(), None
@@ -44,7 +44,7 @@ class Progress:
         self._bar.update()
 
     def speed(self) -> float:
-        """Steps per second lately; 0 before it is known."""
+        """The recent speed in steps per second; 0 before the first step."""
         return 1 / self._mean if self._mean else 0.0
 
     def close(self) -> None:
@@ -52,10 +52,11 @@ class Progress:
 
 
 class Clock:
-    """Where the time of the steps goes, as the host sees it.
+    """The time of the steps by kind of work, measured on the host.
 
-    data: waiting for the next batch and sending it. compute: starting the step, which is where a CPU computes. wait:
-    until an accelerator has its results. Much data and little wait means that the devices starve.
+    data: waiting for the next batch and sending it. compute: starting the step; on a CPU, this is the computation
+        itself.
+    wait: waiting for the results of an accelerator. With much data and little wait, the devices wait for data.
     """
 
     def __init__(self):
@@ -73,7 +74,7 @@ class Clock:
         self._steps += 1
 
     def take(self) -> dict[str, float]:
-        """Seconds per step since the last call, by what they went to."""
+        """The seconds per step since the last call, by kind of work."""
         taken = {f"seconds_{what}": spent / max(self._steps, 1) for what, spent in self._spent.items()}
         self._spent, self._steps = {}, 0
         return taken
@@ -83,22 +84,23 @@ class Profile:
     """A trace of some steps by `jax.profiler`, for TensorBoard or Perfetto.
 
     Args:
-        folder: where it goes.
-        first: the step before the first to trace.
-        steps: how many to trace; 0 for none.
+        folder: the folder of the trace.
+        first: the step before the first traced step.
+        steps: the number of steps to trace; 0: none.
     """
 
     def __init__(self, folder: Path, first: int, steps: int):
         self.folder, self.first, self.last, self.running = folder, first, first + steps, False
 
     def before(self, step: int) -> None:
-        """Called before every step: begins the trace where it is due."""
+        """Begins the trace if it is due. It is called before every step."""
         if self.first < step <= self.last and not self.running:
             jax.profiler.start_trace(str(self.folder))
             self.running = True
 
     def after(self, step: int, result: object) -> None:
-        """Called after every step with what it gave: ends the trace, when that is there, where it is due."""
+        """Ends the trace if it is due, once `result` is computed. It is called after every step with the step's
+        result."""
         if self.running and step >= self.last:
             jax.block_until_ready(result)
             self.close()
@@ -112,10 +114,10 @@ class Profile:
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM, so that a step can be finished and saved; a second one ends the program.
+    """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
 
-    Of several processes JAX notes a SIGTERM to any, and makes all stop at the same step; Ctrl-C ends one at once.
-    As a context manager it puts the former handlers back.
+    With several processes, a SIGTERM to one process stops all of them at the same step, and Ctrl-C ends a process at
+    once. As a context manager, it restores the previous handlers.
     """
 
     def __enter__(self) -> "Signals":
@@ -125,7 +127,7 @@ class Signals:
         return self
 
     def stop(self, step: int) -> int | None:
-        """The number of the signal for which the run is to stop after this step, asked at every step, or None."""
+        """The number of the signal if the run must stop after this step, else None. It must be called at every step."""
         if jax.process_count() > 1:
             return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
         return self.seen

@@ -1,7 +1,4 @@
-"""Text prompts from the tags of music files, as in the thesis (section on text conditioning), or from a template.
-
-It also tokenises them.
-"""
+"""Text prompts from the tags of music files, or from a template, and their tokenization."""
 
 import string
 from collections.abc import Callable, Mapping
@@ -21,7 +18,7 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
-    """The tags for a prompt. The title of a file without these tags is its name."""
+    """The tags for a prompt. A file without these tags gets its name as title."""
     known = {name: tags[name] for name in FIELDS if tags.get(name)}
     return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
@@ -52,7 +49,8 @@ def prompt(
 
 @dataclass(frozen=True)
 class Template:
-    """A template of prompts: (words before, name, probability to leave out) of each field, and the words at the end."""
+    """A template of prompts: (words before, name, probability to leave out) for each field, and the words at the
+    end."""
 
     parts: tuple[tuple[str, str, float], ...]
     end: str

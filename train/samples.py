@@ -1,4 +1,4 @@
-"""Sounds that a run makes at its checkpoints, so that one can hear how far it is."""
+"""The sounds that a run makes at its checkpoints, to hear its progress."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,17 +21,17 @@ from train.trackers import Tracker
 
 
 class Samples:
-    """Writes one WAV file and its spectrogram per prompt, always from the same noise, with the step in the name.
+    """Writes one WAV file and its spectrogram per prompt, always from the same noise. The file names have the step.
 
-    Of a codec they are as many crops of the run's first batch, reconstructed; the crops are written beside them.
+    A codec reconstructs one crop of the run's first batch per prompt. The crops are written too.
 
     Args:
-        model: of the run, which makes sound of noise, or encodes and decodes it.
+        model: the model of the run, which makes sound from noise, or encodes and decodes sound.
         config: the prompts and settings.
-        folder: where the files go.
+        folder: the folder for the files.
 
     Attributes:
-        trackers: that show them, too.
+        trackers: the trackers that also show the sounds.
     """
 
     def __init__(self, model: Any, config: TrainConfig, folder: Path):
@@ -40,14 +40,14 @@ class Samples:
         self.config, self.folder, self.crops = config, folder, None
         self.trackers: Sequence[Tracker] = ()
         self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
-        # Whether it is a codec or makes sound of noise, the contract tells.
+        # A model that implements `Codec` reconstructs sounds. Other models make sound from noise.
         self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
-        """Traces the sampler on shapes alone, so that a setting that cannot work is an error at the start of a run.
+        """Traces the sampler on shapes alone, so that a wrong setting is an error at the start of a run.
 
         Args:
-            batch: the run's first.
+            batch: the first batch of the run.
         """
         if not self.prompts:
             return
@@ -96,9 +96,9 @@ class Samples:
             num_steps=config.sample_steps, guidance_scale=config.sample_guidance_scale, seed=config.seed
         )
         pipeline = Pipeline(config.model, self.model, variables)
-        # Of a model without text they are but the names of its sounds.
+        # A model without text does not read the prompts. They only count its sounds.
         prompts = self.prompts if config.model.text is not None else [""] * count
-        # Each starts from noise of its own.
+        # Each sound has its own noise.
         items = [(number, number) for number in range(count)]
         conditions = named_values(config.sample_set)
         seconds = config.sample_seconds or None

@@ -1,4 +1,4 @@
-"""The parts of a training, from its settings: devices, optimizer, the state of a new run, and the step."""
+"""The parts of a training, made from its settings: devices, optimizer, the state of a new run, and the step."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
-    """Random variables for a batch of one item, with pretrained parts if any (see :class:`archijax.contract.Model`)."""
-    # A model without such parts need not have the argument.
+    """Random variables for a batch of one item, with the pretrained parts, if any; see
+    :class:`archijax.contract.Model`."""
+    # `init` of a model without pretrained parts need not have this argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
 
 
@@ -49,7 +50,7 @@ def first_state(config: TrainConfig, model: Model, variables: Variables) -> Trai
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """The training step, for a batch that is split over a mapped axis, or a whole batch."""
+    """The training step, for a whole batch, or for one device's part of a batch under `pmap`."""
     return make_train_step(
         model,
         optimizer(config),

@@ -1,4 +1,4 @@
-"""The sources of a training: folders of sounds, or of latents, each with its share of the crops."""
+"""The sources of a training: folders of sounds or of latents. Each folder has a share of the crops."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +17,15 @@ from train.vocabulary import fields_of
 
 
 class Sources:
-    """What reads the items of all folders: an `archijax.contract.ItemSource`.
+    """The reader of the items of all folders: an `archijax.contract.ItemSource`.
 
     Attributes:
-        manifest: the items of all.
+        manifest: the items of all folders.
 
     Args:
-        config: of the training.
-        data: folders, as "DIR" or "DIR:WEIGHT".
-        index: lists the sounds in a folder, whose number comes second.
+        config: the settings of the training.
+        data: the folders, as "DIR" or "DIR:WEIGHT".
+        index: a function from a folder and its number to the manifest of its sounds.
 
     Raises:
         InputError: a folder does not fit, or sounds and latents are mixed.
@@ -33,7 +33,7 @@ class Sources:
 
     def __init__(self, config: TrainConfig, data: Sequence[str], index: Callable[[Path, int], Manifest]):
         folders, weights = zip(*map(weighted, data), strict=True)
-        # Looking through one of them can take long.
+        # All folders are checked first, because indexing a folder can take long.
         for folder in folders:
             check_folder(folder)
         self.latents = [Latents(folder, config) for folder in folders if Latents.lie_in(folder)]
@@ -55,17 +55,17 @@ class Sources:
         check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """What the source of a file makes of its crop."""
+        """The item of a crop, from the source of its file."""
         return self._readers[file.source].item(file, crop, crops, rng)
 
     def check(self, frozen: Mapping[str, Any]) -> None:
-        """Raises InputError if latents are not of a model's frozen variables."""
+        """Raises InputError if latents were made with other frozen variables than a model's."""
         for latents in self.latents:
             latents.check(frozen)
 
 
 def joined(manifests: Sequence[Manifest], weights: Sequence[float]) -> Manifest:
-    """The items of several folders as one list. Raises InputError for a folder that is there twice."""
+    """The items of several folders as one manifest. Raises InputError if a folder occurs twice."""
     if len(manifests) == 1:
         return manifests[0]
     roots = [manifest.root for manifest in manifests]

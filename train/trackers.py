@@ -1,4 +1,4 @@
-"""Where a run shows its metrics and sounds beside its own files: TensorBoard, Weights & Biases."""
+"""The trackers of metrics and sounds, in addition to the run's own files: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.config import TrainConfig, as_json
 
 
 class Tracker(Protocol):
-    """What shows a run."""
+    """A display of the metrics and sounds of a run."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Shows numbers by name."""
@@ -25,15 +25,15 @@ class Tracker(Protocol):
         """Shows a sound [time, channels] in [-1, 1] and its spectrogram, a PNG file."""
 
     def close(self) -> None:
-        """Writes what is not yet written."""
+        """Writes pending values and closes the tracker."""
 
 
 class TensorBoard:
     """Files for TensorBoard.
 
     Args:
-        folder: where they go.
-        step: that the run continues from; what was shown after it is dropped.
+        folder: the folder for the files.
+        step: the step from which the run continues. Values after it are dropped.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -56,12 +56,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, which WANDB_MODE=offline keeps on this machine.
+    """A run of Weights & Biases. With WANDB_MODE=offline, it stays on this machine.
 
     Args:
-        project: its name there.
-        out: the folder of the run, after which it is named; its id is kept there, so that it goes on when the run does.
-        settings: of the run.
+        project: the name of the project.
+        out: the folder of the run, which gives the name. The id is kept there, so that a continued run keeps its id.
+        settings: the settings of the run.
     """
 
     def __init__(self, project: str, out: Path, settings: dict[str, Any]):
@@ -92,7 +92,7 @@ class WeightsAndBiases:
 
 
 def trackers(config: TrainConfig, out: Path, step: int) -> tuple[Tracker, ...]:
-    """Those that a run asks for, which continues from a step. Raises InputError: one is not installed."""
+    """The trackers in the settings of a run that continues from a step. Raises InputError if one is not installed."""
     chosen: list[Tracker] = []
     if config.tensorboard:
         chosen.append(TensorBoard(out / "tensorboard", step))

@@ -23,11 +23,11 @@ class Validation:
     """The mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
 
     Args:
-        model: the model, of which the first loss is used.
+        model: the model. Only its first loss is used.
         config: the settings of the run.
         manifest: the held-out files.
         devices: the devices of the run.
-        stream: makes an iterator of their batches. Each process reads its part.
+        stream: a function that makes an iterator over batches of held-out files. Each process reads its part.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss` of the averaged parameters: the mean over a mapped axis, if any."""
+    """Makes `evaluate(state, batch, key) -> loss` with the averaged parameters. The loss is the mean over `axis`, if
+    any."""
     loss, _ = losses(over_axis(model, axis))[0]
 
     def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:

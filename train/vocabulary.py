@@ -1,4 +1,4 @@
-"""The categories of a run: named in its settings, found in its data, or those that it has found before."""
+"""The categories of a run: from its settings, from its data, or from its earlier start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fields_of(config: TrainConfig) -> tuple[str, ...]:
 
 
 def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
-    """The settings with every category of the data. Raises InputError for a value that a conditioner does not take."""
+    """The settings with every category of the data. Raises InputError for a value that a conditioner cannot encode."""
     if not config.model.conditioners:
         return config
     known = [fields_at(entry, 0.0) for entry in manifest.entries]
@@ -30,11 +30,11 @@ def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
 
 
 def with_stored_values(config: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
-    """The settings with the categories that a run has found before, whose `as_json` is stored."""
+    """The settings with the categories in `stored`, the stored `as_json` of the run."""
     there = stored["model"].get("conditioners", ())
     found = {each["name"]: each["values"] for each in there if "values" in each}
     names = {each.name for each in config.model.conditioners}
-    # Of other conditioners it is told that the settings differ.
+    # If the conditioners differ, a later check reports the difference.
     return _filled(config, found) if names <= {each["name"] for each in there} else config
 
 

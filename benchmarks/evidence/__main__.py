@@ -1,8 +1,8 @@
-"""python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and says how good they are.
+"""python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and measures them.
 
-Each NAME is a config, such as upsampler:small. It is trained on music made by code, some with spoken sentences beside
-it, those without text on one instrument (or its finished run is used), and judged on what was held out, against what
-its kind must beat.
+Each NAME is a config, such as upsampler:small. It is trained on synthetic music, or its finished run is used. Some
+configs also train on spoken sentences, and configs without text on one instrument. Each model is measured on held-out
+sounds and compared with baselines that it must beat.
 """
 
 import sys
@@ -38,9 +38,9 @@ JUDGES = {
     aj.configs.DiffusionAEConfig: autoencoder,
     aj.configs.LatentConfig: prompts,
 }
-# These learn from spoken sentences too.
+# These models also train on spoken sentences.
 SPEECH = (aj.configs.UpsamplerConfig, aj.configs.VocoderConfig, aj.configs.DiffusionAEConfig)
-ONE_KIND = "Pieces for organ"  # the folder of what models without text learn
+ONE_KIND = "Pieces for organ"  # the folder for models without text
 LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
@@ -51,15 +51,16 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """Trains small models on music made by code and judges them on what was held out."""
+    """Trains small models on synthetic music and measures them on held-out sounds."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = NAMES
-    """Config files, without folder and suffix, with :NAME for one of several in a file."""
+    """Names of config files, without folder and suffix. CONFIG:NAME selects a config in a file with several."""
     out: Path = Path("runs/evidence")
-    """Folder for the sounds and the runs. The same command continues where it was stopped, and reuses finished runs."""
+    """The folder for the sounds and the runs. The same command continues an interrupted run, and reuses finished
+    runs."""
 
     def run(self) -> int:
-        """All of it; the exit status, 1 where a figure is not as promised."""
+        """Trains and measures all models. Returns the exit status: 1 if a promise is not kept."""
         configs = {name: _config(name) for name in self.names}
         music.rendered(self.out / "music", TRACKS)
         broken = 0
@@ -68,7 +69,7 @@ class Evidence:
                 return status
             pipeline = from_pretrained(self._folder(name))
             train_paths, heldout = (
-                # Not Path's rglob, which does not follow links.
+                # Path.rglob does not follow links.
                 sorted(map(Path, glob(f"{escape(str(self._sounds(config.model, part)))}/**/*.*", recursive=True)))
                 for part in ("train", "heldout")
             )
@@ -82,7 +83,7 @@ class Evidence:
         return 1 if broken else 0
 
     def _train(self, name: str) -> int:
-        """Trains a config unless its run is finished, and before it the autoencoder that it needs."""
+        """Trains a config unless its run is finished. Trains the autoencoder first if the config needs it."""
         config = _config(name)
         data, more = self._sounds(config.model, "train"), []
         if isinstance(config.model, aj.configs.LatentConfig):
@@ -99,7 +100,7 @@ class Evidence:
         return self.out / name.replace(":", "_")
 
     def _sounds(self, model: object, part: str) -> Path:
-        """The folder of what a model learns ("train") or is judged on ("heldout"), in part by links."""
+        """The folder with a model's sounds, for the part "train" or "heldout". Some of its entries are links."""
         songs = self.out / "music" / part
         if _is_unconditional(model):
             return songs / ONE_KIND

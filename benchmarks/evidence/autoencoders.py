@@ -1,4 +1,4 @@
-"""How near autoencoders come to held-out sound, and what keeping as many numbers otherwise comes to."""
+"""The distances of autoencoders from held-out sounds, and of baselines with as many numbers per second."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,8 @@ from benchmarks.evidence.clips import (
 
 
 def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) of an autoencoder of sound: it, untrained, and the sound resampled to the latent's rate."""
+    """(table, promises) for an autoencoder of sound. Baselines: the untrained model, and the sound resampled to the
+    latent's rate."""
     pipeline = case.pipeline
     model, rate = pipeline.model, pipeline.config.sample_rate
     kept = rate * model.latent_channels // model.downsample_factor
@@ -54,9 +55,10 @@ def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) of an autoencoder of magnitudes: it, untrained, and magnitudes pooled to as many values.
+    """(table, promises) for an autoencoder of magnitudes. Baselines: the untrained model, and magnitudes pooled to as
+    many values.
 
-    Sound is made with the original's phases, so that only the magnitudes differ.
+    Sounds are made with the phases of the original, so that only the magnitudes differ.
     """
     pipeline = case.pipeline
     model, before = pipeline.model, untrained(pipeline)
@@ -76,7 +78,7 @@ def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
         "trained": lambda crops: net(pipeline.variables, crops),
         "untrained": lambda crops: net(before, crops),
     }
-    # What is pooled more, time or frequency, is for the baseline to choose.
+    # The baseline is the best of several ratios between pooling in time and pooling in frequency.
     frames = pipeline.config.length // stft.hop_length
     for time in (1, 2, 4, 8, 16):
         bins = max(1, round(stft.frequencies * time / compression))
@@ -94,6 +96,6 @@ def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def _pooled(norm: jax.Array, frames: int, bins: int) -> jax.Array:
-    """Log-magnitudes [b, frames, frequencies, c] averaged down to fewer, and interpolated back."""
+    """Log-magnitudes [b, frames, frequencies, c], averaged to fewer values and interpolated back."""
     small = jax.image.resize(log_magnitude(norm), (len(norm), frames, bins, norm.shape[3]), "linear")
     return jnp.exp(jax.image.resize(small, norm.shape, "linear"))

@@ -1,4 +1,4 @@
-"""Held-out sound as a model hears it, and how near systems come to it."""
+"""Held-out sounds in the format of a model, and the distances of systems from them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ System = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """What a judge is given: a trained model, the folder of its run, and the sounds it was and was not trained on."""
+    """The input of a judge: a trained model, the folder of its run, its training sounds and its held-out sounds."""
 
     pipeline: Pipeline
     run: Path
@@ -30,10 +30,10 @@ class Case:
 
 
 def clips(pipeline: Pipeline, paths: Sequence[Path], limit: int | None = None) -> Iterator[np.ndarray]:
-    """Each file as crops [n, length, c], one after the other, at the loudness of the training.
+    """Yields each file as successive crops [n, length, c], with the loudness of the training sounds.
 
-    What is left at the end of a file is dropped. With a limit there are so many crops of each file, from its beginning,
-    and none of shorter files: one compilation serves all.
+    An incomplete crop at the end of a file is dropped. With `limit`, each file has that number of crops from its
+    beginning, and shorter files are skipped, so that all files share one compilation.
     """
     config = pipeline.config
     for path in paths:
@@ -51,9 +51,10 @@ def judged(
     systems: dict[str, System],
     whole: dict[str, System] | None = None,
 ) -> Rows:
-    """Metrics of each system, means over tracks: it is given crops [n, length, c], or all of a track's at once."""
+    """The metrics of each system, as means over tracks. Functions in `systems` get batches of crops [n, length, c].
+    Functions in `whole` get all crops of a track at once."""
     whole = whole or {}
-    # Windows of 30 to 130 ms, whatever the sample rate.
+    # Windows of 30 to 130 ms at every sample rate.
     n_fft = max(512, 2 ** round(math.log2(0.048 * pipeline.config.sample_rate)))
     values: dict[str, dict[str, list[float]]] = {name: {} for name in {**systems, **whole}}
     for crops in tracks:
@@ -76,7 +77,7 @@ def judged(
 
 
 def resampled(rate: int, kept: int) -> System:
-    """Crops of a track, one after the other, brought by sinc from one sample rate (Hz) to a lower one and back."""
+    """A system that resamples the crops of a track to a lower sample rate (Hz) and back, by sinc interpolation."""
 
     def system(crops: np.ndarray) -> jax.Array:
         sound = jnp.reshape(crops, (1, -1, crops.shape[2]))
@@ -87,18 +88,18 @@ def resampled(rate: int, kept: int) -> System:
 
 
 def untrained(pipeline: Pipeline) -> dict:
-    """Variables of the pipeline model before training."""
+    """The random variables of the pipeline's model before training."""
     return pipeline.model.init(jax.random.key(0), example_batch(pipeline.config))
 
 
 def lower(rows: Rows, metric: str, than: str, factor: float = 1.0) -> dict[str, bool]:
-    """The promise that the trained system's metric is below another's, or below a factor of it."""
+    """The promise that the metric of the trained system is below that of another system, multiplied by `factor`."""
     told = "" if factor == 1 else f" {1 - factor:.0%}"
     return {f"{metric}{told} below '{than}'": rows["trained"][metric] < factor * rows[than][metric]}
 
 
 def text(rows: Rows) -> str:
-    """Rows as lines of text."""
+    """The rows as lines of text."""
     names = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     width = max(map(len, rows))
     cells = {row: [f"{values[n]:.2f}" if n in values else "" for n in names] for row, values in rows.items()}

@@ -1,4 +1,4 @@
-"""How near diffusion models come to held-out sound that they are told something of: its low band, mel or latent."""
+"""The distances between held-out sounds and diffusion models that get their low band, mel spectrogram or latent."""
 
 from collections.abc import Callable
 
@@ -27,10 +27,11 @@ LSD, STFT_DISTANCE = "log-spectral distance (dB)", "STFT distance"
 
 
 def upsampler(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) of an upsampler: it, sinc interpolation, and that with noise of the training's mean envelope.
+    """(table, promises) for an upsampler. Baselines: sinc interpolation, without and with noise.
 
-    The noise is stationary, with the magnitudes that the training sounds have on average beside their low band. With
-    their mean logarithm it is as quiet as silence makes it: nearer by these distances, and hardly heard.
+    The noise is stationary. One kind has the mean magnitudes of the training sounds above their low band. The other
+    kind has their mean log-magnitudes. It is very quiet because of silent frames: its distances are smaller, but it is
+    hardly audible.
     """
     pipeline = case.pipeline
     model, stft = pipeline.model, STFT(512, 128)
@@ -62,7 +63,8 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
 
 
 def vocoder(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) of a vocoder: it, noise brought to the spectrogram as its sounds are, and Griffin-Lim."""
+    """(table, promises) for a vocoder. Baselines: Griffin-Lim, and noise with the same projections as the model's
+    sounds."""
     pipeline = case.pipeline
     mel = pipeline.model.mel
 
@@ -85,7 +87,8 @@ def vocoder(case: Case) -> tuple[Rows, Promises]:
 
 
 def autoencoder(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) of a diffusion autoencoder: it, untrained, and as many numbers a second by resampling."""
+    """(table, promises) for a diffusion autoencoder. Baselines: the untrained model, and resampling to as many
+    numbers."""
     pipeline = case.pipeline
     model, config = pipeline.model, pipeline.config
     kept = config.sample_rate * model.latent_channels // model.downsample_factor // config.channels

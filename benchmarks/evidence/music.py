@@ -1,8 +1,8 @@
-"""Short pieces of music made by code: what the small models of configs/ learn from.
+"""Short pieces of synthetic music, the training data of the small models of configs/.
 
 :func:`render` writes the folders `train` and `heldout`, each with one album folder per instrument of stereo FLAC files
 that carry title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are held out. The
-same seed gives the same bytes. All pitched notes lie between 110 and 440 Hz, so timbre tells instruments apart.
+same seed gives the same bytes. All pitched notes are between 110 and 440 Hz, so instruments differ only by timbre.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ ARTISTS = {
 
 @dataclass(frozen=True)
 class Note:
-    """One note: start and duration in seconds, pitch in Hz, strength in (0, 1], and what it plays on (drums only)."""
+    """One note: start and duration in seconds, pitch in Hz, strength in (0, 1], and for drums the struck drum."""
 
     start: float
     duration: float
@@ -56,7 +56,7 @@ def _hertz(midi: int) -> float:
 
 
 def _scale_notes(root: int, mode: str) -> list[int]:
-    """The MIDI numbers of the key that lie in the range every pitched instrument shares."""
+    """The MIDI numbers of the key within the range of all pitched instruments."""
     return [m for m in range(LOWEST, HIGHEST + 1) if (m - root) % 12 in SCALES[mode]]
 
 
@@ -66,7 +66,7 @@ def _chord_notes(root: int, mode: str, degree: int) -> list[int]:
 
 
 def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """One bar of (beat, beats, midi) by a random walk on the scale that starts on a chord note."""
+    """One bar of (beat, beats, midi) by a random walk on the scale, which starts on a chord note."""
     bar, beat = [], 0.0
     place = min(range(len(scale)), key=lambda i: abs(i - place) + 100 * (scale[i] not in chord))
     while beat < 4:
@@ -74,12 +74,12 @@ def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[t
         bar.append((beat, length, scale[place]))
         beat += length
         step = int(rng.choice([-2, -1, -1, 1, 1, 2]))
-        place += step if 0 <= place + step < len(scale) else -2 * step  # turns back at the ends of the range
+        place += step if 0 <= place + step < len(scale) else -2 * step  # the walk turns back at the ends of the range
     return bar, place
 
 
 def _bar(rng, form: str, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """One bar of (beat, beats, midi) in one of FORMS, and where on the scale its melody stopped."""
+    """One bar of (beat, beats, midi) in one of FORMS, and the last position of the melody on the scale."""
     events: list[tuple[float, float, int]] = []
     if form in ("melody", "song"):
         events, place = _melody(rng, scale, chord, place)
@@ -131,7 +131,7 @@ def compose_beat(rng: np.random.Generator, root: int, mode: str, tempo: float, b
 
 
 # ------------------------------------------------------------------------------------------------------------- voices
-# Each voice maps (rng, note) to [time, 2]; a voice may sound longer than the note lasts.
+# Each voice maps (rng, note) to [time, 2]. Its sound can be longer than the note.
 
 
 def _time(seconds: float) -> np.ndarray:
@@ -146,7 +146,7 @@ def _envelope(t: np.ndarray, attack: float, end: float, release: float) -> np.nd
 
 def _wave(amplitudes: np.ndarray, phase: np.ndarray) -> np.ndarray:
     """A sum of harmonics 1, 2, ... with these amplitudes, read from a table at `phase` (in cycles)."""
-    size = 1 << 14  # fine enough that reading the nearest entry stays below -50 dB of error
+    size = 1 << 14  # with this size, reading the nearest entry has an error below -50 dB
     spectrum = np.zeros(size // 2 + 1, complex)
     spectrum[1 : len(amplitudes) + 1] = -0.5j * size * amplitudes
     table = np.fft.irfft(spectrum)
@@ -181,7 +181,7 @@ def _string(pluck: np.ndarray, periods: int, blend: float) -> np.ndarray:
 def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
     """A plucked string (Karplus and Strong, Digital Synthesis of Plucked-String and Drum Timbres, 1983).
 
-    The string has 64 points whatever the pitch; reading it at the speed of the pitch tunes it exactly.
+    The string has 64 points at every pitch. The reading speed tunes it exactly to the pitch.
     """
     points, blend = 64, 0.15
     t = _time(note.duration + 0.35)
@@ -190,7 +190,7 @@ def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
     string = _string(pluck - pluck.mean(), int(np.ceil(note.pitch * t[-1])) + 2, blend)
     position = t * note.pitch * (points + blend)  # averaging two neighbours delays by `blend` points
     mono = np.interp(position, np.arange(len(string)), string)
-    mono = 12 * np.diff(mono, prepend=mono[0])  # a pickup hears how fast the string moves
+    mono = 12 * np.diff(mono, prepend=mono[0])  # a pickup measures the velocity of the string
     return _pan(rng, mono * np.exp(-t / 0.3) * _envelope(t, 0.001, note.duration + 0.25, 0.1))
 
 
@@ -272,7 +272,7 @@ VOICES: dict[str, Callable[[np.random.Generator, Note], np.ndarray]] = {
 
 
 def _master(mix: np.ndarray) -> np.ndarray:
-    """Similar loudness everywhere: the loudest moments are rounded off, then the peak is set to 0.85."""
+    """Makes the loudness more even: the loudest parts are soft-clipped, then the peak is set to 0.85."""
     mix = mix - mix.mean(axis=0)
     mix = np.tanh(0.3 * mix / np.sqrt(np.mean(mix**2)))
     mix = mix - mix.mean(axis=0)
@@ -332,7 +332,7 @@ def _write(path: Path, audio: np.ndarray, tags: dict[str, str]) -> None:
 
 
 def rendered(folder: Path, tracks: int = 14) -> Path:
-    """The folder with what :func:`render` writes, which is done unless it is there, whole or not at all."""
+    """The folder that :func:`render` writes. It is written if it does not exist, and appears when it is complete."""
     if not folder.exists():
         with replacing(folder) as unfinished:
             render(unfinished, tracks)
@@ -344,7 +344,8 @@ def clips(paths: Sequence[Path], count: int, rng: np.random.Generator, form: Any
 
     Args:
         paths: tracks that :func:`render` wrote, some of each instrument.
-        form: has the sample_rate (Hz), channels and length (samples) of the clips, as a model's configuration.
+        form: an object with the sample_rate (Hz), channels and length (samples) of the clips, such as a model's
+            configuration.
     """
     songs = [(path, files.info(path)) for path in paths]
     found, labels = [], []
@@ -367,8 +368,8 @@ def render(
 ) -> list[Path]:
     """Writes `tracks` pieces for each instrument below `out_dir` and returns the paths, sorted.
 
-    Files are `out_dir/{train,heldout}/{album}/{number} {title}.flac`: stereo, 16 kHz, 16 bit. Raises InputError when
-    `tracks` leaves nothing to train on.
+    Files are `out_dir/{train,heldout}/{album}/{number} {title}.flac`: stereo, 16 kHz, 16 bit. Raises InputError if
+    `tracks` leaves no training tracks.
     """
     if tracks <= HELD_OUT:
         raise InputError(

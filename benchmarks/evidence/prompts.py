@@ -1,4 +1,4 @@
-"""How many prompts a text model follows, by the ears of a classifier of real clips."""
+"""The number of prompts that a text model follows, judged by a classifier of real clips."""
 
 from dataclasses import replace
 
@@ -11,16 +11,17 @@ from benchmarks.evidence.clips import Case, Rows
 from sample.__main__ import main as sample
 
 COUNT = 4  # sounds of each prompt
-FITTED = 60  # real clips per instrument that the classifier is fitted on
-CHECKED = 2  # pieces per instrument that check it
+FITTED = 60  # real clips per instrument to fit the classifier
+CHECKED = 2  # pieces per instrument to check the classifier
 PROMISED = 18  # hits of 24
 RATE = 8000  # Hz; the classifier hears nothing above 4 kHz
 
 
 def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) of a model of the music of evidence: sounds as long as the training's, and twice as long.
+    """(table, promises) for a text model of the synthetic music: sounds of the training length, and of twice that
+    length.
 
-    The rows are hits of 24: of its sounds, real ones, and its sounds with the prompts shuffled.
+    The rows count hits of 24: for generated sounds, for real sounds, and for generated sounds with shuffled prompts.
     """
     config, rng = case.pipeline.config, np.random.default_rng(0)
     rate = min(RATE, config.sample_rate)
@@ -40,7 +41,7 @@ def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
-    """Sounds [24, time, 1] at a rate, `times` as long as the training's, and the instruments they were asked for."""
+    """Sounds [24, time, 1] at a sample rate, of `times` the training length, and the instruments in their prompts."""
     config, out = case.pipeline.config, case.run / f"sounds_{times}"
     asked = [part for name in music.INSTRUMENTS for part in ("--prompt", name)]
     seconds = times * config.length / config.sample_rate

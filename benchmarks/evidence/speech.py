@@ -1,4 +1,4 @@
-"""Sentences spoken by espeak-ng in many voices: what the small models learn from beside music."""
+"""Sentences spoken by espeak-ng in many voices, a part of the training data of the small models."""
 
 import shutil
 import subprocess
@@ -19,7 +19,8 @@ ENDS = ("before the rain began", "as if it were the last time", "because somebod
 
 
 def rendered(folder: Path) -> Path:
-    """The folder with train/ and heldout/ of WAV files, written unless it is there, whole or not at all.
+    """The folder with train/ and heldout/ of WAV files. It is written if it does not exist, and appears when it is
+    complete.
 
     Raises:
         InputError: espeak-ng is not installed.

@@ -1,7 +1,7 @@
 """Does a generated clip sound like its prompt? A small classifier of real clips, and the tables made with it.
 
-Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. They are mixed to mono
-and set to one loudness first, so neither level nor stereo says anything about the instrument.
+Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. They are first mixed to
+mono and set to one loudness, so that neither level nor stereo depends on the instrument.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from archijax.errors import InputError
 
 WINDOW, HOP = 0.064, 0.016  # seconds
 BANDS, LOWEST, HIGHEST = 32, 60.0, 4000.0  # mel bands from LOWEST to HIGHEST Hz, or to half the sample rate
-FLOOR = 30.0  # dB below a clip's loudest band, from where on levels count as equal
+FLOOR = 30.0  # dB below the loudest band of a clip; lower levels count as equal
 RIDGE = 0.1
 
 
@@ -24,7 +24,7 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
     mels = np.linspace(*(2595 * np.log10(1 + np.array([LOWEST, highest]) / 700)), BANDS + 2)
     edges = 700 * (10 ** (mels / 2595) - 1)
     frequency = np.fft.rfftfreq(window, 1 / sample_rate)[:, None]
-    width = np.maximum(np.diff(edges), sample_rate / window)  # a triangle covers one bin at least
+    width = np.maximum(np.diff(edges), sample_rate / window)  # a triangle covers at least one bin
     rise = (frequency - edges[1:-1]) / width[:-1] + 1
     fall = (edges[1:-1] - frequency) / width[1:] + 1
     filters = np.maximum(0, np.minimum(rise, fall))
@@ -32,7 +32,7 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
 
 
 def _levelled(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Clips mixed to mono, without a constant offset, at unit RMS: [n, time]. Silence stays so."""
+    """Clips mixed to mono, without a constant offset, at unit RMS: [n, time]. Silence stays silent."""
     clips = np.asarray(clips, np.float64)
     if clips.ndim not in (2, 3) or clips.shape[0] == 0 or clips.shape[1] == 0:
         raise InputError(f"Clips have shape {clips.shape}, but [n, time, channels] or [n, time] is needed, not empty.")
@@ -56,7 +56,7 @@ def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
-    """dB relative to the loudest value of each item, levelling off softly FLOOR below it; silence is -FLOOR."""
+    """Levels in dB relative to the loudest value of each item, with a soft lower limit at -FLOOR. Silence is -FLOOR."""
     axes = tuple(range(1, power.ndim))
     loudest = np.maximum(power.max(axis=axes, keepdims=True), 1e-20)
     return 10 * np.log10(power / loudest + 10 ** (-FLOOR / 10))
@@ -69,8 +69,9 @@ def _cosines(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def features(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What the classifier sees of each clip, [n, 40]: cosine coefficients, over the bands of the log-mel spectrogram in
-    dB, of the mean over time, the standard deviation, the mean size of the change between frames and its median."""
+    """The features of each clip for the classifier, [n, 40]. They are cosine coefficients over the bands of the log-mel
+    spectrogram in dB. The coefficients are of four statistics over time: mean, standard deviation, mean absolute change
+    between frames, and median change between frames."""
     level = _decibels(_mel_power(clips, sample_rate))
     change = np.diff(level, axis=1, append=level[:, -1:])
     return np.concatenate(
@@ -78,27 +79,28 @@ def features(clips: np.ndarray, sample_rate: int) -> np.ndarray:
             _cosines(level.mean(axis=1), 16),
             _cosines(level.std(axis=1), 8),
             _cosines(np.abs(change).mean(axis=1), 8),
-            _cosines(np.median(change, axis=1), 8),  # falling sounds have a negative one, steady sounds none
+            _cosines(np.median(change, axis=1), 8),  # negative for decaying sounds, zero for steady sounds
         ],
         axis=-1,
     )
 
 
 def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """exp(-|a - b|^2 / 2d) of standardised features with d coefficients: 1 for equal clips, 0 for unlike ones."""
+    """exp(-|a - b|^2 / 2d) of standardized features with d coefficients: 1 for equal clips, near 0 for different
+    clips."""
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return np.exp(-np.maximum(squares, 0) / (2 * a.shape[1]))
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Names the instrument whose real clips a clip is nearest to; made by `fit`."""
+    """A classifier that names the instrument whose real clips are most similar to a clip. `fit` makes it."""
 
     labels: tuple[str, ...]
     sample_rate: int
     mean: np.ndarray  # [d]
     scale: np.ndarray  # [d]
-    examples: np.ndarray  # [m, d], standardised
+    examples: np.ndarray  # [m, d], standardized
     votes: np.ndarray  # [m, labels]
 
     def predict(self, clips: np.ndarray) -> list[str]:
@@ -108,7 +110,7 @@ class Classifier:
 
 
 def _faster(clips: np.ndarray, speed: float) -> np.ndarray:
-    """Mono clips [n, time] read at another speed, which moves their pitch: [n, time / speed]."""
+    """Mono clips [n, time] at another speed, which shifts their pitch: [n, time / speed]."""
     place = np.arange(int((clips.shape[1] - 1) / speed) + 1) * speed
     low = np.minimum(place.astype(int), max(clips.shape[1] - 2, 0))
     high = np.minimum(low + 1, clips.shape[1] - 1)
@@ -116,10 +118,11 @@ def _faster(clips: np.ndarray, speed: float) -> np.ndarray:
 
 
 def fit(clips: np.ndarray, labels: Sequence[str], sample_rate: int) -> Classifier:
-    """Fits kernel ridge regression on one vote per label: each real clip speaks for its label to the clips like it.
+    """Fits kernel ridge regression on one-hot labels: each real clip votes for its label among similar clips.
 
-    Real clips also speak at pitches two and four semitones away and with white noise 10 to 30 dB below them, so neither
-    the key of the few real pieces nor a little hiss decides. Raises InputError when clips and labels do not match.
+    Augmented clips vote too: with pitches shifted by two and four semitones, and with white noise 10 to 30 dB below the
+    clip. The label thus does not depend on the key of the few real pieces or on a little hiss. Raises InputError if
+    clips and labels do not match.
     """
     clips = np.asarray(clips, np.float64)
     mono = clips.mean(axis=-1) if clips.ndim == 3 else clips
@@ -145,10 +148,12 @@ def fit(clips: np.ndarray, labels: Sequence[str], sample_rate: int) -> Classifie
 
 
 def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> float:
-    """How far the clips `a` are, as a set, from the clips `b`: 0 when both are drawn alike, however many there are.
+    """The distance between two sets of clips. It is 0 for equal distributions, and does not depend on the sizes of the
+    sets.
 
-    The kernel distance of `archijax.audio.metrics.log_mel_embedding`: of each clip, mixed to mono at one loudness, the
-    mean and the spread over time of the level in 64 bands. Noise has another spread than music, whatever its spectrum.
+    It is the kernel distance of `archijax.audio.metrics.log_mel_embedding`, which has the mean and the standard
+    deviation over time of the level in 64 bands. Clips are first mixed to mono and set to one loudness. The standard
+    deviation distinguishes noise from music of the same spectrum.
     """
     a, b = (log_mel_embedding(_levelled(clips, sample_rate)[:, :, None], sample_rate) for clips in (a_clips, b_clips))
     return kernel_distance(a, b)
@@ -156,7 +161,7 @@ def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> floa
 
 @dataclass(frozen=True)
 class Table:
-    """How often clips prompted with each label (rows) were heard as each label (columns)."""
+    """A confusion matrix: the prompted label of clips (rows) and the label from the classifier (columns)."""
 
     labels: tuple[str, ...]
     counts: np.ndarray  # [labels, labels]
@@ -170,7 +175,7 @@ class Table:
         return int(self.counts.sum())
 
     def as_dict(self) -> dict:
-        """For json.dump: labels, counts, hits and total."""
+        """A dict for json.dump: labels, counts, hits and total."""
         return {
             "labels": list(self.labels),
             "counts": self.counts.tolist(),
@@ -190,7 +195,7 @@ class Table:
 
 
 def score(classifier: Classifier, clips: np.ndarray, prompted: Sequence[str]) -> Table:
-    """Hears each clip and compares with the label it was prompted with. Raises InputError for an unknown label."""
+    """Classifies each clip and compares the result with the prompted label. Raises InputError for an unknown label."""
     unknown = sorted(set(prompted) - set(classifier.labels))
     if unknown:
         raise InputError(f"The classifier knows {', '.join(classifier.labels)}, but not {unknown[0]!r}.")

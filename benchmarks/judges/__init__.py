@@ -1,1 +1,1 @@
-"""Ears that are not ours: judges of sounds, in an environment of their own but for those in pure numpy."""
+"""Judges of sounds. They run in their own environment, except judges in pure numpy."""

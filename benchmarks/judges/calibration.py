@@ -1,8 +1,8 @@
-"""python -m benchmarks.judges.calibration SETS [--out FILE]: does each judge order what it should?
+"""python -m benchmarks.judges.calibration SETS [--out FILE]: checks judges with known damage.
 
-SETS is the folder that has the sets `notes`, `phrases` and `speech`. Known damage is done to real sounds, each judge
-judges it, and `orders.py` says what it should put in order. Writes the table, and ends with status 1 if an order does
-not hold.
+SETS is the folder with the sets `notes`, `phrases` and `speech`. The program damages real sounds in known ways and runs
+each judge. `orders.py` has the order that the results must have. The program writes the table, and ends with status 1
+if an order does not hold.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks.judges.orders import LOW_PASSED, MOVED, NOISES, OTHER, SAME, bro
 from benchmarks.judges.panel import kernel
 
 SECONDS = 3.0
-# Played in both, as unlike as notes are: plucked, struck, blown, bowed; file names without the part.
+# These notes exist in both parts. They differ strongly: plucked, struck, blown, bowed. File names are without the part.
 NOTES = (
     "grand_piano/060_medium", "vibraphone/072_loud", "reed_organ/055_medium", "nylon_guitar/052_loud",
     "violin/067_loud", "cello/048_medium", "trumpet/065_loud", "flute/074_medium",
@@ -40,26 +40,26 @@ def damages() -> dict[str, Callable[[Clip], Clip]]:
 
 
 def noisy(clip: Clip, below: float) -> Clip:
-    """White noise added so many dB below the clip's own level."""
+    """Adds white noise, `below` dB below the level of the clip."""
     noise = np.random.default_rng(0).standard_normal(len(clip.audio))
     level = np.sqrt(np.mean(clip.audio**2)) * 10 ** (-below / 20)
     return replace(clip, audio=(clip.audio + level * noise).astype(np.float32))
 
 
 def low_passed(clip: Clip, hertz: float) -> Clip:
-    """Only what is below a frequency."""
+    """Removes the frequencies above `hertz`."""
     filtered = sosfilt(butter(8, hertz, fs=clip.rate, output="sos"), clip.audio)
     return replace(clip, audio=filtered.astype(np.float32))
 
 
 def moved(clip: Clip, cents: float) -> Clip:
-    """Played faster, so that the pitch is higher, and cut or padded to the same length."""
+    """Plays the clip faster, so that its pitch is higher, and cuts or pads it to the same length."""
     audio = soxr.resample(clip.audio, 2 ** (cents / 1200), 1.0)[: len(clip.audio)]
     return replace(clip, audio=np.pad(audio, (0, len(clip.audio) - len(audio))).astype(np.float32))
 
 
 def measured(sets: Path) -> dict[str, dict[str, float]]:
-    """Means of the columns by kind of damage."""
+    """The means of the columns by kind of damage."""
     notes, others = _notes(sets / "notes")
     made = {kind: [damage(clip) for clip in notes] for kind, damage in damages().items()} | {OTHER: others}
     table = _means(made, notes, ())
@@ -80,20 +80,20 @@ def measured(sets: Path) -> dict[str, dict[str, float]]:
 def _means(
     made: dict[str, list[Clip]], reference: Sequence[Clip], judges: tuple[str, ...], prefix: str = ""
 ) -> dict[str, dict[str, float]]:
-    """Means by column and kind, all kinds judged at once."""
+    """The means by column and kind of damage. All kinds are judged at once."""
     clips = [clip for kind in made.values() for clip in kind]
     case = Case(clips, list(reference) * len(made), bool(reference))
     table: dict[str, dict[str, float]] = {}
     for column, values in judged(case, judges).items():
         if len(values.values) != len(clips):
-            continue  # of the whole set
+            continue  # these columns have one value for the whole set
         each = np.split(values.values, len(made))
         table[prefix + column] = {kind: float(np.nanmean(part)) for kind, part in zip(made, each, strict=True)}
     return table
 
 
 def _notes(root: Path) -> tuple[list[Clip], list[Clip]]:
-    """The notes, and the same pitches by other instruments, which are asked for as the first."""
+    """The notes, and notes of other instruments with the same pitches and the same prompts."""
     known = metadata(root)
 
     def note(folder: str, name: str) -> Clip:
@@ -107,7 +107,7 @@ def _notes(root: Path) -> tuple[list[Clip], list[Clip]]:
 
 
 def _phrases(root: Path) -> list[Clip]:
-    """Melodies, arpeggios and drum loops, as many of each."""
+    """Equal numbers of melodies, arpeggios and drum loops."""
     known = metadata(root)
     clips = []
     for folder, kind in PHRASES:
@@ -121,7 +121,7 @@ def _short(clip: Clip) -> Clip:
 
 
 def text(table: dict[str, dict[str, float]]) -> str:
-    """The table as Markdown, judges down, damage across."""
+    """The table as Markdown, with judges as rows and damage as columns."""
     kinds = list(dict.fromkeys(kind for row in table.values() for kind in row))
     lines = [f"| | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
     for column, row in table.items():
@@ -131,7 +131,7 @@ def text(table: dict[str, dict[str, float]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, writes, and checks; the exit status."""
+    """Measures, writes and checks the table. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.judges.calibration", description=__doc__.split("\n")[0])
     parser.add_argument("sets", type=Path, help="folder with the sets notes, phrases and speech")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"), help="file for the table")

@@ -1,4 +1,4 @@
-"""Weights of other frameworks' files, read without them: TensorFlow's checkpoints and PyTorch's zip files."""
+"""Reads weights from TensorFlow checkpoints and PyTorch zip files, without these frameworks."""
 
 import pickle
 import struct
@@ -13,12 +13,12 @@ import numpy as np
 def tensorflow(index: Path, data: Path) -> dict[str, np.ndarray]:
     """The float32 tensors of a checkpoint "version 2" in one shard.
 
-    The index is a sorted table of LevelDB (doc/table_format.md there) of protocol buffers BundleEntryProto
-    (tensorflow/core/protobuf/tensor_bundle.proto); the data are the tensors one after the other.
+    The index is a sorted LevelDB table (see LevelDB's doc/table_format.md) of BundleEntryProto protocol buffers
+    (tensorflow/core/protobuf/tensor_bundle.proto). The data file has the tensors one after the other.
     """
     table, raw = index.read_bytes(), data.read_bytes()
     footer = table[-48:]
-    _, at = _varint(footer, 0)  # the block of metadata, which is not asked
+    _, at = _varint(footer, 0)  # the block of metadata, which is not needed
     _, at = _varint(footer, at)
     tensors = {}
     for _, handle in _block(table, footer[at:]):
@@ -32,7 +32,7 @@ def tensorflow(index: Path, data: Path) -> dict[str, np.ndarray]:
 
 
 def pytorch(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict that torch.save wrote as a zip file. Nothing else in it is run."""
+    """The tensors of a state dict that torch.save wrote as a zip file. No code in the file is run."""
     with zipfile.ZipFile(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
 
@@ -68,7 +68,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _block(table: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block; a key leaves out what it shares with the one before."""
+    """The keys and values of a block. The file stores each key without the prefix that it shares with the previous
+    key."""
     offset, at = _varint(handle, 0)
     size, _ = _varint(handle, at)
     if table[offset + size]:
@@ -86,7 +87,7 @@ def _block(table: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of the fields of a protocol buffer."""
+    """The numbers and values of the fields of a protocol buffer."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

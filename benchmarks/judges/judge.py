@@ -1,4 +1,4 @@
-"""What a judge is, what it is given, and what it answers."""
+"""The interface of judges: their inputs and their results."""
 
 import importlib
 import json
@@ -17,12 +17,12 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class JudgeError(ValueError):
-    """The input of the judges is wrong. The message is one sentence: what, the value found, what would be right."""
+    """The input of the judges is wrong. The message says in one sentence what is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sound: its name, audio [time] in [-1, 1], the channels averaged, rate in Hz, and what is known of it."""
+    """One sound: its name, audio [time] in [-1, 1] with averaged channels, sample rate in Hz, and known fields."""
 
     name: str
     audio: np.ndarray
@@ -36,9 +36,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Case:
-    """Sounds to be judged, and the sounds that they are to be like.
+    """Sounds to judge, and reference sounds.
 
-    With `paired` each made clip has the reference of the same place in the list; otherwise the references are a set.
+    With `paired`, each made clip has the reference at the same position in the list. Otherwise the references are a
+    set.
     """
 
     made: Sequence[Clip]
@@ -47,15 +48,15 @@ class Case:
 
     @cached_property
     def pairs(self) -> list[tuple[Clip, Clip]]:
-        """Made clip and reference."""
+        """Pairs of made clip and reference."""
         return list(zip(self.made, self.reference, strict=True)) if self.paired else []
 
     def asked(self, name: str) -> np.ndarray:
-        """A field of each made clip as float, nan where it is not known."""
+        """A field of each made clip as float; nan if it is not known."""
         return np.array([float(clip.fields.get(name, "nan")) for clip in self.made])
 
     def wanted(self, name: str, heard: Callable[[Clip], float]) -> np.ndarray:
-        """A field of each made clip, or else what is heard of its reference; nan where there is neither."""
+        """A field of each made clip, or else the result of `heard` for its reference; nan if there is neither."""
         asked = self.asked(name)
         for i in np.flatnonzero(np.isnan(asked)) if self.paired else ():
             asked[i] = heard(self.reference[i])
@@ -64,20 +65,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Column:
-    """One value per made clip, or one for all: [n] or [1]; and whether higher is better."""
+    """One value per made clip [n], or one value for all clips [1], and whether higher is better."""
 
     values: np.ndarray
     higher: bool
 
 
 class Judge(Protocol):
-    """A module of `benchmarks.judges.panel`: a judge is added by a file there, and nothing else."""
+    """A module of `benchmarks.judges.panel`. A new file in that folder adds a judge."""
 
     NEEDS: str
-    """What it needs of a case: "reference" (paired), "references" (a set), the name of a field, or ""."""
+    """The part of a case that the judge needs: "reference" (paired), "references" (a set), the name of a field, or
+    ""."""
 
     def judge(self, case: Case) -> dict[str, Column]:
-        """Columns by name, with units; nan where a clip cannot be judged."""
+        """The columns by name, with units. Clips that cannot be judged have nan."""
 
 
 def panel() -> dict[str, Judge]:
@@ -88,7 +90,7 @@ def panel() -> dict[str, Judge]:
 
 
 def suits(judge: Judge, case: Case) -> bool:
-    """Whether a case has what a judge needs."""
+    """Whether a case has the part that a judge needs."""
     if judge.NEEDS == "reference":
         return case.paired
     if judge.NEEDS == "references":
@@ -97,14 +99,14 @@ def suits(judge: Judge, case: Case) -> bool:
 
 
 def read(folder: Path, fields: Mapping[str, Mapping[str, object]] | None = None) -> list[Clip]:
-    """The sounds in a folder and the folders in it, by name without suffix; fields are those of its metadata.jsonl.
+    """The sounds in a folder and its subfolders, with the fields of its metadata.jsonl. Names have no suffix.
 
     Args:
         folder: the folder.
-        fields: of the sounds by their names, in place of metadata.jsonl's.
+        fields: the fields of the sounds by their names, in place of metadata.jsonl.
 
     Raises:
-        JudgeError: there is no sound, or one cannot be read.
+        JudgeError: there is no sound, or a sound cannot be read.
     """
     paths = sorted(path for path in folder.glob("**/*") if path.suffix.lower() in SUFFIXES)
     if not paths:
@@ -114,7 +116,7 @@ def read(folder: Path, fields: Mapping[str, Mapping[str, object]] | None = None)
 
 
 def read_clip(path: Path, folder: Path, fields: Mapping[str, Mapping[str, object]]) -> Clip:
-    """A sound by its name in a folder, with its own of the fields; JudgeError if it cannot be read."""
+    """A sound with its name in a folder and its fields. Raises JudgeError if it cannot be read."""
     try:
         audio, rate = sf.read(path, dtype="float32", always_2d=True)
     except sf.LibsndfileError as error:
@@ -124,7 +126,8 @@ def read_clip(path: Path, folder: Path, fields: Mapping[str, Mapping[str, object
 
 
 def metadata(folder: Path) -> dict[str, dict[str, object]]:
-    """Fields of the sounds by name, from metadata.jsonl of a folder of `benchmarks.sets`; empty if there is none."""
+    """The fields of the sounds by name, from metadata.jsonl in a folder of `benchmarks.sets`; empty without that
+    file."""
     path = folder / "metadata.jsonl"
     if not path.exists():
         return {}

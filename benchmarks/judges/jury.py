@@ -1,4 +1,4 @@
-"""All judges that suit a case, the clips shared out to processes."""
+"""Runs all judges that suit a case, in several processes."""
 
 import multiprocessing
 import os
@@ -9,23 +9,23 @@ import numpy as np
 from benchmarks.judges import table
 from benchmarks.judges.judge import Case, Column, panel, suits
 
-CHUNK = 10  # clips that a process judges at a time
+CHUNK = 10  # the number of clips that a process judges at a time
 
 
 def judged(case: Case, names: list[str] | None = None, processes: int = 2) -> table.Verdict:
-    """What the judges say, in the order of their names.
+    """The results of the judges, in the order of their names.
 
     Args:
         case: the sounds.
-        names: of the judges; all that suit by default.
-        processes: among which the clips are shared out.
+        names: the names of the judges. The default is all judges that suit the case.
+        processes: the number of processes, which share the clips.
     """
     judges = {name: judge for name, judge in panel().items() if suits(judge, case) and (not names or name in names)}
     tasks = [(name, part) for name, judge in judges.items() for part in _parts(case, judge.NEEDS)]
-    # One thread each: threads that wait for each other cost more than they do.
+    # Each process uses one thread, because synchronizing threads would cost more than they gain.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    # Not forked: the runtimes of the networks do not survive it.
+    # Processes are spawned, because the runtimes of the networks do not survive a fork.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         answers = list(pool.map(_judge, *zip(*tasks, strict=True))) if tasks else []
     verdict: table.Verdict = {}
@@ -37,7 +37,7 @@ def judged(case: Case, names: list[str] | None = None, processes: int = 2) -> ta
 
 
 def _parts(case: Case, needs: str) -> list[Case]:
-    """A case in chunks of clips, for judges that look at each alone."""
+    """Splits a case into chunks of clips, for judges that judge each clip separately."""
     if needs == "references":
         return [case]
     starts = range(0, len(case.made), CHUNK)

@@ -1,6 +1,6 @@
-"""musicnn (Pons & Serra 2019) in numpy, with the weights that its wheel holds: it would want TensorFlow 1.
+"""musicnn (Pons & Serra 2019) in numpy, with the weights in its wheel. The package itself needs TensorFlow 1.
 
-The network that tags music, trained on MagnaTagATune; its last hidden layer is the embedding.
+The network tags music, and was trained on MagnaTagATune. Its last hidden layer is the embedding.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.judges import checkpoint
 
-RATE, FRAMES = 16_000, 187  # three seconds
+RATE, FRAMES = 16_000, 187  # sample rate in Hz; frames of three seconds
 EPSILON = 0.001
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
@@ -24,12 +24,13 @@ TAGS = (
 
 
 def embedding(audio: np.ndarray) -> np.ndarray:
-    """[200] of a sound [time] at 16 kHz: the mean over its pieces of three seconds, the last one repeated if short."""
+    """The embedding [200] of a sound [time] at 16 kHz: the mean over pieces of three seconds. A short piece is
+    repeated."""
     return np.mean([_network(piece)[0] for piece in _pieces(audio)], axis=0)
 
 
 def tags(audio: np.ndarray) -> np.ndarray:
-    """How sure the network is of each of TAGS, [50]; `embedding` tells the rest."""
+    """The confidence of the network in each of TAGS, [50]; see `embedding`."""
     return np.mean([_network(piece)[1] for piece in _pieces(audio)], axis=0)
 
 
@@ -43,12 +44,12 @@ def _pieces(audio: np.ndarray) -> list[np.ndarray]:
 
 
 def _network(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Last hidden layer [200] and tags [50] of a mel spectrogram [187, 96]."""
+    """The last hidden layer [200] and the tags [50] for a mel spectrogram [187, 96]."""
     x = _normalised(mel[..., None], 0)[..., 0]
     fronts = []
     for layer in range(5):
         kernel = _weights()[f"{_name('conv2d', layer)}/kernel"][:, :, 0]
-        # Along time as long as before; along frequency only where the kernel fits.
+        # Padding "same" along time, and "valid" along frequency.
         before = (kernel.shape[0] - 1) // 2
         padded = np.pad(x, ((before, kernel.shape[0] - 1 - before), (0, 0)))
         fronts.append(_layer(padded, kernel, layer).max(axis=1))
@@ -66,7 +67,7 @@ def _network(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _layer(x: np.ndarray, kernel: np.ndarray, layer: int) -> np.ndarray:
-    """Convolution of [time, features], ReLU, normalisation: [time - height + 1, features - width + 1, out]."""
+    """Convolution of [time, features], ReLU, normalization: [time - height + 1, features - width + 1, out]."""
     height, width, channels = kernel.shape
     windows = np.lib.stride_tricks.sliding_window_view(x, (height, width))
     shape = windows.shape[:2]
@@ -93,6 +94,6 @@ def _name(kind: str, layer: int) -> str:
 
 @cache
 def _weights() -> dict[str, np.ndarray]:
-    # Found, not imported: importing it would want TensorFlow.
+    # The package is located without an import, because an import needs TensorFlow.
     folder = Path(importlib.util.find_spec("musicnn").origin).parent / "MTT_musicnn"
     return checkpoint.tensorflow(folder / ".index", folder / ".data-00000-of-00001")

@@ -1,4 +1,4 @@
-"""Kinds of damage to real sounds, and what each judge must put in order."""
+"""Kinds of damage to real sounds, and the order that each judge's results must have."""
 
 SAME, OTHER = "the same", "another instrument"
 NOISES = {f"noise {level} dB below": level for level in (30, 20, 10, 0)}
@@ -6,7 +6,7 @@ LOW_PASSED = {"low-passed at 4 kHz": 4_000, "low-passed at 1 kHz": 1_000}
 MOVED = {"pitch moved by 30 cents": 30, "pitch moved by 100 cents": 100}
 NOISY = (SAME, *NOISES)
 
-# For each column, kinds of damage from the best to the worst; beside it the smallest step between neighbours.
+# For each column: kinds of damage from the best to the worst, and the smallest step between neighbours.
 ORDERS: dict[str, list[tuple[tuple[str, ...], float]]] = {
     "ViSQOL": [(NOISY, 0.05), ((SAME, *LOW_PASSED), 0.05), ((SAME, OTHER), 0.5)],
     "log-spectral distance (dB)": [(NOISY, 1.0), ((SAME, *LOW_PASSED), 1.0), ((SAME, OTHER), 3.0)],
@@ -25,7 +25,7 @@ ORDERS: dict[str, list[tuple[tuple[str, ...], float]]] = {
     "instrument right": [((SAME, OTHER), 0.7)],
     "notes F1": [((SAME, "pitch moved by 100 cents"), 0.5), ((SAME, "noise 0 dB below"), 0.1)],
     "kernel distance x 1000": [((SAME, "noise 20 dB below", "noise 0 dB below"), 1.0), ((SAME, OTHER), 1.0)],
-    # At 10 dB it is nearly at its lowest.
+    # With noise at 10 dB, PESQ is nearly at its lowest value.
     "PESQ": [(NOISY[:4], 0.05)],
     "STOI": [(NOISY, 0.002), ((SAME, "low-passed at 1 kHz"), 0.05)],
     "DNSMOS": [((SAME, "noise 20 dB below", "noise 10 dB below", "noise 0 dB below"), 0.1)],
@@ -43,7 +43,7 @@ LOWER = {
 
 
 def broken(table: dict[str, dict[str, float]]) -> list[str]:
-    """The orders that do not hold in a table of columns, of kinds of damage, of means; a sentence each."""
+    """A sentence for each order that does not hold in a table {column: {kind of damage: mean}}."""
     told = []
     for column, orders in ORDERS.items():
         for kinds, step in orders:

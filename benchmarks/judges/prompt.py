@@ -1,4 +1,4 @@
-"""What a prompt asks for: pitch, instrument, tempo and key as fields, read from its words."""
+"""The pitch, instrument, tempo and key in a prompt, as fields."""
 
 import re
 
@@ -8,7 +8,7 @@ _CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _PITCH = re.compile(r"\b([A-G])(?:(#|b)| (sharp|flat)\b)? ?(-?\d)\b")
 _KEY = re.compile(r"\b([A-G])(?:(#|b)| (sharp|flat))? (major|minor)\b(?! chord| seventh)")
 _TEMPO = re.compile(r"\b(\d{2,3}) ?(?:BPM|bpm|beats per minute)")
-# Longer names first, so that a bass guitar is no guitar.
+# Longer names come first, so that "bass guitar" is not read as "guitar".
 _NAMES = sorted(((name, i.name) for i in INSTRUMENTS for name in i.names), key=lambda pair: -len(pair[0]))
 
 

@@ -1,4 +1,4 @@
-"""What the judges say of a case, as a table and as JSON."""
+"""The results of the judges, as a table and as JSON."""
 
 import math
 
@@ -10,7 +10,7 @@ Verdict = dict[str, Column]
 
 
 def summary(column: Column) -> dict[str, float]:
-    """Mean, median and worst tenth (its border) of the clips that could be judged, and how many they are."""
+    """The mean, the median, the border of the worst tenth, and the number of clips that could be judged."""
     values = column.values[~np.isnan(column.values)]
     if not len(values):
         return {"n": 0}
@@ -31,7 +31,7 @@ def text(verdict: Verdict) -> str:
 
 
 def as_json(verdict: Verdict, names: list[str]) -> dict:
-    """Summaries of the columns, and the values of each clip; null where it could not be judged."""
+    """Summaries of the columns, and the values of each clip. A clip that could not be judged has null."""
     clips = {
         name: {
             key: None if math.isnan(column.values[i]) else float(column.values[i])

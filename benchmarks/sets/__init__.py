@@ -1,1 +1,1 @@
-"""Sounds that are not ours, each set by one command: python -m benchmarks.sets NAME --out DIR."""
+"""Sets of third-party sounds, each written by one command: python -m benchmarks.sets NAME --out DIR."""

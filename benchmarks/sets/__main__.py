@@ -1,4 +1,4 @@
-"""python -m benchmarks.sets NAME --out DIR: one set of sounds with captions, and what may be done with it."""
+"""python -m benchmarks.sets NAME --out DIR: writes a set of sounds with captions, and prints its licence."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ FONT = next(iter(synthesizer.FONTS))
 
 @dataclass(frozen=True)
 class Set:
-    """One set: how its sounds are made from the settings, and the licence of them."""
+    """A set: a function that makes its sounds from the settings, and the licence of the sounds."""
 
     sounds: Callable[["Command"], Iterator[folder.Sound]]
     licence: str
@@ -40,29 +40,29 @@ class Command:
     """Writes a set of sounds with captions."""
 
     name: tyro.conf.Positional[str]
-    """Which: notes, phrases, speech, music."""
+    """The set: notes, phrases, speech or music."""
     out: Path
-    """Folder for it."""
+    """The folder for the set."""
     rate: int = 16_000
-    """Sample rate in Hz."""
+    """The sample rate in Hz."""
     channels: int = 1
-    """1 or 2."""
+    """The number of channels, 1 or 2."""
     font: str = FONT
-    """Soundfont of notes and phrases: the name of a Debian package or a file."""
+    """The soundfont for notes and phrases: the name of a Debian package, or a file."""
 
     instruments: tuple[str, ...] = ()
-    """Instruments of notes and phrases by their first names, such as flute; all by default."""
+    """The instruments of notes and phrases by their first names, such as flute. The default is all instruments."""
 
     @property
     def chosen(self) -> tuple[Instrument, ...]:
-        """The instruments by these names."""
+        """The instruments with these names."""
         known = {instrument.name: instrument for instrument in INSTRUMENTS}
         for name in self.instruments:
             require(name in known, "instruments", name, f"among {listed(list(known))}")
         return tuple(known[name] for name in self.instruments) or INSTRUMENTS
 
     def run(self) -> int:
-        """Writes the set; the exit status."""
+        """Writes the set. Returns the exit status."""
         if self.name not in SETS:
             raise InputError(f"There is no set {self.name}: known are {', '.join(SETS)}.")
         require(self.channels in (1, 2), "channels", self.channels, "1 or 2")

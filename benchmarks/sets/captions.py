@@ -1,4 +1,4 @@
-"""What people may say of a sound: the same fact in varied words."""
+"""Captions of sounds: the same facts in varied words."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,8 @@ def choose(rng: np.random.Generator, words: Sequence[str]) -> str:
 
 
 def spelled(rng: np.random.Generator, pitch_class: int, octave: int | None = None) -> str:
-    """A pitch as people write it, such as C5, C#5, C sharp 5, Db5 or D flat 5; without an octave its class."""
+    """A spelling of a pitch, such as C5, C#5, C sharp 5, Db5 or D flat 5. Without an octave, it spells the pitch
+    class."""
     name = NAMES[pitch_class]
     end = "" if octave is None else str(octave)
     if len(name) == 1:
@@ -31,7 +32,7 @@ def spelled(rng: np.random.Generator, pitch_class: int, octave: int | None = Non
 
 
 def filled(template: str, words: Mapping[str, str]) -> str:
-    """A template with its words, of which some may be empty: spaces, commas, articles and plurals come right."""
+    """Fills a template with words, some of which can be empty. Corrects spaces, commas, articles and plurals."""
     if PLURAL.search(words.get("instrument", "")):
         for singular in ("a {instrument}", "a {soft} {instrument}"):
             template = template.replace(singular, singular[2:])
@@ -44,7 +45,8 @@ def filled(template: str, words: Mapping[str, str]) -> str:
 def varied(
     rng: np.random.Generator, templates: Sequence[str], count: int, words: Sequence[Mapping[str, str]]
 ) -> list[str]:
-    """So many different captions: each from another template and the next of the words, which are at least as many."""
+    """The given number of different captions. Each one uses another template and the next words. There must be enough
+    words."""
     order = rng.permutation(len(templates))
     captions: dict[str, None] = {}
     for i, index in enumerate(order):

@@ -1,4 +1,4 @@
-"""Short pieces by chance and rule: chords, melodies, arpeggios, progressions, drum loops."""
+"""Random short pieces by rules: chords, melodies, arpeggios, progressions, drum loops."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ CHORDS = {
     "minor seventh": (0, 3, 7, 10),
     "dominant seventh": (0, 4, 7, 10),
 }
-# Degrees of the scale that a progression goes through, one per half bar or bar.
+# The scale degrees of a progression, one per half bar or bar.
 PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 0), (1, 4, 0, 0), (5, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 6, 2), (0, 6, 5, 6), (0, 3, 0, 6), (5, 6, 0, 0)),
@@ -26,7 +26,7 @@ PROGRESSIONS = {
 RHYTHMS = ((1, 1, 1, 1), (0.5, 0.5, 1, 1, 1), (1, 0.5, 0.5, 2), (1.5, 0.5, 1, 1), (0.5, 0.5, 0.5, 0.5, 1, 1), (2, 1, 1))
 STROKES = ((0, 4), (0, 2), (0, 1, 2, 3), (0, 1.5, 3), (0, 1.5, 2.5))  # beats of a bar; the first is one held chord
 TURNS = ("up", "down", "up and down")
-# Sixteenths of a bar of four beats on bass drum, snare, closed and open hi-hat, and others: 1 to 9 is how hard.
+# A bar of four beats in sixteenths, for bass drum, snare, closed and open hi-hat and others; 1 to 9 is the strength.
 DRUMS = {"kick": 36, "rim": 37, "snare": 38, "clap": 39, "hat": 42, "open": 46, "ride": 51, "tom": 45, "conga": 63}
 GROOVES = {
     "rock": {"kick": "9.......9.7.....", "snare": "....9.......9...", "hat": "7.5.7.5.7.5.7.5."},
@@ -53,7 +53,7 @@ GROOVES = {
 
 
 def chord(rng: np.random.Generator, root: int, quality: str, pitches: Sequence[int], seconds: float) -> list[Note]:
-    """One chord of a root (0 is C) held for so long, in any inversion, from the pitches that the instrument has."""
+    """A held chord on a root (0 is C), in a random inversion within the range of the instrument."""
     classes = {(root + step) % 12 for step in CHORDS[quality]}
     usable = [pitch for pitch in pitches if pitch % 12 in classes]
     size = len(CHORDS[quality])
@@ -65,7 +65,7 @@ def chord(rng: np.random.Generator, root: int, quality: str, pitches: Sequence[i
 def melody(
     rng: np.random.Generator, root: int, mode: str, pitches: Sequence[int], beat: float, seconds: float
 ) -> list[Note]:
-    """A tune in a key: two rhythms take turns, long notes lie on the chord, the rest walks along the scale."""
+    """A melody in a key. Two rhythms alternate. Long notes are chord notes, and the others walk along the scale."""
     scale = [pitch for pitch in pitches if (pitch - root) % 12 in SCALES[mode]]
     degrees = PROGRESSIONS[mode][int(rng.integers(len(PROGRESSIONS[mode])))]
     rhythms = [RHYTHMS[int(i)] for i in rng.choice(len(RHYTHMS), 2, replace=False)]
@@ -101,7 +101,7 @@ def arpeggio(
 def progression(
     rng: np.random.Generator, root: int, mode: str, pitches: Sequence[int], beat: float, seconds: float
 ) -> list[Note]:
-    """Chords of a key, a bar each, in one rhythm."""
+    """Chords in a key, one per bar, in one rhythm."""
     degrees = PROGRESSIONS[mode][int(rng.integers(len(PROGRESSIONS[mode])))]
     strokes, notes = STROKES[int(rng.integers(len(STROKES)))], []
     strokes = [stroke for stroke in strokes if stroke < 4]
@@ -115,7 +115,7 @@ def progression(
 
 
 def drums(rng: np.random.Generator, groove: str, beat: float, seconds: float) -> list[Note]:
-    """A groove of drums, repeated; each hit a little harder or softer."""
+    """A repeated drum groove. The strength of the hits varies slightly."""
     notes = []
     for index in range(int(np.ceil(seconds / (beat / 4)))):
         for drum, bar in GROOVES[groove].items():
@@ -126,12 +126,12 @@ def drums(rng: np.random.Generator, groove: str, beat: float, seconds: float) ->
 
 
 def _members(root: int, mode: str, degree: int) -> set[int]:
-    """Pitch classes of the chord on a degree of the scale."""
+    """The pitch classes of the chord on a scale degree."""
     return {(root + SCALES[mode][(degree + third) % 7]) % 12 for third in (0, 2, 4)}
 
 
 def _turned(place: int, size: int) -> int:
-    """A place on a scale of so many notes, turned back at its ends."""
+    """A position on a scale of `size` notes, reflected at the ends."""
     return abs(place) if place < size else 2 * (size - 1) - place
 
 

@@ -1,7 +1,7 @@
-"""A folder of sounds with captions: FLAC files, a text of captions beside each, and one metadata.jsonl.
+"""A folder of sounds with captions: FLAC files, a text file of captions for each, and one metadata.jsonl.
 
-The layout is that of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and the
-fields of a sound. The text beside `song.flac` is `song.txt`, one caption per line, any of which tells the sound.
+It has the layout of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and the
+fields of a sound. The captions of `song.flac` are in `song.txt`, one caption per line.
 """
 
 import json
@@ -17,7 +17,7 @@ from archijax.atomic import replacing
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound of a set: a name with folders and no suffix, audio [time, channels], what is known of it, captions."""
+    """One sound of a set: a name with folders and without suffix, audio [time, channels], fields, captions."""
 
     name: str
     audio: np.ndarray
@@ -26,7 +26,7 @@ class Sound:
 
 
 def write(out: Path, sounds: Iterable[Sound], rate: int) -> tuple[int, float]:
-    """Writes sounds as they come, and metadata.jsonl when all are there; their number and the hours of them."""
+    """Writes each sound as it arrives, and metadata.jsonl at the end. Returns the number of sounds and their hours."""
     lines, samples = [], 0
     for sound in sounds:
         path = out / f"{sound.name}.flac"

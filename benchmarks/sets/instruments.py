@@ -1,4 +1,4 @@
-"""The instruments of General MIDI that play a clear pitch, and what people call them."""
+"""The instruments of General MIDI with a clear pitch, and their names."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,12 @@ class Instrument:
 
     @property
     def folder(self) -> str:
-        """The name as that of a folder."""
+        """The name of the instrument's folder."""
         return self.name.replace(" ", "_").replace("-", "_")
 
     @property
     def pitches(self) -> range:
-        """The four octaves that it plays here, as MIDI numbers."""
+        """The four octaves of the instrument's notes, as MIDI numbers."""
         return range(self.lowest, self.lowest + SEMITONES)
 
 
@@ -35,10 +35,10 @@ def note_name(pitch: int) -> str:
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
-# Left out: percussion and sound effects (112 to 127 but steel drums), leads and pads that play several pitches at once
-# or none (86, 96 to 103), the orchestra hit (55), timpani (47), bagpipes with their loud drones (109), and what sounds
-# octaves from what is played, or has no pitch that judges agree on: organs with drawbars (16 to 18), guitar harmonics
-# (31), glockenspiel (9).
+# Left out: percussion and sound effects (112 to 127, except steel drums), leads and pads with several pitches or no
+# pitch (86, 96 to 103), the orchestra hit (55), timpani (47), and bagpipes with loud drones (109). Also left out:
+# instruments that sound octaves away from the note, or whose pitch is unclear to the judges: drawbar organs (16 to 18),
+# guitar harmonics (31), glockenspiel (9).
 _LIST = """
 0 36 grand piano, piano, acoustic piano
 1 36 bright piano, bright acoustic piano

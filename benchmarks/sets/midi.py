@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKS = 480  # per quarter note, which lasts half a second
+TICKS = 480  # ticks per quarter note of half a second
 DRUMS = 9  # the channel of drums, counted from 0
-SOUND_OFF = 120  # the controller that ends every sound of a channel at once
+SOUND_OFF = 120  # the controller that silences a channel at once
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ def write(path: Path, notes: Iterable[Note], program: int, channel: int = 0, sil
 
     Args:
         path: the file.
-        notes: in any order.
-        program: 0 to 127.
-        channel: 0 to 15; 9 plays drums.
-        silences: times in seconds where every sound ends at once.
+        notes: the notes, in any order.
+        program: the instrument, 0 to 127.
+        channel: the channel, 0 to 15; 9 plays drums.
+        silences: the times in seconds at which all sounds end at once.
     """
     events = [(0, 0, bytes([0xC0 | channel, program]))]
     for note in notes:
         events.append((_ticks(note.start), 3, bytes([0x90 | channel, note.pitch, note.velocity])))
         events.append((_ticks(note.start + note.duration), 1, bytes([0x80 | channel, note.pitch, 0])))
     events += [(_ticks(time), 2, bytes([0xB0 | channel, SOUND_OFF, 0])) for time in silences]
-    # A note ends before another of the same tick begins.
+    # At the same tick, notes end before other notes begin.
     events.sort(key=lambda event: event[:2])
     track, now = bytearray(b"\x00\xff\x51\x03" + (500_000).to_bytes(3, "big")), 0
     for time, _, message in events:
@@ -50,7 +50,7 @@ def _ticks(seconds: float) -> int:
 
 
 def _variable(value: int) -> bytes:
-    """A number in groups of seven bits, the highest first; all but the last have the top bit set."""
+    """A number in groups of seven bits, the highest group first. All groups except the last have the top bit set."""
     groups = [value & 127]
     while value := value >> 7:
         groups.append(value & 127 | 128)

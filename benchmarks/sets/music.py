@@ -1,4 +1,4 @@
-"""Whole pieces of music, to measure on: Max McCracken's score of the game Singularity."""
+"""Whole pieces of music for measurements: Max McCracken's score of the game Singularity."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ PIECES = Path("/usr/share/games/singularity/music")  # Debian's singularity-musi
 
 
 def music(rate: int, channels: int) -> Iterator[Sound]:
-    """The pieces, none to be learnt from.
+    """The pieces. None of them is for training.
 
     Args:
         rate: Hz.

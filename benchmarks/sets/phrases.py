@@ -1,4 +1,4 @@
-"""Chords, melodies, arpeggios, chord progressions and drum loops: four seconds each, key and tempo known."""
+"""Chords, melodies, arpeggios, chord progressions and drum loops of four seconds, with known key and tempo."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -12,13 +12,13 @@ from benchmarks.sets.instruments import INSTRUMENTS, NAMES, Instrument
 from benchmarks.sets.notes import GAP, LEAD, SECONDS, SILENT, cut
 from benchmarks.sets.split import part
 
-COUNT, LOOPS = 60, 90  # phrases of an instrument, loops of a drum kit
+COUNT, LOOPS = 60, 90  # the numbers of phrases per instrument and of loops per drum kit
 PEAK = 0.7
 TEMPI = 70, 170  # beats per minute
 SLOW, FAST = 90, 130
 CAPTIONS = 4
 KINDS = ("melody", "arpeggio", "progression", "chord")
-# One pitch at a time: basses, solo strings, brass, woodwinds, fiddle, shanai.
+# Instruments that play one pitch at a time: basses, solo strings, brass, woodwinds, fiddle, shanai.
 ALONE = {*range(32, 44), *range(56, 61), *range(64, 80), 110, 111}
 KITS = {0: "standard", 8: "room", 16: "power", 24: "electronic", 25: "analog", 32: "jazz", 40: "brush"}
 WORDS = {
@@ -60,7 +60,8 @@ def phrases(
     count: int = COUNT,
     loops: int = LOOPS,
 ) -> Iterator[Sound]:
-    """Phrases of each instrument and loops of each drum kit (by program); `notes.notes` tells the rest."""
+    """Phrases of each instrument and loops of each drum kit (by program). For the other arguments, see
+    `notes.notes`."""
     path = synthesizer.soundfont(font)
     for instrument in instruments:
         rng = np.random.default_rng([1, instrument.program])
@@ -73,7 +74,7 @@ def phrases(
 
 
 def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator[Sound]:
-    """Sounds of (notes, fields, captions), all by one rendering."""
+    """The sounds of (notes, fields, captions), in one rendering."""
     starts = np.arange(len(drawn)) * (SECONDS + GAP)
     played = [
         replace(note, start=note.start + start + LEAD)
@@ -99,7 +100,7 @@ def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator
 
 
 def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tuple[list[midi.Note], dict, list[str]]:
-    """Notes, fields and captions of a phrase; the kinds take turns."""
+    """The notes, fields and captions of a phrase. The kinds alternate."""
     alone = instrument.program in ALONE
     kind = KINDS[index % (2 if alone else 4)]
     pitches = instrument.pitches[12:36]
@@ -134,7 +135,7 @@ def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tup
 
 
 def _loop(rng: np.random.Generator, kit: int, index: int) -> tuple[list[midi.Note], dict, list[str]]:
-    """Notes, fields and captions of a drum loop; the grooves take turns."""
+    """The notes, fields and captions of a drum loop. The grooves alternate."""
     styles = tuple(composer.GROOVES)
     style, tempo = styles[index % len(styles)], int(rng.integers(TEMPI[0], TEMPI[1] + 1))
     words = {"style": style, "tempo": str(tempo), "speed": _speed(tempo), "kit": KITS[kit]}

@@ -1,4 +1,4 @@
-"""Spoken sentences: a Russian voice with transcripts to learn from, an Italian one that is never learnt from."""
+"""Spoken sentences: a Russian voice with transcripts for training, and an Italian voice that is never trained on."""
 
 import re
 import subprocess
@@ -16,9 +16,9 @@ from benchmarks.sets.split import part
 VOICE = Path("/usr/share/festival/voices/russian/msu_ru_nsh_clunits")  # Debian's festvox-ru
 PROMPTS = Path("/usr/share/asterisk/sounds/it_IT_m_Carlo")  # Debian's asterisk-core-sounds-it-g722
 LINE = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')
-RATE = 16_000  # of both
+RATE = 16_000  # Hz, of both voices
 SHORTEST = 1.0  # seconds
-TONES = re.compile(r"tone|beep|silence|ring|monkeys")  # prompts in which nobody speaks
+TONES = re.compile(r"tone|beep|silence|ring|monkeys")  # prompts without speech
 
 
 def speech(rate: int, channels: int) -> Iterator[Sound]:
@@ -26,7 +26,7 @@ def speech(rate: int, channels: int) -> Iterator[Sound]:
 
     Args:
         rate: Hz.
-        channels: 1, or 2 with twice the same.
+        channels: 1, or 2 with equal channels.
 
     Raises:
         InputError: one of the Debian packages or ffmpeg is missing.
@@ -62,7 +62,7 @@ def _sound(name, audio, native, rate, channels, fields, captions) -> Sound:
 
 
 def _decoded(path: Path) -> np.ndarray:
-    """A file of G.722, which soundfile does not read, as [time] at 16 kHz."""
+    """Decodes a G.722 file, which soundfile cannot read, to [time] at 16 kHz."""
     command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path), "-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
     try:
         done = subprocess.run(command, capture_output=True)

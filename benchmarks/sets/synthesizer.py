@@ -14,12 +14,12 @@ from archijax.errors import InputError
 from benchmarks.sets import midi
 
 RATE = 48_000
-# Debian packages, and the file that each brings.
+# Debian packages and their soundfont files.
 FONTS = {
     "fluid-soundfont-gm": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
     "musescore-general-soundfont": Path("/usr/share/sounds/sf3/MuseScore_General_Full.sf3"),
 }
-# It writes these, plays another font or another instrument all the same, and ends with status 0.
+# fluidsynth prints these messages, plays another font or instrument, and still ends with status 0.
 COMPLAINT = re.compile(r"error:.*|.*not a SoundFont.*|.*[Ii]nstrument not found.*|.*[Ff]ailed to load.*")
 
 
@@ -30,7 +30,7 @@ def soundfont(font: str) -> Path:
         font: a Debian package of FONTS, or the path of a file.
 
     Raises:
-        InputError: it is neither installed nor a file.
+        InputError: the soundfont is neither installed nor a file.
     """
     path = FONTS.get(font, Path(font))
     if path.is_file():
@@ -47,17 +47,17 @@ def render(
     channel: int = 0,
     silences: Iterable[float] = (),
 ) -> np.ndarray:
-    """Sound [time, 2] at 48 kHz, without reverberation and chorus; `midi.write` tells the arguments.
+    """Renders sound [time, 2] at 48 kHz, without reverberation and chorus. For the arguments, see `midi.write`.
 
     Raises:
-        InputError: fluidsynth is not installed, or it cannot play the font or the program of it.
+        InputError: fluidsynth is not installed, or it cannot play the font or the program.
     """
     if not shutil.which("fluidsynth"):
         raise InputError("The program fluidsynth is not there: install it with apt-get install fluidsynth.")
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder, "score.mid"), Path(folder, "sound.wav")
         midi.write(score, notes, program, channel, silences)
-        # Without the last one it decodes all of a compressed font, which takes longer than the playing.
+        # Without the last option, fluidsynth decodes the whole compressed font, which takes longer than playing.
         plain = ("-ni", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-o", "synth.dynamic-sample-loading=1")
         command = ["fluidsynth", *plain, "-r", str(RATE), "-O", "float", "-F", str(sound), str(font), str(score)]
         done = subprocess.run(command, capture_output=True, text=True)

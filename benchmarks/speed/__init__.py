@@ -1,5 +1,6 @@
-"""make bench: nets of the same weights here and by the PyTorch originals, in turn.
+"""make bench: compares nets of this library with the PyTorch originals, with the same weights, in turn.
 
-A training step of ours is the training loop's own (compiled as python -m train does): beside loss, gradient and
-AdamW it clips, averages and watches for what is not finite. Theirs is loss, gradient and AdamW; it holds averages too.
+Our training step is the step of python -m train: loss, gradient, clipping, AdamW, EMA, and a check for values that are
+not
+finite. The originals' step is loss, gradient, AdamW and EMA.
 """

@@ -1,4 +1,4 @@
-"""Runs both sides of the cases in turn, and says how much faster we are."""
+"""Runs both sides of the cases in turn, and prints the ratio of their speeds."""
 
 import argparse
 import contextlib
@@ -20,12 +20,12 @@ from benchmarks.speed.cases import CPU, GPU, Case
 
 ROOT = Path(__file__).parent.parent.parent
 OURS, THEIRS = "benchmarks.speed.ours", "benchmarks.speed.theirs"
-# Dense products of bfloat16 with float32 sums, as NVIDIA's data sheets say, operations a second.
+# Operations per second of dense bfloat16 products with float32 sums, from NVIDIA's data sheets.
 NOMINAL = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
 
 
 class Side:
-    """A process with a case that is ready to run; a context that ends it."""
+    """A process with a case that is ready to run. As a context manager, it ends the process."""
 
     def __init__(self, *command: str):
         self.process = subprocess.Popen(
@@ -55,10 +55,10 @@ class Side:
 def compared(
     case: Case, peer: str | None, weights: Path, repeats: int, ours: Sequence[str] = (), theirs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Medians of a case by both sides in turn; without a peer by ours alone."""
+    """The medians of a case on both sides, measured in turn. Without a peer, only on our side."""
     result: dict[str, Any] = {"case": case.name, "what": case.what, "options": [*ours, *theirs]}
     if case.fresh:
-        # As a user begins: with random weights.
+        # Random weights, as at the start of a training.
         with Side(sys.executable, OURS, case.name, *ours) as fresh:
             result["first_step"] = fresh.facts["since_start"]
     with contextlib.ExitStack() as stack:
@@ -83,7 +83,7 @@ def compared(
 
 
 def _difference(sides: dict[str, Side], folder: Path) -> float:
-    """||ours - theirs|| / ||theirs|| of what was made last."""
+    """||ours - theirs|| / ||theirs|| for the last results."""
     made = {}
     for name, side in sides.items():
         side.ask(f"save {folder / name}.npy")
@@ -92,7 +92,7 @@ def _difference(sides: dict[str, Side], folder: Path) -> float:
 
 
 def line(result: dict[str, Any], case: Case, peak: float) -> str:
-    """A result as a line of text, in it each side's share of the machine's peak."""
+    """A result as a line of text, with each side's share of the machine's peak."""
     if "failed" in result:
         return f"{case.what:<46}{result['failed']}"
     ours, theirs = result["ours"], result.get("theirs")
@@ -118,14 +118,14 @@ def line(result: dict[str, Any], case: Case, peak: float) -> str:
 
 @contextlib.contextmanager
 def weights_of(case: Case) -> Iterator[tuple[Path, float]]:
-    """A file of random weights for both sides, and the operations that the case needs."""
+    """A file of random weights for both sides, and the number of operations of the case."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.npz"
         yield path, float(_told(case.name, "--write", str(path), on="cpu"))
 
 
 def _told(*arguments: str, on: str) -> str:
-    """What a process of ours prints, on a platform."""
+    """The output of one of our processes on a platform."""
     command = [sys.executable, "-m", OURS, *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": on}
     return subprocess.run(
@@ -134,7 +134,7 @@ def _told(*arguments: str, on: str) -> str:
 
 
 def variants(options: argparse.Namespace, case: Case) -> Iterator[tuple[list[str], list[str]]]:
-    """The options of both sides that a case is run with."""
+    """The options of both sides for a case."""
     if options.device == "cpu":
         yield [], []
         return
@@ -160,7 +160,7 @@ def main() -> int:
         return 2
     cases = [known[name] for name in options.cases] or [c for c in known.values() if c.quick or not options.quick]
     repeats = options.repeats or (3 if options.quick else 5)
-    # Both sides share the accelerator's memory; and on a machine that has one, a CPU is timed only if asked for.
+    # Both sides share the accelerator's memory. On a machine with an accelerator, the CPU is timed only on request.
     os.environ |= {
         "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda"}[options.device], "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
@@ -180,7 +180,7 @@ def main() -> int:
                 peer = options.peer if options.device == "cpu" or theirs else None
                 try:
                     result = compared(case, peer, weights, repeats, ours, theirs)
-                except RuntimeError as error:  # out of memory, as a rule
+                except RuntimeError as error:  # usually out of memory
                     result = {"case": case.name, "options": [*ours, *theirs], "failed": str(error)}
                 result["operations"] = operations
                 peak = peaks["bfloat16" if "bfloat16" in ours else "float32"]

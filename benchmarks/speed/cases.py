@@ -1,4 +1,4 @@
-"""What is timed: nets and work as plain data, for a process with JAX and one with PyTorch to build the same of."""
+"""The timed cases: nets and work as plain data, from which a JAX process and a PyTorch process build the same case."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -41,7 +41,7 @@ LONG = {
     "attention_features": 64,
     **TEXT,
 }
-# Stable Audio Open's, with 4 of its 24 layers, by diffusers' names.
+# The transformer of Stable Audio Open with 4 of its 24 layers, with the argument names of diffusers.
 TRANSFORMER = {
     "sample_size": 1024,
     "in_channels": 64,
@@ -71,18 +71,18 @@ class Case:
     """One kind of work on one net.
 
     Fields:
-        name: on the command line, and in the results.
-        what: in words.
+        name: the name on the command line and in the results.
+        what: a description.
         kind: "net", "upsampler", "vocoder", "encoder" or "t5"; "transformer" or "oobleck", which decodes.
         work: "forward", "training" (loss, gradient and update) or "sampling".
-        net: arguments of the original's constructor.
-        transform: of the learned transform around the net, or None.
-        batch, length, channels: of the sound, or of the latent; of "t5" length is tokens.
-        steps, guidance: of sampling.
-        settings: of the kind, beside the net's.
-        sample_rate: of what length counts, in Hz.
-        quick: whether it is one of the few of --quick.
-        fresh: whether the time from a process's start to the end of its first run is taken too.
+        net: the arguments of the original's constructor.
+        transform: the settings of the learned transform around the net, or None.
+        batch, length, channels: the shape of the sound or of the latent; for "t5", length is the number of tokens.
+        steps, guidance: the settings of sampling.
+        settings: further settings of the kind.
+        sample_rate: the rate of the positions that `length` counts, in Hz.
+        quick: whether --quick runs this case.
+        fresh: whether the time from the start of a process to the end of its first run is measured too.
     """
 
     name: str
@@ -103,12 +103,12 @@ class Case:
 
     @property
     def text(self) -> bool:
-        """Whether the net is given an embedding."""
+        """Whether the net gets an embedding."""
         return "embedding_features" in self.net
 
     @property
     def seconds(self) -> float:
-        """Of sound that is made or read."""
+        """The seconds of sound that the case makes or reads."""
         return self.batch * self.length / self.sample_rate
 
 

@@ -1,6 +1,6 @@
-"""python -m benchmarks.speed.ours CASE [--weights FILE]: a case by this library, for which JAX and Flax suffice.
+"""python -m benchmarks.speed.ours CASE [--weights FILE]: runs a case with this library. It needs only JAX and Flax.
 
-Without weights it begins as a user would, with random ones. --write FILE writes such, in the originals' names.
+Without weights, it starts with random weights. --write FILE writes random weights with the originals' names.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
 
 
 def _example(case: Case) -> dict[str, jax.Array]:
-    """A batch to initialise with."""
+    """A batch to initialize with."""
     batch = {"audio": jnp.zeros((1, case.length, case.channels))}
     if case.text:
         batch["embedding"] = jnp.zeros((1, case.net["embedding_max_length"], case.net["embedding_features"]))
@@ -115,11 +115,11 @@ def written(case: Case) -> dict[str, np.ndarray]:
         return t5_to_torch(variables["params"], module.config)
     params = variables["params"]
     if case.kind == "transformer":
-        # Much of it begins as zeros, by which both sides would agree whatever they do.
+        # Many weights start as zeros, which would hide differences between both sides.
         draw = np.random.default_rng(0).standard_normal
         params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.02 * draw(leaf.shape, np.float32), params)
     state = convert.to_torch(_entries(case, module, params), params)
-    # The originals' models list their net three times.
+    # The originals' models contain their net three times.
     return {name: array for name, array in state.items() if not name.startswith(("diffusion.", "sampler."))}
 
 
@@ -133,7 +133,7 @@ def _entries(case: Case, module: Any, params: Any) -> list[Entry]:
 
 
 def read(case: Case, module: Any, shapes: dict[str, Any], weights: str) -> dict[str, Any]:
-    """The variables, of these shapes, that a state_dict holds, on the device."""
+    """The variables from a state_dict, on the device, with these shapes."""
     with np.load(weights) as state:
         if case.kind == "t5":
             params = t5_from_torch(dict(state), module.config)
@@ -176,7 +176,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
     began = time.perf_counter()
     pending = compiling(jitted, jax.devices(), jax.eval_shape(begin, shapes), *arguments)
     if weights is None:
-        # As a training does: while the compiler works.
+        # As in a training, while the compiler works.
         held.append(jax.block_until_ready(begin(initial(case, module))))
     compiled = pending()
     facts["compile"] = time.perf_counter() - began
@@ -192,7 +192,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
 
 def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:
-    """What a net, an encoder or a decoder makes of what it is given."""
+    """The output of a net, an encoder or a decoder."""
     if case.kind == "t5":
         return module.apply(variables, given["tokens"], given["mask"])
     if case.kind == "encoder":
@@ -217,7 +217,7 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
         settings["guidance"] = case.guidance
     key = jax.random.key(0)
     if case.kind in ("upsampler", "vocoder"):
-        # Without what brings the sound to the frames, which the originals do not do.
+        # Without the projection of the sound to the frames, which the originals do not have.
         frames = given["low" if case.kind == "upsampler" else "spectrogram"]
         noise, conditioning = model.prepare(variables, frames, settings.pop("noise"), {})
         return model.model.sample(variables, key, shape=noise.shape, noise=noise, **conditioning, **settings)
@@ -225,15 +225,15 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
 
 
 def operations(case: Case) -> float:
-    """Operations that a case needs; on CPU, as the compilers of accelerators do not count them.
+    """The number of operations of a case, counted on CPU, because the compilers of accelerators do not count them.
 
-    A backward pass has twice the products of the forward one. What it computes again is not counted.
+    A backward pass has twice the products of a forward pass. Recomputation is not counted.
     """
     module = build(case)
     variables = jax.eval_shape(lambda: initial(case, module))
     given = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in drawn(case, first=False).items()}
     sampling = case.work == "sampling"
-    # What a loop repeats is counted once.
+    # The compiler counts the body of a loop once.
     once = functools.partial(sampled, case, module, steps=1) if sampling else functools.partial(forward, case, module)
     times = {"sampling": case.steps, "training": 3, "forward": 1}[case.work]
     return times * jax.jit(once).lower(variables, given).cost_analysis()["flops"]
@@ -244,7 +244,7 @@ def _device_memory() -> int | None:
 
 
 def peak(dtype: str, size: int) -> float:
-    """Operations a second that a product of two square matrices reaches, the best of ten."""
+    """The operations per second of a product of two square matrices, the best of ten runs."""
     a = jnp.full((size, size), 0.5, dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))

@@ -1,4 +1,4 @@
-"""Where an accelerator's time goes: a run's kernels, added up by the part of the net that they belong to."""
+"""The time of an accelerator's kernels in a run, summed by the part of the net."""
 
 import re
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-# Kernels of libraries, by their names.
+# The kernels of libraries, by their names.
 LIBRARIES = {
     "attention": r"fmha|flash|sdpa",
     "convolutions": r"cudnn|fprop|dgrad|wgrad|convolve|nchw|nhwc",
@@ -21,8 +21,8 @@ def costs(run: Callable[[], object], program: str) -> dict[str, list]:
     """[seconds, kernels] by kind of work, the most expensive first.
 
     Args:
-        run: does the work once, and waits for it.
-        program: the compiled program's text, which says of every operation which line it comes from.
+        run: a function that does the work once, and waits for it.
+        program: the text of the compiled program, which has the source line of every operation.
     """
     scopes = {_plain(name): scope for name, scope in re.findall(r'%([\w.\-]+) = [^\n]*?op_name="([^"]*)"', program)}
     totals: dict[str, list] = defaultdict(lambda: [0.0, 0])
@@ -40,15 +40,15 @@ def costs(run: Callable[[], object], program: str) -> dict[str, list]:
 
 
 def _kind(event: Any, scopes: dict[str, str]) -> str:
-    # A kernel of XLA's own has its operation's name. One of a library has not, and is told by the operation that called
-    # it, unless that is a CUDA graph.
+    # A kernel of XLA has the name of its operation. A kernel of a library is identified by the operation that called
+    # it, unless that operation is a CUDA graph.
     names = [_plain(name) for name in (event.name, str(dict(event.stats).get("hlo_op", "")))]
     scope = next((scopes[name] for name in names if name in scopes), "")
     backward = "backward " if "transpose(" in scope else ""
     for library, pattern in LIBRARIES.items():
         if re.search(pattern, " ".join(names)):
             return backward + library
-    # The last module or jitted function in which it stands: of "net/up_0/items_3/block_0/norm/mul" it is "block/norm".
+    # The last modules or jitted functions around an operation: "block/norm" for "net/up_0/items_3/block_0/norm/mul".
     path = re.sub(r"\w+\(|\)|checkpoint/|rematted_computation/", "", scope)
     return backward + ("/".join(re.sub(r"_\d+$", "", part) for part in path.split("/")[-3:-1]) or names[0])
 

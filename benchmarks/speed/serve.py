@@ -1,4 +1,4 @@
-"""A process that does one piece of work whenever it is told to: lines in, lines of JSON out."""
+"""A process that does one piece of work on request. Requests are lines, and replies are lines of JSON."""
 
 import contextlib
 import ctypes
@@ -19,11 +19,11 @@ class Job:
     """Work that is ready.
 
     Fields:
-        run: does it, waits for it, and returns what it made.
-        facts: what is known before, such as seconds of compiling.
-        costs: seconds and kernels by kind of work; empty where they cannot be told.
-        device_memory: the most bytes that were in use on the accelerator since the start; None where there is none.
-        keep: what is held as long as the work.
+        run: a function that does the work, waits for it, and returns the result.
+        facts: values that are known before the work, such as the seconds of compiling.
+        costs: seconds and kernels by kind of work; empty if they are not known.
+        device_memory: the peak of bytes in use on the accelerator since the start; None without an accelerator.
+        keep: an object that is kept alive as long as the job.
     """
 
     run: Callable[[], Any]
@@ -34,13 +34,13 @@ class Job:
 
 
 def serve(start: Callable[[], Job]) -> None:
-    """Starts the work, says what it knows, and then follows standard input until it ends.
+    """Starts the work, prints its facts, and then answers requests on standard input until it ends.
 
-    "run" is answered by seconds and the peak of the memory in use meanwhile; "costs" by what the time goes to; "save
-    PATH" by writing what the work made last as a NumPy array.
+    "run" does the work, and returns its seconds and its peak of memory. "costs" returns the seconds by kind of work.
+    "save PATH" writes the last result as a NumPy array.
     """
     replies = sys.stdout
-    sys.stdout = sys.stderr  # what libraries print is no reply
+    sys.stdout = sys.stderr  # the output of libraries must not be a reply
 
     def reply(**facts: Any) -> None:
         print(json.dumps(facts), file=replies, flush=True)
@@ -64,7 +64,8 @@ def serve(start: Callable[[], Job]) -> None:
 
 
 def _born() -> float:
-    """When this process started, in seconds since the epoch; where the system does not say it, when it asked first."""
+    """The start of this process in seconds since the epoch. On systems that do not report it, the time of the first
+    call."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
@@ -77,13 +78,13 @@ _IMPORTED = time.time()
 
 def reset_peak() -> None:
     with contextlib.suppress(OSError, AttributeError):
-        # What compiling and loading have freed is given back first: it is not the work's.
+        # Memory that compiling and loading have freed is returned first, so that it does not count.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """Bytes of the host's memory that this process has held at most since the last reset; 0 where nothing says it."""
+    """The peak of this process's memory in bytes since the last reset; 0: the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):

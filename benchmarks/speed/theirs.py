@@ -1,7 +1,6 @@
-"""python -m benchmarks.speed.theirs CASE WEIGHTS: a case by the PyTorch originals, which alone this needs.
+"""python -m benchmarks.speed.theirs CASE WEIGHTS: runs a case with the PyTorch originals.
 
-That is torch, audio-diffusion-pytorch, audio-encoders-pytorch, transformers and diffusers, in an environment of their
-own.
+It needs torch, audio-diffusion-pytorch, audio-encoders-pytorch, transformers and diffusers, in a separate environment.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from benchmarks.speed.serve import Job, serve
 
 
 def build(case: Case) -> torch.nn.Module:
-    """The module whose state_dict the weights are."""
+    """The module of a case. The weights are its state_dict."""
     if case.kind == "t5":
         from transformers import T5Config, T5EncoderModel
 
@@ -56,7 +55,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
     module = build(case)
     with np.load(weights) as state:
         found = module.load_state_dict({name: torch.from_numpy(state[name]) for name in state.files}, strict=False)
-    # The net is listed three times, and written once.
+    # The state_dict contains the net three times, and the file contains it once.
     missing = [name for name in found.missing_keys if not name.startswith(("diffusion.", "sampler."))]
     if rest := [*missing, *found.unexpected_keys]:
         raise ValueError(f"weights and net do not have the same names: {rest[0]} and {len(rest) - 1} more")
@@ -73,7 +72,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
 
     if case.work == "training":
         optimizer = torch.optim.AdamW(module.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-3)
-        # As the original's trainer has them, which moves them in every tenth step, after the first hundred.
+        # The original's trainer updates the averages in every tenth step, after the first hundred steps.
         averages = copy.deepcopy(getattr(module, "net", module)).requires_grad_(False)
         masked = {"embedding_mask_proba": 0.1} if case.text else {}
         call = torch.compile(module) if compiled else module
@@ -90,7 +89,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
         scale = {"embedding_scale": case.guidance} if case.guidance != 1 else {}
         if compiled:
             module.sampler.net = torch.compile(module.sampler.net)
-        # The models draw their noise: theirs is ours.
+        # The models draw their own noise. Here they get the same noise as ours.
         import audio_diffusion_pytorch.models as models
 
         models.randn_like = lambda like, **_: given["noise"].reshape(like.shape)
@@ -106,7 +105,7 @@ def job(case: Case, weights: str, device: str, dtype: str, compiled: bool) -> Jo
         if case.kind == "transformer":
             from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
-            # Once for all steps, as its pipeline has it.
+            # Once for all steps, as in the pipeline of diffusers.
             turns = get_1d_rotary_pos_embed(
                 case.net["attention_head_dim"] // 2, case.length + 1, use_real=True, repeat_interleave_real=False
             )

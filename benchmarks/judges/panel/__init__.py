@@ -1,1 +1,1 @@
-"""The judges, one per file; `benchmarks.judges.judge.Judge` says what a file must have."""
+"""The judges, one per file. `benchmarks.judges.judge.Judge` is their interface."""

@@ -1,4 +1,4 @@
-"""Our pitch judge by normalised autocorrelation, and periodicity: what the demo uses, beside the judges not ours."""
+"""A judge of pitch and periodicity by normalized autocorrelation, written for this project. The demo uses it."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ RIGHT = 50  # cents
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """Periodicity, and cents from what was asked for or from the reference's pitch."""
+    """The periodicity, and the cents from the prompted pitch or from the reference's pitch."""
     heard = [pitch(clip.audio, clip.rate) for clip in case.made]
     wanted = case.wanted("pitch", lambda clip: pitch(clip.audio, clip.rate).midi)
     cents = 100 * np.abs(np.array([p.midi for p in heard]) - wanted)

@@ -1,4 +1,4 @@
-"""CREPE: whether the pitch is the one that was asked for, or the reference's, heard by a network not ours."""
+"""CREPE: compares the pitch with the prompted pitch or the reference's pitch, by a third-party network."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ RIGHT = 50  # cents
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """How sure CREPE is of a pitch at all, and cents from what was asked for or from the reference's pitch."""
+    """CREPE's confidence in a pitch, and the cents from the prompted pitch or from the reference's pitch."""
     heard, confidence = _heard(case.made)
     wanted = case.wanted("pitch", lambda clip: _pitch(clip)[0])
     cents = 100 * np.abs(heard - wanted)
@@ -27,7 +27,7 @@ def _heard(clips) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pitch(clip: Clip) -> tuple[float, float]:
-    """MIDI number and confidence of most of a clip's loud frames."""
+    """The MIDI number and the confidence of most loud frames of a clip."""
     hertz, sure, energy = crepe.track(clip.at(crepe.RATE))
     loud = energy > LOUD * energy.max(initial=0.0)
     if not loud.any():

@@ -1,4 +1,4 @@
-"""Our instrument classifier in numpy: whether the instrument that was asked for is heard."""
+"""The instrument classifier in numpy: compares the instrument with the prompted instrument."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ NEEDS = "instrument"
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """1 where the instrument is heard among all that the classifier knows, 0 where another one is."""
+    """1 if the classifier names the prompted instrument among all its instruments, 0 if it names another one."""
     right = []
     for clip in case.made:
         wanted = clip.fields.get("instrument")

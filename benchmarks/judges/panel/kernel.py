@@ -1,4 +1,4 @@
-"""Kernel distance (Binkowski et al. 2018) of two sets of sounds on musicnn's embedding, which we did not train."""
+"""Kernel distance (Binkowski et al. 2018) between two sets of sounds, on musicnn's embedding."""
 
 import numpy as np
 
@@ -9,7 +9,8 @@ NEEDS = "references"
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The distance of the made set to the reference's, one value; 0 for equal distributions, and it may be negative."""
+    """The distance between the made set and the reference set, as one value. It is about 0 for equal distributions, and
+    can be negative."""
     made, reference = (
         np.stack([musicnn.embedding(clip.at(musicnn.RATE)) for clip in clips]) for clips in (case.made, case.reference)
     )
@@ -22,7 +23,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     def kernel(x, y):
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def within(x):  # an item's likeness to itself would be the bias
+    def within(x):  # leaves out the similarity of an item to itself, which would be a bias
         own = kernel(x, x)
         return (own.sum() - np.trace(own)) / (len(x) * (len(x) - 1))
 

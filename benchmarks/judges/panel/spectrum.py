@@ -1,4 +1,4 @@
-"""Our distances of a clip to its reference: log-spectral, multi-resolution STFT, mel, and SI-SDR."""
+"""The distances between a clip and its reference: log-spectral, multi-resolution STFT, mel, and SI-SDR."""
 
 import librosa
 import numpy as np
@@ -6,13 +6,13 @@ import numpy as np
 from benchmarks.judges.judge import Case, Column
 
 NEEDS = "reference"
-FLOOR = 1e-5  # of magnitudes, where a full-scale sine is 1
+FLOOR = 1e-5  # the lowest magnitude, if a full-scale sine has 1
 WINDOWS = (2048, 1024, 512, 256, 128)
 MELS = 80
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The four, at the reference's sample rate and over what both clips have."""
+    """The four distances, at the reference's sample rate and over the common length of both clips."""
     rows = []
     for made, reference in case.pairs:
         a, b = made.at(reference.rate), reference.at(reference.rate)
@@ -49,7 +49,7 @@ def si_sdr(made: np.ndarray, reference: np.ndarray) -> float:
         return float("nan")
     wanted = (made @ reference) / (reference @ reference) * reference
     wrong = np.sum((wanted - made) ** 2)
-    # Equal sounds have no ratio: 100 dB stands for it, so that means exist.
+    # The ratio is infinite for equal sounds. It is limited to 100 dB, so that means are finite.
     return float(np.clip(10 * np.log10(max(np.sum(wanted**2), 1e-30) / max(wrong, 1e-30)), -100, 100))
 
 

@@ -1,4 +1,4 @@
-"""Speech beside its reference: PESQ (ITU-T P.862.2) and STOI (Taal et al. 2011)."""
+"""Speech compared with its reference: PESQ (ITU-T P.862.2) and STOI (Taal et al. 2011)."""
 
 import numpy as np
 from pesq import PesqError, pesq
@@ -23,6 +23,6 @@ def _scores(made: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     made, reference = made[:length], reference[:length]
     try:
         quality = pesq(RATE, reference, made, "wb")
-    except PesqError:  # it hears no utterance
+    except PesqError:  # PESQ detects no utterance
         quality = float("nan")
     return quality, float(stoi(reference, made, RATE, extended=True))

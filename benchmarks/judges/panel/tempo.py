@@ -1,4 +1,4 @@
-"""Tempo by librosa: whether a phrase or a loop has the one asked for."""
+"""The tempo by librosa, compared with the prompted tempo of a phrase or a loop."""
 
 import librosa
 import numpy as np
@@ -7,13 +7,13 @@ from benchmarks.judges.judge import Case, Clip, Column
 
 NEEDS = "tempo"
 RIGHT = 0.04
-# Beats counted twice or half as fast are the same tempo to a listener.
+# For listeners, double or half the tempo is the same tempo.
 OCTAVES = (0.5, 1.0, 2.0)
 RATE = 22_050
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """Deviation from the tempo asked for in percent, octaves apart, and whether it is within 4 %."""
+    """The deviation from the prompted tempo in percent, without factors of two, and whether it is within 4 %."""
     wanted = case.asked("tempo")
     off = np.array([_off(clip, tempo) for clip, tempo in zip(case.made, wanted, strict=True)])
     right = np.where(np.isnan(off), np.nan, off <= 100 * RIGHT)
@@ -28,13 +28,13 @@ def _off(clip: Clip, wanted: float) -> float:
 
 
 def tempo(clip: Clip) -> float:
-    """Beats per minute of a clip; 0 if nothing repeats."""
+    """The beats per minute of a clip; 0: it is not periodic."""
     envelope = librosa.onset.onset_strength(y=clip.at(RATE), sr=RATE, hop_length=128)
-    # Autocorrelation of the onsets, refined by a parabola: librosa's own grid of lags is coarse at fast tempi.
+    # Autocorrelation of the onsets, refined by a parabola, because librosa's grid of lags is coarse at fast tempi.
     frames = RATE / 128
     strength = librosa.autocorrelate(envelope - envelope.mean(), max_size=int(4 * frames))
     lags = np.arange(int(60 / 240 * frames), min(len(strength) - 1, int(60 / 45 * frames)))
-    # Near 110 beats per minute people tap most easily (Ellis 2007, "Beat tracking by dynamic programming").
+    # People prefer to tap at about 110 beats per minute (Ellis 2007, "Beat tracking by dynamic programming").
     prior = np.exp(-0.5 * (np.log2(60 * frames / lags / 110) / 1.0) ** 2)
     peak = int(lags[np.argmax(strength[lags] * prior)])
     before, at, after = strength[peak - 1 : peak + 2]

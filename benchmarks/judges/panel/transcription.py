@@ -1,4 +1,4 @@
-"""Notes by basic-pitch (Bittner et al. 2022): what is played in a phrase, and whether it lies in the key asked for."""
+"""The notes of a phrase by basic-pitch (Bittner et al. 2022), compared with the prompted key and the known notes."""
 
 import contextlib
 import io
@@ -16,11 +16,12 @@ NEEDS = ""
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 RATE = 22_050
-ONSET, PITCH = 0.05, 0.5  # seconds and semitones that notes may differ by
+ONSET, PITCH = 0.05, 0.5  # the largest differences of equal notes, in seconds and semitones
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """Share of notes in the key asked for, and F1 against the notes that are known, or that the reference has."""
+    """The share of notes in the prompted key, and the F1 score against the known notes or the notes of the
+    reference."""
     heard = [notes(clip) for clip in case.made]
     share = [_in_key(found, clip.fields.get("key")) for found, clip in zip(heard, case.made, strict=True)]
     score = [_f1(found, _wanted(case, i)) for i, found in enumerate(heard)]
@@ -28,7 +29,8 @@ def judge(case: Case) -> dict[str, Column]:
 
 
 def _wanted(case: Case, i: int) -> list[tuple[float, float, int]]:
-    """The notes that a clip should have: those of its score, or those heard of its reference; drums have none."""
+    """The notes that a clip should have, from its score or from the transcription of its reference. Drums have no
+    notes."""
     fields = case.made[i].fields
     if fields.get("kind") == "drums":
         return []
@@ -38,7 +40,7 @@ def _wanted(case: Case, i: int) -> list[tuple[float, float, int]]:
 
 
 def notes(clip: Clip) -> list[tuple[float, float, int]]:
-    """Start and duration in seconds and MIDI number of what is played."""
+    """The start and duration in seconds and the MIDI number of each note in a clip."""
     model, predict = _model()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "clip.wav")
@@ -48,7 +50,7 @@ def notes(clip: Clip) -> list[tuple[float, float, int]]:
 
 
 def _in_key(found: list[tuple[float, float, int]], key: object) -> float:
-    """The share of the sounding time that is in the key; nan without a key, 0 where nothing is played."""
+    """The share of the notes' time that is in the key; nan without a key, 0 without notes."""
     if key is None:
         return float("nan")
     root, mode = str(key).split(" ", 1)
@@ -58,7 +60,7 @@ def _in_key(found: list[tuple[float, float, int]], key: object) -> float:
 
 
 def _f1(found: list, true: list) -> float:
-    """Harmonic mean of precision and recall: a note is right with the onset and the pitch (Raffel et al. 2014)."""
+    """The harmonic mean of precision and recall. A note is right if onset and pitch are right (Raffel et al. 2014)."""
     if not true:
         return float("nan")
     left, hits = list(true), 0
@@ -72,7 +74,7 @@ def _f1(found: list, true: list) -> float:
 
 @cache
 def _model():
-    # Imported late: it warns of each framework that it could use as well.
+    # This import is late, because it warns of each framework that is not installed.
     logging.disable(logging.WARNING)
     from basic_pitch import FilenameSuffix, build_icassp_2022_model_path
     from basic_pitch.inference import Model, predict

@@ -1,4 +1,4 @@
-"""ViSQOL in audio mode (Chinen et al. 2020): how good a listener would call it beside the reference, 1 to 4.73."""
+"""ViSQOL in audio mode (Chinen et al. 2020): the predicted opinion score with a reference, 1 to 4.73."""
 
 from functools import cache
 
@@ -9,11 +9,11 @@ from benchmarks.judges.judge import Case, Column
 
 NEEDS = "reference"
 RATE = 48_000
-SHORTEST = 0.6  # seconds that it needs of both
+SHORTEST = 0.6  # the shortest length of clip and reference in seconds
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """ViSQOL's mean opinion score of each clip; nan where the clip or its reference is silent or too short."""
+    """ViSQOL's mean opinion score of each clip; nan if the clip or its reference is silent or too short."""
     return {"ViSQOL": Column(np.array([_score(made.at(RATE), ref.at(RATE)) for made, ref in case.pairs]), higher=True)}
 
 
