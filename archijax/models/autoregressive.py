@@ -19,7 +19,7 @@ from archijax.keys import per_item
 from archijax.nn.initialize import initialize
 from archijax.sampling import Denoise, advance, begin
 
-Sound = Float[Array | np.ndarray, "b time c"]
+Sound = Float[Array, "b time c"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ class DiffusionModel:
     cond_drop_prob: float = 0.0
     drop_probs: Mapping[str, float] = field(default_factory=dict)
     stratified: bool = False
-    error: Callable[[Sound, Sound], Sound] = squared
+    error: Callable[[Array, Array], Array] = squared
     sound_error: Callable[[Sound, Sound], Float[Array, " b"]] | None = None
     weight: Callable[[Float[Array, " b"]], Float[Array, " b"]] | None = None
 
