@@ -1,4 +1,4 @@
-"""Channels of sound: the speaker of each channel, and mixing to another number of channels.
+"""Channels of sound: which speaker plays each channel, and mixing to another number of channels.
 
 Speakers have the short names of Microsoft's WAVEFORMATEXTENSIBLE: FL is front left, LFE is low-frequency effects.
 """
@@ -21,7 +21,7 @@ FLAC = {
     7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
-"""The speakers of a FLAC file, by its number of channels (RFC 9639, section 9.1.3)."""
+"""Maps the number of channels of a FLAC file to the speaker of each channel (RFC 9639, section 9.1.3)."""
 
 VORBIS = {
     3: ("FL", "FC", "FR"),
@@ -31,7 +31,8 @@ VORBIS = {
     7: ("FL", "FC", "FR", "SL", "SR", "BC", "LFE"),
     8: ("FL", "FC", "FR", "SL", "SR", "BL", "BR", "LFE"),
 }
-"""The speakers of a Vorbis or Opus stream, by its number of channels (Vorbis I specification, section 4.3.9)."""
+"""Maps the number of channels of a Vorbis or Opus stream to the speaker of each channel (Vorbis I specification,
+section 4.3.9)."""
 
 # Recommendation ITU-R BS.775-4, table 2: the gain of each speaker in the left and the right channel of a stereo mix.
 # A speaker that the table does not name has the gains of the nearest speaker.
@@ -55,7 +56,7 @@ _QUIET = 1e-3  # RMS; quieter sound gives no warning
 
 
 def speakers(mask: int) -> tuple[str, ...]:
-    """The speakers of the channels, from a WAVEFORMATEXTENSIBLE channel mask."""
+    """Returns the speaker of each channel that a WAVEFORMATEXTENSIBLE channel mask states, such as ("FL", "FR")."""
     return tuple(name for bit, name in enumerate(_MASK.split()) if mask >> bit & 1)
 
 
@@ -64,16 +65,16 @@ def mix(
 ) -> Float[np.ndarray, "time {channels}"]:
     """Mixes sound to another number of channels.
 
-    Mono sound is copied to every channel. If there are more than two channels with a known layout, they are first mixed
-    to stereo, as in ITU-R BS.775: the centre and the surround channels have a gain of 0.707, and the low-frequency
-    effects are dropped. If the mix still has another number of channels than requested, the mean of its channels is
-    copied to every channel.
+    Mono sound is copied to every channel. Sound with more than two channels and a known layout is first mixed to
+    stereo, as in ITU-R BS.775: the centre and the surround channels have a gain of 0.707, and the low-frequency effects
+    are dropped. If the mix still has another number of channels than requested, the mean of its channels is copied to
+    every channel.
 
     Warns if the mix is more than 12 dB below the loudest channel.
 
     Args:
         channels: the number of channels of the result.
-        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None: unknown.
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None if it is unknown.
         path: the file that the warning names.
     """
     channels_in = audio.shape[1]

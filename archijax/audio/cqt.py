@@ -25,16 +25,17 @@ class CQT:
     back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
 
     Results equal the results of cqt-pytorch, which has no bands at the ends of the spectrum. Decoding loses frequencies
-    below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses nyquist itself. The field
-    `complete` adds a band at each end.
+    below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses the frequency nyquist itself.
+    The field `complete` adds a band at each end.
 
     Fields:
         num_octaves: the number of octaves below nyquist.
         num_bins_per_octave: the number of bands in each octave. There are K = num_octaves * num_bins_per_octave bands.
         sample_rate: in Hz.
-        block_length: in samples; None: one second. A longer block separates lower bands. If the block is too short
-            for the lowest bands, frequencies between the bands are lost.
-        power_of_2_length: round `max_window_length` up to a power of two. A power of two is doubled.
+        block_length: the length of a block in samples; None: one second. Longer blocks can separate lower bands. If the
+            block is too short for the lowest bands, frequencies between the bands are lost.
+        power_of_2_length: round `max_window_length` up to a power of two. A length that is a power of two already is
+            doubled.
         complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. Decoding is then the
             inverse of encoding for every sound.
 
@@ -66,7 +67,7 @@ class CQT:
 
     @property
     def num_bins(self) -> int:
-        """The number of bands: K, or K + 2 if complete."""
+        """The number of bands: num_octaves * num_bins_per_octave, and two more if `complete` is set."""
         return len(self._bands[0])
 
     @property
@@ -76,7 +77,7 @@ class CQT:
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.num_bins} c"]:
-        """Encodes a sound. Its n * block_length samples become n * max_window_length frames.
+        """Encodes a sound. A sound of n * block_length samples becomes n * max_window_length frames.
 
         Raises:
             InputError: block_length does not divide time.
@@ -132,7 +133,7 @@ class CQT:
 
     @cached_property
     def _windows(self) -> Float[np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """The windows of the bands."""
+        """The windows of all bands, one per column."""
         centres, lengths = self._bands
         width = self.max_window_length
         windows = np.zeros((width, len(lengths)))
@@ -152,7 +153,7 @@ class CQT:
         return overlap
 
     def _indices(self, xp=jnp) -> Int[Array | np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """The bins of a block's spectrum under each window. Under jit they are computed instead of stored."""
+        """The bins of a block's spectrum under each window. Under jit the indices are computed, not stored."""
         width = self.max_window_length
         return (xp.arange(width)[:, None] + xp.asarray(self._bands[0] - width // 2, "int32")) % self._block
 

@@ -1,4 +1,4 @@
-"""Decoding by the program ``ffmpeg``, if it is installed, for formats that libsndfile does not know."""
+"""Decodes the formats that libsndfile does not know by the program ``ffmpeg``, if it is installed."""
 
 import contextlib
 import functools
@@ -110,7 +110,7 @@ class Stream:
 
 
 def stream(place: Place) -> Stream:
-    """The sound stream of a file. Raises InputError if ffmpeg is not installed or finds no sound."""
+    """Returns the first sound stream of a file. Raises InputError if ffmpeg is not installed or finds no sound."""
     if not installed():
         raise InputError(f"{place} cannot be read as sound: {place.suffix} files need ffmpeg, which is not installed.")
     return _stream(place, place.version())

@@ -35,11 +35,11 @@ class AudioInfo:
     """The header of a sound file.
 
     Fields:
-        frames: length in samples per channel.
+        frames: the length of the sound in samples per channel.
         sample_rate: in Hz.
         channels: the number of channels.
-        tags: texts by lower-case names, such as title, artist, album, genre and year (four digits, if the date has
-            them).
+        tags: a dict from lower-case names, such as title, artist, album, genre and year, to texts. The year has four
+            digits if the file states them.
         layout: the speaker of each channel, such as ("FL", "FR", "FC"); None if the file does not state the speakers,
             or has at most two channels.
     """
@@ -58,7 +58,9 @@ def info(path: str | Path | Place) -> AudioInfo:
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Like `info`, but ``frames`` is the number of frames that decode. If the file was cut off, this number is smaller.
+    """Like `info`, but ``frames`` is the number of frames that decode.
+
+    A file that was cut off has fewer frames than its header states.
 
     The end of the file is decoded first. If the end does not decode, or if ffmpeg decodes the file, the whole file is
     decoded to count its frames. Warns if more than 1 % of the length or more than one second is missing, if links
@@ -109,12 +111,13 @@ def read(
         sample_rate: output rate in Hz; None: the rate of the file.
         channels: number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
         start: first frame, at the output rate.
-        frames: number of frames, at the output rate; None: up to the end. Zeros follow the end of the file.
+        frames: number of frames, at the output rate; None: up to the end. Beyond the end of the file the result is
+            zero.
 
     Returns:
-        The sound, with full scale at 1. Lossy codecs, float files, resampling and a mix of more than two channels can
-        exceed full scale. Float files far beyond full scale are scaled down, with a warning
-        (`archijax.audio.loudness.full_scale`).
+        The sound, with full scale at 1. Samples can exceed full scale if they come from a lossy codec or a float file,
+        or if they were resampled or mixed from more than two channels. Float files far beyond full scale are scaled
+        down, with a warning (`archijax.audio.loudness.full_scale`).
 
     Raises:
         InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; an argument is out of

@@ -1,4 +1,4 @@
-"""Sound from STFT magnitudes without phases, by the fast Griffin-Lim algorithm: a baseline for vocoders."""
+"""Computes sound from STFT magnitudes without phases by the fast Griffin-Lim algorithm, a baseline for vocoders."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def griffin_lim(
     """Computes a sound with given STFT magnitudes, by alternating projections with momentum.
 
     Perraudin, Balazs & Søndergaard 2013, algorithm 2: c_n = analysis(synthesis(magnitudes with the phases of t_{n-1})),
-    t_n = c_n + momentum (c_n - c_{n-1}). With a momentum of 0 it is the algorithm of Griffin & Lim 1984.
+    t_n = c_n + momentum (c_n - c_{n-1}). With a momentum of 0 this is the algorithm of Griffin & Lim 1984.
 
     Args:
         magnitude: the magnitudes, such as ``abs(stft.encode(x))``.
         phase: the initial phase in radians, such as from :func:`random_phase`.
         stft: the transform of the magnitudes.
-        length: samples to return, at most as many as the frames cover.
-        num_steps: steps after the first projection.
+        length: number of samples to return, at most as many as the frames cover.
+        num_steps: number of projections after the first one.
         momentum: the factor in the equation above, from 0 to about 1.
 
     Raises:
@@ -70,10 +70,10 @@ def mel_to_audio(
 
     Args:
         mel: the result of ``spectrogram.encode``.
-        keys: one per item, for the initial phases.
+        keys: one JAX key per spectrogram, for the initial phases.
         spectrogram: the transform from sound to ``mel``.
-        length: samples to return; None: frames * hop_length.
-        num_steps: steps of :func:`griffin_lim`.
+        length: number of samples to return; None: frames * hop_length.
+        num_steps: the argument num_steps of :func:`griffin_lim`.
 
     Raises:
         InputError: the number of mel channels is wrong, or the frames do not cover `length`.

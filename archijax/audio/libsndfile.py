@@ -1,4 +1,4 @@
-"""Decoding by libsndfile. This module also decodes chained Ogg files, FLAC after ID3 tags, and damaged files."""
+"""Decodes sound files by libsndfile, including chained Ogg files, FLAC after ID3 tags, and damaged files."""
 
 import ctypes
 import os
@@ -48,7 +48,7 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """A list of functions. Each function opens one link of an Ogg file; for other formats, one opens the whole file."""
+    """Returns functions that open one link of an Ogg file each, or one function that opens a file of another format."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
@@ -80,10 +80,10 @@ class Stream:
         sample_rate: in Hz.
         channels: the number of channels.
         layout: the speaker of each channel; None if the file does not state the speakers.
-        tags: texts by name, as in the file.
+        tags: a dict from the names of the tags to their texts, as in the file.
         floats: whether the samples are floating point numbers, which can exceed full scale.
         left_out: the number of links that are damaged or have another sample rate than the first link.
-        parts: pairs of the open file of each remaining link and the function that opens this link.
+        parts: for each remaining link, a pair (the open file, the function that opens this link).
         estimated: whether the length is an estimate, because the header does not state the length.
     """
 

@@ -1,4 +1,4 @@
-"""Levels of sound."""
+"""Levels of sounds: RMS, loudness, and the gain to a given level."""
 
 import math
 import threading
@@ -22,14 +22,14 @@ _scales: dict[tuple[str, int, int], float] = {}
 def gain(
     audio: Float[np.ndarray, "time c"], level: float, limit: float = 30.0, sample_rate: int | None = None
 ) -> np.float32:
-    """The factor that gives a sound a level.
+    """Returns the factor that gives a sound a level.
 
     The factor is smaller if the peak would exceed 1. It is at most ``limit`` dB, so that a much quieter sound, such as
     the end of a fade, stays quieter.
 
     Args:
-        level: the RMS in dBFS, or with a ``sample_rate`` the `loudness` in LUFS.
-        limit: in dB.
+        level: the level to reach: an RMS in dBFS, or, if there is a ``sample_rate``, a `loudness` in LUFS.
+        limit: the largest factor, in dB.
         sample_rate: in Hz; None: the level is an RMS.
     """
     peak = float(np.abs(audio).max())
@@ -66,14 +66,14 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
 
 
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
-    """The number by which to divide the samples of a float file: 1 for most files. Another number gives one warning.
+    """Returns the number by which to divide the samples of a float file: 1 for most files. Warns if it is not 1.
 
     A file needs scaling if a sample is more than 12 dB above 1. The number is 32,768 if the samples seem to be unscaled
-    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for such samples.
+    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for samples above 12 dB.
 
     Args:
         place: the file. The result is computed once per file.
-        frames: the length of the file.
+        frames: the length of the file in frames.
         decode: a function (begin, count) that returns ``count`` frames from frame ``begin`` on.
     """
     file = place.version()

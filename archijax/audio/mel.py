@@ -20,7 +20,7 @@ _FLOOR = 1e-12  # avoids 0 / 0 at silence; its square does not underflow in floa
 
 
 def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarray, "{n_fft}//2+1 {count}"]:
-    """Triangular filters of height 1, evenly spaced on the HTK mel scale from 0 Hz to Nyquist.
+    """Returns triangular filters of height 1, evenly spaced on the HTK mel scale from 0 Hz to Nyquist.
 
     mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the PyTorch originals, the highest bin counts as Nyquist
     even for odd n_fft, and each step is rounded to float32. The filters therefore have errors of up to 1e-5.
@@ -69,14 +69,14 @@ class MelSpectrogram:
 
     Fields:
         n_fft: length of a frame in samples.
-        hop_length: samples from one frame to the next.
+        hop_length: number of samples from one frame to the next.
         window_length: length of the window in samples; None: n_fft.
         sample_rate: in Hz.
         n_mel_channels: number of mel bands.
-        normalize: None: the magnitudes of an STFT without scaling, in mel bands. "log": the natural logarithm of these
-            magnitudes, at least log(1e-5). "max": the magnitudes are divided by the maximum of the item, and their
-            fourth root is scaled to [-1, 1]. (The original divides by the maximum of the batch, so that items depend on
-            each other.)
+        normalize: how mel magnitudes are scaled. None: they are the mel bands of an unscaled STFT. "log": the natural
+            logarithm of the mel magnitudes, at least log(1e-5). "max": the mel magnitudes of a sound are divided by
+            their maximum, and their fourth root is scaled to [-1, 1]. (The original divides by the maximum of the
+            batch, so that the sounds of a batch depend on each other.)
 
     Raises:
         InputError: the fields do not fit each other.
@@ -101,7 +101,7 @@ class MelSpectrogram:
 
     @property
     def stft(self) -> STFT:
-        """The STFT before the mel filters. The filters take its magnitudes times n_fft ** 0.5."""
+        """The STFT before the mel filters, which expect the magnitudes of this STFT multiplied by n_fft ** 0.5."""
         return STFT(self.n_fft, self.hop_length, self.window_length, centred=False)
 
     def encode(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.n_mel_channels} c"]:
@@ -132,11 +132,11 @@ class MelSpectrogram:
         """Estimates magnitudes of :attr:`stft` that have approximately this mel spectrogram.
 
         This is non-negative least squares by multiplicative steps (Lee & Seung 2001). The first estimate is constant
-        under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. With normalize "max" the
-        level is lost, and the largest band becomes 1.
+        under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. If normalize is "max",
+        the level of the sound is unknown, and the largest band of the result is 1.
 
         Args:
-            num_steps: steps after the first estimate.
+            num_steps: number of steps after the first estimate.
 
         Raises:
             InputError: the number of bands is wrong.
@@ -164,7 +164,7 @@ class MelSpectrogram:
     def envelope(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"]
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Computes a smooth envelope of the magnitudes of :attr:`stft`, which is at least 1e-5.
+        """Computes from a mel spectrogram a smooth envelope of the magnitudes of :attr:`stft`, at least 1e-5.
 
         The mel filters interpolate between the mean magnitudes of the bands.
 

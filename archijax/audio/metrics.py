@@ -1,7 +1,8 @@
 """Distances between sounds without a pretrained network, for reports and not for training.
 
-Paired metrics take an estimate and its reference in [-1, 1], and give one value per item. Distances between sets take
-embeddings of any kind, one row per item. Everything except the Fourier transforms is computed in float64.
+Paired metrics take an estimate and its reference in [-1, 1], and give one value per sound of the batch. Distances
+between sets take embeddings of any kind, one row per sound. Everything except the Fourier transforms is computed in
+float64.
 """
 
 from __future__ import annotations
@@ -86,12 +87,12 @@ def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*sha
 def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int = 2048) -> Float64[np.ndarray, " n"]:
     """Log-spectral distance in dB (Gray & Markel 1976), symmetric; 0 for equal spectra.
 
-    It is the RMS over frequencies of the difference of levels in dB, averaged over frames and channels. Levels have a
-    soft floor 100 dB below a full-scale sine. With the default n_fft, white noise with an RMS of -75 dB is at this
+    This is the mean over frames and channels of the RMS over frequencies of the difference of levels in dB. Levels have
+    a soft floor 100 dB below a full-scale sine. With the default n_fft, white noise with an RMS of -75 dB is at this
     floor.
 
     Args:
-        estimate, reference: longer than n_fft / 2.
+        estimate, reference: sounds of the same shape, longer than n_fft / 2.
         n_fft: length of the Hann window in samples; the hop is a quarter of it.
 
     Raises:
@@ -104,10 +105,10 @@ def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int
 def multi_resolution_stft_distance(
     estimate: Sounds, reference: Sounds, windows: Sequence[int] = WINDOWS
 ) -> Float[np.ndarray, " n"]:
-    """Computes :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each item alone.
+    """Computes :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each sound of a batch alone.
 
     Args:
-        estimate, reference: longer than half of the longest window.
+        estimate, reference: sounds of the same shape, longer than half of the longest window.
         windows: lengths of the Hann windows in samples, multiples of 4.
 
     Raises:
@@ -160,9 +161,9 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
     """Unbiased squared maximum mean discrepancy between two sets of embeddings.
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
-    expected value does not depend on the numbers of items, so a few items suffice. It is 0 for equal distributions.
-    Single values can therefore be negative. The entries of embeddings should be about 1: if they are far larger,
-    outliers dominate.
+    expected value does not depend on the sizes of the sets, so small sets suffice. The expected value is 0 for equal
+    distributions, so single values can be negative. The entries of embeddings should be about 1: if they are far
+    larger, outliers dominate.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
@@ -183,15 +184,16 @@ def log_mel_embedding(clips: Sounds, sample_rate: int) -> Float64[np.ndarray, "n
     """The mean and the variation of each clip's spectrum: an embedding without learned weights.
 
     The first 64 entries are the means over time of the levels of a log-mel spectrogram, the last 64 the standard
-    deviations over time. The spectrogram has 64 HTK bands up to half the sample rate and windows of 64 ms. Its power is
-    averaged over channels. One unit is 50 dB: -1 is silence (-100 dB), and a full-scale tone is about 1.
+    deviations over time. The spectrogram has 64 HTK bands up to half the sample rate and windows of 64 ms. The power of
+    the spectrogram is averaged over channels. One unit is 50 dB: -1 is silence (-100 dB), and a full-scale tone is
+    about 1.
 
-    With :func:`frechet_distance` it compares two sets in timbre and loudness, and in the variation of timbre and
-    loudness within a set. It does not measure melody, rhythm, stereo or the preferences of listeners. Do not call the
-    values FAD, which needs the embedding of a trained network. Do not compare values of different sample rates.
+    With this embedding, :func:`frechet_distance` compares two sets in timbre and loudness, and in how much these vary
+    within a set. It ignores melody, rhythm, stereo and the preferences of listeners. Do not call such distances FAD,
+    which needs the embedding of a trained network. Do not compare distances between sounds of different sample rates.
 
     Args:
-        clips: longer than 32 ms.
+        clips: sounds longer than 32 ms.
         sample_rate: in Hz.
 
     Raises:

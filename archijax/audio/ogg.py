@@ -10,7 +10,10 @@ _HEADER = 27  # bytes of a page header before the table of segment sizes
 
 
 def links(place: Place) -> tuple[tuple[int, int], ...]:
-    """The (begin, end) of each link in bytes. Most files have one link. A file that is no Ogg file has no link."""
+    """Returns the (begin, end) of each link in bytes. Most Ogg files have one link.
+
+    A file that is no Ogg file has no link.
+    """
     return _links(place, place.version())
 
 

@@ -37,7 +37,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """The address of the place for ffmpeg."""
+        """The address by which ffmpeg opens the place."""
         if self.end is None:
             return f"file:{self.path}"
         return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
@@ -47,7 +47,7 @@ class Place:
         return str(self), self.size, self.path.stat().st_mtime_ns
 
     def open(self, begin: int = 0, end: int | None = None) -> "Window":
-        """Opens the bytes from ``begin`` to ``end`` as a file. Both count from the beginning of the place."""
+        """Opens the bytes from ``begin`` to ``end``, counted from the beginning of the place, as a file."""
         return Window(self.path, self.begin + begin, self.begin + (self.size if end is None else end))
 
     def read(self) -> bytes:

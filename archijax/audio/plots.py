@@ -216,7 +216,7 @@ def spectrogram_grid(
 
     Args:
         path: the PNG file; an existing file is replaced.
-        rows: lists of clips [time, channels] or [time], by the name of the row.
+        rows: a dict from the name of each row to the clips of the row, [time, channels] or [time].
         sample_rate: in Hz.
         columns: the name of each column; empty: no names.
         title: the text above the picture.

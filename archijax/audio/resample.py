@@ -33,7 +33,7 @@ def resample(
     Args:
         factor_in, factor_out: the two sample rates, or two integers with the same ratio.
         rolloff: the cut-off frequency, as a fraction of the lower Nyquist frequency; above 0 and at most 1.
-        lowpass_filter_width: zero crossings of the sinc on each side, at least 1.
+        lowpass_filter_width: number of zero crossings of the sinc on each side, at least 1.
 
     Raises:
         InputError: an argument is out of range, or the rates have so small a common divisor that the filters need too
@@ -62,7 +62,7 @@ def resample(
 
 
 def _filters(source: int, target: int, rolloff: float, zeros: int) -> tuple[Float[np.ndarray, "taps {target}"], int]:
-    """(the filters of a block's outputs, the number of their taps before the block).
+    """Returns (the filters of a block's outputs, the number of taps that come before the block).
 
     A block has `source` inputs and `target` outputs, and each output has its own filter. Output i comes i / target of a
     block after the first input. The number of taps is a multiple of `source`.

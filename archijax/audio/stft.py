@@ -27,11 +27,11 @@ class STFT:
 
     Fields:
         n_fft: length of a frame in samples, odd or even.
-        hop_length: samples from one frame to the next.
+        hop_length: number of samples from one frame to the next.
         window_length: length of the window, which is in the middle of a frame; None: n_fft.
-        centred: True: frame i has its centre at sample i * hop_length, as in PyTorch. There are time // hop_length + 1
-            frames; for odd n_fft there is one less if hop_length divides time. False: there are time / hop_length
-            frames. In both cases the sound is reflected at its ends.
+        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. There are then time //
+            hop_length + 1 frames, or one fewer if n_fft is odd and hop_length divides time. If False, there are time /
+            hop_length frames. Centred or not, the sound is reflected at its ends.
         window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:
@@ -85,7 +85,7 @@ class STFT:
         window. If no sound has these spectra, the result is the sound with the nearest spectra.
 
         Args:
-            length: samples to return, such as the length of the encoded sound.
+            length: number of samples to return, such as the length of the encoded sound.
 
         Raises:
             InputError: the frames do not cover `length`, or the windows leave gaps between them.
@@ -97,7 +97,7 @@ class STFT:
         return self.synthesise(z)[:, left : left + length]
 
     def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
-        """Transforms the frames inside x to spectra, without padding.
+        """Transforms the frames that lie inside of x to spectra, without padding.
 
         There are (time - n_fft) // hop_length + 1 frames. Frame i starts at sample i * hop_length.
 
@@ -114,10 +114,10 @@ class STFT:
         return jnp.fft.rfft(frames * window[:, None], axis=2, norm="ortho")
 
     def synthesise(self, z: Complex[Array, "b frames {self.frequencies} c"]) -> Float[Array, "b time c"]:
-        """Computes the sound whose windowed frames are nearest to the frames of z.
+        """Computes the sound whose windowed frames are nearest to the frames with the spectra z.
 
-        The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has
-        (frames - 1) * hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
+        The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has (frames - 1) *
+        hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
 
         Raises:
             InputError: the windows leave gaps between them.
@@ -136,7 +136,7 @@ class STFT:
         return sound / jnp.where(weight > jnp.finfo(frames.dtype).tiny, weight, 1)
 
     def _overlap_add(self, frames: Float[Array, "b frames {self.n_fft} c"]) -> Float[Array, "b time c"]:
-        """The sum of frames. Each frame starts hop_length samples after the previous frame."""
+        """Adds up frames. Each frame starts hop_length samples after the previous frame."""
         b, count, _, c = frames.shape
         hops = self._hops()
         frames = jnp.pad(frames, ((0, 0), (0, 0), (0, hops * self.hop_length - self.n_fft), (0, 0)))
@@ -163,9 +163,9 @@ class STFT:
 
 
 def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Returns (magnitude, phase in radians). At zero both gradients are zero.
+    """Returns (magnitude, phase in radians). Where z is zero, both gradients are zero.
 
-    A number counts as zero if its square underflows. In complex64 this is below 1e-19.
+    A number counts as zero if its square underflows, in complex64 below 1e-19.
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)

@@ -40,7 +40,7 @@ _FREQUENT = 0.4  # in a text of the language, these letters are at least this sh
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Readable tags. Empty and unreadable tags are left out. "date" becomes "year", if possible with four digits."""
+    """Makes tags readable. Empty and unreadable tags are left out. "date" becomes "year", if possible with four digits."""
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)
@@ -50,7 +50,7 @@ def cleaned(tags: dict[str, str]) -> dict[str, str]:
 
 
 def named(genre: str) -> str:
-    """The name of a genre. "(17)" and "17" are numbers of `GENRES`, as in ID3v2 (section 4.2.1, TCON)."""
+    """Returns the name of a genre. "(17)" and "17" are numbers of `GENRES`, as in ID3v2 (section 4.2.1, TCON)."""
     references = re.match(r"(?:\((?:\d+|RX|CR)\))*", genre).group()
     rest = genre[len(references) :].strip()
     if not references and rest.isdecimal():

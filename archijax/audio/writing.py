@@ -1,4 +1,4 @@
-"""Writing of sound files."""
+"""Writes sound files."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def write(
     *,
     exact: bool = False,
 ) -> None:
-    """Writes a sound file. It appears under its name only when it is complete.
+    """Writes a sound file. The file appears under its name only when it is complete.
 
     The suffix chooses the format. .wav and .flac files have 24 bits, with a rounding error of at most 6e-8. .ogg files
     are Vorbis. Samples beyond [-1, 1] are clipped.
@@ -35,7 +35,7 @@ def write(
         path: the file; an existing file is replaced.
         audio: the samples, with full scale at 1.
         sample_rate: in Hz.
-        tags: by name, as in `archijax.audio.files.AudioInfo.tags`.
+        tags: texts by the names of the tags, as in `archijax.audio.files.AudioInfo.tags`.
         exact: write every float32 sample unchanged and without clipping; only for .wav.
 
     Raises:
