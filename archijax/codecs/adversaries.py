@@ -32,8 +32,8 @@ class PeriodDiscriminator(nn.Module):
     """Scores a sound by subsequences of samples that are one period apart.
 
     Fields:
-        period: in samples.
-        channels: channels of the first layer; the next layers have 4, 16 and 32 times as many.
+        period: the period in samples.
+        channels: number of channels of the first layer; the next layers have 4, 16 and 32 times as many.
     """
 
     period: int
@@ -69,11 +69,13 @@ class _StridedConv(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Scores the complex spectra of one resolution. Their magnitudes are compressed, so that quiet sound counts too.
+    """Scores the complex spectra of a sound at one resolution.
+
+    The magnitudes of the spectra are compressed, so that quiet sound counts too.
 
     Fields:
-        window: samples of a frame, a multiple of 64.
-        channels: channels of every layer.
+        window: number of samples of an STFT frame, a multiple of 64.
+        channels: number of channels of every layer.
     """
 
     window: int
@@ -98,7 +100,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps their numbers."""
+    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps the number of both."""
 
     features: int
 
@@ -119,12 +121,14 @@ def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{fact
 
 
 class Adversary(nn.Module):
-    """Several discriminators, with the interface of :class:`archijax.codecs.discriminator.Discriminator1d`.
+    """Several discriminators, called like :class:`archijax.codecs.discriminator.Discriminator1d`.
+
+    ``Adversary().apply(variables, true, fake)`` compares two batches of sounds [b, time, c].
 
     Fields:
         periods: the period of each period discriminator, in samples.
         windows: the window of each spectrum discriminator, in samples; multiples of 64.
-        channels: channels of each discriminator's first layer.
+        channels: number of channels of each discriminator's first layer.
 
     Raises:
         InputError: there are neither periods nor windows.
@@ -141,7 +145,7 @@ class Adversary(nn.Module):
         self.by_window = [SpectrumDiscriminator(window, self.channels) for window in self.windows]
 
     def stages(self, x: Float[Array, "b time c"]) -> Maps:
-        """Returns (scores, features) of a sound: the lists of all discriminators, joined."""
+        """Returns (scores, features) of a sound: the joined lists of all discriminators."""
         pairs = [net(x) for net in (*self.by_period, *self.by_window)]
         return [score for scores, _ in pairs for score in scores], [f for _, features in pairs for f in features]
 

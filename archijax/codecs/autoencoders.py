@@ -24,10 +24,10 @@ class AutoEncoder1d(Levels, kw_only=True):
     sound [b, time, 1] to a latent [b, time / 16, 128].
 
     Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
-        in_channels: channels of the sound.
-        out_channels: channels of the decoded sound; None: in_channels.
+        in_channels: number of channels of the sound.
+        out_channels: number of channels of the decoded sound; None: in_channels.
         bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
-        bottleneck_channels: channels of the latent; None: the output channels of the last level.
+        bottleneck_channels: number of channels of the latent; None: as many as the last level returns.
     """
 
     in_channels: int
@@ -60,7 +60,7 @@ class AutoEncoder1d(Levels, kw_only=True):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the options keys, draws and train of :class:`Encoder1d`, which also explains the info.
+            random: the arguments keys, draws and train of ``Encoder1d.__call__``, which also explains the info.
 
         Raises:
             InputError: the number of channels is wrong, or patch_size does not divide time.
@@ -80,7 +80,9 @@ class AutoEncoder1d(Levels, kw_only=True):
     def __call__(
         self, x: Float[Array, " b time *c_in"], **random: Any
     ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
-        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent".
+        """Returns (x after encoding and decoding, info).
+
+        The info has the entries that :meth:`encode` returns, and "latent".
 
         Raises:
             InputError: downsample_factor does not divide time, or the number of channels is wrong.
@@ -91,14 +93,16 @@ class AutoEncoder1d(Levels, kw_only=True):
 
 
 class MAE1d(AutoEncoder1d, kw_only=True):
-    """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels]. A vocoder makes sound of them.
+    """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels].
 
-    It encodes log-magnitudes. Its levels shorten the frames of the STFT, as the levels of :class:`AutoEncoder1d`
-    shorten the samples of a sound.
+    ``MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(2, 2),
+    num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes magnitudes. The net
+    works on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes into
+    sound.
 
     Fields, in addition to the fields of :class:`AutoEncoder1d`:
-        stft: the transform of the magnitudes. downsample_factor divides its number of frames, which ``centred=False``
-            makes easy.
+        stft: the STFT that computes the magnitudes of a sound. The number of STFT frames must be a multiple of
+            downsample_factor; ``centred=False`` gives time / hop_length frames.
     """
 
     stft: STFT
@@ -113,7 +117,7 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         """Encodes magnitudes to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the options keys, draws and train of :class:`Encoder1d`, which also explains the info.
+            random: the arguments keys, draws and train of ``Encoder1d.__call__``, which also explains the info.
 
         Raises:
             InputError: the number of frequencies or channels is wrong.
@@ -126,15 +130,15 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         return self.encoder(to_channels(log_magnitude(magnitude)), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.stft.frequencies} c"]:
-        """Decodes a latent to magnitudes from e^-30 to e^20."""
+        """Decodes a latent to magnitudes between e^-30 and e^20."""
         return jnp.exp(jnp.clip(from_channels(self.decoder(latent), self.stft.frequencies), *LOG_RANGE))
 
     def loss(
         self, wave: Float[Array, "b time {self.in_channels}"], **random: Any
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns (mean absolute difference of log-magnitudes, info) for a sound.
+        """Encodes and decodes the magnitudes of a sound. Returns (mean absolute difference of log-magnitudes, info).
 
-        info["loss"] is the loss of the bottleneck. The first result does not include it.
+        The first result does not include the loss of the bottleneck, which is info["loss"].
         """
         magnitude, _ = to_polar(self.stft.encode(full(wave)))
         prediction, info = self(magnitude, **random)

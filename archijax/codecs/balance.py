@@ -17,19 +17,19 @@ def balanced_sum(
     weights: Mapping[str, float],
     norms: Mapping[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-    """The weighted sum of losses of x. Its gradient with respect to x is sum_i weight_i * gradient_i / norm_i.
+    """Returns a weighted sum of losses of x, whose gradient is sum_i weight_i * gradient_i / norm_i.
 
-    This is equation 4 of Défossez et al. 2022. It divides by the norms from before this call, so that the result does
-    not depend on the devices over which a batch is split. A loss whose norm is still zero has no gradient.
+    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before this call, so that the
+    result does not depend on the devices over which a batch is split. A loss whose norm is still zero has no gradient.
 
     Args:
         x: the array that the losses measure, such as decoded sounds [b, time, c].
-        losses: functions of x by name. Each is a mean over the items of x.
+        losses: a function of x for each name, which returns a mean over the items of x.
         weights: the weight of each loss, by name.
         norms: the moving average of each gradient's norm, by name; zeros at the start.
 
     Returns:
-        (sum, the losses by name, the new norms by name).
+        (the weighted sum, the losses by name, the new norms by name).
     """
     values, new_norms, direction = {}, {}, jnp.zeros_like(x)
     for name, loss in losses.items():

@@ -1,8 +1,8 @@
 """Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
 All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
-dict of arrays. It has a "loss" if training should minimise one. Random numbers are drawn from ``keys``, or passed
-as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
+dict of arrays, with a "loss" if training should minimise one. Random numbers are drawn from ``keys``, or passed as
+``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Info = dict[str, Array]
 
 
 class Bottleneck(nn.Module):
-    """The interface of bottlenecks. A bottleneck of this class returns x unchanged."""
+    """The interface of bottlenecks. ``Bottleneck()`` itself returns x unchanged."""
 
     def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Draws:
-        """Draws the random numbers of a call, for items of shape (n, channels). None: the bottleneck is not random."""
+        """Draws the random numbers of a call for items of shape (n, channels); None if the bottleneck is not random."""
         return None
 
     def __call__(
@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
         """Maps the output x of an encoder to (latent, info).
 
         Args:
-            keys: one per item, for random bottlenecks.
+            keys: one JAX key per item, for random bottlenecks.
             draws: the result of :meth:`draw`, instead of keys.
             train: whether this is a training call.
 
@@ -72,7 +72,7 @@ def in_sequence(
     Args:
         bottlenecks: in the order of their use.
         x: the output of an encoder.
-        keys: one per item, for random bottlenecks.
+        keys: one JAX key per item, for random bottlenecks.
         draws: for each bottleneck the result of its method `draw`, instead of keys.
         train: whether this is a training call.
 
@@ -136,9 +136,10 @@ class NoiserBottleneck(Bottleneck):
 class VariationalBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch.
 
-    The mean is in (-1, 1), the log-variance in (0, 2). With keys or draws the latent is a sample, without them it is
-    the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a standard
-    Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times ``loss_weight``.
+    The mean is between -1 and 1, the log-variance between 0 and 2. Given keys or draws, the latent is a sample;
+    otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a
+    standard Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times
+    ``loss_weight``.
 
     Fields:
         loss_weight: weight of the divergence in the loss.
@@ -163,17 +164,17 @@ class VariationalBottleneck(Bottleneck):
 
 
 class GaussianBottleneck(Bottleneck):
-    """The bottleneck of a variational autoencoder. It predicts a Gaussian for each value of the latent.
+    """Predicts a Gaussian for each value of the latent, as in a variational autoencoder.
 
-    The mean is unbounded, the standard deviation above 1e-4. With keys or draws the latent is a sample, without them it
+    The mean is unbounded, the standard deviation above 1e-4. Given keys or draws, the latent is a sample; otherwise, it
     is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard Gaussian in
-    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is the weighted divergence with free
-    bits.
+    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the divergence,
+    which counts only above ``free_bits``.
 
     Fields:
         loss_weight: weight of the divergence in the loss.
-        warmup_steps: number of training calls over which the weight rises linearly from 0. If it is above 0, training
-            calls need ``mutable=["state"]``.
+        warmup_steps: number of training calls over which the weight rises linearly from 0. If warmup_steps is above 0,
+            training calls need ``mutable=["state"]``.
         free_bits: the divergence in nats per channel, averaged over a batch, below which a channel has a constant loss
             (Kingma et al. 2016, appendix C.8).
     """
@@ -212,14 +213,13 @@ class GaussianBottleneck(Bottleneck):
 class BitcodesBottleneck(Bottleneck):
     """Turns each latent vector into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
 
-    There are two learned vectors per bit, and the bit chooses between them. Outside of training, the bit chooses the
-    vector that has the larger dot product with the latent vector. In training, the choice is random (Gumbel-softmax
-    with a straight-through gradient, Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], always without
-    randomness.
+    Each bit stands for one of two learned vectors. Outside of training, this is the vector that has the larger dot
+    product with the latent vector. In training, the choice is random (Gumbel-softmax with a straight-through gradient,
+    Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which are never random.
 
     Fields:
-        channels: channels of the input and of the latent.
-        num_bits: bits per latent vector.
+        channels: number of channels of the input and of the latent.
+        num_bits: number of bits per latent vector.
         temperature: temperature of the softmax that gives the gradient.
     """
 
@@ -264,7 +264,7 @@ class BitcodesBottleneck(Bottleneck):
 
 
 def to_bits(numbers: Int[Array, "*shape"], num_bits: int) -> Int[Array, "*shape {num_bits}"]:
-    """The bits of integers, the highest bit first; the inverse of :func:`to_decimal`.
+    """Turns integers into bits [..., num_bits], the highest bit first; the inverse of :func:`to_decimal`.
 
     Raises:
         InputError: there are more than 31 bits.
@@ -273,7 +273,7 @@ def to_bits(numbers: Int[Array, "*shape"], num_bits: int) -> Int[Array, "*shape 
 
 
 def to_decimal(bits: Int[Array, "*shape num_bits"]) -> Int32[Array, "*shape"]:
-    """The integers of bits, the highest bit first.
+    """Turns bits [..., num_bits], the highest bit first, into integers; the inverse of :func:`to_bits`.
 
     Raises:
         InputError: there are more than 31 bits.

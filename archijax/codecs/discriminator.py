@@ -18,12 +18,14 @@ class Discriminator1d(nn.Module):
 
     The stages are the output of the encoder's patch layer and the outputs of all its levels except the last. There are
     thus as many stages as levels. Half of a stage's channels are scores, the other half are features.
+    ``Discriminator1d(encoder).apply(variables, true, fake)`` returns the losses of :meth:`__call__`.
 
     Fields:
-        encoder: reads the sounds. It is an encoder without bottleneck: an :class:`Encoder1d`, such as
+        encoder: the net that reads the sounds, an encoder without bottleneck: an :class:`Encoder1d`, such as
             ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``, or an :class:`ME1d` or
             :class:`MelE1d`, which reads spectrograms.
-        use_loss: for each level of the encoder, whether the losses use its stage; at least one is True. None: all.
+        use_loss: for each stage, whether the losses use the stage; at least one entry is True. None: all stages are
+            used.
     """
 
     encoder: nn.Module
@@ -46,19 +48,20 @@ class Discriminator1d(nn.Module):
     def __call__(
         self, true: Float[Array, "b time c"], fake: Float[Array, "b time c"]
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """Returns the losses of the generator and of the discriminator.
+        """Returns (loss_generator, loss_discriminator, info) for true and generated sounds.
 
-        The generator follows the gradient of the first loss with respect to ``fake``. The discriminator follows the
-        gradient of the second loss with respect to its own parameters.
+        The generator is trained by the gradient of loss_generator with respect to ``fake``, and the discriminator by
+        the gradient of loss_discriminator with respect to its own parameters.
 
         Args:
             true: sounds from the data; the encoder's patch_size divides their length.
             fake: generated or decoded sounds of the same shape.
 
         Returns:
-            loss_generator: feature matching minus the scores of ``fake``.
+            loss_generator: the feature matching loss minus the mean score of ``fake``.
             loss_discriminator: the hinge loss, which is 0 if all scores are above 1 for ``true`` and below -1 for
                 ``fake``.
-            info: "feature_matching", and the mean scores "scores_true" and "scores_fake" [stages].
+            info: a dict of "feature_matching" and the mean scores of each stage, "scores_true" and "scores_fake"
+                [stages].
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

@@ -1,7 +1,7 @@
 """Encoders of sound, magnitudes and mel spectrograms.
 
-They follow audio-encoders-pytorch (ArchiSound, section 4.2), with residual blocks between strided convolutions. The
-samples of a patch and the frequencies of a spectrum become channels, in the order of the original.
+The encoders follow audio-encoders-pytorch (ArchiSound, section 4.2), with residual blocks between strided convolutions.
+The samples of a patch and the frequencies of a spectrum become channels, in the order of the original.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Encoder1d(Levels, kw_only=True):
     latent [b, time / 16, 128].
 
     Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
-        out_channels: channels of the latent; None: the output channels of the last level.
+        out_channels: number of channels of the latent; None: as many as the last level returns.
         bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
     """
 
@@ -62,7 +62,7 @@ class Encoder1d(Levels, kw_only=True):
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
     def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
-        """The outputs of all stages in order: the patch layer, each level, and the last convolution if there is one."""
+        """Returns the outputs of all stages: the patch layer, each level, and the last convolution if there is one."""
         maps = [self.to_in(x)]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -83,12 +83,12 @@ class Encoder1d(Levels, kw_only=True):
         Each level divides the length by its factor, rounded up.
 
         Args:
-            keys: one per item, for random bottlenecks.
+            keys: one JAX key per item, for random bottlenecks.
             draws: for each bottleneck the result of its method `draw`, instead of keys.
             train: whether this is a training call.
 
         Returns:
-            :func:`archijax.codecs.bottlenecks.in_sequence` explains the info.
+            (latent, info), where :func:`archijax.codecs.bottlenecks.in_sequence` explains the info.
 
         Raises:
             InputError: patch_size does not divide time; or errors of the bottlenecks.
@@ -99,9 +99,12 @@ class Encoder1d(Levels, kw_only=True):
 class ME1d(Encoder1d, kw_only=True):
     """Encodes the STFT magnitudes of sound to a latent. downsample_factor samples become one frame of the latent.
 
+    ``ME1d(stft=STFT(1024, 256, centred=False), channels=32, multipliers=(1, 2), factors=(2,), num_blocks=(2,))``
+    encodes sound [b, time, c] to a latent [b, time / 512, 64]. The methods are those of :class:`Encoder1d`.
+
     Fields, in addition to the fields of :class:`Encoder1d`:
-        stft: the transform. hop_length times patch_size divides the length of the sound. If the STFT is centred, an
-            even n_fft gives one frame more than time / hop_length, so ``centred=False`` is simpler.
+        stft: the transform. The length of the sound is a multiple of hop_length * patch_size. If the STFT is centred,
+            an even n_fft gives one frame more than time / hop_length, so ``centred=False`` is simpler.
         use_log: whether to encode log-magnitudes, at least -30, instead of magnitudes.
     """
 
@@ -120,9 +123,12 @@ class ME1d(Encoder1d, kw_only=True):
 class MelE1d(Encoder1d, kw_only=True):
     """Encodes the mel spectrogram of sound to a latent. downsample_factor samples become one frame of the latent.
 
+    ``MelE1d(mel=MelSpectrogram(n_fft=1024, hop_length=256), channels=32, multipliers=(1, 2), factors=(2,),
+    num_blocks=(2,))`` encodes sound [b, time, c] to a latent [b, time / 512, 64]. The methods are those of
+    :class:`Encoder1d`.
+
     Fields, in addition to the fields of :class:`Encoder1d`:
-        mel: the transform from sound to a mel spectrogram, such as ``MelSpectrogram(n_fft=1024, hop_length=256)``.
-            patch_size divides its number of frames. The factors of the levels divide the frames further.
+        mel: the transform from sound to a mel spectrogram. The number of mel frames is a multiple of patch_size.
     """
 
     mel: MelSpectrogram

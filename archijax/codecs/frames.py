@@ -1,7 +1,8 @@
 """A codec at frame rate: it encodes the frames of an STFT, and decodes a latent to frames for the inverse STFT.
 
 As in Vocos (Siuzdak 2023), all layers work on frames instead of samples, so a second of sound has only some dozens of
-positions. The decoder predicts the magnitude and the phase of each frequency. Between the layers, strides join frames.
+positions. The decoder predicts the magnitude and the phase of each frequency. Between the layers, strided convolutions
+join neighbouring frames.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ SCALES = (2.0, 0.1), (8.0, 1.0)
 class ConvNeXtBlock(nn.Module):
     """A residual block: a depthwise convolution over frames, then two dense layers on each frame.
 
-    As in Liu et al. 2022, a learned factor per channel multiplies the result before it is added to the input.
+    As in Liu et al. 2022, a learned factor per channel multiplies the output of the two layers before the input is
+    added.
 
     Fields:
-        expansion: the width between the two layers, as a multiple of the channels.
-        scale: initial value of the factors.
+        expansion: the width between the two dense layers, as a multiple of the number of channels.
+        scale: initial value of the learned factors.
         dtype: type of the computation.
     """
 
@@ -65,21 +67,21 @@ class ConvNeXtBlock(nn.Module):
 def depthwise(x: Float[Array, "b n c"], kernel: Float[Array, "taps c"]) -> Float[Array, "b n c"]:
     """Convolution of each channel with its own filter, which has an odd number of taps.
 
-    XLA compiles this sum of shifted products to one loop. Its own depthwise convolution is far slower on CPU.
+    XLA compiles this sum of shifted products to one loop. The depthwise convolution of XLA is far slower on CPU.
     """
     padded = pad_positions(x, len(kernel) // 2)
     return sum(padded[:, i : i + x.shape[1]] * kernel[i] for i in range(len(kernel)))
 
 
 class FrameEncoder(nn.Module):
-    """Encodes sound to the input of a bottleneck. The product of hop_length and the factors divides the length.
+    """Encodes sound to the input of a bottleneck. The length is a multiple of hop_length times all factors.
 
     Fields:
-        stft: not centred, so that there are time / hop_length frames.
-        channels: channels of the blocks at each frame rate; the first frame rate is the rate of the STFT.
+        stft: an STFT that is not centred, so that there are time / hop_length frames.
+        channels: number of channels of the blocks at each frame rate; the first frame rate is the rate of the STFT.
         num_blocks: number of blocks at each frame rate.
-        factors: number of frames that are joined to one frame of the next frame rate; one entry fewer than channels.
-        latent_channels: channels of the result.
+        factors: for each frame rate but the last, the number of frames that are joined to one frame of the next rate.
+        latent_channels: number of channels of the result.
         dtype: type of the computation.
     """
 
@@ -111,7 +113,7 @@ class FrameDecoder(nn.Module):
     decodes a latent [b, frames, d] to mono sound of 1024 * frames samples.
 
     Fields, in addition to the fields of :class:`FrameEncoder`, whose lists have the same order here:
-        out_channels: channels of the sound.
+        out_channels: number of channels of the sound.
     """
 
     stft: STFT
@@ -143,13 +145,13 @@ class FrameDecoder(nn.Module):
 
 
 def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """The real and the imaginary part of a number with the magnitude |z|^0.3 and the phase of z; smooth at zero."""
+    """Returns the real and the imaginary part of the number with the magnitude |z|^0.3 and the phase of z."""
     gain = (jnp.square(z.real) + jnp.square(z.imag) + SMALL**2) ** ((COMPRESSION - 1) / 2)
     return z.real * gain, z.imag * gain
 
 
 def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]:
-    """Real features of spectra: the real and imaginary parts of the compressed spectra, and log-magnitudes."""
+    """Turns spectra into real features: the real and imaginary parts of the compressed spectra, and log-magnitudes."""
     power = jnp.square(z.real) + jnp.square(z.imag) + SMALL**2
     # A tenth of the log-magnitude (half of log(power)) is about as large as the other features.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
@@ -157,12 +159,12 @@ def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]
 
 
 def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
-    """A matrix that interpolates linearly from bands to the bins of a spectrum.
+    """Returns a matrix that interpolates linearly from bands to the bins of a spectrum.
 
     All bins of a tone's peak have the same phase, if phases are counted from the centre of the window. A layer that
     predicts bins learns this for each bin. A layer that predicts bands learns high tones ten times as early, because
-    there are few bands. The rows of odd bins are negative, because this codec counts phases from the beginning of the
-    window.
+    there are few bands. The matrix rows of odd bins are negative, because this codec counts phases from the beginning
+    of the window.
     """
     bins = np.arange(frequencies)
     columns = [np.ones(frequencies)]
@@ -175,7 +177,7 @@ def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"
 
 
 def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
-    """The sums of spectra over bands: real and imaginary part for each band and channel.
+    """Sums spectra over bands: a real and an imaginary part for each band and channel.
 
     Each frame is scaled to a mean square of 1. The spectra are not compressed, because hundreds of quiet bins would
     then hide the phase of a single tone.
@@ -189,11 +191,11 @@ def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
 def to_spectra(
     log_magnitude: Float[Array, "*shape"], cosine: Float[Array, "*shape"], sine: Float[Array, "*shape"]
 ) -> Complex[Array, "*shape"]:
-    """Complex spectra from log-magnitudes and phases.
+    """Turns log-magnitudes and phases into complex spectra.
 
     Args:
         log_magnitude: 6 is subtracted, and the result is clipped to LOG_MAGNITUDES.
-        cosine, sine: a vector that points in the direction of the phase; its length does not matter.
+        cosine, sine: a vector that points in the direction of the phase; the length of the vector does not matter.
     """
     magnitude = jnp.exp(jnp.clip(log_magnitude - 6, *LOG_MAGNITUDES))
     gain = magnitude * jax.lax.rsqrt(jnp.square(cosine) + jnp.square(sine) + 1e-8)
@@ -205,14 +207,14 @@ class FrameAutoEncoder(nn.Module):
 
     Fields:
         stft: the transform, such as ``STFT(1024, 256, centred=False)``; it must not be centred.
-        channels: channels of the blocks at each frame rate, such as (256, 384). The first frame rate is the rate of
-            the STFT.
-        factors: number of frames that are joined to one frame of the next frame rate; one entry fewer than channels,
+        channels: number of channels of the blocks at each frame rate, such as (256, 384). The first frame rate is the
+            rate of the STFT.
+        factors: for each frame rate but the last, the number of frames that are joined to one frame of the next rate,
             such as (4,).
         encoder_blocks, decoder_blocks: number of blocks at each frame rate, in the encoder and in the decoder; as many
             entries as channels.
-        in_channels: channels of the sound.
-        latent_channels: channels of the latent.
+        in_channels: number of channels of the sound.
+        latent_channels: number of channels of the latent.
         bottleneck: bottlenecks in sequence, such as ``(TanhBottleneck(),)``.
         dtype: type of the computation.
 
@@ -246,7 +248,7 @@ class FrameAutoEncoder(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """The number of frames on each side of a frame that affect the encoding or the decoding of the frame."""
+        """How many frames on each side of a frame affect its encoding or decoding."""
         reach = {}
         for name, blocks in (("encoder", self.encoder_blocks), ("decoder", self.decoder_blocks)):
             samples, rate = self.stft.n_fft - self.stft.hop_length // 2, self.stft.hop_length
@@ -270,7 +272,7 @@ class FrameAutoEncoder(nn.Module):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the options keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also
+            random: the arguments keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also
                 explains the info.
 
         Raises:
@@ -292,6 +294,9 @@ class FrameAutoEncoder(nn.Module):
         return self.decoder(latent)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent"."""
+        """Returns (x after encoding and decoding, info).
+
+        The info has the entries that :meth:`encode` returns, and "latent".
+        """
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

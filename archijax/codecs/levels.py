@@ -55,7 +55,7 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, then every ``patch_size`` positions become the ``features`` channels of one position."""
+    """A residual block, after which every ``patch_size`` positions are joined to one with ``features`` channels."""
 
     features: int
     patch_size: int
@@ -83,7 +83,7 @@ def to_channels(x: Float[Array, "b n a c"]) -> Float[Array, "b n c*a"]:
 
 
 def from_channels(x: Float[Array, "b n channels"], size: int) -> Float[Array, "b n {size} c"]:
-    """The inverse of :func:`to_channels`. ``size`` is the size of the axis a."""
+    """The inverse of :func:`to_channels`. ``size`` is the size of the third axis of the result."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], -1, size), 2, 3)
 
 
@@ -91,10 +91,10 @@ class _Level(nn.Module):
     """A strided convolution and residual blocks.
 
     Fields:
-        features: output channels.
+        features: number of output channels.
         factor: the stride.
         num_blocks: number of residual blocks.
-        groups: groups of the norms.
+        groups: number of groups of the group norms.
         dtype: type of the computation.
     """
 
@@ -134,18 +134,18 @@ class Levels(nn.Module, kw_only=True):
 
     Fields:
         channels: the number of channels that the multipliers multiply.
-        multipliers: one entry more than there are levels. Level i has channels * multipliers[i] input channels and
-            channels * multipliers[i + 1] output channels.
+        multipliers: the channels before, between and after the levels, divided by ``channels``. Level i has channels *
+            multipliers[i] input channels and channels * multipliers[i + 1] output channels.
         factors: for each level, how many times shorter an encoder makes the data, or how many times longer a decoder
             makes them.
         num_blocks: the number of residual blocks of each level.
-        patch_size: the number of samples that form one position next to the sound. It divides the channels next to the
-            sound.
-        resnet_groups: groups of the norms; a divisor of the channels of every level.
+        patch_size: the number of samples of sound that are joined to one position; a divisor of the number of channels
+            of the level next to the sound.
+        resnet_groups: number of groups of the group norms; a divisor of the number of channels of every level.
         dtype: type of the computation.
 
     Raises:
-        InputError: factors or num_blocks has a wrong length.
+        InputError: factors or num_blocks does not have one entry fewer than multipliers.
     """
 
     channels: int
@@ -164,12 +164,12 @@ class Levels(nn.Module, kw_only=True):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The input channels of each level, and the output channels of the last level."""
+        """The number of input channels of each level, and of output channels of the last level."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @property
     def downsample_factor(self) -> int:
-        """The number of positions of the data per frame of the latent."""
+        """The number of samples, or of frames of the input, per frame of the latent."""
         return self.patch_size * math.prod(self.factors)
 
     def _level(self, kind: type[_Level], i: int) -> _Level:

@@ -1,7 +1,7 @@
 """Spectral, variational and adversarial losses of sound in [-1, 1], as pure functions that return one number.
 
-Losses are computed in at least float32. Losses and gradients are finite at silence and at constant sound. A loss is a
-mean over items. If a batch is split into equal parts, its loss is the mean of the losses of the parts.
+Losses are computed in at least float32. Losses and gradients are finite at silence and at constant sound. Each loss is
+a mean over the items of a batch. If a batch is split into equal parts, its loss is the mean of the losses of the parts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _check_pair(prediction: Float[Array, "b time c"], target: Float[Array, "b ti
 def _spectrum(
     x: Float[Array, "b time c"], n_fft: int
 ) -> tuple[Complex[Array, "b frames frequencies c"], Float[Array, "b frames frequencies c"]]:
-    """(spectra, magnitudes). FLOOR makes the magnitudes smooth at zero."""
+    """Returns (spectra, magnitudes). FLOOR makes the magnitudes smooth at zero."""
     z = STFT(n_fft, n_fft // 4).encode(x)
     return z, jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
 
@@ -58,13 +58,13 @@ def multi_resolution_stft_loss(
 ) -> Float[Array, ""]:
     """Spectral convergence plus the mean absolute difference of natural log-magnitudes, averaged over several STFTs.
 
-    Equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). For stereo sound the sum and the difference of the
-    channels are compared too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a
+    These are equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). For stereo sound the sum and the difference
+    of the channels are compared too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a
     differentiable mixing console). Spectral convergence is a relative error of each item and channel. The error is
     relative to the target, or to sound of -36 dB if the target is quieter.
 
     Args:
-        prediction, target: longer than half of the longest window.
+        prediction, target: sounds of the same shape, longer than half of the longest window.
         windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
 
     Raises:
@@ -84,7 +84,7 @@ def multi_resolution_stft_loss(
 def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
     """Mean absolute difference of samples, divided by the RMS of the target over time.
 
-    The loss depends mostly on the phases of the loudest partials. Loud and quiet items and channels have the same
+    The loss depends mostly on the phases of the loudest partials. Loud and quiet sounds and channels have the same
     weight. If the RMS of the target is below -40 dB, -40 dB takes its place. If the prediction is silence and the
     target is noise, the loss is about 0.8.
 
@@ -127,11 +127,11 @@ def log_mel_loss(
 ) -> Float[Array, ""]:
     """Mean absolute difference of natural log-mel spectrograms, averaged over several STFTs.
 
-    The mel reconstruction loss of Kumar et al. 2023 (improved RVQGAN). A window of 1024 samples has 80 mel bands from 0
-    Hz to half the sample rate. For other windows the number of bands is proportional to the length.
+    This is the mel reconstruction loss of Kumar et al. 2023 (improved RVQGAN). A window of 1024 samples has 80 mel
+    bands from 0 Hz to half the sample rate. For other windows the number of bands is proportional to the length.
 
     Args:
-        prediction, target: longer than half of the longest window.
+        prediction, target: sounds of the same shape, longer than half of the longest window.
         sample_rate: in Hz.
         windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
 
@@ -175,7 +175,7 @@ def _mean_over_maps(function: Callable[..., Array], *lists: Maps) -> Float[Array
 
 
 def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
-    """max(0, 1 - real) + max(0, 1 + fake), averaged over each map, then over maps (Lim & Ye 2017).
+    """Returns max(0, 1 - real) + max(0, 1 + fake), averaged over each map, then over maps (Lim & Ye 2017).
 
     Args:
         real, fake: the scores of true and of generated sound, with the same shapes.
@@ -187,7 +187,7 @@ def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 
 
 def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
-    """Minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
+    """Returns minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
 
     Raises:
         InputError: the list is empty.
@@ -212,9 +212,9 @@ def adversarial_losses(
 ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
     """Returns (loss of the generator, loss of the discriminator, info) from scores and features.
 
-    "true" stands for true sound and "fake" for decoded sound. The loss of the generator is feature matching minus the
-    scores of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has "feature_matching", and
-    the mean scores "scores_true" and "scores_fake" [maps].
+    "true" stands for true sound and "fake" for decoded sound. The loss of the generator is the feature matching loss
+    minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has
+    "feature_matching", and the mean scores of each map, "scores_true" and "scores_fake" [maps].
 
     Raises:
         InputError: a list is empty, or shapes differ.

@@ -1,8 +1,8 @@
-"""Oobleck, the autoencoder of Stable Audio (Evans et al. 2024). It has convolutions on samples and a Gaussian latent.
+"""Oobleck, the autoencoder of Stable Audio (Evans et al. 2024).
 
-Like the Descript audio codec (Kumar et al. 2023), it has residual units of growing dilation at every rate, snake
-activations, and strided convolutions between the rates. The kernels of the originals have weight norm; loading converts
-them to plain kernels.
+Oobleck has convolutions on samples and a Gaussian latent. Like the Descript audio codec (Kumar et al. 2023), it has
+residual units of growing dilation at every rate, snake activations, and strided convolutions between the rates. The
+kernels of the originals have weight norm; loading converts them to plain kernels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DilatedConv(nn.Module):
     """Convolution that keeps the length.
 
     Fields:
-        features: output channels.
+        features: number of output channels.
         kernel_size: number of taps, odd.
         dilation: positions from one tap to the next.
         bias: whether there is a bias.
@@ -64,7 +64,7 @@ class StridedConv(nn.Module):
     """Convolution with kernel 2 * stride.
 
     Fields:
-        features: output channels.
+        features: number of output channels.
         stride: an even number.
         transposed: multiply the length by the stride, instead of dividing it.
         dtype: type of the computation.
@@ -106,14 +106,14 @@ class ResidualUnit(nn.Module):
 
 
 class SoftplusBottleneck(Bottleneck):
-    """A Gaussian for each value of the latent. It halves the number of channels.
+    """Predicts a Gaussian for each value of the latent, which has half as many channels as the input.
 
     The first half of the input channels are means, the second half are scales. The standard deviation is
-    softplus(scale) + 1e-4. With keys or draws the latent is a sample, without them it is the mean. ``info`` has "mean",
+    softplus(scale) + 1e-4. Given keys or draws, the latent is a sample; otherwise, it is the mean. ``info`` has "mean",
     "deviation", "kl" and "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all values.
 
     Fields:
-        loss_weight: "loss" is "kl" times this weight.
+        loss_weight: the factor from "kl" to "loss".
     """
 
     loss_weight: float = 1e-4
@@ -133,13 +133,13 @@ class SoftplusBottleneck(Bottleneck):
 
 
 class OobleckEncoder(nn.Module):
-    """Encodes sound. The product of the strides divides its length.
+    """Encodes sound. The length of the sound is a multiple of the product of the strides.
 
     Fields:
-        channels: channels at the rate of the sound.
-        multipliers: one entry per stride. After a stride there are channels * multiplier channels.
+        channels: number of channels at the sample rate of the sound.
+        multipliers: one entry per stride. The stage after each stride has ``channels * multiplier`` channels.
         strides: even numbers, from sound to latent.
-        out_channels: channels of the result.
+        out_channels: number of channels of the result.
         dtype: type of the computation.
     """
 
@@ -165,7 +165,8 @@ class OobleckDecoder(nn.Module):
     """Decodes a latent to sound.
 
     ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent [b, frames, d] to mono
-    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. Here too, lists run from sound to latent.
+    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. The lists of the decoder run from sound to
+    latent, too.
     """
 
     channels: int
@@ -191,12 +192,12 @@ class Oobleck(nn.Module):
     """An :class:`OobleckEncoder`, a Gaussian bottleneck and an :class:`OobleckDecoder`: sound to a latent and back.
 
     Fields:
-        in_channels: channels of the sound.
-        latent_channels: channels of the latent.
-        channels: channels of the encoder at the rate of the sound.
-        decoder_channels: channels of the decoder at the rate of the sound; None: as in the encoder.
+        in_channels: number of channels of the sound.
+        latent_channels: number of channels of the latent.
+        channels: number of channels of the encoder at the sample rate of the sound.
+        decoder_channels: number of channels of the decoder at the sample rate of the sound; None: as in the encoder.
         multipliers, strides: from sound to latent, one entry per stride; strides are even.
-        bottleneck: a tuple of one bottleneck. It maps 2 * latent_channels channels to latent_channels.
+        bottleneck: a tuple of one bottleneck, which maps 2 * latent_channels channels to latent_channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
             block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so that the result is the same
             as without blocks.
@@ -240,7 +241,7 @@ class Oobleck(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """The number of frames on each side of a frame that affect the encoding or the decoding of the frame."""
+        """How many frames on each side of a frame affect its encoding or decoding."""
         units = sum(KERNEL // 2 * dilation for dilation in DILATIONS)
         # The receptive field grows from the output back to the input, counted in positions of the current rate.
         decoder, encoder = KERNEL // 2, 1
@@ -261,7 +262,7 @@ class Oobleck(nn.Module):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            keys: one per item, to draw a sample. Without keys and draws the latent is the mean.
+            keys: one JAX key per item, to draw a sample. Without keys and draws the latent is the mean.
             draws: a sequence of one array, the standard normal noise [b, frames, d], instead of keys.
             train: whether this is a training call.
 
@@ -285,7 +286,9 @@ class Oobleck(nn.Module):
         return self._by_blocks(self.decoder, latent, 1, self.downsample_factor)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Returns (x after encoding and decoding, info). The info has the entries of :meth:`encode`, and "latent".
+        """Returns (x after encoding and decoding, info).
+
+        The info has the entries that :meth:`encode` returns, and "latent".
 
         :meth:`encode` explains the arguments and errors.
         """
@@ -296,7 +299,7 @@ class Oobleck(nn.Module):
     def _by_blocks(
         self, code: Callable, x: Float[Array, "b n c"], rows_in: int, rows_out: int
     ) -> Float[Array, "b n//{rows_in}*{rows_out} d"]:
-        """``code(x)``, in blocks if x is long.
+        """Returns ``code(x)``, computed in blocks if x is long.
 
         Args:
             code: maps frames of rows_in positions each to frames of rows_out positions each.

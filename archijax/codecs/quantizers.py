@@ -19,12 +19,13 @@ class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
     There is no learned codebook. Channels form groups of len(levels), and each group has one code. ``info`` has "codes"
-    int32 [b, n, channels / len(levels)], which are below the product of the levels. It also has "usage", the share of
-    all possible channel values that occur in the batch.
+    int32 [b, n, channels / len(levels)], which are below the product of the levels. ``info`` also has "usage", the
+    share of all possible channel values that occur in the batch.
 
     Fields:
-        levels: the number of values of each channel in a group, at least 2. Their product is the number of codes. With
-            (8, 8, 8, 8) a group of four channels has 12 bits. The number of channels is a multiple of len(levels).
+        levels: the number of values of each channel in a group, at least 2. The product of the levels is the number of
+            codes. With (8, 8, 8, 8) a group of four channels has 12 bits. The number of channels is a multiple of
+            len(levels).
     """
 
     levels: Sequence[int] = (8, 5, 5, 5)
@@ -60,7 +61,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
 
     def _of_channels(self, channels: int) -> Int[np.ndarray, " {channels}"]:
-        """The levels of all channels."""
+        """The number of values of each channel."""
         if not self.levels or min(self.levels) < 2 or np.prod(self.levels, dtype=np.float64) > 2**31:
             raise InputError(f"levels are {self.levels}: each must be at least 2, and their product at most 2^31")
         if channels % len(self.levels):
@@ -75,23 +76,23 @@ class VectorQuantizer(Bottleneck):
     """Replaces each latent vector by the nearest vector of a codebook, and each further level quantizes the residual.
 
     This is VQ-VAE (van den Oord et al. 2017) with a straight-through gradient and a commitment loss. The codebook
-    follows the encoder by moving averages (appendix A.1). The levels are residual vector quantisation (Zeghidour et al.
-    2021).
+    follows the encoder by moving averages (appendix A.1). Several levels are a residual vector quantizer (Zeghidour et
+    al. 2021).
 
     The codebook is not a parameter. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
-    "usage" [num_levels, num_codes], the share of latent vectors that chose each code. A training call updates both if
-    it may write the collection (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is replaced
-    by a latent vector of the batch. At the start no code is used, so the first batches fill the codebook.
+    "usage" [num_levels, num_codes], the share of latent vectors that chose each code. A training call updates both
+    arrays if the collection is mutable (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is
+    replaced by a latent vector of the batch. At the start no code is used, so the first batches fill the codebook.
 
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
     [num_levels], the effective number of codes in use.
 
     With ``dropout`` one net learns several bit rates. Some items of a training batch are then decoded from their first
-    levels alone (Zeghidour et al. 2021, section III.C), but all their levels update the codebooks.
+    levels alone (Zeghidour et al. 2021, section III.C), but all levels of these items update the codebooks.
 
     Fields:
-        channels: channels of the latent.
-        num_codes: codes per level.
+        channels: number of channels of the latent.
+        num_codes: number of codes per level.
         num_levels: number of levels.
         decay: decay of the moving averages, per training call.
         commitment_weight: weight of the mean squared distance between latent vectors and their codes.
@@ -121,7 +122,7 @@ class VectorQuantizer(Bottleneck):
     ) -> Float[Array, "b n {self.num_levels}"] | tuple[Float[Array, "b n {self.num_levels}"], Int[Array, " b"]]:
         """Draws a uniform rank in [0, 1) for each latent vector. Vectors with the highest ranks replace unused codes.
 
-        With dropout the result is a pair of the ranks and the number of levels of each item.
+        With dropout, the result is (the ranks, the number of levels of each item).
         """
         ranks = jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
         if not self.dropout:
@@ -164,7 +165,7 @@ class VectorQuantizer(Bottleneck):
         return x + lax.stop_gradient(total - x), info
 
     def from_codes(self, codes: Int[Array, "b n levels"]) -> Float[Array, "b n {self.channels}"]:
-        """Decodes codes to a latent. With fewer levels the latent is coarser.
+        """Decodes codes to a latent. The codes of the first levels alone give a coarser latent.
 
         Raises:
             InputError: codes have more levels than the quantizer.
@@ -221,6 +222,6 @@ def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Sets the ``axis_name`` of every :class:`VectorQuantizer`, for a training batch that is split over this axis."""
+    """Returns the bottlenecks with this ``axis_name`` in every :class:`VectorQuantizer`, for split training batches."""
     bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
     return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

@@ -1,4 +1,4 @@
-"""Encoding and decoding of long sounds in blocks, with constant memory and the same result as without blocks.
+"""Encodes and decodes long sounds in blocks, with constant memory and the same result as without blocks.
 
 The result of a block depends on `codec.overlap` frames on each side of it. These frames are coded too, and their
 results are dropped. All blocks have the same shape, so a codec is compiled once.
@@ -21,7 +21,7 @@ from archijax.errors import require
 def encode_by_blocks(
     codec: Any, variables: dict[str, Any], audio: Float[Array | np.ndarray, "b time c"], block: int = 256
 ) -> Float[np.ndarray, "b frames d"]:
-    """Encodes sounds to a latent, equal to the latent of ``codec.encode`` without keys.
+    """Encodes sounds to a latent, equal to the latent that ``codec.encode`` returns without keys.
 
     Args:
         codec: a codec with a finite `overlap`, such as an :class:`archijax.AutoEncoder` whose net is a
