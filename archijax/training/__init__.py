@@ -1,4 +1,7 @@
-"""Training as pure functions: the state, the step, and their distribution over devices. The program is `train/`."""
+"""Training as pure functions: the state, the step, and their distribution over devices.
+
+The program that trains models is `train/`.
+"""
 
 from archijax.keys import item_keys
 from archijax.training.checkpoints import Checkpoints

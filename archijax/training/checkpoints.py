@@ -30,7 +30,9 @@ RECORD = "record"
 
 
 class Checkpoints:
-    """Saves and restores the checkpoints in a folder. A checkpoint is removed if none of the arguments keeps it.
+    """Saves and restores the checkpoints in a folder.
+
+    A checkpoint that none of the ``keep`` arguments keeps is removed.
 
         checkpoints = Checkpoints("runs/mine/checkpoints", keep=2)
         checkpoints.save(100, {"params": params}, {"seed": 0})
@@ -41,7 +43,7 @@ class Checkpoints:
     With several processes, every process calls every method, and all see the same folder.
 
     Args:
-        folder: it is created if it does not exist.
+        folder: the folder of the checkpoints, which is created if it does not exist.
         keep: the number of newest checkpoints to keep.
         keep_every: keep also the checkpoints of steps that are multiples of this number; 0: none.
         keep_best: keep also this number of checkpoints with the lowest scores.
@@ -75,17 +77,17 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_writers())
 
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts to write a checkpoint, and returns when the arrays are copied. They can then be donated.
+        """Starts to write a checkpoint, and returns when the arrays are copied and can be donated.
 
-        The checkpoint's folder gets its name when it is complete. If the process dies earlier, the other checkpoints
-        are unchanged.
+        The folder of the checkpoint gets its final name when the checkpoint is complete. If the process dies earlier,
+        the other checkpoints are unchanged.
 
         Args:
             step: the step of the training, which names the checkpoint.
-            tree: any pytree that flax can serialise. Leaves on the host are the same in every process; the first
-                process writes them.
-            record: values that JSON can represent.
-            score: lower is better; None: ``keep_best`` ignores this checkpoint.
+            tree: any pytree that flax can serialise. A leaf on the host must be equal in all processes; the first
+                process writes it.
+            record: a dict of values that JSON can represent.
+            score: the score for ``keep_best``, lower is better; None: ``keep_best`` ignores this checkpoint.
 
         Raises:
             OSError: this write or the previous write failed in any process.
@@ -153,7 +155,7 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, ascending. There are none if the folder does not exist."""
+    """Returns the steps of the complete checkpoints in a folder, ascending; [] if the folder does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -171,7 +173,7 @@ def restore_weights(
     Args:
         folder: the folder of a run, or its folder `checkpoints`.
         step: the step of the checkpoint; None: the newest.
-        parts: the names of the parts, on the first level of the tree.
+        parts: the parts to read, by their names on the first level of the tree.
 
     Returns:
         (the record, the parts as nested dicts). A part without arrays is an empty dict.
@@ -272,7 +274,10 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 
 
 def _writable(leaf: Any) -> Any:
-    """A leaf that Orbax can write. With several processes, a leaf that is not split over them becomes a numpy array."""
+    """Returns a leaf that Orbax can write.
+
+    With several processes, a leaf that is not split over them becomes a numpy array.
+    """
     return leaf if _is_split(leaf) or (isinstance(leaf, jax.Array) and jax.process_count() == 1) else np.asarray(leaf)
 
 
@@ -289,7 +294,7 @@ def _checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _checksum(leaf: Any) -> int:
-    """The sum, mod 2^32, of an array's values, read as integers. It does not depend on how the array is split.
+    """The sum, mod 2^32, of an array's values, read as integers. The sum does not depend on how the array is split.
 
     For an array that is split over processes, the result is this process's part of the sum.
     """
@@ -325,7 +330,10 @@ def _read_record(path: Path) -> dict:
 
 
 def _read(path: Path, leaves: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
-    """(the record of a checkpoint, its arrays as a flat dict). An error in one process is raised in all processes."""
+    """Returns (the record of a checkpoint, its arrays as a flat dict).
+
+    An error in one process is raised in all processes.
+    """
 
     def read() -> tuple[dict, dict[str, Any]]:
         record = _read_record(path)

@@ -31,8 +31,9 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
         arguments: arrays or shapes, as in a call of the step.
 
     Returns:
-        A function that waits for the compiled step and returns it. It also clears the caches of JAX, which frees the
-        memory of tracing and compiling: 0.7 GiB for a large net. Other functions are compiled again at their next call.
+        A function that waits for the compiled step and returns it. This function also clears the caches of JAX, which
+        frees the memory of tracing and compiling: 0.7 GiB for a large net. Other functions are compiled again at their
+        next call.
     """
     lowered, options = step.lower(*arguments), compiler_options(devices[0].platform)
     pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)

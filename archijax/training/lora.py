@@ -1,4 +1,4 @@
-"""Low-rank adapters of a model's weights (Hu et al. 2021). They change the parameters of a model, and not its nets.
+"""Low-rank adapters of a model's weights (Hu et al. 2021). Adapters change the parameters of a model, and not its nets.
 
 A kernel W [..., n], seen as a matrix [m, n], becomes W + alpha / rank * A B with A [m, rank] and B [rank, n]. B is zero
 before training.
@@ -29,7 +29,8 @@ TARGETS = ("*/kernel",)
 class Lora:
     """A model with adapters. Training changes the adapters alone.
 
-    Its "params" are {"lora": adapters}. Its "frozen" has the parameters of the model, under the name "base".
+    The variables have {"lora": adapters} as "params", and the parameters of ``model`` in "frozen", under the name
+    "base".
 
     Fields:
         model: a model with one loss.
@@ -60,23 +61,23 @@ class Lora:
         return (self.rank if self.alpha is None else self.alpha) / self.rank
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Initialises the model, as without adapters, and new adapters."""
+        """Initialises the model as without adapters, and returns variables with new adapters."""
         return self.around(key, self.model.init(key, batch, frozen) if frozen else self.model.init(key, batch))
 
     def around(self, key: Key[Array, ""], variables: Variables) -> Variables:
-        """Adds new adapters to the variables of the model."""
+        """Turns variables of ``model`` into variables with new adapters."""
         adapters = draw(key, variables["params"], self.rank, self.targets)
         frozen = {**variables.get("frozen", {}), "base": variables["params"]}
         return {"params": {"lora": adapters}, "frozen": frozen, "state": variables.get("state", {})}
 
     def plain(self, variables: Variables) -> Variables:
-        """The variables of the model itself, with the adapters added to its parameters."""
+        """Turns variables with adapters into variables of ``model``, whose parameters then include the adapters."""
         frozen = dict(variables["frozen"])
         params = added(frozen.pop("base"), variables["params"]["lora"], self.scale)
         return {"params": params, "frozen": frozen, "state": variables.get("state", {})}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of the model."""
+        """The loss of ``model``, see :class:`archijax.contract.Loss`."""
         return self.model.loss(self.plain(variables), keys, batch)
 
     def over(self, axis: str) -> Lora:
@@ -85,7 +86,7 @@ class Lora:
 
 
 def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = TARGETS) -> dict[str, Any]:
-    """Makes new adapters of parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. Their products are zero.
+    """Makes new adapters of parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. All products A B are zero.
 
     A parameter gets an adapter if it matches a target, is a matrix, and has more values than the adapter.
 

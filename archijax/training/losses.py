@@ -8,11 +8,11 @@ from typing import Any
 from archijax.contract import Model, MultiLossModel, StatefulModel
 
 Names = tuple[str, ...] | None
-"""Parts of "params" by their paths, such as "net" or "net/decoder"; None: all of them."""
+"""The paths of parts of "params", such as "net" or "net/decoder"; None: all parts."""
 
 
 def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Names], ...]:
-    """Pairs of a loss of the model and the names of the parameters that this loss trains.
+    """Returns pairs (a loss function of the model, the names of the parameters that this loss trains).
 
     Args:
         trainable: paths of the only parts to train; empty: all parts. A loss that trains no such part is left out.
@@ -42,7 +42,7 @@ def select(params: Any, names: Names) -> Any:
 
 
 def merge(params: Any, selected: Any) -> Any:
-    """Replaces some of the parameters by the selected ones."""
+    """Returns all parameters, with the selected parameters in place of those with the same names."""
     if not isinstance(selected, dict):
         return selected
     return {**params, **{name: merge(params[name], part) for name, part in selected.items()}}
@@ -58,5 +58,5 @@ def has(params: Any, name: str) -> bool:
 
 
 def over_axis(model: Model, axis: str | None) -> Model:
-    """The model for a batch that is split over a mapped axis; None: it is not split."""
+    """Returns the model for batches that are split over this mapped axis; None: batches are not split."""
     return model.over(axis) if axis is not None and isinstance(model, StatefulModel) else model

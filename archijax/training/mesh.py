@@ -17,23 +17,24 @@ DATA, FSDP = "data", "fsdp"
 
 
 class MeshParallel:
-    """Data parallelism over all devices. Groups of `fsdp` devices share one copy of the state.
+    """Trains on all devices, where groups of `fsdp` devices share one copy of the state.
 
     The state is the parameters, the optimizer's state and the averages. The compiler adds the communication between
-    devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are the same as in
-    :class:`archijax.training.Pmap`, but a state has the same shapes as on the host.
+    devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`,
+    but a state keeps its shapes, and a step sees the whole batch. Make the step without an axis, and average nothing
+    over devices: ``devices.compile(make_train_step(model, optimizer, sharded=fsdp > 1))``.
 
     Args:
-        batch_size: items of a batch over all devices: a multiple of the number of devices times
+        batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
             `grad_accumulation_steps`.
         fsdp: the number of devices that share one copy of the state; it divides the number of devices. 1: every device
             has its own copy.
-        grad_accumulation_steps: the number of parts of a device's slice.
-        small: leaves with fewer values are copied to every device.
+        grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
+        small: arrays of the state with fewer values than this are copied whole to every device.
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: fsdp does not divide the number of devices, or the batch size is no multiple as above.
+        InputError: fsdp does not divide the number of devices, or batch_size is not such a multiple.
     """
 
     axis = None
@@ -59,7 +60,7 @@ class MeshParallel:
         self.batch = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def sharding(self, leaf: Any) -> NamedSharding:
-        """The sharding of an array of the state. It splits the longest axis that `fsdp` divides, if there is one."""
+        """Returns the sharding of an array of the state, which splits the longest axis that `fsdp` divides, if any."""
         shape = np.shape(leaf)
         fitting = [axis for axis, size in enumerate(shape) if size % self.fsdp == 0]
         if self.fsdp == 1 or math.prod(shape) < self.small or not fitting:
@@ -68,7 +69,10 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """Compiles the step for all devices. The step donates its state, and the next state has the same sharding."""
+        """Compiles `step(state, batch, root_key) -> (state, metrics)`, which is written for a whole batch.
+
+        The compiled step donates its state, and the next state has the same sharding.
+        """
 
         def sharded(state, batch, root_key):
             state, metrics = step(state, batch, root_key)
@@ -78,35 +82,38 @@ class MeshParallel:
         return jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key)` for all devices. It does not donate the state."""
+        """Compiles `function(state, batch, root_key)`, which is written for a whole batch.
+
+        The state is not donated.
+        """
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
-        """Moves a state to the devices. Arrays that are already there stay."""
+        """Moves a state to the devices. Arrays that have their sharding already are not moved."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def target(self, shapes: Any) -> Any:
-        """The target of a checkpoint's restoration: the shapes of a state and their shardings."""
+        """Returns the target for :meth:`Checkpoints.restore`: the shapes of a state with their shardings."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), shapes
         )
 
     def saved(self, state: Any) -> Any:
-        """The arrays that a checkpoint saves: the arrays on the devices, of which each process writes its shards."""
+        """Returns the tree for :meth:`Checkpoints.save`: the state itself, of which each process writes its shards."""
         return state
 
     def put_batch(self, batch: dict) -> dict:
-        """Moves this process's part of a batch [b, ...] to the devices. One process alone has the whole batch."""
+        """Moves this process's part of a batch [b, ...] to the devices. A single process passes the whole batch."""
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)), batch)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """The shapes of the results of `put_state` and `put_batch`."""
+        """Returns the shapes of what `put_state` and `put_batch` return."""
 
         split = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch), batch)
         return self.target(state), split
 
     def get(self, tree: Any) -> Any:
-        """Copies whole arrays to the host. With several processes, all must call it together."""
+        """Copies a result of a step to the host. With several processes, all must call this method together."""
         return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -30,7 +30,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     """The largest global norm of gradients. Larger gradients are scaled down to this norm."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from zero."""
+    """The number of steps over which the learning rate rises linearly from zero."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     """The learning rate after the warm-up: constant, or half a cosine that ends at zero at the last step."""
 
@@ -49,9 +49,9 @@ class EmaConfig:
     power: float = 0.7
     """The power of the warm-up."""
     start: int = 100
-    """Steps before averaging starts. Until then the average equals the parameters."""
+    """The number of steps before averaging starts. Until then the average equals the parameters."""
     every: int = 10
-    """Steps between two updates of the average."""
+    """The number of steps between two updates of the average."""
 
     def __post_init__(self):
         require(0 <= self.decay < 1, "ema.decay", self.decay, "at least 0 and below 1")
@@ -60,7 +60,7 @@ class EmaConfig:
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step, for a run of `steps` steps."""
+    """Returns the learning rate as a function of the step, for a run of `steps` steps."""
     rate, warmup = config.learning_rate, config.warmup_steps
     if config.learning_rate_schedule == "cosine":
         after = optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
@@ -111,7 +111,7 @@ class AdamWState(NamedTuple):
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    It computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU,
+    This computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU,
     where XLA stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs
     154 MiB instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense
     layers takes 1.45 times as long, because most of its time goes to the optimizer.
@@ -179,10 +179,11 @@ def global_norm(grads: PyTree) -> Float[Array, ""]:
 def ema_update(
     config: EmaConfig, ema: PyTree, params: PyTree, steps: Int[Array, ""], finite: Bool[Array, ""]
 ) -> PyTree:
-    """Updates the moving average after `steps` steps, with the parameters `params`.
+    """Returns the moving average after `steps` steps, updated with the parameters `params`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until `start`
-    the average is a copy of the parameters. Afterwards it is updated every `every` steps, if the step is finite.
+    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until step
+    `start` the average is a copy of the parameters. Afterwards the average is updated every `every` steps, if the step
+    is finite.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""The training step on all devices, with a copy of the state on each."""
+"""Runs the training step on all devices, with a copy of the state on each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,20 +25,26 @@ def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 
 
 
 class Pmap:
-    """Data parallelism over all devices. Each device has the whole state and a slice of the batch.
+    """Trains on all devices. Each device has the whole state and a slice of the batch.
 
-    `put_state` and `put_batch` move host arrays to the devices. `compile` compiles a step that was made with
-    ``axis=Pmap.axis``, and `evaluate` compiles a function that does not change the state. `get` copies results to the
-    host. With several processes, all processes pass the same state, and each passes its part of a batch.
+    A step or function sees one device's slice, and must itself average over devices, by ``jax.lax.pmean(value,
+    Pmap.axis)``. :func:`make_train_step` with ``axis=Pmap.axis`` makes such a step. With several processes, all
+    processes pass the same state, and each passes its part of a batch.
+
+        devices = Pmap(batch_size=16)
+        step = devices.compile(make_train_step(model, optimizer, axis=devices.axis))
+        state = devices.put_state(TrainState.create(model, variables, optimizer))
+        state, metrics = step(state, devices.put_batch(batch), jax.random.key(0))
+        print(devices.get(metrics))
 
     Args:
-        batch_size: items of a batch over all devices and processes: a multiple of the number of devices times
+        batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
             `grad_accumulation_steps`.
-        grad_accumulation_steps: the number of parts of a device's slice.
+        grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: the batch size is no multiple as above.
+        InputError: batch_size is not such a multiple.
     """
 
     axis = AXIS
@@ -52,11 +58,17 @@ class Pmap:
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
-        """Compiles the step for all devices. The step donates its state."""
+        """Compiles `step(state, batch, root_key) -> (state, metrics)`, which is written for one device's slice.
+
+        The compiled step donates its state.
+        """
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key)` for all devices. It does not donate the state."""
+        """Compiles `function(state, batch, root_key)`, which is written for one device's slice.
+
+        The state is not donated.
+        """
         return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
 
     def put_state(self, state: Any) -> Any:
@@ -70,7 +82,7 @@ class Pmap:
         return jax.device_put(jax.tree.map(self._split, batch), self.sharding)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """The shapes of the results of `put_state` and `put_batch`."""
+        """Returns the shapes of what `put_state` and `put_batch` return."""
         count = len(self.local)
 
         def stacked(leaf):
@@ -83,15 +95,15 @@ class Pmap:
         return jax.tree.map(stacked, state), jax.tree.map(split, batch)
 
     def target(self, shapes: Any) -> Any:
-        """The target of a checkpoint's restoration: whole arrays on each host."""
+        """Returns the target for :meth:`Checkpoints.restore`: the shapes of whole arrays, which each host reads."""
         return shapes
 
     def saved(self, state: Any) -> Any:
-        """The arrays that a checkpoint saves: the first device's copy, on the host."""
+        """Returns the tree for :meth:`Checkpoints.save`: the first device's copy of the state, on the host."""
         return self.get(state)
 
     def get(self, tree: Any) -> Any:
-        """Copies a result of the step to the host. All devices have equal copies, and the first copy is taken."""
+        """Copies a result of a step to the host, from the first device. All devices have equal copies."""
         # Indexing x[0] would compute on all devices. A shard needs no computation.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
 

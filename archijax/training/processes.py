@@ -14,12 +14,15 @@ Result = TypeVar("Result")
 
 
 def leads() -> bool:
-    """Whether this is the first process. It does the work that only one process needs to do."""
+    """Whether this is the first process, which does the work that only one process needs to do."""
     return jax.process_index() == 0
 
 
 def from_all(value: Any) -> list:
-    """The values of all processes in their order. All processes call this together, with values that can be pickled."""
+    """Returns the values of all processes, in the order of the processes.
+
+    All processes call this together, with values that can be pickled.
+    """
     if jax.process_count() == 1:
         return [value]
     message = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -30,7 +33,7 @@ def from_all(value: Any) -> list:
 
 
 def together(work: Callable[[], Result]) -> Result:
-    """The result of `work` in this process, after it has succeeded in all processes.
+    """Returns the result of `work` in this process, after `work` has succeeded in all processes.
 
     Raises:
         Exception: `work` failed in this process.
@@ -59,7 +62,7 @@ def from_first(make: Callable[[], Result]) -> Result:
     """Calls `make` in the first process alone, and returns its result in all processes.
 
     An InputError or OSError of `make` is raised in all processes. All processes call this together. The result is
-    pickled: it has settings and lists, but no arrays.
+    pickled, so it should hold settings and lists, but no arrays.
     """
     if jax.process_count() == 1:
         return make()
@@ -79,7 +82,7 @@ def from_first(make: Callable[[], Result]) -> Result:
 
 
 def array_from_first(leaf: Any) -> np.ndarray:
-    """A host array of the first process. The other processes pass an array of this shape and type."""
+    """Returns a host array of the first process. The other processes pass an array of the same shape and type."""
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)

@@ -18,14 +18,16 @@ from archijax.training.losses import has, losses, select
 
 @struct.dataclass
 class TrainState:
-    """The arrays of a run after `step` steps. A checkpoint has all of them.
+    """The arrays of a run after `step` steps. A checkpoint has all of these arrays.
+
+    :meth:`create` makes the first state, and the step of :func:`make_train_step` makes the next one.
 
     Attributes:
         step: the number of steps, including skipped steps.
         skipped: the number of steps without an update, because the loss or the gradient was not finite.
-        params: the trained parameters, float32.
+        params: the parameters of the model, float32.
         ema: the moving average of the parameters.
-        opt_state: the states of the optimizer, one for each loss of the model.
+        opt_state: a tuple of states of the optimizer, one for each loss of the model.
         frozen: variables that do not change and have no gradient.
         state: variables that the step replaces, such as codebooks.
     """
@@ -46,13 +48,14 @@ class TrainState:
         optimizer: optax.GradientTransformation,
         trainable: Sequence[str] = (),
     ) -> TrainState:
-        """The state before the first step.
+        """Returns the state before the first step.
 
         Args:
             model: the model whose losses the step minimises.
             variables: the collections that `model.init` returned.
-            optimizer: the optimizer of the step.
-            trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
+            optimizer: the optimizer that :func:`make_train_step` gets, too.
+            trainable: paths of the parameters to train, such as "net" or "net/decoder", as in :func:`make_train_step`;
+                empty: all.
 
         Raises:
             InputError: a parameter is trained by no loss or by several losses; or a path in trainable does not exist,
@@ -80,5 +83,5 @@ class TrainState:
         )
 
     def variables(self, params: Any) -> Variables:
-        """The collections of the model. `params` are the parameters or their average."""
+        """Returns the variables for the methods of the model. Pass ``state.params`` or the average, ``state.ema``."""
         return {"params": params, "frozen": self.frozen, "state": self.state}

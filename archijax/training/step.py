@@ -30,24 +30,27 @@ def make_train_step(
     trainable: Sequence[str] = (),
     sharded: bool = False,
 ) -> TrainStep:
-    """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function that can be jitted and donated.
+    """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function to jit, with a donated state.
 
-    If a loss or a gradient is not finite, the step skips its update and adds 1 to `skipped`. The metrics are float32
-    scalars: the metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
-    optimizer's state has it. If the model has several losses, the metrics of the second and later losses end in the
-    names of their parameters, as in loss_discriminator and grad_norm_discriminator.
+    The root key is the same at every step; the keys of the items depend on it and on `state.step`. If a loss or a
+    gradient is not finite, the step skips its update and adds 1 to `skipped`. The metrics are float32 scalars: the
+    metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the optimizer's
+    state has it. If the model has several losses, the metrics of the second and later losses end in the names of their
+    parameters, as in loss_discriminator and grad_norm_discriminator.
 
     Args:
-        model: its `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), which are means over the batch.
-            Several losses (`losses`) are minimised in turn; each loss uses the parameters after the updates before it.
-        optimizer: any optax transformation. :func:`archijax.training.adamw` is the cheapest.
+        model: a model whose `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), all of them means over
+            the batch. If the model has several losses (`losses`), they are minimised in turn; each loss uses the
+            parameters after the updates before it.
+        optimizer: any optax transformation. :func:`archijax.training.adamw` costs the least.
         ema: the settings of the moving average; None: the defaults.
-        axis: the name of the mapped axis over which the batch is split; None: the batch is not split.
+        axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
+            sees the whole batch, as with :class:`archijax.training.MeshParallel`.
         grad_accumulation_steps: the number of equal parts of a batch. The gradients of the parts are computed in turn
-            and averaged. A loss that depends on the whole batch sees one part, and the model's state is updated after
-            each part.
-        trainable: paths of the parameters that the step changes, such as "net" or "net/decoder"; empty: all.
-        sharded: whether parameters are split over the devices of a mesh.
+            and averaged. A loss that depends on the whole batch sees one part at a time, and the model's state is
+            updated after each part.
+        trainable: paths of the parameters to train, such as "net" or "net/decoder"; empty: all.
+        sharded: whether parameters are split over devices, as by a MeshParallel with fsdp above 1.
     """
     model, ema, optimizer = over_axis(model, axis), ema or EmaConfig(), skipping(optimizer)
 
@@ -123,7 +126,10 @@ def _gradients(
 def _advanced(
     state: TrainState, variables: Variables, opt_state: tuple, finite: Bool[Array, ""], ema: EmaConfig
 ) -> TrainState:
-    """The state after a step that computed these variables. If the step is not finite, only the step counts change."""
+    """The state after a step that computed these variables.
+
+    If ``finite`` is False, only `step` and `skipped` change.
+    """
     new, old = (variables["params"], variables["state"]), (state.params, state.state)
     params, new_state = jax.tree.map(lambda *leaves: _kept(*leaves, finite), new, old)
     if len(opt_state) > 1:
