@@ -26,15 +26,16 @@ class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """The bottlenecks, in sequence."""
     latent_channels: int | None = 32
-    """Channels of the latent; None: those of the net's last level, without an output convolution."""
+    """The number of channels of the latent; None: as many as the net's last level has, without an output
+    convolution."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """Samples of the training sounds. Longer sounds are encoded and decoded in parts of this length."""
+    """The length of the training sounds in samples. Longer sounds are encoded and decoded in parts of this length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the computation. Parameters are float32."""
+    """The type of the computation. The parameters are float32."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")
@@ -47,7 +48,7 @@ class _AutoEncoderConfig(ModelConfig):
         }
 
     def _checked(self, model: Any) -> Any:
-        """The model. Raises InputError if its sizes do not fit each other."""
+        """Returns the model. Raises InputError if its sizes do not fit each other."""
         if self.length % model.downsample_factor:
             multiple = model.downsample_factor
             raise InputError(
@@ -71,7 +72,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     waveform: float = 1.0
     """The weight of the mean absolute difference of samples."""
     relative_waveform: float = 0.0
-    """The weight of the mean absolute difference of samples, divided by the sound's RMS. The net learns phase first."""
+    """The weight of the mean absolute difference of samples, divided by the sound's RMS. With this loss, the net learns
+    phases first."""
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
@@ -81,18 +83,18 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     windows: tuple[int, ...] = WINDOWS
     """Window lengths of the stft, phase and mel losses in samples, multiples of 4."""
     discriminator: CoderConfig | AdversaryConfig | None = None
-    """A discriminator, which is also trained; None: no adversary."""
+    """The discriminator that is trained together with the net; None: no adversarial training."""
     adversarial: float = 1.0
     """The weight of the discriminator's scores."""
     feature_matching: float = 1.0
     """The weight of the difference of the discriminator's features."""
     adversary_start: int = 0
-    """Training steps before the discriminator trains and has an effect."""
+    """The number of training steps before the discriminator trains and has an effect."""
     balanced: bool = False
-    """Whether the gradient of each error is scaled, so that its norm depends on the weight of the error alone."""
+    """Whether the gradient of each loss is scaled, so that its norm depends on the weight of the loss alone."""
 
     def build(self) -> AutoEncoder:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         net = self.coder.build(latent_channels=self.latent_channels, **self._settings())
         discriminator = None if self.discriminator is None else self.discriminator.discriminator()
         return self._checked(AutoEncoder(net, self.sample_rate, discriminator=discriminator, **self._shared()))
@@ -110,14 +112,14 @@ class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of the magnitudes of an STFT. Griffin-Lim makes sound from the decoded magnitudes."""
 
     coder: CoderConfig
-    """The net."""
+    """The net, which encodes and decodes magnitudes."""
     n_fft: int = 1024
-    """Samples of the STFT's Hann window."""
+    """The length of the STFT's Hann window in samples."""
     hop_length: int = 256
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
 
     def build(self) -> MagnitudeAutoEncoder:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         stft = STFT(self.n_fft, self.hop_length, centred=False)
         net = MAE1d(**self.coder.settings(), bottleneck_channels=self.latent_channels, **self._settings(), stft=stft)
         return self._checked(MagnitudeAutoEncoder(net))

@@ -23,21 +23,21 @@ class AutoregressiveConfig(ModelConfig):
     """Autoregressive diffusion with a U-Net, for endless sound without text."""
 
     unet: UNetConfig
-    """The net. Its skips are concatenated, not modulated, because every sample has its own noise level."""
+    """The U-Net. The skips are concatenated, not modulated, because every sample has its own noise level."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """Samples that the net sees at once."""
+    """The number of samples that the net sees at once."""
     num_splits: int = 16
-    """The number of splits of the length, an even number. Each split has its own noise level."""
+    """The number of splits that the length is divided into, an even number. Each split has its own noise level."""
     transform: TransformConfig | None = None
     """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     method: Literal["v", "flow"] = "v"
     """The diffusion method: v-diffusion or rectified flow."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the computation. Parameters are float32."""
+    """The type of the computation. The parameters are float32."""
     remat: bool = False
     """Whether the backward pass computes activations again, to save memory."""
 
@@ -49,7 +49,7 @@ class AutoregressiveConfig(ModelConfig):
             raise InputError(f'method is "{self.method}": v and flow are known')
 
     def build(self) -> DiffusionAR:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}
         net = UNetV0(**settings, use_time_conditioning=False, use_modulation=False, remat=self.remat, dtype=dtype)

@@ -10,20 +10,21 @@ from archijax.contract import Model, Variables
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """The default settings of sampling a model."""
+    """The settings with which a model is sampled by default."""
 
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: str = "ddim"
     """The method of a step, a key of :data:`archijax.sampling.SAMPLERS`."""
     timestep_spacing: str | None = None
-    """The spacing of the timesteps: "linear", "cosine", "karras", "exponential"; None: that of the diffusion method."""
+    """The spacing of the timesteps: "linear", "cosine", "karras", "exponential"; None: the spacing of the diffusion
+    method."""
     guidance_scale: float | None = None
     """How strictly a sound follows the prompt; None: 3 for a model that was trained for guidance, else 1."""
 
 
 class ModelConfig:
-    """The base class of a configuration: a frozen dataclass with sample_rate, channels and length, for one model.
+    """The base class of model configurations: frozen dataclasses with the fields sample_rate, channels and length.
 
     Attributes:
         text: the configuration of text; None: a model without text.
@@ -38,20 +39,20 @@ class ModelConfig:
     conditioners: ClassVar[tuple[Any, ...]] = ()
 
     def build(self) -> Model:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         raise NotImplementedError
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Numbers that tell the model the position of its sound in a piece; {} if it has no such numbers.
+        """Returns numbers that tell the model where its sound lies in a piece; {} if the model takes no such numbers.
 
         All sounds of a model with such numbers have the same length. If the piece is shorter, silence follows it.
 
         Args:
-            start: the second of the piece at which the sound begins.
+            start: the time in the piece at which the sound begins, in seconds.
             total: the length of the piece in seconds.
         """
         return {}
 
     def load_frozen(self) -> Variables:
-        """The pretrained parts that the settings name, for ``model.init``. Raises InputError if one is missing."""
+        """Loads the pretrained parts that the settings name, by name. Raises InputError if a part is missing."""
         return {}

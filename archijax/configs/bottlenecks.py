@@ -1,4 +1,7 @@
-"""Configurations of the bottlenecks between an encoder and a decoder. A tuple is a sequence of bottlenecks."""
+"""Configurations of the bottlenecks between an encoder and a decoder.
+
+A tuple of configurations stands for bottlenecks in sequence.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +22,41 @@ from archijax.errors import InputError, require
 
 @dataclass(frozen=True)
 class TanhConfig:
-    """tanh, which keeps latents in (-1, 1)."""
+    """Applies tanh, which keeps latents between -1 and 1."""
 
     guard: float = 0.0
     """The weight of a loss that keeps latents away from -1 and 1."""
 
     def build(self, channels: int) -> TanhBottleneck:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return TanhBottleneck(self.guard)
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Gaussian noise in training."""
+    """Adds Gaussian noise to latents in training."""
 
     sigma: float = 0.1
     """The standard deviation of the noise."""
 
     def build(self, channels: int) -> NoiserBottleneck:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return NoiserBottleneck(self.sigma)
 
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """A Gaussian distribution for each value of the latent, as in a variational autoencoder."""
+    """Predicts a Gaussian for each value of the latent, as in a variational autoencoder."""
 
     divergence_weight: float = 1e-4
     """The weight of the divergence from a standard Gaussian, in nats per value."""
     warmup_steps: int = 0
-    """Training steps over which divergence_weight grows from 0."""
+    """The number of training steps over which divergence_weight grows from 0."""
     free_bits: float = 0.0
-    """Nats of divergence per channel that do not count as a loss."""
+    """The divergence per channel, in nats, that does not count as a loss."""
 
     def build(self, channels: int) -> GaussianBottleneck:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return GaussianBottleneck(self.divergence_weight, self.warmup_steps, self.free_bits)
 
 
@@ -65,35 +68,35 @@ class FiniteScalarConfig:
     """The number of values of each channel. The list is repeated until all channels of the latent have a number."""
 
     def build(self, channels: int) -> FiniteScalarQuantizer:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         require(channels % len(self.levels) == 0, "latent_channels", channels, f"a multiple of {len(self.levels)}")
         return FiniteScalarQuantizer(self.levels)
 
 
 @dataclass(frozen=True)
 class VariationalConfig:
-    """A Gaussian with mean in (-1, 1) and log-variance in (0, 2) for each value, as in audio-encoders-pytorch."""
+    """Predicts a Gaussian for each value: a mean in (-1, 1), a log-variance in (0, 2), as in audio-encoders-pytorch."""
 
     kl_weight: float = 1e-4
     """The weight of the divergence from a standard Gaussian."""
 
     def build(self, channels: int) -> VariationalBottleneck:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return VariationalBottleneck(self.kl_weight)
 
 
 @dataclass(frozen=True)
 class BitcodesConfig:
-    """Latents that consist of bits."""
+    """Turns latent vectors into bits."""
 
     num_bits: int = 8
-    """The number of bits of each value of the latent."""
+    """The number of bits of each latent vector."""
 
     def __post_init__(self):
         require(self.num_bits >= 1, "bottleneck.num_bits", self.num_bits, "1 or more")
 
     def build(self, channels: int) -> BitcodesBottleneck:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return BitcodesBottleneck(channels, self.num_bits)
 
 
@@ -104,18 +107,18 @@ class QuantizerConfig:
     num_codes: int = 1024
     """The number of vectors of a codebook."""
     num_levels: int = 1
-    """The number of codebooks. Each quantizes the residual of the codebooks before it."""
+    """The number of codebooks. Each codebook quantizes the residual of the codebooks before it."""
     commitment_weight: float = 0.25
     """The weight of the distance between latents and their codes."""
     dropout: float = 0.0
-    """The share of training items that use a random number of levels, so that the model has several bit rates."""
+    """The share of training sounds that use a random number of levels, so that the model has several bit rates."""
 
     def __post_init__(self):
         for name in ("num_codes", "num_levels"):
             require(getattr(self, name) >= 1, f"bottleneck.{name}", getattr(self, name), "1 or more")
 
     def build(self, channels: int) -> VectorQuantizer:
-        """The bottleneck of a latent with this number of channels."""
+        """Builds the bottleneck of a latent with this number of channels."""
         return VectorQuantizer(
             channels,
             self.num_codes,
@@ -137,10 +140,10 @@ BottleneckConfig = (
 
 
 def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None) -> tuple[Bottleneck, ...]:
-    """The bottlenecks of a latent, in sequence.
+    """Builds the bottlenecks of a latent, in sequence.
 
     Args:
-        channels: the channels of the latent; None: those of the net's last level.
+        channels: the number of channels of the latent; None: as many as the net's last level has.
 
     Raises:
         InputError: channels are below 1, or None although a bottleneck needs a number.

@@ -17,59 +17,66 @@ from archijax.configs.nets import positive
 
 @dataclass(frozen=True)
 class CoderConfig:
-    """An encoder of samples, and the decoder that mirrors it. Lists go from sound to latent."""
+    """An encoder of samples, and the decoder that mirrors the encoder. Lists run from sound to latent."""
 
     channels: int
     """The number that the multipliers multiply."""
     multipliers: tuple[int, ...]
-    """Channels before, between and after the levels, divided by ``channels``. There is one entry more than levels."""
+    """The numbers of channels before, between and after the levels, divided by ``channels``."""
     factors: tuple[int, ...]
     """The number by which each level divides the length."""
     num_blocks: tuple[int, ...]
     """The number of residual blocks of each level."""
     patch_size: int = 1
-    """Samples that become one position before the first level."""
+    """The number of samples that become one position before the first level."""
     resnet_groups: int = 8
-    """Groups of the group norms."""
+    """The number of groups of the group norms."""
 
     def __post_init__(self):
         positive(self, "coder", "channels", "patch_size", "resnet_groups")
 
     def settings(self) -> dict[str, Any]:
-        """The fields that encoders and autoencoders share."""
+        """Returns the settings that encoders and autoencoders share."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
 
     def build(self, *, latent_channels: int | None, **settings: Any) -> AutoEncoder1d:
-        """The autoencoder of sound. The settings are in_channels, bottleneck and dtype."""
+        """Builds the autoencoder of sound. ``settings`` are the fields in_channels, bottleneck and dtype of the net."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 
     def discriminator(self) -> Discriminator1d:
-        """The discriminator with this encoder."""
+        """Builds a discriminator from an encoder with these settings."""
         return Discriminator1d(Encoder1d(**self.settings()))
 
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
-    """An encoder and a decoder of STFT frames. Lists have one entry per frame rate, beginning with that of the STFT."""
+    """An encoder and a decoder of STFT frames. Lists begin with the frame rate of the STFT.
+
+    ``FrameCoderConfig(widths=(256, 384), factors=(4,), encoder_blocks=(2, 2), decoder_blocks=(4, 4))`` has two frame
+    rates. For one frame rate, the lists have one entry each, and ``factors`` is empty.
+    """
 
     n_fft: int = 1024
-    """Samples of the STFT's Hann window."""
+    """The length of the STFT's Hann window in samples."""
     hop_length: int = 256
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
     widths: tuple[int, ...] = (512,)
-    """Channels at each rate."""
+    """The number of channels at each frame rate."""
     factors: tuple[int, ...] = ()
-    """The ratio of each rate to the next one. There is one entry fewer than rates."""
+    """The ratio of each frame rate to the next one. There is one entry fewer than frame rates."""
     encoder_blocks: tuple[int, ...] = (3,)
-    """Blocks of the encoder at each rate."""
+    """The number of blocks of the encoder at each frame rate."""
     decoder_blocks: tuple[int, ...] = (6,)
-    """Blocks of the decoder at each rate."""
+    """The number of blocks of the decoder at each frame rate."""
 
     def __post_init__(self):
         positive(self, "coder", "n_fft", "hop_length")
 
     def build(self, **settings: Any) -> FrameAutoEncoder:
-        """The autoencoder of sound. The settings are in_channels, latent_channels, bottleneck and dtype."""
+        """Builds the autoencoder of sound.
+
+        ``settings`` are the net's in_channels, latent_channels, bottleneck and dtype.
+        """
         return FrameAutoEncoder(
             STFT(self.n_fft, self.hop_length, centred=False),
             self.widths,
@@ -85,15 +92,15 @@ class AdversaryConfig:
     """Discriminators at several periods and resolutions."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    """Periods in samples. Each has a discriminator."""
+    """The period of each period discriminator, in samples."""
     windows: tuple[int, ...] = (2048, 1024, 512)
-    """STFT windows in samples, multiples of 64. Each has a discriminator."""
+    """The STFT window of each spectrum discriminator, in samples, a multiple of 64."""
     channels: int = 32
-    """Channels of the discriminators' first layers."""
+    """The number of channels of each discriminator's first layer."""
 
     def __post_init__(self):
         positive(self, "discriminator", "channels")
 
     def discriminator(self) -> Adversary:
-        """The discriminator."""
+        """Builds the discriminator."""
         return Adversary(self.periods, self.windows, self.channels)

@@ -35,7 +35,8 @@ class NumberConfig:
     into: Literal["features", "embedding"] = "features"
     """Whether the number's vector is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this number alone, from 0 to below 1. Sampling can then leave it out, too."""
+    """How often training leaves out this number alone, from 0 to below 1. Sampling can then leave out the number,
+    too."""
 
     def __post_init__(self):
         _check(self)
@@ -43,7 +44,7 @@ class NumberConfig:
             raise InputError(f"the number {self.name} has low {self.low} and high {self.high}: low must be below high")
 
     def encode(self, values: Sequence[Value]) -> Float32[np.ndarray, " b"]:
-        """The positions of values in the range, from 0 to 1; -1 for None.
+        """Turns values into their positions in the range, from 0 to 1; None becomes -1.
 
         Raises:
             InputError: a value is not a number, or is out of range.
@@ -53,7 +54,7 @@ class NumberConfig:
         return np.array(positions, np.float32)
 
     def vector(self, width: int) -> nn.Module:
-        """The module that turns positions into vectors."""
+        """Returns the module that turns positions into vectors of this width."""
         return NumberVector(width)
 
 
@@ -68,7 +69,8 @@ class CategoryConfig:
     into: Literal["features", "embedding"] = "features"
     """Whether the category's vector is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this category alone, from 0 to below 1. Sampling can then leave it out, too."""
+    """How often training leaves out this category alone, from 0 to below 1. Sampling can then leave out the category,
+    too."""
 
     def __post_init__(self):
         _check(self)
@@ -78,7 +80,7 @@ class CategoryConfig:
             )
 
     def encode(self, values: Sequence[Value]) -> Int32[np.ndarray, " b"]:
-        """The indices of the categories; -1 for None. Raises InputError if a category is unknown."""
+        """Turns categories into their indices; None becomes -1. Raises InputError if a category is unknown."""
         indices = {value: index for index, value in enumerate(self.values)}
         words = [None if value is None else to_word(value) for value in values]
         if unknown := [word for word in words if word is not None and word not in indices]:
@@ -87,7 +89,7 @@ class CategoryConfig:
         return np.array([-1 if word is None else indices[word] for word in words], np.int32)
 
     def vector(self, width: int) -> nn.Module:
-        """The module that turns indices into vectors."""
+        """Returns the module that turns indices into vectors of this width."""
         if not self.values:
             raise InputError(f"the category {self.name} has no values: name them, or training finds them in the data")
         return CategoryVector(len(self.values), width)
@@ -106,7 +108,10 @@ def _check(config: ConditionerConfig) -> None:
 
 
 def to_word(value: str | float) -> str:
-    """The category of a value. The number 4.0 is the category "4", because tables turn 4 into 4.0."""
+    """Turns a value into the name of its category.
+
+    The number 4.0 is the category "4", because tables turn 4 into 4.0.
+    """
     return value.strip() if isinstance(value, str) else f"{value:g}"
 
 
@@ -118,7 +123,7 @@ def check_names(conditioners: Sequence[ConditionerConfig]) -> None:
 
 
 def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], features: int, embedding: int) -> nn.Module:
-    """The net with its conditioners, or the net itself if there are none.
+    """Wraps a net with its conditioners. Returns the net itself if there are no conditioners.
 
     Args:
         features: the width of the net's features.
@@ -136,10 +141,10 @@ def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], featu
 def encode_fields(
     conditioners: Iterable[ConditionerConfig | Number], fields: Mapping[str, Sequence[Value]]
 ) -> dict[str, Shaped[np.ndarray, " b"]]:
-    """The arrays of a batch by their names.
+    """Turns the values of conditioners into the arrays of a batch, by name.
 
     Args:
-        fields: the values of each conditioner by its name, one per item. None means an unknown value.
+        fields: the values of each conditioner by its name, one value per item. None means an unknown value.
 
     Raises:
         InputError: a conditioner does not take a value.
@@ -155,10 +160,10 @@ def encode_fields(
 def with_values(
     conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """The conditioners. Those without categories get the values of their fields, in alphabetical order.
+    """Returns the conditioners, with the values in the data as categories where none are named, in alphabetical order.
 
     Args:
-        fields: the values in the data by the name of a conditioner.
+        fields: the values that occur in the data, by the name of the conditioner.
 
     Raises:
         InputError: the field of a category has no values.

@@ -45,7 +45,7 @@ class DiffusionConfig(ModelConfig):
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """Samples of the training sounds. The model can make sounds of other lengths."""
+    """The length of the training sounds in samples. The model can make sounds of other lengths."""
     transform: TransformConfig | None = None
     """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     text: TextConfig | None = None
@@ -53,12 +53,13 @@ class DiffusionConfig(ModelConfig):
     conditioners: tuple[ConditionerConfig, ...] = ()
     """Numbers and categories that the model is conditioned on, which are fields of the data."""
     cond_drop_prob: float = 0.1
-    """How often training leaves out all conditioners and the prompt, as guidance needs. Without conditioners, the field
-    of ``text`` is used instead."""
+    """How often training leaves out all conditioners and the prompt, as guidance needs. Without conditioners,
+    ``text.cond_drop_prob`` is used instead."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
     """The diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
     schedule_shift: float = 1.0
-    """For v: a shift of the schedule. Quiet sounds need more low noise, which a shift below 1 gives. Try their RMS."""
+    """For v: a shift of the noise schedule. A shift below 1 gives more low noise levels, which quiet sounds need: try
+    the RMS of the sounds."""
     sigma_data: float = 0.5
     """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
@@ -73,9 +74,9 @@ class DiffusionConfig(ModelConfig):
     min_snr: float | None = None
     """The limit gamma of min-SNR weights, such as 5; None: all noise levels have equal weights."""
     stratified: bool = False
-    """Whether the items of a batch draw their times from different intervals, which are equally probable."""
+    """Whether the items of a batch draw their diffusion times from different intervals, which are equally probable."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the computation. Parameters are float32."""
+    """The type of the computation. The parameters are float32."""
     remat: bool = False
     """Whether the backward pass computes activations again, to save memory."""
     sampling: SampleDefaults = dataclasses.field(default_factory=SampleDefaults)
@@ -104,7 +105,7 @@ class DiffusionConfig(ModelConfig):
             raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
     def process(self) -> GaussianProcess:
-        """The diffusion method."""
+        """Returns the diffusion method."""
         methods = {
             "v": lambda: v_diffusion(self.schedule_shift),
             "ddpm": lambda: ddpm(betas=self.betas),
@@ -120,19 +121,19 @@ class DiffusionConfig(ModelConfig):
         return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
-        """The parameters of the pretrained text encoder, if the settings name one."""
+        """Loads the parameters of the pretrained text encoder, if the settings name one."""
         if self.text is None or not self.text.is_pretrained:
             return {}
         return {"embedder": load_t5(self.text.tokenizer)[1]}
 
     def build(self) -> DiffusionModel:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         return self._diffusion()
 
     def _diffusion(
         self, wrap: Callable[[nn.Module], nn.Module] = lambda net: net, *, frame: int = 1, **injected: Any
     ) -> DiffusionModel:
-        """The diffusion model.
+        """Builds the diffusion model.
 
         Args:
             wrap: the outermost wrapper of the net.
@@ -180,7 +181,7 @@ class DiffusionConfig(ModelConfig):
         )
 
     def _dropping(self) -> dict[str, Any]:
-        """How often training drops the conditioning, all together and each alone."""
+        """The probabilities that training drops all conditioning together, and that it drops each conditioner alone."""
         text = 0.0 if self.text is None else self.text.cond_drop_prob
         if not self.conditioners:
             return {"cond_drop_prob": text}
@@ -190,13 +191,13 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """A diffusion upsampler. sample_rate and length are those of its result."""
+    """A diffusion upsampler. sample_rate and length describe the upsampled sound."""
 
     factor: int = 16
-    """The sample rate of the result divided by that of the input, at least 2."""
+    """The sample rate of the result divided by the sample rate of the input, at least 2."""
 
     def build(self) -> DiffusionUpsampler:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         if self.length % self.factor or self.sample_rate % self.factor:
             raise InputError(
                 f"factor {self.factor} does not divide the sample rate {self.sample_rate} and the length {self.length}"
@@ -206,12 +207,12 @@ class UpsamplerConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
-    """A diffusion vocoder, which makes sound from log-mel spectrograms. The channels are independent."""
+    """A diffusion vocoder, which makes sound from log-mel spectrograms. Each channel is an independent sound."""
 
     n_fft: int = 1024
-    """Samples of the spectrogram's Hann window."""
+    """The length of the spectrogram's Hann window in samples."""
     hop_length: int = 256
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
     mel_channels: int = 80
     """The number of mel bands."""
     whiten: bool = False
@@ -219,7 +220,7 @@ class VocoderConfig(DiffusionConfig):
     steps."""
 
     def build(self) -> DiffusionVocoder:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         if self.length % self.hop_length:
             raise InputError(f"length {self.length} is not a multiple of hop_length {self.hop_length}")
         mel = MelSpectrogram(
@@ -237,18 +238,18 @@ class EncoderConfig:
     kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
     """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
     n_fft: int = 1023
-    """Samples of the window; odd for magnitudes, so that frames and samples are aligned."""
+    """The length of the window in samples; odd for magnitudes, so that frames and samples are aligned."""
     hop_length: int = 256
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
     mel_channels: int = 80
     """The number of mel bands."""
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """The bottlenecks, in sequence."""
     latent_channels: int | None = 32
-    """Channels of the latent; None: those of the last level, without an output convolution."""
+    """The number of channels of the latent; None: as many as the last level has, without an output convolution."""
 
     def build(self, sample_rate: int, dtype: DTypeLike) -> Encoder1d:
-        """The encoder of sounds with this sample rate in Hz."""
+        """Builds the encoder of sounds with this sample rate in Hz."""
         shared = {
             **self.coder.settings(),
             "out_channels": self.latent_channels,
@@ -267,15 +268,18 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionAEConfig(DiffusionConfig):
-    """A diffusion autoencoder. The net injects the latent where it has as many positions as the latent has frames."""
+    """A diffusion autoencoder.
+
+    The latent enters the net at a depth that has as many positions as the latent has frames.
+    """
 
     encoder: EncoderConfig
-    """The encoder."""
+    """The encoder, which turns sounds into latents."""
     inject_depth: int | None = None
-    """The depth that injects the latent; None: the deepest one with as many positions as the latent has frames."""
+    """The depth at which the latent enters; None: the deepest one with as many positions as the latent has frames."""
 
     def build(self) -> DiffusionAE:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         encoder = self.encoder.build(self.sample_rate, jnp.dtype(self.dtype))
         stride = 1 if self.transform is None else self.transform.stride
         shortened = [stride * math.prod(self.unet.factors[: depth + 1]) for depth in range(len(self.unet.factors))]
@@ -301,13 +305,13 @@ class DiffusionAEConfig(DiffusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig(DiffusionConfig):
-    """A diffusion model of an autoencoder's latents. sample_rate, channels and length are those of the sound."""
+    """A diffusion model of an autoencoder's latents. sample_rate, channels and length describe the sound."""
 
     autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()
     """The autoencoder, which encodes sound to latents and decodes latents to sound."""
 
     def build(self) -> LatentDiffusion:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         for name in ("sample_rate", "channels"):
             ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
             if ours != theirs:

@@ -30,12 +30,18 @@ KINDS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """The kind of a configuration. For a class of a user, the kind is the name of the class."""
+    """Returns the kind of a configuration, a key of :data:`KINDS`.
+
+    For a class of a user, it is the name of the class.
+    """
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 
 
 def build(config: Any) -> Model:
-    """The model of a configuration. Raises InputError if settings do not fit each other, or there is no model."""
+    """Builds the model of a configuration.
+
+    Raises InputError if settings do not fit each other, or no model is built.
+    """
     model = config.build()
     if not isinstance(model, Model):
         name = type(config).__name__
@@ -57,18 +63,21 @@ def check_config(config: Any) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A model configuration as nested dicts for JSON. Its kind, or the name of a user's class, is under "kind"."""
+    """Turns a model configuration into nested dicts for JSON. "kind" is its kind, or the name of a user's class."""
     if not (dataclasses.is_dataclass(config) and hasattr(config, "build")):
         raise InputError(f"{type(config).__name__} is not a model configuration: known are {', '.join(KINDS)}")
     return {"kind": kind_of(config), **dataclasses.asdict(config)}
 
 
 def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
-    """The configuration from the result of :func:`to_dict`.
+    """Restores a model configuration from the result of :func:`to_dict`.
+
+    The class is found by the entry "kind" of ``values``. It is one of :data:`KINDS`, or ``own``; other configurations,
+    such as a CoderConfig, are restored only as parts of a model configuration.
 
     Args:
         values: the result of :func:`to_dict`.
-        own: a class of a user, for values whose kind is the name of this class.
+        own: a further class of configurations, for values whose kind is the name of this class.
 
     Raises:
         InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.

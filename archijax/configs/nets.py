@@ -23,28 +23,28 @@ def positive(config: Any, owner: str, *names: str) -> None:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The U-Net. Lists have one entry per depth, outermost first."""
+    """The settings of a U-Net. Lists have one entry per depth, outermost first."""
 
     channels: tuple[int, ...]
-    """Channels at each depth."""
+    """The number of channels at each depth."""
     factors: tuple[int, ...]
     """The downsampling factor of each depth."""
     items: tuple[int, ...]
-    """How often each depth repeats its group of items."""
+    """How often each depth repeats its group of layers."""
     attentions: tuple[int, ...] = ()
-    """The number of self-attention items in a group; empty: none."""
+    """The number of self-attention layers in the group of each depth; empty: none."""
     cross_attentions: tuple[int, ...] = ()
-    """The number of cross-attention items in a group; empty: none."""
+    """The number of cross-attention layers in the group of each depth; empty: none."""
     attention_heads: int = 8
     """The number of attention heads."""
     attention_features: int = 64
-    """Features of a head."""
+    """The number of features of an attention head."""
     item: Literal["resnet", "convnext"] = "resnet"
-    """The first item of a group: a residual block of two convolutions, or a ConvNeXt V2 block."""
+    """The first layer of each group: a residual block of two convolutions, or a ConvNeXt V2 block."""
     linear_attention: bool = False
     """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""
     resnet_groups: int = 8
-    """Groups of the group norms."""
+    """The number of groups of the group norms."""
     modulation_features: int = 1024
     """The width of the time features."""
 
@@ -57,19 +57,19 @@ class LearnedTransformConfig:
     """The learned filter bank around the U-Net."""
 
     num_filters: int = 128
-    """Filters per channel of the sound."""
+    """The number of filters per channel of the sound."""
     window_length: int = 128
-    """Samples of a filter, a multiple of the stride. Both are odd or both are even."""
+    """The length of a filter in samples, a multiple of the stride; either both are odd, or both are even."""
     stride: int = 64
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
-    """The initial filters. Training takes longer with random ones, which the original has."""
+    """The initial filters. Training takes longer with random filters, as in the original."""
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> LearnedTransform:
-        """The transform around a net."""
+        """Wraps a net in the transform: the result takes and returns sound."""
         return LearnedTransform(net, self.num_filters, self.window_length, self.stride, self.filters, dtype)
 
 
@@ -78,18 +78,18 @@ class PatchingConfig:
     """Patches of samples, which become channels of the U-Net."""
 
     patch_size: int
-    """Samples of a patch."""
+    """The number of samples of a patch."""
 
     def __post_init__(self):
         positive(self, "transform", "patch_size")
 
     @property
     def stride(self) -> int:
-        """Samples between positions of the net."""
+        """The number of samples from one position of the net to the next."""
         return self.patch_size
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> Patching:
-        """The transform around a net."""
+        """Wraps a net in the transform: the result takes and returns sound."""
         return Patching(net, self.patch_size)
 
 
@@ -98,9 +98,9 @@ class STFTConfig:
     """The short-time Fourier transform around the U-Net."""
 
     n_fft: int = 1024
-    """Samples of the STFT's Hann window."""
+    """The length of the STFT's Hann window in samples."""
     hop_length: int = 256
-    """Samples between frames."""
+    """The number of samples from one frame to the next."""
     polar: bool = False
     """Whether the net sees magnitudes and phases instead of real and imaginary parts."""
 
@@ -109,11 +109,11 @@ class STFTConfig:
 
     @property
     def stride(self) -> int:
-        """Samples between positions of the net."""
+        """The number of samples from one position of the net to the next."""
         return self.hop_length
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> STFTTransform:
-        """The transform around a net."""
+        """Wraps a net in the transform: the result takes and returns sound."""
         return STFTTransform(net, self.n_fft, self.hop_length, self.polar)
 
 
@@ -127,17 +127,17 @@ class TextConfig:
     tokenizer: str = "bytes"
     """"bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as t5-base."""
     max_length: int = 64
-    """Tokens of a prompt. Longer prompts are cut."""
+    """The number of tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, as guidance needs. If there are conditioners, they are kept."""
+    """How often training drops the prompt, as guidance needs. The conditioners are kept."""
     pooled: bool = False
     """Whether the mean of the embedding is added to the time features, which makes training much faster."""
     features: int = 128
     """The width of the trained encoder. A pretrained encoder has its own width."""
     num_layers: int = 2
-    """The layers of the trained encoder."""
+    """The number of layers of the trained encoder."""
     num_heads: int = 4
-    """The attention heads of the trained encoder."""
+    """The number of attention heads of the trained encoder."""
     placeholder_tokens: tuple[str, ...] = ()
     """Placeholder tokens: words such as "<mine>" with their own trained embeddings."""
 
@@ -156,14 +156,14 @@ class TextConfig:
         return self.tokenizer != "bytes"
 
     def load_tokenizer(self) -> Any:
-        """The tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
+        """Loads the tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
         # This import takes seconds, and building a model does not need it.
         from archijax.text import load_tokenizer
 
         return load_tokenizer(self.tokenizer, placeholder_tokens=self.placeholder_tokens)
 
     def t5(self) -> T5Config:
-        """The encoder's configuration."""
+        """Returns the configuration of the text encoder."""
         if self.is_pretrained:
             return load_t5_config(self.tokenizer)
         if self.features % self.num_heads:

@@ -22,26 +22,26 @@ class OobleckConfig(ModelConfig):
     """A convolutional autoencoder of samples with a Gaussian latent. The defaults are those of Stable Audio Open."""
 
     encoder_channels: int = 128
-    """Channels of the encoder at the sample rate."""
+    """The number of channels of the encoder at the sample rate."""
     decoder_channels: int = 128
-    """Channels of the decoder at the sample rate."""
+    """The number of channels of the decoder at the sample rate."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Channels after each stride, divided by those at the sample rate."""
+    """The number of channels after each stride, divided by the number at the sample rate."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
     """The number by which each level divides the length, an even number."""
     latent_channels: int = 64
-    """Channels of the latent."""
+    """The number of channels of the latent."""
     sample_rate: int = 44_100
     """Samples per second."""
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**16
-    """Samples of the training sounds."""
+    """The length of the training sounds in samples."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the computation. Parameters are float32."""
+    """The type of the computation. The parameters are float32."""
     block_frames: int = 128
-    """Latent frames of a block. Longer sounds are coded block by block, which needs constant memory and does not change
-    the result."""
+    """The number of latent frames of a block. Longer sounds are coded block by block, which needs constant memory and
+    does not change the result."""
     waveform: float = 1.0
     """The weight of the mean absolute difference of samples."""
     stft: float = 1.0
@@ -65,11 +65,11 @@ class OobleckConfig(ModelConfig):
 
     @property
     def downsample_factor(self) -> int:
-        """The samples per frame of the latent."""
+        """The number of samples per frame of the latent."""
         return math.prod(self.strides)
 
     def build(self) -> AutoEncoder:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         net = Oobleck(
             self.channels,
             self.latent_channels,

@@ -31,17 +31,19 @@ class TransformerConfig:
     num_layers: int = 24
     """The number of layers."""
     num_heads: int = 24
-    """Heads of queries, and of keys and values in self-attention. The width is num_heads * head_features."""
+    """The number of heads of queries, and of keys and values in self-attention. The width is num_heads *
+    head_features."""
     head_features: int = 64
-    """Features of a head."""
+    """The number of features of a head."""
     embedding_width: int = 768
     """The width of the tokens that cross-attention reads."""
     embedding_heads: int | None = None
-    """Heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width / head_features."""
+    """The number of heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
+    head_features."""
     time_features: int = 256
     """The number of sines and cosines of the diffusion time."""
     rotary_features: int | None = None
-    """Features of a head that rotary positions rotate; None: half of head_features."""
+    """The number of features of a head that rotary positions rotate; None: half of head_features."""
     qk_norm: bool = False
     """Whether queries and keys are normalised, as in Stable Audio Open Small."""
 
@@ -50,7 +52,8 @@ class TransformerConfig:
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """Two numbers: seconds_start, at which a sound begins in its piece, and seconds_total, the length of the piece.
+    """Returns two numbers: seconds_start, the start of a sound in its piece, and seconds_total, the length of the
+    piece.
 
     Args:
         longest: the highest value of both numbers, in seconds.
@@ -64,10 +67,13 @@ def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Numbe
 
 @dataclass(frozen=True, kw_only=True)
 class StableAudioConfig(ModelConfig):
-    """A transformer that diffuses latents, with text and seconds. The defaults are those of Stable Audio Open."""
+    """A diffusion transformer for latents, conditioned on text and times.
+
+    The defaults are those of Stable Audio Open.
+    """
 
     transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
-    """The net."""
+    """The transformer that diffuses the latents."""
     autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
     """The autoencoder, which encodes sound to latents and decodes latents to sound."""
     text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
@@ -81,13 +87,13 @@ class StableAudioConfig(ModelConfig):
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**21
-    """Samples of the training sounds. The model can make sounds of other lengths."""
+    """The length of the training sounds in samples. The model can make sounds of other lengths."""
     method: Literal["v", "flow"] = "v"
     """The diffusion method: v-diffusion or rectified flow."""
     distilled: bool = False
     """Whether the model is distilled: it needs eight steps and no guidance, like Stable Audio Open Small."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the computation. Parameters are float32."""
+    """The type of the computation. The parameters are float32."""
     remat: bool = False
     """Whether the backward pass computes a layer's activations again, to save memory."""
 
@@ -109,7 +115,7 @@ class StableAudioConfig(ModelConfig):
 
     @property
     def sampling(self) -> SampleDefaults:
-        """The settings of the authors of Stable Audio."""
+        """The default settings of sampling, which the authors of Stable Audio chose."""
         if self.distilled:
             return SampleDefaults(num_steps=8, sampler="pingpong", guidance_scale=1.0)
         if self.method == "flow":
@@ -117,22 +123,22 @@ class StableAudioConfig(ModelConfig):
         return SampleDefaults(num_steps=100, sampler="dpm++sde", timestep_spacing="exponential", guidance_scale=7.0)
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """The values of seconds_start and seconds_total, if the model has these numbers."""
+        """Returns the values of seconds_start and seconds_total, if the model takes these numbers."""
         values = {"seconds_start": start, "seconds_total": total}
         return {number.name: values[number.name] for number in self.numbers if number.name in values}
 
     def process(self) -> GaussianProcess:
-        """The diffusion method."""
+        """Returns the diffusion method."""
         if self.method == "flow":
             return rectified_flow()
         return dataclasses.replace(v_diffusion(), timestep_spacing=ExponentialSpacing())
 
     def load_frozen(self) -> Variables:
-        """The parameters of the pretrained text encoder, if the settings name one."""
+        """Loads the parameters of the pretrained text encoder, if the settings name one."""
         return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
 
     def build(self) -> LatentDiffusion:
-        """The model. Raises InputError if settings do not fit each other."""
+        """Builds the model. Raises InputError if settings do not fit each other."""
         dtype, t5, autoencoder = jnp.dtype(self.dtype), self.text.t5(), self.autoencoder.build()
         if self.length % autoencoder.downsample_factor:
             multiple = autoencoder.downsample_factor
