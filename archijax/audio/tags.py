@@ -40,7 +40,7 @@ _FREQUENT = 0.4  # in a text of the language, these letters are at least this sh
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Makes tags readable. Empty and unreadable tags are left out. "date" becomes "year", if possible with four digits."""
+    """Makes tags readable, without empty and unreadable ones. "date" becomes "year", if possible with four digits."""
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)

@@ -134,8 +134,9 @@ class Levels(nn.Module, kw_only=True):
 
     Fields:
         channels: the number of channels that the multipliers multiply.
-        multipliers: the channels before, between and after the levels, divided by ``channels``. Level i has channels *
-            multipliers[i] input channels and channels * multipliers[i + 1] output channels.
+        multipliers: the numbers of channels before, between and after the levels, divided by ``channels``; one entry
+            more than levels. Level i has channels * multipliers[i] input channels and channels * multipliers[i + 1]
+            output channels.
         factors: for each level, how many times shorter an encoder makes the data, or how many times longer a decoder
             makes them.
         num_blocks: the number of residual blocks of each level.

@@ -22,7 +22,8 @@ class CoderConfig:
     channels: int
     """The number that the multipliers multiply."""
     multipliers: tuple[int, ...]
-    """The numbers of channels before, between and after the levels, divided by ``channels``."""
+    """The numbers of channels before, between and after the levels, divided by ``channels``; one entry more than
+    levels."""
     factors: tuple[int, ...]
     """The number by which each level divides the length."""
     num_blocks: tuple[int, ...]
@@ -75,7 +76,7 @@ class FrameCoderConfig:
     def build(self, **settings: Any) -> FrameAutoEncoder:
         """Builds the autoencoder of sound.
 
-        ``settings`` are the net's in_channels, latent_channels, bottleneck and dtype.
+        ``settings`` are in_channels, latent_channels, bottleneck and dtype of :class:`FrameAutoEncoder`.
         """
         return FrameAutoEncoder(
             STFT(self.n_fft, self.hop_length, centred=False),

@@ -32,7 +32,7 @@ KINDS: dict[str, type] = {
 def kind_of(config: Any) -> str:
     """Returns the kind of a configuration, a key of :data:`KINDS`.
 
-    For a class of a user, it is the name of the class.
+    For a class of a user, the kind is the name of the class.
     """
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 

@@ -52,8 +52,7 @@ class TransformerConfig:
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """Returns two numbers: seconds_start, the start of a sound in its piece, and seconds_total, the length of the
-    piece.
+    """Returns two numbers: seconds_start, when a sound begins in its piece, and seconds_total, the length of the piece.
 
     Args:
         longest: the highest value of both numbers, in seconds.

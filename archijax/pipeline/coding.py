@@ -1,7 +1,7 @@
-"""Encoding and decoding of sounds of any length, in parts of the training length.
+"""Encodes and decodes sounds of any length, in parts of the training length.
 
-Sounds are [time, channels] at the model's rate and channels, with the loudness of the training sounds. Frames are
-latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
+Sounds are [time, channels] with the model's sample rate and number of channels, and the loudness of the training
+sounds. Frames are latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
 def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
-    """A function that encodes a sound [time, c] of any length to frames."""
+    """Returns a function that encodes a sound [time, c] of any length to frames."""
     frame = loaded.model.downsample_factor
 
     def make(
@@ -40,14 +40,14 @@ def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
 
 
 def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
-    """A function that decodes any number of frames to a sound.
+    """Returns a function that decodes any number of frames to a sound.
 
     Args:
-        loaded: the model, a codec.
-        settings: for a model that decodes by diffusion. The settings num_steps, sampler, timestep_spacing,
-            guidance_scale, clamp, threshold and seed have an effect. The sampler must draw no noise, so that parts
-            agree where they overlap.
-        prompt: for a model that reads text.
+        loaded: a loaded model that is a codec.
+        settings: the settings of sampling, for a model that decodes by diffusion. The settings num_steps, sampler,
+            timestep_spacing, guidance_scale, clamp, threshold and seed have an effect. The sampler must draw no noise,
+            so that parts agree where they overlap.
+        prompt: the prompt, for a model that reads text.
         batch_size: the largest number of parts that are decoded at once.
         item: the number of the sound, which selects the noise that decoding starts from.
 
@@ -84,7 +84,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
 
 
 def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable[..., Array]:
-    """A function (frames, noise, progress) -> sounds that decodes by diffusion."""
+    """Returns a function (frames, noise, progress) -> sounds that decodes by diffusion."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
             f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, so the parts of a "

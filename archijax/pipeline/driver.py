@@ -1,4 +1,4 @@
-"""The driver of sampling. Values that are the same in every step are computed once, and steps are taken in chunks.
+"""The loop of sampling. Values that are the same in every step are computed once, and steps are taken in chunks.
 
 Two compiled programs serve any number of steps: :func:`prepare`, and :func:`advance`, which takes the steps of a chunk.
 """
@@ -25,7 +25,7 @@ CHUNK = 8  # the largest number of steps in one call of the program
 SECONDS = 0.5  # a call should not take longer, so that users see progress
 
 Progress = Callable[[int], Any]
-"""A function that is called with the number of steps since its last call."""
+"""A function that is called with the number of steps taken since the last call."""
 
 
 def silent(count: int) -> None:
@@ -34,12 +34,12 @@ def silent(count: int) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """The static arguments of the programs. The programs are compiled for each value.
+    """The static arguments of the compiled programs. Each new value needs a compilation.
 
     Fields:
         model: the model.
-        settings: see :attr:`SampleSettings.compiled`.
-        window: samples of the overlapping windows that the net sees; None: the net sees the whole sound.
+        settings: the settings of sampling, as :attr:`SampleSettings.compiled` returns them.
+        window: number of samples of the overlapping windows that the net sees; None: the net sees the whole sound.
         circular: whether a window can contain the end and the beginning of a sound, so that the sound can loop.
         num_resamples: how often each step is taken if there is a mask, at least 1.
     """
@@ -57,7 +57,7 @@ class Inputs(NamedTuple):
     Attributes:
         noise: the noise that sampling starts from.
         batch: the conditioning of the model, such as tokens.
-        keys: one key per item, for samplers that draw noise.
+        keys: one JAX key per item, for samplers that draw noise.
         scale: the guidance scale; None: no guidance.
         negative: the conditioning that guidance leads away from; None: no conditioning.
         source: the sound to which noise is added; None: sampling starts from noise alone.
@@ -97,7 +97,7 @@ def prepare(
 
 @jax.jit
 def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: Int[Array, ""]) -> State:
-    """The state after count steps over the first count + 1 timesteps."""
+    """Takes count steps over the first count + 1 timesteps, and returns the new state."""
     return jax.lax.fori_loop(0, count, lambda i, state: step(state, (timesteps[i], timesteps[i + 1], None))[0], state)
 
 
@@ -118,7 +118,8 @@ def run(
 ) -> Float[Array, "b time c"]:
     """Takes all steps over timesteps, and returns the sounds, not clipped.
 
-    The number of steps in a chunk adapts to the time that a chunk takes. The sounds do not depend on this number.
+    The number of steps in a chunk adapts to the time that a chunk takes. The sounds do not depend on the size of the
+    chunks.
     """
     state, step = prepare(program, variables, inputs, timesteps[0])
     done, size, waiting, began = 0, 1, 0, time.perf_counter()

@@ -1,4 +1,4 @@
-"""Edits of a sound: inpainting of a part, variations, and extension."""
+"""Edits a sound: inpaints a part, samples variations, and extends the sound."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def inpainting(
 ) -> Generation:
     """Prepares the sampling of sounds that differ from the source only in a part, from start to end in seconds.
 
-    The sounds have the rate and the channels of the source.
+    The sounds have the sample rate and the number of channels of the source.
 
     Args:
-        options: the options prompts, items, batch_size and num_resamples of :class:`Generation`.
+        options: the arguments prompts, items, batch_size and num_resamples of :class:`Generation`.
 
     Raises:
-        InputError: the part is not in the sound, or has no sample.
+        InputError: the part is not in the sound, or contains no sample.
     """
     config = loaded.config
     if not 0 <= start < end <= source.seconds:
@@ -86,7 +86,10 @@ def met(
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
-    """The region around a part that the model sees. It is never longer than the sounds of a model with one length."""
+    """Returns the region around a part that the model sees.
+
+    If all sounds of the model have one length, so has the region at most.
+    """
     length = loaded.config.length
     if not loaded.is_timed:
         return source.region(begin - length, stop + length)
@@ -102,12 +105,12 @@ def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
 def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
     """Prepares the sampling of variations of the source: noise is added to the source, and then removed.
 
-    The sounds have the model's rate and channels.
+    The sounds have the sample rate and the number of channels of the model.
 
     Args:
         strength: how much noise is added, above 0 and at most 1. Near 0 the sounds are nearly the source, at 1 they are
             unrelated to the source.
-        options: the options prompts, items and batch_size of :class:`Generation`.
+        options: the arguments prompts, items and batch_size of :class:`Generation`.
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
     finish = Finish(source.model_rate, lambda audio, item, progress: audio / source.gain)
@@ -130,7 +133,7 @@ def _edited(
 
     Args:
         audio: the source. If the model makes sounds of one length, zeros follow shorter audio.
-        finish: the last change to the edited audio.
+        finish: the final processing of the edited audio (see `Finish`).
 
     Raises:
         InputError: the model makes sounds of one length, and audio is longer.
@@ -159,10 +162,11 @@ def _edited(
 
 
 class Extension(Generation):
-    """The sampling of sounds that continue the source, part by part, in constant memory.
+    """Samples sounds that continue the source, part by part, in constant memory.
 
-    A window has the model's length. Its first half is the end of the sound so far, and its second half is inpainted.
-    The result has the rate and channels of the source, and begins with its samples.
+    The model samples windows of its own length. The first half of a window is the end of the sound so far, and the
+    second half is inpainted. The result has the sample rate and number of channels of the source, and begins with the
+    samples of the source.
 
     Args:
         seconds: the length of the new sound after the source.
@@ -208,7 +212,7 @@ class Extension(Generation):
         self.steps += (self._parts - 1) * len(self._batches) * self.settings.num_steps
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n rows channels"]:
-        """The new rows of a batch of items."""
+        """Samples the new rows (see :mod:`archijax.pipeline.latents`) of a batch of items."""
         tail, new = np.repeat(self._tail[None], len(items), axis=0), []
         for part in range(self._parts):
             self.numbers = self._numbers(part)

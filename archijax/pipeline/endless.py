@@ -1,4 +1,4 @@
-"""Sampling of endless sound, for any length, in constant device memory."""
+"""Samples endless sound of any length in constant device memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAKEN = ("num_steps", "seed", "guidance_scale")
 
 
 class Endless(Generation):
-    """The sampling of endless sounds, split by split. :class:`Generation` explains the arguments.
+    """Samples endless sounds, one split of the model's window at a time. :class:`Generation` explains the arguments.
 
     The devices hold only a window of the sounds. :meth:`stream` yields one split after the other.
 
@@ -57,7 +57,7 @@ class Endless(Generation):
     def stream(
         self, items: Sequence[tuple[int, int]], progress: Progress = silent
     ) -> Iterator[Float[np.ndarray, "n time c"]]:
-        """Yields the endless sounds of a batch of items: first half of a window, then one split at a time."""
+        """Yields the sounds of a batch of items without end: first half of a window, then one split at a time."""
         model, num_steps, keys = self.loaded.model, self.settings.num_steps, self._keys(items)
         first, window = _start(model, self.loaded.config.channels, num_steps, self._variables, keys)
         progress(num_steps)
@@ -68,7 +68,7 @@ class Endless(Generation):
             yield np.asarray(split)[: len(items)]
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n {self.length} c"]:
-        """The sounds of a batch of items."""
+        """Samples the sounds of a batch of items, before the final processing (see `Finish`)."""
         parts, length = [], 0
         for part in self.stream(items, progress):
             parts.append(part)
@@ -87,7 +87,7 @@ class Endless(Generation):
 def _start(
     model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b half c"], Float[Array, "b time c"]]:
-    """(half a window of finished sound, the first window for `shift`)."""
+    """Returns (half a window of finished sound, the first window for `shift`)."""
     noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
     sounds = model.start(variables, noise, num_steps=num_steps)
     return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)

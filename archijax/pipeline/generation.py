@@ -1,4 +1,4 @@
-"""Sampling of sounds in batches, with or without prompts. Each item starts from its own noise, or from a source."""
+"""Samples sounds in batches, with or without prompts. Each sound starts from its own noise, or from a source."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from archijax.sampling.editing import check_source
 
 
 class Finish(NamedTuple):
-    """The last change to each sound after sampling.
+    """The final processing of each sound after sampling, such as decoding a latent.
 
     Attributes:
         sample_rate: the sample rate of the result, in Hz.
-        apply: a function (sound [time, channels], item, progress) -> the result.
+        apply: a function (sound [time, channels], number of the sound, progress) -> the result.
         steps: the number of steps that ``apply`` reports as progress.
     """
 
@@ -36,7 +36,7 @@ class Finish(NamedTuple):
 
 
 def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, int]]:
-    """The items first, first + 1, ..., first + count - 1 of each prompt, as pairs (number of the prompt, item).
+    """Returns ``count`` items per prompt: pairs (number of the prompt, number of the sound, from ``first`` on).
 
     The items of the first prompt come first. Raises InputError if count or first is out of range.
     """
@@ -46,18 +46,18 @@ def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, 
 
 
 class Generation:
-    """The sampling of sounds in batches. An item is a pair (number of its prompt, number of the sound).
+    """Samples sounds in batches. An item is a pair (number of the prompt, number of the sound).
 
-    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). It depends on the seed, i and its
-    prompt, and not on the other items. The items of a batch are split over the local devices.
+    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). The sound depends on the seed, i and
+    its prompt, and not on the other items. The items of a batch are split over the local devices.
 
     Args:
         loaded: the model.
         settings: the settings of sampling.
-        prompts: for a model with text; [""] for a model without text. An empty prompt stands for "no prompt", as in
-            training.
+        prompts: the prompts, for a model with text; [""] for a model without text. An empty prompt stands for "no
+            prompt", as in training.
         items: at least one item, such as the result of :func:`numbered`.
-        length: samples of each sound; None: the length of the training sounds.
+        length: number of samples of each sound; None: the length of the training sounds.
         batch_size: the largest number of sounds in a batch. All batches have the same shape, so that they need one
             compilation.
         source: a sound [length, channels] to vary (with ``strength``) or to fill (with ``mask``).
@@ -66,13 +66,13 @@ class Generation:
         num_resamples: how often each step is taken if there is a mask.
         circular: make sounds that can loop: windows can contain the end and the beginning of a sound. This needs
             window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
-        finish: the last change to each sound; None: no change.
-        conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has
-            no effect.
+        finish: the final processing of each sound; None: no processing.
+        conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has no
+            effect.
         numbers: other numbers that the model is conditioned on, by name.
 
     Attributes:
-        steps: all steps that `run` reports.
+        steps: the total number of steps that `run` reports as progress.
 
     Raises:
         InputError: settings contradict each other, or the model does not support them.
@@ -140,7 +140,7 @@ class Generation:
         return time.perf_counter() - began
 
     def check(self) -> None:
-        """Traces the program. Raises an error if the model does not take the conditioning."""
+        """Traces the program of sampling. Raises an error if the model does not take the conditioning."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
             jax.eval_shape(partial(prepare, self._program), self.loaded.variables, inputs, self._timesteps[0])
@@ -148,13 +148,13 @@ class Generation:
             jax.eval_shape(self._whole, self.loaded.variables, inputs)
 
     def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, Shaped[np.ndarray, "time c"]]]:
-        """Samples the sounds, not clipped. Yields (number of the prompt, item, sound)."""
+        """Samples the sounds, not clipped. Yields (number of the prompt, number of the sound, sound)."""
         for items in self._batches:
             for (number, item), sound in zip(items, self.batch(items, progress), strict=True):
                 yield number, item, self.finish.apply(sound, item, progress)
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Shaped[np.ndarray, "n time c"]:
-        """The sounds of a batch of items, before the last change."""
+        """Samples the sounds of a batch of items, before the final processing (see `Finish`)."""
         return self.sample(items, progress, self.source, self.mask)
 
     def sample(
@@ -165,11 +165,11 @@ class Generation:
         mask: Bool[np.ndarray, " time"] | None = None,
         part: int = 0,
     ) -> Shaped[np.ndarray, "n {self.length} c"]:
-        """The sounds of a batch of items.
+        """Samples the sounds of a batch of items from noise, or from a source.
 
         Args:
             items: at most the batch size.
-            source: one source for all items, or one per item.
+            source: one source for all items, or one source per item.
             part: the number of the part, if a sound is sampled in several parts. Each part has its own noise.
         """
         return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
@@ -190,7 +190,7 @@ class Generation:
         return sample(variables, inputs.keys, **scale, **inputs.batch)
 
     def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
-        """The inputs of a batch. If the batch is not full, its last item is repeated."""
+        """Returns the inputs of a batch. If the batch is not full, its last item is repeated."""
         filling = self._size - len(items)
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
@@ -225,7 +225,7 @@ class Generation:
 def draw(
     root: Key[Array, ""], items: UInt32[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
 ) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
-    """The (noise, keys) of the items in one part of their sounds."""
+    """Draws (noise, keys) for the items in one part of their sounds."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
     # Each later part has its own keys, which differ from the keys of step_keys.
     keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)

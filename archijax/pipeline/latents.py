@@ -1,4 +1,4 @@
-"""The rows that a diffusion model samples: samples of sound, or frames of a latent."""
+"""The rows of the arrays that a diffusion model samples: samples of sound, or frames of a latent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from archijax.pipeline.settings import SampleSettings
 
 
 class Samples:
-    """The rows of a model of sound. A row is a sample.
+    """Converts between sound and the rows that a model of sound samples. A row is a sample of sound.
 
     Attributes:
-        loaded: the diffusion model of rows.
-        frame: samples of sound per row.
+        loaded: the diffusion model that samples rows.
+        frame: number of samples of sound per row.
     """
 
     frame = 1
@@ -27,13 +27,13 @@ class Samples:
         self.loaded = loaded
 
     def encode(self, audio: Float[np.ndarray, "time c"]) -> Shaped[np.ndarray, "n channels"]:
-        """The rows of a sound. Zeros follow its end to fill the last row."""
+        """Turns a sound into rows. Zeros after the end of the sound fill the last row."""
         return audio
 
     def decode(
         self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
     ) -> Float[np.ndarray, "n*{self.frame} c"]:
-        """The sound of rows. A decoder that starts from noise uses other noise for each item."""
+        """Turns rows into sound. A decoder that starts from noise uses other noise for each item."""
         return rows
 
     def steps(self, rows: int) -> int:
@@ -42,7 +42,9 @@ class Samples:
 
 
 class Latents(Samples):
-    """The rows of a latent model. A row is a frame of the latent, in the scale of the diffusion model.
+    """Converts between sound and the rows that a latent model samples.
+
+    A row is a frame of the latent, in the scale of the diffusion model.
 
     Args:
         whole: the latent model.
@@ -73,13 +75,13 @@ class Latents(Samples):
 
 
 def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Samples:
-    """The rows of a model."""
+    """Returns the converter between sound and the rows that this model samples."""
     if loaded.config.autoencoder is None:
         return Samples(loaded)
     return Latents(loaded, seed=settings.seed, batch_size=batch_size)
 
 
 def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:
-    """The mask of rows for a mask of samples. A row is kept if all its samples are kept."""
+    """Turns a mask of samples into a mask of rows. A row is kept if all its samples are kept."""
     whole = np.pad(mask, (0, ceil_div(len(mask), frame) * frame - len(mask)), constant_values=True)
     return whole.reshape(-1, frame).all(axis=1)

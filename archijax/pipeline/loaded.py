@@ -1,4 +1,4 @@
-"""A model with its weights, and the values that its uses share: tokens, loudness, default settings."""
+"""A model with its weights, and what all methods need from it: tokens, loudness, default settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from archijax.pipeline.settings import SampleSettings
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """The sizes of latents. The fields have the names of the sizes of sounds in a configuration."""
+    """The sizes of latents, under the names that a configuration has for the sizes of sounds."""
 
     sample_rate: float
     channels: int
@@ -43,7 +43,8 @@ class Loaded:
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
         model: the model that the configuration builds.
-        variables: the collections of the model. For a training run, "params" are the moving averages.
+        variables: the collections of the model: "params", "frozen" and "state". For a training run, "params" are the
+            moving averages.
         facts: facts about the training of the model.
     """
 
@@ -53,7 +54,7 @@ class Loaded:
     facts: Facts = Facts()
 
     def checked(self, prompts: str | Sequence[str]) -> list[str]:
-        """The prompts without spaces around them; [""] if there is no prompt.
+        """Returns the prompts without spaces around them; [""] if there is no prompt.
 
         Raises:
             InputError: there is a prompt, but the model was trained without text; or the model reads text, but there is
@@ -68,7 +69,7 @@ class Loaded:
         return prompts or [""]
 
     def tokens(self, prompts: Sequence[str]) -> dict[str, Shaped[np.ndarray, "b n"]]:
-        """The "tokens" and the "token_mask" of a batch with these prompts; an empty dict for a model without text."""
+        """Returns the "tokens" and the "token_mask" of a batch with these prompts; {} for a model without text."""
         if self.tokenizer is None:
             return {}
         from archijax.text import tokenize, warn_of_cut
@@ -79,7 +80,7 @@ class Loaded:
         return {"tokens": tokens, "token_mask": mask}
 
     def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
-        """The conditions of a batch with ``count`` equal items, from values by the names of the conditioners.
+        """Turns values, by the names of the conditioners, into the arrays of a batch of ``count`` equal items.
 
         Raises:
             InputError: the model has no condition of this name, or does not take the value.
@@ -95,17 +96,17 @@ class Loaded:
         return encode_fields(known.values(), fields)
 
     def gain(self, sound: Float[np.ndarray, "time c"]) -> np.float32:
-        """The factor that gives a sound the loudness of the training sounds."""
+        """Returns the factor that gives a sound the loudness of the training sounds."""
         return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
-        """The settings, with the model's defaults in place of None."""
+        """Returns the settings, with the model's defaults in place of None."""
         # The configuration may be a user's class without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Numbers that tell the model the start of a sound and the length of the whole piece, both in seconds.
+        """Returns numbers that tell the model the start of a sound and the length of the whole piece, both in seconds.
 
         The result is {} for a model that takes no such numbers.
         """
@@ -140,7 +141,7 @@ class Loaded:
 
     @property
     def channels(self) -> int | None:
-        """The channels of the sounds that the model takes; None: any number."""
+        """The number of channels of the sounds that the model takes; None: any number."""
         return None if isinstance(self.model, Codec) and self.model.frames == "mel" else self.config.channels
 
     @property

@@ -18,22 +18,22 @@ BLOCK = 256  # rows of noise that one key draws
 
 
 class Parts:
-    """Maps a long array to another array, part by part. It needs constant memory in addition to the two arrays.
+    """Maps a long array to another array, part by part. This needs constant memory in addition to the two arrays.
 
     Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The first
     quarter of an overlap therefore comes from the first part alone, and the last quarter from the second part alone. In
     between, the first part fades into the second. A short array is one part, with padding at its end.
 
     Args:
-        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces
-            [b, length * rows_in, ...] are parts of the input, and starts int32 [b] are their first units.
-        length: units of a part, such as frames of a latent.
-        rows_in, rows_out: rows of the input and of the output per unit.
+        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces [b, length *
+            rows_in, ...] are parts of the input, and starts int32 [b] are the first units of the pieces.
+        length: number of units of a part, such as frames of a latent.
+        rows_in, rows_out: number of rows of the input and of the output per unit.
         batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power
             of two, so that sounds of all lengths need few compilations.
         fading: whether parts fade into each other. False is for arrays without a meaningful mean, such as codes.
         edge: whether the padding repeats the last row of the input. False: the padding is zeros.
-        steps: the steps that ``make`` reports as progress.
+        steps: the number of steps that ``make`` reports as progress.
 
     Raises:
         InputError: batch_size is below 1.
@@ -60,14 +60,14 @@ class Parts:
         self._fade = np.clip(2 * position - 0.5, 0, 1).astype(np.float32) if fading else np.float32(position > 0.5)
 
     def steps(self, rows: int) -> int:
-        """The steps for an input with this number of rows."""
+        """The number of steps that an input with this number of rows reports as progress."""
         count, size = self._count(rows)
         return ceil_div(count, size) * self._steps
 
     def __call__(
         self, rows: Shaped[np.ndarray, " rows *row"], progress: Progress = silent
     ) -> Shaped[np.ndarray, " -(-rows//{self.rows_in})*{self.rows_out} *out"]:
-        """The output array for an input array."""
+        """Maps a whole input array to the output array."""
         count, size = self._count(len(rows))
         whole = None
         for first in range(0, count, size):
@@ -86,7 +86,7 @@ class Parts:
         return whole
 
     def _count(self, rows: int) -> tuple[int, int]:
-        """(the number of parts, the size of a batch of them)."""
+        """Returns (the number of parts, the number of parts in a batch)."""
         count = 1 + max(0, ceil_div(ceil_div(rows, self.rows_in) - self.length, self.hop))
         return count, min(self.batch_size, 1 << (count - 1).bit_length())
 
@@ -101,7 +101,7 @@ class Parts:
 def noise(
     key: Key[Array, ""], starts: Int[Array, " b"], length: int, channels: int
 ) -> Float[Array, "b {length} {channels}"]:
-    """Sections of one endless noise. They begin at the rows ``starts``.
+    """Returns sections of one endless noise that begin at the rows ``starts``.
 
     The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
     """

@@ -62,15 +62,15 @@ class Pipeline(Loaded):
         facts: facts about the training of the model.
 
     An input ``sound`` is the path of a file, or an array [time, channels] or [time] with its ``sample_rate`` in Hz. A
-    ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name. They
-    have further options:
+    ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name, and
+    further options:
 
         count, first, batch_size: sample ``count`` sounds per prompt, with numbers from ``first`` on, in batches of at
             most ``batch_size`` sounds. These options are for generate, inpaint, vary and extend.
         num_resamples: take each step this number of times, so that new samples fit the old samples better. This option
             is for inpaint and extend.
         conditions: values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}.
-        progress: a function that is called with the number of steps since its last call.
+        progress: a function that is called with the number of steps taken since the last call.
 
     All methods raise InputError if an argument is out of range, or if the model is of another kind.
     """
@@ -89,10 +89,10 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one or several texts; none for a model without text.
-            seconds: the length of each sound; None: the length of the training sounds. If the model makes sounds of one
-                length, they are cut to this length.
-            loop: make sounds that can be repeated without a seam. Their length is rounded to a multiple of the model's
-                length_multiple.
+            seconds: the length of each sound; None: the length of the training sounds. If all sounds of the model have
+                one length, they are cut to ``seconds``.
+            loop: make sounds that can be repeated without a seam. The length of the sounds is rounded to a multiple of
+                the model's length_multiple.
             decoder_steps: number of steps, if a latent model decodes its latents by diffusion.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
@@ -104,7 +104,7 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Replaces the part of a sound from start to end, in seconds. The other samples do not change."""
+        """Regenerates the part of a sound from start to end, in seconds. The other samples do not change."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(inpainting(self, settings, self.source(sound, sample_rate), start, end, **options), progress)
 
@@ -112,10 +112,11 @@ class Pipeline(Loaded):
         self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Samples variations of a sound, at the model's rate and channels.
+        """Samples variations of a sound, with the sample rate and number of channels of the model.
 
         Args:
-            strength: above 0 and at most 1. Near 0 the variations are nearly the sound, at 1 they are unrelated to it.
+            strength: above 0 and at most 1. Near 0 the variations are nearly the sound, at 1 they are unrelated to the
+                sound.
         """
         settings, options = self._edit(prompt, options)
         return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
@@ -124,7 +125,7 @@ class Pipeline(Loaded):
         self, sound: Sound, seconds: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Continues a sound by this number of seconds. The result begins with the samples of the sound."""
+        """Continues a sound by this number of seconds. The results begin with the samples of the sound."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
@@ -144,7 +145,10 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Decodes frames to sound. The result has the loudness and the length of the sound that was encoded."""
+        """Decodes frames to sound.
+
+        If they are :class:`Frames`, the result has the loudness and length of the encoded sound.
+        """
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
         frames = frames if isinstance(frames, Frames) else Frames(np.float32(frames))
@@ -155,7 +159,7 @@ class Pipeline(Loaded):
         self, sound: Sound, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Encodes and decodes a sound."""
+        """Encodes a sound and decodes the frames."""
         _split(options, "batch_size")
         batch_size = options.get("batch_size", 8)
         frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
@@ -190,7 +194,7 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """The :class:`Generation` that :meth:`generate` runs. The two explain the arguments."""
+        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
@@ -236,7 +240,7 @@ class Pipeline(Loaded):
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
-        """A sound, before and after its conversion for the model."""
+        """Loads a sound and converts it for the model."""
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
@@ -247,7 +251,7 @@ class Pipeline(Loaded):
 
 
 def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-    """(the settings in options, the options with names in ``also``). Raises InputError for another name."""
+    """Returns (the settings in options, the options with names in ``also``). Raises InputError for another name."""
     rest = {name: options[name] for name in also if name in options}
     return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest
 

@@ -18,7 +18,7 @@ class SampleSettings:
     """The settings of sampling."""
 
     num_steps: int | None = None
-    """Denoising steps. The default is the model's own, else 50."""
+    """The number of denoising steps. The default is the model's own, else 50."""
     sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde", "pingpong"] | None = None
     """The method of a step. The default is the model's own, else ddim. dpm++ needs fewer steps, a step of heun takes
     twice the time, and pingpong is for distilled models."""
@@ -34,7 +34,7 @@ class SampleSettings:
     guidance_rescale: float = 0.0
     """How far guided predictions are rescaled to the loudness of unguided predictions, from 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
-    """The lowest and the highest diffusion time of guidance; 0 is sound, the largest time is noise."""
+    """The lowest and the highest diffusion time with guidance; time 0 is sound, the largest time is noise."""
     negative_prompt: str | None = None
     """A prompt that guidance leads away from."""
     sequential: bool = False
@@ -70,7 +70,7 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """These settings, with a model's defaults in place of None."""
+        """Returns these settings, with a model's defaults in place of None."""
         values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
         if self.eta and self.sampler is None:
             values["sampler"] = "ddim"
@@ -88,13 +88,13 @@ class SampleSettings:
         return bool((self.negative_prompt or "").strip())
 
     def make_sampler(self) -> Sampler:
-        """The sampler."""
+        """Makes the sampler of these settings."""
         if self.variance is not None:
             return DDPM(self.variance)
         return DDIM(self.eta) if self.eta else get_sampler(self.sampler or "ddim")
 
     def scale(self, guidable: bool) -> float | None:
-        """The guidance scale; None: no guidance.
+        """Returns the guidance scale; None: no guidance.
 
         Args:
             guidable: whether the model was trained for guidance.
@@ -109,11 +109,11 @@ class SampleSettings:
         return None if scale == 1 else float(scale)
 
     def guidance(self, scale: Any) -> Guidance:
-        """The guidance with a scale. The scale can be a traced array."""
+        """Returns the guidance with this scale, which can be a traced array."""
         return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
-        """The samples of a window, rounded to a multiple; None: no windows."""
+        """Returns the number of samples of a window, rounded to a multiple of ``multiple``; None: no windows."""
         if self.window_seconds is None:
             return None
         samples = to_samples("window_seconds", self.window_seconds, sample_rate)
@@ -124,7 +124,7 @@ NAMES = tuple(field.name for field in dataclasses.fields(SampleSettings))
 
 
 def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSettings:
-    """The settings from a dict of their names and values.
+    """Makes settings from a dict of their names and values.
 
     Args:
         also: names of other options that the caller takes, for the message of the error.
@@ -140,7 +140,10 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
 
 
 def to_samples(name: str, seconds: float, sample_rate: float) -> int:
-    """Seconds in samples, at least one. Raises InputError with the setting's name if the seconds are out of range."""
+    """Converts seconds to samples, at least one.
+
+    Raises InputError with the setting's name if the seconds are out of range.
+    """
     # The index of an array has 31 bits.
     longest = (2**31 - 1) // sample_rate
     require(0 < seconds <= longest, name, seconds, f"above 0 and at most {longest}")

@@ -1,4 +1,4 @@
-"""Input sounds of a pipeline, and their conversion to the rate, channels and loudness of a model, and back."""
+"""Input sounds of a pipeline, converted to the sample rate, channels and loudness of a model, and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recording(NamedTuple):
 
 
 def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
-    """The recording of a file, or of an array with a sample rate in Hz.
+    """Loads the recording of a file, or of an array with a sample rate in Hz.
 
     Raises:
         InputError: the file does not exist or holds no sound; the array is not finite, has another shape, or comes
@@ -60,7 +60,10 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 
 
 def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio:
-    """Converts a recording to a rate in Hz and a number of channels. The result equals the result of `files.read`."""
+    """Converts a recording to a sample rate in Hz and a number of channels.
+
+    The result equals the result of `files.read`.
+    """
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
     length = ceil_div(len(sound) * to_rate, sample_rate)
@@ -80,7 +83,8 @@ class Source:
     Attributes:
         sound: [n, channels], before conversion.
         sample_rate: the sample rate of ``sound``, in Hz.
-        audio: [time, channels] at the model's rate and channels, with the loudness of the training sounds.
+        audio: [time, channels] with the model's sample rate and number of channels, and the loudness of the training
+            sounds.
         model_rate: the sample rate of ``audio``, in Hz.
         gain: the factor that gave ``audio`` the loudness of the training sounds.
     """
@@ -99,7 +103,7 @@ class Source:
 
     @property
     def stride(self) -> int:
-        """At times that are multiples of this number of ``audio`` samples, ``sound`` has a sample too."""
+        """After every so many samples of ``audio``, a sample of ``sound`` lies at the same time."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
@@ -109,7 +113,7 @@ class Source:
     def restored(
         self, audio: Real[np.ndarray, "time c"], region: slice
     ) -> tuple[int, Float32[np.ndarray, "n channels"]]:
-        """Converts audio back to the rate, channels and loudness of ``sound``.
+        """Converts audio back to the sample rate, number of channels and loudness of ``sound``.
 
         Args:
             audio: begins at the first sample of the region.
