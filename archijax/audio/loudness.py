@@ -22,7 +22,7 @@ _scales: dict[tuple[str, int, int], float] = {}
 def gain(
     audio: Float[np.ndarray, "time c"], level: float, limit: float = 30.0, sample_rate: int | None = None
 ) -> np.float32:
-    """Returns the factor that gives a sound a level.
+    """Returns the factor by which a sound must be multiplied to have a given level.
 
     The factor is smaller if the peak would exceed 1. It is at most ``limit`` dB, so that a much quieter sound, such as
     the end of a fade, stays quieter.

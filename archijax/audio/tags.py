@@ -92,7 +92,7 @@ def readable(text: str) -> str:
 
 
 def _repaired(raw: bytes) -> str:
-    """The text of bytes in the code page whose frequent letters have the largest share; "" if no code page fits."""
+    """Decodes bytes by the code page whose frequent letters have the largest share; "" if no code page fits."""
     best, best_share = "", _FREQUENT
     for page, frequent in _CODE_PAGES.items():
         try:

@@ -39,7 +39,7 @@ class DiffusionConfig(ModelConfig):
     """A diffusion model of sound with a U-Net, with or without text."""
 
     unet: UNetConfig
-    """The net."""
+    """The U-Net."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
@@ -234,7 +234,7 @@ class EncoderConfig:
     """The encoder of a diffusion autoencoder."""
 
     coder: CoderConfig
-    """The net."""
+    """The net of the encoder."""
     kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
     """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
     n_fft: int = 1023

@@ -63,7 +63,7 @@ class LearnedTransformConfig:
     stride: int = 64
     """The number of samples from one frame to the next."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
-    """The initial filters. Training takes longer with random filters, as in the original."""
+    """The initial filters. The original has random filters, with which training takes longer."""
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")

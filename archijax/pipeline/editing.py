@@ -88,7 +88,7 @@ def met(
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
     """Returns the region around a part that the model sees.
 
-    If all sounds of the model have one length, so has the region at most.
+    If all sounds of the model have one length, the region is not longer than this length.
     """
     length = loaded.config.length
     if not loaded.is_timed:

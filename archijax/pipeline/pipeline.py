@@ -147,7 +147,7 @@ class Pipeline(Loaded):
     ) -> Sounds:
         """Decodes frames to sound.
 
-        If they are :class:`Frames`, the result has the loudness and length of the encoded sound.
+        The sound decoded from :class:`Frames` has the loudness and the length of the sound that was encoded.
         """
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
@@ -194,7 +194,7 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments."""
+        """Returns the :class:`Generation` that :meth:`generate` runs. See both for the arguments."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:

@@ -103,7 +103,7 @@ class Source:
 
     @property
     def stride(self) -> int:
-        """After every so many samples of ``audio``, a sample of ``sound`` lies at the same time."""
+        """The smallest number of ``audio`` samples that lasts a whole number of ``sound`` samples."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
