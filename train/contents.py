@@ -162,8 +162,7 @@ class Contents:
 
 
 def _members(path: Path, size: int) -> tuple[tuple[str, int, int], ...]:
-    """Returns (name, offset, size) for each sound and caption in a tar file. Raises InputError if the file is
-    incomplete."""
+    """Returns (name, offset, size) for each sound and caption in a tar file. Raises InputError if it is incomplete."""
     kept, end = [], 0
     try:
         with tarfile.open(path, "r:") as tar:

@@ -82,8 +82,7 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. Trackers get metrics
-        too."""
+        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. Trackers get them too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",

@@ -55,8 +55,8 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss`, which uses the averaged parameters. The loss is a mean over `axis`,
-    if any."""
+    """Makes `evaluate(state, batch, key) -> loss`, which uses the averaged parameters. It is a mean over `axis`, if
+    any."""
     loss, _ = losses(over_axis(model, axis))[0]
 
     def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:
