@@ -55,7 +55,7 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss`, which uses the averaged parameters. It is a mean over `axis`, if
+    """Makes `evaluate(state, batch, key) -> loss` with the averaged parameters, and averages the loss over `axis`, if
     any."""
     loss, _ = losses(over_axis(model, axis))[0]
 

@@ -1,1 +1,1 @@
-"""Judges of sounds. They run in their own environment, except judges in pure numpy."""
+"""Programs that judge sounds. They run in their own environment, except judges in pure numpy."""
