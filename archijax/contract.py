@@ -42,7 +42,7 @@ class Model(Protocol):
     """A model that can be trained: a class with the methods ``init`` and ``loss``."""
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Returns the initial variables, for batches with the shapes of ``batch``. It reads no file.
+        """Returns the initial variables, for batches with the shapes of ``batch``. No file is read.
 
         Args:
             batch: an example of a batch. The values do not matter, and one item is enough.
@@ -68,7 +68,7 @@ class StatefulModel(Model, Protocol):
     """A model with statistics over a whole batch, such as the uses of codes, which must know how batches are split."""
 
     def over(self, axis: str) -> Self:
-        """Returns a copy for batches that are split over a mapped axis. Its statistics are summed over the axis."""
+        """Returns a copy for batches that are split over a mapped axis, which sums its statistics over the axis."""
 
 
 @runtime_checkable
@@ -204,7 +204,7 @@ class Codec(Model, Protocol):
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows the mean and the standard deviation of its latents. Latent models use both to normalise."""
+    """A codec that knows the mean and the standard deviation of its latents. Latent models normalise by both."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """Returns (the means, the standard deviations) of the latent's channels."""
@@ -267,8 +267,8 @@ class ModelConfig(Protocol):
         length: the number of samples of each training sound.
         text: how the model reads text (TextConfig); None: the model reads no text.
         autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
-        conditioners: describe the numbers and categories that the model is conditioned on. Each has a `name`, and a
-            method `encode` that turns the values of a batch (text, number or None) into an array [b].
+        conditioners: describe the numbers and categories that the model is conditioned on. Each conditioner has a
+            `name`, and a method `encode` that turns the values of a batch (text, number or None) into an array [b].
     """
 
     sample_rate: int

@@ -28,7 +28,7 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
         files: the names of the files to download, which can have wildcards.
 
     Raises:
-        InputError: the name is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
+        InputError: `name` is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
     """
     if str(name) and Path(name).is_dir():
         return Path(name)

@@ -65,7 +65,7 @@ def load_tokenizer(
             sentinels. A model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259.
             ByT5's own weights (vocab_size 384) read these ids too.
         revision: a branch, tag or commit on the hub.
-        placeholder_tokens: additional words; word number i has the id -1 - i.
+        placeholder_tokens: additional words for the vocabulary; the word ``placeholder_tokens[i]`` gets the id -1 - i.
 
     Raises:
         InputError: the tokenizer is missing or damaged.

@@ -1,8 +1,9 @@
 """python -m benchmarks.codec MODEL SOUNDS --out DIR: measures the quality, the speed and the latents of a codec.
 
-It compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of --opus. Sounds
-are written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference
-DIR/reference`. Each entry of the table is the median over sounds and, after the bar, the limit of the worst tenth.
+The program compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of
+--opus. Sounds are written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec
+--reference DIR/reference`. Each entry of the table is the median over sounds and, after the bar, the limit of the worst
+tenth.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """python -m benchmarks.editing MODEL NOTES: measures sounds that a model of notes edits.
 
-NOTES is a folder of the set `notes` (`make set-notes`). Real notes of its held-out part are edited, each with its own
-prompt: half a second is inpainted, a cut note is extended, and whole notes are varied. The table also shows the same
-measures for the unedited notes at the same positions. `kept` is the largest change of a sample that should not change.
-`joint` is the largest bend (second difference) of the waveform within a millisecond of a joint, divided by the largest
-bend in the 20 ms around the joint. `level` is the change of level from the 50 ms before a joint to the 50 ms after it.
+NOTES is a folder of the set `notes` (`make set-notes`). Real notes in the held-out part of the set are edited, each
+with its own prompt: half a second is inpainted, a cut note is extended, and whole notes are varied. The table also
+shows the same measures for the unedited notes at the same positions. `kept` is the largest change of a sample that
+should not change. `joint` is the largest bend (second difference) of the waveform within a millisecond of a joint,
+divided by the largest bend in the 20 ms around the joint. `level` is the change of level from the 50 ms before a joint
+to the 50 ms after it.
 """
 
 import argparse

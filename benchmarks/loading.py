@@ -2,8 +2,8 @@
 
 Without FOLDER, the program writes a folder: Stable Audio Open at full width with two layers and random weights. Reading
 is `read_bytes` of the weight files. Loading is `aj.from_pretrained` in a process that has imported everything but
-loaded no model yet. Both are measured without and with the files in the system's cache, in turn. Memory is the peak of
-the process minus its memory before, divided by the size of the weights.
+loaded no model yet. Reading and loading are measured in turn, without and with the files in the system's cache. Memory
+is the peak of the process minus its memory before, divided by the size of the weights.
 """
 
 import argparse

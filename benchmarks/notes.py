@@ -1,7 +1,7 @@
 """python -m benchmarks.notes MODEL NOTES [--out DIR]: measures whether a model plays the prompted notes.
 
-NOTES is a folder of the set `notes` (`make set-notes`). The model generates the notes of its held-out part, from
-prompts or, without text, from conditions such as instrument and pitch. The training had none of these pairs of
+NOTES is a folder of the set `notes` (`make set-notes`). The model generates the notes in the held-out part of the set,
+from prompts or, without text, from conditions such as instrument and pitch. The training had none of these pairs of
 instrument and pitch. The two judges in numpy measure pitch and instrument. The table also has real sounds, real sounds
 coded by a latent model's codec, generated sounds with shuffled prompts, and an untrained net. With --out, the sounds
 are written to DIR/generated and DIR/real, for the other judges.

@@ -1,7 +1,7 @@
 """A synthetic instrument that no model was trained on: 36 notes, of which 12 have held-out pitches.
 
-Its partials are the 1st, 4th, 7th ... harmonic of the pitch. No orchestral instrument has this spectrum. Each note
-swells and becomes brighter over a second, and its upper partials beat.
+The instrument's partials are the 1st, 4th, 7th ... harmonic of the pitch. No orchestral instrument has this spectrum.
+Each note swells and becomes brighter over a second, and its upper partials beat.
 """
 
 from pathlib import Path

@@ -30,7 +30,7 @@ class Edit(OneModel):
     """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
     named are dropped."""
     count: int = 1
-    """The number of results, which all differ."""
+    """The number of results to make, each from other noise."""
     first: int = 0
     """The number of the first result, counted from 0. Result i is always the same."""
     batch_size: int = 16
@@ -74,7 +74,7 @@ class Inpaint(Edit):
     """How often each denoising step is repeated. With more repetitions, the new part fits better."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = inpainting(
@@ -95,7 +95,7 @@ class Vary(Edit):
     unrelated."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         self.write(variation(pipeline, self.sampling, source, self.strength, **options), None)
@@ -114,7 +114,7 @@ class Extend(Edit):
     """How often each denoising step is repeated. With more repetitions, the new sound fits better."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = Extension(

@@ -47,7 +47,7 @@ class Export(OneModel):
     """The settings of sampling."""
 
     def run(self) -> None:
-        """Writes the folder. Raises InputError and OSError."""
+        """Writes the folder. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         length = pipeline.config.length
         if self.seconds is not None:

@@ -49,7 +49,7 @@ class Generate(OneModel):
     """The settings of sampling."""
 
     def run(self) -> None:
-        """Makes and writes the sounds. Raises InputError and OSError."""
+        """Makes and writes the sounds. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         prompts = pipeline.checked([prompt for several in self.prompt for prompt in several])
         options = {

@@ -16,8 +16,8 @@ class Adapted:
     """The options that change which models a verb uses."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """The folder of a run with --lora, as DIR or DIR:WEIGHT. Its adapters are added to the model. The option can be
-    repeated."""
+    """The folder of a run with --lora, as DIR or DIR:WEIGHT. The adapters from this run are added to the model. The
+    option can be repeated."""
 
     config: Path | None = None
     """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. Python runs this

@@ -70,7 +70,8 @@ class Output:
 
 
 def slugs(texts: Sequence[str]) -> list[str]:
-    """Returns a distinct file name for each text, with lower-case letters, digits and dashes, about 40 characters."""
+    """Returns a distinct file name for each text, made of lower-case letters, digits and dashes, about 40 characters
+    long."""
     return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
 
 

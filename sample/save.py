@@ -29,7 +29,7 @@ class Save(OneModel):
     place of the autoencoder."""
 
     def run(self) -> None:
-        """Writes the folder. Raises InputError and OSError."""
+        """Writes the folder. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         facts = pipeline.facts
         if facts.step is not None and not facts.metrics:

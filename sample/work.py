@@ -125,7 +125,7 @@ class OnFiles:
         return files.info(path).tags["comment"]
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         paths = sound_files(self.sounds, self.takes, self.out)
         targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in paths)]
         for target in {path.resolve() for path in targets} & {path.resolve() for path in paths}:

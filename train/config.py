@@ -37,7 +37,8 @@ class TrainConfig:
     """The model from which a new run takes all weights whose names and shapes fit: the folder of a run, a model folder,
     or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """For a latent model: the trained autoencoder, as a folder or a name. Its settings must equal model.autoencoder."""
+    """For a latent model: the trained autoencoder, as a folder or a name. The autoencoder's settings must equal
+    model.autoencoder."""
     trainable: tuple[str, ...] = ()
     """Paths of the parts of the model to train, such as net, net/decoder or placeholders; empty: all parts. The other
     parts keep the weights of init_from."""

@@ -356,9 +356,9 @@ def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
     """Splits a manifest into (training, validation), with about ``fraction`` of the files in validation.
 
-    A hash of the path decides whether a file is for training or validation. This does not change when other files are
-    added or removed. If a folder has at least two files, both manifests get at least one of these. With fraction 0,
-    validation is empty.
+    A hash of the path decides whether a file is for training or validation. The decision stays the same when other
+    files are added or removed. If a folder has at least two files, both manifests get at least one of these. With
+    fraction 0, validation is empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")

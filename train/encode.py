@@ -95,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
     """Writes the latents of the sound files under `data` to `out`, all or process `shard`'s share; see `train.latents`.
 
-    It also writes the embeddings of `texts` prompts for each crop. It skips files that are encoded already. Files that
-    cannot be read are left out and named on stderr.
+    The embeddings of `texts` prompts for each crop are written too. Files that are encoded already are skipped. Files
+    that cannot be read are left out and named on stderr.
 
     Raises:
         InputError: a setting is wrong, or the data, the autoencoder, the text encoder or the contents of `out` do not

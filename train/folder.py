@@ -108,7 +108,8 @@ class Folder:
         Args:
             facts: values to store in the checkpoint's record.
             score: the validation loss; None: the mean loss since the last checkpoint that was due.
-            due: whether the checkpoint is due at this step. Only such checkpoints can be kept as the best ones.
+            due: whether the settings ask for a checkpoint at this step. Only such checkpoints can be kept as the best
+                ones.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]

@@ -214,7 +214,8 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """Returns the time of modification (ns) that an item's embedding file gets. It depends on captions and fields."""
+    """Returns the time of modification (ns) that an item's embedding file gets. The time depends on captions and
+    fields."""
     if not entry.captions and not entry.fields:
         return entry.modified
     digest = hashlib.blake2b(json.dumps([entry.captions, entry.fields]).encode(), digest_size=4).digest()

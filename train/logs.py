@@ -20,7 +20,8 @@ class MetricsLog:
     The speed is in `speed.jsonl` in the same folder.
 
     Args:
-        path: the file. Its lines after step `resumed` are dropped, because the run writes them again.
+        path: the path of `metrics.jsonl`. Lines in it for steps after `resumed` are dropped, because the run writes
+            these lines again.
         every: the number of steps per line.
         resumed: the step from which the run continues.
         window: the value of the attribute `window` at the step `resumed`.

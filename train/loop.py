@@ -179,7 +179,7 @@ class Run:
         return state.replace(frozen={}) if self.config.lora else state
 
     def _new_state(self) -> TrainState:
-        """Makes the state of a new run on the first process, and sends it to all devices, array by array."""
+        """Makes a new run's state in the first process, and sends the state to all devices, array by array."""
         state = self.shapes
         if jax.process_count() == 1:
             # The compiler needs only shapes, so it runs while the weights are drawn and read.

@@ -47,7 +47,7 @@ def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device]
         devices: the devices to use; None: all devices.
 
     Raises:
-        InputError: the settings do not fit each other or the devices.
+        InputError: the settings do not fit each other, or do not fit the devices.
     """
     devices, model = on_devices(config, devices), training_model(config)
     latents = config.model.autoencoder is not None and not any(map(_has_sounds, data))

@@ -60,7 +60,7 @@ class WeightsAndBiases:
 
     Args:
         project: the name of the project.
-        out: the folder of the run. Its name is the name shown by Weights & Biases. It stores the id, so that a
+        out: the folder of the run. Weights & Biases shows the name of this folder. The folder stores the id, so that a
             continued run keeps the same id.
         settings: the settings of the run.
     """

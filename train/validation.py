@@ -23,7 +23,7 @@ class Validation:
     """Computes the mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
 
     Args:
-        model: the model. Only its first loss is used.
+        model: the model to validate. Only its first loss is used.
         config: the settings of the run.
         manifest: the held-out files.
         devices: the devices of the run.

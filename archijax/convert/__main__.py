@@ -28,7 +28,7 @@ class Convert:
     """Converts weights of the PyTorch originals (a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch) to a
     model folder. If SRC is a model folder and DST ends in .safetensors, it converts back to a state_dict.
 
-    It converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
+    The program also converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 
     src: tyro.conf.Positional[Path]
     """A state_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), a folder in Hugging Face's layout or a model folder."""

@@ -127,7 +127,7 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """Reads the configuration in a folder. It states that tokenizer and text encoder are loaded from ``name``."""
+    """Reads the configuration in a folder, which states that tokenizer and text encoder are loaded from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))

@@ -49,7 +49,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """Yields the entries of a module. Their names begin with the prefix ``name``, which ends in a dot or is empty."""
+    """Yields the entries of a module. PyTorch names begin with the prefix ``name``, which ends in a dot or is empty."""
     names = _NAMES.get(type(module))
     if names is None:
         raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")

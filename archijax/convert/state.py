@@ -135,7 +135,7 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
 
     Names in the state_dict can begin with a prefix that a trainer added. If there are several copies of the weights,
     the moving average ("ema_model") is taken, else the copy with the shortest prefix. If the original model has a text
-    plugin, its prefix is removed from all names, and the names of its T5 are left out.
+    plugin, the plugin's prefix is removed from all names, and the names of the plugin's T5 are left out.
 
     Raises:
         InputError: the state_dict has no name of any table.

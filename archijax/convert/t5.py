@@ -58,7 +58,7 @@ SIZES = {
 
 
 def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
-    """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. It ignores a T5's decoder.
+    """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. The decoder is ignored.
 
     Args:
         state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding has two names in

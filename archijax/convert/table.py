@@ -30,8 +30,8 @@ class Entry:
             and [c] in Flax. "pointwise": [out, in, 1] in PyTorch and [in, out] in Flax.
         dims: the number of axes of length 1 after c in PyTorch, for the layout "channel".
         shape: the shape of the parameter in Flax.
-        constant: an array that only PyTorch stores, such as a window. It is computed from the settings and has no
-            parameter.
+        constant: an array that only PyTorch stores, such as a window. The settings determine the array, so that Flax
+            needs no parameter.
         rows: (the first row that belongs to this parameter, the number of all rows), if PyTorch stores several
             parameters as rows of one array.
         weight_norm: whether PyTorch stores the parameter as a product of a direction NAME_v and a length NAME_g [rows,
@@ -109,8 +109,8 @@ class Entry:
 def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
     """Moves the first axis to the end, and multiplies each row by its ratio [n, 1 ...].
 
-    It moves a few rows at a time, which fit in the processor's cache. This is twice as fast, and needs no second copy
-    of the array.
+    Only a few rows, which fit in the processor's cache, are moved at a time. This is twice as fast as moving all, and
+    needs no second copy of the array.
     """
     flat = array.reshape(len(array), -1)
     out = np.empty(flat.shape[::-1], array.dtype)
@@ -148,8 +148,8 @@ def from_torch(
         table: the conversion table of the model, such as the result of :func:`archijax.convert.entries`.
         state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. A
             mapping that reads arrays from a file is read one parameter at a time.
-        place: a function of the path and the array of a parameter. It returns the array to put into the result, such as
-            a copy on a device.
+        place: a function of the path and the array of a parameter. The result contains what ``place`` returns, such as
+            a copy of the array on a device.
 
     Raises:
         InputError: tensors are missing or unknown, do not fit the shapes or the settings, or differ although they

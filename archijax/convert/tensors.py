@@ -23,7 +23,7 @@ class Tensors(Mapping[str, np.ndarray]):
     """A mapping from the names of tensors to numpy arrays, which are read from the files at each access.
 
     Args:
-        paths: the files.
+        paths: the paths of the safetensors files.
         leave_out: the tensors whose names begin with one of these prefixes are ignored.
 
     Raises:

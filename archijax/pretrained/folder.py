@@ -4,10 +4,10 @@
     pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
 A model folder contains arrays and text, but no code. If the configuration names a pretrained text encoder
-(`TextConfig.tokenizer` other than "bytes"), the folder does not have the encoder's weights and tokenizer. Weights and
-tokenizer are loaded by the name in the configuration, which should be a name on the hub if the folder is shared. The
-tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. A latent model can name its
-autoencoder in the same way, so that several models share it.
+(`TextConfig.tokenizer` other than "bytes"), the folder does not contain the tokenizer and the weights of the encoder.
+Weights and tokenizer are loaded by the name in the configuration, which should be a name on the hub if the folder is
+shared. The tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. The folder of a latent
+model can name the autoencoder in the same way, so that several models share one autoencoder.
 """
 
 import dataclasses

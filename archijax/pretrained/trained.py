@@ -36,8 +36,8 @@ def from_pretrained(
         lora: adapters to add to the model: a dict from the folder of a run with adapters to the weight of the adapters.
 
     Returns:
-        A :class:`archijax.Pipeline`. Its fields config, model, variables and facts describe the model. The variables
-        are numpy arrays; for a training run, they are the moving averages.
+        A :class:`archijax.Pipeline`. The pipeline's fields are config, model, variables and facts. The variables are
+        numpy arrays; for a training run, they are the moving averages.
 
     Raises:
         InputError: the model does not exist, its files are damaged, its settings are unknown or impossible, its tensors

@@ -51,7 +51,7 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
     Args:
         verb: the name of the method: generate, vary, inpaint, extend or upsample.
         sound: the file of the sound to start from; None for generate.
-        options: the keyword arguments of the method. They must include num_steps, which may be None.
+        options: the keyword arguments of the method. num_steps must be among them, and may be None.
 
     Raises:
         InputError: the verb needs a sound; seconds, strength, start or end is None; or an option exceeds a limit of the

@@ -1,8 +1,8 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and measures them.
 
-Each NAME is a config, such as upsampler:small. It is trained on synthetic music, or its finished run is used. Some
-configs are also trained on spoken sentences. Configs without text are trained on one instrument. Each model is measured
-on held-out sounds and compared with baselines that it must beat.
+Each NAME is a config, such as upsampler:small. The model of a config is trained on synthetic music, or taken from an
+earlier run that is finished. Some configs are also trained on spoken sentences. Configs without text are trained on one
+instrument. Each model is measured on held-out sounds and compared with baselines that it must beat.
 """
 
 import sys
@@ -100,7 +100,8 @@ class Evidence:
         return self.out / name.replace(":", "_")
 
     def _sounds(self, model: object, part: str) -> Path:
-        """Returns the folder with the sounds for a model, of the part "train" or "heldout". It can contain links."""
+        """Returns the folder with the sounds for a model, of the part "train" or "heldout". The folder can contain
+        links."""
         songs = self.out / "music" / part
         if _is_unconditional(model):
             return songs / ONE_KIND

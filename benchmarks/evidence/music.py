@@ -66,7 +66,7 @@ def _chord_notes(root: int, mode: str, degree: int) -> list[int]:
 
 
 def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """Returns (a bar of (beat, beats, midi), which walks on the scale from a chord note; the walk's last position)."""
+    """Walks at random on the scale from a chord note. Returns (notes (beat, beats, midi) of a bar, last position)."""
     bar, beat = [], 0.0
     place = min(range(len(scale)), key=lambda i: abs(i - place) + 100 * (scale[i] not in chord))
     while beat < 4:
@@ -79,7 +79,7 @@ def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[t
 
 
 def _bar(rng, form: str, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """Returns (a bar of (beat, beats, midi) in one of FORMS, the last position of the melody on the scale)."""
+    """Returns (notes (beat, beats, midi) of a bar in one of FORMS, the melody's last position on the scale)."""
     events: list[tuple[float, float, int]] = []
     if form in ("melody", "song"):
         events, place = _melody(rng, scale, chord, place)
@@ -244,7 +244,7 @@ def pad(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def drums(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """Plays a drum: kick and toms are sines that fall in pitch, the snare a short tone with noise, the hat high
+    """Plays a drum: kick and toms are sines that fall in pitch, the snare a short tone and noise, the hat high
     noise."""
     t = _time(note.duration)
     if note.piece == "hat":

@@ -18,8 +18,8 @@ RATE = 8000  # Hz; the classifier hears nothing above 4 kHz
 
 
 def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """Returns (table, promises) for a text model of the synthetic music. Its sounds have the training length, and twice
-    that length.
+    """Returns (table, promises) for a text model of the synthetic music. The model's sounds have the training length,
+    and twice that length.
 
     Each row counts how many of 24 sounds match the prompt: generated sounds, real sounds, and generated sounds with
     shuffled prompts.

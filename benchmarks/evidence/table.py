@@ -160,7 +160,7 @@ def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> floa
 
 @dataclass(frozen=True)
 class Table:
-    """A confusion matrix. Its rows are the labels in the prompts, and its columns the labels from the classifier."""
+    """A confusion matrix. The rows are the labels in the prompts, and the columns the labels from the classifier."""
 
     labels: tuple[str, ...]
     counts: np.ndarray  # [labels, labels]

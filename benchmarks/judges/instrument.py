@@ -2,8 +2,8 @@
 
     python -m benchmarks.judges.instrument NOTES [OTHER ...]
 
-fits the classifier on NOTES/train, a folder of the set `notes`, and writes instrument.npz into this folder. It prints
-the accuracy on NOTES/heldout and on the held-out parts of other folders.
+fits the classifier on NOTES/train, a folder of the set `notes`, and writes instrument.npz into this folder. The program
+prints the accuracy on NOTES/heldout and on the held-out parts of other folders.
 
 The fitted classifier is right for 92.3 % of the held-out notes among 96 instruments, and for 67.3 % of the notes of a
 second soundfont. On 96 held-out notes of 24 instruments, it is right for 99 % if it chooses among these 24. A nearest

@@ -101,7 +101,7 @@ def read(folder: Path, fields: Mapping[str, Mapping[str, object]] | None = None)
     """Reads the sounds in a folder and its subfolders, with the fields from its metadata.jsonl. Names have no suffix.
 
     Args:
-        folder: the folder.
+        folder: the folder that contains the sounds.
         fields: the fields of each sound, by the sound's name, in place of metadata.jsonl.
 
     Raises:

@@ -24,7 +24,7 @@ TAGS = (
 
 
 def embedding(audio: np.ndarray) -> np.ndarray:
-    """Returns the embedding [200] of a sound [time] at 16 kHz: the mean over pieces of 3 s. Short pieces are
+    """Returns the embedding [200] of a sound [time] at 16 kHz: the mean over pieces of 3 s. Short sounds are
     repeated."""
     return np.mean([_network(piece)[0] for piece in _pieces(audio)], axis=0)
 

@@ -1,4 +1,4 @@
-"""States for kinds of damage to real sounds in which order each judge's results must be."""
+"""States how each judge must order different kinds of damage to real sounds."""
 
 SAME, OTHER = "the same", "another instrument"
 NOISES = {f"noise {level} dB below": level for level in (30, 20, 10, 0)}

@@ -9,7 +9,8 @@ NEEDS = "references"
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """Returns the distance between made and reference clips, as one value. It is near 0, or below, for equal sets."""
+    """Returns the distance between made and reference clips, as one value. The value is near 0, or below, for equal
+    sets."""
     made, reference = (
         np.stack([musicnn.embedding(clip.at(musicnn.RATE)) for clip in clips]) for clips in (case.made, case.reference)
     )
