@@ -30,7 +30,8 @@ def section(
         title: the title of the section.
         picture: the path of the picture, relative to the page.
         players: for each column, by its name, the paths of the sounds.
-        heard: for each column, by its name, what the judges heard. The page shows this under the players.
+        heard: for each column, by its name, what the judges heard. The page shows the judges' results under the
+            players.
     """
     prompts = [one.asked.prompt for one in next(iter(heard.values()))]
     lines = [f"<h2>{escape(title)}</h2>", f'<p><img src="{picture}" alt="spectrograms"></p>', "<table>"]

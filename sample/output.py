@@ -76,7 +76,7 @@ def slugs(texts: Sequence[str]) -> list[str]:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Makes names distinct: of equal names, all but the first get numbers. All stay short enough for a suffix."""
+    """Makes names distinct: of equal names, all but the first get numbers. All names stay short enough for a suffix."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))

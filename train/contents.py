@@ -136,7 +136,8 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Returns whether files with this suffix can be read. Counts the file if it cannot for lack of ffmpeg."""
+        """Returns whether files with this suffix can be read. If they need ffmpeg, which is missing, counts the
+        file."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing

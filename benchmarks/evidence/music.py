@@ -66,7 +66,7 @@ def _chord_notes(root: int, mode: str, degree: int) -> list[int]:
 
 
 def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """Walks at random on the scale from a chord note. Returns (notes (beat, beats, midi) of a bar, last position)."""
+    """Walks at random on the scale from a chord note. Returns (a bar of notes (beat, beats, midi), last position)."""
     bar, beat = [], 0.0
     place = min(range(len(scale)), key=lambda i: abs(i - place) + 100 * (scale[i] not in chord))
     while beat < 4:
