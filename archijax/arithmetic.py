@@ -1,4 +1,4 @@
-"""Arithmetic of sizes."""
+"""Integer arithmetic for array sizes."""
 
 
 def ceil_div(size: int, part: int) -> int:

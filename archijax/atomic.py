@@ -1,4 +1,4 @@
-"""Writing files and folders so that they are never incomplete."""
+"""Writes files and folders so that they are never incomplete."""
 
 import os
 import re
@@ -17,9 +17,10 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path for a file or a folder, and renames it to ``path`` at the end of the block.
 
-    A file replaces an older file, and a folder replaces an empty folder. Parent folders are created. Two writers of one
-    path do not disturb each other: the last writer wins. If the block fails, the temporary file or folder is removed.
-    If a process is killed, the next process on this machine that writes to the same folder removes its temporary files.
+    A file replaces an older file, and a folder replaces an empty folder. Parent folders are created. If two programs
+    write the same path at once, the path gets the result of the one that ends last. If the block fails, the temporary
+    file or folder is removed. If a process is killed, the next process on this machine that writes to the same folder
+    removes its temporary files.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Functions of the command line programs: they read options into a dataclass, and print errors as one sentence."""
+"""Helps the command line programs: reads options into a dataclass, and prints errors as one sentence."""
 
 import contextlib
 import functools
@@ -55,13 +55,14 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
 
 
 def parse(command: type[Command], arguments: list[str], *, prog: str, default: Command | None = None) -> Command:
-    """Makes a dataclass from the options of a command line. With --help it prints the help and exits.
+    """Returns an instance of a dataclass, filled from command line options. With --help, prints the help and exits.
 
     Args:
-        command: the dataclass. The texts under its fields are their help.
+        command: the dataclass. The text under each field is the help for the option.
         arguments: the arguments without the name of the program.
-        prog: the name of the program, for its help.
-        default: the values of missing options, `tyro.MISSING` for required options; None: the dataclass's defaults.
+        prog: the name of the program in the help.
+        default: an instance with the values of missing options, or `tyro.MISSING` for required options; None: the
+            dataclass's own defaults.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -94,10 +95,11 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
 
 
 def python_config(source: str | Path) -> Any:
-    """The variable `config` of a Python file PATH, or the variable NAME of "PATH:NAME"; None if it does not exist.
+    """Runs a Python file and returns its variable `config`, or the variable NAME for "PATH:NAME"; None if there is no
+    such variable.
 
     Raises:
-        InputError: the file is no Python file, or does not run.
+        InputError: the file is no Python file, or raises an error when it runs.
         OSError: the file cannot be read.
     """
     path, _, name = str(source).partition(":")
@@ -118,7 +120,7 @@ def python_config(source: str | Path) -> Any:
 
 
 def named_values(pairs: Iterable[str]) -> dict[str, str]:
-    """A dict from texts like NAME=VALUE. Raises InputError for another form, or for a name that occurs twice."""
+    """Turns texts NAME=VALUE into {NAME: VALUE}. Raises InputError for other texts, or if a name occurs twice."""
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -131,7 +133,7 @@ def named_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def weighted(source: str) -> tuple[Path, float]:
-    """(folder, weight) from "DIR:WEIGHT" or "DIR". The default weight is 1. Raises InputError for a weight up to 0."""
+    """Splits "DIR:WEIGHT" into (DIR, WEIGHT). "DIR" alone has weight 1. Raises InputError for weights up to 0."""
     folder, colon, number = source.rpartition(":")
     try:
         weight = float(number)
@@ -150,14 +152,14 @@ def say(sentence: str) -> None:
 
 
 def bar(total: int, title: str, unit: str) -> tqdm:
-    """A progress bar on stderr. In a log file it prints a line every 30 seconds."""
+    """Returns a progress bar on stderr. If stderr is a log file, the bar prints a line every 30 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
 
 
 @contextlib.contextmanager
 def _warnings_said() -> Iterator[None]:
-    """Prints each InputWarning of the library once, as a sentence. Python shows other warnings."""
+    """Prints each InputWarning of the library once, as a sentence. Other warnings are shown by Python as usual."""
     show, said = warnings.showwarning, set()
 
     def say_once(message: Warning | str, category: type[Warning], *arguments: Any, **options: Any) -> None:
@@ -176,7 +178,7 @@ def _warnings_said() -> Iterator[None]:
 
 @functools.cache  # runs once per process
 def _quieten() -> None:
-    """Hides messages of Orbax from the user of a program. Its errors are still raised."""
+    """Hides the log messages of Orbax. Errors in Orbax are still raised."""
     # Orbax logs ordinary work as warnings, and every error with a page of traceback.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # After one array fails, the pending reads or writes report to an event loop that is closed.
@@ -185,7 +187,7 @@ def _quieten() -> None:
 
 
 def _refuse(event: errors.ParseErrorEvent) -> None:
-    """Raises InputError for an error of tyro. Tyro prints errors of unknown types itself."""
+    """Turns a parsing error of tyro into an InputError."""
     match event:
         case errors.MissingArgs():
             missing = [argument.arg for argument in event.missing_arguments]

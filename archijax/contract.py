@@ -1,6 +1,6 @@
 """The protocols of models, codecs and configurations. The programs and the pipeline use only these methods.
 
-A user's class needs no base class. A class with these methods can be trained, resumed, sampled and saved.
+A class with these methods can be trained, resumed, sampled and saved. It needs no base class.
 """
 
 from __future__ import annotations
@@ -13,42 +13,45 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 Variables = dict[str, Any]
-"""Flax collections: "params" (trained and averaged), "frozen" (constant) and "state" (updated by a training step)."""
+"""Flax collections: "params" (trained, and averaged by the EMA), "frozen" (constant) and "state" (updated by each
+training step)."""
 
 Batch = Mapping[str, jax.Array | np.ndarray]
-"""Arrays by name, [b, ...]: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
+"""Arrays [b, ...] by name: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
-"""Scalars by name, which are means over the batch. A mean over only some items of a batch has two scalars: NAME is the
-sum over these items divided by the batch size, and NAME:weight is the number of these items divided by the batch size.
-Both are averaged over batches and devices. Their ratio is then the mean over the items."""
+"""Scalars by name. Each scalar is a mean over the batch. A mean over only some items of a batch has two scalars: NAME
+is the sum over these items divided by the batch size, and NAME:weight is the number of these items divided by the batch
+size. Both scalars are averaged over batches and devices. The ratio of the averages is then the mean over these
+items."""
 
 LossResult = tuple[jax.Array, tuple[Metrics, Variables]]
-"""(loss, (metrics, new_state)). new_state is empty if the model has no state."""
+"""The tuple (loss, (metrics, new_state)). new_state, an empty dict if the model has no state, replaces the collection
+"state"."""
 
 
 class Loss(Protocol):
-    """The loss of a batch: a pure function, which can be jitted, vmapped, pmapped, differentiated and sharded."""
+    """A pure function that computes a batch's loss. It can be jitted, vmapped, pmapped, differentiated and sharded."""
 
     def __call__(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
-        """The mean over the items of a batch."""
+        """Returns the loss, which is the mean over the items of the batch, with metrics and the new state."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """A model that can be trained."""
+    """A model that can be trained: a class with the methods ``init`` and ``loss``."""
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with these shapes. It reads no file.
+        """Returns the initial variables, for batches with the shapes of ``batch``. No file is read.
 
         Args:
-            batch: an example. Its values do not matter, and one item is enough.
-            frozen: pretrained parts by name, for the collection "frozen". Missing parts are initialised at random. A
-                model without such parts does not need this argument.
+            batch: an example of a batch. The values do not matter, and one item is enough.
+            frozen: pretrained parts by name, for the collection "frozen". Parts that are not given are initialised at
+                random. A model without pretrained parts does not need this argument.
         """
 
     def loss(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
-        """The loss that training minimises, see :class:`Loss`."""
+        """Returns the loss that training minimises, with metrics and the new state; see :class:`Loss`."""
 
 
 @runtime_checkable
@@ -57,15 +60,15 @@ class MultiLossModel(Model, Protocol):
 
     @property
     def losses(self) -> Sequence[tuple[Loss, Sequence[str]]]:
-        """Pairs of a loss and the names in "params" that it trains, in the order of training."""
+        """Returns pairs (a loss, the names in "params" that this loss trains), in the order of training."""
 
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model that counts over a whole batch, such as the uses of codes, and must know how batches are split."""
+    """A model with statistics over a whole batch, such as the uses of codes, which must know how batches are split."""
 
     def over(self, axis: str) -> Self:
-        """This model for batches that are split over a mapped axis. The result sums its counts over the axis."""
+        """Returns a copy for batches that are split over a mapped axis, which sums its statistics over the axis."""
 
 
 @runtime_checkable
@@ -81,19 +84,20 @@ class Generator(Model, Protocol):
         num_steps: int,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """New sounds with the shape (b, time, c)."""
+        """Returns new sounds with the shape ``shape``: (b, time, c)."""
 
 
 @runtime_checkable
 class DenoisingGenerator(Generator, Protocol):
-    """A generator whose caller takes the steps of sampling, such as for inpainting.
+    """A generator whose denoising steps the caller can run one by one, such as for inpainting.
 
     :class:`archijax.DiffusionModel` explains the arguments of the methods.
 
     Attributes:
-        process: the schedule and the quantity that the net predicts.
-        cond_drop_prob: the probability that training drops the conditioning; above 0 for a model with guidance.
-        length_multiple: the length of a sound is a multiple of this number.
+        process: the GaussianProcess: the noise schedule, and the quantity that the net predicts.
+        cond_drop_prob: the probability that training drops the conditioning. Guidance needs a model with a value above
+            0.
+        length_multiple: the number that must divide the number of samples of a sound.
     """
 
     process: Any
@@ -103,28 +107,29 @@ class DenoisingGenerator(Generator, Protocol):
     def start(
         self, keys: Key[Array, " b"], shape: tuple[int, int, int], t: Any = None, **settings: Any
     ) -> Float[Array, "b time c"]:
-        """The noisy sound that sampling starts from."""
+        """Returns the noisy sounds that sampling starts from, with the shape ``shape``."""
 
     def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
-        """The conditioning of the net: the arrays of a batch, with an embedding in place of the tokens."""
+        """Returns the conditioning of the net: the arrays of a batch, with its tokens turned into the embedding."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
-        """The net with its conditioning and guidance, as a function (x, t) -> prediction."""
+        """Returns a function (x, t) -> prediction, which calls the net with its conditioning and guidance."""
 
     def inpainting(
         self, source: Float[Array, "b time c"], mask: Array | np.ndarray, sampler: Any, num_resamples: int
     ) -> Any:
-        """A sampler that keeps the samples of the source for which the mask is True."""
+        """Returns a sampler that keeps the source where the mask is True, and runs each step ``num_resamples``
+        times."""
 
 
 @runtime_checkable
 class EndlessGenerator(Generator, Protocol):
-    """A generator of endless sound, split by split (see :class:`archijax.DiffusionAR`).
+    """A generator of endless sound, one chunk (called a split) after the other; see :class:`archijax.DiffusionAR`.
 
     Attributes:
-        length: samples of the window.
-        num_splits: splits of the window.
-        split_length: samples of a split.
+        length: the number of samples of the window.
+        num_splits: the number of splits in the window.
+        split_length: the number of samples of a split.
     """
 
     length: int
@@ -134,17 +139,17 @@ class EndlessGenerator(Generator, Protocol):
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """A draw of noise by its number."""
+        """Returns standard normal noise [b, time, channels], which depends on the keys and on ``number``."""
 
     def start(
         self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """The first sound from noise, with time = length. Its first half is the beginning of the endless sound."""
+        """Turns noise with time = ``length`` into sound, whose first half is the beginning of the endless sound."""
 
     def noised_to_ladder(
         self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """The first window for :meth:`shift`, from the result of :meth:`start` and noise."""
+        """Adds noise to the result of :meth:`start`. Returns the first window for :meth:`shift`."""
 
     def shift(
         self,
@@ -154,7 +159,7 @@ class EndlessGenerator(Generator, Protocol):
         *,
         num_steps: int,
     ) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
-        """Returns (the next window, a finished split)."""
+        """Returns (the next window, which ends in the noise ``fresh``; the finished split at its beginning)."""
 
 
 @runtime_checkable
@@ -164,10 +169,10 @@ class Codec(Model, Protocol):
     The configuration states the sample rate of the sound. The model does not depend on it.
 
     Attributes:
-        frames: the kind of a frame: a "latent" vector [latent_channels]; a "mel" spectrum [mels, c], for any number of
-            channels; or a sample [c] of "sound" at a lower rate.
-        downsample_factor: samples of sound per frame.
-        latent_channels: channels of a latent; None for other frames.
+        frames: the kind of frame: "latent" (a vector [latent_channels]), "mel" (a spectrum [mels, c], for any number of
+            channels) or "sound" (a sample [c] at a lower rate).
+        downsample_factor: the number of samples of sound per frame.
+        latent_channels: the number of channels of a latent frame; None for other kinds of frames.
     """
 
     frames: Literal["latent", "mel", "sound"]
@@ -177,10 +182,11 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """Returns (the frames, the info of the bottleneck). There are time / downsample_factor frames, rounded up.
+        """Returns (frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
 
         Args:
-            keys: for a random encoding; None: the mean.
+            keys: one key per item, to draw frames from the distribution that the encoder predicts; None: the mean of
+                the distribution.
         """
 
     def decode(
@@ -198,18 +204,18 @@ class Codec(Model, Protocol):
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows the mean and the standard deviation of its latents. Latent models scale latents by them."""
+    """A codec that knows the mean and the standard deviation of its latents. Latent models normalise by both."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """The mean and the standard deviation of each channel of the latent."""
+        """Returns (the means, the standard deviations) of the latent's channels."""
 
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion. Its ``model`` samples x, and the sound is ``finish(x, frames)``.
+    """A codec that decodes by diffusion: ``model`` samples x, and ``finish(x, frames)`` is the decoded sound.
 
     Attributes:
-        model: the diffusion model.
+        model: the diffusion model that samples x.
     """
 
     model: Any
@@ -221,45 +227,48 @@ class DiffusionDecoder(Codec, Protocol):
         noise: Float[Array, "b time c"],
         batch: Batch,
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for ``model``, from frames, the noise of :meth:`decode`, and a batch."""
+        """Returns (noise, conditioning) for ``model``; arguments as in :meth:`decode`, with ``batch`` as other
+        conditioning."""
 
     def finish(self, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]) -> Float[Array, "b time c"]:
-        """The sounds from the result of ``model``, which has the shape of the noise that :meth:`prepare` returns."""
+        """Turns x, which ``model`` has sampled from the noise that :meth:`prepare` returns, into sounds."""
 
 
 class ItemSource(Protocol):
-    """A reader of training items, which are crops of files. `train.dataset.batches` makes batches of them."""
+    """Reads training items, each of which is a crop of a file. `train.dataset.batches` makes batches of the items."""
 
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
     ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
-        """Reads an item: arrays by their names in a batch, a text "prompt" if there is no "embedding", and "fields".
+        """Returns an item as a dict: arrays by their names in a batch, the text "prompt" unless there is an
+        "embedding", and "fields".
 
-        "fields" are optional. They are texts or numbers by name, which describe the crop. Several threads call this
-        method.
+        "fields" is an optional dict of texts and numbers that describe the crop. Several threads call this method at
+        once.
 
         Args:
             file: the file's entry in the manifest.
-            crop: the number of the crop in the file, from 0.
-            crops: the number of crops of the file.
+            crop: the number of the crop in the file, counted from 0.
+            crops: how many crops the file has.
             rng: the generator of random numbers for the item.
 
         Raises:
-            InputError: the crop cannot be read. Another crop then replaces it.
+            InputError: the crop cannot be read. The caller then reads another crop instead.
         """
 
 
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a model. `archijax.configs.base.ModelConfig` has the defaults.
+    """A frozen dataclass that builds a model. `archijax.configs.base.ModelConfig` has defaults for all members but
+    ``build``.
 
     Attributes:
         sample_rate: the sample rate of the sounds, in Hz.
-        channels: the channels of the sounds.
-        length: samples of the training sounds.
-        text: the configuration of text; None: a model without text.
+        channels: the number of channels of the sounds.
+        length: the number of samples of each training sound.
+        text: how the model reads text (TextConfig); None: the model reads no text.
         autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
-        conditioners: numbers and categories that the model is conditioned on. Each has a `name`, and a method `encode`
-            that turns the values of a batch (text, number or None) into an array [b].
+        conditioners: describe the numbers and categories that the model is conditioned on. Each conditioner has a
+            `name`, and a method `encode` that turns the values of a batch (text, number or None) into an array [b].
     """
 
     sample_rate: int
@@ -270,7 +279,8 @@ class ModelConfig(Protocol):
     conditioners: Sequence[Any]
 
     def build(self) -> Model:
-        """Builds the model. Raises InputError if settings do not fit each other."""
+        """Returns the model. Raises InputError if settings do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, by name. Raises InputError if a part is missing."""
+        """Loads the pretrained parts that the settings name, for ``Model.init``. Raises InputError if one is
+        missing."""

@@ -1,4 +1,4 @@
-"""The folders of pretrained models, and reading of their files. The files are not trusted."""
+"""Finds the folders of pretrained models and reads their files, which are not trusted."""
 
 import json
 import re
@@ -20,15 +20,15 @@ def is_hub_name(name: str | Path) -> bool:
 
 
 def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
-    """The folder of a pretrained model: `name` if it is a folder, else a snapshot from the Hugging Face hub.
+    """Returns the folder of a pretrained model: `name` if it is a folder, else a snapshot from the Hugging Face hub.
 
     Args:
         name: a folder, or a hub name such as "google/flan-t5-base". Without a network, the local cache is enough.
         revision: a branch, tag or commit on the hub.
-        files: names of the needed files, with wildcards.
+        files: the names of the files to download, which can have wildcards.
 
     Raises:
-        InputError: the name is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
+        InputError: `name` is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
     """
     if str(name) and Path(name).is_dir():
         return Path(name)
@@ -51,19 +51,20 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """The subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder itself."""
+    """Returns the subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
-    """A sentence about a model whose files are not in `place`. It says what to download, and to which folder."""
+    """Returns a sentence that says which files of a model to download, and to which folder."""
     source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
     advice = f"get {', '.join(files)} from {source} into one folder and use that folder as the model"
     return f"model {str(name)!r} is not complete in {place}: {advice}"
 
 
 def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Path]:
-    """The safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json names.
+    """Returns the safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json
+    names.
 
     Raises:
         InputError: files are missing, or the index names files outside of the folder.
@@ -91,7 +92,7 @@ def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Pa
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError if the file has no object."""
+    """Returns the dict in a JSON file. Raises InputError if the file does not contain a JSON object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -102,12 +103,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """All tensors of a model, from one safetensors file or from shards with an index.
+    """Returns all tensors of a model by name, from one safetensors file or from shards with an index.
 
     Args:
-        name: the name of the model, for messages.
+        name: the name of the model in error messages.
         folder: the folder of the files.
-        leave_out: prefixes of names to ignore.
+        leave_out: the tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
         InputError: files are missing or damaged, or the index names files outside of the folder.
@@ -118,7 +119,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The tensors of one file. :func:`read_weights` explains the errors."""
+    """Returns the tensors of one file by name. :func:`read_weights` explains ``leave_out`` and the errors."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,8 +1,9 @@
-"""Keys of random draws. Every number that is folded into a key has a name here, so that no two streams are equal.
+"""Makes JAX keys for random numbers. Every number that is folded into a key has a name here, so that no two streams are
+equal.
 
 A run has one root key. :func:`item_keys` computes the keys of the items in a training step, and :func:`per_item`
-computes the keys of sampled items. The main draw of an item uses the item's key. :func:`stream` computes the keys of
-its other draws.
+computes the keys of sampled items. An item's main random numbers, such as its noise, use the item's key. :func:`stream`
+computes the keys for others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ fr
 
 
 def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
-    """The keys of another draw, from one key or from keys [b]. ``number`` is a constant of this module."""
+    """Derives keys for another purpose from one key or keys [b]. ``number`` is a constant of this module."""
     fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 
@@ -35,20 +36,21 @@ def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
 def item_keys(
     root_key: Key[Array, ""], step: Int[Array, ""] | int, first: Int[Array, ""] | int, count: int
 ) -> Key[Array, " {count}"]:
-    """One key per item: fold_in(fold_in(root, step), i) for the global indices i = first, first + 1, ...
+    """Returns one key per item: fold_in(fold_in(root_key, step), i) for the indices i = first, first + 1, ... in the
+    whole batch.
 
-    The noise of an item thus does not depend on how its batch is split over devices or parts.
+    The noise of an item thus does not depend on how its batch is split over devices or into parts.
     """
     return numbered(jax.random.fold_in(root_key, step), count, first)
 
 
 def numbered(key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0) -> Key[Array, " {count}"]:
-    """The keys of the items first, first + 1, ...: fold_in(key, i)."""
+    """Returns the keys of ``count`` items: fold_in(key, i) for i = first, first + 1, ..."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.int32))
 
 
 def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
-    """One key per item: the given keys, or the keys of the items 0, 1, ... from a single key.
+    """Returns one key per item: the given keys [count], or the keys of the items 0, 1, ... derived from a single key.
 
     Raises:
         InputError: there is neither one key nor one key per item, or the keys are not from ``jax.random.key``.
@@ -63,5 +65,5 @@ def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
 
 
 def step_keys(keys: Key[Array, " b"]) -> Key[Array, " b"]:
-    """The keys of the noise that samplers add."""
+    """Derives the keys for the noise that samplers add, from one key per item."""
     return stream(keys, SAMPLER_NOISE)

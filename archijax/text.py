@@ -1,4 +1,4 @@
-"""Tokenising texts on the host. These functions cannot run inside a jitted function."""
+"""Tokenises texts on the host. These functions cannot run inside a jitted function."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Extended:
-    """A tokenizer with placeholder tokens. Number i of the ``placeholder_tokens`` has the id -1 - i.
+    """A tokenizer with additional words. ``placeholder_tokens[i]`` has the id -1 - i.
 
     No vocabulary has negative ids, so these ids fit every pretrained encoder.
     """
@@ -35,7 +35,7 @@ class Extended:
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """Encodes texts by the tokenizer, with the ids of placeholder tokens where they occur."""
+        """Encodes texts by the tokenizer. Words in ``placeholder_tokens`` get their own ids."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):
@@ -57,15 +57,15 @@ class Extended:
 def load_tokenizer(
     name: str | Path, revision: str | None = None, placeholder_tokens: tuple[str, ...] = ()
 ) -> PreTrainedTokenizerBase | Extended:
-    """The tokenizer of a T5 model.
+    """Loads the tokenizer of a T5 model, for :func:`tokenize`.
 
     Args:
-        name: "bytes", which needs no download, or a folder, or a hub name such as "t5-base". With "bytes" an id is a
-            byte of UTF-8 plus 3, with 0 for padding and 1 for the end: ByT5's ids without the 125 unused sentinels. A
-            model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259. ByT5's own
-            weights (vocab_size 384) read these ids too.
+        name: "bytes", which needs no download, or a folder, or a hub name such as "t5-base". With "bytes", an id is a
+            byte of UTF-8 plus 3; 0 is the padding, and 1 the end. These are ByT5's ids without the 125 unused
+            sentinels. A model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259.
+            ByT5's own weights (vocab_size 384) read these ids too.
         revision: a branch, tag or commit on the hub.
-        placeholder_tokens: additional words; word number i has the id -1 - i.
+        placeholder_tokens: additional words for the vocabulary; the word ``placeholder_tokens[i]`` gets the id -1 - i.
 
     Raises:
         InputError: the tokenizer is missing or damaged.
@@ -101,7 +101,7 @@ def tokenize(
     Args:
         tokenizer: the result of `load_tokenizer`.
         texts: at least one text. An empty text becomes the end token alone.
-        max_length: tokens per row, including the end token.
+        max_length: the number of tokens per text, including the end token.
 
     Returns:
         (the ids, a mask that is False for padding).
@@ -130,7 +130,7 @@ def tokenize(
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[str], max_length: int) -> bool:
-    """Warns of the first text that `tokenize` cuts (`archijax.errors.InputWarning`). Returns whether it cuts any."""
+    """Warns (InputWarning) of the first text that `tokenize` would cut. Returns whether there is such a text."""
 
     def length(text: str) -> int:
         most = 4 * len(text) + 16  # a character is four bytes at most

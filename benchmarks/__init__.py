@@ -1,1 +1,1 @@
-"""Long measurements: speed, data, evidence, torture. Compare only numbers of one run, because machines are shared."""
+"""Long measurements: speed, data, evidence, torture. Compare only numbers that the same run has measured."""

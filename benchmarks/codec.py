@@ -1,9 +1,9 @@
 """python -m benchmarks.codec MODEL SOUNDS --out DIR: measures the quality, the speed and the latents of a codec.
 
-It compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of --opus. Sounds
-are
-written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference
-DIR/reference`. Numbers are the median over sounds and, after the bar, the worst tenth.
+The program compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of
+--opus. Sounds are written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec
+--reference DIR/reference`. Each entry of the table is the median over sounds and, after the bar, the limit of the worst
+tenth.
 """
 
 import argparse
@@ -97,7 +97,7 @@ _log_mel = jax.jit(log_mel_loss, static_argnums=2)
 
 
 def _opus(sound: np.ndarray, rate: int, kilobits: int, folder: Path) -> np.ndarray:
-    """A sound coded by libopus at a constant bit rate, with the same length."""
+    """Encodes and decodes a sound by libopus at a constant bit rate. The result has the same length."""
     folder.mkdir(parents=True, exist_ok=True)
     original, coded, decoded = (folder / f".opus{suffix}" for suffix in (".wav", ".opus", "-decoded.wav"))
     files.write(original, np.clip(sound, -1, 1), rate)

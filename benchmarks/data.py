@@ -1,4 +1,4 @@
-"""The speed of batches from sound files, and the growth of memory."""
+"""Measures how fast batches are read from sound files, and how much the memory in use grows."""
 
 import atexit
 import contextlib
@@ -21,7 +21,7 @@ MANY = 10_000
 
 
 def write_music(folder: Path) -> None:
-    """FLAC files of 48 kHz stereo: chords with noise, which compress about as well as music."""
+    """Writes FLAC files, 48 kHz stereo: chords with noise, which compress about as well as music."""
     time_ = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     for number in range(FILES):
         rng = np.random.default_rng(number)
@@ -32,14 +32,14 @@ def write_music(folder: Path) -> None:
 
 @contextlib.contextmanager
 def stream(manifest: Manifest, length: int, batch_size: int) -> Iterator[Iterator[dict]]:
-    """Batches of random crops, read by two threads."""
+    """Yields an iterator over batches of random crops, which two threads read."""
     config = DataConfig(sample_rate=SAMPLE_RATE, length=length, workers=2, prefetch=4)
     with contextlib.closing(batches(manifest, config, batch_size=batch_size, seed=0)) as found:
         yield found
 
 
 def speed(manifest: Manifest, count: int = 60, batch_size: int = 8) -> float:
-    """Seconds of sound in crops of 2^18 that are read per second."""
+    """Returns how many seconds of sound are read per second, in crops of 2^18 samples."""
     with stream(manifest, LENGTH, batch_size) as found:
         for _ in range(6):  # batches that were read ahead
             next(found)
@@ -50,7 +50,7 @@ def speed(manifest: Manifest, count: int = 60, batch_size: int = 8) -> float:
 
 
 def growth(manifest: Manifest) -> tuple[float, float]:
-    """The memory in use after 1,000 batches, and the growth until 10,000 batches, in MiB."""
+    """Returns (the memory in use after 1,000 batches, the growth from then until 10,000 batches), in MiB."""
     with stream(manifest, 2**12, 2) as found:
         for number in range(MANY):
             next(found)
@@ -60,7 +60,7 @@ def growth(manifest: Manifest) -> tuple[float, float]:
 
 
 def _memory() -> float:
-    """The memory of the process in MiB. On systems that do not report it, the peak so far."""
+    """Returns the memory of the process in MiB. On systems that report only the peak so far, returns the peak."""
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 2**20

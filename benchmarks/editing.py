@@ -1,11 +1,11 @@
 """python -m benchmarks.editing MODEL NOTES: measures sounds that a model of notes edits.
 
-NOTES is a folder of the set `notes` (`make set-notes`). Real notes of its held-out part are edited, each with its own
-prompt: half a second is inpainted, a cut note is extended, and whole notes are varied. The table also shows the same
-measures for the real notes at the same positions. `kept` is the largest change of a sample that should
-not change. `joint` is the largest bend (second difference) of the waveform within a millisecond of a joint, divided by
-the largest bend in the 20 ms around the joint. `level` is the change of level from the 50 ms before a joint to the 50
-ms after it.
+NOTES is a folder of the set `notes` (`make set-notes`). Real notes in the held-out part of the set are edited, each
+with its own prompt: half a second is inpainted, a cut note is extended, and whole notes are varied. The table also
+shows the same measures for the unedited notes at the same positions. `kept` is the largest change of a sample that
+should not change. `joint` is the largest bend (second difference) of the waveform within a millisecond of a joint,
+divided by the largest bend in the 20 ms around the joint. `level` is the change of level from the 50 ms before a joint
+to the 50 ms after it.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _bend(sound: np.ndarray, joint: int, rate: int) -> float:
-    """The largest bend within a millisecond of a joint, divided by the largest bend in the 20 ms around it."""
+    """Returns the largest bend within a millisecond of a joint, divided by the largest bend in the 20 ms around it."""
     near, around = rate // 1000, rate // 100
     bend = np.abs(np.diff(sound[joint - around : joint + around, 0], 2))
     middle = bend[around - near : around + near]
@@ -87,7 +87,7 @@ def _bend(sound: np.ndarray, joint: int, rate: int) -> float:
 
 
 def _step(sound: np.ndarray, joint: int, rate: int) -> float:
-    """The change of level from the 50 ms before a joint to the 50 ms after it, in dB."""
+    """Returns the change of level from the 50 ms before a joint to the 50 ms after it, in dB."""
     length = rate // 20
     before, behind = (
         np.sqrt(np.mean(part**2) + 1e-10) for part in (sound[joint - length : joint], sound[joint : joint + length])
@@ -96,7 +96,7 @@ def _step(sound: np.ndarray, joint: int, rate: int) -> float:
 
 
 def _bands(sound: np.ndarray, rate: int) -> np.ndarray:
-    """The levels of frames of 64 ms in 32 bands, in dB."""
+    """Returns the levels in dB of frames of 64 ms, in 32 bands: [frames, 32]."""
     size = rate * 64 // 1000
     frames = sound[: len(sound) // size * size, 0].reshape(-1, size) * np.hanning(size)
     power = np.abs(np.fft.rfft(frames))[:, 1 : 1 + size // 2 // 32 * 32] ** 2

@@ -2,8 +2,8 @@
 
 Without FOLDER, the program writes a folder: Stable Audio Open at full width with two layers and random weights. Reading
 is `read_bytes` of the weight files. Loading is `aj.from_pretrained` in a process that has imported everything but
-loaded no model yet. Both are measured without and with the files in the system's cache, in turn. Memory is the peak of
-the process minus its memory before, divided by the size of the weights.
+loaded no model yet. Reading and loading are measured in turn, without and with the files in the system's cache. Memory
+is the peak of the process minus its memory before, divided by the size of the weights.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LAYERS = 2
 
 
 def write(folder: Path) -> None:
-    """Writes a folder in the hub's layout, with full width and random weights."""
+    """Writes a model folder in the hub's layout, with nets of full width and random weights."""
     from safetensors.numpy import save_file
 
     draw = np.random.default_rng(0).random
@@ -57,12 +57,12 @@ def write(folder: Path) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """The weight files of a folder."""
+    """Returns the weight files in a folder."""
     return sorted(folder.rglob("*.safetensors"))
 
 
 def evict(folder: Path) -> None:
-    """Removes the weights from the system's cache."""
+    """Removes the weight files from the system's file cache."""
     for path in files(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -70,7 +70,7 @@ def evict(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, float]:
-    """The wall time and the CPU time of reading, in seconds."""
+    """Returns the wall time and the CPU time of reading the weight files, in seconds."""
     began, spent = time.perf_counter(), time.process_time()
     content = [path.read_bytes() for path in files(folder)]
     return {
@@ -81,7 +81,7 @@ def read(folder: Path) -> dict[str, float]:
 
 
 def load(folder: Path) -> dict[str, float]:
-    """The wall time and the CPU time of loading, in seconds, and its peak of additional memory, in bytes."""
+    """Returns the wall time and the CPU time of loading in seconds, and the peak of additional memory in bytes."""
     import transformers  # noqa: F401  a slow import that is not measured
 
     import archijax.pipeline
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def compare(folder: Path, repeats: int) -> None:
-    """Prints the medians of reading and loading, with cold and warm cache."""
+    """Prints the median times of reading and loading, with cold and warm cache."""
     command = [sys.executable, "-m", "benchmarks.loading", str(folder), "--once"]
     for cold in (True, False):
         readings, loadings = [], []

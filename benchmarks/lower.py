@@ -28,7 +28,7 @@ NAMED = ("long", "crisp", "upsampler", "vocoder", "diffusion_autoencoder", "unco
 
 
 def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]:
-    """Functions that lower the training step and the sampler of a configuration, by name."""
+    """Returns functions by name, which lower the training step and the sampler of a configuration."""
     model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -39,7 +39,7 @@ def lowered(config: TrainConfig) -> dict[str, Callable[[], jax.export.Exported]]
 
 
 def _sampler(config: TrainConfig, model: Any) -> Callable:
-    """The sampler of a training's samples, with all steps in one function."""
+    """Returns a function that makes the samples of a training run, with all denoising steps."""
 
     @jax.jit
     def sample(variables: dict, key: jax.Array, batch: dict) -> jax.Array:

@@ -1,7 +1,7 @@
 """python -m benchmarks.notes MODEL NOTES [--out DIR]: measures whether a model plays the prompted notes.
 
-NOTES is a folder of the set `notes` (`make set-notes`). The model generates the notes of its held-out part, from
-prompts or, without text, from conditions such as instrument and pitch. The training had none of these pairs of
+NOTES is a folder of the set `notes` (`make set-notes`). The model generates the notes in the held-out part of the set,
+from prompts or, without text, from conditions such as instrument and pitch. The training had none of these pairs of
 instrument and pitch. The two judges in numpy measure pitch and instrument. The table also has real sounds, real sounds
 coded by a latent model's codec, generated sounds with shuffled prompts, and an untrained net. With --out, the sounds
 are written to DIR/generated and DIR/real, for the other judges.
@@ -82,13 +82,13 @@ def main() -> None:
 
 
 def held_out(folder: Path, count: int) -> list[dict]:
-    """Random rows of the held-out part of the set, drawn with seed 0."""
+    """Draws ``count`` random notes of the set's held-out part, with seed 0. Returns their lines of metadata.jsonl."""
     rows = [row for row in _rows(folder) if row["split"] == "heldout"]
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
 def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) -> list[np.ndarray]:
-    """A sound [time, channels] for each row. Each sound has its own noise."""
+    """Generates a sound [time, channels] for each note in ``rows``. Each sound starts from other noise."""
     if pipeline.config.text is not None:
         return sounds(pipeline, [row["captions"][0] for row in rows], settings)
     names = [conditioner.name for conditioner in pipeline.config.conditioners]
@@ -103,8 +103,7 @@ def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) ->
 def sounds(
     pipeline: Pipeline, prompts: Sequence[str], settings: SampleSettings, what: str = "sampling"
 ) -> list[np.ndarray]:
-    """A sound [time, channels] for each prompt. Each sound has its own noise. `what` is the title of the progress
-    bar."""
+    """Generates a sound [time, channels] for each prompt, each from other noise. `what` titles the progress bar."""
     generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))])
     with cli.bar(generation.steps, what, "step") as bar:
         return [sound for _, _, sound in generation.run(bar.update)]
@@ -113,7 +112,7 @@ def sounds(
 def score(
     clips: Sequence[np.ndarray], rows: Sequence[dict], rate: int, among: Sequence[str]
 ) -> tuple[float, float, float]:
-    """(share of right pitches, share of right instruments, median periodicity) of clips, compared with the prompts."""
+    """Returns (share of clips with the prompt's pitch, share with the prompt's instrument, median periodicity)."""
     classifier = instrument.load()
     heard = [pitch.pitch(clip, rate) for clip in clips]
     pitches = [abs(one.midi - row["pitch"]) < RIGHT for one, row in zip(heard, rows, strict=True)]

@@ -47,7 +47,7 @@ config = TrainConfig(
 
 
 def command(folder: Path, out: str, count: int) -> list[str]:
-    """The command that trains for `count` steps."""
+    """Returns the command that trains for `count` steps."""
     arguments = [folder / "config.py", "--data", folder / "audio", "--out", folder / out, "--steps", count]
     return [sys.executable, "-m", "train", *map(str, arguments)]
 
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> str:
 
 
 def strike(arguments: list[str], out: Path, chance: random.Random) -> str:
-    """Starts a training, ends it by a signal at a random moment, and returns a description."""
+    """Starts a training, ends it by a signal at a random moment, and returns a description of this."""
     number = chance.choice((signal.SIGKILL, signal.SIGTERM))
     saving, first = chance.random() < 0.5, _logged(out)
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -86,7 +86,7 @@ def _logged(out: Path) -> int:
 
 
 def differences(one: Path, two: Path) -> list[str]:
-    """The differences between two runs, bit for bit."""
+    """Returns the names of arrays and files that differ between two runs, bit for bit."""
     parts = ("step", "skipped", "params", "ema", "opt_state", "state")
     (record, ours), (other_record, theirs) = (restore_weights(out, parts=parts) for out in (one, two))
     ours, theirs = flatten_dict(ours, sep="/"), flatten_dict(theirs, sep="/")
@@ -97,7 +97,7 @@ def differences(one: Path, two: Path) -> list[str]:
 
 
 def damage(folder: Path) -> None:
-    """Flips a bit in the largest file of a checkpoint's parameters."""
+    """Flips a bit in the largest file with parameters of the checkpoint in `folder`."""
     path = max(
         (file for file in (folder / "params").rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
     )

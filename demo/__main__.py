@@ -45,7 +45,7 @@ class Demo:
     out: Path = Path("runs/demo")
     """The folder for the sounds, the page and the training. The same command continues an interrupted demo."""
     model: str = "notes"
-    """A model of configs/notes.py whose folder names its autoencoder."""
+    """A model trained with configs/notes.py, in a folder that names the autoencoder."""
     steps: int = 300
     """The number of training steps."""
     seed: int = 0
@@ -109,13 +109,13 @@ class Demo:
         return 1 if sentences else 0
 
     def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
-        """A sound [time, 1] within full scale for each prompt. Each sound has its own noise."""
+        """Generates a sound [time, 1] within full scale for each prompt. Each sound starts from other noise."""
         settings, prompts = SampleSettings(seed=self.seed, **SAMPLING), [note.prompt for note in asked]
         return [np.clip(sound, -1, 1) for sound in sounds(pipeline, prompts, settings, what)]
 
     def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:
-        """Trains adapters on the latents of notes, with programs that can also be called by hand. Returns their exit
-        status."""
+        """Trains adapters on latents of notes, with two programs. Returns 0, or the exit status of the one that
+        failed."""
         folder, latents = self.out / "notes", self.out / "latents"
         instrument.write(folder, lessons)
         encoding = [CONFIG, "--autoencoder", pipeline.facts.autoencoder, "--data", str(folder), "--out", str(latents)]
@@ -128,7 +128,7 @@ class Demo:
         return 0
 
     def _section(self, title: str, name: str, sounds: Mapping[str, Sounds], heard: Mapping[str, list]) -> str:
-        """Writes sounds and their picture. Returns the section of the page that shows them."""
+        """Writes sounds, and a picture of them. Returns the section of the page that shows both."""
         (self.out / name).mkdir(parents=True, exist_ok=True)
         players = {}
         for row, some in sounds.items():
@@ -142,13 +142,13 @@ class Demo:
 
 
 def _coded(pipeline: Pipeline, some: Sounds) -> list[np.ndarray]:
-    """Sounds encoded and decoded by the codec of a latent model."""
+    """Encodes and decodes sounds by the codec of a latent model."""
     codec = pipeline.halves[1]
     return [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in some]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with these arguments (without its name) and returns its exit status."""
+    """Runs the program with the given arguments (without the program's name) and returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

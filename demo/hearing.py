@@ -1,4 +1,4 @@
-"""The pitch and the instrument that two judges hear in the demo's sounds, and whether they match the prompts."""
+"""Finds which pitch and instrument two judges hear in the demo's sounds, and whether both match the prompts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,8 @@ OTHER = "other"
 
 
 class Heard(NamedTuple):
-    """The judges' result for a sound, and its prompt. Pitches are MIDI numbers. The heard pitch has a fraction."""
+    """What the judges heard in a sound, and what its prompt asked for. Pitches are MIDI numbers; the heard pitch has a
+    fraction."""
 
     asked: Note
     pitch: float
@@ -54,11 +55,11 @@ class Judge(NamedTuple):
     among: tuple[str, ...]
 
     def instrument(self, sound: np.ndarray) -> str:
-        """The instrument that the judge hears in a sound [time, 1]."""
+        """Returns the name of the instrument that the judge hears in a sound [time, 1]."""
         return self.classifier.heard(sound, RATE, self.among)
 
     def hear(self, sounds: Sequence[np.ndarray], asked: Sequence[Note]) -> list[Heard]:
-        """The results for sounds, each with its prompt."""
+        """Judges pitch and instrument of each sound, and returns the results together with the prompts."""
         return [
             Heard(note, pitch(sound, RATE).midi, self.instrument(sound))
             for sound, note in zip(sounds, asked, strict=True)
@@ -66,12 +67,12 @@ class Judge(NamedTuple):
 
 
 def of_known() -> Judge:
-    """The judge of the instruments of the bundled model. It was fitted on many notes of these instruments."""
+    """Returns a judge that was fitted on many notes of the instruments that the bundled model plays."""
     return Judge(instrument.load(), KNOWN)
 
 
 def of_new(name: str, own: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Judge:
-    """Fits a judge that distinguishes the instrument `name` from other sounds."""
+    """Fits a judge that distinguishes the instrument `name`, whose sounds are `own`, from the sounds `others`."""
     seen = np.array([instrument.features(sound, RATE) for sound in (*own, *others)], np.float32)
     labels = [name] * len(own) + [OTHER] * len(others)
     return Judge(instrument.fit(seen, labels, epochs=200), (name, OTHER))

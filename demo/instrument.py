@@ -1,7 +1,7 @@
 """A synthetic instrument that no model was trained on: 36 notes, of which 12 have held-out pitches.
 
-Its partials are the 1st, 4th, 7th ... harmonic of the pitch. No orchestral instrument has this spectrum. A note swells,
-becomes brighter over a second, and its upper partials beat.
+The instrument's partials are the 1st, 4th, 7th ... harmonic of the pitch. No orchestral instrument has this spectrum.
+Each note swells and becomes brighter over a second, and its upper partials beat.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ BEATS = 5.0  # Hz
 
 
 def notes() -> tuple[list[Note], list[Note]]:
-    """(24 training notes, 12 held-out notes). Of every three successive pitches, one is held out."""
+    """Returns (24 training notes, 12 held-out notes). Of every three successive pitches, one is held out."""
     rng = np.random.default_rng(0)
     words = Instrument(128, PITCHES[0], (NAME,))  # the first number beyond General MIDI
     train, held_out = [], []
@@ -37,7 +37,7 @@ def notes() -> tuple[list[Note], list[Note]]:
 
 
 def sound(pitch: int) -> np.ndarray:
-    """The note [time, 1] of a MIDI number, with peak 1."""
+    """Synthesizes the note with a MIDI number: [time, 1], with peak 1."""
     hertz = 440 * 2 ** ((pitch - 69) / 12)
     time = np.arange(round(SECONDS * RATE)) / RATE
     # Partials above this frequency are weaker.

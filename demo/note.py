@@ -23,12 +23,12 @@ class Note:
 
     @property
     def prompt(self) -> str:
-        """The first caption."""
+        """The first caption of the note, which the demo uses as prompt."""
         return self.captions[0]
 
 
 def bundled() -> list[Note]:
-    """The real notes in demo/real."""
+    """Reads the real notes in demo/real."""
     rows = map(json.loads, (REAL / "metadata.jsonl").read_text(encoding="utf-8").splitlines())
     return [
         Note(row["instrument"], row["pitch"], (row["caption"],), files.read(REAL / row["file_name"], sample_rate=RATE))

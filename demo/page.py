@@ -1,4 +1,4 @@
-"""A page with a player for each sound, which a browser opens from the file system."""
+"""Writes a page with a player for each sound. Browsers can open it from the file system."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -24,13 +24,14 @@ img { max-width: 100%; }
 def section(
     title: str, picture: str, players: Mapping[str, Sequence[str]], heard: Mapping[str, Sequence[Heard]]
 ) -> str:
-    """A heading, a picture, and a table with a row for each prompt and a column for each kind of sound.
+    """Returns HTML: a heading, a picture, and a table with a row for each prompt and a column for each kind of sound.
 
     Args:
         title: the title of the section.
         picture: the path of the picture, relative to the page.
-        players: the paths of the sounds, by the name of their column.
-        heard: the judges' results, which the page shows under the players.
+        players: for each column, by its name, the paths of the sounds.
+        heard: for each column, by its name, what the judges heard. The page shows the judges' results under the
+            players.
     """
     prompts = [one.asked.prompt for one in next(iter(heard.values()))]
     lines = [f"<h2>{escape(title)}</h2>", f'<p><img src="{picture}" alt="spectrograms"></p>', "<table>"]

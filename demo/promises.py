@@ -1,4 +1,4 @@
-"""The promises about the demo's table. The figures are counts of sounds."""
+"""The promises about the demo's table. Each figure in the table is a number of sounds."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,12 +10,12 @@ NEW_SHUFFLED, OTHERS = "after, prompts shuffled", "others heard as the new"
 
 
 class Promise(NamedTuple):
-    """A bound of a figure.
+    """A promise that a figure in the table does not pass a bound.
 
     Attributes:
-        bar: the lower bound of the figure, or with `most` the upper bound.
-        margin: the smallest distance between figure and bound for the seeds 0, 1 and 2, when the bound was set.
-        most: whether the bound is an upper bound, as for controls that must fail.
+        bar: the bound: the lowest promised figure, or with `most` the highest.
+        margin: how far the figure was from the bound when the bound was set, at least, for the seeds 0, 1 and 2.
+        most: whether `bar` is an upper bound, as for controls that must fail.
     """
 
     bar: int

@@ -10,7 +10,7 @@ Row = Mapping[str, int]
 
 
 def row(heard: Sequence[Heard], *columns: str) -> Row:
-    """The number of sounds that are right in each of the columns, "pitch" and "instrument"."""
+    """Counts the sounds that are right, for each of the given columns: "pitch" or "instrument"."""
     right = {"pitch": lambda one: one.right_pitch, "instrument": lambda one: one.right_instrument}
     return {"of": len(heard)} | {name: sum(map(right[name], heard)) for name in columns or right}
 
@@ -22,7 +22,7 @@ def shuffled(heard: Sequence[Heard]) -> list[Heard]:
 
 
 def text(rows: Mapping[str, Row]) -> str:
-    """The table as text: a line for each row, with the promises about its figures."""
+    """Returns the table as text: a line for each row, with the promises about the row's figures."""
     lines = [f"{'':26}{'pitch':28}instrument"]
     for name, row in rows.items():
         cells = []
@@ -35,7 +35,7 @@ def text(rows: Mapping[str, Row]) -> str:
 
 
 def broken(rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for each broken promise."""
+    """Returns a sentence for each broken promise."""
     return [
         f"Not as promised: {name}, the {column} is right for {rows[name][column]} of {rows[name]['of']} sounds, "
         f"but {promise} were promised."

@@ -41,7 +41,7 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with these arguments (without its name) and returns its exit status."""
+    """Runs the program with the given arguments (without the program's name) and returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

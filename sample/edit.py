@@ -27,19 +27,19 @@ class Edit(OneModel):
     prompt: str = ""
     """The prompt, for a model that reads text."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Missing conditions are left
-    out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
+    named are dropped."""
     count: int = 1
-    """The number of different results."""
+    """The number of results to make, each from other noise."""
     first: int = 0
-    """The number of the first result."""
+    """The number of the first result, counted from 0. Result i is always the same."""
     batch_size: int = 16
     """The largest number of results in a batch."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 
     def options(self, pipeline: Pipeline) -> dict[str, Any]:
-        """The prompts, items and batch size of a generation."""
+        """Returns the arguments of Generation that all edits share: prompts, items, batch size and conditions."""
         prompts = pipeline.checked([self.prompt])
         items = numbered(prompts, self.count, self.first)
         conditions = cli.named_values(self.set)
@@ -61,9 +61,9 @@ class Edit(OneModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Edit):
-    """Makes a part of a sound anew, so that it fits the sound around it.
+    """Regenerates a part of a sound, so that it fits the sound around it.
 
-    The result has the sample rate and the channels of the file. Outside of the part, it has the samples of the file.
+    The result has the sample rate and the channels of the file. Outside of the part, the samples of the file are kept.
     """
 
     start: float
@@ -71,10 +71,10 @@ class Inpaint(Edit):
     end: float
     """The end of the part in seconds."""
     num_resamples: int = 1
-    """How often each step is repeated. With more repetitions, the part fits better."""
+    """How often each denoising step is repeated. With more repetitions, the new part fits better."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = inpainting(
@@ -85,17 +85,17 @@ class Inpaint(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Vary(Edit):
-    """Makes variations of a sound: adds noise and removes it again.
+    """Makes variations of a sound: adds noise, which the model then removes.
 
     The result has the model's sample rate and channels.
     """
 
     strength: float = 0.5
-    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, it is an unrelated
-    sound."""
+    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, both sounds are
+    unrelated."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         self.write(variation(pipeline, self.sampling, source, self.strength, **options), None)
@@ -105,16 +105,16 @@ class Vary(Edit):
 class Extend(Edit):
     """Continues a sound, by half of the model's length at a time, in constant memory.
 
-    The result has the sample rate and the channels of the file, and begins with its samples.
+    The result has the sample rate and the channels of the file, and begins with the samples of the file.
     """
 
     seconds: float
     """The length of the new sound in seconds."""
     num_resamples: int = 1
-    """How often each step is repeated. With more repetitions, the new sound fits better."""
+    """How often each denoising step is repeated. With more repetitions, the new sound fits better."""
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         source, options = pipeline.source(self.sound), self.options(pipeline)
         generation = Extension(

@@ -1,4 +1,4 @@
-"""The verbs encode and decode: sounds to files of frames, and back."""
+"""The verbs encode and decode: they turn sounds into files of frames, and back."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OneModel, OnFiles):
-    """Writes the frames of sounds: latents of an autoencoder, or mel spectrograms of a vocoder.
+    """Encodes sounds to frames and writes these: latents of an autoencoder, or mel spectrograms of a vocoder.
 
     Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that decode
     or vocode needs. Long sounds are encoded in parts of the training length.
@@ -38,7 +38,7 @@ class Encode(OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """The function from sounds to frames."""
+        """Returns the function that turns a sound into frames, part by part."""
         return encoder(self.pipelines[0], self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -64,7 +64,8 @@ class Encode(OneModel, OnFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(Making, OneModel, OnFiles):
-    """Makes sounds from the latents that encode wrote, with the loudness and the length of the originals."""
+    """Makes sounds from latents that encode has written. The sounds have the loudness and the length of the
+    originals."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Files of latents (.npz), folders of them, or patterns such as 'latents/*.npz'."""
@@ -77,7 +78,7 @@ class Decode(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """The function from latents to sounds."""
+        """Returns the function that turns latents into a sound, part by part."""
         return decoder(self.pipelines[0], self.settings, self.prompt, self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -91,6 +92,6 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """The pipeline. Raises InputError if it does not encode and decode frames of one of these kinds."""
+    """Returns the pipeline. Raises InputError if it does not encode and decode frames of one of the given kinds."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

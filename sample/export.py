@@ -1,4 +1,4 @@
-"""The verb export: a model and its sampling as one program that needs only JAX and numpy."""
+"""The verb export: writes a model and its sampling as one program that needs only JAX and numpy."""
 
 import importlib.util
 import json
@@ -31,9 +31,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class Export(OneModel):
     """Writes text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch size.
 
-    The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (a description of
-    inputs and output) and run.py, which makes WAV files with the program and needs only jax and numpy. Prompts,
-    guidance scale and seed are inputs of the program. All other settings are fixed at the export.
+    The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (which describes
+    inputs and output) and run.py, which makes WAV files with the program and needs only jax and numpy. The program
+    takes prompts, guidance scale and seed as inputs. All other settings are fixed by the export.
     """
 
     out: Path
@@ -41,13 +41,13 @@ class Export(OneModel):
     seconds: float | None = None
     """The length of each sound in seconds. The default is the length of the training sounds."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Missing conditions are left
-    out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
+    named are dropped."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 
     def run(self) -> None:
-        """Writes the folder. Raises InputError and OSError."""
+        """Writes the folder. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         length = pipeline.config.length
         if self.seconds is not None:
@@ -60,7 +60,7 @@ class Export(OneModel):
 def write(
     folder: Path, pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a sampler for sounds of `length` samples to a new folder. The folder appears when it is complete.
+    """Writes a sampler of sounds with `length` samples to a new folder. The folder appears when all files are written.
 
     Raises:
         InputError: the model does not take a setting, or the folder is not empty.
@@ -93,12 +93,12 @@ def write(
 def sampler(
     pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> tuple[Callable[[dict[str, jax.Array], dict[str, jax.Array]], jax.Array], dict[str, jax.ShapeDtypeStruct]]:
-    """Makes a pure function that samples like :class:`Generation` with these settings.
+    """Makes a pure function that generates the same sounds as :class:`Generation` with these settings.
 
     Returns:
-        (sample, inputs). `sample` is a function from weights by name and inputs by name to sounds [b, length,
-        channels]. `inputs` has the shapes of the inputs, with a symbol for b. The inputs depend on the model and the
-        settings.
+        (sample, inputs). `sample` takes a dict of weights and a dict of inputs, and returns sounds [b, length,
+        channels]. `inputs` is a dict of the inputs' shapes, in which b is a symbol. The inputs depend on the model and
+        the settings.
     """
     settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)
@@ -140,7 +140,7 @@ def sampler(
 def describe(
     pipeline: Pipeline, settings: SampleSettings, length: int, inputs: dict[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Any]:
-    """The contents of sampler.json."""
+    """Returns the contents of sampler.json."""
     config, text = pipeline.config, pipeline.config.text
     meanings = {
         "seed": "root of the noise",

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 @cache
 def load():
-    """(the contents of sampler.json, the program, its weights)."""
+    """Returns (the contents of sampler.json, the program, the weights of the program)."""
     about = json.loads((HERE / "sampler.json").read_text())
     program = jax.jit(export.deserialize(bytearray((HERE / "sampler.jaxexport").read_bytes())).call)
     with np.load(HERE / "weights.npz") as file:
@@ -31,7 +31,7 @@ def load():
 
 
 def tokenize(prompts, about):
-    """(tokens int32, mask bool), both [prompts, max_length]."""
+    """Turns prompts into (tokens int32, mask bool), both [prompts, max_length]. ``about`` describes the tokenizer."""
     if about["tokenizer"] == "bytes":
         padding, end = 0, 1
 
@@ -62,8 +62,8 @@ def tokenize(prompts, about):
 
 
 def sample(prompts=("",), seed=0, item=0, guidance=None):
-    """Sounds [prompts, time, channels] without clipping. `item` is the number of the item, `guidance` the guidance
-    scale."""
+    """Returns a sound for each prompt, [prompts, time, channels], unclipped. Each number `item` gives other sounds.
+    `guidance` is the guidance scale; None: the default."""
     about, program, weights = load()
     count = len(prompts)
     inputs = {"seed": np.uint32(seed), "items": np.full(count, item, np.uint32)}

@@ -1,4 +1,4 @@
-"""The verb generate: new sounds, with or without prompts."""
+"""The verb generate: makes new sounds, with or without prompts."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,35 +20,36 @@ from sample.writing import finished, write
 class Generate(OneModel):
     """Makes new sounds, with prompts if the model reads text. Writes WAV files, each with a spectrogram.
 
-    Item i of a prompt is always the same sound: --first 3 --count 1 makes only item 3. Sounds that the same model and
-    settings have already made are skipped. A latent model makes sounds of any length. Sounds longer than the training
-    sounds are sampled in overlapping windows, and decoded in parts.
+    Item i of a prompt is always the same sound: --first 3 --count 1 makes only item 3. A sound that the same model has
+    already made with the same settings is skipped. A latent model makes sounds of any length. Sounds longer than the
+    training sounds are sampled in overlapping windows, and decoded in parts.
     """
 
     out: Path
-    """The folder for the files. Their names contain prompt, seed and item."""
+    """The folder for the files. Their names contain prompt, seed and item number."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """The prompt. The option can be repeated."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Missing conditions are left
-    out."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
+    named are dropped."""
     seconds: float | None = None
     """The length of each sound in seconds. The default is the length of the training sounds."""
     loop: bool = False
-    """Make sounds that loop without a seam. Their length is rounded to a length that the net can process."""
+    """Make sounds that loop without a seam. The length is rounded to one that the net can process."""
     count: int = 1
     """The number of sounds per prompt."""
     first: int = 0
-    """The number of the first item."""
+    """The number of the first item, counted from 0."""
     batch_size: int = 16
     """The largest number of sounds in a batch, and of parts of a sound that are decoded at once."""
     decoder_steps: int = 20
-    """The denoising steps of a diffusion autoencoder, which decodes the latents of a latent model."""
+    """If a diffusion autoencoder decodes the latents of a latent model: the number of denoising steps of the
+    decoder."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 
     def run(self) -> None:
-        """Makes and writes the sounds. Raises InputError and OSError."""
+        """Makes and writes the sounds. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         prompts = pipeline.checked([prompt for several in self.prompt for prompt in several])
         options = {

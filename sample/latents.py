@@ -1,4 +1,4 @@
-"""Files of frames: latents of autoencoders, mel spectrograms of vocoders, as .npz.
+"""Reads and writes frames (latents of autoencoders, mel spectrograms of vocoders) as .npz files.
 
     latent, or mel    float32 [frames, latent_channels], or [frames, mels, channels]
     kind              the kind of the model
@@ -27,7 +27,7 @@ from sample.work import Material
 
 
 def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, record: str) -> None:
-    """Writes the frames of a sound."""
+    """Writes the frames `rows` of a sound, with all other values that the file holds."""
     about = {
         "kind": kind_of(pipeline.config),
         "sample_rate": pipeline.config.sample_rate,
@@ -41,7 +41,7 @@ def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, r
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """The contents of a file: arrays and plain values. The array of a .npy file gets the name "mel".
+    """Returns the contents of a file by name: arrays and plain values. The array of a .npy file gets the name "mel".
 
     Raises InputError if the file has another format.
     """
@@ -58,8 +58,7 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """The frames of a file for a model. Raises InputError if they are from another kind of model or have other
-    sizes."""
+    """Reads a file of frames as the model's input. Raises InputError for another kind of model or other sizes."""
     content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
     if name not in content or content.get("kind", kind) != kind:
         names = ", ".join(content) or "nothing"

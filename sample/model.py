@@ -1,4 +1,4 @@
-"""The model that a verb uses."""
+"""The options that choose the model of a verb."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,18 @@ from archijax.pretrained import from_pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """The options that change the models of a verb."""
+    """The options that change which models a verb uses."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """The folder of a run with --lora, as DIR or DIR:WEIGHT. Its adapters are added to the model. The option can be
-    repeated."""
+    """The folder of a run with --lora, as DIR or DIR:WEIGHT. The adapters from this run are added to the model. The
+    option can be repeated."""
 
     config: Path | None = None
-    """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. The file is run."""
+    """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. Python runs this
+    file."""
 
     def load(self, name: Path) -> Pipeline:
-        """Loads a model with its adapters. Raises InputError."""
+        """Loads a model and adds the adapters of --lora. Raises InputError if one cannot be loaded."""
         config = None if self.config is None else python_config(self.config)
         # The file defines the config of a training or of a model.
         config = getattr(config, "model", config)
@@ -34,11 +35,11 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(Adapted):
-    """The options of verbs with one model."""
+    """The options of verbs that use one model."""
 
     model: Path
     """The folder of a training run or of a saved model, or a name on the Hugging Face hub."""
 
     def pipeline(self) -> Pipeline:
-        """The model. Raises InputError."""
+        """The model, loaded at the first use. Raises InputError if it cannot be loaded."""
         return self.load(self.model)

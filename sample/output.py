@@ -22,10 +22,10 @@ MUCH = 1e-3  # the share of samples beyond full scale that is audible
 
 
 class Output:
-    """A folder for sounds of one sample rate in Hz. It is created if it does not exist.
+    """A folder for sounds with the sample rate ``sample_rate`` in Hz. It is created if it does not exist.
 
     Raises:
-        InputError: the folder cannot be created or written to, or files cannot have this rate.
+        InputError: the folder cannot be created or written to, or sound files cannot have this rate.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
@@ -44,7 +44,7 @@ class Output:
     def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str], exact: bool = False) -> None:
         """Writes a sound [time, channels] to NAME.wav and its picture to NAME.png, and prints the path of the WAV file.
 
-        With `exact`, samples are written unchanged, also beyond full scale.
+        With `exact`, samples are written unchanged, even those beyond full scale.
         """
         path = self.folder / f"{name}.wav"
         title = textwrap.shorten(title.encode(errors="replace").decode(), 90, placeholder=" …")
@@ -70,12 +70,13 @@ class Output:
 
 
 def slugs(texts: Sequence[str]) -> list[str]:
-    """A distinct file name for each text: lower-case letters, digits and dashes, about 40 characters."""
+    """Returns a distinct file name for each text, made of lower-case letters, digits and dashes, about 40 characters
+    long."""
     return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Makes names distinct: from the second on, equal names get numbers. The names are short enough for a suffix."""
+    """Makes names distinct: of equal names, all but the first get numbers. All names stay short enough for a suffix."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))
@@ -84,5 +85,5 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """The beginning of a name. It leaves room for verb, seed, numbers and suffix in the 255 bytes of a file name."""
+    """Cuts a name, so that verb, seed, numbers and suffix still fit into the 255 bytes of a file name."""
     return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

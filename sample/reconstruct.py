@@ -1,4 +1,4 @@
-"""The verb reconstruct: sounds encoded and decoded, with their distances from the originals."""
+"""The verb reconstruct: encodes and decodes sounds, and measures the distances from the originals."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ class Reconstruct(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, Parts]:
-        """The functions from sound to frames, and from frames to sound."""
+        """Returns two functions: from a sound to frames, and from frames to a sound."""
         (pipeline,) = self.pipelines
         decode = decoder(pipeline, self.settings, self.prompt, self.batch_size)
         return encoder(pipeline, self.batch_size), decode

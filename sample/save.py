@@ -1,4 +1,4 @@
-"""The verb save: a trained model as a folder to share."""
+"""The verb save: writes a trained model as a folder to share."""
 
 import dataclasses
 import json
@@ -16,8 +16,8 @@ from sample.model import OneModel
 class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. Every verb takes the
-    folder, or its name on the hub, as --model.
+    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. The --model option of
+    every verb takes the folder, or the folder's name on the hub.
     """
 
     out: Path
@@ -25,11 +25,11 @@ class Save(OneModel):
     half: bool = False
     """Write the weights as float16, which halves the size."""
     autoencoder: str | None = None
-    """For a latent model: the name of a model with its autoencoder. The folder then does not contain the
-    autoencoder."""
+    """For a latent model: the name of a model that contains the same autoencoder. The folder then stores this name in
+    place of the autoencoder."""
 
     def run(self) -> None:
-        """Writes the folder. Raises InputError and OSError."""
+        """Writes the folder. Raises InputError for wrong input, and OSError if writing fails."""
         pipeline = self.pipeline()
         facts = pipeline.facts
         if facts.step is not None and not facts.metrics:
@@ -43,7 +43,7 @@ class Save(OneModel):
 
 
 def last_metrics(path: Path, step: int) -> dict[str, float]:
-    """The finite values in the last line of a metrics.jsonl up to `step`. Empty if there is no such line."""
+    """Returns the finite values in the last line up to `step` of a metrics.jsonl, or {} if there is no such line."""
     last = {}
     try:
         for line in path.read_text().splitlines():

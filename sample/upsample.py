@@ -1,4 +1,4 @@
-"""The verb upsample: sounds with a higher sample rate."""
+"""The verb upsample: turns sounds into sounds with a higher sample rate."""
 
 import itertools
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Upsample(Making, Adapted, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
-        """The functions from sounds to sounds, in the order of their use."""
+        """Returns a function from sound to sound for each model, in the order of their use."""
         return tuple(decoder(pipeline, self.settings, self.prompt, self.batch_size) for pipeline in self.pipelines)
 
     def read(self, path: Path) -> Material:

@@ -1,4 +1,4 @@
-"""The verb vocode: sounds from mel spectrograms."""
+"""The verb vocode: makes sounds from mel spectrograms."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +20,11 @@ MELS = (".npy", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocode(Reconstruct):
-    """Makes sounds from the mel spectrograms of sound files, or from saved mel spectrograms.
+    """Makes sounds from mel spectrograms, which are computed from sound files or read from files.
 
     For sound files, it prints the distances of the results from the files. A saved spectrogram is a file that encode
-    wrote with a vocoder, or a .npy file with a log-mel spectrogram of the model, float32 [frames, mels, channels].
-    Channels are processed independently. The results have the model's sample rate.
+    wrote with a vocoder, or a .npy file with a log-mel spectrogram of the model, float32 [frames, mels, channels]. The
+    channels are processed independently of each other. The results have the model's sample rate.
     """
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]

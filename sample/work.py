@@ -1,7 +1,7 @@
-"""The common parts of verbs that process files: finding files, continuing after an interruption, and measuring results.
+"""What verbs that process files have in common: they find files, continue after an interruption, and measure results.
 
-An existing result is not made again if its record shows the same weights, settings and source file. The record is the
-comment of the WAV file. A WAV file gets its name when it is complete.
+A result is not made again if the record of the existing WAV file shows the same weights, settings and source file. The
+record is stored as the comment of the WAV file. A WAV file gets its final name when it is complete.
 """
 
 import dataclasses
@@ -35,14 +35,15 @@ ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """The options of verbs that decode frames. The options of the steps are for models that decode by diffusion."""
+    """The options of verbs that decode frames. The options for sampling steps apply only to models that decode by
+    diffusion."""
 
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
-    """The method of a step. dpm++ needs fewer steps. A step of heun takes twice the time."""
+    """The method that computes a denoising step. dpm++ needs fewer steps. A step of heun takes twice the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default depends on the diffusion method of the model."""
+    """How the timesteps are spaced. The default depends on the diffusion method of the model."""
     prompt: str = ""
     """The prompt, for a model that reads text."""
     guidance_scale: float | None = None
@@ -60,13 +61,13 @@ class Making:
 
 
 class Material(NamedTuple):
-    """The input of a result.
+    """What a result is made from.
 
     Attributes:
-        rows: the sound or the frames.
-        gain: the factor that was applied to the sound. The result is divided by this factor.
+        rows: the array to process: a sound [time, channels], or frames [frames, ...].
+        gain: the factor by which the sound was multiplied. The result is divided by this factor.
         length: the number of samples to keep of the result; None: all samples.
-        reference: the sound [time, channels] to which the result is compared; None: there is none.
+        reference: the sound [time, channels] with which the result is compared; None: no comparison.
     """
 
     rows: np.ndarray
@@ -77,7 +78,7 @@ class Material(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OnFiles:
-    """A verb that makes one result from each file. Subclasses have a `model`, and methods that make the result."""
+    """A verb that makes one result from each file. A subclass has a field `model`, and methods that make the result."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
     """Sound files, folders of them, or patterns such as 'songs/**/*.flac'."""
@@ -89,42 +90,42 @@ class OnFiles:
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The models, in the order of their use."""
+        """The loaded models, in the order of their use."""
         raise NotImplementedError
 
     @cached_property
     def parts(self) -> Any:
-        """The functions that make results. Raises InputError if a setting is out of range."""
+        """Returns the functions that make a result. Raises InputError if a setting is out of range."""
         raise NotImplementedError
 
     def read(self, path: Path) -> Material:
-        """The input from a file. Raises InputError if the file does not fit the model."""
+        """Reads the input from a file. Raises InputError if the file does not fit the model."""
         raise NotImplementedError
 
     def steps(self, material: Material) -> int:
-        """The number of steps that `make` reports to the progress bar."""
+        """Returns the number of steps that `make` will report to the progress bar."""
         raise NotImplementedError
 
     def make(self, material: Material, progress: Progress) -> np.ndarray:
-        """The result with the loudness of the training sounds, before it is cut to its length."""
+        """Makes the result, with the loudness of the training sounds, and not yet cut to its final length."""
         raise NotImplementedError
 
     def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
-        """The result with its final length and loudness."""
+        """Gives a result of `make` its final length and loudness."""
         return result[: material.length] / material.gain
 
     def write(
         self, output: Output, target: Path, title: str, material: Material, result: np.ndarray, record: str
     ) -> None:
-        """Writes the result with its record."""
+        """Writes a finished result and its record to the file `target`."""
         output.write(target.stem, result, title, {"software": "archijax", "title": title, "comment": record})
 
     def record(self, path: Path) -> str:
-        """The record of a result. It raises an exception if there is no record."""
+        """Reads the record in an existing result. Raises an exception if there is no record."""
         return files.info(path).tags["comment"]
 
     def run(self) -> None:
-        """Makes and writes the results. Raises InputError and OSError."""
+        """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
         paths = sound_files(self.sounds, self.takes, self.out)
         targets = [self.out / f"{name}{self.makes}" for name in distinct(path.stem for path in paths)]
         for target in {path.resolve() for path in targets} & {path.resolve() for path in paths}:
@@ -165,7 +166,7 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """The measured figures of an existing result; None: it does not exist."""
+        """Returns the distances measured for an existing result, or None if there is no result made of `made_of`."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None
@@ -174,7 +175,7 @@ class OnFiles:
 
 
 def digest(*parts: str | Path) -> str:
-    """A hash of texts and of the contents of files."""
+    """Returns a hash of texts, and of the contents of files."""
     state = hashlib.blake2b(digest_size=12)
     for part in parts:
         if isinstance(part, Path):
@@ -186,9 +187,10 @@ def digest(*parts: str | Path) -> str:
 
 
 def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """The distances of an estimate [time, channels] from its reference. Long sounds are measured in pieces.
+    """Measures the distances between an estimate [time, channels] and its reference. Long sounds are measured in
+    pieces.
 
-    A figure that is not finite is left out, such as the SI-SDR of silence.
+    Values that are not finite, such as the SI-SDR of silence, are left out.
     """
     # The longest window needs this length.
     extra = max(0, 2048 - len(reference))
@@ -206,7 +208,7 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """`metrics.si_sdr` of a whole sound, from its pieces (estimate, reference). It needs memory for one piece only."""
+    """Computes `metrics.si_sdr` of a whole sound from pieces (estimate, reference), with memory for one piece only."""
 
     def total(value: Callable[[np.ndarray, np.ndarray], float]) -> np.float64:
         return np.float64(sum(value(*(each.ravel().astype(np.float64) for each in pair)) for pair in pairs))
@@ -220,12 +222,13 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 def sound_files(
     paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES, out: Path | None = None
 ) -> list[Path]:
-    """The files of paths: each path is a file, a folder, or a pattern. Folders and patterns need the suffixes.
+    """Lists the files that paths name. Each path is a file, or a folder or pattern in which files need one of the
+    suffixes.
 
-    Files in the folder `out`, which the program wrote, are left out of folders and patterns.
+    When it searches folders and patterns, it skips the files in `out` that the program wrote.
 
     Raises:
-        InputError: there are no paths, or a path has no such file.
+        InputError: there are no paths, or no file is found for a path.
     """
     if not paths:
         raise InputError("There is no input: name files, folders of them, or patterns in quotes.")

@@ -1,4 +1,4 @@
-"""Writing the sounds of a generation to files, with a progress bar. Sounds that exist are skipped."""
+"""Writes the sounds of a generation to files, with a progress bar. Sounds that exist already are skipped."""
 
 import time
 
@@ -24,8 +24,8 @@ def write(
     Args:
         stem: the beginning of the files' names; None: the prompt.
         seconds: the length of the new sound in each result; None: the whole result is new.
-        exact: see :meth:`Output.write`.
-        made_of: a hash of the model and the settings, for :func:`finished`.
+        exact: whether to write samples unchanged; see :meth:`Output.write`.
+        made_of: a hash of the model and the settings, by which :func:`finished` recognises sounds.
     """
     settings, scale = generation.settings, 1 if generation.scale is None else generation.scale
     cli.say("compiling …")
@@ -53,8 +53,8 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """Pairs (number of the prompt, item) of sounds that the same model and settings have already made. Prints each
-    name."""
+    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints its
+    path."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"
@@ -69,7 +69,7 @@ def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[
 
 
 def _names(generation: Generation, stem: str | None = None) -> dict[tuple[int, int], str]:
-    """The names of the files by (number of the prompt, item)."""
+    """Returns the names of the files by (number of the prompt, item)."""
     stems = slugs(generation.prompts) if stem is None else [stem] * len(generation.prompts)
     seed = generation.settings.seed
     return {(number, item): f"{stems[number]}_seed{seed}_{item:03d}" for number, item in generation.items}

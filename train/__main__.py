@@ -43,10 +43,10 @@ class Command:
     train.encode. The option can be repeated, as DIR or DIR:WEIGHT. A folder's share of the crops is proportional to its
     weight, which is 1 by default."""
     out: Path
-    """The folder of the run: settings, metrics, checkpoints and samples."""
+    """The folder for the run's settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print the parameters, operations, memory per device and sharding of the training, and do not start it. A latent
-    model is assumed to train on latents, unless --data has sounds."""
+    """Print what the training needs (parameters, operations, memory per device, sharding), and do not start it. A
+    latent model is assumed to train on latents, unless --data has sounds."""
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
@@ -54,11 +54,11 @@ class Command:
     processes: int | None = None
     """The number of processes, if the environment does not state it."""
     process: int | None = None
-    """The number of this process from 0, if the environment does not state it."""
+    """The number of this process, counted from 0, if the environment does not state it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with these arguments (without its name) and returns its exit status."""
+    """Runs the program with the given arguments (without the program's name) and returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str]) -> Command:
-    """Parses CONFIG.py and the arguments after it.
+    """Returns the Command that CONFIG.py and the arguments after it describe.
 
     Raises InputError for a file without a config, and for arguments that are unknown, missing or of the wrong type.
     Prints the help and exits if the arguments ask for it.
@@ -110,7 +110,7 @@ def parse(arguments: list[str]) -> Command:
 
 
 def load_config(place: str | Path) -> TrainConfig:
-    """The variable `config` of a Python file PATH, or with "PATH:NAME" the variable NAME.
+    """Runs a Python file and returns its variable `config`, or the variable NAME for "PATH:NAME".
 
     Raises InputError if the file does not define it, OSError if the file cannot be read.
     """

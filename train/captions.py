@@ -1,4 +1,4 @@
-"""Captions and fields of sounds, from tables in a folder and from files beside the sounds."""
+"""Reads the captions and fields of sounds from tables in a folder and from files beside the sounds."""
 
 import csv
 import io
@@ -23,34 +23,36 @@ _CAPTIONS = re.compile(r"captions?|caption_\d+|text")
 
 @dataclass(frozen=True)
 class Note:
-    """The captions and fields of a sound file, or of its part from `start` to `end` in seconds."""
+    """The captions and fields of a whole sound file, or of the part of it from `start` to `end` in seconds."""
 
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
     start: float | None = None
     end: float | None = None
     empty: int = 0
-    """The number of empty captions, which are left out."""
+    """How many empty captions were left out."""
 
 
 class Notes:
     """The captions and fields in the tables of a folder and in the files beside its sounds.
 
-    A row belongs to the file in its column "file_name". That path is relative to the table's folder or to the folder of
-    the sounds, and its suffix may be missing. The columns "captions", "caption", "caption_1" and so on, and "text" hold
-    captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows of the same part of a file
-    add their captions. A file beside a sound adds its fields, and its captions if no row has captions for the sound.
+    A row belongs to the file in its column "file_name". "file_name" is a path relative to the table's folder or to the
+    folder of the sounds, and may lack the suffix. The columns "captions", "caption", "caption_1" and so on, and "text"
+    hold captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about the same part
+    of a file are joined, with the captions of all. A file beside a sound adds its fields, and its captions if no row
+    has captions for the sound.
 
     Args:
         folder: the folder of the sounds.
         paths: the paths of the sounds, relative to the folder.
         tables: CSV files, tab-separated .tsv files, or files of one JSON object per line.
-        columns: texts "ROLE=COLUMN", which name the column of a role in `ROLES`. Several columns can hold captions.
-        fields: the fields that the training uses. Rows of the same part must agree on them. Other fields that differ
-            are left out.
+        columns: texts "ROLE=COLUMN": the column that holds the information ROLE, one of `ROLES`. Several columns can
+            hold captions.
+        fields: the fields that the training uses. Rows about the same part must agree on these. Other fields are left
+            out if rows disagree.
 
     Raises:
-        InputError: a table cannot be read or lacks a column, no row has a file, rows disagree.
+        InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows disagree.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Notes:
             self._add(table, f"{os.path.abspath(folder)}{os.sep}", places, roles(columns))
 
     def of(self, path: str, sidecars: Sequence[Place] = ()) -> list[Note]:
-        """The notes of a sound: one for the whole file, or one for each of its parts, in order."""
+        """Returns the notes of a sound: one Note for the whole file, or one for each part of the file, in order."""
         written = []
         for sidecar in sidecars:
             try:
@@ -111,7 +113,7 @@ class Notes:
 
 
 def roles(columns: Sequence[str]) -> dict[str, list[str]]:
-    """The columns of each role, from texts "ROLE=COLUMN". Raises InputError for other texts."""
+    """Turns texts "ROLE=COLUMN" into {ROLE: [COLUMN, ...]}. Raises InputError for other texts."""
     named: dict[str, list[str]] = {}
     for text in columns:
         role, equals, column = text.partition("=")
@@ -134,7 +136,7 @@ def _text(place: Place) -> str:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The pairs (line number, row) of a table. The cells of a CSV file are texts."""
+    """Yields (line number, row) for each row of a table. The cells of a CSV file are texts."""
     text = _text(Place(table))
     if _is_json(table):
         for line, content in enumerate(text.split("\n"), 1):
@@ -171,7 +173,7 @@ def _sidecar(place: Place) -> Note:
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, list[str]], role: str, where: str) -> list[str]:
-    """The columns of a role, from the settings. Raises InputError if the row lacks a column."""
+    """Returns the columns that the settings name for ``role``. Raises InputError if the row lacks one of these."""
     for column in columns.get(role, ()):
         if column not in row:
             raise InputError(f"{_lacks(where, column, row)}.")
@@ -183,7 +185,7 @@ def _lacks(where: str, column: str, row: Mapping[str, Any]) -> str:
 
 
 def _note(row: Mapping[str, Any], columns: Mapping[str, list[str]], where: str, field_of: Callable) -> Note:
-    """The note in a row, or in a file beside a sound."""
+    """Makes the Note that a row, or a file beside a sound, describes."""
     places = _columns(row, columns, "caption", where) or [name for name in row if _CAPTIONS.fullmatch(name)]
     cells = [cell for name in places for cell in (row[name] if isinstance(row[name], list) else [row[name]])]
     if wrong := [cell for cell in cells if not isinstance(cell, str | None)]:
@@ -215,7 +217,7 @@ def _seconds(value: Any, what: str) -> float | None:
 
 
 def _field(value: Any) -> str | float | None:
-    """The value as a number or a text; None: it is neither."""
+    """Returns the value as a number or a text, or None if the value is neither."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -224,7 +226,7 @@ def _field(value: Any) -> str | float | None:
 
 
 def _number(cell: str | None) -> str | float | None:
-    """The value of a cell of a CSV file: a number if it can be parsed as a number, else a text."""
+    """Returns the value in a cell of a CSV file: a number if the cell can be parsed as one, else a text."""
     try:
         number = float(cell or "")
     except ValueError:
@@ -233,7 +235,7 @@ def _number(cell: str | None) -> str | float | None:
 
 
 def _joined(notes: Sequence[Note], used: frozenset[str], what: str) -> Note:
-    """Joins the notes of the same part. Raises InputError if they disagree on a field that the training uses."""
+    """Joins notes about the same part of a file. Raises InputError if they disagree on a field used in training."""
     fields: dict[str, str | float] = {}
     different = set()
     for name, value in (pair for note in notes for pair in note.fields.items()):

@@ -1,4 +1,4 @@
-"""The settings of a training run, as frozen dataclasses. The text under a field is its help on the command line."""
+"""The settings of a training run, as frozen dataclasses. The text under each field is the field's command line help."""
 
 import dataclasses
 import json
@@ -13,40 +13,41 @@ from train.dataset import DataConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training run, without the folders of its data and its results."""
+    """The settings of one training run, except the folders for data and results."""
 
     model: Any
     """The configuration of the model."""
     data: DataConfig = field(default_factory=DataConfig)
     """How sound files become crops and prompts."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The optimizer."""
+    """The optimizer and its settings."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """The moving average of the parameters."""
     batch_size: int = 32
-    """The number of crops per step, over all devices."""
+    """The number of crops per step, summed over all devices."""
     grad_accumulation_steps: int = 1
-    """The number of parts into which each device splits its crops. It computes the parts one by one, which needs less
+    """The number of parts into which each device splits its crops. The parts are computed one by one, which needs less
     memory."""
     parallel: Literal["pmap", "mesh"] = "pmap"
-    """pmap: every device has the whole state. mesh: groups of `fsdp` devices share one copy of the state."""
+    """pmap: every device stores the whole training state. mesh: `fsdp` devices store one copy of it together."""
     fsdp: int = 1
-    """For mesh: the number of devices that share one copy of the parameters, the average and the optimizer's state."""
+    """For mesh: the number of devices that together store one copy of parameters, moving average and optimizer
+    state."""
     init_from: str | None = None
-    """The model whose weights a new run starts from, if their names and shapes fit: the folder of a run, a model
-    folder, or a name on the Hugging Face hub."""
+    """The model from which a new run takes all weights whose names and shapes fit: the folder of a run, a model folder,
+    or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """For a latent model: its trained autoencoder, a folder or a name. It must have the settings of
+    """For a latent model: the trained autoencoder, as a folder or a name. The autoencoder's settings must equal
     model.autoencoder."""
     trainable: tuple[str, ...] = ()
-    """The trained parts of the model, by their paths, such as net, net/decoder or placeholders; empty: all. The other
+    """Paths of the parts of the model to train, such as net, net/decoder or placeholders; empty: all parts. The other
     parts keep the weights of init_from."""
     lora: int = 0
-    """The rank of the adapters, which are trained in place of the model in init_from; 0: the model is trained."""
+    """The rank of adapters for the model in init_from, which are trained in its place; 0: no adapters."""
     lora_alpha: float | None = None
-    """The scale of the adapters; None: their rank."""
+    """The scale (alpha) of the adapters; None: the same as the rank."""
     lora_targets: tuple[str, ...] = ("*/kernel",)
-    """The parameters that get adapters, as patterns of their names, such as net/*to_q/kernel."""
+    """Which parameters get adapters, as patterns of parameter names, such as net/*to_q/kernel."""
     steps: int = 1_000_000
     """The number of steps of the run."""
     seed: int = 0
@@ -54,39 +55,40 @@ class TrainConfig:
     max_skipped: int = 20
     """The run stops after this number of skipped updates in a row. An update is skipped if it is not finite."""
     log_every: int = 50
-    """Steps between lines of metrics.jsonl. A line has the means since the previous line."""
+    """The number of steps between lines of metrics.jsonl. A line has the means since the previous line."""
     profile: int = 0
     """The number of steps to trace with jax.profiler, into OUT/profile."""
     tensorboard: bool = False
     """Also write metrics, sounds and spectrograms for TensorBoard, into OUT/tensorboard."""
     wandb: str | None = None
-    """The project of Weights & Biases that shows metrics, sounds and spectrograms."""
+    """The Weights & Biases project to which metrics, sounds and spectrograms are sent."""
     checkpoint_every: int = 2_000
-    """Steps between checkpoints. Samples are written at each checkpoint."""
+    """The number of steps between checkpoints. Samples are written at each checkpoint."""
     keep_checkpoints: int = 3
-    """The number of newest checkpoints to keep."""
+    """How many of the newest checkpoints to keep."""
     keep_every: int = 0
-    """Also keep the checkpoints at multiples of this number of steps; 0: none."""
+    """Also keep each checkpoint whose step is a multiple of this number; 0: none of them."""
     keep_best: int = 0
     """Also keep this number of checkpoints with the lowest validation loss, or with the lowest loss if there is no
     validation."""
     validation: float = 0.0
-    """The fraction of the files that is held out of training, for the validation loss."""
+    """The fraction of the files that are not used for training, but for the validation loss."""
     validate_every: int = 2_000
-    """Steps between validations. Each checkpoint has a validation too."""
+    """The number of steps between validations. The validation loss is also computed at each checkpoint."""
     validation_batches: int = 8
-    """The largest number of batches in a validation. The batches and their noise are always the same."""
+    """The largest number of batches in a validation. All validations use the same batches and the same noise."""
     sample_prompts: tuple[str, ...] = ("",)
     """The prompts of the samples at each checkpoint. A model without text takes only empty prompts. An autoencoder
     reconstructs one sound per prompt."""
     sample_steps: int = 50
-    """The denoising steps of these samples."""
+    """The number of denoising steps for the samples at each checkpoint."""
     sample_guidance_scale: float = 1.0
-    """The guidance scale of these samples; 1: no guidance."""
+    """The guidance scale for the samples at each checkpoint; 1: no guidance."""
     sample_set: tuple[str, ...] = ()
-    """The conditions of these samples as NAME=VALUE, such as bpm=120. Missing ones are left out."""
+    """The conditions for the samples at each checkpoint as NAME=VALUE, such as bpm=120. Conditions not named here are
+    dropped."""
     sample_seconds: float = 0.0
-    """The length of these samples in seconds; 0: the length of the crops."""
+    """The length in seconds of the samples at each checkpoint; 0: the length of the crops."""
 
     def __post_init__(self):
         for name in (
@@ -132,7 +134,8 @@ FREE = {
 
 
 def as_json(config: TrainConfig) -> dict:
-    """The configuration as nested dicts for JSON. `archijax.configs.from_dict` reads its `model`."""
+    """Turns the settings into nested dicts for JSON. `archijax.configs.from_dict` restores the model's configuration
+    from the entry "model"."""
     settings = {
         field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         for field in dataclasses.fields(config)
@@ -143,7 +146,7 @@ def as_json(config: TrainConfig) -> dict:
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:
-    """Sentences about the settings that differ between two `as_json` dicts, without the settings in `FREE`."""
+    """Returns a sentence for each setting that differs between two `as_json` dicts, except the settings in `FREE`."""
     # A schedule that ends at the last step depends on the number of steps.
     free = FREE | ({"steps"} if ours["optimizer"]["learning_rate_schedule"] == "constant" else set())
     pairs = unequal(ours, theirs)
@@ -151,15 +154,14 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
-    """The pair (ours, theirs) of each setting that differs between nested dicts, by dotted name; None: it is
-    missing."""
+    """Returns {dotted name: (our value, their value)} for settings that differ between nested dicts; None: missing."""
     ours, theirs = dotted(ours), dotted(theirs)
     pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def dotted(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dicts as a flat dict, with names joined by dots."""
+    """Turns nested dicts into a flat dict, with names joined by dots."""
     if not isinstance(value, dict):
         return {name: value}
     flat = {}

@@ -1,4 +1,4 @@
-"""The contents of a folder of sounds: sound files, tar shards, tables, and files beside sounds."""
+"""Lists what a folder of sounds contains: sound files, tar shards, tables, and files beside sounds."""
 
 import os
 import stat
@@ -20,11 +20,11 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class Sound(NamedTuple):
-    """A possible sound file: its path, its size in bytes and its time of modification in ns.
+    """A file that may be a sound: its path, its size in bytes and its time of modification in ns.
 
-    The path is relative to the folder, with slashes. For a member of a tar shard, `path` is the name of the member,
-    `shard` the path of the shard, `offset` the position of the member in the shard, and `modified` the time of the
-    shard.
+    The path is relative to the folder of sounds, with slashes. For a member of a tar shard, `path` is the name of the
+    member, `shard` the path of the shard, `offset` the position of the member in the shard, and `modified` the time of
+    the shard.
     """
 
     path: str
@@ -34,12 +34,12 @@ class Sound(NamedTuple):
     offset: int = 0
 
     def place(self, folder: Path) -> Place:
-        """The place of the file's bytes."""
+        """Returns where the bytes of the file are: in a file of its own, or in a tar shard."""
         return place(folder, self.path, self.size, self.shard, self.offset)
 
 
 class Shard(NamedTuple):
-    """A tar file: its size, its time of modification, and (name, offset, size) of the sounds and captions in it."""
+    """A tar file: its size, its time of modification, and (name, offset, size) for each sound or caption file in it."""
 
     size: int
     modified: int
@@ -47,23 +47,23 @@ class Shard(NamedTuple):
 
 
 def place(folder: Path, path: str, size: int, shard: str, offset: int) -> Place:
-    """The place of the bytes of a file in a folder, or of a member of a shard in the folder."""
+    """Returns where the bytes of a file are: in the file ``path``, or at ``offset`` in the tar file ``shard``."""
     return Place(folder / shard, offset, offset + size, path) if shard else Place(folder / path)
 
 
 class Contents:
-    """The contents of a folder, without files that the run in the folder `own` or another run has written.
+    """The contents of a folder, except files written by a run: the one in the folder `own`, or any other.
 
     Attributes:
         sounds: the sound files, sorted by path.
-        skipped: (path, reason) of files and folders that cannot be opened.
-        undecoded: the number of files that need ffmpeg, by suffix, if ffmpeg is not installed.
-        tables: the tables of captions.
-        sidecars: the files beside a sound, by the path of the sound.
+        skipped: (path, reason) for each file or folder that cannot be opened.
+        undecoded: if ffmpeg is not installed, the number of files that need it, by suffix.
+        tables: the files that contain tables of captions.
+        sidecars: the caption files beside each sound, by the path of the sound.
         shards: the tar files, by their paths.
 
     Args:
-        known: the shards of the last run, by their paths. Unchanged shards are not read again.
+        known: the shards that the last run found, by their paths. If a shard is unchanged, it is not read again.
 
     Raises:
         InputError: a shard is cut off or damaged.
@@ -108,7 +108,7 @@ class Contents:
                     self._look_at(parent, name, beside)
 
     def _look_at(self, parent: str, name: str, beside: set[str]) -> None:
-        """Adds a file if it is a sound or a shard."""
+        """Adds a file to `sounds` or `shards` if it is one, and a sound's caption files to `sidecars`."""
         stem, suffix = os.path.splitext(name)
         path = os.path.join(parent, name)
         if name.lower().endswith(_PACKED):
@@ -136,7 +136,8 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Whether files with a suffix can be read. If ffmpeg is not installed, counts the files that need it."""
+        """Returns whether files with this suffix can be read. If they need ffmpeg, which is missing, counts the
+        file."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing
@@ -162,7 +163,7 @@ class Contents:
 
 
 def _members(path: Path, size: int) -> tuple[tuple[str, int, int], ...]:
-    """Triples (name, offset, size) of the sounds and captions in a tar file. Raises InputError if it is cut off."""
+    """Returns (name, offset, size) for each sound and caption in a tar file. Raises InputError if it is incomplete."""
     kept, end = [], 0
     try:
         with tarfile.open(path, "r:") as tar:

@@ -1,4 +1,4 @@
-"""Batches of crops and prompts from a manifest. They are sharded, seeded and resumable."""
+"""Makes batches of crops and prompts from a manifest. The batches are sharded, seeded and resumable."""
 
 import hashlib
 import math
@@ -34,8 +34,8 @@ class DataConfig:
     sample_rate: int = 48_000
     """The sample rate in Hz. Files with other rates are resampled."""
     channels: int = 2
-    """The number of channels. Mono is repeated. Surround sound is mixed down by ITU-R BS.775. Sounds with other numbers
-    of channels are averaged to mono first."""
+    """The number of channels of the crops. Mono sounds are copied to each channel. Surround sound is mixed down by
+    ITU-R BS.775. Sounds with other numbers of channels are averaged to mono first."""
     length: int = 2**18
     """The number of samples of a crop. Shorter files are padded with silence."""
     crop: Literal["random", "fixed"] = "random"
@@ -43,40 +43,40 @@ class DataConfig:
     prompt: str | None = None
     """The prompt of every crop; None: prompts come from captions or tags."""
     template: str | None = None
-    """A template of prompts from fields, such as "{title} by {artist:0.3}", which leaves out the artist in 30 % of the
-    prompts. {caption} is one of the captions. None: a prompt is a caption. Without captions, it is the shuffled tags,
-    each left out with a probability of 10 %."""
+    """A template that makes prompts from fields, such as "{title} by {artist:0.3}", which leaves out the artist in 30 %
+    of the prompts. {caption} stands for one of the captions. None: a prompt is a caption, or without captions the
+    shuffled tags, each left out with a probability of 10 %."""
     captions: str | None = None
     """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data."""
     columns: tuple[str, ...] = ()
-    """The columns of the table as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start and
-    end."""
+    """Which columns of the table to use, as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start
+    and end."""
     normalize: float | None = None
     """The level in dBFS to which crops are scaled. The gain is at most 30 dB, and the peak at most 1; None: no
     scaling."""
     normalize_by: Literal["rms", "lufs"] = "rms"
-    """The measure of the level: the RMS, or the perceived loudness by ITU-R BS.1770."""
+    """How the level is measured: as the RMS, or as the perceived loudness by ITU-R BS.1770."""
     pitch_shift: float = 0.0
-    """The largest shift of the pitch in semitones, up or down. The speed changes with it."""
+    """The largest random shift of the pitch in semitones, up or down. The speed changes with the pitch."""
     random_gain: float = 0.0
     """The largest random change of the level in dB. The peak stays at most 1."""
     flip_polarity: bool = False
-    """Invert the polarity of half of the crops, which is inaudible."""
+    """Invert the polarity (the sign of the samples) of half of the crops, which is inaudible."""
     swap_channels: bool = False
     """Swap left and right in half of the crops."""
     skip_below: float | None = None
     """The RMS in dBFS below which a random crop is drawn again, with at most four draws; None: take every crop."""
     memory: float = 0.0
-    """Memory in GiB. If the sounds of a folder fit, they are decoded once and kept; otherwise they are read from
-    files."""
+    """Memory in GiB for decoded sounds. If the sounds of a folder fit, each is decoded once and kept; otherwise, every
+    crop is read from its file."""
     workers: int = 4
     """The number of threads that read files."""
     prefetch: int = 4
-    """The number of batches that are read in advance."""
+    """The number of batches to read in advance."""
 
     @property
     def template_fields(self) -> tuple[str, ...]:
-        """The fields in the template."""
+        """The names of the fields that the template uses."""
         return () if self.template is None else Template.parse(self.template).names
 
     def __post_init__(self):
@@ -103,7 +103,7 @@ class DataConfig:
 
 
 class Sounds:
-    """The source of crops of the sound files of a manifest, with prompts: an `archijax.contract.ItemSource`."""
+    """Reads crops of the sound files in a manifest, with prompts: an `archijax.contract.ItemSource`."""
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
@@ -115,7 +115,7 @@ class Sounds:
             print(sentence, file=sys.stderr)
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """An item: "audio" float32 [length, channels], "prompt" and "fields"."""
+        """Returns an item: {"audio": float32 [length, channels], "prompt": a text, "fields": a dict}."""
         length = frames_at(file, self.config.sample_rate)
         for _ in range(1 if self.config.skip_below is None else TRIES):
             start = draw_start(self.config, crop, self.config.length, length, rng)
@@ -126,10 +126,10 @@ class Sounds:
         return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """The crop of an item at a start, float32 [length, channels].
+        """Reads the crop of an item that begins at the frame `start`. Returns float32 [length, channels].
 
         Args:
-            rng: the generator for random changes to the crop, by the settings; None: no changes.
+            rng: the generator for the random changes to the crop that the settings ask for; None: no changes.
 
         Raises:
             InputError: the file cannot be read.
@@ -147,7 +147,7 @@ class Sounds:
         return np.clip(audio if rng is None else self._varied(audio, rng), -1.0, 1.0)
 
     def _decode(self, entry: Entry, start: int, rate: int) -> np.ndarray:
-        """The crop of an item at a start and a sample rate, float32 [length, channels]."""
+        """Decodes the crop that begins at `start`, and resamples it to `rate`. Returns float32 [length, channels]."""
         config, frames = self.config, self.config.length
         begin = start + entry.first * rate // entry.sample_rate
         if entry.whole is not None:
@@ -180,9 +180,9 @@ class Sounds:
 class Crops:
     """All crops of an epoch, in the order of the manifest. Item k is (file, i, n): crop i of a file with n crops.
 
-    The number of crops in a file is its length divided by the crop's length, rounded, and at least one. Long files thus
-    have more weight. With fixed crops, a remainder of at least half a crop becomes a crop that ends in silence. A
-    shorter remainder is not used.
+    The number of crops in a file is the file's length divided by the crop's length, rounded, and at least one. Long
+    files thus give more crops. With fixed crops, a rest of at least half a crop at the end of a file becomes a crop
+    that ends in silence. A shorter rest is not used.
     """
 
     def __init__(self, manifest: Manifest, config: DataConfig):
@@ -200,26 +200,25 @@ class Crops:
 
 
 def frames_at(entry: Entry, sample_rate: int) -> int:
-    """The number of frames of an item at another sample rate."""
+    """Returns how many frames an item has after resampling to `sample_rate`."""
     return ceil_div(entry.frames * sample_rate, entry.sample_rate)
 
 
 def _whole(entry: Entry) -> Entry:
-    """The entry of the whole file that contains a part."""
+    """Returns the entry of the whole file, for the entry of a part of it."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """The start of a crop of `length` samples in a file of `total` samples: a random start, or crop number times
-    length."""
+    """Returns the first sample of a crop of `length` samples in a file of `total`: random, or `crop * length`."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
 def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
-    """The fields of a crop: the tags and fields of its item, seconds_start (its start) and seconds_total (the item's
-    length).
+    """Returns the fields of a crop: tags and fields of the item, seconds_start (the crop's start), seconds_total (the
+    item's length).
 
-    Fields from a table override the others.
+    If names are equal, a field from a table replaces the other.
 
     Args:
         start: the start of the crop in the item, in seconds.
@@ -230,13 +229,13 @@ def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
 def draw_prompt(
     entry: Entry, config: DataConfig, i: int, count: int, rng: np.random.Generator, turn: int | None = None
 ) -> str:
-    """Draws the prompt of crop i of the ``count`` crops of an item.
+    """Draws a prompt for crop ``i`` of an item that has ``count`` crops.
 
     The prompt comes from the first of these that exists: the setting `prompt`, the setting `template`, a caption of the
     item, or the tags of the item.
 
     Args:
-        turn: the number of the caption, modulo the number of captions; None: a random caption.
+        turn: which caption to take, modulo the number of captions; None: a random one.
     """
     position = (i + 1, count) if config.crop == "fixed" else None
     captions = entry.captions if config.prompt is None else (config.prompt,)
@@ -266,26 +265,28 @@ def batches(
     fields: Sequence[str] = (),
     encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
-    """An endless iterator of batches. Every epoch has another order, which depends on the seed alone.
+    """Returns an endless iterator of batches. Every epoch has another order, which depends on the seed alone.
 
-    With several folders, the shares of crops are proportional to their weights. Each folder has its own epochs.
+    With several folders, each folder's share of the crops is proportional to its weight. Each folder has its own
+    epochs.
 
-    There is one order of crops for all processes. In step k, process i of n gets the crops (k n + i) batch_size ... (k
-    n + i + 1) batch_size - 1 of that order. The batches of all processes, concatenated by process, thus equal the batch
-    of a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next one. The
+    All processes use the same order of crops. In step k, process i of n gets the crops (k n + i) batch_size ... (k n +
+    i + 1) batch_size - 1 of that order. The batches of all processes, concatenated by process, thus equal the batch of
+    a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next one. The
     number of threads does not change the batches.
 
-    ``get_state()`` of the iterator is a dict for JSON that counts steps. ``set_state()`` continues from there, also
-    with another number of processes, if batch_size * n is the same. ``close()`` ends the threads.
+    ``get_state()`` of the iterator is a dict for JSON that counts steps. ``set_state()`` continues at the saved step,
+    also with another number n of processes, if batch_size * n is the same. ``close()`` ends the threads that read
+    files.
 
-    If an indexed file cannot be read, a random crop of another file replaces its crop. The name of the unreadable file
-    is printed on stderr once.
+    If a file of the manifest cannot be read, a random crop of another file replaces its crop. The name of the
+    unreadable file is printed on stderr once.
 
     Args:
-      manifest: the files.
-      config: how to crop them.
-      batch_size: crops in the batch of this process.
-      seed: from 0 to 2**32 - 1.
+      manifest: the files, such as the result of `train.manifest.index`.
+      config: how to crop the files and make prompts.
+      batch_size: the number of crops in the batch of this process.
+      seed: the seed of all random choices, from 0 to 2**32 - 1.
       tokenize: a function from prompts to tokens [b, n] and mask [b, n] with constant n. It runs in the caller's
           thread.
       shard_index: the number of this process, from 0.
@@ -296,8 +297,8 @@ def batches(
         batch. It runs in the caller's thread.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays of the source; with ``tokenize`` and prompts also "tokens"
-      int32 [b, n] and "token_mask" bool [b, n]; and the arrays of ``encode_fields``.
+      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays that the source reads; with ``tokenize`` and prompts also
+      "tokens" int32 [b, n] and "token_mask" bool [b, n]; and the arrays of ``encode_fields``.
 
     Raises:
       InputError: the manifest is empty or an argument is out of range; during iteration: no file can be read.
@@ -340,7 +341,7 @@ def batches(
 
 
 def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
-    """The endless order of the numbers of the crops. Each folder is shuffled anew in every epoch."""
+    """Returns the endless sequence of crop numbers. Each folder is shuffled anew in every epoch."""
     sources = np.array([entry.source for entry in manifest.entries])
     orders, weights = [], []
     for number in np.unique(sources):
@@ -355,9 +356,9 @@ def _order(manifest: Manifest, crops: Crops, seed: int) -> grain.MapDataset:
 def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
     """Splits a manifest into (training, validation), with about ``fraction`` of the files in validation.
 
-    A hash of the path decides the side. A file and its parts thus stay on their side when other files are added or
-    removed. If a folder has at least two files, each side gets at least one of them. With fraction 0, validation is
-    empty.
+    A hash of the path decides whether a file is for training or validation. The decision stays the same when other
+    files are added or removed. If a folder has at least two files, both manifests get at least one of these. With
+    fraction 0, validation is empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
@@ -381,7 +382,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item. If the item cannot be read, reads a random other one. Several threads call it."""
+    """Reads an item. If the item cannot be read, reads a random other item. Several threads call it."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source

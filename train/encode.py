@@ -65,16 +65,16 @@ class Command:
     out: Path
     """The folder for the latents."""
     texts: int = 0
-    """The number of prompts per crop. They are drawn by the seed, and their embeddings are written; 0: the training
-    encodes its prompts."""
+    """The number of prompts per crop that are drawn by the seed and whose embeddings are written; 0: none, so that the
+    training encodes its prompts."""
     shard: int = 0
-    """The number of this process, from 0."""
+    """The number of this process, counted from 0."""
     of: int = 1
     """The number of processes that share the files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with these arguments (without its name) and returns its exit status."""
+    """Runs the program with the given arguments (without the program's name) and returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:
@@ -93,13 +93,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
-    """Writes the latents of the sound files under `data`, or of one process's share, to `out`; see `train.latents`.
+    """Writes the latents of the sound files under `data` to `out`, all or process `shard`'s share; see `train.latents`.
 
-    It also writes the embeddings of `texts` prompts for each crop. It skips files that are encoded already, and names
-    and leaves out files that cannot be read.
+    The embeddings of `texts` prompts for each crop are written too. Files that are encoded already are skipped. Files
+    that cannot be read are left out and named on stderr.
 
     Raises:
-        InputError: a setting, the data, the autoencoder, the text encoder or the contents of `out` do not fit.
+        InputError: a setting is wrong, or the data, the autoencoder, the text encoder or the contents of `out` do not
+            fit the settings.
         OSError: `out` cannot be written.
     """
     out = Path(out)
@@ -159,7 +160,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 
 def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
-    """Raises InputError if a folder holds texts that differ from ours. A folder without texts is valid."""
+    """Raises InputError if a folder holds embeddings, and their settings ``theirs`` differ from ``ours``."""
     if theirs is None:
         return
     count = 0 if ours is None else ours["count"]
@@ -174,8 +175,7 @@ def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
 
 
 def _over_devices(function: Callable, variables: Any) -> Callable:
-    """A function from batches on the host to `function(variables, ...)` on the host, computed on all devices of this
-    process."""
+    """Returns a function from a host batch to `function(variables, batch)`, computed on all devices of this process."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
     split, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
     variables, function = jax.device_put(variables, everywhere), jax.jit(function)
@@ -223,7 +223,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
 
 
 def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, manifest: Manifest, out: Path) -> None:
-    """Writes the embeddings of the texts of every file of the manifest."""
+    """Draws prompts for every file of the manifest and writes their embeddings."""
     crops, tokenize = Crops(manifest, config.data), tokenizer(config.model)
     # Float32, so that the embeddings do not depend on the type in which the model computes.
     embedder = embedder.clone(dtype=jnp.float32)
@@ -253,7 +253,7 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
 def _by_file(
     manifest: Manifest, crops: Crops, arrays: Iterable[np.ndarray], what: str
 ) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Yields each file with the concatenated arrays [n, ...] of its crops: [crops * n, ...]."""
+    """Yields (file, array [crops * n, ...]), which concatenates the arrays [n, ...] of all crops of the file."""
     parts = []
     with cli.bar(len(crops), what, "crop") as bar:
         for k, part in enumerate(arrays):

@@ -1,4 +1,4 @@
-"""The folder of a run: writing its files, and reading them to continue the run.
+"""Writes the files in the folder of a run, and reads them to continue the run.
 
 With several processes, only the first one reads and writes files. Checkpoints are the exception: each process reads and
 writes its shards.
@@ -24,14 +24,15 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. Every process calls its methods. The first process reads, and every process gets the result.
+    """The folder of a run. Every process must call its methods. The first process reads, and all get the result.
 
     Args:
-        out: the folder. It is created with its first file.
+        out: the path of the folder, which is created with its first file.
         config: the settings of the run.
 
     Attributes:
-        config: the settings of the run. If the run continues, they include the categories that it found before.
+        config: the settings of the run. If the run continues, these include the categories that it found earlier in its
+            data.
 
     Raises:
         InputError: the folder holds a run that cannot continue with these settings.
@@ -52,13 +53,13 @@ class Folder:
         processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
-        """The manifest of data folder `number`, written to manifest.json, manifest-1.json and so on."""
+        """Returns the manifest of the folder `data`. Writes it to manifest.json or, above 0, manifest-NUMBER.json."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
         return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
 
     def restore(self, target: Any) -> tuple[Any, dict] | None:
-        """The state and the record of the newest checkpoint; None: it is a new run.
+        """Returns (the state, the record) of the newest checkpoint, or None for a new run.
 
         Args:
             target: the shapes and the shardings of the state (see :meth:`Checkpoints.restore`).
@@ -81,8 +82,7 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics, to continue after the step whose checkpoint has this record. The trackers show the metrics
-        too."""
+        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. Trackers get them too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
@@ -94,7 +94,7 @@ class Folder:
             self._log = self._stack.enter_context(contextlib.closing(log))
 
     def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
-        """Logs the metrics of a step, and the speed if a line is due."""
+        """Adds the metrics of a step to the log. Logs the speed too if a line of metrics is due."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads:
@@ -103,12 +103,13 @@ class Folder:
                 self._log.speed(step, speed())
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
-        """Starts to write a checkpoint.
+        """Starts to write a checkpoint in the background.
 
         Args:
-            facts: values for the record.
+            facts: values to store in the checkpoint's record.
             score: the validation loss; None: the mean loss since the last checkpoint that was due.
-            due: whether the checkpoint is due at this step. Other checkpoints are no candidates for the best ones.
+            due: whether the settings ask for a checkpoint at this step. Only such checkpoints can be kept as the best
+                ones.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]
@@ -127,7 +128,7 @@ class Folder:
         self._stack.close()
 
     def _stored(self) -> dict | None:
-        """The settings of the run in the folder; None: there is no run."""
+        """Returns the settings that the folder's run has stored, or None if there is no run."""
         path = self.out / "config.json"
         if not steps(self.out / "checkpoints") or not path.exists():
             return None

@@ -1,4 +1,4 @@
-"""Skipped updates of a run, and the first value that is not finite."""
+"""Counts the skipped updates of a run, and finds the first value that is not finite."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class Diverged(RuntimeError):
 
 
 class Health:
-    """Counts skipped updates in a row. A run ends when their number reaches ``limit``.
+    """Counts how many updates in a row were skipped. A run ends when this number reaches ``limit``.
 
     Attributes:
         critical: whether one more skipped update would end the run.
@@ -30,13 +30,13 @@ class Health:
         return self.row + 1 >= self.limit
 
     def ill(self, skipped: int) -> bool:
-        """Whether too many updates in a row were skipped. ``skipped`` is the number of all skipped updates."""
+        """Returns whether too many updates in a row were skipped. ``skipped`` counts those of the whole run."""
         self.row = self.row + 1 if skipped > self.skipped else 0
         self.skipped = skipped
         return self.row >= self.limit
 
     def diverged(self, step: int, cause: str) -> Diverged:
-        """The error that ends the run at a step. ``cause`` is the result of `first_bad`."""
+        """Returns the error that ends the run at `step`. ``cause`` is the result of `first_bad`."""
         return Diverged(
             f"The loss or its gradient was not finite for {self.row} steps in a row, up to step {step}; first in that "
             f"step: {cause}. Lower optimizer.learning_rate or look for broken audio. These updates were skipped, so "
@@ -45,7 +45,7 @@ class Health:
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Names the first value that is not finite. Computes the loss of a step again, item by item, on a CPU if possible.
+    """Describes the first value that is not finite in a step's loss, computed again item by item, on a CPU if possible.
 
     Args:
         variables: the collections of the model, on the host.

@@ -1,4 +1,4 @@
-"""Processes that train together, on one machine or on many."""
+"""Connects the processes that train together, on one machine or on many."""
 
 import os
 import traceback
@@ -20,12 +20,13 @@ SHUTDOWN_SECONDS = 10
 def join(coordinator: str | None = None, count: int | None = None, number: int | None = None) -> None:
     """Joins the processes that train together. This must be the first use of JAX.
 
-    Without arguments, Slurm, Kubernetes, Open MPI or the Cloud TPU state the processes.
+    Without arguments, the number and the addresses of the processes come from Slurm, Kubernetes, Open MPI or the Cloud
+    TPU.
 
     Args:
-        coordinator: HOST:PORT of process 0, the same in every process.
+        coordinator: HOST:PORT of process 0; every process passes the same value.
         count: the number of processes.
-        number: the number of this process, from 0.
+        number: the number of this process, counted from 0.
 
     Raises:
         InputError: only some of the arguments are set, the environment does not state the processes, or process 0
@@ -55,9 +56,10 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether an error of the runtime means that another process is lost.
+    """Returns whether an error of JAX's runtime means that another process is lost.
 
-    JAX raises the runtime's errors as its own type or as ValueError. Both begin with the code of an absl::Status.
+    JAX raises errors of its runtime as JaxRuntimeError or as ValueError. The messages of both begin with the code of an
+    absl::Status.
     """
     code, colon, _ = str(error).partition(":")
     return isinstance(error, TimeoutError) or (
@@ -66,7 +68,7 @@ def is_lost(error: Exception) -> bool:
 
 
 def give_up(error: Exception) -> NoReturn:
-    """Ends one of several processes at once after an error, so that the others do not wait for it.
+    """Ends this process at once after an error, so that the other processes do not wait for it.
 
     If another process is lost, a message says so, and the exit status is `LOST`.
     """

@@ -1,4 +1,4 @@
-"""The variables of a new run, random or from trained models."""
+"""Makes the variables of a new run, at random or from trained models."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,15 +17,14 @@ from train.config import TrainConfig, unequal
 
 
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
-    """The collections that a new run starts from. Collections of trained models are on the host.
+    """Returns the collections that a new run starts from. Those of trained models are on the host.
 
     The arrays of `config.init_from` replace random arrays with the same name and shape. A report on stderr lists the
-    replaced and the other arrays.
-    `config.autoencoder` is the frozen autoencoder of a latent model.
+    arrays that were replaced and those that were not. `config.autoencoder` is the frozen autoencoder of a latent model.
 
     Args:
         config: the settings of the run.
-        init: a function like `model.init`, from pretrained parts to random variables that contain these parts.
+        init: a function that takes pretrained parts and returns random variables with these parts, like `model.init`.
         frozen: the shapes of the frozen variables.
 
     Raises:
@@ -52,7 +51,7 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """The pretrained parts of the model: from the source if it has the same parts, else from the settings."""
+    """Returns the pretrained parts of the model, from `source` if it has the same, else from where the settings say."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -71,10 +70,10 @@ def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
 
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
-    """The collections of a trained autoencoder, or of the autoencoder in a latent model.
+    """Loads a trained autoencoder, or the autoencoder in a trained latent model, and returns its collections.
 
     Raises:
-        InputError: the autoencoder does not have this configuration.
+        InputError: the autoencoder's configuration is not `config`.
     """
     trained = from_pretrained(name)
     settings, variables = trained.config, trained.variables
@@ -100,7 +99,7 @@ def _words(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
-    """The variables, with the embeddings of placeholder tokens stored by the names of the tokens."""
+    """Returns the variables, with the embedding of each placeholder token stored under the name of the token."""
     if not words:
         return variables
     rows = dict(zip(words, variables["params"]["placeholders"], strict=True))
@@ -108,14 +107,14 @@ def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
 
 
 class Match(NamedTuple):
-    """The comparison of two trees of arrays by names "collection/module/.../leaf".
+    """The result of comparing two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
         variables: the first tree, with the arrays of the second one that have the same name and shape.
-        matched: the names of these arrays.
-        missing: names that only the first tree has.
-        left_over: names that only the second tree has.
-        reshaped: sentences about arrays with two shapes.
+        matched: the names of the arrays taken from the second tree.
+        missing: the names that only the first tree has.
+        left_over: the names that only the second tree has.
+        reshaped: a sentence for each array whose shape differs between the trees.
     """
 
     variables: dict
@@ -126,7 +125,7 @@ class Match(NamedTuple):
 
 
 def match(variables: dict, source: dict) -> Match:
-    """Replaces arrays in `variables` by those in `source` with the same name and shape."""
+    """Replaces arrays in `variables` by the arrays in `source` that have the same name and shape."""
     ours, theirs = (flatten_dict(tree, keep_empty_nodes=True, sep="/") for tree in (variables, source))
     mine, others = ({name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs))
     both = [name for name in mine if name in others]

@@ -1,6 +1,6 @@
-"""A folder with the latents of every crop of a dataset, and with embeddings of its texts. Both are computed once.
+"""Reads and writes a folder with the latents of every crop of a dataset, and embeddings of its prompts, computed once.
 
-Latent training reads them in place of sounds and prompts.
+The training of a latent model reads this folder in place of sounds and prompts.
 
 latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop; for a part of it
                             PATH@FIRST-LAST.npy, in frames of the file
@@ -32,7 +32,7 @@ _OF_SOUNDS = ("pitch_shift", "random_gain", "flip_polarity", "swap_channels")
 
 
 def fingerprint(variables: Mapping[str, Any]) -> str:
-    """A hash of the weights."""
+    """Returns a hash of the weights in `variables`."""
     digest = hashlib.sha256()
     for name, leaf in sorted(flatten_dict(dict(variables), sep="/").items()):
         array = np.asarray(leaf)
@@ -42,19 +42,19 @@ def fingerprint(variables: Mapping[str, Any]) -> str:
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that change latents, as a dict for JSON."""
+    """Returns the settings on which the latents depend, as a dict for JSON."""
     data = {name: getattr(config.data, name) for name in _SETTINGS}
     return json.loads(json.dumps({"autoencoder": to_dict(config.model.autoencoder), "data": data}))
 
 
 def uses_texts(config: TrainConfig) -> bool:
-    """Whether a model can use stored embeddings of texts: it reads text with an encoder that is not trained."""
+    """Returns whether a model can use stored embeddings of texts: it needs a text encoder that is not trained."""
     text = config.model.text
     return text is not None and text.is_pretrained and not text.placeholder_tokens
 
 
 def text_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that change embeddings of texts, as a dict for JSON.
+    """Returns the settings on which the embeddings of texts depend, as a dict for JSON.
 
     Raises InputError for a model that cannot use stored embeddings.
     """
@@ -74,22 +74,22 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def record_path(folder: Path, shard: int, of: int) -> Path:
-    """The path of the record of process `shard` of `of`."""
+    """Returns the path of the record that process `shard` of `of` writes."""
     return folder / f"latents-{shard}-of-{of}.json"
 
 
 def latent_path(folder: Path, path: str) -> Path:
-    """The path of the latents of the sound file `path`."""
+    """Returns the path at which the latents of the sound file `path` are stored."""
     return folder / "latents" / f"{path}.npy"
 
 
 def embedding_path(folder: Path, path: str) -> Path:
-    """The path of the embeddings of the texts of the sound file `path`."""
+    """Returns the path at which the text embeddings for the sound file `path` are stored."""
     return folder / "embeddings" / f"{path}.npy"
 
 
 def records(folder: Path) -> list[dict]:
-    """The records of the processes that wrote to a folder. Raises InputError if a record cannot be read."""
+    """Reads the records of all processes that wrote to a folder. Raises InputError if a record cannot be read."""
     contents = []
     for path in sorted(folder.glob("latents-*-of-*.json")):
         try:
@@ -100,20 +100,20 @@ def records(folder: Path) -> list[dict]:
 
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
-    """Raises InputError if a folder was written with other settings. The error names the settings that differ."""
+    """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`; names the differences."""
     different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if different:
         raise InputError(f"{folder} holds {what} of other settings: {listed(different, 3, '; ')}.")
 
 
 class Latents:
-    """The latents in a folder, and its embeddings if there are any: an `archijax.contract.ItemSource`.
+    """Reads the latents in a folder, and the embeddings if there are any: an `archijax.contract.ItemSource`.
 
     Attributes:
-        manifest: the sound files of the latents.
+        manifest: the sound files from which the latents were made.
         weights: the fingerprint of the autoencoder's variables.
         length: the number of frames of a crop.
-        texts: the number of embeddings per crop; 0: there are none, or the model cannot use them.
+        texts: the number of embeddings per crop; 0: there are no embeddings, or the model cannot use them.
 
     Args:
         folder: the folder that `python -m train.encode` wrote.
@@ -160,11 +160,11 @@ class Latents:
 
     @staticmethod
     def lie_in(folder: str | Path) -> bool:
-        """Whether a folder holds latents, complete or not."""
+        """Returns whether a folder holds latents, complete or not."""
         return any(Path(folder).glob("latents-*-of-*.json"))
 
     def check(self, frozen: Mapping[str, Any]) -> None:
-        """Raises InputError if the latents or embeddings were made with other frozen variables than a model's."""
+        """Raises InputError if latents or embeddings were made with frozen variables other than `frozen`."""
         if fingerprint(frozen["autoencoder"]) != self.weights:
             raise InputError(f"The latents in {self.folder} are of another autoencoder than this run's: encode again.")
         if self.texts and fingerprint(frozen["embedder"]) != self._text_weights:
@@ -173,7 +173,7 @@ class Latents:
             )
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """ "latent" float32 [length, channels]; "embedding" float32 [max_length, features] or "prompt"; "fields"."""
+        """Returns "latent" [length, channels], "embedding" [max_length, features] or "prompt", and "fields"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
         seconds = start * self.config.length / (self.length * self.config.sample_rate)
         latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
@@ -182,19 +182,18 @@ class Latents:
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def frames(self, entry: Entry) -> int:
-        """The number of frames of a file's latents, without the frames of the padding."""
+        """Returns the number of latent frames of a file, without frames of padding."""
         frames = ceil_div(frames_at(entry, self.config.sample_rate) * self.length, self.config.length)
         return min(frames, int(self._counts[entry.name]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """The latents of a file from the frame `start` on, float32 [length, channels]. Raises InputError if they cannot
-        be read."""
+        """Reads latents from frame `start` on: float32 [length, channels]. Raises InputError if they cannot be read."""
         shape = (int(self._counts[entry.name]) * self.length, self.channels)
         latents = _stored(latent_path(self.folder, entry.name), shape)
         return np.array(latents[start : start + self.length], np.float32)
 
     def embedding(self, entry: Entry, start: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws one of the embeddings of the crop that contains the frame `start`.
+        """Draws one of the stored embeddings for the crop that contains the frame `start`.
 
         Returns float32 [max_length, features]. Raises InputError if the file cannot be read.
         """
@@ -215,7 +214,8 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """The time of modification for the embeddings of an item, in ns. It changes with the captions and fields."""
+    """Returns the time of modification (ns) that an item's embedding file gets. The time depends on captions and
+    fields."""
     if not entry.captions and not entry.fields:
         return entry.modified
     digest = hashlib.blake2b(json.dumps([entry.captions, entry.fields]).encode(), digest_size=4).digest()
@@ -223,14 +223,13 @@ def text_time(entry: Entry) -> int:
 
 
 def is_written(path: Path, modified: int) -> bool:
-    """Whether `write_array` has written `path` with this time of modification in ns."""
+    """Returns whether `write_array` has written `path` with this time of modification in ns."""
     # A file with an older or a newer time is made again.
     return path.exists() and path.stat().st_mtime_ns == modified
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes an array with a time of modification: latents get the time of the sound file, embeddings get
-    `text_time`."""
+    """Writes an array to a file and sets its time of modification: the sound file's for latents, else `text_time`."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)
@@ -238,6 +237,6 @@ def write_array(path: Path, modified: int, array: np.ndarray) -> None:
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:
-    """Writes the record of a process."""
+    """Writes the record of this process: `facts`, and the files in `entries`."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps({**facts, "entries": [asdict(entry) for entry in entries]}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The metrics and the speed of a run: means over some steps, as lines of JSON and for trackers."""
+"""Logs the metrics and the speed of a run, as means over some steps, to JSON lines and trackers."""
 
 import json
 import math
@@ -20,11 +20,12 @@ class MetricsLog:
     The speed is in `speed.jsonl` in the same folder.
 
     Args:
-        path: the file. Its lines after step `resumed` are dropped, because the run writes them again.
+        path: the path of `metrics.jsonl`. Lines in it for steps after `resumed` are dropped, because the run writes
+            these lines again.
         every: the number of steps per line.
         resumed: the step from which the run continues.
-        window: the attribute `window` at that step.
-        trackers: the trackers that show the same values.
+        window: the value of the attribute `window` at the step `resumed`.
+        trackers: the trackers that also show the metrics.
     """
 
     def __init__(
@@ -45,9 +46,9 @@ class MetricsLog:
         self._file = path.open("a", buffering=1)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds one step's metrics.
+        """Adds the metrics of one step, and writes a line if it is due.
 
-        The mean of NAME is weighted by NAME:weight, if there is one (see `archijax.contract.Metrics`). Values that are
+        If there is a metric NAME:weight, it weights the mean of NAME (see `archijax.contract.Metrics`). Values that are
         not finite are left out of the means.
         """
         # The loss comes first, because readers look for it.
@@ -67,7 +68,7 @@ class MetricsLog:
             self._show(step, means)
 
     def speed(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the speed of the run."""
+        """Writes a line with the speed of the run."""
         with self._speed.open("a") as file:
             file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in values.items()}}) + "\n")
         self._show(step, values)

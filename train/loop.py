@@ -1,4 +1,4 @@
-"""The training loop around the training step."""
+"""Trains a model: reads data, takes steps, logs, validates, saves and samples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(
     *,
     devices: Sequence[jax.Device] | None = None,
 ) -> int:
-    """Trains on the sound files under `data` until `config.steps`. Continues the run in `out`, if there is one.
+    """Trains on the sound files under `data` for `config.steps` steps. Continues the run in `out`, if there is one.
 
     A latent model can also train on latents that `train.encode` has written to `data`.
 
@@ -53,17 +53,17 @@ def train(
     same folder `out`.
 
     Args:
-        config: the settings.
-        data: a folder of sound files, or several as "DIR" or "DIR:WEIGHT"; see `train.sources`.
+        config: the settings of the run.
+        data: a folder of sound files, or a sequence of "DIR" or "DIR:WEIGHT"; see `train.sources`.
         out: the folder of the run.
-        devices: the devices to use; None: all.
+        devices: the devices to use; None: all devices.
 
     Returns:
         The exit status: 0 if the run is finished, 130 if SIGINT ended it early, 143 if SIGTERM did. After a signal, the
-        run completes its step and saves it.
+        run completes the current step and saves a checkpoint.
 
     Raises:
-        InputError: a setting, the data or the contents of `out` do not fit.
+        InputError: a setting is wrong, or the data or the contents of `out` do not fit the settings.
         OSError: `out` cannot be written.
         Diverged: `config.max_skipped` updates in a row had to be skipped.
     """
@@ -175,12 +175,11 @@ class Run:
             processes.from_first(lambda: self.sources.check(frozen))
 
     def _saved(self, state: Any) -> Any:
-        """The part of a state that checkpoints contain."""
+        """Returns the part of the training state that checkpoints contain."""
         return state.replace(frozen={}) if self.config.lora else state
 
     def _new_state(self) -> TrainState:
-        """The state of a new run on the devices. The first process makes it and sends it to the others, array by
-        array."""
+        """Makes a new run's state in the first process, and sends the state to all devices, array by array."""
         state = self.shapes
         if jax.process_count() == 1:
             # The compiler needs only shapes, so it runs while the weights are drawn and read.
@@ -196,14 +195,14 @@ class Run:
         return self._sent(state)
 
     def _variables(self) -> Variables:
-        """The variables that a new run starts from."""
+        """Returns the variables that a new run starts from."""
         inner = self.model.model if self.config.lora else self.model
         frozen = {name: leaf for name, leaf in self.shapes.frozen.items() if not self.config.lora or name != "base"}
         variables = initial(self.config, partial(init, inner, self.init_key, self.item), frozen)
         return self.model.around(self.init_key, variables) if self.config.lora else variables
 
     def _adapted(self, record: dict) -> Any:
-        """The frozen variables of the adapted model, on the devices."""
+        """Returns the frozen variables of the model that gets adapters, on the devices."""
         frozen = self.shapes.frozen
 
         def read() -> str:
@@ -221,8 +220,7 @@ class Run:
         return jax.tree.map(lambda leaf: self.devices.put_state(processes.array_from_first(leaf)), tree)
 
     def _on_first_host(self, tree: Any) -> Any:
-        """Copies a tree on the devices to the host of the first process, array by array. Other processes get None per
-        array."""
+        """Copies a tree from the devices to the host of the first process. Other processes get None for each array."""
 
         def copied(leaf: jax.Array) -> np.ndarray | None:
             whole = self.devices.get(leaf)
@@ -288,8 +286,7 @@ class Run:
         self.clock.take()
 
     def save_if_due(self) -> int | None:
-        """Validates, saves and samples if they are due at this step. After a signal, saves and returns the signal's
-        number."""
+        """Validates, saves and samples, each if due at this step. After a signal, saves and returns its number."""
         config, step = self.config, self.step
         signal = self.signals.stop(step)
         due = step == config.steps or step % config.checkpoint_every == 0
@@ -313,7 +310,7 @@ class Run:
         return None
 
     def _report(self) -> None:
-        """Logs the pending metrics. Raises Diverged if the run must end."""
+        """Logs the metrics of the previous step. Raises Diverged if the run must end."""
         if self._pending is None:
             return
         (step, metrics, batch), self._pending = self._pending, None

@@ -1,4 +1,4 @@
-"""The list of sound files in a folder. It is kept as JSON, so that the next run reads only files that have changed."""
+"""Lists the sound files in a folder. The list is kept as JSON, so that the next run reads only changed files."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fi
 
 @dataclass(frozen=True)
 class Entry:
-    """One item: a usable sound file or a part of it, with its captions and fields.
+    """An item of a manifest: a sound file that can be read, or a part of one, with captions and fields.
 
-    The file has a path relative to the root, with slashes, a size in bytes, a time of modification in ns, a sample
-    rate, channels and tags. The item has a number of frames, a first frame, captions and fields (`train.captions`). If
-    the item is a part, `whole` is the number of frames of the whole file.
+    About the file: its path relative to the root (with slashes), size in bytes, time of modification in ns, sample
+    rate, number of channels and tags. About the item: its number of frames, first frame, captions and fields
+    (`train.captions`). If the item is a part, `whole` is the number of frames of the whole file.
     """
 
     path: str
@@ -44,19 +44,20 @@ class Entry:
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
     source: int = 0
-    """The number of the data folder."""
+    """The index of the data folder that contains the file."""
     shard: str = ""
-    """The path of the tar file that contains the file, relative to the root. `path` is then the name of the member."""
+    """The path of the tar file that contains the file, relative to the root. For a file in a tar file, `path` is the
+    name of the member."""
     offset: int = 0
-    """The position of the member in the tar file."""
+    """The position in bytes of the file in the tar file."""
 
     @property
     def name(self) -> str:
-        """The unique name of the item in a manifest."""
+        """A name that no other item of the manifest has."""
         return self.path if self.whole is None else f"{self.path}@{self.first}-{self.first + self.frames}"
 
     def place(self, root: Path) -> Place:
-        """The place of the file's bytes."""
+        """Returns where the bytes of the file are: in a file of its own, or in a tar shard."""
         return place(root, self.path, self.size, self.shard, self.offset)
 
     @property
@@ -65,21 +66,21 @@ class Entry:
 
 
 def read_entry(content: Mapping[str, Any]) -> Entry:
-    """The entry from its dict, which `asdict` made and JSON stored."""
+    """Makes an Entry from the dict that `asdict` returned and JSON stored."""
     return Entry(**{**content, "captions": tuple(content["captions"])})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The items under ``root``, sorted by path and first frame. `skipped` has (path, reason) of unusable files."""
+    """The items in the folder ``root``, by path and first frame. `skipped` has (path, reason) for unusable files."""
 
     root: str
     entries: tuple[Entry, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     weights: tuple[float, ...] = (1.0,)
-    """The weights of the folders. The shares of crops are proportional to them."""
+    """The weights of the data folders. The crops that a folder contributes are proportional to its weight."""
     shards: dict[str, Shard] = field(default_factory=dict)
-    """The tar files, by their paths."""
+    """The tar files in the folder, by their paths."""
 
     @property
     def seconds(self) -> float:
@@ -87,7 +88,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """A hash of everything in the items that the training data depends on."""
+        """A hash of everything in the items on which the training data depends."""
         facts = [(e.source, e.name, e.size, e.frames, e.captions, e.fields) for e in self.entries]
         return hashlib.sha256(json.dumps([self.weights, facts]).encode()).hexdigest()
 
@@ -99,22 +100,23 @@ def index(
     columns: Sequence[str] = (),
     fields: Sequence[str] = (),
 ) -> Manifest:
-    """Lists the sound files in a folder and its subfolders, with their captions and fields.
+    """Returns the Manifest of a folder: the sound files in it and its subfolders, with captions and fields.
 
-    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, with their
-    .txt and .json files. Their members count as files of the folder, and are read without unpacking.
+    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, with .txt and
+    .json files beside them. The members of a tar file count as files of the folder, and are read without unpacking.
 
-    Hidden files and folders, the folder of the manifest and the folders of other runs are left out: no run trains on
-    its own results. If the folder itself is a run, the subfolders that a run writes are left out.
+    Hidden files and folders, the folder of the manifest and the folders of runs are left out, so that no run trains on
+    the results of runs. If ``folder`` is a run's folder, the subfolders that the run has written are left out.
 
-    Only new files, and files whose size or time differs from the last manifest, are opened. Files that cannot be
-    decoded are named on stderr and left out. The manifest is written again if anything has changed.
+    The function opens only new files, and files whose size or time of modification differs from the last manifest.
+    Files that cannot be decoded are left out and named on stderr. If anything has changed, the manifest is written
+    again.
 
     Args:
         folder: the folder of the sounds.
-        manifest_path: the path of the JSON file.
+        manifest_path: the path of the JSON file that stores the manifest.
         table: a table of captions and fields, in place of the tables in the folder; see `train.captions.Notes`.
-        columns: the columns of the tables; see `train.captions.Notes`.
+        columns: texts "ROLE=COLUMN", which say what columns of tables hold; see `train.captions.Notes`.
         fields: the fields that the training uses.
 
     Raises:
@@ -154,7 +156,7 @@ def index(
 
 
 def _examined(folder, sounds, entries):
-    """For each sound, the entry of the whole file, or (path, reason) if the file is not usable."""
+    """Returns for each sound the entry of the whole file, or (path, reason) if the file is not usable."""
     known = {
         Sound(entry.path, entry.size, entry.modified, entry.shard, entry.offset): replace(
             entry, frames=entry.whole or entry.frames, first=0, whole=None, captions=(), fields={}
@@ -174,7 +176,7 @@ def _examined(folder, sounds, entries):
 
 
 def _items(folder, headers, notes, sidecars):
-    """The items of the files, with their captions and fields."""
+    """Makes the items of the files, with captions and fields."""
     items, beyond = {}, []
     for header in headers:
         for note in notes.of(header.path, sidecars.get(header.path, ())):
@@ -200,14 +202,14 @@ def _items(folder, headers, notes, sidecars):
 
 
 def check_folder(folder):
-    """Raises InputError if there is no such folder."""
+    """Raises InputError if `folder` is not an existing folder."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}; give the folder that holds the sound files.")
 
 
 def check_fields(manifest, names):
-    """Raises InputError for a field that no item has."""
+    """Raises InputError if one of the fields `names` is in no item."""
     there = set().union(*({*entry.tags, *entry.fields} for entry in manifest.entries))
     if unknown := [name for name in names if name not in there | ALWAYS]:
         known = listed(sorted(there), 20) or "none"
@@ -215,7 +217,7 @@ def check_fields(manifest, names):
 
 
 def _written(manifest, notes):
-    """The sentences about captions in the summary; none without captions."""
+    """Returns the phrases of the summary that are about captions; none if there are no captions."""
     items, captioned = len(manifest.entries), sum(bool(entry.captions) for entry in manifest.entries)
     for reason in notes.unreadable:
         print(f"skipping what is written beside a sound: {reason}", file=sys.stderr)
@@ -232,7 +234,7 @@ def _counted(suffixes):
 
 
 def _examine(folder, sound):
-    """The Entry of a file, or (path, reason) if it is not usable."""
+    """Returns the Entry of a file, or (path, reason) if the file is not usable."""
     try:
         header = files.verify(sound.place(folder))
     except InputError as error:
@@ -242,7 +244,7 @@ def _examine(folder, sound):
 
 
 def _load(path):
-    """The manifest of an earlier run; None: there is no valid manifest."""
+    """Reads the manifest that an earlier run stored. Returns None if there is no valid manifest."""
     try:
         content = json.loads(path.read_text())
         entries = tuple(read_entry(entry) for entry in content["entries"])

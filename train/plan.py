@@ -1,4 +1,4 @@
-"""The needs of a training, computed from shapes alone, without allocating arrays or reading weights."""
+"""Computes what a training needs from shapes alone, without allocating arrays or reading weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.setup import first_state, init, on_devices, training_model, training_
 
 
 def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch, of sounds or of a latent model's latents."""
+    """Returns the shapes of a batch of sounds, or with `latents` of a batch of latents, by name."""
     item = jax.eval_shape(lambda: example_batch(config.model))
     if latents:
         model, sound = build(config.model), item.pop("audio")
@@ -30,24 +30,24 @@ def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.Sh
 
 
 def state_shapes(config: TrainConfig, model: Model) -> TrainState:
-    """The shapes of the state of a model."""
+    """Returns the shapes of the training state for a model."""
     item = {name: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for name, leaf in batch_shapes(config).items()}
     return jax.eval_shape(lambda item: first_state(config, model, init(model, jax.random.key(0), item)), item)
 
 
 def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device] | None = None) -> str:
-    """Describes the needs of the training in lines of text: parameters, operations, memory per device, sharding.
+    """Returns lines of text that say what the training needs: parameters, operations, memory per device, sharding.
 
     The step is compiled for the devices of this machine. A latent model is assumed to train on latents that
     `train.encode` writes, unless there are sounds in `data`.
 
     Args:
         config: the settings of the run.
-        data: folders as "DIR" or "DIR:WEIGHT", which need not exist.
-        devices: the devices to use; None: all.
+        data: the data folders as "DIR" or "DIR:WEIGHT", which need not exist.
+        devices: the devices to use; None: all devices.
 
     Raises:
-        InputError: the settings do not fit each other or the devices.
+        InputError: the settings do not fit each other, or do not fit the devices.
     """
     devices, model = on_devices(config, devices), training_model(config)
     latents = config.model.autoencoder is not None and not any(map(_has_sounds, data))
@@ -88,7 +88,7 @@ def _arrangement(config: TrainConfig, devices: Pmap | MeshParallel) -> str:
 
 
 def _sharding(config: TrainConfig, state: TrainState, devices: Pmap | MeshParallel) -> list[str]:
-    """The shardings of the largest parameters. The average and the optimizer's state have the same shardings."""
+    """Lists how the largest parameters are sharded. Average and optimizer state are sharded in the same way."""
     if config.fsdp == 1:
         return [f"{'sharding':<12}the batch is split, the state is not"]
     parts = {"params": state.params, "frozen": state.frozen}

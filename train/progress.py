@@ -1,4 +1,4 @@
-"""The progress bar, the timing and the stop signals of a running program."""
+"""Shows the progress of a run, measures times, and handles stop signals."""
 
 import contextlib
 import signal
@@ -19,9 +19,9 @@ class Progress:
     """A progress bar with loss, steps per second, seconds of audio per second and the remaining time.
 
     Args:
-        first: the number of steps that are already taken.
-        steps: the number of steps of the run.
-        audio_seconds: the seconds of audio in a batch.
+        first: the number of steps that the run has already taken.
+        steps: the number of steps that the run takes in all.
+        audio_seconds: how many seconds of audio a batch has.
         hidden: whether the bar is hidden.
     """
 
@@ -52,7 +52,7 @@ class Progress:
 
 
 class Clock:
-    """The time of the steps by kind of work, measured on the host.
+    """Measures how long steps spend on each kind of work, on the host.
 
     data: waiting for the next batch and sending it. compute: starting the step; on a CPU, this is the computation
         itself.
@@ -64,7 +64,7 @@ class Clock:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Adds the time of the block to `what`."""
+        """Adds the time that the block takes to the kind of work `what`."""
         began = time.perf_counter()
         yield
         self._spent[what] = self._spent.get(what, 0.0) + time.perf_counter() - began
@@ -74,18 +74,18 @@ class Clock:
         self._steps += 1
 
     def take(self) -> dict[str, float]:
-        """The seconds per step since the last call, by kind of work."""
+        """Returns the seconds per step since the last call, as {"seconds_WHAT": seconds}."""
         taken = {f"seconds_{what}": spent / max(self._steps, 1) for what, spent in self._spent.items()}
         self._spent, self._steps = {}, 0
         return taken
 
 
 class Profile:
-    """A trace of some steps by `jax.profiler`, for TensorBoard or Perfetto.
+    """Traces some steps with `jax.profiler`, for TensorBoard or Perfetto.
 
     Args:
-        folder: the folder of the trace.
-        first: the step before the first traced step.
+        folder: the folder to which the trace is written.
+        first: the step after which the trace begins.
         steps: the number of steps to trace; 0: none.
     """
 
@@ -93,14 +93,13 @@ class Profile:
         self.folder, self.first, self.last, self.running = folder, first, first + steps, False
 
     def before(self, step: int) -> None:
-        """Begins the trace if it is due. It is called before every step."""
+        """Begins the trace if it is due. Call this before every step."""
         if self.first < step <= self.last and not self.running:
             jax.profiler.start_trace(str(self.folder))
             self.running = True
 
     def after(self, step: int, result: object) -> None:
-        """Ends the trace if it is due, once `result` is computed. It is called after every step with the step's
-        result."""
+        """Ends the trace if it is due, once `result` is computed. Call this after every step with the step's result."""
         if self.running and step >= self.last:
             jax.block_until_ready(result)
             self.close()
@@ -117,7 +116,7 @@ class Signals:
     """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
 
     With several processes, a SIGTERM to one process stops all of them at the same step, and Ctrl-C ends a process at
-    once. As a context manager, it restores the previous handlers.
+    once. Use it as a context manager, which restores the previous handlers at its end.
     """
 
     def __enter__(self) -> "Signals":
@@ -127,7 +126,7 @@ class Signals:
         return self
 
     def stop(self, step: int) -> int | None:
-        """The number of the signal if the run must stop after this step, else None. It must be called at every step."""
+        """Returns the number of the signal if the run must stop after `step`, else None. Call this at every step."""
         if jax.process_count() > 1:
             return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
         return self.seen

@@ -1,4 +1,4 @@
-"""Text prompts from the tags of music files, or from a template, and their tokenization."""
+"""Makes text prompts from the tags of music files or from a template, and tokenizes them."""
 
 import string
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
-    """The tags for a prompt. A file without these tags gets its name as title."""
+    """Returns the tags that can be in a prompt. A file without any gets its file name as title."""
     known = {name: tags[name] for name in FIELDS if tags.get(name)}
     return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
@@ -33,10 +33,10 @@ def prompt(
     """Draws a prompt: the tags in random order, each left out with probability ``drop``, joined by spaces or commas.
 
     Args:
-      tags: the result of `describe`. Names that are not in `FIELDS` are ignored.
+      tags: the result of `describe`. Tags whose names are not in `FIELDS` are ignored.
       rng: the generator of random numbers.
-      drop: the probability to leave out a tag. All tags can be left out; the prompt is then empty.
-      position: (i, n), counted from 1, appends "i of n", the position of a crop in its file. It is never left out.
+      drop: the probability to leave out each tag. If all tags are left out, the prompt is empty.
+      position: (i, n) for crop i of a file with n crops, counted from 1. It appends "i of n", which is never left out.
     """
     words = [tags[name] for name in FIELDS if tags.get(name)]
     order, kept = rng.permutation(len(words)), rng.random(len(words)) >= drop
@@ -49,8 +49,7 @@ def prompt(
 
 @dataclass(frozen=True)
 class Template:
-    """A template of prompts: (words before, name, probability to leave out) for each field, and the words at the
-    end."""
+    """A template of prompts: (words before, name, probability to leave out) of each field, and the words at the end."""
 
     parts: tuple[tuple[str, str, float], ...]
     end: str
@@ -62,10 +61,11 @@ class Template:
     @staticmethod
     @cache
     def parse(text: str) -> "Template":
-        """A template such as "{title} by {artist:0.3}". The number is the probability to leave out the artist.
+        """Makes a Template from a text such as "{title} by {artist:0.3}". Here 0.3 is the probability to leave out the
+        artist.
 
         Raises:
-            InputError: the text is no template.
+            InputError: the text is not a template.
         """
         parts, end = [], ""
         try:
@@ -84,11 +84,11 @@ class Template:
         return Template(tuple(parts), end)
 
     def fill(self, values: Mapping[str, str | float], rng: np.random.Generator) -> str:
-        """Draws a prompt from values by the names of fields.
+        """Draws a prompt. ``values`` has the values of the fields by name.
 
-        The words between two fields are used if both fields are. A comma replaces fields that are left out between two
-        others. The words at the beginning belong to the first field, those at the end to the last one. So a prompt has
-        no "by" without an artist.
+        The words between two fields are used if both fields are used. A comma replaces the fields that are left out
+        between two others. The words at the beginning are used if the first field is, and those at the end if the last
+        field is. Without an artist, the prompt thus has no "by".
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):
@@ -102,9 +102,9 @@ class Template:
 
 
 def tokenizer(model: ModelConfig) -> Tokenize | None:
-    """A function from prompts to tokens int32 [b, n] and a mask bool [b, n] for a model; None: a model without text.
+    """Returns a function from prompts to (tokens int32 [b, n], mask bool [b, n]), or None for a model without text.
 
-    The first process warns of the first prompt that is too long.
+    The function warns, in the first process only, of the first prompt that is too long.
     """
     text = model.text
     if text is None:

@@ -1,4 +1,4 @@
-"""The sounds that a run makes at its checkpoints, to hear its progress."""
+"""Makes sounds at the checkpoints of a run, so that its progress can be heard."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,14 +21,15 @@ from train.trackers import Tracker
 
 
 class Samples:
-    """Writes one WAV file and its spectrogram per prompt, always from the same noise. The file names have the step.
+    """Writes one WAV file and a spectrogram per prompt, always from the same noise. The file names contain the step.
 
-    A codec reconstructs one crop of the run's first batch per prompt. The crops are written too.
+    If the model is a codec, it reconstructs one crop of the run's first batch per prompt, and the crops are written
+    too.
 
     Args:
         model: the model of the run, which makes sound from noise, or encodes and decodes sound.
-        config: the prompts and settings.
-        folder: the folder for the files.
+        config: the settings of the run, which include the prompts.
+        folder: the folder to which the files are written.
 
     Attributes:
         trackers: the trackers that also show the sounds.
@@ -64,7 +65,7 @@ class Samples:
         jax.eval_shape(partial(reconstruct, self.model), variables, self.crops)
 
     def write(self, step: int, variables: dict) -> None:
-        """Makes and writes the sounds of `step` with these variables."""
+        """Makes sounds with these variables, and writes them to files whose names contain `step`."""
         if not self.prompts:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The parts of a training, made from its settings: devices, optimizer, the state of a new run, and the step."""
+"""Makes the parts of a training from its settings: devices, optimizer, the state of a new run, and the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.config import TrainConfig
 
 
 def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """The devices of a run. Raises InputError if they do not divide the batch."""
+    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of their number."""
     if config.parallel == "mesh":
         return MeshParallel(
             config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices
@@ -25,32 +25,31 @@ def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None)
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """The optimizer of a run."""
+    """Makes the optimizer of a run."""
     return adamw(config.optimizer, config.steps)
 
 
 def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
-    """Random variables for a batch of one item, with the pretrained parts, if any; see
-    :class:`archijax.contract.Model`."""
+    """Returns initial variables for a batch of one item, with pretrained parts, if any; see `contract.Model`."""
     # `init` of a model without pretrained parts need not have this argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
 
 
 def training_model(config: TrainConfig) -> Model:
-    """The model of a run, or its adapters. Raises InputError if settings do not fit each other."""
+    """Returns the model that a run trains, or a model of its adapters. Raises InputError if settings do not fit."""
     model = build(config.model)
     return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
 
 def first_state(config: TrainConfig, model: Model, variables: Variables) -> TrainState:
-    """The state of a new run."""
+    """Makes the training state of a new run from its variables."""
     return TrainState.create(model, variables, optimizer(config), config.trainable)
 
 
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """The training step, for a whole batch, or for one device's part of a batch under `pmap`."""
+    """Returns the training step for a whole batch, or with `axis` for one device's part of a batch under `pmap`."""
     return make_train_step(
         model,
         optimizer(config),

@@ -1,4 +1,4 @@
-"""The sources of a training: folders of sounds or of latents. Each folder has a share of the crops."""
+"""Reads training items from one or several folders of sounds or latents. Each folder has a share of the crops."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from train.vocabulary import fields_of
 
 
 class Sources:
-    """The reader of the items of all folders: an `archijax.contract.ItemSource`.
+    """Reads the items of all data folders: an `archijax.contract.ItemSource`.
 
     Attributes:
         manifest: the items of all folders.
@@ -25,10 +25,10 @@ class Sources:
     Args:
         config: the settings of the training.
         data: the folders, as "DIR" or "DIR:WEIGHT".
-        index: a function from a folder and its number to the manifest of its sounds.
+        index: a function (folder, number of the folder) that returns the manifest of the sounds in the folder.
 
     Raises:
-        InputError: a folder does not fit, or sounds and latents are mixed.
+        InputError: a folder does not fit the settings, or some folders have sounds and others latents.
     """
 
     def __init__(self, config: TrainConfig, data: Sequence[str], index: Callable[[Path, int], Manifest]):
@@ -55,17 +55,17 @@ class Sources:
         check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """The item of a crop, from the source of its file."""
+        """Returns the item of a crop, read from the folder that contains the file."""
         return self._readers[file.source].item(file, crop, crops, rng)
 
     def check(self, frozen: Mapping[str, Any]) -> None:
-        """Raises InputError if latents were made with other frozen variables than a model's."""
+        """Raises InputError if latents or embeddings were made with frozen variables other than `frozen`."""
         for latents in self.latents:
             latents.check(frozen)
 
 
 def joined(manifests: Sequence[Manifest], weights: Sequence[float]) -> Manifest:
-    """The items of several folders as one manifest. Raises InputError if a folder occurs twice."""
+    """Joins the manifests of several folders into one. Raises InputError if a folder occurs twice."""
     if len(manifests) == 1:
         return manifests[0]
     roots = [manifest.root for manifest in manifests]

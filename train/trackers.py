@@ -1,4 +1,4 @@
-"""The trackers of metrics and sounds, in addition to the run's own files: TensorBoard, Weights & Biases."""
+"""Sends metrics and sounds to TensorBoard and Weights & Biases, in addition to the run's own files."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from train.config import TrainConfig, as_json
 
 
 class Tracker(Protocol):
-    """A display of the metrics and sounds of a run."""
+    """Shows the metrics and sounds of a run."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows numbers by name."""
+        """Shows the numbers in `values` by name."""
 
     def sound(self, step: int, name: str, sound: np.ndarray, sample_rate: int, picture: Path) -> None:
         """Shows a sound [time, channels] in [-1, 1] and its spectrogram, a PNG file."""
 
     def close(self) -> None:
-        """Writes pending values and closes the tracker."""
+        """Writes values that are not written yet, and closes the tracker."""
 
 
 class TensorBoard:
-    """Files for TensorBoard.
+    """Writes metrics, sounds and spectrograms to files for TensorBoard.
 
     Args:
-        folder: the folder for the files.
-        step: the step from which the run continues. Values after it are dropped.
+        folder: the folder to which the files are written.
+        step: the step from which the run continues. Values of later steps are dropped.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -56,11 +56,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases. With WANDB_MODE=offline, it stays on this machine.
+    """Sends metrics, sounds and spectrograms to Weights & Biases. With WANDB_MODE=offline, they stay on this machine.
 
     Args:
         project: the name of the project.
-        out: the folder of the run, which gives the name. The id is kept there, so that a continued run keeps its id.
+        out: the folder of the run. Weights & Biases shows the name of this folder. The folder stores the id, so that a
+            continued run keeps the same id.
         settings: the settings of the run.
     """
 
@@ -92,7 +93,7 @@ class WeightsAndBiases:
 
 
 def trackers(config: TrainConfig, out: Path, step: int) -> tuple[Tracker, ...]:
-    """The trackers in the settings of a run that continues from a step. Raises InputError if one is not installed."""
+    """Makes the trackers in the settings, to continue from `step`. Raises InputError if one is not installed."""
     chosen: list[Tracker] = []
     if config.tensorboard:
         chosen.append(TensorBoard(out / "tensorboard", step))

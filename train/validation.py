@@ -1,4 +1,4 @@
-"""The validation loss, on files that training does not see."""
+"""Computes the validation loss, on files that the training does not use."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from train.manifest import Manifest
 
 
 class Validation:
-    """The mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
+    """Computes the mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
 
     Args:
-        model: the model. Only its first loss is used.
+        model: the model to validate. Only its first loss is used.
         config: the settings of the run.
         manifest: the held-out files.
         devices: the devices of the run.
-        stream: a function that makes an iterator over batches of held-out files. Each process reads its part.
+        stream: a function that returns an iterator over batches of held-out files. In each process, the iterator reads
+            a part of these files.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Validation:
         self.count = min(ceil_div(len(Crops(manifest, config.data)), config.batch_size), config.validation_batches)
 
     def __call__(self, state: TrainState) -> float:
-        """The loss of a state on the devices."""
+        """Returns the validation loss of a training state that is on the devices."""
         # The stream is closed at once, because the next validation reads the same crops with its own threads.
         with contextlib.closing(self.stream()) as stream:
             values = [
@@ -54,7 +55,7 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss` with the averaged parameters. The loss is the mean over `axis`, if
+    """Makes `evaluate(state, batch, key) -> loss` with the averaged parameters, and averages the loss over `axis`, if
     any."""
     loss, _ = losses(over_axis(model, axis))[0]
 

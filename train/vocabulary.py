@@ -1,4 +1,4 @@
-"""The categories of a run: from its settings, from its data, or from its earlier start."""
+"""Finds the categories of a run: in the settings, in the data, or in what the run stored when it began."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from train.manifest import Manifest
 
 
 def fields_of(config: TrainConfig) -> tuple[str, ...]:
-    """The names of the fields that a training reads."""
+    """Returns the names of the fields that the training reads."""
     conditioners = tuple(conditioner.name for conditioner in config.model.conditioners)
     return tuple(dict.fromkeys(config.data.template_fields + conditioners))
 
 
 def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
-    """The settings with every category of the data. Raises InputError for a value that a conditioner cannot encode."""
+    """Adds every category in the data to the settings. Raises InputError if a conditioner cannot encode a value."""
     if not config.model.conditioners:
         return config
     known = [fields_at(entry, 0.0) for entry in manifest.entries]
@@ -30,7 +30,7 @@ def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
 
 
 def with_stored_values(config: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
-    """The settings with the categories in `stored`, the stored `as_json` of the run."""
+    """Adds the categories in `stored`, the stored `as_json` of the run, to the settings."""
     there = stored["model"].get("conditioners", ())
     found = {each["name"]: each["values"] for each in there if "values" in each}
     names = {each.name for each in config.model.conditioners}

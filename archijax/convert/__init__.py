@@ -1,4 +1,4 @@
-"""Conversion of weights between the PyTorch originals and Flax parameters.
+"""Converts weights between the PyTorch originals and Flax parameters.
 
 table = entries(net, params)        # params: or their shapes, from jax.eval_shape
 params = from_torch(table, state)   # state: a state_dict, numpy arrays by name

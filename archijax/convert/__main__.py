@@ -28,7 +28,7 @@ class Convert:
     """Converts weights of the PyTorch originals (a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch) to a
     model folder. If SRC is a model folder and DST ends in .safetensors, it converts back to a state_dict.
 
-    It converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
+    The program also converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 
     src: tyro.conf.Positional[Path]
     """A state_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), a folder in Hugging Face's layout or a model folder."""
@@ -41,7 +41,7 @@ class Convert:
     """The layout of DST. The last two layouts are for Stable Audio alone."""
 
     def run(self) -> None:
-        """Runs the conversion. Raises InputError and OSError."""
+        """Converts SRC to DST. Raises InputError for wrong input, and OSError if DST cannot be written."""
         if self.layout != "archijax" or any((self.src / name).is_file() for name in LAYOUTS):
             self._stable_audio()
             return
@@ -129,7 +129,7 @@ class Convert:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program with these arguments (without its name) and returns its exit status."""
+    """Runs the program with the given arguments (without the program's name) and returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def program() -> int:

@@ -1,4 +1,4 @@
-"""Folders of Stable Audio in the layout of diffusers and the hub: model_index.json, and a folder for each part."""
+"""Reads and writes Stable Audio in the layout of diffusers: model_index.json, and a folder for each part."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """Reads the configuration and the variables of a model.
+    """Reads a Stable Audio model. Returns (its configuration, its variables).
 
     Args:
         name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
         revision: a branch, tag or commit on the hub.
-        dtype: the type of the parameters, float32 or bfloat16.
-        sharding: a function that returns the sharding of a parameter, such as
+        dtype: the type of the returned parameters, "float32" or "bfloat16".
+        sharding: a function from the shape of a parameter to its sharding, such as
             :meth:`archijax.training.mesh.MeshParallel.sharding`. Parameters are then moved to the devices one by one.
             None: all parameters stay on the host as numpy arrays.
 
     Raises:
-        InputError: parts or files are missing or damaged, a file is not in the format safetensors, or tensors are of
+        InputError: parts or files are missing or damaged, a file is not in the format safetensors, or tensors belong to
             another model.
     """
     folder = pretrained_folder(name, revision, FILES)
@@ -80,7 +80,7 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """The argument ``place`` of :func:`archijax.convert.table.from_torch`. :func:`read` explains the arguments."""
+    """Returns the argument ``place`` for :func:`archijax.convert.table.from_torch`. Arguments as in :func:`read`."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
     target = jnp.dtype(dtype)
@@ -98,9 +98,9 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
 def whole(
     config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Makes the collections of a latent model from its parameters by path.
+    """Makes the collections of a latent model from its parameters, which ``variables`` holds by path.
 
-    The moments of its latents have their initial values, so that the latents are not scaled.
+    Mean and standard deviation of the latents get their initial values, so that the model does not scale its latents.
     """
     unknown = {name: np.asarray(leaf) for name, leaf in no_moments(config.autoencoder.latent_channels).items()}
     path = ("frozen", "autoencoder", "state", "latents")
@@ -110,7 +110,7 @@ def whole(
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:
-    """The shapes of the parameters of the net and of the autoencoder, at their paths in the variables.
+    """Returns the shapes of all parameters of the net and the autoencoder, nested like the variables of the model.
 
     Only one layer is traced, because all layers have the same shapes. Tracing ``init`` would take much longer.
     """
@@ -127,7 +127,7 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """The configuration of a folder. It states that tokenizer and text encoder are loaded from ``name``."""
+    """Reads the configuration in a folder, which states that tokenizer and text encoder are loaded from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -245,7 +245,7 @@ def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _hub_settings(config: StableAudioConfig, encoder: T5Config) -> dict[str, dict[str, Any]]:
-    """The contents of the config.json of each part."""
+    """Returns the contents of config.json for each part of a diffusers model, by the name of the part's folder."""
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     (number, other) = config.numbers
     if (number.low, number.high) != (other.low, other.high):

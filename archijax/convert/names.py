@@ -1,4 +1,4 @@
-"""The names of parameters in the state_dicts of the PyTorch originals.
+"""Lists the names that parameters have in the state_dicts of the PyTorch originals.
 
 The originals are a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch and bitcodes-pytorch.
 """
@@ -31,7 +31,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
     Args:
         module: the net or the model.
-        params: the parameters of the module, or their shapes from ``jax.eval_shape``.
+        params: the parameters of the net or model (``variables["params"]``), or their shapes from ``jax.eval_shape``.
 
     Raises:
         InputError: the net has a module that the originals do not have.
@@ -49,7 +49,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """Yields the entries of a module. ``name`` is the prefix of their names, which ends in a dot or is empty."""
+    """Yields the entries of a module. PyTorch names begin with the prefix ``name``, which ends in a dot or is empty."""
     names = _NAMES.get(type(module))
     if names is None:
         raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")
@@ -57,7 +57,7 @@ def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
 
 
 def _affine(path: Path, *names: str, layout: str = "kernel", bias: bool = True) -> Iterator[Entry]:
-    """Yields the entries of a linear map or convolution."""
+    """Yields the entries for a linear map or a convolution."""
     yield Entry((*path, "kernel"), tuple(f"{n}weight" for n in names), layout)
     if bias:
         yield Entry((*path, "bias"), tuple(f"{n}bias" for n in names))
@@ -139,7 +139,7 @@ def _learned_transform(module: transforms.LearnedTransform, path: Path, name: st
 
 
 def _encoder_resnet(path: Path, name: str) -> Iterator[Entry]:
-    """Yields the entries of a resnet, with the names of audio-encoders-pytorch."""
+    """Yields the entries for a residual block, with the names that audio-encoders-pytorch uses."""
     for i in range(2):
         yield from _norm((*path, f"block_{i}", "norm"), f"{name}block{i + 1}.groupnorm.")
         yield from _affine((*path, f"block_{i}", "conv"), f"{name}block{i + 1}.project.")

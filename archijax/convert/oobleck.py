@@ -1,4 +1,4 @@
-"""The names of the parameters of Oobleck in the state_dicts of diffusers and of stable-audio-tools."""
+"""Lists the names that Oobleck's parameters have in the state_dicts of diffusers and of stable-audio-tools."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from archijax.convert.table import Entry, Path
 
 
 def hub_entries(levels: int) -> Iterator[Entry]:
-    """Yields the table of diffusers' AutoencoderOobleck, without shapes.
+    """Yields the entries of the conversion table for diffusers' AutoencoderOobleck, without shapes.
 
     Args:
-        levels: the number of strides.
+        levels: the number of levels, which is the length of ``OobleckConfig.strides``.
     """
     for side, ours in (("encoder", "down"), ("decoder", "up")):
         yield from _conv((side, "to_in"), f"{side}.conv1")
@@ -37,11 +37,11 @@ def hub_entries(levels: int) -> Iterator[Entry]:
 
 
 def tools_entries(levels: int, prefix: str = "") -> Iterator[Entry]:
-    """Yields the table of stable-audio-tools' Oobleck, without shapes. There, the names of layers are numbers.
+    """Yields the entries of the conversion table for stable-audio-tools' Oobleck, without shapes.
 
     Args:
-        levels: the number of strides.
-        prefix: the prefix of all names.
+        levels: the number of levels, which is the length of ``OobleckConfig.strides``.
+        prefix: the text before each PyTorch name, such as "pretransform.model.".
     """
     for side, ours in (("encoder", "down"), ("decoder", "up")):
         layers = f"{prefix}{side}.layers"
@@ -78,7 +78,7 @@ def _conv(path: Path, name: str, *, transposed: bool = False, bias: bool = True)
 
 
 def shapes(config: OobleckConfig) -> dict[str, Any]:
-    """The shapes of the parameters that ``Oobleck.init`` returns. Tracing ``init`` would take seconds."""
+    """Returns the shapes of the parameters from ``Oobleck.init``. Tracing ``init`` for them would take seconds."""
     flat: dict[Path, tuple[int, ...]] = {}
 
     def conv(path: Path, size: int, c_in: int, c_out: int) -> None:

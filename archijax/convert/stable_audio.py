@@ -1,4 +1,4 @@
-"""The names of the parameters of a Stable Audio model in the state_dicts of diffusers and of stable-audio-tools.
+"""Lists the names that Stable Audio's parameters have in the state_dicts of diffusers and of stable-audio-tools.
 
 A model of diffusers has four parts, each with a state_dict. A model of stable-audio-tools has one state_dict, without
 the text encoder.
@@ -27,10 +27,10 @@ SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """The parts of a diffusers model, by folder: (the path of a part's parameters in the variables, the part's table).
+    """Returns, by the folder of each part: (the path of the part's parameters in the variables, the part's table).
 
     Args:
-        shapes: the variables or their shapes.
+        shapes: the variables of the model, or their shapes.
 
     Raises:
         InputError: the model has a setting that diffusers does not support.
@@ -49,7 +49,7 @@ def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str
 
 
 def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[Entry]:
-    """The table of a stable-audio-tools model, with paths in the variables. `hub_tables` explains the arguments."""
+    """Returns the conversion table of a stable-audio-tools model. `hub_tables` explains the arguments."""
     names = tuple(number.name for number in config.numbers)
     parts = {
         TRANSFORMER: _tools_transformer(config, "model.model."),
@@ -64,17 +64,18 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
 
 
 def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """The branch of the variables at a path. The branch of the conditioners comes without the net."""
+    """Returns the branch of the variables at ``path``. If ``path`` is CONDITIONERS, leaves out "net"."""
     for name in path:
         shapes = shapes[name]
     return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
 
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
-    """Completes a table: keeps the constants and the existing parameters, and sets their shapes and rows.
+    """Completes a table: removes entries for parameters that ``shapes`` lacks, and sets ``shape`` and ``rows`` of the
+    others.
 
     Raises:
-        InputError: a parameter has no entry.
+        InputError: a parameter in ``shapes`` has no entry.
     """
     flat = flatten_dict(shapes)
     fitted = [
@@ -119,7 +120,7 @@ def _feed_forward(path: Path, name: str) -> Iterator[Entry]:
 
 
 def hub_transformer(layers: int) -> Iterator[Entry]:
-    """Yields the table of diffusers' StableAudioDiTModel, without shapes."""
+    """Yields the entries of the conversion table for diffusers' StableAudioDiTModel, without shapes."""
     yield from _kernel(("mix_in",), "preprocess_conv", layout="pointwise")
     yield from _kernel(("mix_out",), "postprocess_conv", layout="pointwise")
     yield from _kernel(("to_in",), "proj_in")
@@ -178,7 +179,7 @@ def _number(own: str, name: str) -> Iterator[Entry]:
 
 
 def hub_conditioners() -> Iterator[Entry]:
-    """Yields the table of diffusers' StableAudioProjectionModel, without shapes."""
+    """Yields the entries of the conversion table for diffusers' StableAudioProjectionModel, without shapes."""
     yield from _kernel(("text",), "text_projection", bias=True)
     for own, side in SIDES.items():
         yield from _number(own, f"{side}_number_conditioner.time_positional_embedding")
@@ -191,6 +192,6 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """The table without the constants that a file does not have. Newer files leave constants out."""
+    """Returns the table without those constants that ``state`` lacks. Newer files leave constants out."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

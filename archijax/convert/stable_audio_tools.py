@@ -1,4 +1,4 @@
-"""Folders of stable-audio-tools: model_config.json, and all weights except the text encoder's in model.safetensors.
+"""Reads and writes folders of stable-audio-tools: model_config.json, and model.safetensors without the text encoder.
 
 Stable Audio Open Small and Stable Audio Open have this layout.
 """
@@ -51,12 +51,12 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """Reads the configuration and the variables of a model.
+    """Reads a Stable Audio model. Returns (its configuration, its variables).
 
     Args:
         name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
         revision: a branch, tag or commit on the hub.
-        text_encoder: the folder or hub name of the T5; None: the hub name in the folder's settings.
+        text_encoder: the folder or hub name of the T5; None: the hub name that model_config.json states.
         dtype, sharding: see :func:`archijax.convert.diffusers.read`.
 
     Raises:
@@ -77,7 +77,7 @@ def read(
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:
-    """The configuration from a folder's model_config.json. :func:`read` explains the other arguments."""
+    """Reads the configuration from a folder's model_config.json. :func:`read` explains the other arguments."""
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -221,7 +221,7 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
 
 
 def _settings(config: StableAudioConfig) -> dict[str, Any]:
-    """The contents of model_config.json."""
+    """Returns the contents of model_config.json for a model."""
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     coder = {"c_mults": list(vae.multipliers), "strides": list(vae.strides), "use_snake": True}
     names = [number.name for number in config.numbers]

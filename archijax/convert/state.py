@@ -1,4 +1,4 @@
-"""Reading of state_dicts from files: the file formats, the prefixes of names, and the settings in the same folder."""
+"""Reads state_dicts from files in several formats, finds a model's tensors in them, and reads archisound settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ADVICE = "if you trust it, load it with PyTorch and save its state_dict as .safe
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a file, or of a folder in Hugging Face's layout, by name. Floats become float32.
+    """Reads the tensors in a file, or in a folder with Hugging Face's layout, by name. Floats become float32.
 
     PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that no code in them runs.
-    For a Lightning checkpoint the result is its "state_dict".
+    For a Lightning checkpoint, the result is the "state_dict" in it.
 
     Raises:
         InputError: the file does not exist, has another format, is damaged, or needs code to be read.
@@ -74,7 +74,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 def read_archisound(folder: Path) -> AutoEncoderConfig | None:
     """Reads the configuration of an archisound autoencoder. Returns None if the folder has no such config.json.
 
-    The layout is the layout of autoencoder1d-AT-v1, with settings of audio-encoders-pytorch and of Hugging Face.
+    The folder must have the layout of autoencoder1d-AT-v1, whose config.json mixes settings of audio-encoders-pytorch
+    and Hugging Face.
 
     Raises:
         InputError: the folder has an archisound model with another layout, or a setting is not supported.
@@ -114,13 +115,13 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The part of a state_dict that belongs to a model.
+    """The tensors of a state_dict that belong to a model, and the names that do not.
 
     Attributes:
-        state: the tensors, by the names of the model's table.
-        prefix: the prefix of these names in the state_dict.
-        ignored: names without the prefix, such as the names of another copy of the weights.
-        text_encoder: names of a T5's tensors. The T5 is loaded from its own folder instead.
+        state: the model's tensors, by their names without the prefix.
+        prefix: the text that precedes the names of the model's tensors in the state_dict.
+        ignored: names in the state_dict that lack the prefix, such as those of another copy of the weights.
+        text_encoder: names in the state_dict that belong to a T5, which is loaded from its own folder instead.
     """
 
     state: dict[str, np.ndarray]
@@ -132,9 +133,9 @@ class Found:
 def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> tuple[Sequence[Entry], Found]:
     """Returns (the table that fits a state_dict best, the part of the state_dict with the names of this table).
 
-    Names can have a prefix that a trainer added. If there are several copies of the weights, the moving average
-    ("ema_model") is taken, else the copy with the shortest prefix. Names of the text plugin lose the plugin's prefix,
-    and names of its T5 are left out.
+    Names in the state_dict can begin with a prefix that a trainer added. If there are several copies of the weights,
+    the moving average ("ema_model") is taken, else the copy with the shortest prefix. If the original model has a text
+    plugin, the plugin's prefix is removed from all names, and the names of the plugin's T5 are left out.
 
     Raises:
         InputError: the state_dict has no name of any table.
@@ -164,7 +165,7 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
 
 
 def _without_text(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """(the state with its names as in a model without the text plugin, the names of the plugin's T5)."""
+    """Returns (the state, renamed like a model without the text plugin; the names of the plugin's T5)."""
     encoder = tuple(sorted(key for key in state if T5 in key))
     plugins = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
     named = {}

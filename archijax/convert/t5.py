@@ -1,4 +1,4 @@
-"""Conversion of the weights of a Hugging Face T5 encoder, and reading of the weights from a folder or the hub."""
+"""Converts the weights of a Hugging Face T5 encoder, and reads them from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER = ("decoder.", "lm_head.")
 
 
 def entries(config: T5Config) -> list[Entry]:
-    """The table of an encoder, with the names of its parameters in the state_dict of a Hugging Face T5."""
+    """Returns the conversion table between a T5Encoder and the state_dict of a Hugging Face T5."""
     first = "encoder.block.0.layer.0.SelfAttention"
     names = {
         ("embed", "embedding"): ("shared.weight", "encoder.embed_tokens.weight"),
@@ -58,7 +58,7 @@ SIZES = {
 
 
 def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, Any]:
-    """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. It ignores a T5's decoder.
+    """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. The decoder is ignored.
 
     Args:
         state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding has two names in
@@ -82,7 +82,7 @@ def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarra
 
 
 def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
-    """The configuration of a T5 (see `load_t5`). The names in `SIZES` need no file."""
+    """Returns the configuration of a T5, as `load_t5` does. For the names in `SIZES`, it reads no file."""
     if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
         return SIZES[str(name_or_dir)]
     files = ["config.json", "model_index.json", "text_encoder/config.json"]

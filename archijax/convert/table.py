@@ -1,4 +1,4 @@
-"""The table of a conversion between PyTorch's state_dicts and Flax parameters. Both directions use it."""
+"""Converts between PyTorch's state_dicts and Flax parameters. One table serves both directions."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ WORKERS = 2  # threads that convert parameters; each thread needs memory for som
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One parameter in Flax and in PyTorch.
+    """One row of a conversion table: where a parameter is in Flax, and its name and form in PyTorch.
 
     Fields:
         path: the path of the parameter in Flax.
         names: the names of the parameter in PyTorch. PyTorch can list one parameter under several names.
-        layout: how the shapes differ. "same": they are equal. "kernel": [out, in, *sizes] in PyTorch and [*sizes, in,
-            out] in Flax. "transposed": [in, out, *sizes] in PyTorch and [*sizes, in, out] in Flax. "channel": [1, c, 1
-            ...] in PyTorch and [c] in Flax. "column": [c, 1] in PyTorch and [c] in Flax. "pointwise": [out, in, 1] in
-            PyTorch and [in, out] in Flax.
-        dims: the number of position axes, for the layout "channel".
+        layout: how the shape in PyTorch differs from the shape in Flax. "same": the shapes are equal. "kernel": [out,
+            in, *sizes] in PyTorch and [*sizes, in, out] in Flax. "transposed": [in, out, *sizes] in PyTorch and
+            [*sizes, in, out] in Flax. "channel": [1, c, 1 ...] in PyTorch and [c] in Flax. "column": [c, 1] in PyTorch
+            and [c] in Flax. "pointwise": [out, in, 1] in PyTorch and [in, out] in Flax.
+        dims: the number of axes of length 1 after c in PyTorch, for the layout "channel".
         shape: the shape of the parameter in Flax.
-        constant: an array, such as a window, that only PyTorch lists. It follows from the settings, and is no
-            parameter.
-        rows: (the first row of the parameter, the number of all rows), if several parameters are rows of one array in
-            PyTorch.
-        weight_norm: whether PyTorch has the parameter as the product of a direction NAME_v and a length NAME_g
-            [rows, 1 ...] (Salimans & Kingma 2016).
+        constant: an array that only PyTorch stores, such as a window. The settings determine the array, so that Flax
+            needs no parameter.
+        rows: (the first row that belongs to this parameter, the number of all rows), if PyTorch stores several
+            parameters as rows of one array.
+        weight_norm: whether PyTorch stores the parameter as a product of a direction NAME_v and a length NAME_g [rows,
+            1 ...] (Salimans & Kingma 2016).
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The shape of the array in PyTorch, with only the rows of this parameter."""
+        """The shape of the array in PyTorch. If several parameters share the array, only the rows of this one count."""
         if self.constant is not None:
             return self.constant.shape
         if self.layout == "kernel":
@@ -63,7 +63,7 @@ class Entry:
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
-        """PyTorch's tensors for one of the entry's names, as a dict {name of a tensor: shape}."""
+        """Returns {name: shape} of the tensors that PyTorch stores for ``name``, which is one of the entry's names."""
         shape = self.torch_shape
         if self.rows is not None:
             return {name: (self.rows[1], *shape[1:])}
@@ -72,7 +72,7 @@ class Entry:
         return {name: shape}
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
-        """Converts tensors, in the order of :meth:`tensors`, to the parameter."""
+        """Converts PyTorch's tensors, in the order of :meth:`tensors`, to the Flax parameter."""
         array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
@@ -91,7 +91,7 @@ class Entry:
         return np.ascontiguousarray(array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Converts the parameter to tensors in the order of :meth:`tensors`, with only the rows of this parameter."""
+        """Converts the Flax parameter to the tensors that :meth:`tensors` lists, with only this parameter's rows."""
         if self.layout == "kernel":
             array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
         elif self.layout == "transposed":
@@ -109,8 +109,8 @@ class Entry:
 def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
     """Moves the first axis to the end, and multiplies each row by its ratio [n, 1 ...].
 
-    It moves some rows at a time, which fit in the processor's cache. This is twice as fast and needs no additional
-    copy.
+    Only a few rows, which fit in the processor's cache, are moved at a time. This is twice as fast as moving all, and
+    needs no second copy of the array.
     """
     flat = array.reshape(len(array), -1)
     out = np.empty(flat.shape[::-1], array.dtype)
@@ -122,14 +122,14 @@ def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarra
 
 
 def _lengths(v: np.ndarray) -> np.ndarray:
-    """The Euclidean lengths of the rows of v, [rows, 1 ...], in at least float32."""
+    """Returns the Euclidean lengths of the rows of v, [rows, 1 ...], in float32 or a more precise type."""
     rows = v.reshape(len(v), -1)
     rows = rows.astype(np.promote_types(v.dtype, np.float32) if v.dtype.kind == "f" else np.float32, copy=False)
     return np.sqrt(np.einsum("ij,ij->i", rows, rows)).reshape(-1, *(1,) * (v.ndim - 1))
 
 
 def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The factors [rows, 1 ...] that give the rows of v the lengths g. A row that has its length has factor 1."""
+    """Returns the factors [rows, 1 ...] that scale the rows of v to the lengths g: 1 for rows that have this length."""
     # A row of zeros has no direction, and stays zero.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
@@ -145,14 +145,15 @@ def from_torch(
     """Converts a PyTorch state_dict to Flax parameters.
 
     Args:
-        table: from :func:`entries`.
+        table: the conversion table of the model, such as the result of :func:`archijax.convert.entries`.
         state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. A
             mapping that reads arrays from a file is read one parameter at a time.
-        place: a function (path, array) that returns the parameter to keep, such as a copy on a device.
+        place: a function of the path and the array of a parameter. The result contains what ``place`` returns, such as
+            a copy of the array on a device.
 
     Raises:
-        InputError: tensors are missing or unknown, do not fit the shapes or the settings, or differ from their copies.
-            The message names the tensors.
+        InputError: tensors are missing or unknown, do not fit the shapes or the settings, or differ although they
+            should be copies of one parameter. The message names the tensors.
     """
     known = {name for entry in table for whole in entry.names for name in entry.tensors(whole)}
     # For each entry, the first of its names that the state has. Tensors with the other names must be copies.
@@ -183,7 +184,7 @@ def from_torch(
 
 
 def _problem(entry: Entry, name: str, shape: tuple[int, ...], tensors: Mapping[str, np.ndarray]) -> str | None:
-    """A sentence about a problem with a tensor of an entry; None: there is none."""
+    """Returns a sentence that says what is wrong with a tensor of an entry, or None if nothing is wrong."""
     tensor = tensors[name]
     if tensor.shape != shape or not jnp.issubdtype(tensor.dtype, jnp.floating):
         return (
@@ -204,7 +205,7 @@ def _finite(tensor: np.ndarray) -> bool:
 
 
 def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """Sentences about tensors that should be copies of the tensors with the entry's first name, but differ."""
+    """Returns a sentence for each tensor that should equal the tensor under the entry's first name, but differs."""
     wrong = []
     for whole in entry.names:
         if whole == first:
@@ -216,7 +217,7 @@ def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors:
 
 
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Converts Flax parameters to a PyTorch state_dict. A parameter with several names gets all of them."""
+    """Converts Flax parameters to a PyTorch state_dict, which lists a parameter under each of its names."""
     flat, state, rows = flatten_dict(params), {}, {}
     for entry in table:
         tensors = (entry.constant,) if entry.constant is not None else entry.to_torch(np.asarray(flat[entry.path]))

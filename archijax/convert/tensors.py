@@ -1,4 +1,4 @@
-"""The tensors of safetensors files. A tensor is read only when it is used, and is not kept in memory."""
+"""A mapping of the tensors in safetensors files. Each access reads the tensor anew; none is kept in memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TYPES = {
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """Tensors by name.
+    """A mapping from the names of tensors to numpy arrays, which are read from the files at each access.
 
     Args:
-        paths: the files.
-        leave_out: prefixes of names to ignore.
+        paths: the paths of the safetensors files.
+        leave_out: the tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
         InputError: a file is not in the format safetensors, or has numbers of a type that numpy lacks.
@@ -63,7 +63,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
-    """Checks that a file is complete. Returns (name, first byte of the data section, header entry) for each tensor."""
+    """Checks that a file is complete. Yields (name, first byte of the data section, header entry) for each tensor."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""Saving models as folders, and loading models from folders, training runs and the Hugging Face hub."""
+"""Saves models as folders, and loads models from folders, training runs and the Hugging Face hub."""
 
 from archijax.pipeline.facts import Facts
 from archijax.pretrained.folder import save_pretrained

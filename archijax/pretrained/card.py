@@ -1,4 +1,4 @@
-"""The model card of a model folder."""
+"""Writes the text of the model card (README.md) in a model folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from archijax.pipeline.facts import Facts
 
 
 def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
-    """The text of a model card: Markdown with the metadata of the hub at its beginning.
+    """Returns the text of a model card: Markdown that begins with the metadata for the Hugging Face hub.
 
     Args:
-        name: the name of the folder.
-        config: the configuration of the model.
-        facts: facts about the training of the model.
+        name: the name of the model folder, which becomes the title.
+        config: the configuration of the model, such as `pipeline.config`.
+        facts: what is known about the training, such as the number of steps.
         parameters: the number of the model's parameters.
     """
     settings = to_dict(config)
@@ -70,7 +70,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
 
 
 def _usage(config: Any, name: str) -> tuple[list[str], str]:
-    """(lines of Python, a command) that show the use of a model."""
+    """Returns (lines of Python, a shell command), which show how to use a model."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
     if kind not in KINDS:

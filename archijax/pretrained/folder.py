@@ -3,10 +3,11 @@
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
     pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
-A folder has arrays and text, and no code. If the configuration names a pretrained text encoder (`TextConfig.tokenizer`
-other than "bytes"), the folder does not have the encoder's weights and tokenizer. They are loaded by this name, which
-should be a name on the hub if the folder is shared. The tokenizer "bytes" needs no files, and the weights of its
-encoder are in the folder. A latent model can name its autoencoder in the same way, so that several models share it.
+A model folder contains arrays and text, but no code. If the configuration names a pretrained text encoder
+(`TextConfig.tokenizer` other than "bytes"), the folder does not contain the tokenizer and the weights of the encoder.
+Weights and tokenizer are loaded by the name in the configuration, which should be a name on the hub if the folder is
+shared. The tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. The folder of a latent
+model can name the autoencoder in the same way, so that several models share one autoencoder.
 """
 
 import dataclasses
@@ -42,19 +43,20 @@ def save_pretrained(
     half: bool = False,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Writes a model to a new folder. The folder gets its name when it is complete.
+    """Writes a model to a new folder. The folder has a temporary name until it is complete.
 
     Args:
-        folder: a new or empty folder. Its name is the title of the model card.
+        folder: a new or empty folder. The name of the folder becomes the title of the model card.
         config: the configuration of the model.
         variables: the collections of the model, such as the result of its `init`.
-        facts: facts for config.json and the model card. If the facts name an autoencoder, its variables are not
-            written.
-        half: write float16, which halves the size. Loading converts the weights to float32.
-        shard_bytes: the largest size of a file. Larger weights are split into several files, with an index.
+        facts: what config.json and the model card say about the training. If the facts name an autoencoder, the
+            variables of the autoencoder are not written.
+        half: whether to write the weights as float16, which halves the size. Loading converts them back to float32.
+        shard_bytes: the largest size of a weights file in bytes. Larger weights are split into several files and an
+            index.
 
     Raises:
-        InputError: the folder is not empty, the variables do not fit the configuration, or a value is too large for
+        InputError: the folder is not empty, the variables do not fit the configuration, or a weight is too large for
             float16.
         OSError: the folder cannot be written.
     """
@@ -89,7 +91,7 @@ def load_folder(
     :func:`archijax.from_pretrained` explains the other arguments and the errors.
 
     Args:
-        own: the class of the configuration, if it is a user's class.
+        own: the class of the configuration, if it is a user's own class.
         load: a function that loads the autoencoder that a latent model names.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
@@ -128,7 +130,7 @@ def load_folder(
 
 
 def check_new(folder: Path) -> None:
-    """Raises InputError if a folder exists and is not empty."""
+    """Raises InputError if the folder exists and is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: use a new or an empty folder")
 
@@ -138,26 +140,26 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """The parts of the variables that a folder only names."""
+    """Returns the paths of variables that a model folder does not contain, but loads by a name."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
 def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
-    """The variables of the autoencoder that ``path`` names. Raises InputError if it has other settings."""
+    """Returns the variables of ``other``. Raises InputError if the model in ``path`` needs another autoencoder."""
     if config.autoencoder is None or to_dict(other.config) != to_dict(config.autoencoder):
         raise InputError(f"{path} names an autoencoder whose settings differ from its model.autoencoder")
     return other.variables
 
 
 def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shape and the type of every tensor of a folder, by name."""
+    """Returns the shape and the type of every tensor that a model folder must contain, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
     return {".".join(path): leaf for path, leaf in flat.items() if path[:2] not in elsewhere}
 
 
 def _halved(name: str, leaf: Any) -> np.ndarray:
-    """A float32 tensor as float16; other tensors stay. Raises InputError if a value is too large."""
+    """Converts a float32 tensor to float16; others stay as they are. Raises InputError if a value is too large."""
     leaf = np.asarray(leaf)
     if leaf.dtype != np.float32:
         return leaf
@@ -168,7 +170,7 @@ def _halved(name: str, leaf: Any) -> np.ndarray:
 
 
 def _whole(leaf: np.ndarray, expected: Any) -> np.ndarray:
-    """A tensor in the type that it had before :func:`_halved`."""
+    """Converts a tensor back to the type that it had before :func:`_halved`."""
     halved = expected is not None and (leaf.dtype, expected.dtype) == (np.float16, np.float32)
     return leaf.astype(np.float32) if halved else leaf
 
@@ -189,7 +191,7 @@ def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], problem: s
 
 
 def _read_facts(settings: dict[str, Any], path: Any) -> Facts:
-    """The facts in the contents of a config.json. Raises InputError for an unknown setting or another type."""
+    """Reads the facts from a parsed config.json. Raises InputError for an unknown setting or a wrong type."""
     known = ["model", *(field.name for field in dataclasses.fields(Facts))]
     if "model" not in settings:
         raise InputError(f"{path} describes no model of this library: it lacks 'model'")

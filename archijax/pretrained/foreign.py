@@ -1,4 +1,4 @@
-"""Loading models in the folder layouts of other libraries."""
+"""Loads models from folders in the layouts of other libraries."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 
 def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | None:
-    """A Stable Audio model in the layout of diffusers or stable-audio-tools; None: the folder has neither layout.
+    """Loads Stable Audio in diffusers' or stable-audio-tools' layout. Returns None if the folder has neither layout.
 
     Raises:
-        InputError: the model is damaged, or it is another model of these libraries.
+        InputError: the model is damaged, or it is in one of these layouts but is not Stable Audio.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])

@@ -1,4 +1,4 @@
-"""Loading of trained models: bundled models, and models from a training run, a model folder or the hub."""
+"""Loads trained models: bundled models, and models from a training run, a model folder or the hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,19 +28,20 @@ def from_pretrained(
     Args:
         name: the name of a bundled model, such as "notes"; a folder that `save_pretrained` wrote; the folder of a
             training run, whose newest checkpoint is loaded; or the name of a model on the Hugging Face hub. Without a
-            network, a model in the hub's local cache is enough. Stable Audio can have the layout of diffusers or
-            stable-audio-tools. A run with adapters is loaded as its base model with the adapters.
+            network, a model in the hub's local cache is enough. A folder with Stable Audio can have the layout of
+            diffusers or stable-audio-tools. A run with adapters is loaded as its base model with the adapters.
         revision: a branch, tag or commit on the hub.
-        config: for a model of a user's class, any configuration of this class. The settings come from the model's
-            folder.
+        config: for a model of a user's class, any instance of the configuration class. The settings come from the
+            model's folder.
         lora: adapters to add to the model: a dict from the folder of a run with adapters to the weight of the adapters.
 
     Returns:
-        A pipeline with its config, model, variables (numpy arrays; for a training run the moving averages) and facts.
+        A :class:`archijax.Pipeline`. The pipeline's fields are config, model, variables and facts. The variables are
+        numpy arrays; for a training run, they are the moving averages.
 
     Raises:
         InputError: the model does not exist, its files are damaged, its settings are unknown or impossible, its tensors
-            do not fit the settings, or adapters are of another model.
+            do not fit the settings, or the adapters belong to another model.
     """
     pipeline = _load(name, revision, None if config is None else type(config))
     for folder, weight in (lora or {}).items():
@@ -71,7 +72,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _restore(folder: Path, parts: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the record of the newest checkpoint of a run, these parts of its state)."""
+    """Reads the newest checkpoint of a run. Returns (the record, the named parts of the state in a dict)."""
     from archijax.training.checkpoints import restore_weights
 
     record, trees = restore_weights(folder, parts=parts)

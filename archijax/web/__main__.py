@@ -22,12 +22,12 @@ class Web:
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A bundled model, a folder or a name on the Hugging Face hub; several may be given. By default notes."""
     port: int = 7860
-    """Port of the page."""
+    """The port at which the page is served."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines open the page, too."""
+    """The address to listen on; 0.0.0.0 lets other machines open the page, too."""
 
     def run(self) -> None:
-        """Serves until it is interrupted. Raises InputError."""
+        """Serves the page until Ctrl-C. Raises InputError if a model or the port cannot be used."""
         if importlib.util.find_spec("gradio") is None:
             raise InputError("The page needs gradio: pip install 'archijax[web]'.")
         models = studio.load(self.model or ["notes"])

@@ -32,12 +32,12 @@ QUIET = {"api_visibility": "private"}
 
 
 class Page:
-    """The page of some models.
+    """The web page for the given models; call :meth:`serve` to open it.
 
     Args:
         makers: models that generate sound, by name.
         upsamplers: models that upsample sound, by name.
-        folder: the folder of the page's files.
+        folder: the folder for the sounds that the page makes.
     """
 
     def __init__(self, makers: dict[str, Pipeline], upsamplers: dict[str, Pipeline], folder: str):
@@ -103,7 +103,7 @@ class Page:
             self.model.change(self._defaults, self.model, changed, queue=False, **QUIET)
 
     def _defaults(self, name: str) -> list[Any]:
-        """Updates of the fields to a model's default settings. Fields that the model does not use are hidden."""
+        """Returns updates that set the fields to a model's defaults, and hide fields that the model does not use."""
         pipeline = self.models[name]
         settings, reads, guided = pipeline.resolved(SampleSettings()), bool(pipeline.config.text), pipeline.guidable
         values = [settings.num_steps, settings.sampler, settings.scale(guided), round(pipeline.seconds, 6)]
@@ -113,7 +113,7 @@ class Page:
         return [prompt, negative, steps, sampler, scale | guidance, seconds, *groups]
 
     def _work(self, verb: str, values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
-        """Makes a sound, and yields the progress. Gradio closes this generator at Stop, or if the tab is closed."""
+        """Makes a sound, and yields the progress. Gradio closes this generator at Stop, or when the tab is closed."""
         began, shelf, number = time.perf_counter(), values[self.shelf], values[self.history]
         name = values[self.upsampler if verb == "upsample" else self.model]
         pipeline, start = self.models[name], None if verb == "generate" else shelf.get(number)
@@ -156,7 +156,7 @@ class Page:
         return {self.status: sentence, self.card: card(shelf[number]), self.history: history}
 
     def serve(self, host: str, port: int) -> None:
-        """Opens the page and returns. Raises OSError if the port cannot be used."""
+        """Starts to serve the page in the background. Raises OSError if the port cannot be used."""
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # the default fonts need the internet
         self.blocks.queue(max_size=32).launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, css=CSS,
@@ -170,21 +170,21 @@ def _choice(names: list[str], label: str) -> gr.Dropdown:
 
 
 def _condition(one: Any) -> gr.Dropdown | gr.Textbox:
-    """The field of a conditioner, which is a category or a number. An empty field leaves the condition out."""
+    """Returns the input field for a conditioner: a menu or a text box. If it is left empty, no condition is set."""
     if words := getattr(one, "values", None):
         return gr.Dropdown(["", *words], value="", label=one.name)
     return gr.Textbox(label=f"{one.name}, {one.low:g} to {one.high:g}")
 
 
 def bar(done: int, steps: int) -> str:
-    """HTML of a progress bar. Without a known end (decoding takes steps after sampling) it shows only the step."""
+    """Returns HTML of a progress bar. If the end is unknown, as in decoding after sampling, it shows only the step."""
     known = f"value='{done}' max='{steps}'" if 0 < done < steps else ""
     text = f"Step {done} of {steps}" if known else f"Step {done}" if done else "Preparing: a new length takes a while."
     return f"<progress aria-label='Steps' {known}></progress>{text}"
 
 
 def card(kept: Kept) -> str:
-    """HTML of a sound: its player, picture and downloads."""
+    """Returns HTML that shows a sound: its player, picture and downloads."""
     wav, flac, png = (f"gradio_api/file={quote(str(kept.wav.with_suffix(end)))}" for end in (".wav", ".flac", ".png"))
     title = escape(kept.title)
     return (
@@ -195,6 +195,6 @@ def card(kept: Kept) -> str:
 
 
 def wrong(error: Exception, path: Path | None) -> str:
-    """HTML of an error's sentence, without the folder of the file."""
+    """Returns HTML that shows the message of an error, without the folder in which the file ``path`` lies."""
     sentence = getattr(error, "strerror", None) or str(error)
     return f"<p class='wrong'>{escape(sentence if path is None else sentence.replace(str(path), path.name))}</p>"

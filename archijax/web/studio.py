@@ -46,15 +46,16 @@ def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]
 
 
 def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **options: Any) -> Callable[..., Sounds]:
-    """A function that calls a method of the pipeline and returns its sounds.
+    """Returns a function that calls a method of the pipeline and returns the sounds that the method makes.
 
     Args:
         verb: the name of the method: generate, vary, inpaint, extend or upsample.
         sound: the file of the sound to start from; None for generate.
-        options: the options of the method; num_steps is needed, and may be None.
+        options: the keyword arguments of the method. num_steps must be among them, and may be None.
 
     Raises:
-        InputError: there is no sound, an option is None, or an option exceeds a limit of the page.
+        InputError: the verb needs a sound; seconds, strength, start or end is None; or an option exceeds a limit of the
+            page.
     """
     require(len(prompt) <= MOST_LETTERS, "The prompt", f"{len(prompt)} letters", f"at most {MOST_LETTERS} long")
     require((options["num_steps"] or 1) <= MOST_STEPS, "num_steps", options["num_steps"], f"at most {MOST_STEPS}")
@@ -70,7 +71,7 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
 
 
 def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
-    """Yields the number of steps so far, several times a second, and then the sound. Closing it stops the work."""
+    """Yields the number of steps so far, several times a second, and then the sounds. When closed, it stops."""
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def progress(count: int) -> None:
@@ -106,13 +107,13 @@ def _check_length(seconds: float, rate: int, channels: int) -> None:
 
 
 class Kept(NamedTuple):
-    """A sound of a tab.
+    """A sound that a browser tab has made or uploaded.
 
     Attributes:
-        title: the title.
-        facts: a line about how it was made.
-        wav: its file. The same folder has .flac and .png files with the same stem.
-        source: the file to edit it from: the uploaded file, or ``wav``.
+        title: the title of the sound on the page.
+        facts: a line that says how the sound was made.
+        wav: the WAV file of the sound. The .flac and .png files beside it have the same stem.
+        source: the file that an edit of the sound starts from: the uploaded file, or ``wav``.
     """
 
     title: str
@@ -122,10 +123,10 @@ class Kept(NamedTuple):
 
 
 class Shelf(dict[int, Kept]):
-    """The sounds of a tab by number, in folders with random names. If there are too many, the oldest are removed."""
+    """The sounds of a browser tab by number. Their folders have random names. The oldest sounds are removed."""
 
     def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
-        """Writes the files of a new sound, and returns its number. Raises InputError or OSError if a write fails."""
+        """Writes a new sound to files, and returns its number. Raises InputError or OSError if a write fails."""
         (sound, *_), rate = made
         folder, stem = root / secrets.token_urlsafe(16), re.sub(r"[\W_]+", "-", title.lower()).strip("-")[:80]
         folder.mkdir(parents=True)
@@ -143,12 +144,12 @@ class Shelf(dict[int, Kept]):
         return number
 
     def upload(self, root: Path, path: Path) -> int:
-        """Keeps an uploaded file, and returns its number. Raises InputError if it is no sound or too long."""
+        """Keeps an uploaded sound, and returns its number. Raises InputError if the file is no sound or is too long."""
         header = files.verify(path)
         _check_length(_seconds(header), header.sample_rate, header.channels)
         return self.keep(root, Sounds(files.read(path)[None], header.sample_rate), path.name, "uploaded", path)
 
     def remove(self, numbers: Iterable[int] | None = None) -> None:
-        """Removes sounds and their files; None: all sounds."""
+        """Removes the sounds with these numbers and their files; None: all sounds."""
         for number in list(self) if numbers is None else numbers:
             shutil.rmtree(self.pop(number).wav.parent, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""make evidence: the small models of configs/, trained and judged."""
+"""make evidence: trains the small models of configs/, and judges them."""

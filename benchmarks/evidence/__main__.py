@@ -1,8 +1,8 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and measures them.
 
-Each NAME is a config, such as upsampler:small. It is trained on synthetic music, or its finished run is used. Some
-configs also train on spoken sentences, and configs without text on one instrument. Each model is measured on held-out
-sounds and compared with baselines that it must beat.
+Each NAME is a config, such as upsampler:small. The model of a config is trained on synthetic music, or taken from an
+earlier run that is finished. Some configs are also trained on spoken sentences. Configs without text are trained on one
+instrument. Each model is measured on held-out sounds and compared with baselines that it must beat.
 """
 
 import sys
@@ -54,13 +54,13 @@ class Evidence:
     """Trains small models on synthetic music and measures them on held-out sounds."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = NAMES
-    """Names of config files, without folder and suffix. CONFIG:NAME selects a config in a file with several."""
+    """Names of config files, without folder and suffix. CONFIG:NAME selects one of several configs in a file."""
     out: Path = Path("runs/evidence")
     """The folder for the sounds and the runs. The same command continues an interrupted run, and reuses finished
     runs."""
 
     def run(self) -> int:
-        """Trains and measures all models. Returns the exit status: 1 if a promise is not kept."""
+        """Trains and measures all models. Returns the exit status: 1 if a promise is broken."""
         configs = {name: _config(name) for name in self.names}
         music.rendered(self.out / "music", TRACKS)
         broken = 0
@@ -83,7 +83,7 @@ class Evidence:
         return 1 if broken else 0
 
     def _train(self, name: str) -> int:
-        """Trains a config unless its run is finished. Trains the autoencoder first if the config needs it."""
+        """Trains a config, after the autoencoder that it needs, unless its run is finished. Returns the exit status."""
         config = _config(name)
         data, more = self._sounds(config.model, "train"), []
         if isinstance(config.model, aj.configs.LatentConfig):
@@ -100,7 +100,8 @@ class Evidence:
         return self.out / name.replace(":", "_")
 
     def _sounds(self, model: object, part: str) -> Path:
-        """The folder with a model's sounds, for the part "train" or "heldout". Some of its entries are links."""
+        """Returns the folder with the sounds for a model, of the part "train" or "heldout". The folder can contain
+        links."""
         songs = self.out / "music" / part
         if _is_unconditional(model):
             return songs / ONE_KIND

@@ -1,4 +1,4 @@
-"""The distances of autoencoders from held-out sounds, and of baselines with as many numbers per second."""
+"""Measures autoencoders on held-out sounds, and compares them with baselines that keep as many numbers per second."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,8 @@ from benchmarks.evidence.clips import (
 
 
 def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) for an autoencoder of sound. Baselines: the untrained model, and the sound resampled to the
-    latent's rate."""
+    """Returns (table, promises) for an autoencoder of sound. Baselines: the untrained model, and the sound resampled to
+    as many numbers."""
     pipeline = case.pipeline
     model, rate = pipeline.model, pipeline.config.sample_rate
     kept = rate * model.latent_channels // model.downsample_factor
@@ -55,10 +55,10 @@ def wave(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) for an autoencoder of magnitudes. Baselines: the untrained model, and magnitudes pooled to as
-    many values.
+    """Returns (table, promises) for an autoencoder of magnitudes. Baselines: the untrained model, and magnitudes
+    averaged to as many values as the latent has.
 
-    Sounds are made with the phases of the original, so that only the magnitudes differ.
+    Sounds are made from magnitudes with the phases of the original, so that only the magnitudes differ.
     """
     pipeline = case.pipeline
     model, before = pipeline.model, untrained(pipeline)
@@ -96,6 +96,6 @@ def magnitude(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def _pooled(norm: jax.Array, frames: int, bins: int) -> jax.Array:
-    """Log-magnitudes [b, frames, frequencies, c], averaged to fewer values and interpolated back."""
+    """Averages log-magnitudes [b, frames, frequencies, c] to fewer values, and interpolates them back."""
     small = jax.image.resize(log_magnitude(norm), (len(norm), frames, bins, norm.shape[3]), "linear")
     return jnp.exp(jax.image.resize(small, norm.shape, "linear"))

@@ -1,4 +1,4 @@
-"""Held-out sounds in the format of a model, and the distances of systems from them."""
+"""Reads held-out sounds in the format of a model, and measures how far the results of systems are from them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ System = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """The input of a judge: a trained model, the folder of its run, its training sounds and its held-out sounds."""
+    """What is judged: a trained model, the folder of its run, its training sounds and its held-out sounds."""
 
     pipeline: Pipeline
     run: Path
@@ -51,8 +51,8 @@ def judged(
     systems: dict[str, System],
     whole: dict[str, System] | None = None,
 ) -> Rows:
-    """The metrics of each system, as means over tracks. Functions in `systems` get batches of crops [n, length, c].
-    Functions in `whole` get all crops of a track at once."""
+    """Returns the metrics of each system (a function from crops to crops), as means over tracks. Functions in `systems`
+    get batches of crops [n, length, c]. Functions in `whole` get all crops of a track at once."""
     whole = whole or {}
     # Windows of 30 to 130 ms at every sample rate.
     n_fft = max(512, 2 ** round(math.log2(0.048 * pipeline.config.sample_rate)))
@@ -77,7 +77,7 @@ def judged(
 
 
 def resampled(rate: int, kept: int) -> System:
-    """A system that resamples the crops of a track to a lower sample rate (Hz) and back, by sinc interpolation."""
+    """Makes a system that resamples the crops of a track to the rate ``kept`` (Hz) and back, by sinc interpolation."""
 
     def system(crops: np.ndarray) -> jax.Array:
         sound = jnp.reshape(crops, (1, -1, crops.shape[2]))
@@ -88,18 +88,18 @@ def resampled(rate: int, kept: int) -> System:
 
 
 def untrained(pipeline: Pipeline) -> dict:
-    """The random variables of the pipeline's model before training."""
+    """Returns random variables for the pipeline's model, as before training."""
     return pipeline.model.init(jax.random.key(0), example_batch(pipeline.config))
 
 
 def lower(rows: Rows, metric: str, than: str, factor: float = 1.0) -> dict[str, bool]:
-    """The promise that the metric of the trained system is below that of another system, multiplied by `factor`."""
+    """Returns the promise that the trained system's `metric` is below `factor` times that of the system `than`."""
     told = "" if factor == 1 else f" {1 - factor:.0%}"
     return {f"{metric}{told} below '{than}'": rows["trained"][metric] < factor * rows[than][metric]}
 
 
 def text(rows: Rows) -> str:
-    """The rows as lines of text."""
+    """Returns the rows as lines of text."""
     names = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     width = max(map(len, rows))
     cells = {row: [f"{values[n]:.2f}" if n in values else "" for n in names] for row, values in rows.items()}

@@ -1,4 +1,4 @@
-"""The distances between held-out sounds and diffusion models that get their low band, mel spectrogram or latent."""
+"""Measures diffusion models that get the low band, the mel spectrogram or the latent of held-out sounds."""
 
 from collections.abc import Callable
 
@@ -27,11 +27,11 @@ LSD, STFT_DISTANCE = "log-spectral distance (dB)", "STFT distance"
 
 
 def upsampler(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) for an upsampler. Baselines: sinc interpolation, without and with noise.
+    """Returns (table, promises) for an upsampler. Baselines: sinc interpolation, alone and with two kinds of noise.
 
-    The noise is stationary. One kind has the mean magnitudes of the training sounds above their low band. The other
-    kind has their mean log-magnitudes. It is very quiet because of silent frames: its distances are smaller, but it is
-    hardly audible.
+    Both kinds of noise are stationary. The first has the mean magnitudes of the training sounds above the low band, the
+    second their mean log-magnitudes. Because of silent frames, the second is very quiet: its distances are smaller, but
+    it is hardly audible.
     """
     pipeline = case.pipeline
     model, stft = pipeline.model, STFT(512, 128)
@@ -63,8 +63,7 @@ def upsampler(case: Case) -> tuple[Rows, Promises]:
 
 
 def vocoder(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) for a vocoder. Baselines: Griffin-Lim, and noise with the same projections as the model's
-    sounds."""
+    """Returns (table, promises) for a vocoder. Baselines: Griffin-Lim, and noise adapted to the mel spectrogram."""
     pipeline = case.pipeline
     mel = pipeline.model.mel
 
@@ -87,8 +86,7 @@ def vocoder(case: Case) -> tuple[Rows, Promises]:
 
 
 def autoencoder(case: Case) -> tuple[Rows, Promises]:
-    """(table, promises) for a diffusion autoencoder. Baselines: the untrained model, and resampling to as many
-    numbers."""
+    """Returns (table, promises) for a diffusion autoencoder. Baselines: untrained, and resampled to as many numbers."""
     pipeline = case.pipeline
     model, config = pipeline.model, pipeline.config
     kept = config.sample_rate * model.latent_channels // model.downsample_factor // config.channels

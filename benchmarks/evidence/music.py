@@ -1,4 +1,4 @@
-"""Short pieces of synthetic music, the training data of the small models of configs/.
+"""Makes short pieces of synthetic music, which train the small models of configs/.
 
 :func:`render` writes the folders `train` and `heldout`, each with one album folder per instrument of stereo FLAC files
 that carry title, artist, album, genre and year tags. The last `HELD_OUT` tracks of every instrument are held out. The
@@ -39,7 +39,7 @@ ARTISTS = {
 
 @dataclass(frozen=True)
 class Note:
-    """One note: start and duration in seconds, pitch in Hz, strength in (0, 1], and for drums the struck drum."""
+    """A note: start and duration in seconds, pitch in Hz, strength in (0, 1], and for drums the name of the drum."""
 
     start: float
     duration: float
@@ -56,7 +56,7 @@ def _hertz(midi: int) -> float:
 
 
 def _scale_notes(root: int, mode: str) -> list[int]:
-    """The MIDI numbers of the key within the range of all pitched instruments."""
+    """Returns the MIDI numbers that belong to the key, within the range of all pitched instruments."""
     return [m for m in range(LOWEST, HIGHEST + 1) if (m - root) % 12 in SCALES[mode]]
 
 
@@ -66,7 +66,7 @@ def _chord_notes(root: int, mode: str, degree: int) -> list[int]:
 
 
 def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """One bar of (beat, beats, midi) by a random walk on the scale, which starts on a chord note."""
+    """Walks at random on the scale from a chord note. Returns (a bar of notes (beat, beats, midi), last position)."""
     bar, beat = [], 0.0
     place = min(range(len(scale)), key=lambda i: abs(i - place) + 100 * (scale[i] not in chord))
     while beat < 4:
@@ -79,7 +79,7 @@ def _melody(rng, scale: list[int], chord: list[int], place: int) -> tuple[list[t
 
 
 def _bar(rng, form: str, scale: list[int], chord: list[int], place: int) -> tuple[list[tuple[float, float, int]], int]:
-    """One bar of (beat, beats, midi) in one of FORMS, and the last position of the melody on the scale."""
+    """Returns (notes (beat, beats, midi) of a bar in one of FORMS, the melody's last position on the scale)."""
     events: list[tuple[float, float, int]] = []
     if form in ("melody", "song"):
         events, place = _melody(rng, scale, chord, place)
@@ -96,7 +96,7 @@ def _bar(rng, form: str, scale: list[int], chord: list[int], place: int) -> tupl
 
 
 def compose(rng: np.random.Generator, root: int, mode: str, form: str, tempo: float, bars: int) -> list[Note]:
-    """A piece for a pitched instrument: chords and tunes in one key for `bars` bars of four beats."""
+    """Composes a piece for a pitched instrument: chords and tunes in one key, `bars` bars of four beats."""
     beat = 60 / tempo
     scale = _scale_notes(root, mode)
     notes, place = [], int(rng.integers(len(scale)))
@@ -111,7 +111,7 @@ def compose(rng: np.random.Generator, root: int, mode: str, form: str, tempo: fl
 
 
 def compose_beat(rng: np.random.Generator, root: int, mode: str, tempo: float, bars: int) -> list[Note]:
-    """A piece for drums: a groove of kick, snare and hat, with fills on toms tuned to the key's chord."""
+    """Composes a piece for drums: a groove of kick, snare and hat, with fills on toms tuned to the key's chord."""
     beat = 60 / tempo
     kicks = ((0, 8, 10), (0, 6, 8, 14), (0, 4, 8, 12), (0, 3, 8, 11))[rng.integers(4)]
     hats = range(0, 16, 2 if tempo > 124 else int(rng.integers(1, 3)))
@@ -139,13 +139,13 @@ def _time(seconds: float) -> np.ndarray:
 
 
 def _envelope(t: np.ndarray, attack: float, end: float, release: float) -> np.ndarray:
-    """Rises over `attack` seconds, holds, and falls to zero over `release` seconds from `end` on; cosine-shaped."""
+    """Returns an envelope that rises over `attack` seconds, holds until `end`, and falls over `release` seconds."""
     level = np.clip(np.minimum(t / attack, (end + release - t) / release), 0, 1)
     return 0.5 - 0.5 * np.cos(np.pi * level)
 
 
 def _wave(amplitudes: np.ndarray, phase: np.ndarray) -> np.ndarray:
-    """A sum of harmonics 1, 2, ... with these amplitudes, read from a table at `phase` (in cycles)."""
+    """Returns a sum of harmonics 1, 2, ... with these amplitudes, read from a table at `phase` (in cycles)."""
     size = 1 << 14  # with this size, reading the nearest entry has an error below -50 dB
     spectrum = np.zeros(size // 2 + 1, complex)
     spectrum[1 : len(amplitudes) + 1] = -0.5j * size * amplitudes
@@ -154,7 +154,7 @@ def _wave(amplitudes: np.ndarray, phase: np.ndarray) -> np.ndarray:
 
 
 def _noise(rng, length: int, low: float, high: float) -> np.ndarray:
-    """White noise of unit RMS between two frequencies in Hz, with soft edges."""
+    """Returns noise of unit RMS between two frequencies in Hz, with soft edges of the band."""
     frequency = np.fft.rfftfreq(length, 1 / RATE)
     gain = 1 / (1 + (low / np.maximum(frequency, 1.0)) ** 6) / (1 + (frequency / high) ** 6)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(length)) * gain, length)
@@ -167,7 +167,7 @@ def _pan(rng, mono: np.ndarray) -> np.ndarray:
 
 
 def _string(pluck: np.ndarray, periods: int, blend: float) -> np.ndarray:
-    """The Karplus-Strong loop y[n] = (1 - blend) y[n - N] + blend y[n - N - 1], a period of N points at a time."""
+    """Runs the Karplus-Strong loop y[n] = (1 - blend) y[n - N] + blend y[n - N - 1], N points (a period) at a time."""
     string = np.zeros((periods, len(pluck)))
     string[0] = pluck
     last = 0.0
@@ -179,9 +179,9 @@ def _string(pluck: np.ndarray, periods: int, blend: float) -> np.ndarray:
 
 
 def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """A plucked string (Karplus and Strong, Digital Synthesis of Plucked-String and Drum Timbres, 1983).
+    """Plays a plucked string (Karplus and Strong, Digital Synthesis of Plucked-String and Drum Timbres, 1983).
 
-    The string has 64 points at every pitch. The reading speed tunes it exactly to the pitch.
+    The string has 64 points at every pitch. The speed at which these are read gives the exact pitch.
     """
     points, blend = 64, 0.15
     t = _time(note.duration + 0.35)
@@ -195,7 +195,7 @@ def guitar(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def organ(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """Drawbars 16', 8', 5 1/3', 4', 2 2/3', 2' and 1', steady, with a slight chorus between left and right."""
+    """Plays an organ: drawbars 16', 8', 5 1/3', 4', 2 2/3', 2', 1', with a slight chorus between left and right."""
     drawbars = np.zeros(16)  # harmonics of the 16' pipe, an octave below the note
     drawbars[[0, 1, 2, 3, 5, 7, 15]] = [0.7, 0.9, 0.5, 0.7, 0.6, 0.7, 0.8]
     t = _time(note.duration + 0.15)[:, None]
@@ -205,7 +205,7 @@ def organ(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def bell(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """Two-operator FM with an inharmonic ratio and a fading index (Chowning, 1973)."""
+    """Plays a bell: two-operator FM with an inharmonic ratio and a fading index (Chowning, 1973)."""
     t = _time(note.duration + 1.2)
     start = rng.uniform(0, 2 * np.pi)
     turn = 2 * np.pi * note.pitch * t
@@ -216,7 +216,7 @@ def bell(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def bass(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """A pulse-like sawtooth through a low-pass filter whose cut-off falls after the attack."""
+    """Plays a bass: a pulse-like sawtooth through a low-pass filter whose cut-off falls after the attack."""
     t = _time(note.duration + 0.08)
     turn = 2 * np.pi * (note.pitch * t + rng.uniform())
     cutoff = 190 + 700 * np.exp(-t / 0.09)
@@ -230,7 +230,7 @@ def bass(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def pad(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """Three detuned sawtooths, low-passed, with a slow attack, vibrato and a little breath."""
+    """Plays a pad: three detuned sawtooths, low-passed, with a slow attack, vibrato and a little breath noise."""
     t = _time(note.duration + 0.5)[:, None]
     harmonics = np.arange(1, int(4000 / note.pitch) + 1)
     filtered = 1 / harmonics / (1 + (harmonics * note.pitch / 1500) ** 4)
@@ -244,7 +244,8 @@ def pad(rng: np.random.Generator, note: Note) -> np.ndarray:
 
 
 def drums(rng: np.random.Generator, note: Note) -> np.ndarray:
-    """Kick and toms are sines that fall in pitch, the snare a short tone and noise, the hat high noise."""
+    """Plays a drum: kick and toms are sines that fall in pitch, the snare a short tone and noise, the hat high
+    noise."""
     t = _time(note.duration)
     if note.piece == "hat":
         mono = 0.9 * _noise(rng, len(t), 800, 8_000) * np.exp(-t / 0.07)
@@ -282,10 +283,10 @@ def _master(mix: np.ndarray) -> np.ndarray:
 def track(
     instrument: str, number: int, seed: int = 0, seconds: tuple[float, float] = (15.0, 25.0)
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Renders one piece: (audio float32 [time, 2] at RATE, tags as a dict of strings).
+    """Renders one piece. Returns (audio float32 [time, 2] at RATE, tags as a dict of strings).
 
-    `number` counts from 1 and chooses form, mode and pace in turn; `seconds` are the shortest and longest length to
-    choose from. Raises InputError for an instrument that is not in INSTRUMENTS.
+    `number` counts from 1 and chooses form, mode and pace in turn. The length is random between the two values of
+    `seconds`. Raises InputError for an instrument that is not in INSTRUMENTS.
     """
     if instrument not in INSTRUMENTS:
         raise InputError(f"There is no instrument {instrument!r}; choose one of {', '.join(INSTRUMENTS)}.")
@@ -317,7 +318,7 @@ def track(
 
 
 def split(number: int, tracks: int) -> str:
-    """The folder that track `number` (from 1) of `tracks` belongs to: "train", or "heldout" for the last HELD_OUT."""
+    """Returns the folder for track `number` (from 1) of `tracks`: "heldout" for the last HELD_OUT, else "train"."""
     return "heldout" if number > tracks - HELD_OUT else "train"
 
 
@@ -332,7 +333,7 @@ def _write(path: Path, audio: np.ndarray, tags: dict[str, str]) -> None:
 
 
 def rendered(folder: Path, tracks: int = 14) -> Path:
-    """The folder that :func:`render` writes. It is written if it does not exist, and appears when it is complete."""
+    """Returns the folder that :func:`render` writes, and writes it if it is missing. It appears when it is complete."""
     if not folder.exists():
         with replacing(folder) as unfinished:
             render(unfinished, tracks)
@@ -340,7 +341,7 @@ def rendered(folder: Path, tracks: int = 14) -> Path:
 
 
 def clips(paths: Sequence[Path], count: int, rng: np.random.Generator, form: Any) -> tuple[np.ndarray, list[str]]:
-    """`count` random clips of each instrument, [n, length, channels], and the names of the instruments.
+    """Returns (`count` random clips of each instrument [n, length, channels], the name of the instrument of each clip).
 
     Args:
         paths: tracks that :func:`render` wrote, some of each instrument.

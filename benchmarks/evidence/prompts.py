@@ -1,4 +1,4 @@
-"""The number of prompts that a text model follows, judged by a classifier of real clips."""
+"""Counts the prompts that a text model follows, as judged by a classifier fitted to real clips."""
 
 from dataclasses import replace
 
@@ -18,10 +18,11 @@ RATE = 8000  # Hz; the classifier hears nothing above 4 kHz
 
 
 def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, promises) for a text model of the synthetic music: sounds of the training length, and of twice that
-    length.
+    """Returns (table, promises) for a text model of the synthetic music. The model's sounds have the training length,
+    and twice that length.
 
-    The rows count hits of 24: for generated sounds, for real sounds, and for generated sounds with shuffled prompts.
+    Each row counts how many of 24 sounds match the prompt: generated sounds, real sounds, and generated sounds with
+    shuffled prompts.
     """
     config, rng = case.pipeline.config, np.random.default_rng(0)
     rate = min(RATE, config.sample_rate)
@@ -41,7 +42,7 @@ def prompts(case: Case) -> tuple[Rows, dict[str, bool]]:
 
 
 def _sounds(case: Case, times: int, rate: int) -> tuple[np.ndarray, list[str]]:
-    """Sounds [24, time, 1] at a sample rate, of `times` the training length, and the instruments in their prompts."""
+    """Generates (sounds [24, time, 1] with `times` the training length, the instruments in the prompts)."""
     config, out = case.pipeline.config, case.run / f"sounds_{times}"
     asked = [part for name in music.INSTRUMENTS for part in ("--prompt", name)]
     seconds = times * config.length / config.sample_rate

@@ -1,4 +1,4 @@
-"""Sentences spoken by espeak-ng in many voices, a part of the training data of the small models."""
+"""Makes sentences spoken by espeak-ng in many voices, on which some small models are trained."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ ENDS = ("before the rain began", "as if it were the last time", "because somebod
 
 
 def rendered(folder: Path) -> Path:
-    """The folder with train/ and heldout/ of WAV files. It is written if it does not exist, and appears when it is
+    """Returns the folder, with WAV files in train/ and heldout/, and writes it if it is missing. It appears when it is
     complete.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Does a generated clip sound like its prompt? A small classifier of real clips, and the tables made with it.
+"""Measures whether a generated clip sounds like its prompt, with a small classifier fitted to real clips.
 
-Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. They are first mixed to
-mono and set to one loudness, so that neither level nor stereo depends on the instrument.
+Clips are numpy arrays [n, time, channels] or, mono, [n, time], of any length and sample rate. Clips are first mixed to
+mono and set to one loudness, so that the classifier cannot use level or stereo.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ RIDGE = 0.1
 
 
 def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
-    """Triangles [window // 2 + 1, BANDS], equally spaced on the HTK mel scale, each with sum 1."""
+    """Returns triangular filters [window // 2 + 1, BANDS], equally spaced on the HTK mel scale, each with sum 1."""
     highest = min(HIGHEST, sample_rate / 2)
     mels = np.linspace(*(2595 * np.log10(1 + np.array([LOWEST, highest]) / 700)), BANDS + 2)
     edges = 700 * (10 ** (mels / 2595) - 1)
@@ -32,7 +32,7 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
 
 
 def _levelled(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Clips mixed to mono, without a constant offset, at unit RMS: [n, time]. Silence stays silent."""
+    """Mixes clips to mono, removes the constant offset, and scales to unit RMS: [n, time]. Silence stays silent."""
     clips = np.asarray(clips, np.float64)
     if clips.ndim not in (2, 3) or clips.shape[0] == 0 or clips.shape[1] == 0:
         raise InputError(f"Clips have shape {clips.shape}, but [n, time, channels] or [n, time] is needed, not empty.")
@@ -46,7 +46,7 @@ def _levelled(clips: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mel power [n, frames, BANDS] of clips, mixed to mono and scaled to unit RMS first. Silence gives zeros."""
+    """Returns the mel power [n, frames, BANDS] of clips, mixed to mono and scaled to unit RMS. Silence gives zeros."""
     mono = _levelled(clips, sample_rate)
     window, hop = max(16, round(WINDOW * sample_rate)), max(1, round(HOP * sample_rate))
     mono = np.pad(mono, ((0, 0), (0, max(0, window - mono.shape[1]))))
@@ -56,22 +56,22 @@ def _mel_power(clips: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
-    """Levels in dB relative to the loudest value of each item, with a soft lower limit at -FLOOR. Silence is -FLOOR."""
+    """Returns levels in dB relative to each clip's loudest value, softly limited to at least -FLOOR, as for silence."""
     axes = tuple(range(1, power.ndim))
     loudest = np.maximum(power.max(axis=axes, keepdims=True), 1e-20)
     return 10 * np.log10(power / loudest + 10 ** (-FLOOR / 10))
 
 
 def _cosines(values: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` cosine coefficients of [n, BANDS]: the coarse shape, which hardly depends on pitch."""
+    """Returns the first `count` cosine coefficients of [n, BANDS]: the coarse shape, which hardly depends on pitch."""
     bands = values.shape[-1]
     return values @ np.cos(np.pi * np.outer(np.arange(bands) + 0.5, np.arange(count)) / bands)
 
 
 def features(clips: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The features of each clip for the classifier, [n, 40]. They are cosine coefficients over the bands of the log-mel
-    spectrogram in dB. The coefficients are of four statistics over time: mean, standard deviation, mean absolute change
-    between frames, and median change between frames."""
+    """Returns the features [n, 40] by which the classifier compares clips. For each band of the log-mel spectrogram in
+    dB, four statistics over time are computed: mean, standard deviation, mean absolute change between frames, and
+    median change between frames. The features are the cosine coefficients of these statistics over the bands."""
     level = _decibels(_mel_power(clips, sample_rate))
     change = np.diff(level, axis=1, append=level[:, -1:])
     return np.concatenate(
@@ -86,15 +86,14 @@ def features(clips: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """exp(-|a - b|^2 / 2d) of standardized features with d coefficients: 1 for equal clips, near 0 for different
-    clips."""
+    """Returns exp(-|a - b|^2 / 2d) for features with d coefficients: 1 for equal clips, near 0 for different clips."""
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return np.exp(-np.maximum(squares, 0) / (2 * a.shape[1]))
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier that names the instrument whose real clips are most similar to a clip. `fit` makes it."""
+    """A classifier that names the instrument whose real clips are most similar to a clip. `fit` makes a classifier."""
 
     labels: tuple[str, ...]
     sample_rate: int
@@ -104,13 +103,13 @@ class Classifier:
     votes: np.ndarray  # [m, labels]
 
     def predict(self, clips: np.ndarray) -> list[str]:
-        """The label of each clip of [n, time, channels] or [n, time], at the sample rate of the fit."""
+        """Returns the label of each clip in [n, time, channels] or [n, time]. The sample rate must be as in `fit`."""
         seen = (features(clips, self.sample_rate) - self.mean) / self.scale
         return [self.labels[i] for i in np.argmax(_similarity(seen, self.examples) @ self.votes, axis=1)]
 
 
 def _faster(clips: np.ndarray, speed: float) -> np.ndarray:
-    """Mono clips [n, time] at another speed, which shifts their pitch: [n, time / speed]."""
+    """Plays mono clips [n, time] faster, which shifts their pitch up. Returns [n, time / speed]."""
     place = np.arange(int((clips.shape[1] - 1) / speed) + 1) * speed
     low = np.minimum(place.astype(int), max(clips.shape[1] - 2, 0))
     high = np.minimum(low + 1, clips.shape[1] - 1)
@@ -118,7 +117,8 @@ def _faster(clips: np.ndarray, speed: float) -> np.ndarray:
 
 
 def fit(clips: np.ndarray, labels: Sequence[str], sample_rate: int) -> Classifier:
-    """Fits kernel ridge regression on one-hot labels: each real clip votes for its label among similar clips.
+    """Fits kernel ridge regression on one-hot labels: a real clip votes for its own label, the more so the more similar
+    it is.
 
     Augmented clips vote too: with pitches shifted by two and four semitones, and with white noise 10 to 30 dB below the
     clip. The label thus does not depend on the key of the few real pieces or on a little hiss. Raises InputError if
@@ -148,12 +148,11 @@ def fit(clips: np.ndarray, labels: Sequence[str], sample_rate: int) -> Classifie
 
 
 def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> float:
-    """The distance between two sets of clips. It is 0 for equal distributions, and does not depend on the sizes of the
-    sets.
+    """Returns the distance between two sets of clips: 0 for equal distributions, whatever the sizes of the sets.
 
-    It is the kernel distance of `archijax.audio.metrics.log_mel_embedding`, which has the mean and the standard
-    deviation over time of the level in 64 bands. Clips are first mixed to mono and set to one loudness. The standard
-    deviation distinguishes noise from music of the same spectrum.
+    This is the kernel distance between the sets' embeddings (`archijax.audio.metrics.log_mel_embedding`), which contain
+    the mean and the standard deviation over time of the level in 64 bands. Clips are first mixed to mono and set to one
+    loudness. The standard deviation distinguishes noise from music of the same spectrum.
     """
     a, b = (log_mel_embedding(_levelled(clips, sample_rate)[:, :, None], sample_rate) for clips in (a_clips, b_clips))
     return kernel_distance(a, b)
@@ -161,7 +160,7 @@ def distance(a_clips: np.ndarray, b_clips: np.ndarray, sample_rate: int) -> floa
 
 @dataclass(frozen=True)
 class Table:
-    """A confusion matrix: the prompted label of clips (rows) and the label from the classifier (columns)."""
+    """A confusion matrix. The rows are the labels in the prompts, and the columns the labels from the classifier."""
 
     labels: tuple[str, ...]
     counts: np.ndarray  # [labels, labels]
@@ -175,7 +174,7 @@ class Table:
         return int(self.counts.sum())
 
     def as_dict(self) -> dict:
-        """A dict for json.dump: labels, counts, hits and total."""
+        """Returns a dict for json.dump: labels, counts, hits and total."""
         return {
             "labels": list(self.labels),
             "counts": self.counts.tolist(),
@@ -184,7 +183,7 @@ class Table:
         }
 
     def text(self, title: str) -> str:
-        """Lines of text: title and hits, then a row for each prompt."""
+        """Returns lines of text: title and number of hits, then a row for each prompt."""
         width = max(len(label) for label in (*self.labels, "prompt")) + 2
         lines = [f"{title}: {self.hits} of {self.total}"]
         lines.append("prompt".ljust(width) + "".join(label.rjust(width) for label in self.labels))

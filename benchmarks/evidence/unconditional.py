@@ -1,4 +1,4 @@
-"""The distance between the sounds of unconditional models and held-out sounds, by the number of sampling steps."""
+"""Measures the distance between sounds of unconditional models and held-out sounds, by the number of sampling steps."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ STEPS = (5, 15, 50, 200)
 
 
 def unconditional(case: Case) -> tuple[Rows, dict[str, bool]]:
-    """(table, no promises) for a model without text: the distance of its sounds from held-out sounds, by DDIM steps.
+    """Returns (table, {}) for a model without text: the distance of its sounds from held-out ones, by DDIM steps.
 
     The distance is 1000 times the kernel distance of log-mel embeddings
-    (:func:`archijax.audio.metrics.log_mel_embedding`) from every second held-out piece. The distance of the other
-    pieces is shown for comparison.
+    (:func:`archijax.audio.metrics.log_mel_embedding`) from every second held-out piece. For comparison, the table shows
+    the distance between these and the other held-out pieces.
     """
     pipeline = case.pipeline
     rate, pieces = pipeline.config.sample_rate, list(clips(pipeline, case.heldout))

@@ -1,1 +1,1 @@
-"""Judges of sounds. They run in their own environment, except judges in pure numpy."""
+"""Programs that judge sounds. All judges except those in pure numpy run in an environment of their own."""

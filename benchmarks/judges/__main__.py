@@ -1,9 +1,9 @@
 """python -m benchmarks.judges MADE [--reference FOLDER] [--prompts FILE]: judges sounds in the judges' environment.
 
-MADE and FOLDER are folders of sounds. If their names agree, each sound is compared with its reference. Otherwise the
-two sets are compared. FILE is JSON: {"name of a sound": "its prompt" or {"pitch": 60, "tempo": 120, ...}}. Without
-FILE, the prompts come from a metadata.jsonl in MADE or FOLDER. The program prints a table, and writes it and JSON to
---out.
+MADE and FOLDER are folders of sounds. If the sounds in both have the same names, each sound is compared with its
+reference. Otherwise the two sets are compared. FILE is JSON: {"name of a sound": "its prompt" or {"pitch": 60, "tempo":
+120, ...}}. Without FILE, the prompts come from a metadata.jsonl in MADE or FOLDER. The program prints a table, and
+writes it and JSON to --out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.judges.jury import judged
 
 
 def loaded(made: Path, reference: Path | None, prompts: Path | None) -> Case:
-    """Reads two folders of sounds and a file of prompts as a case."""
+    """Reads two folders of sounds and a file of prompts, and returns them as a Case."""
     fields = _prompts(prompts) if prompts else metadata(made) or (metadata(reference) if reference else {})
     clips = read(made, fields)
     others = read(reference) if reference else []
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def panel_names() -> list[str]:
-    """The names of all judges, without importing them."""
+    """Returns the names of all judges, without importing these."""
     return sorted(path.stem for path in (Path(__file__).parent / "panel").glob("[a-z]*.py"))
 
 

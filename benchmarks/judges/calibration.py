@@ -1,7 +1,7 @@
 """python -m benchmarks.judges.calibration SETS [--out FILE]: checks judges with known damage.
 
 SETS is the folder with the sets `notes`, `phrases` and `speech`. The program damages real sounds in known ways and runs
-each judge. `orders.py` has the order that the results must have. The program writes the table, and ends with status 1
+each judge. `orders.py` states in which order the results must be. The program writes the table, and ends with status 1
 if an order does not hold.
 """
 
@@ -32,7 +32,7 @@ PHRASES, COUNT = (("grand_piano", "melody"), ("nylon_guitar", "arpeggio"), ("dru
 
 
 def damages() -> dict[str, Callable[[Clip], Clip]]:
-    """Each kind of damage as a function of a clip."""
+    """Returns a function for each kind of damage, by its name. The function damages a clip."""
     made: dict[str, Callable[[Clip], Clip]] = {SAME: lambda clip: clip}
     made |= {name: lambda clip, level=level: noisy(clip, level) for name, level in NOISES.items()}
     made |= {name: lambda clip, hertz=hertz: low_passed(clip, hertz) for name, hertz in LOW_PASSED.items()}
@@ -59,7 +59,7 @@ def moved(clip: Clip, cents: float) -> Clip:
 
 
 def measured(sets: Path) -> dict[str, dict[str, float]]:
-    """The means of the columns by kind of damage."""
+    """Returns the means of the judges' columns by kind of damage, as {column: {kind of damage: mean}}."""
     notes, others = _notes(sets / "notes")
     made = {kind: [damage(clip) for clip in notes] for kind, damage in damages().items()} | {OTHER: others}
     table = _means(made, notes, ())
@@ -80,7 +80,7 @@ def measured(sets: Path) -> dict[str, dict[str, float]]:
 def _means(
     made: dict[str, list[Clip]], reference: Sequence[Clip], judges: tuple[str, ...], prefix: str = ""
 ) -> dict[str, dict[str, float]]:
-    """The means by column and kind of damage. All kinds are judged at once."""
+    """Judges all kinds of damage at once. Returns {column: {kind of damage: mean}}."""
     clips = [clip for kind in made.values() for clip in kind]
     case = Case(clips, list(reference) * len(made), bool(reference))
     table: dict[str, dict[str, float]] = {}
@@ -93,7 +93,7 @@ def _means(
 
 
 def _notes(root: Path) -> tuple[list[Clip], list[Clip]]:
-    """The notes, and notes of other instruments with the same pitches and the same prompts."""
+    """Returns (notes, notes of other instruments with the same pitches, which keep the prompts of the first)."""
     known = metadata(root)
 
     def note(folder: str, name: str) -> Clip:
@@ -107,7 +107,7 @@ def _notes(root: Path) -> tuple[list[Clip], list[Clip]]:
 
 
 def _phrases(root: Path) -> list[Clip]:
-    """Equal numbers of melodies, arpeggios and drum loops."""
+    """Returns equal numbers of melodies, arpeggios and drum loops."""
     known = metadata(root)
     clips = []
     for folder, kind in PHRASES:
@@ -121,7 +121,7 @@ def _short(clip: Clip) -> Clip:
 
 
 def text(table: dict[str, dict[str, float]]) -> str:
-    """The table as Markdown, with judges as rows and damage as columns."""
+    """Returns the table as Markdown, with a row for each judge's result and a column for each kind of damage."""
     kinds = list(dict.fromkeys(kind for row in table.values() for kind in row))
     lines = [f"| | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
     for column, row in table.items():

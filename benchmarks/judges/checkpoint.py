@@ -11,10 +11,10 @@ import numpy as np
 
 
 def tensorflow(index: Path, data: Path) -> dict[str, np.ndarray]:
-    """The float32 tensors of a checkpoint "version 2" in one shard.
+    """Reads the float32 tensors of a TensorFlow checkpoint, "version 2" with one shard, by name.
 
     The index is a sorted LevelDB table (see LevelDB's doc/table_format.md) of BundleEntryProto protocol buffers
-    (tensorflow/core/protobuf/tensor_bundle.proto). The data file has the tensors one after the other.
+    (tensorflow/core/protobuf/tensor_bundle.proto). The data file holds the tensors one after the other.
     """
     table, raw = index.read_bytes(), data.read_bytes()
     footer = table[-48:]
@@ -32,7 +32,7 @@ def tensorflow(index: Path, data: Path) -> dict[str, np.ndarray]:
 
 
 def pytorch(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict that torch.save wrote as a zip file. No code in the file is run."""
+    """Reads the tensors of a state_dict that torch.save wrote as a zip file. No code in the file is run."""
     with zipfile.ZipFile(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
 
@@ -68,8 +68,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _block(table: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The keys and values of a block. The file stores each key without the prefix that it shares with the previous
-    key."""
+    """Yields the keys and values of a block, which stores each key without the prefix shared with the previous key."""
     offset, at = _varint(handle, 0)
     size, _ = _varint(handle, at)
     if table[offset + size]:
@@ -87,7 +86,7 @@ def _block(table: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The numbers and values of the fields of a protocol buffer."""
+    """Yields (number, value) for each field of a protocol buffer."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

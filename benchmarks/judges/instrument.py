@@ -1,14 +1,14 @@
-"""A classifier of instruments: a small network in numpy on the spectrum and its change over time.
+"""Names the instrument in a sound, by a small network in numpy that reads the spectrum and its change over time.
 
     python -m benchmarks.judges.instrument NOTES [OTHER ...]
 
-fits the classifier on NOTES/train, a folder of the set `notes`, and writes instrument.npz into this folder. It prints
-the accuracy on NOTES/heldout and on the held-out parts of other folders.
+fits the classifier on NOTES/train, a folder of the set `notes`, and writes instrument.npz into this folder. The program
+prints the accuracy on NOTES/heldout and on the held-out parts of other folders.
 
 The fitted classifier is right for 92.3 % of the held-out notes among 96 instruments, and for 67.3 % of the notes of a
 second soundfont. On 96 held-out notes of 24 instruments, it is right for 99 % if it chooses among these 24. A nearest
-neighbour on musicnn's embedding, which does not contain the pitch, is right for 75 %. In all these cases the classifier
-is right too.
+neighbour on musicnn's embedding, which does not contain the pitch, is right for 75 %. In all cases where the neighbour
+is right, the classifier is right too.
 """
 
 import json
@@ -32,7 +32,7 @@ HIDDEN = 160
 
 @dataclass(frozen=True)
 class Classifier:
-    """The names of instruments, and the layers of the network: weights [in, out] and biases [out]."""
+    """A classifier of instruments: their names, and the layers of a network with weights [in, out] and biases [out]."""
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -40,7 +40,7 @@ class Classifier:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The log-probabilities [n, names] of features [n, d]."""
+        """Returns the log-probability of each name, [n, names], for features [n, d]."""
         x = (features - self.mean) / self.deviation
         for weights, bias in self.layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
@@ -49,12 +49,12 @@ class Classifier:
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
     def heard(self, audio: np.ndarray, rate: int, among: Sequence[str] = ()) -> str:
-        """The name of the instrument that plays.
+        """Returns the name of the instrument that is most probable in a sound.
 
         Args:
             audio: [time] or [time, channels].
             rate: the sample rate in Hz, a multiple of 16 kHz.
-            among: the possible names. The default is all names.
+            among: the names to choose from. The default is all names.
         """
         scores = self.log_probabilities(features(audio, rate)[None])[0]
         allowed = [self.names.index(name) for name in among] if among else range(len(self.names))
@@ -62,11 +62,12 @@ class Classifier:
 
 
 def features(audio: np.ndarray, rate: int) -> np.ndarray:
-    """The mel levels of parts of a sound after its onset, in dB relative to the loudest level, [parts * bands].
+    """Returns the mel levels of several time spans after the onset, in dB relative to the loudest level, [parts *
+    bands].
 
     Args:
         audio: [time] or [time, channels].
-        rate: Hz, a multiple of 16 kHz.
+        rate: the sample rate in Hz, a multiple of 16 kHz.
     """
     if rate % RATE:
         raise ValueError(f"The sample rate is {rate} Hz: a multiple of {RATE} is needed.")
@@ -86,7 +87,7 @@ def features(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def load(path: Path = FITTED) -> Classifier:
-    """The classifier that was fitted on the set `notes`."""
+    """Loads a classifier, by default the one that was fitted on the set `notes`."""
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files}
     layers = tuple((arrays[f"w{i}"].astype(np.float32), arrays[f"b{i}"].astype(np.float32)) for i in range(2))
@@ -95,7 +96,7 @@ def load(path: Path = FITTED) -> Classifier:
 
 
 def save(classifier: Classifier, path: Path = FITTED) -> None:
-    """Writes a classifier in half precision."""
+    """Writes a classifier to a file, in half precision."""
     arrays = {"mean": classifier.mean, "deviation": classifier.deviation}
     for i, (weights, bias) in enumerate(classifier.layers):
         arrays |= {f"w{i}": weights, f"b{i}": bias}
@@ -131,7 +132,7 @@ def fit(x: np.ndarray, labels: Sequence[str], epochs: int = 40, seed: int = 0) -
 
 
 def _slopes(values: list[np.ndarray], x: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
-    """Gradients of the mean cross-entropy."""
+    """Returns the gradients of the mean cross-entropy with respect to `values`."""
     hidden = np.maximum(x @ values[0] + values[1], 0)
     logits = hidden @ values[2] + values[3]
     chance = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -143,7 +144,7 @@ def _slopes(values: list[np.ndarray], x: np.ndarray, target: np.ndarray) -> list
 
 
 def _mel() -> np.ndarray:
-    """Triangular filters [bins, bands], equally spaced on HTK's mel scale up to 8 kHz."""
+    """Returns triangular filters [bins, bands], equally spaced on HTK's mel scale up to 8 kHz."""
     top = 2595 * np.log10(1 + RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
     bins = np.arange(WINDOW // 2 + 1)[:, None] * RATE / WINDOW
@@ -153,7 +154,7 @@ def _mel() -> np.ndarray:
 
 
 def _folder(root: Path, split: str) -> tuple[np.ndarray, list[str], list[int]]:
-    """The features, names and pitches of a part of a set of notes."""
+    """Returns (features, names of instruments, pitches) of the notes in the part `split` of a set of notes."""
     import soundfile as sf
 
     lines = map(json.loads, (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,4 @@
-"""The interface of judges: their inputs and their results."""
+"""The interface of judges: what they get and what they return."""
 
 import importlib
 import json
@@ -17,12 +17,12 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class JudgeError(ValueError):
-    """The input of the judges is wrong. The message says in one sentence what is wrong and what would be right."""
+    """The input is wrong. The message says in one sentence what is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sound: its name, audio [time] in [-1, 1] with averaged channels, sample rate in Hz, and known fields."""
+    """A sound: name, audio [time] in [-1, 1] with averaged channels, sample rate in Hz, and known facts (`fields`)."""
 
     name: str
     audio: np.ndarray
@@ -30,7 +30,7 @@ class Clip:
     fields: Mapping[str, object] = field(default_factory=dict)
 
     def at(self, rate: int) -> np.ndarray:
-        """The audio at another sample rate, float32."""
+        """Returns the audio, resampled to another sample rate in Hz, as float32."""
         return soxr.resample(self.audio, self.rate, rate).astype(np.float32)
 
 
@@ -38,8 +38,8 @@ class Clip:
 class Case:
     """Sounds to judge, and reference sounds.
 
-    With `paired`, each made clip has the reference at the same position in the list. Otherwise the references are a
-    set.
+    With `paired`, the reference of each made clip is at the same position in the list. Otherwise, the two lists are
+    compared as sets.
     """
 
     made: Sequence[Clip]
@@ -48,15 +48,15 @@ class Case:
 
     @cached_property
     def pairs(self) -> list[tuple[Clip, Clip]]:
-        """Pairs of made clip and reference."""
+        """Pairs (made clip, its reference); empty unless the case is paired."""
         return list(zip(self.made, self.reference, strict=True)) if self.paired else []
 
     def asked(self, name: str) -> np.ndarray:
-        """A field of each made clip as float; nan if it is not known."""
+        """Returns the field `name` of each made clip as a float, or nan where the field is not known."""
         return np.array([float(clip.fields.get(name, "nan")) for clip in self.made])
 
     def wanted(self, name: str, heard: Callable[[Clip], float]) -> np.ndarray:
-        """A field of each made clip, or else the result of `heard` for its reference; nan if there is neither."""
+        """Returns the field `name` of each made clip, else `heard(reference)` for the clip's reference, else nan."""
         asked = self.asked(name)
         for i in np.flatnonzero(np.isnan(asked)) if self.paired else ():
             asked[i] = heard(self.reference[i])
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Column:
-    """One value per made clip [n], or one value for all clips [1], and whether higher is better."""
+    """A judge's result: one value per made clip [n], or one value for all clips [1], and whether higher is better."""
 
     values: np.ndarray
     higher: bool
@@ -75,22 +75,21 @@ class Judge(Protocol):
     """A module of `benchmarks.judges.panel`. A new file in that folder adds a judge."""
 
     NEEDS: str
-    """The part of a case that the judge needs: "reference" (paired), "references" (a set), the name of a field, or
-    ""."""
+    """What a case must have: "reference" (one per clip), "references" (a set), the name of a field, or "" (nothing)."""
 
     def judge(self, case: Case) -> dict[str, Column]:
-        """The columns by name, with units. Clips that cannot be judged have nan."""
+        """Returns columns by their names, which contain the unit. The value is nan for a clip that cannot be judged."""
 
 
 def panel() -> dict[str, Judge]:
-    """All judges by the names of their modules."""
+    """Returns all judges, by the names of their modules."""
     package = importlib.import_module("benchmarks.judges.panel")
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     return {name: importlib.import_module(f"benchmarks.judges.panel.{name}") for name in names}
 
 
 def suits(judge: Judge, case: Case) -> bool:
-    """Whether a case has the part that a judge needs."""
+    """Returns whether a case has what a judge needs."""
     if judge.NEEDS == "reference":
         return case.paired
     if judge.NEEDS == "references":
@@ -99,11 +98,11 @@ def suits(judge: Judge, case: Case) -> bool:
 
 
 def read(folder: Path, fields: Mapping[str, Mapping[str, object]] | None = None) -> list[Clip]:
-    """The sounds in a folder and its subfolders, with the fields of its metadata.jsonl. Names have no suffix.
+    """Reads the sounds in a folder and its subfolders, with the fields from its metadata.jsonl. Names have no suffix.
 
     Args:
-        folder: the folder.
-        fields: the fields of the sounds by their names, in place of metadata.jsonl.
+        folder: the folder that contains the sounds.
+        fields: the fields of each sound, by the sound's name, in place of metadata.jsonl.
 
     Raises:
         JudgeError: there is no sound, or a sound cannot be read.
@@ -116,7 +115,7 @@ def read(folder: Path, fields: Mapping[str, Mapping[str, object]] | None = None)
 
 
 def read_clip(path: Path, folder: Path, fields: Mapping[str, Mapping[str, object]]) -> Clip:
-    """A sound with its name in a folder and its fields. Raises JudgeError if it cannot be read."""
+    """Reads a sound, with its name relative to the folder and its fields. Raises JudgeError if it cannot be read."""
     try:
         audio, rate = sf.read(path, dtype="float32", always_2d=True)
     except sf.LibsndfileError as error:
@@ -126,8 +125,7 @@ def read_clip(path: Path, folder: Path, fields: Mapping[str, Mapping[str, object
 
 
 def metadata(folder: Path) -> dict[str, dict[str, object]]:
-    """The fields of the sounds by name, from metadata.jsonl in a folder of `benchmarks.sets`; empty without that
-    file."""
+    """Reads the fields of each sound, by the sound's name, from metadata.jsonl in a folder; {} without this file."""
     path = folder / "metadata.jsonl"
     if not path.exists():
         return {}

@@ -13,12 +13,12 @@ CHUNK = 10  # the number of clips that a process judges at a time
 
 
 def judged(case: Case, names: list[str] | None = None, processes: int = 2) -> table.Verdict:
-    """The results of the judges, in the order of their names.
+    """Returns the columns of all judges, in the order of the judges' names.
 
     Args:
-        case: the sounds.
+        case: the sounds to judge.
         names: the names of the judges. The default is all judges that suit the case.
-        processes: the number of processes, which share the clips.
+        processes: the number of processes, each of which judges a part of the clips.
     """
     judges = {name: judge for name, judge in panel().items() if suits(judge, case) and (not names or name in names)}
     tasks = [(name, part) for name, judge in judges.items() for part in _parts(case, judge.NEEDS)]
@@ -37,7 +37,7 @@ def judged(case: Case, names: list[str] | None = None, processes: int = 2) -> ta
 
 
 def _parts(case: Case, needs: str) -> list[Case]:
-    """Splits a case into chunks of clips, for judges that judge each clip separately."""
+    """Splits a case into chunks of clips, unless the judge needs the whole set."""
     if needs == "references":
         return [case]
     starts = range(0, len(case.made), CHUNK)

@@ -1,6 +1,6 @@
-"""musicnn (Pons & Serra 2019) in numpy, with the weights in its wheel. The package itself needs TensorFlow 1.
+"""musicnn (Pons & Serra 2019) in numpy, with the weights in its wheel. TensorFlow 1 is not needed.
 
-The network tags music, and was trained on MagnaTagATune. Its last hidden layer is the embedding.
+The network tags music, and was trained on MagnaTagATune. The embedding is the last hidden layer of the network.
 """
 
 import importlib.util
@@ -24,13 +24,13 @@ TAGS = (
 
 
 def embedding(audio: np.ndarray) -> np.ndarray:
-    """The embedding [200] of a sound [time] at 16 kHz: the mean over pieces of three seconds. A short piece is
+    """Returns the embedding [200] of a sound [time] at 16 kHz: the mean over pieces of 3 s. Short sounds are
     repeated."""
     return np.mean([_network(piece)[0] for piece in _pieces(audio)], axis=0)
 
 
 def tags(audio: np.ndarray) -> np.ndarray:
-    """The confidence of the network in each of TAGS, [50]; see `embedding`."""
+    """Returns the network's confidence in each of TAGS, [50], for a sound as in `embedding`."""
     return np.mean([_network(piece)[1] for piece in _pieces(audio)], axis=0)
 
 
@@ -44,7 +44,7 @@ def _pieces(audio: np.ndarray) -> list[np.ndarray]:
 
 
 def _network(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last hidden layer [200] and the tags [50] for a mel spectrogram [187, 96]."""
+    """Returns (the last hidden layer [200], the tags [50]) for a mel spectrogram [187, 96]."""
     x = _normalised(mel[..., None], 0)[..., 0]
     fronts = []
     for layer in range(5):
@@ -67,7 +67,7 @@ def _network(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _layer(x: np.ndarray, kernel: np.ndarray, layer: int) -> np.ndarray:
-    """Convolution of [time, features], ReLU, normalization: [time - height + 1, features - width + 1, out]."""
+    """Convolves [time, features], with ReLU and normalization: [time - height + 1, features - width + 1, out]."""
     height, width, channels = kernel.shape
     windows = np.lib.stride_tricks.sliding_window_view(x, (height, width))
     shape = windows.shape[:2]

@@ -1,4 +1,4 @@
-"""Kinds of damage to real sounds, and the order that each judge's results must have."""
+"""States how each judge must order different kinds of damage to real sounds."""
 
 SAME, OTHER = "the same", "another instrument"
 NOISES = {f"noise {level} dB below": level for level in (30, 20, 10, 0)}
@@ -43,7 +43,7 @@ LOWER = {
 
 
 def broken(table: dict[str, dict[str, float]]) -> list[str]:
-    """A sentence for each order that does not hold in a table {column: {kind of damage: mean}}."""
+    """Returns a sentence for each order that does not hold in a table {column: {kind of damage: mean}}."""
     told = []
     for column, orders in ORDERS.items():
         for kinds, step in orders:

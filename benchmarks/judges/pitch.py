@@ -1,11 +1,11 @@
-"""The pitch of a sound by normalized autocorrelation, in numpy.
+"""Measures the pitch of a sound by normalized autocorrelation, in numpy.
 
 The peak is selected as in McLeod and Wyvill, "A smarter way to find pitch" (2005): the first peak that is nearly as
 high as the highest one, because every multiple of a period is also a period.
 
 On 96 held-out notes of 24 instruments of the set `notes`, 99 % of the pitches are right within 50 cents. CREPE's tiny
-model has 92 %; most of its errors are low strings and basses. Both methods agree within 50 cents for 92 % of the notes,
-and the median of their difference is 2.8 cents.
+model is right for 92 %; most of its errors are on low strings and basses. Both methods agree within 50 cents for 92 %
+of the notes, and the median of their difference is 2.8 cents.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ BIN = 0.5  # semitones
 
 @dataclass(frozen=True)
 class Pitch:
-    """The pitch of a sound in Hz, and the share of its energy that is periodic with this pitch, at most 1."""
+    """The pitch of a sound in Hz, and the share (at most 1) of the sound's energy that is periodic with this pitch."""
 
     hertz: float
     periodicity: float
@@ -33,11 +33,11 @@ class Pitch:
 
 
 def pitch(audio: np.ndarray, rate: int) -> Pitch:
-    """The most frequent pitch of a sound, and the median periodicity of its loud frames.
+    """Returns the most frequent pitch of a sound, and the median periodicity of the sound's loud frames.
 
     Args:
         audio: [time] or [time, channels]. Channels are averaged.
-        rate: Hz.
+        rate: the sample rate in Hz.
 
     Returns:
         The pitch. A silent sound has 0 Hz and periodicity 0.
@@ -57,8 +57,7 @@ def pitch(audio: np.ndarray, rate: int) -> Pitch:
 
 
 def track(audio: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pitch in Hz, periodicity and energy, each [frames], for frames of 128 ms with a hop of 32 ms. Arguments as for
-    `pitch`."""
+    """Returns (pitch in Hz, periodicity, energy), each [frames], for frames of 128 ms every 32 ms; see `pitch`."""
     audio = np.asarray(audio, np.float64)
     audio = audio.mean(axis=1) if audio.ndim == 2 else audio
     size, hop = round(FRAME * rate), round(HOP * rate)
@@ -75,7 +74,7 @@ def track(audio: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _similarity(frames: np.ndarray, lags: int) -> np.ndarray:
-    """2 sum x_t x_(t + lag) / sum (x_t^2 + x_(t + lag)^2) of frames [n, time] as [n, lags]; 1 where they are equal."""
+    """Returns 2 sum x_t x_(t + lag) / sum (x_t^2 + x_(t + lag)^2) for frames [n, time]: [n, lags], at most 1."""
     size = frames.shape[1]
     padded = 1 << (size + lags).bit_length()
     spectrum = np.fft.rfft(frames, padded)
@@ -86,7 +85,7 @@ def _similarity(frames: np.ndarray, lags: int) -> np.ndarray:
 
 
 def _period(row: np.ndarray, shortest: int) -> float:
-    """The period of a row of similarities, in samples with a fraction; 0: the row is not periodic."""
+    """Returns the period of a row of similarities, in samples with a fraction, or 0 if the row is not periodic."""
     below = np.flatnonzero(row < 0.5 * row[0])
     if not len(below):
         return 0.0
@@ -110,7 +109,7 @@ def _period(row: np.ndarray, shortest: int) -> float:
 
 
 def _top(row: np.ndarray, peak: int) -> float:
-    """The position of the maximum of a parabola through a peak and its neighbours."""
+    """Returns the position of the maximum of the parabola through a peak and its two neighbours."""
     before, at, after = row[peak - 1 : peak + 2]
     bend = before - 2 * at + after
     return peak + float(np.clip(0.5 * (before - after) / bend, -1, 1)) if bend < 0 else float(peak)

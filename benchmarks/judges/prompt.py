@@ -1,4 +1,4 @@
-"""The pitch, instrument, tempo and key in a prompt, as fields."""
+"""Finds the pitch, instrument, tempo and key in a prompt."""
 
 import re
 
@@ -13,7 +13,7 @@ _NAMES = sorted(((name, i.name) for i in INSTRUMENTS for name in i.names), key=l
 
 
 def fields(prompt: str) -> dict[str, object]:
-    """The fields that a prompt names: pitch (MIDI number), instrument (its first name), tempo (BPM), key."""
+    """Returns what a prompt names of: "pitch" (MIDI number), "instrument" (first name), "tempo" (BPM), "key"."""
     asked: dict[str, object] = {}
     if found := _PITCH.search(prompt):
         letter, sign, word, octave = found.groups()

@@ -1,4 +1,4 @@
-"""The results of the judges, as a table and as JSON."""
+"""Writes the results of the judges as a table and as JSON."""
 
 import math
 
@@ -10,7 +10,7 @@ Verdict = dict[str, Column]
 
 
 def summary(column: Column) -> dict[str, float]:
-    """The mean, the median, the border of the worst tenth, and the number of clips that could be judged."""
+    """Returns the mean, the median, the limit of the worst tenth, and the number of clips that could be judged."""
     values = column.values[~np.isnan(column.values)]
     if not len(values):
         return {"n": 0}
@@ -20,7 +20,7 @@ def summary(column: Column) -> dict[str, float]:
 
 
 def text(verdict: Verdict) -> str:
-    """A line for each column."""
+    """Returns the table as text: a line for each column of a judge."""
     width = max(map(len, verdict), default=0)
     lines = [f"{'':{width}}  {'mean':>9} {'median':>9} {'worst 10%':>9} {'n':>5}  better"]
     for name, column in verdict.items():
@@ -31,7 +31,7 @@ def text(verdict: Verdict) -> str:
 
 
 def as_json(verdict: Verdict, names: list[str]) -> dict:
-    """Summaries of the columns, and the values of each clip. A clip that could not be judged has null."""
+    """Returns a summary of each column, and the values of each clip, or null if the clip could not be judged."""
     clips = {
         name: {
             key: None if math.isnan(column.values[i]) else float(column.values[i])

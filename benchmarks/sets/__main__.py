@@ -21,7 +21,7 @@ FONT = next(iter(synthesizer.FONTS))
 
 @dataclass(frozen=True)
 class Set:
-    """A set: a function that makes its sounds from the settings, and the licence of the sounds."""
+    """A set of sounds: a function that makes the sounds from the settings, and the licence of the sounds."""
 
     sounds: Callable[["Command"], Iterator[folder.Sound]]
     licence: str
@@ -40,7 +40,7 @@ class Command:
     """Writes a set of sounds with captions."""
 
     name: tyro.conf.Positional[str]
-    """The set: notes, phrases, speech or music."""
+    """The set to write: notes, phrases, speech or music."""
     out: Path
     """The folder for the set."""
     rate: int = 16_000
@@ -51,11 +51,11 @@ class Command:
     """The soundfont for notes and phrases: the name of a Debian package, or a file."""
 
     instruments: tuple[str, ...] = ()
-    """The instruments of notes and phrases by their first names, such as flute. The default is all instruments."""
+    """The instruments for notes and phrases by their first names, such as flute. The default is all instruments."""
 
     @property
     def chosen(self) -> tuple[Instrument, ...]:
-        """The instruments with these names."""
+        """Returns the instruments that the option --instruments names."""
         known = {instrument.name: instrument for instrument in INSTRUMENTS}
         for name in self.instruments:
             require(name in known, "instruments", name, f"among {listed(list(known))}")

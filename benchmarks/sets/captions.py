@@ -1,4 +1,4 @@
-"""Captions of sounds: the same facts in varied words."""
+"""Writes captions that state the same facts in varied words."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,12 @@ SHORT, LONG = ("short", "brief"), ("long", "sustained")
 
 
 def choose(rng: np.random.Generator, words: Sequence[str]) -> str:
-    """One of the words."""
+    """Returns one of the words, drawn at random."""
     return words[int(rng.integers(len(words)))]
 
 
 def spelled(rng: np.random.Generator, pitch_class: int, octave: int | None = None) -> str:
-    """A spelling of a pitch, such as C5, C#5, C sharp 5, Db5 or D flat 5. Without an octave, it spells the pitch
-    class."""
+    """Draws a spelling of a pitch, such as C#5, C sharp 5 or D flat 5; without an octave, such as C# or D flat."""
     name = NAMES[pitch_class]
     end = "" if octave is None else str(octave)
     if len(name) == 1:
@@ -45,8 +44,7 @@ def filled(template: str, words: Mapping[str, str]) -> str:
 def varied(
     rng: np.random.Generator, templates: Sequence[str], count: int, words: Sequence[Mapping[str, str]]
 ) -> list[str]:
-    """The given number of different captions. Each one uses another template and the next words. There must be enough
-    words."""
+    """Returns ``count`` different captions, from different templates. ``words`` are used in turn and must suffice."""
     order = rng.permutation(len(templates))
     captions: dict[str, None] = {}
     for i, index in enumerate(order):

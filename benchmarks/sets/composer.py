@@ -1,4 +1,4 @@
-"""Random short pieces by rules: chords, melodies, arpeggios, progressions, drum loops."""
+"""Composes random short pieces by rules: chords, melodies, arpeggios, progressions, drum loops."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ GROOVES = {
 
 
 def chord(rng: np.random.Generator, root: int, quality: str, pitches: Sequence[int], seconds: float) -> list[Note]:
-    """A held chord on a root (0 is C), in a random inversion within the range of the instrument."""
+    """Composes a held chord on a root (0 is C), in a random inversion within the range of the instrument."""
     classes = {(root + step) % 12 for step in CHORDS[quality]}
     usable = [pitch for pitch in pitches if pitch % 12 in classes]
     size = len(CHORDS[quality])
@@ -65,7 +65,7 @@ def chord(rng: np.random.Generator, root: int, quality: str, pitches: Sequence[i
 def melody(
     rng: np.random.Generator, root: int, mode: str, pitches: Sequence[int], beat: float, seconds: float
 ) -> list[Note]:
-    """A melody in a key. Two rhythms alternate. Long notes are chord notes, and the others walk along the scale."""
+    """Composes a melody in a key, with two rhythms in turn. Long notes are chord notes; others walk along the scale."""
     scale = [pitch for pitch in pitches if (pitch - root) % 12 in SCALES[mode]]
     degrees = PROGRESSIONS[mode][int(rng.integers(len(PROGRESSIONS[mode])))]
     rhythms = [RHYTHMS[int(i)] for i in rng.choice(len(RHYTHMS), 2, replace=False)]
@@ -85,7 +85,7 @@ def melody(
 def arpeggio(
     rng: np.random.Generator, root: int, mode: str, pitches: Sequence[int], beat: float, seconds: float
 ) -> list[Note]:
-    """Broken chords of a progression in a key, in eighths or sixteenths, up, down, or up and down."""
+    """Composes broken chords in a key, in eighths or sixteenths, which go up, down, or up and down."""
     degrees = PROGRESSIONS[mode][int(rng.integers(len(PROGRESSIONS[mode])))]
     step, size = (0.25, 0.5)[int(rng.integers(2))], int(rng.integers(3, 6))
     turn, notes = TURNS[int(rng.integers(len(TURNS)))], []
@@ -101,7 +101,7 @@ def arpeggio(
 def progression(
     rng: np.random.Generator, root: int, mode: str, pitches: Sequence[int], beat: float, seconds: float
 ) -> list[Note]:
-    """Chords in a key, one per bar, in one rhythm."""
+    """Composes chords in a key, one chord per bar, with the same rhythm in each bar."""
     degrees = PROGRESSIONS[mode][int(rng.integers(len(PROGRESSIONS[mode])))]
     strokes, notes = STROKES[int(rng.integers(len(STROKES)))], []
     strokes = [stroke for stroke in strokes if stroke < 4]
@@ -115,7 +115,7 @@ def progression(
 
 
 def drums(rng: np.random.Generator, groove: str, beat: float, seconds: float) -> list[Note]:
-    """A repeated drum groove. The strength of the hits varies slightly."""
+    """Repeats a drum groove. The strength of the hits varies slightly."""
     notes = []
     for index in range(int(np.ceil(seconds / (beat / 4)))):
         for drum, bar in GROOVES[groove].items():
@@ -126,12 +126,12 @@ def drums(rng: np.random.Generator, groove: str, beat: float, seconds: float) ->
 
 
 def _members(root: int, mode: str, degree: int) -> set[int]:
-    """The pitch classes of the chord on a scale degree."""
+    """Returns the pitch classes of the chord on a scale degree."""
     return {(root + SCALES[mode][(degree + third) % 7]) % 12 for third in (0, 2, 4)}
 
 
 def _turned(place: int, size: int) -> int:
-    """A position on a scale of `size` notes, reflected at the ends."""
+    """Reflects a position at the ends of a scale of `size` notes."""
     return abs(place) if place < size else 2 * (size - 1) - place
 
 

@@ -1,7 +1,7 @@
-"""A folder of sounds with captions: FLAC files, a text file of captions for each, and one metadata.jsonl.
+"""Writes a folder of sounds with captions: FLAC files, a text file of captions for each, and one metadata.jsonl.
 
-It has the layout of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and the
-fields of a sound. The captions of `song.flac` are in `song.txt`, one caption per line.
+The folder has the layout of an audio folder on the Hugging Face hub: each line of metadata.jsonl has `file_name` and
+the fields of a sound. The captions of `song.flac` are in `song.txt`, one caption per line.
 """
 
 import json
@@ -17,7 +17,7 @@ from archijax.atomic import replacing
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound of a set: a name with folders and without suffix, audio [time, channels], fields, captions."""
+    """A sound of a set: name (with folders, without suffix), audio [time, channels], fields, captions."""
 
     name: str
     audio: np.ndarray
@@ -26,7 +26,7 @@ class Sound:
 
 
 def write(out: Path, sounds: Iterable[Sound], rate: int) -> tuple[int, float]:
-    """Writes each sound as it arrives, and metadata.jsonl at the end. Returns the number of sounds and their hours."""
+    """Writes each sound as it arrives, and metadata.jsonl at the end. Returns (number of sounds, total hours)."""
     lines, samples = [], 0
     for sound in sounds:
         path = out / f"{sound.name}.flac"

@@ -8,7 +8,7 @@ NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 @dataclass(frozen=True)
 class Instrument:
-    """A program of General MIDI: its number from 0, its lowest pitch here (MIDI number), and its names."""
+    """An instrument of General MIDI: the program number from 0, the lowest pitch used (MIDI number), and its names."""
 
     program: int
     lowest: int
@@ -16,7 +16,7 @@ class Instrument:
 
     @property
     def name(self) -> str:
-        """The first of the names."""
+        """The first of the instrument's names."""
         return self.names[0]
 
     @property
@@ -26,12 +26,12 @@ class Instrument:
 
     @property
     def pitches(self) -> range:
-        """The four octaves of the instrument's notes, as MIDI numbers."""
+        """The pitches of the instrument's notes, four octaves, as MIDI numbers."""
         return range(self.lowest, self.lowest + SEMITONES)
 
 
 def note_name(pitch: int) -> str:
-    """The name of a MIDI number, with the octave: 60 is C4, 69 is A4."""
+    """Returns the name of the pitch with a MIDI number, with the octave: 60 is C4, 69 is A4."""
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 

@@ -1,4 +1,4 @@
-"""Standard MIDI files of notes at times in seconds (The MIDI Association, "Standard MIDI Files 1.0")."""
+"""Writes notes with times in seconds as Standard MIDI files (The MIDI Association, "Standard MIDI Files 1.0")."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SOUND_OFF = 120  # the controller that silences a channel at once
 
 @dataclass(frozen=True)
 class Note:
-    """One note: start and duration in seconds, pitch as a MIDI number (69 is A4, 440 Hz), velocity 1 to 127."""
+    """A note: start and duration in seconds, pitch as a MIDI number (69 is A4, 440 Hz), velocity 1 to 127."""
 
     start: float
     duration: float
@@ -23,7 +23,7 @@ def write(path: Path, notes: Iterable[Note], program: int, channel: int = 0, sil
     """Writes a MIDI file of one track.
 
     Args:
-        path: the file.
+        path: the path of the file.
         notes: the notes, in any order.
         program: the instrument, 0 to 127.
         channel: the channel, 0 to 15; 9 plays drums.
@@ -50,7 +50,7 @@ def _ticks(seconds: float) -> int:
 
 
 def _variable(value: int) -> bytes:
-    """A number in groups of seven bits, the highest group first. All groups except the last have the top bit set."""
+    """Encodes a number in groups of seven bits, highest first. All bytes except the last have the top bit set."""
     groups = [value & 127]
     while value := value >> 7:
         groups.append(value & 127 | 128)

@@ -1,4 +1,4 @@
-"""Whole pieces of music for measurements: Max McCracken's score of the game Singularity."""
+"""Reads whole pieces of music for measurements: Max McCracken's music for the game Singularity."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,11 @@ PIECES = Path("/usr/share/games/singularity/music")  # Debian's singularity-musi
 
 
 def music(rate: int, channels: int) -> Iterator[Sound]:
-    """The pieces. None of them is for training.
+    """Yields the pieces, none of which is for training.
 
     Args:
-        rate: Hz.
-        channels: 1 or 2.
+        rate: the sample rate in Hz.
+        channels: the number of channels, 1 or 2.
 
     Raises:
         InputError: the Debian package is missing.

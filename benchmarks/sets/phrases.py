@@ -1,4 +1,4 @@
-"""Chords, melodies, arpeggios, chord progressions and drum loops of four seconds, with known key and tempo."""
+"""Makes chords, melodies, arpeggios, chord progressions and drum loops of four seconds, with known key and tempo."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -60,8 +60,7 @@ def phrases(
     count: int = COUNT,
     loops: int = LOOPS,
 ) -> Iterator[Sound]:
-    """Phrases of each instrument and loops of each drum kit (by program). For the other arguments, see
-    `notes.notes`."""
+    """Yields ``count`` phrases of each instrument, and ``loops`` loops of each drum kit. See `notes.notes`."""
     path = synthesizer.soundfont(font)
     for instrument in instruments:
         rng = np.random.default_rng([1, instrument.program])
@@ -74,7 +73,7 @@ def phrases(
 
 
 def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator[Sound]:
-    """The sounds of (notes, fields, captions), in one rendering."""
+    """Yields a Sound for each (notes, fields, captions), all rendered by one call of the synthesizer."""
     starts = np.arange(len(drawn)) * (SECONDS + GAP)
     played = [
         replace(note, start=note.start + start + LEAD)
@@ -100,7 +99,7 @@ def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator
 
 
 def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tuple[list[midi.Note], dict, list[str]]:
-    """The notes, fields and captions of a phrase. The kinds alternate."""
+    """Returns (notes, fields, captions) of phrase number ``index``. Successive phrases are of different kinds."""
     alone = instrument.program in ALONE
     kind = KINDS[index % (2 if alone else 4)]
     pitches = instrument.pitches[12:36]
@@ -135,7 +134,7 @@ def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tup
 
 
 def _loop(rng: np.random.Generator, kit: int, index: int) -> tuple[list[midi.Note], dict, list[str]]:
-    """The notes, fields and captions of a drum loop. The grooves alternate."""
+    """Returns (notes, fields, captions) of loop number ``index``. Successive loops have different grooves."""
     styles = tuple(composer.GROOVES)
     style, tempo = styles[index % len(styles)], int(rng.integers(TEMPI[0], TEMPI[1] + 1))
     words = {"style": style, "tempo": str(tempo), "speed": _speed(tempo), "kit": KITS[kit]}

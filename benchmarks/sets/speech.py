@@ -1,4 +1,4 @@
-"""Spoken sentences: a Russian voice with transcripts for training, and an Italian voice that is never trained on."""
+"""Reads spoken sentences: a Russian voice with transcripts for training, and an Italian voice only for tests."""
 
 import re
 import subprocess
@@ -22,11 +22,11 @@ TONES = re.compile(r"tone|beep|silence|ring|monkeys")  # prompts without speech
 
 
 def speech(rate: int, channels: int) -> Iterator[Sound]:
-    """Sentences of both voices.
+    """Yields sentences of both voices.
 
     Args:
-        rate: Hz.
-        channels: 1, or 2 with equal channels.
+        rate: the sample rate in Hz.
+        channels: the number of channels: 1, or 2 equal ones.
 
     Raises:
         InputError: one of the Debian packages or ffmpeg is missing.

@@ -1,4 +1,4 @@
-"""Notes as sound, by the program fluidsynth and a General MIDI soundfont."""
+"""Renders notes as sound, by the program fluidsynth and a General MIDI soundfont."""
 
 import re
 import shutil
@@ -24,10 +24,10 @@ COMPLAINT = re.compile(r"error:.*|.*not a SoundFont.*|.*[Ii]nstrument not found.
 
 
 def soundfont(font: str) -> Path:
-    """The file of a soundfont.
+    """Returns the path of a soundfont's file.
 
     Args:
-        font: a Debian package of FONTS, or the path of a file.
+        font: the name of a Debian package in FONTS, or the path of a file.
 
     Raises:
         InputError: the soundfont is neither installed nor a file.

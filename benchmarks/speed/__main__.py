@@ -25,7 +25,7 @@ NOMINAL = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
 
 
 class Side:
-    """A process with a case that is ready to run. As a context manager, it ends the process."""
+    """A process in which a case is ready to run. Used as a context manager, it ends the process when the block ends."""
 
     def __init__(self, *command: str):
         self.process = subprocess.Popen(
@@ -55,7 +55,7 @@ class Side:
 def compared(
     case: Case, peer: str | None, weights: Path, repeats: int, ours: Sequence[str] = (), theirs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The medians of a case on both sides, measured in turn. Without a peer, only on our side."""
+    """Returns a case's median times for both libraries, measured in turn; without `peer`, for ours only."""
     result: dict[str, Any] = {"case": case.name, "what": case.what, "options": [*ours, *theirs]}
     if case.fresh:
         # Random weights, as at the start of a training.
@@ -83,7 +83,7 @@ def compared(
 
 
 def _difference(sides: dict[str, Side], folder: Path) -> float:
-    """||ours - theirs|| / ||theirs|| for the last results."""
+    """Returns ||ours - theirs|| / ||theirs|| for the last results of both processes."""
     made = {}
     for name, side in sides.items():
         side.ask(f"save {folder / name}.npy")
@@ -92,7 +92,7 @@ def _difference(sides: dict[str, Side], folder: Path) -> float:
 
 
 def line(result: dict[str, Any], case: Case, peak: float) -> str:
-    """A result as a line of text, with each side's share of the machine's peak."""
+    """Returns a result as a line of text, with the share of the machine's peak speed that each library reaches."""
     if "failed" in result:
         return f"{case.what:<46}{result['failed']}"
     ours, theirs = result["ours"], result.get("theirs")
@@ -118,14 +118,14 @@ def line(result: dict[str, Any], case: Case, peak: float) -> str:
 
 @contextlib.contextmanager
 def weights_of(case: Case) -> Iterator[tuple[Path, float]]:
-    """A file of random weights for both sides, and the number of operations of the case."""
+    """Yields (a file of random weights for both libraries, the number of operations of the case)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.npz"
         yield path, float(_told(case.name, "--write", str(path), on="cpu"))
 
 
 def _told(*arguments: str, on: str) -> str:
-    """The output of one of our processes on a platform."""
+    """Runs a process of our library on the platform `on`, and returns its output."""
     command = [sys.executable, "-m", OURS, *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": on}
     return subprocess.run(
@@ -134,7 +134,7 @@ def _told(*arguments: str, on: str) -> str:
 
 
 def variants(options: argparse.Namespace, case: Case) -> Iterator[tuple[list[str], list[str]]]:
-    """The options of both sides for a case."""
+    """Yields (our options, their options) for each variant in which a case is measured."""
     if options.device == "cpu":
         yield [], []
         return

@@ -72,17 +72,17 @@ class Case:
 
     Fields:
         name: the name on the command line and in the results.
-        what: a description.
+        what: a description of the case.
         kind: "net", "upsampler", "vocoder", "encoder" or "t5"; "transformer" or "oobleck", which decodes.
         work: "forward", "training" (loss, gradient and update) or "sampling".
         net: the arguments of the original's constructor.
-        transform: the settings of the learned transform around the net, or None.
+        transform: the settings of the learned transform around the net; None: no transform.
         batch, length, channels: the shape of the sound or of the latent; for "t5", length is the number of tokens.
         steps, guidance: the settings of sampling.
-        settings: further settings of the kind.
-        sample_rate: the rate of the positions that `length` counts, in Hz.
+        settings: further settings, which depend on `kind`.
+        sample_rate: the number of positions counted by `length` per second of sound.
         quick: whether --quick runs this case.
-        fresh: whether the time from the start of a process to the end of its first run is measured too.
+        fresh: whether to measure also the time from the start of a process to the end of its first run.
     """
 
     name: str
@@ -103,12 +103,12 @@ class Case:
 
     @property
     def text(self) -> bool:
-        """Whether the net gets an embedding."""
+        """Whether the net is conditioned on a text embedding."""
         return "embedding_features" in self.net
 
     @property
     def seconds(self) -> float:
-        """The seconds of sound that the case makes or reads."""
+        """How many seconds of sound the case makes or reads."""
         return self.batch * self.length / self.sample_rate
 
 

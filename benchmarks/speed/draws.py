@@ -1,4 +1,4 @@
-"""The inputs of both sides: noise, embeddings, tokens and spectrograms, drawn by NumPy from one seed."""
+"""Draws the same inputs for both libraries: noise, embeddings, tokens and spectrograms, by NumPy from one seed."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from benchmarks.speed.cases import Case
 
 
 def drawn(case: Case, *, first: bool) -> dict[str, np.ndarray]:
-    """The inputs of a case. Sound is [batch, time, channels], or has channels first."""
+    """Returns a case's inputs by name. Sound is [batch, time, channels], or with `first` [batch, channels, time]."""
     rng = np.random.default_rng(0)
 
     def sound(length: int, channels: int = case.channels) -> np.ndarray:

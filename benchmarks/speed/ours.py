@@ -1,6 +1,7 @@
-"""python -m benchmarks.speed.ours CASE [--weights FILE]: runs a case with this library. It needs only JAX and Flax.
+"""python -m benchmarks.speed.ours CASE [--weights FILE]: runs a case with this library. The program needs only JAX and
+Flax.
 
-Without weights, it starts with random weights. --write FILE writes random weights with the originals' names.
+Without --weights, the weights are random. --write FILE writes random weights with the originals' names.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from benchmarks.speed.serve import Job, serve
 
 
 def build(case: Case, dtype: str = "float32", attention: str | None = None) -> Any:
-    """The module or model of a case."""
+    """Builds the module or the model of a case."""
     kind = jnp.dtype(dtype)
     if case.kind == "t5":
         return T5Encoder(T5Config(**case.net), dtype=kind)
@@ -82,7 +83,7 @@ def build(case: Case, dtype: str = "float32", attention: str | None = None) -> A
 
 
 def _example(case: Case) -> dict[str, jax.Array]:
-    """A batch to initialize with."""
+    """Returns a batch with which the model can be initialized."""
     batch = {"audio": jnp.zeros((1, case.length, case.channels))}
     if case.text:
         batch["embedding"] = jnp.zeros((1, case.net["embedding_max_length"], case.net["embedding_features"]))
@@ -90,7 +91,7 @@ def _example(case: Case) -> dict[str, jax.Array]:
 
 
 def initial(case: Case, module: Any) -> dict[str, Any]:
-    """Random variables."""
+    """Returns random variables for the module of a case."""
     key = jax.random.key(0)
     if case.kind == "t5":
         shape = (1, case.length)
@@ -108,7 +109,7 @@ def initial(case: Case, module: Any) -> dict[str, Any]:
 
 
 def written(case: Case) -> dict[str, np.ndarray]:
-    """A state_dict of random weights."""
+    """Returns random weights as a state_dict with the originals' names."""
     module = build(case)
     variables = initial(case, module)
     if case.kind == "t5":
@@ -124,7 +125,7 @@ def written(case: Case) -> dict[str, np.ndarray]:
 
 
 def _entries(case: Case, module: Any, params: Any) -> list[Entry]:
-    """The table of the names of a module's parameters, or of their shapes."""
+    """Returns the conversion table of a module; `params` are its parameters or their shapes."""
     if case.kind == "transformer":
         return fitted(hub_transformer(case.net["num_layers"]), params)
     if case.kind == "oobleck":
@@ -133,7 +134,7 @@ def _entries(case: Case, module: Any, params: Any) -> list[Entry]:
 
 
 def read(case: Case, module: Any, shapes: dict[str, Any], weights: str) -> dict[str, Any]:
-    """The variables from a state_dict, on the device, with these shapes."""
+    """Reads the variables, which have these shapes, from a file with a state_dict, and puts them on the device."""
     with np.load(weights) as state:
         if case.kind == "t5":
             params = t5_from_torch(dict(state), module.config)
@@ -192,7 +193,7 @@ def job(case: Case, weights: str | None, dtype: str, attention: str | None) -> J
 
 
 def forward(case: Case, module: Any, variables: dict, given: dict) -> jax.Array:
-    """The output of a net, an encoder or a decoder."""
+    """Runs a net, an encoder or a decoder on the inputs `given`, and returns the output."""
     if case.kind == "t5":
         return module.apply(variables, given["tokens"], given["mask"])
     if case.kind == "encoder":
@@ -211,7 +212,7 @@ def _embedding(given: dict) -> dict:
 
 
 def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | None = None) -> jax.Array:
-    """Sounds from noise."""
+    """Samples sounds from the noise in `given`."""
     settings = {"num_steps": steps or case.steps, "noise": given["noise"], **_embedding(given)}
     if case.text:
         settings["guidance"] = case.guidance
@@ -225,9 +226,10 @@ def sampled(case: Case, model: Any, variables: dict, given: dict, steps: int | N
 
 
 def operations(case: Case) -> float:
-    """The number of operations of a case, counted on CPU, because the compilers of accelerators do not count them.
+    """Returns the number of operations of a case, counted by the CPU's compiler, because those of accelerators do not
+    count.
 
-    A backward pass has twice the products of a forward pass. Recomputation is not counted.
+    A backward pass counts as twice the products of a forward pass. Recomputation in the backward pass is not counted.
     """
     module = build(case)
     variables = jax.eval_shape(lambda: initial(case, module))
@@ -244,7 +246,7 @@ def _device_memory() -> int | None:
 
 
 def peak(dtype: str, size: int) -> float:
-    """The operations per second of a product of two square matrices, the best of ten runs."""
+    """Returns the operations per second in a product of two square matrices, as the best of ten runs."""
     a = jnp.full((size, size), 0.5, dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))

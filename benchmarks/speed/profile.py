@@ -1,4 +1,4 @@
-"""The time of an accelerator's kernels in a run, summed by the part of the net."""
+"""Measures the time of an accelerator's kernels in a run, summed for each part of the net."""
 
 import re
 import tempfile
@@ -18,10 +18,10 @@ LIBRARIES = {
 
 
 def costs(run: Callable[[], object], program: str) -> dict[str, list]:
-    """[seconds, kernels] by kind of work, the most expensive first.
+    """Returns {kind of work: [seconds, number of kernels]}, the most expensive kind first.
 
     Args:
-        run: a function that does the work once, and waits for it.
+        run: a function that does the work once, and returns when it is done.
         program: the text of the compiled program, which has the source line of every operation.
     """
     scopes = {_plain(name): scope for name, scope in re.findall(r'%([\w.\-]+) = [^\n]*?op_name="([^"]*)"', program)}

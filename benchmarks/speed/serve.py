@@ -1,4 +1,4 @@
-"""A process that does one piece of work on request. Requests are lines, and replies are lines of JSON."""
+"""Runs a process that does one piece of work on request. Requests are lines of text, and replies are lines of JSON."""
 
 import contextlib
 import ctypes
@@ -16,13 +16,14 @@ import numpy as np
 
 @dataclass
 class Job:
-    """Work that is ready.
+    """A piece of work that is ready to be done.
 
     Fields:
-        run: a function that does the work, waits for it, and returns the result.
+        run: a function that does the work, and returns the result when it is done.
         facts: values that are known before the work, such as the seconds of compiling.
-        costs: seconds and kernels by kind of work; empty if they are not known.
-        device_memory: the peak of bytes in use on the accelerator since the start; None without an accelerator.
+        costs: a function that returns {kind of work: [seconds, number of kernels]}; empty if these are not known.
+        device_memory: a function that returns the accelerator's peak of bytes in use since the start; None without
+            accelerator.
         keep: an object that is kept alive as long as the job.
     """
 
@@ -34,10 +35,10 @@ class Job:
 
 
 def serve(start: Callable[[], Job]) -> None:
-    """Starts the work, prints its facts, and then answers requests on standard input until it ends.
+    """Prepares the work, prints its facts, and then answers requests from standard input until the input ends.
 
-    "run" does the work, and returns its seconds and its peak of memory. "costs" returns the seconds by kind of work.
-    "save PATH" writes the last result as a NumPy array.
+    The request "run" does the work, and returns the seconds it took and its peak of memory. "costs" returns the seconds
+    for each kind of work. "save PATH" writes the last result as a NumPy array.
     """
     replies = sys.stdout
     sys.stdout = sys.stderr  # the output of libraries must not be a reply
@@ -64,8 +65,7 @@ def serve(start: Callable[[], Job]) -> None:
 
 
 def _born() -> float:
-    """The start of this process in seconds since the epoch. On systems that do not report it, the time of the first
-    call."""
+    """Returns when this process started, in seconds since the epoch; if unknown, when this was first called."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
@@ -84,7 +84,7 @@ def reset_peak() -> None:
 
 
 def peak() -> int:
-    """The peak of this process's memory in bytes since the last reset; 0: the system does not report it."""
+    """Returns the peak of this process's memory in bytes since the last reset; 0 if the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):

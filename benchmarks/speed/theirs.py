@@ -1,6 +1,7 @@
 """python -m benchmarks.speed.theirs CASE WEIGHTS: runs a case with the PyTorch originals.
 
-It needs torch, audio-diffusion-pytorch, audio-encoders-pytorch, transformers and diffusers, in a separate environment.
+The program needs torch, audio-diffusion-pytorch, audio-encoders-pytorch, transformers and diffusers, in a separate
+environment.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from benchmarks.speed.serve import Job, serve
 
 
 def build(case: Case) -> torch.nn.Module:
-    """The module of a case. The weights are its state_dict."""
+    """Builds the module of a case. Its state_dict has the names of the weights."""
     if case.kind == "t5":
         from transformers import T5Config, T5EncoderModel
 

@@ -1,4 +1,4 @@
-"""A judge of pitch and periodicity by normalized autocorrelation, written for this project. The demo uses it."""
+"""Judges pitch and periodicity by normalized autocorrelation. Written for this project, also used by the demo."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ RIGHT = 50  # cents
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The periodicity, and the cents from the prompted pitch or from the reference's pitch."""
+    """Returns the periodicity, and how far the pitch is from the prompt's or the reference's, in cents."""
     heard = [pitch(clip.audio, clip.rate) for clip in case.made]
     wanted = case.wanted("pitch", lambda clip: pitch(clip.audio, clip.rate).midi)
     cents = 100 * np.abs(np.array([p.midi for p in heard]) - wanted)

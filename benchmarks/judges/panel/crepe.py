@@ -1,4 +1,4 @@
-"""CREPE: compares the pitch with the prompted pitch or the reference's pitch, by a third-party network."""
+"""CREPE: measures the pitch by a third-party network, and compares it with the prompt's or the reference's pitch."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ RIGHT = 50  # cents
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """CREPE's confidence in a pitch, and the cents from the prompted pitch or from the reference's pitch."""
+    """Returns the confidence in a pitch, and how far the pitch is from the prompt's or the reference's, in cents."""
     heard, confidence = _heard(case.made)
     wanted = case.wanted("pitch", lambda clip: _pitch(clip)[0])
     cents = 100 * np.abs(heard - wanted)
@@ -27,7 +27,7 @@ def _heard(clips) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pitch(clip: Clip) -> tuple[float, float]:
-    """The MIDI number and the confidence of most loud frames of a clip."""
+    """Returns (the pitch as a MIDI number, the confidence), as medians over the loud frames of a clip."""
     hertz, sure, energy = crepe.track(clip.at(crepe.RATE))
     loud = energy > LOUD * energy.max(initial=0.0)
     if not loud.any():

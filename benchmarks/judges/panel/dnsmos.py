@@ -1,4 +1,4 @@
-"""DNSMOS (Reddy et al. 2022): the predicted opinion score of speech without a reference, 1 to 5."""
+"""DNSMOS (Reddy et al. 2022): predicts the opinion score of speech, 1 to 5, without a reference."""
 
 import numpy as np
 from speechmos import dnsmos
@@ -10,7 +10,7 @@ RATE = 16_000
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The overall score, and the score of the background."""
+    """Returns the overall score, and the score of the background noise."""
     scores = [dnsmos.run(np.clip(clip.at(RATE), -1, 1), RATE) for clip in case.made]
     return {
         "DNSMOS": Column(np.array([score["ovrl_mos"] for score in scores]), higher=True),

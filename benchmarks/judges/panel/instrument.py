@@ -1,4 +1,4 @@
-"""The instrument classifier in numpy: compares the instrument with the prompted instrument."""
+"""Compares the instrument that the classifier in numpy hears with the instrument in the prompt."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ NEEDS = "instrument"
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """1 if the classifier names the prompted instrument among all its instruments, 0 if it names another one."""
+    """Returns 1 if the classifier names the instrument in the prompt, 0 if it names any other of its instruments."""
     right = []
     for clip in case.made:
         wanted = clip.fields.get("instrument")

@@ -1,4 +1,4 @@
-"""Kernel distance (Binkowski et al. 2018) between two sets of sounds, on musicnn's embedding."""
+"""Measures the kernel distance (Binkowski et al. 2018) between musicnn's embeddings of two sets of sounds."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ NEEDS = "references"
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The distance between the made set and the reference set, as one value. It is about 0 for equal distributions, and
-    can be negative."""
+    """Returns the distance between made and reference clips, as one value. The value is near 0, or below, for equal
+    sets."""
     made, reference = (
         np.stack([musicnn.embedding(clip.at(musicnn.RATE)) for clip in clips]) for clips in (case.made, case.reference)
     )
@@ -18,7 +18,7 @@ def judge(case: Case) -> dict[str, Column]:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy of embeddings [n, d] and [m, d], with the kernel (x . y / d + 1)^3."""
+    """Returns the unbiased squared maximum mean discrepancy of [n, d] and [m, d], with the kernel (x . y / d + 1)^3."""
 
     def kernel(x, y):
         return (x @ y.T / x.shape[1] + 1) ** 3

@@ -1,4 +1,4 @@
-"""The distances between a clip and its reference: log-spectral, multi-resolution STFT, mel, and SI-SDR."""
+"""Measures four distances between a clip and its reference: log-spectral, multi-resolution STFT, mel, and SI-SDR."""
 
 import librosa
 import numpy as np
@@ -12,7 +12,7 @@ MELS = 80
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The four distances, at the reference's sample rate and over the common length of both clips."""
+    """Returns the four distances, at the reference's sample rate and over the length that both clips have."""
     rows = []
     for made, reference in case.pairs:
         a, b = made.at(reference.rate), reference.at(reference.rate)
@@ -43,7 +43,7 @@ def _distances(made: np.ndarray, reference: np.ndarray, rate: int) -> tuple[floa
 
 
 def si_sdr(made: np.ndarray, reference: np.ndarray) -> float:
-    """10 log10(|a r|^2 / |a r - m|^2) in dB with a = <m, r> / <r, r> (Le Roux et al. 2019, equation 5)."""
+    """Returns 10 log10(|a r|^2 / |a r - m|^2) in dB with a = <m, r> / <r, r> (Le Roux et al. 2019, equation 5)."""
     made, reference = made.astype(float), reference.astype(float)
     if not reference.any():
         return float("nan")

@@ -1,4 +1,4 @@
-"""Speech compared with its reference: PESQ (ITU-T P.862.2) and STOI (Taal et al. 2011)."""
+"""Compares speech with its reference, by PESQ (ITU-T P.862.2) and STOI (Taal et al. 2011)."""
 
 import numpy as np
 from pesq import PesqError, pesq
@@ -11,7 +11,7 @@ RATE = 16_000
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """Wide-band PESQ, 1 to 4.64, and extended STOI, 0 to 1, of clips that are speech."""
+    """Returns wide-band PESQ, 1 to 4.64, and extended STOI, 0 to 1. The clips should be speech."""
     if not case.paired:
         return {}
     rows = np.array([_scores(made.at(RATE), reference.at(RATE)) for made, reference in case.pairs])

@@ -1,4 +1,4 @@
-"""The tempo by librosa, compared with the prompted tempo of a phrase or a loop."""
+"""Measures the tempo of a phrase or a loop with librosa, and compares it with the tempo in the prompt."""
 
 import librosa
 import numpy as np
@@ -13,7 +13,7 @@ RATE = 22_050
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The deviation from the prompted tempo in percent, without factors of two, and whether it is within 4 %."""
+    """Returns the error of the tempo in percent, ignoring factors of two, and whether the error is at most 4 %."""
     wanted = case.asked("tempo")
     off = np.array([_off(clip, tempo) for clip, tempo in zip(case.made, wanted, strict=True)])
     right = np.where(np.isnan(off), np.nan, off <= 100 * RIGHT)
@@ -28,7 +28,7 @@ def _off(clip: Clip, wanted: float) -> float:
 
 
 def tempo(clip: Clip) -> float:
-    """The beats per minute of a clip; 0: it is not periodic."""
+    """Returns the beats per minute of a clip, or 0 if the clip is not periodic."""
     envelope = librosa.onset.onset_strength(y=clip.at(RATE), sr=RATE, hop_length=128)
     # Autocorrelation of the onsets, refined by a parabola, because librosa's grid of lags is coarse at fast tempi.
     frames = RATE / 128

@@ -1,4 +1,4 @@
-"""The notes of a phrase by basic-pitch (Bittner et al. 2022), compared with the prompted key and the known notes."""
+"""Transcribes phrases by basic-pitch (Bittner et al. 2022), and compares with the prompt's key and the known notes."""
 
 import contextlib
 import io
@@ -20,8 +20,7 @@ ONSET, PITCH = 0.05, 0.5  # the largest differences of equal notes, in seconds a
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """The share of notes in the prompted key, and the F1 score against the known notes or the notes of the
-    reference."""
+    """Returns the share of notes in the prompt's key, and the F1 score against the known or the reference's notes."""
     heard = [notes(clip) for clip in case.made]
     share = [_in_key(found, clip.fields.get("key")) for found, clip in zip(heard, case.made, strict=True)]
     score = [_f1(found, _wanted(case, i)) for i, found in enumerate(heard)]
@@ -29,8 +28,7 @@ def judge(case: Case) -> dict[str, Column]:
 
 
 def _wanted(case: Case, i: int) -> list[tuple[float, float, int]]:
-    """The notes that a clip should have, from its score or from the transcription of its reference. Drums have no
-    notes."""
+    """Returns the notes that clip i should have, from its fields or its transcribed reference; none for drums."""
     fields = case.made[i].fields
     if fields.get("kind") == "drums":
         return []
@@ -40,7 +38,7 @@ def _wanted(case: Case, i: int) -> list[tuple[float, float, int]]:
 
 
 def notes(clip: Clip) -> list[tuple[float, float, int]]:
-    """The start and duration in seconds and the MIDI number of each note in a clip."""
+    """Returns (start in seconds, duration in seconds, MIDI number) of each note in a clip."""
     model, predict = _model()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "clip.wav")
@@ -50,7 +48,7 @@ def notes(clip: Clip) -> list[tuple[float, float, int]]:
 
 
 def _in_key(found: list[tuple[float, float, int]], key: object) -> float:
-    """The share of the notes' time that is in the key; nan without a key, 0 without notes."""
+    """Returns the share of the notes' total time that is in the key; nan without a key, 0 without notes."""
     if key is None:
         return float("nan")
     root, mode = str(key).split(" ", 1)
@@ -60,7 +58,7 @@ def _in_key(found: list[tuple[float, float, int]], key: object) -> float:
 
 
 def _f1(found: list, true: list) -> float:
-    """The harmonic mean of precision and recall. A note is right if onset and pitch are right (Raffel et al. 2014)."""
+    """Returns the F1 score. A note is right if its onset and its pitch are right (Raffel et al. 2014)."""
     if not true:
         return float("nan")
     left, hits = list(true), 0

@@ -1,4 +1,4 @@
-"""ViSQOL in audio mode (Chinen et al. 2020): the predicted opinion score with a reference, 1 to 4.73."""
+"""ViSQOL in audio mode (Chinen et al. 2020): predicts the opinion score of a clip, 1 to 4.73, with a reference."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ SHORTEST = 0.6  # the shortest length of clip and reference in seconds
 
 
 def judge(case: Case) -> dict[str, Column]:
-    """ViSQOL's mean opinion score of each clip; nan if the clip or its reference is silent or too short."""
+    """Returns the opinion score of each clip; nan if the clip or its reference is silent or too short."""
     return {"ViSQOL": Column(np.array([_score(made.at(RATE), ref.at(RATE)) for made, ref in case.pairs]), higher=True)}
 
 
