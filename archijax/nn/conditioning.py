@@ -137,8 +137,7 @@ def guide(
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Lets a net use classifier-free guidance, by a learned fixed embedding that means "no embedding" (Ho & Salimans
-    2022).
+    """Gives a net classifier-free guidance: a learned embedding means "no embedding" (Ho & Salimans 2022).
 
     Fields:
         net: a module ``net(x, embedding=[b, n, features])``.
@@ -163,11 +162,11 @@ class ClassifierFreeGuidance(Wrapper):
 
         Args:
             embedding: [b, n, features], with at most max_length tokens.
-            embedding_mask: [b] or [b, n]. Where the mask is True, the fixed embedding replaces the embedding of an item
-                of the batch, or one token of this embedding. Training usually masks a tenth of the items.
+            embedding_mask: [b] or [b, n]. Where the mask is True, the learned embedding replaces the embedding of an
+                item of the batch, or one token of this embedding. Training usually masks a tenth of the items.
             embedding_scale: the guidance scale, one number or one per item of the batch [b]. The result is masked +
-                (conditional - masked) * scale, where masked is the prediction for the fixed embedding. If the scale is
-                the number 1, the net is called with the batch, else with a batch of double size. Use either a scale
+                (conditional - masked) * scale, where masked is the prediction for the learned embedding. If the scale
+                is the number 1, the net is called with the batch, else with a batch of double size. Use either a scale
                 other than 1 or embedding_mask, not both.
             conditioning: other arguments for the net.
 
@@ -239,8 +238,8 @@ class AppendChannels(Wrapper):
     """Appends channels to x and calls the net.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. Its x has
-            the channels of x and the appended channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net is
+            called with the channels of x followed by the appended channels.
     """
 
     @nn.compact
