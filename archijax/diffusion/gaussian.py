@@ -99,7 +99,9 @@ class GaussianProcess:
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
     def net_input(self, x: Float[Array, "*x"], t: Float[Array, "*t"]) -> tuple[Float[Array, "*x"], Float[Array, "*t"]]:
-        """Returns the arguments for the net at x = x_t: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
+        """Returns the arguments for the net at (x, t): (x, t), or (c_in x, ln(sigma) / 4) if the prediction is
+        "edm".
+        """
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
