@@ -28,7 +28,7 @@ class GaussianProcess:
 
     To get one, call :func:`v_diffusion`, :func:`rectified_flow`, :func:`edm` or :func:`ddpm`, or take
     ``model.process``. The methods take sounds x0, noise eps, noisy sounds x and predictions, all of the same shape
-    [b, ...]. Arithmetic is in the type of x.
+    [b, ...]. The methods compute in the type of x.
 
     Fields:
         schedule: the noise schedule, which computes alpha and sigma from a time, such as :class:`CosineSchedule`.
@@ -99,9 +99,7 @@ class GaussianProcess:
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
     def net_input(self, x: Float[Array, "*x"], t: Float[Array, "*t"]) -> tuple[Float[Array, "*x"], Float[Array, "*t"]]:
-        """Returns the arguments for the net at (x, t): (x, t), or (c_in x, ln(sigma) / 4) if the prediction is
-        "edm".
-        """
+        """Returns the arguments for the net: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
@@ -117,9 +115,8 @@ class GaussianProcess:
         Args:
             num_steps: the number of steps between timesteps, at least 1.
             timestep_spacing: "linear", "cosine", "karras", "exponential", or an object of
-                :mod:`archijax.diffusion.spacing`. None: the process's own spacing.
-            strength: where sampling starts, as a fraction of the way from sound (0) to noise (1); above 0 and at most
-                1.
+                :mod:`archijax.diffusion.spacing`. If None, it is the field `timestep_spacing`.
+            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
 
         Raises:
             InputError: num_steps or strength is out of range, or no spacing has this name.

@@ -24,8 +24,7 @@ class TimestepSpacing(Protocol):
         Args:
             schedule: the noise schedule, such as ``process.schedule``.
             num_steps: the number of steps between timesteps, at least 1.
-            strength: where sampling starts, as a fraction of the way from sound (0) to noise (1); above 0 and at most
-                1.
+            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
         """
 
 

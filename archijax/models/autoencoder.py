@@ -131,7 +131,7 @@ class AutoEncoder(_Coder):
     The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
     adversarial and feature matching, and training alternates with a hinge loss for the discriminator (Kumar et al.
     2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent. Diffusion models
-    scale latents by both.
+    use this mean and standard deviation to scale latents.
 
     Fields:
         net: the encoder and the decoder, such as an :class:`archijax.codecs.AutoEncoder1d`.
@@ -174,7 +174,7 @@ class AutoEncoder(_Coder):
 
     @property
     def overlap(self) -> int:
-        """The number of frames on each side of a frame that influence its latent or its decoded sound.
+        """How many frames on each side of a frame influence its latent or its decoded sound.
 
         Raises:
             InputError: the net normalises over the whole sound, so that all frames influence each other.
@@ -281,8 +281,8 @@ class AutoEncoder(_Coder):
     def _once_started(
         self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
     ) -> tuple[Float[Array, ""], ...]:
-        """Returns the result of ``judged``; before adversary_start, it returns ``count`` zeros and does not call
-        ``judged``.
+        """Returns the result of ``judged``; before the training step adversary_start, it returns ``count`` zeros and
+        does not call ``judged``.
         """
         if not self.adversary_start:
             return judged()
@@ -343,8 +343,8 @@ class MagnitudeAutoEncoder(_Coder):
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are "log_magnitude", the difference, and numbers from the
-            bottleneck.
+            (loss, (metrics, new_state)). The metrics are the mean absolute difference ("log_magnitude") and numbers
+            from the bottleneck.
         """
         magnitude = self._input(batch["audio"])
         decoded, info, state = self._trained(variables, keys, magnitude)

@@ -35,7 +35,7 @@ class DiffusionAR:
             ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The appended channel
             contains the diffusion time of each sample.
         length: the number of samples of the window, a multiple of num_splits.
-        num_splits: the number of splits of the window, which is even. The first half of the splits is the context, the
+        num_splits: the number of splits of the window, an even number. The first half of the splits is the context, the
             second half is the ladder.
         process: the diffusion process, with continuous times and the prediction "v" or "velocity", such as
             ``archijax.v_diffusion()``. Other predictions are undefined in the context, which has no noise.
@@ -142,8 +142,8 @@ class DiffusionAR:
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Draws standard normal noise for one purpose: number 0 for :meth:`start`, 1 for the ladder, 2, 3, ... for the
-        next splits.
+        """Draws standard normal noise. ``number`` states what the noise is for: 0 for :meth:`start`, 1 for
+        :meth:`noised_to_ladder`, and 2, 3, ... for the calls of :meth:`shift`.
         """
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 

@@ -60,7 +60,7 @@ def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> di
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (the conditioning to guide towards, the conditioning to guide away from).
 
-    The conditioning to guide away from is ``conditioning`` after everything is dropped that can be dropped; arrays in
+    The conditioning to guide away from is ``conditioning`` without everything that can be dropped; arrays in
     ``negative`` then replace the arrays of the same names.
 
     Raises:

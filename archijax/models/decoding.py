@@ -55,6 +55,8 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes sounds and decodes the frames again. The settings are arguments of ``codec.decode``."""
+    """Encodes sounds to frames and decodes these frames back to sounds. The settings are arguments of
+    ``codec.decode``.
+    """
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

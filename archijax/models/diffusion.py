@@ -55,7 +55,7 @@ class DiffusionModel:
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
     by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
-    appended to that of the text. If the batch has no tokens, its embedding is the text, encoded earlier.
+    appended to that of the text. If the batch has no tokens, its embedding is taken as the text, encoded earlier.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
@@ -66,16 +66,16 @@ class DiffusionModel:
         num_placeholders: the number of placeholder tokens. Their trained embeddings are the parameters "placeholders"
             [num_placeholders, e] (Gal et al. 2022, textual inversion).
         cond_drop_prob: the probability that training drops all conditioning of an item; guidance needs a probability
-            above 0. For such an item, a learned embedding of the net replaces the embedding, zeros replace the
-            features, and -1 replaces each condition. A net with an embedding needs :class:`ClassifierFreeGuidance`,
-            which has this learned embedding.
+            above 0. For an item without conditioning, a learned embedding of the net replaces the embedding, zeros
+            replace the features, and -1 replaces each condition. A net with an embedding needs
+            :class:`ClassifierFreeGuidance`, which has this learned embedding.
         drop_probs: maps the name of an array ("embedding", "features", "condition_NAME") to the probability that
             training drops this array alone.
         stratified: whether the b items of a batch draw their times from b different intervals of equal probability. The
             time of an item then depends on the other items of its batch.
         error: a function ``error(prediction, target)`` that returns the error of every value.
         sound_error: a function of the estimated sound and the true sound, both [b, time, c], that returns the error of
-            each item [b]. If given, it replaces ``error``.
+            each item [b]. A sound_error replaces ``error``.
         weight: a function that turns times t [b] into weights [b] for the errors of the items, such as
             ``archijax.diffusion.min_snr(process)``.
     """
@@ -250,7 +250,7 @@ class DiffusionModel:
                 clipping.
             threshold: the quantile for dynamic thresholding, such as 0.995; None: no thresholding.
             window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
-                is generated in windows that overlap by half. None: the net sees the whole sound.
+                is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
                 a seam. True needs a window, and a time that is a multiple of ``length_multiple``.
             source: a sound [b, time, c], to vary with a strength below 1, or to fill with a mask.
@@ -365,8 +365,8 @@ class DiffusionModel:
         Args:
             guidance, clamp, threshold, window, circular: see :meth:`sample`.
             negative: the result of :meth:`conditioning` for the batch to guide away from, or None.
-            conditioning: the result of :meth:`conditioning`. It may also have an embedding_mask, bool [b], which is
-                True for items without a prompt.
+            conditioning: the result of :meth:`conditioning`. The arguments may include an embedding_mask, bool [b],
+                which is True for items without a prompt.
 
         Raises:
             InputError: guidance is not 1 although cond_drop_prob is 0, circular is True without a window, or the window
@@ -416,7 +416,7 @@ class DiffusionModel:
         If a batch has an embedding but no tokens, this embedding is taken as the text, encoded earlier.
 
         Raises:
-            InputError: the model reads text, but there are neither tokens nor an embedding. Or the model reads no text,
+            InputError: the model reads text, but there are neither tokens nor an embedding; or the model reads no text,
                 but there are tokens.
         """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}

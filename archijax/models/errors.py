@@ -51,8 +51,9 @@ def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Cal
     name.
 
     Args:
-        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" does so by squares, after
-            A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
+        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" takes the squared difference
+            of every value after A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the
+            prediction implies.
         sample_rate: the sample rate of the sounds, in Hz.
         length: the number of samples of each sound.
 

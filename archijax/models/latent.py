@@ -21,8 +21,8 @@ from archijax.models.diffusion import DiffusionModel
 class LatentDiffusion:
     """A diffusion model of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
 
-    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], the sound already
-    encoded.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], sound that was encoded
+    earlier.
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
@@ -136,7 +136,7 @@ class LatentDiffusion:
         return self.autoencoder.decode(own, latent, noise, **settings)
 
     def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
-        """Scales latents back to the scale of the autoencoder."""
+        """Undoes the scaling of :meth:`latents`, so that the autoencoder can decode the latents."""
         latent = jnp.asarray(latent)
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent

@@ -1,5 +1,5 @@
-"""The mean and the standard deviation of a latent's channels. Training measures both, and diffusion models scale
-latents by both.
+"""Functions that measure the mean and the standard deviation of each channel of a latent in training. Diffusion models
+use both to scale latents.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ class DiffusionUpsampler:
     ) -> Float[Array, "b frames*{self.factor} c"]:
         """Replaces the low frequencies of x, the result of the diffusion model, by the low-rate sound.
 
-        The result is x - reupsampled(x) + upsampled(frames). Below half of the low rate, this has the spectrum of the
-        low-rate sound, and above, the spectrum of x (the range and the null space of resampling; Wang, Yu & Zhang
-        2022).
+        The result is x - reupsampled(x) + upsampled(frames). At frequencies below half of the low rate, the result has
+        the spectrum of the low-rate sound; above, it has the spectrum of x (the range and the null space of resampling;
+        Wang, Yu & Zhang 2022).
         """
         return x - self.reupsampled(x) + self.upsampled(frames)
 

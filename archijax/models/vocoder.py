@@ -21,7 +21,7 @@ from archijax.nn.linear import transposed_conv, uniform_init
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
-    """A model that makes sound from mel spectrograms. It treats each channel of a sound as an item of the batch
+    """A model that makes sound from mel spectrograms. The model treats each channel of a sound as an item of the batch
     (ArchiSound, section 5.6).
 
     A learned transposed convolution turns the spectrogram into one channel of samples, which is appended to the noisy
@@ -30,12 +30,12 @@ class DiffusionVocoder:
     Fields:
         model: a diffusion model of mono sound whose net takes one appended channel, such as
             ``AppendChannels(UNetV0(...))``.
-        mel: the transform from sound to spectrograms. Its n_fft - hop_length and window_length - hop_length must be
-            even.
+        mel: the transform from sound to spectrograms. For this transform, n_fft - hop_length and window_length -
+            hop_length must be even.
         whiten: whether the spectrum of a sound is divided by the envelope of its spectrogram before diffusion, and
             multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
-            even in silence. The effect equals that of noise shaped by the envelope (SpecGrad, Koizumi et al. 2022). The
-            original code does not whiten.
+            even in silence. Whitening has the same effect as noise shaped by the envelope (SpecGrad, Koizumi et al.
+            2022). The original code does not whiten.
 
     Raises:
         InputError: n_fft or window_length differs from hop_length by an odd number.
@@ -194,8 +194,8 @@ class DiffusionVocoder:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """Returns factors at each frame and frequency. White noise of variance 1, multiplied by them, has the given
-        spectrogram.
+        """Returns factors at each frame and frequency. White noise of variance 1, multiplied by these factors, has the
+        given spectrogram.
         """
         stft = self.mel.stft
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.

@@ -25,12 +25,13 @@ class Inpaint:
     al. 2022, RePaint, algorithm 1).
 
     When the original code (audio-diffusion-pytorch) repeats a step, it adds noise up to t only to the kept samples.
-    Therefore only its last two passes have an effect. One pass with `redraw` gives the same result as these two.
+    Therefore only the last two passes of the original code have an effect. One pass with `redraw` gives the same
+    result.
 
     Fields:
         source: the sound to edit [b, time, c]. Only its samples where the mask is True are used.
         mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
-        sampler: the sampler that takes the steps.
+        sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
         redraw: whether the source, with new noise, replaces the kept samples also before each step, as in the original
             code.

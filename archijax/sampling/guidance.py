@@ -34,7 +34,7 @@ class Guidance:
             loud. With rescale 1, the guided estimate of each sound gets the standard deviation of the conditional
             estimate.
         interval: the (lowest, highest) time of guidance; at all other times the scale is 1 (Kynkäänniemi et al. 2024).
-            None: guidance at all times.
+            If the interval is None, there is guidance at all times.
         sequential: whether the net is called twice, instead of once with a batch of double size. Two calls need less
             memory and give the same result.
     """

@@ -1,6 +1,6 @@
 """Samplers: a step takes x from one timestep to the next, in terms of alpha, sigma, x0 and eps.
 
-Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion method.
+Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion process.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DDPM:
-    """The ancestral sampler, which adds noise to the mean of q(x' | x, x0) (Ho et al. 2020, algorithm 2). It works over
-    any timesteps.
+    """The ancestral sampler, which adds noise to the mean of q(x' | x, x0) (Ho et al. 2020, algorithm 2). The sampler
+    works over any timesteps.
 
     Fields:
         variance: a number from 0 to 1 that chooses the variance of the noise. 0 chooses the variance of q(x' | x, x0),
@@ -163,9 +163,9 @@ class DDPM:
 class Heun:
     """A second-order sampler that calls the net twice per step.
 
-    Each step takes a step of :class:`DDIM` first. Then it computes x' = x + (alpha' - alpha) x0 + (sigma' - sigma) eps,
-    where x0 and eps are means over both ends of the step. With :func:`archijax.edm`, this is algorithm 1 of Karras et
-    al. 2022. The step to sigma = 0 is a step of DDIM.
+    Each step takes a step of :class:`DDIM` first. Then the step computes x' = x + (alpha' - alpha) x0 + (sigma' -
+    sigma) eps, where x0 and eps are means over both ends of the step. With :func:`archijax.edm`, this is algorithm 1 of
+    Karras et al. 2022. The step to sigma = 0 is a step of DDIM.
     """
 
     draws = 0
