@@ -51,7 +51,7 @@ def v_diffusion(shift: float = 1.0) -> GaussianProcess:
     predicts v.
 
     Args:
-        shift: see :class:`CosineSchedule`. The equation above is that of shift 1.
+        shift: the shift of :class:`CosineSchedule`; with 1, x_t follows the equation above.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 

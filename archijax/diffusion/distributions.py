@@ -1,4 +1,4 @@
-"""Distributions of the training time t. Each is an object with a quantile function."""
+"""Distributions of the training time t. Each distribution is an object with a method ``quantile``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Uniform:
 class Discrete:
     """The times k / num_steps for k = 1 ... num_steps, with equal probability.
 
-    It is the field `training` of a :class:`GaussianProcess` with discrete times, such as ``archijax.ddpm()``. To draw n
-    times, call ``Discrete(1000).quantile(jax.random.uniform(key, (n,)))``.
+    A :class:`GaussianProcess` with discrete times, such as ``archijax.ddpm()``, has this distribution as its field
+    `training`. To draw n times, call ``Discrete(1000).quantile(jax.random.uniform(key, (n,)))``.
 
     Fields:
         num_steps: the number of different times.

@@ -34,10 +34,10 @@ class GaussianProcess:
         schedule: the noise schedule, which computes alpha and sigma from a time, such as :class:`CosineSchedule`.
         prediction: the name of the quantity that the net predicts: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity"
             = dx/dt = alpha' x0 + sigma' eps; "score" = -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al.
-            2022, equation 7). "edm" needs a SigmaSchedule.
+            2022, equation 7). The prediction "edm" needs a SigmaSchedule.
         training: the distribution of training times, such as :class:`Uniform`.
         timestep_spacing: the default spacing of :meth:`timesteps`, such as :class:`LinearSpacing`.
-        sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses it.
+        sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses sigma_data.
 
     Raises:
         InputError: the prediction is "edm", and the schedule is not a SigmaSchedule.

@@ -41,8 +41,9 @@ class LinearSpacing:
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
-        shift: a number above 0. Each timestep, as a fraction t of the way, becomes shift t / (1 + (shift - 1) t) (Esser
-            et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high noise, as long sounds need.
+        shift: a number above 0. Each timestep, as a fraction t of the way from sound to noise, becomes shift t / (1 +
+            (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high noise, as
+            long sounds need.
 
     Raises:
         InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.

@@ -85,8 +85,7 @@ class _Coder:
     def encode(
         self, variables: Variables, audio: Sound, keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes sounds to (latent, info). The info has arrays by name that describe what the bottlenecks did, such as
-        "loss".
+        """Encodes sounds to (latent, info). The info is a dict of arrays that the bottlenecks report, such as "loss".
 
         The latent has time / downsample_factor frames, rounded up; zeros are appended to the sound to fill the last
         frame.
@@ -143,7 +142,8 @@ class AutoEncoder(_Coder):
         mel: the weight of the log-mel loss.
         windows: the window lengths of the stft, phase and mel losses, in samples.
         discriminator: the net that distinguishes sounds from reconstructions; None: no adversarial training.
-        adversarial: the weight of the error that the discriminator's scores of the decoded sound give.
+        adversarial: the weight of the adversarial error, which is low if the discriminator takes decoded sounds for
+            true sounds.
         feature_matching: the weight of the difference between the discriminator's features of the sound and of the
             decoded sound.
         adversary_start: the number of training steps after which the discriminator starts to train and to have an
@@ -206,8 +206,7 @@ class AutoEncoder(_Coder):
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the errors by name, before weighting, and numbers from the
-            bottleneck.
+            (loss, (metrics, new_state)). The metrics are the errors, before weighting, and numbers from the bottleneck.
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})

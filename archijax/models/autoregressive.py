@@ -38,7 +38,8 @@ class DiffusionAR:
         num_splits: the number of splits of the window, an even number. The first half of the splits is the context, the
             second half is the ladder.
         process: the diffusion process, with continuous times and the prediction "v" or "velocity", such as
-            ``archijax.v_diffusion()``. Other predictions are undefined in the context, which has no noise.
+            ``archijax.v_diffusion()``. Other predictions are undefined in the first half of the window, which has no
+            noise.
 
     Raises:
         InputError: num_splits is not even, num_splits does not divide length, or the process has discrete times or

@@ -35,7 +35,7 @@ def decode_by_diffusion(
             noise is drawn from the keys.
         channels: the number of channels of the noise that is drawn.
         num_steps: the number of denoising steps.
-        batch: other conditioning for the diffusion model by name, such as tokens.
+        batch: a dict of other conditioning for the diffusion model, such as tokens.
         keys: one key per item of the batch [b], or a single key; None: the same key at every call.
         settings: other arguments of :meth:`archijax.DiffusionModel.sample`.
     """

@@ -55,7 +55,8 @@ class DiffusionModel:
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
     by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
-    appended to that of the text. If the batch has no tokens, its embedding is taken as the text, encoded earlier.
+    appended to the embedding of the text. If the batch has no tokens, its embedding is taken as the text, encoded
+    earlier.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
@@ -63,8 +64,8 @@ class DiffusionModel:
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: the model reads
             no text.
         frozen_embedder: whether the parameters of the embedder are pretrained and not trained.
-        num_placeholders: the number of placeholder tokens. Their trained embeddings are the parameters "placeholders"
-            [num_placeholders, e] (Gal et al. 2022, textual inversion).
+        num_placeholders: the number of placeholder tokens. The trained embeddings of these tokens are the parameters
+            "placeholders" [num_placeholders, e] (Gal et al. 2022, textual inversion).
         cond_drop_prob: the probability that training drops all conditioning of an item; guidance needs a probability
             above 0. For an item without conditioning, a learned embedding of the net replaces the embedding, zeros
             replace the features, and -1 replaces each condition. A net with an embedding needs
@@ -252,7 +253,7 @@ class DiffusionModel:
             window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
                 is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
-                a seam. True needs a window, and a time that is a multiple of ``length_multiple``.
+                a seam. A circular sound needs a window, and a time that is a multiple of ``length_multiple``.
             source: a sound [b, time, c], to vary with a strength below 1, or to fill with a mask.
             strength: how much noise is added to the source, above 0 and at most 1 (noise alone).
             mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.

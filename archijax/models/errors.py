@@ -1,5 +1,5 @@
-"""Errors of a diffusion net's predictions, by name. An error compares values of the prediction, or the sound that it
-implies.
+"""Functions that compute errors of a diffusion net's predictions. An error compares values of the prediction, or the
+sound that it implies.
 """
 
 from __future__ import annotations

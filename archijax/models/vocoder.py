@@ -110,8 +110,8 @@ class DiffusionVocoder:
         """Returns (noise, conditioning) for the diffusion model, which treats each channel as an item of the batch.
 
         Args:
-            noise: the noise that the diffusion starts from. If it has one channel, all channels of a sound start from
-                the same noise. Equal channels then stay equal, and sound keeps its place in the stereo image.
+            noise: the noise that the diffusion starts from. If the noise has one channel, all channels of a sound start
+                from the same noise. Equal channels then stay equal, and sound keeps its place in the stereo image.
         """
         channels = frames.shape[-1]
         noise = jnp.broadcast_to(noise, (*noise.shape[:2], channels))

@@ -48,7 +48,7 @@ class Attention(nn.Module):
             features of q, the other over the positions of k, and k^T v is computed first. The cost then grows with the
             length of x, not with the square of the length.
         embedding_features: the number e of features that each token of the embedding must have; None: any number.
-        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest method:
+        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. If None, the fastest method is chosen:
             cross-attention of a long x to few tokens multiplies the keys by the projection of the queries, and the
             values by the projection of the output. Other attention uses cuDNN on NVIDIA GPUs, if the type is bfloat16
             or float16 and a head has at most 128 features (`jax.jvp` does not work then). All other attention uses

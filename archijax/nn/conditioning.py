@@ -158,7 +158,7 @@ class ClassifierFreeGuidance(Wrapper):
         embedding_scale: float | Float[Array | np.ndarray, "*b"] = 1.0,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net.
+        """Calls the net with the embedding, and guides its prediction.
 
         Args:
             embedding: [b, n, features], with at most max_length tokens.
@@ -171,7 +171,7 @@ class ClassifierFreeGuidance(Wrapper):
             conditioning: other arguments for the net.
 
         Raises:
-            InputError: the embedding is missing, too long, or has another number of features.
+            InputError: the embedding is missing, has more than max_length tokens, or has a wrong number of features.
         """
         if embedding is None:
             raise InputError("a net with guidance needs an embedding [batch, tokens, features], but there is none")
@@ -251,7 +251,7 @@ class AppendChannels(Wrapper):
         out_channels: int | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with the channels [x, append_channels].
+        """Appends append_channels to the channels of x and calls the net.
 
         Args:
             append_channels: [b, *positions, any number of channels], with the batch size and the positions of x.

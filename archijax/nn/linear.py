@@ -1,8 +1,8 @@
 """Linear maps and convolutions, in any number of dimensions.
 
 Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis; the same code works for
-two or three position axes. Parameters are float32. Their initial distribution is that of PyTorch, so that training
-settings of the original code still apply. ``dtype`` is the type of the computation.
+two or three position axes. Parameters are float32. Initial parameters have the distribution that PyTorch uses, so that
+training settings of the original code still apply. ``dtype`` is the type of the computation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
     """Returns PyTorch's default initialiser of weights and biases: uniform numbers in (-b, b) with b = fan_in ** -0.5.
 
     The initialiser rounds the number of draws up to a power of two, so that the random generator is compiled for few
-    sizes. Compiling it for every shape would take most of the time of initialising a large net.
+    sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -69,7 +69,7 @@ def pad_positions(
 ) -> Float[Array, "b *padded c"]:
     """Pads every position axis of x by ``padding`` positions at both ends, in a mode of ``jnp.pad``.
 
-    On CPU this is faster than a convolution that pads by itself.
+    On CPU, padding first is faster than a convolution that pads by itself.
     """
     if padding == 0:
         return x

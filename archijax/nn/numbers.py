@@ -85,8 +85,8 @@ class NumberConditioning(Wrapper):
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
         numbers: the numbers, in the order of their tokens.
         width: the number of features of a number's vector, and of each token of the net's embedding.
-        text_features: the number of features of each token of the text; None: width. If it is not width, a linear map
-            makes tokens with width features. A token of zeros is padding and stays zero.
+        text_features: the number of features of each token of the text; None: width. If text_features is not width, a
+            linear map gives each token width features. A token of zeros is padding and stays zero.
     """
 
     numbers: Sequence[Number]

@@ -92,7 +92,7 @@ def relative_buckets(
     1.
 
     The second half of the buckets is for keys after the query, the first half for all other keys. In each half, the
-    first buckets hold one distance each. The others hold ranges of distances that grow logarithmically up to
+    first buckets hold one distance each. The later buckets hold ranges of distances that grow logarithmically up to
     `max_distance` (section 2.1 of the paper).
     """
     # numpy computes the buckets: logarithms on accelerators differ in the last bit, which would move some distances to
@@ -172,8 +172,8 @@ T5_BASE = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers
 
 
 class T5Encoder(nn.Module):
-    """The encoder of a T5 model, called as ``encoder(tokens, mask)``. It has no dropout, so training and sampling call
-    it in the same way.
+    """The encoder of a T5 model, called as ``encoder(tokens, mask)``. The encoder has no dropout, so that training and
+    sampling call it in the same way.
 
     Args:
         config: the sizes.

@@ -1,8 +1,8 @@
 """The diffusion transformer of Stable Audio: ``net(x, time, features=..., embedding=...)`` (Evans et al. 2024).
 
-It is the DiT of Peebles & Xie 2023 with layers of language models: rotary positions, SwiGLU, and fewer heads of keys
-and values than of queries. Time and features do not modulate the layers: they become one token before the sequence of
-x.
+The net is the DiT of Peebles & Xie 2023 with the layers of language models: rotary positions, SwiGLU, and fewer heads
+of keys and values than of queries. Time and features do not modulate the layers: they become one token before the
+sequence of x.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Product(nn.Module):
 
 
 class Projection(nn.Module):
-    """Two linear maps of the last axis with SiLU between them."""
+    """Two linear maps of the last axis, with SiLU in between."""
 
     features: int
     bias: bool
@@ -151,8 +151,8 @@ class DiffusionTransformer(nn.Module):
 
     Fields:
         num_layers: the number of layers.
-        num_heads, head_features: the number of heads of queries, and the number of features of each head. Their product
-            is the number of features of each token.
+        num_heads, head_features: the number of heads of queries, and the number of features of each head. Each token
+            has num_heads * head_features features.
         embedding_features: the number of features of the embedding's tokens; None: the net takes no embedding.
         embedding_width: the number of features of each token that cross-attention reads, after a projection; None:
             embedding_features.

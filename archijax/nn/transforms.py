@@ -56,7 +56,7 @@ class LearnedTransform(Wrapper):
             be odd or both be even.
         stride: the number of samples from one position of a filter to the next.
         filters: the initial filters. "sinusoid": windowed sines and cosines; with num_filters = window_length, the
-            transform is then invertible. "random": random numbers, as in the original; training then takes longer.
+            transform is then invertible. "random": random numbers, as in the original code; training then takes longer.
         dtype: the type of the computation.
     """
 

@@ -71,7 +71,7 @@ def UNetV0(
 
     Returns:
         A net ``net(x, time, features=..., embedding=..., channels=...)`` with x [b, *positions, c], time [b] and the
-        arrays of :class:`Context`. It returns [b, *positions, out_channels].
+        arrays of :class:`Context`. The net returns [b, *positions, out_channels].
 
     Raises:
         InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide an entry of

@@ -25,8 +25,8 @@ class Inpaint:
     al. 2022, RePaint, algorithm 1).
 
     When the original code (audio-diffusion-pytorch) repeats a step, it adds noise up to t only to the kept samples.
-    Therefore only the last two passes of the original code have an effect. One pass with `redraw` gives the same
-    result.
+    Therefore only the last two passes of the original code have an effect. One pass with `redraw` gives the same result
+    as the original code.
 
     Fields:
         source: the sound to edit [b, time, c]. Only its samples where the mask is True are used.

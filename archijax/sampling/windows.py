@@ -41,8 +41,8 @@ def windowed(
             sound. Each window receives its own frames.
 
     Returns:
-        A function ``denoise(x, t)`` for x [b, time, c] and t [b]. This function raises InputError if time is below
-        `window`, or if windows and hops are not whole numbers of frames of `along`.
+        A function ``denoise(x, t)`` for x [b, time, c] and t [b]. The returned function raises InputError if time is
+        below `window`, or if windows and hops are not whole numbers of frames of `along`.
 
     Raises:
         InputError: hop is out of range.
