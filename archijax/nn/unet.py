@@ -144,9 +144,9 @@ class UNet(nn.Module):
         downsample, upsample, skip: modules for the blocks whose own fields of these names are None, see :class:`Block`.
         remat: whether the backward pass of a block computes all intermediate results again, to save memory. If remat is
             False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
-            computes only the cheap operations between them (norms, activations, modulation) again. A training step of
-            the README's net then needs a third of the memory that keeping all results would take. On CPU, both True and
-            False save memory only with :func:`archijax.compiler.compiler_options`.
+            computes only the cheap operations between them (norms, activations, modulation) again. This way, a training
+            step of the README's net needs a third of the memory that it would need to keep all results. On CPU, both
+            True and False save memory only with :func:`archijax.compiler.compiler_options`.
         dtype: the type of the computation.
     """
 

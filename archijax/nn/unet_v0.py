@@ -59,7 +59,8 @@ def UNetV0(
         item: the first item of a group: a resnet or a ConvNeXt V2 block.
         linear_attention: whether attention is linear.
         resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
-        use_modulation: whether the features modulate items and skips. If False, skips are concatenated.
+        use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
+            concatenated.
         modulation_features: the number of features that are computed from ``time``.
         embedding_max_length: the largest number of tokens of an embedding, which use_embedding_cfg needs.
         use_time_conditioning: whether features are computed from ``time``. True needs use_modulation.
