@@ -47,35 +47,37 @@ __all__ = [
 
 
 def v_diffusion(shift: float = 1.0) -> GaussianProcess:
-    """v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, and the net predicts v.
+    """Returns the process of v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps; the net
+    predicts v.
 
     Args:
-        shift: the field of :class:`CosineSchedule`.
+        shift: the shift of :class:`CosineSchedule`; with 1, x_t follows the equation above.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 
 
 def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -> GaussianProcess:
-    """DDPM (Ho et al. 2020): times are discrete, and the net predicts eps.
+    """Returns the process of DDPM (Ho et al. 2020): times are discrete, and the net predicts eps.
 
     The time that the net receives at step k is k / num_steps.
 
     Args:
-        num_steps, betas: the fields of :class:`BetaSchedule`.
+        num_steps, betas: see :class:`BetaSchedule`.
     """
     return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
 
 
 def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None) -> GaussianProcess:
-    """k-diffusion (Karras et al. 2022, table 1): x = x0 + sigma eps, with a preconditioned net.
+    """Returns the process of EDM (Karras et al. 2022, table 1): x = x0 + sigma eps, with a preconditioned net.
 
     Training draws sigma from a log-normal distribution. The squared error of the net's output equals the weighted loss
-    of equation 8.
+    of equation 8 of the paper.
 
     Args:
-        sigma_data: the standard deviation of the sounds. The noise levels of the paper, which are for 0.5, are
+        sigma_data: the standard deviation of the sounds. The noise levels of the paper, which assumes 0.5, are
             multiplied by sigma_data / 0.5.
-        sigma_range: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5.
+        sigma_range: the lowest and the highest sigma of sampling; None: 0.002 and 80, each multiplied by sigma_data /
+            0.5.
     """
     scale = sigma_data / 0.5
     lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
@@ -89,7 +91,8 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
 
 
 def rectified_flow() -> GaussianProcess:
-    """Rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps, and the net predicts dx/dt = eps - x0.
+    """Returns the process of rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps; the net predicts dx/dt = eps -
+    x0.
 
     Training draws t from a logit-normal distribution.
     """
@@ -97,13 +100,15 @@ def rectified_flow() -> GaussianProcess:
 
 
 def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
-    """A function from times t to loss weights in the same shape (Hang et al. 2023, section 3.4).
+    """Returns a function that turns times t into loss weights in the same shape (Hang et al. 2023, section 3.4).
 
-    A weight multiplies the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the
-    squared error of x0. Pass the function to :class:`archijax.DiffusionModel` as `weight`.
+    Pass this function to :class:`archijax.DiffusionModel` as `weight`: ``weight=min_snr(process)``. The weights
+    multiply the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the squared
+    error of x0.
 
     Args:
-        gamma: the limit of the signal-to-noise ratio alpha^2 / sigma^2.
+        process: the model's process, such as ``archijax.v_diffusion()``.
+        gamma: the upper limit of the signal-to-noise ratio alpha^2 / sigma^2.
     """
 
     def weight(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -1,4 +1,4 @@
-"""Distributions of the training time t, each as its quantile function."""
+"""Distributions of the training time t. Each distribution is an object with a method ``quantile``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jaxtyping import Array, Float
 
 @runtime_checkable
 class TimeDistribution(Protocol):
-    """A distribution of training times."""
+    """A distribution of training times. To draw times, call ``quantile(u)`` with uniform numbers u in (0, 1)."""
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The u-quantiles of t. If u is uniform in (0, 1), the result has this distribution."""
+        """Returns the u-quantiles of the time t. If u is uniform in (0, 1), the result has this distribution."""
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform times in (0, 1)."""
+    """Times that are uniformly distributed in (0, 1)."""
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return u
@@ -29,7 +29,14 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Discrete:
-    """The times k / num_steps for k = 1 ... num_steps, with equal probability."""
+    """The times k / num_steps for k = 1 ... num_steps, with equal probability.
+
+    A :class:`GaussianProcess` with discrete times, such as ``archijax.ddpm()``, has this distribution as its field
+    `training`. To draw n times, call ``Discrete(1000).quantile(jax.random.uniform(key, (n,)))``.
+
+    Fields:
+        num_steps: the number of different times.
+    """
 
     num_steps: int
 
@@ -40,7 +47,7 @@ class Discrete:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln t is normal (Karras et al. 2022, table 1).
+    """Times t whose logarithm ln t is normally distributed (Karras et al. 2022, table 1).
 
     Fields:
         mean, std: the mean and the standard deviation of ln t.
@@ -55,7 +62,8 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """ln(t / (1 - t)) is normal, which favours the middle times (Esser et al. 2024, section 3.1).
+    """Times t for which ln(t / (1 - t)) is normally distributed, so that times near 1/2 are frequent (Esser et al.
+    2024, section 3.1).
 
     Fields:
         mean, std: the mean and the standard deviation of ln(t / (1 - t)).
@@ -69,11 +77,12 @@ class LogitNormal:
 
 
 def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array, " b"]:
-    """One uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix I.1).
+    """Draws one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
+    I.1).
 
     Args:
-        u: uniform numbers; the rank of u[i] chooses the interval of item i.
-        within: uniform numbers; within[i] is the position in that interval, from 0 to 1.
+        u: uniform numbers in (0, 1); the rank of u[i] chooses the interval of result i.
+        within: uniform numbers in (0, 1); within[i] is the position of result i in its interval.
     """
     ranks = jnp.argsort(jnp.argsort(u))
     return (ranks.astype(u.dtype) + within) / len(u)

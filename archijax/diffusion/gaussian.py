@@ -18,22 +18,26 @@ from archijax.errors import InputError
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
 
 Time = Float[Array | np.ndarray | np.number, "..."] | float
-"""A time: one per item [b], a scalar, or any shape that broadcasts against x, such as [b, time, 1]."""
+"""A time t of an x [b, ...]: one per item [b], a scalar, or any shape that broadcasts against x, such as [b, time, 1].
+"""
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """One diffusion method: a schedule, and the quantity that the net predicts.
+    """A diffusion process: a noise schedule, and the quantity that the net predicts.
 
-    The methods take x0, eps, x and predictions as [b, ...]. Arithmetic is in the type of x.
+    To get one, call :func:`v_diffusion`, :func:`rectified_flow`, :func:`edm` or :func:`ddpm`, or take
+    ``model.process``. The methods take sounds x0, noise eps, noisy sounds x and predictions, all of the same shape
+    [b, ...]. The methods compute in the type of x.
 
     Fields:
-        schedule: the noise schedule, which gives alpha and sigma at a time.
-        prediction: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity" = dx/dt = alpha' x0 + sigma' eps; "score" =
-            -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7). "edm" needs a SigmaSchedule.
-        training: the distribution of training times.
-        timestep_spacing: the default spacing of :meth:`timesteps`.
-        sigma_data: the standard deviation of the sounds, used by "edm".
+        schedule: the noise schedule, which computes alpha and sigma from a time, such as :class:`CosineSchedule`.
+        prediction: the name of the quantity that the net predicts: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity"
+            = dx/dt = alpha' x0 + sigma' eps; "score" = -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al.
+            2022, equation 7). The prediction "edm" needs a SigmaSchedule.
+        training: the distribution of training times, such as :class:`Uniform`.
+        timestep_spacing: the default spacing of :meth:`timesteps`, such as :class:`LinearSpacing`.
+        sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses sigma_data.
 
     Raises:
         InputError: the prediction is "edm", and the schedule is not a SigmaSchedule.
@@ -50,20 +54,21 @@ class GaussianProcess:
             raise InputError(f'the prediction "edm" needs a SigmaSchedule, not {type(self.schedule).__name__}')
 
     def alpha_sigma(self, t: Time, x: Float[Array, "*x"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-        """alpha and sigma of t, in a shape that broadcasts against x."""
+        """Returns (alpha, sigma) at the time t, in a shape that broadcasts against x."""
         return self.schedule.alpha_sigma(_shaped(t, x))
 
     def add_noise(self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time) -> Float[Array, "*x"]:
-        """x_t = alpha x0 + sigma eps."""
+        """Returns x_t = alpha x0 + sigma eps, the sound x0 with noise eps at the time t."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
     def target(
         self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time, prediction: Prediction | None = None
     ) -> Float[Array, "*x"]:
-        """The prediction that a perfect net makes at x_t: the target of training.
+        """Returns the prediction that a perfect net makes at x_t: the target of training.
 
-        This method and :meth:`x0_eps` convert predictions: ``process.target(*process.x0_eps(v, x, t), t, "score")``.
+        Together with :meth:`x0_eps`, this method converts one prediction into another:
+        ``process.target(*process.x0_eps(v, x, t), t, "score")``.
 
         Args:
             prediction: the quantity to return; None: the quantity that the net of this process predicts.
@@ -77,9 +82,11 @@ class GaussianProcess:
     def x0_eps(
         self, prediction: Float[Array, "*x"], x: Float[Array, "*x"], t: Time
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
-        """The sound x0 and the noise eps that a prediction at x = x_t implies, where x = alpha x0 + sigma eps.
+        """Returns (x0, eps): the sound and the noise that a prediction at x = x_t implies, where x = alpha x0 + sigma
+        eps.
 
-        eps is not finite for an x0 prediction at sigma = 0. x0 is not finite for an eps prediction at alpha = 0.
+        If the prediction is "x0", eps is not finite at sigma = 0. If the prediction is "eps", x0 is not finite at alpha
+        = 0.
         """
         alpha, sigma = self.alpha_sigma(t, x)
         if self.prediction == "x0":
@@ -92,7 +99,7 @@ class GaussianProcess:
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
     def net_input(self, x: Float[Array, "*x"], t: Float[Array, "*t"]) -> tuple[Float[Array, "*x"], Float[Array, "*t"]]:
-        """The arguments of the net for x = x_t: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
+        """Returns the arguments for the net: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
@@ -103,13 +110,13 @@ class GaussianProcess:
     def timesteps(
         self, num_steps: int, timestep_spacing: str | TimestepSpacing | None = None, *, strength: float = 1.0
     ) -> Float[np.ndarray, " {num_steps}+1"]:
-        """The timesteps of sampling, float32, descending. The last is 0, unless the spacing ends above 0.
+        """Returns the timesteps of sampling, descending. The last timestep is 0, unless the spacing ends above 0.
 
         Args:
-            num_steps: at least 1.
+            num_steps: the number of steps between timesteps, at least 1.
             timestep_spacing: "linear", "cosine", "karras", "exponential", or an object of
-                :mod:`archijax.diffusion.spacing`. None: the spacing of this process.
-            strength: where sampling starts, as a fraction of the way from sound to noise; above 0 and at most 1.
+                :mod:`archijax.diffusion.spacing`. If None, it is the field `timestep_spacing`.
+            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
 
         Raises:
             InputError: num_steps or strength is out of range, or no spacing has this name.
@@ -128,18 +135,19 @@ class GaussianProcess:
         return self.schedule.snapped(spacing.timesteps(self.schedule, num_steps, strength)).astype(np.float32)
 
     def by_noise(self, errors: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Float[Array, ""]]:
-        """Mean errors by noise level, in five intervals of equal length.
+        """Averages errors in five equal intervals of the noise level.
 
         The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every method. For v-diffusion
-        without a shift, it equals t.
+        without a shift, the noise level equals t.
 
         Args:
             errors: the error of each item.
             t: the time of each item.
 
         Returns:
-            Two scalars for each interval, whose middle is M: "loss_at_noise_M", the sum of its errors divided by b, and
-            "loss_at_noise_M:weight", its share of the items (see :data:`archijax.contract.Metrics`).
+            Two scalars for each interval, where M is the middle of the interval: "loss_at_noise_M", the sum of the
+            errors in the interval divided by b, and "loss_at_noise_M:weight", the fraction of the b items in the
+            interval (see :data:`archijax.contract.Metrics`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
         interval = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
@@ -153,10 +161,10 @@ class GaussianProcess:
     def coefficients(
         self, t: Time, x: Float[Array, "*x"], prediction: Prediction | None = None
     ) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-        """The coefficients a and b of a prediction a x0 + b eps, in a shape that broadcasts against x.
+        """Returns (a, b), the coefficients of a prediction a x0 + b eps, in a shape that broadcasts against x.
 
         Args:
-            prediction: the quantity; None: the quantity that the net of this process predicts.
+            prediction: the predicted quantity; None: the quantity that the net of this process predicts.
 
         Raises:
             InputError: no prediction has this name.
@@ -181,6 +189,6 @@ class GaussianProcess:
 
 
 def _shaped(t: Time, x: Float[Array, "*x"]) -> Float[Array, "*t"]:
-    """t with trailing axes of length 1, so that it broadcasts against x."""
+    """Appends axes of length 1 to t, so that it broadcasts against x."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t

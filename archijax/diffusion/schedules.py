@@ -1,4 +1,4 @@
-"""Noise schedules: alpha and sigma of a diffusion time t, x_t = alpha x0 + sigma eps."""
+"""Noise schedules, which compute alpha and sigma from a diffusion time t, for x_t = alpha x0 + sigma eps."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class Schedule(Protocol):
-    """The factors alpha of the sound and sigma of the noise. Times run from 0 (sound) to `start` (noise)."""
+    """A noise schedule: alpha multiplies the sound, sigma multiplies the noise. Times run from 0 (sound) to `start`
+    (noise).
+    """
 
     @property
     def start(self) -> float:
         """The time of pure noise, where sampling starts."""
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """alpha and sigma at the times t."""
+        """Returns (alpha, sigma) at the times t, each in the shape of t."""
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The time at which sigma / alpha equals `ratio`."""
+        """Returns the time at which sigma / alpha equals `ratio`."""
 
     def part(self, strength: float) -> float:
-        """The time at a fraction `strength` of the way from sound to noise; strength is from 0 to 1."""
+        """Returns the time at the fraction `strength` of the way from sound (0) to noise (1)."""
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Descending times, each moved to a near time at which the net is trained. No two results are equal."""
+        """Moves each of the descending times to a near time at which the net is trained. No two results are equal."""
 
 
 class UnitTime:
-    """The defaults of schedules: times run from 0 to 1, and a net is trained at all of them."""
+    """The base class of schedules: times run from 0 to 1, and a net is trained at all of these times."""
 
     start = 1.0
 
@@ -47,13 +49,13 @@ class UnitTime:
 
 @dataclass(frozen=True)
 class CosineSchedule(UnitTime):
-    """alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
+    """The schedule alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
 
     Fields:
-        shift: above 0; tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the original.
-            With a shift below 1, more of the times have low noise, which suits sound far below full scale. If shift
-            equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom et al. 2023, "simple
-            diffusion", section 3.1).
+        shift: a number above 0 with tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the
+            original code. A shift below 1 moves more of the times to low noise. It suits quiet sounds, with amplitudes
+            far below 1. If shift equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom
+            et al. 2023, "simple diffusion", section 3.1).
 
     Raises:
         InputError: shift is not above 0.
@@ -77,7 +79,9 @@ class CosineSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class LinearSchedule(UnitTime):
-    """alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al. 2022, equation 1)."""
+    """The schedule alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al. 2022,
+    equation 1).
+    """
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         return 1 - t, t
@@ -88,10 +92,10 @@ class LinearSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class SigmaSchedule(UnitTime):
-    """alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
+    """The schedule alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
 
     Fields:
-        start: the highest time.
+        start: the highest time, where sampling starts.
     """
 
     start: float = 80.0
@@ -109,18 +113,19 @@ class SigmaSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class BetaSchedule(UnitTime):
-    """Discrete times k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 - beta_i), alpha^2 + sigma^2 = 1.
+    """The schedule of DDPM, with discrete times k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 -
+    beta_i), alpha^2 + sigma^2 = 1.
 
     Between the discrete times log(alpha^2) is linear.
 
     Fields:
-        num_steps: at least 21.
-        betas: "linear": for 1000 steps, beta rises from 1e-4 to 0.02; for other numbers of steps, it is multiplied by
-            1000 / num_steps (Ho et al. 2020, section 4). "cosine": alpha^2 is proportional to
-            cos^2(pi / 2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021, equation 17).
+        num_steps: the number of discrete steps, at least 21.
+        betas: "linear": for 1000 steps, beta rises from 1e-4 to 0.02; for another number of steps, both limits are
+            multiplied by 1000 / num_steps (Ho et al. 2020, section 4). "cosine": alpha^2 is proportional to cos^2(pi /
+            2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021, equation 17).
 
     Raises:
-        InputError: num_steps is below 21, or no betas have this name.
+        InputError: num_steps is below 21, or betas is neither "linear" nor "cosine".
     """
 
     num_steps: int = 1000
@@ -134,14 +139,14 @@ class BetaSchedule(UnitTime):
             raise InputError(f'betas is "{self.betas}": it must be "linear" or "cosine"')
 
     def beta(self) -> Float[np.ndarray, " {self.num_steps}"]:
-        """beta of the steps 1 ... num_steps, float64."""
+        """The values of beta at the steps 1 ... num_steps, in float64."""
         if self.betas == "linear":
             return np.linspace(0.1, 20.0, self.num_steps) / self.num_steps
         squares = np.cos((np.linspace(0, 1, self.num_steps + 1) + 0.008) / 1.008 * np.pi / 2) ** 2
         return np.minimum(1 - squares[1:] / squares[:-1], 0.999)
 
     def _log_squares(self) -> Float[np.ndarray, " {self.num_steps}+1"]:
-        """log(alpha^2) at the steps 0 ... num_steps, float64."""
+        """The values of log(alpha^2) at the steps 0 ... num_steps, in float64."""
         return np.concatenate([[0.0], np.cumsum(np.log1p(-self.beta()))])
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:

@@ -16,15 +16,15 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class TimestepSpacing(Protocol):
-    """A rule that chooses timesteps."""
+    """A rule that chooses the timesteps of sampling."""
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Descending timesteps, float64.
+        """Returns num_steps + 1 descending timesteps, in float64.
 
         Args:
-            schedule: the noise schedule.
-            num_steps: at least 1.
-            strength: where the timesteps start, as a fraction of the way from sound to noise; above 0 and at most 1.
+            schedule: the noise schedule, such as ``process.schedule``.
+            num_steps: the number of steps between timesteps, at least 1.
+            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
         """
 
 
@@ -40,9 +40,10 @@ class LinearSpacing:
     """Evenly spaced timesteps.
 
     Fields:
-        start, end: the first and the last timestep, as fractions of the way from sound to noise.
-        shift: above 0; each timestep t, as a fraction, becomes shift t / (1 + (shift - 1) t) (Esser et al. 2024,
-            section 5.3.2). A shift above 1 puts more timesteps at high noise, which longer signals need.
+        start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
+        shift: a number above 0. Each timestep, as a fraction t of the way from sound to noise, becomes shift t / (1 +
+            (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high noise, as
+            long sounds need.
 
     Raises:
         InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.
@@ -68,10 +69,10 @@ class LinearSpacing:
 
 @dataclass(frozen=True)
 class CosineSpacing:
-    """Timesteps spaced by a cosine, denser at both ends.
+    """Timesteps that follow a cosine and are denser at both ends.
 
     Fields:
-        start, end: the first and the last timestep, as fractions of the way from sound to noise.
+        start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
 
     Raises:
         InputError: 0 <= end < start <= 1 does not hold.
@@ -90,13 +91,14 @@ class CosineSpacing:
 
 @dataclass(frozen=True)
 class KarrasSpacing:
-    """sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step goes to 0.
+    """Timesteps at which sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step
+    goes to 0.
 
     (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5).
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
-        rho: at least 1; a larger rho makes smaller steps at low noise.
+        rho: a number of at least 1. A larger rho makes smaller steps at low noise.
 
     Raises:
         InputError: 0 < sigma_min < sigma_max does not hold, or rho is below 1.
@@ -120,7 +122,8 @@ class KarrasSpacing:
 
 @dataclass(frozen=True)
 class ExponentialSpacing:
-    """log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step goes to sigma = 0.
+    """Timesteps at which log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step
+    goes to 0.
 
     The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
 
@@ -151,7 +154,7 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """The highest and the lowest sigma / alpha of sampling. Both are at most the ratio at this strength."""
+    """Returns the highest and the lowest sigma / alpha of sampling, both at most sigma / alpha at this strength."""
     # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():
         alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))
@@ -160,13 +163,15 @@ def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) 
 
 
 def _at_ratios(schedule: Schedule, ratios: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
-    """The timesteps at which sigma / alpha equals each ratio, then 0."""
+    """Returns the timesteps at which sigma / alpha equals each ratio, followed by the timestep 0."""
     with jax.ensure_compile_time_eval():
         return np.append(np.asarray(schedule.time(jnp.asarray(ratios, jnp.float32))), 0.0)
 
 
 def _between(schedule: Schedule, start: float, end: float, weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Timesteps between two fractions of the way from sound to noise. Weight 1 is the start, weight 0 the end."""
+    """Returns timesteps between two fractions, `start` and `end`, of the way from sound to noise. Weight 1 gives the
+    start, weight 0 the end.
+    """
     times = schedule.part(start) * weight
     return times + schedule.part(end) * (1 - weight) if end else times
 
@@ -177,4 +182,4 @@ SPACINGS = {
     "karras": KarrasSpacing,
     "exponential": ExponentialSpacing,
 }
-"""The spacings by name."""
+"""Maps the name of each timestep spacing to its class."""

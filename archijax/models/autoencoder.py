@@ -1,7 +1,7 @@
-"""Autoencoders as models: their losses, and their use as codecs.
+"""Models that train autoencoders and use them as codecs: ``loss``, ``encode`` and ``decode``.
 
-Variables are collections: "params" (trained), "frozen" (empty) and "state" (such as codebooks, which a training step
-updates).
+The variables consist of the collections "params" (trained), "frozen" (empty) and "state" (such as codebooks, which a
+training step updates).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class _Coder:
 
     @property
     def latent_channels(self) -> int:
-        """The channels of the latent."""
+        """The number of channels of the latent."""
         return self.net.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """The samples per frame of the latent."""
+        """The number of samples of sound per frame of the latent."""
         return self.net.downsample_factor
 
     @property
@@ -74,7 +74,7 @@ class _Coder:
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
             "params": {"net": variables["params"]},
@@ -85,23 +85,27 @@ class _Coder:
     def encode(
         self, variables: Variables, audio: Sound, keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """(the latent, the report of the bottlenecks).
+        """Encodes sounds to (latent, info). The info is a dict of arrays that the bottlenecks report, such as "loss".
 
-        There are time / downsample_factor frames, rounded up. Zeros are appended to the sound up to a whole frame.
+        The latent has time / downsample_factor frames, rounded up; zeros are appended to the sound to fill the last
+        frame.
 
         Args:
-            keys: for bottlenecks that draw random numbers. Without keys, a variational bottleneck returns its mean.
+            keys: one key per item of the batch [b], for bottlenecks that draw random numbers; None: a variational
+                bottleneck returns its mean.
         """
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
+        """Copies the model for batches that are split over a mapped axis of JAX. The bottlenecks of the copy sum their
+        counts over this axis.
+        """
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
         self, variables: Variables, keys: Key[Array, " ..."], x: Float[Array, " b *shape"]
     ) -> tuple[Float[Array, " b *_"], dict[str, Array], Variables]:
-        """(the decoded input x, the bottlenecks' report, the new state) of a training call."""
+        """Encodes and decodes x in training. Returns (the decoded x, the info of the bottlenecks, the new state)."""
         keys = per_item(keys, len(x))
         (decoded, info), moved = self.net.apply(self._variables(variables), x, keys=keys, train=True, mutable=["state"])
         return decoded, info, {"net": moved["state"]} if "state" in moved else {}
@@ -123,23 +127,27 @@ class _Coder:
 class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
-    Its loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator there are two more errors,
-    adversarial and feature matching, and the discriminator trains in turn by its hinge loss (Kumar et al. 2019,
-    MelGAN). Training averages the moments of the latent's channels. Diffusion models scale latents by these moments.
+    The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
+    adversarial and feature matching, and training alternates with a hinge loss for the discriminator (Kumar et al.
+    2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent. Diffusion models
+    use this mean and standard deviation to scale latents.
 
     Fields:
-        net: the encoder and the decoder.
-        sample_rate: in Hz.
-        waveform: the weight of the mean absolute difference of samples.
-        relative_waveform: the weight of the mean absolute difference of samples, divided by the sound's RMS.
+        net: the encoder and the decoder, such as an :class:`archijax.codecs.AutoEncoder1d`.
+        sample_rate: the sample rate of the sounds, in Hz.
+        waveform: the weight of the mean absolute difference between samples of the sound and of the decoded sound.
+        relative_waveform: the weight of the same difference, divided by the RMS of the sound.
         stft: the weight of the multi-resolution STFT loss.
-        phase: the weight of the difference of complex spectra.
+        phase: the weight of the difference between complex spectra.
         mel: the weight of the log-mel loss.
         windows: the window lengths of the stft, phase and mel losses, in samples.
-        discriminator: the net that distinguishes sounds from reconstructions; None: no adversary.
-        adversarial: the weight of the discriminator's scores.
-        feature_matching: the weight of the difference of the discriminator's features.
-        adversary_start: the number of training steps before the discriminator trains and has an effect.
+        discriminator: the net that distinguishes sounds from reconstructions; None: no adversarial training.
+        adversarial: the weight of the adversarial error, which is low if the discriminator takes decoded sounds for
+            true sounds.
+        feature_matching: the weight of the difference between the discriminator's features of the sound and of the
+            decoded sound.
+        adversary_start: the number of training steps after which the discriminator starts to train and to have an
+            effect.
         balanced: whether the gradient of each error with respect to the decoded sound is scaled, so that its norm
             depends on the weight of the error alone (see :func:`archijax.codecs.balance.balanced_sum`).
     """
@@ -166,17 +174,17 @@ class AutoEncoder(_Coder):
 
     @property
     def overlap(self) -> int:
-        """The number of frames on each side that influence a frame of the latent, or its decoded sound.
+        """How many frames on each side of a frame influence its latent or its decoded sound.
 
         Raises:
-            InputError: the net normalises over the whole sound, so that all frames have an influence.
+            InputError: the net normalises over the whole sound, so that all frames influence each other.
         """
         if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
         if self.discriminator is None:
             variables = super().init(key, batch)
         else:
@@ -191,14 +199,14 @@ class AutoEncoder(_Coder):
         return {**variables, "state": state}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss that trains the autoencoder, not the discriminator.
+        """Computes the loss that trains the autoencoder, not the discriminator.
 
         Args:
-            keys: one per item [b], or a single key.
+            keys: one key per item of the batch [b], or a single key.
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the errors without their weights.
+            (loss, (metrics, new_state)). The metrics are the errors, before weighting, and numbers from the bottleneck.
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})
@@ -217,7 +225,7 @@ class AutoEncoder(_Coder):
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss that trains the discriminator alone. The arguments are those of :meth:`loss`."""
+        """Computes the loss that trains the discriminator alone. Arguments and results are those of :meth:`loss`."""
         state = variables.get("state", {})
 
         def judged() -> tuple[Float[Array, ""], ...]:
@@ -232,17 +240,21 @@ class AutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes frames of the latent to sound. The noise has no effect."""
+        """Decodes frames of the latent to sounds with time = frames * downsample_factor. The argument `noise` has no
+        effect.
+        """
         return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(
         self, variables: Variables
     ) -> tuple[Float[Array, " {self.latent_channels}"], Float[Array, " {self.latent_channels}"]]:
-        """Mean and standard deviation of the latent's channels, averaged in training; before training 0 and 1."""
+        """Returns the mean and the standard deviation of each channel of the latent, measured in training; before
+        training, 0 and 1.
+        """
         return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
 
     def _errors(self, variables: Variables, audio: Any) -> dict[str, Callable[[Sound], Float[Array, ""]]]:
-        """The errors of the loss as functions of the decoded sound, by the names of their weights."""
+        """Returns the errors of the loss: a dict from the name of each weight to a function of the decoded sound."""
         errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
         if self.relative_waveform:
             errors["relative_waveform"] = lambda fake: relative_waveform_loss(fake, audio)
@@ -268,7 +280,9 @@ class AutoEncoder(_Coder):
     def _once_started(
         self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
     ) -> tuple[Float[Array, ""], ...]:
-        """The result of ``judged``. Before the discriminator starts, ``count`` zeros without a call of ``judged``."""
+        """Returns the result of ``judged``; before the training step adversary_start, it returns ``count`` zeros and
+        does not call ``judged``.
+        """
         if not self.adversary_start:
             return judged()
         return jax.lax.cond(calls >= self.adversary_start, judged, lambda: (jnp.zeros(()),) * count)
@@ -289,14 +303,18 @@ class AutoEncoder(_Coder):
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeAutoEncoder(_Coder):
-    """An autoencoder of the magnitudes of an STFT. Its error is the mean absolute difference of their logarithms.
+    """An autoencoder of the magnitudes of an STFT. The error is the mean absolute difference of log-magnitudes.
 
-    The latent has no phase. Griffin-Lim makes sound from the decoded magnitudes; a vocoder makes better sound.
-    Magnitudes below 1e-5 (white noise at about -100 dB) are raised to 1e-5.
+    ``encode(variables, audio)`` computes the magnitudes of sounds [b, time, c] and returns (latent, info), and
+    ``init(key, batch)`` makes the variables, both as in :class:`AutoEncoder`. The latent has no phase: :meth:`decode`
+    makes sound from the decoded magnitudes by Griffin-Lim, while a vocoder makes better sound from
+    :meth:`decode_magnitude`. Magnitudes below 1e-5 (white noise at about -100 dB) are raised to 1e-5.
 
     Fields:
-        net: the net. Its STFT is not centred, or its n_fft is odd, so that there are time / hop_length frames.
-        num_steps: steps of Griffin-Lim.
+        net: the encoder and the decoder of magnitudes, such as ``MAE1d(in_channels=1, channels=32, multipliers=(1, 2),
+            factors=(2,), num_blocks=(2,), stft=STFT(1024, 256, centred=False))``. The STFT must not be centred, or its
+            n_fft must be odd, so that there are time / hop_length frames.
+        num_steps: the number of steps of Griffin-Lim.
 
     Raises:
         InputError: the STFT is centred and n_fft is even.
@@ -313,18 +331,19 @@ class MagnitudeAutoEncoder(_Coder):
 
     @property
     def downsample_factor(self) -> int:
-        """The samples per frame of the latent."""
+        """The number of samples of sound per frame of the latent."""
         return self.net.stft.hop_length * self.net.downsample_factor
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The mean absolute difference of log-magnitudes, plus the bottleneck's loss.
+        """Computes the mean absolute difference of log-magnitudes, plus the bottleneck's loss.
 
         Args:
-            keys: one per item [b], or a single key.
+            keys: one key per item of the batch [b], or a single key.
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)).
+            (loss, (metrics, new_state)). The metrics are the mean absolute difference ("log_magnitude") and numbers
+            from the bottleneck.
         """
         magnitude = self._input(batch["audio"])
         decoded, info, state = self._trained(variables, keys, magnitude)
@@ -334,7 +353,7 @@ class MagnitudeAutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes frames of the latent to sound, by Griffin-Lim.
+        """Decodes frames of the latent to sounds with time = frames * downsample_factor, by Griffin-Lim.
 
         Args:
             noise: a sound [b, time, c] whose phases Griffin-Lim starts from; None: the same noise at every call.
@@ -348,7 +367,7 @@ class MagnitudeAutoEncoder(_Coder):
         return griffin_lim(magnitude, phase, self.net.stft, length, self.num_steps)
 
     def decode_magnitude(self, variables: Variables, latent: Frames) -> Float[Array, "b n f c"]:
-        """The magnitudes of a latent."""
+        """Decodes a latent to magnitudes [b, frames of the STFT, frequencies, c]."""
         return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
 
     def _input(self, audio: Any) -> Float[Array, "b n f c"]:

@@ -1,4 +1,4 @@
-"""Endless sound: autoregressive diffusion, in which every split of the sound has its own noise level."""
+"""Generates endless sound by autoregressive diffusion: the window is cut into splits, each with its own noise level."""
 
 from __future__ import annotations
 
@@ -24,23 +24,26 @@ Sound = Float[Array, "b time c"]
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAR:
-    """Autoregressive diffusion, as in audio-diffusion-pytorch.
+    """A model of endless sound: autoregressive diffusion, as in audio-diffusion-pytorch.
 
-    The window that the net sees consists of splits of equal length. Training draws a random noise level for each split.
-    Sampling uses a ladder of noise levels, low at the beginning and high at the end, and moves this ladder forward by
-    one split at a time.
+    The net sees a window of the sound, which is cut into splits of equal length. Training draws a random noise level
+    for each split. Sampling uses a ladder of noise levels, low at the beginning and high at the end, and moves this
+    ladder forward by one split at a time.
 
     Fields:
         net: a module ``net(x, append_channels=[b, time, 1], **conditioning)`` without time conditioning, such as
-            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The appended channel has
-            the diffusion time of each sample.
-        length: samples that the net sees, a multiple of num_splits.
-        num_splits: an even number. The first half of the splits is the context, the second half is the ladder.
-        process: the diffusion method, with continuous times and the prediction "v" or "velocity". Other predictions are
-            undefined in the context, which has no noise.
+            ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The appended channel
+            contains the diffusion time of each sample.
+        length: the number of samples of the window, a multiple of num_splits.
+        num_splits: the number of splits of the window, an even number. The first half of the splits is the context, the
+            second half is the ladder.
+        process: the diffusion process, with continuous times and the prediction "v" or "velocity", such as
+            ``archijax.v_diffusion()``. Other predictions are undefined in the first half of the window, which has no
+            noise.
 
     Raises:
-        InputError: num_splits is not even, num_splits does not divide length, or the process does not fit.
+        InputError: num_splits is not even, num_splits does not divide length, or the process has discrete times or
+            another prediction.
     """
 
     net: nn.Module
@@ -63,25 +66,31 @@ class DiffusionAR:
 
     @property
     def split_length(self) -> int:
-        """The samples of a split."""
+        """The number of samples of each split."""
         return self.length // self.num_splits
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, length, c] and conditioning of the net."""
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, length, c] and conditioning for the
+        net.
+        """
         audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
         init = lambda key, *args: self.net.init(key, args[0], append_channels=args[1], **args[2])  # noqa: E731
         return {"params": {"net": initialize(init, key, audio, sigma, conditioning)["params"]}, "frozen": {}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The mean squared error of the prediction. Keys are one per item [b], or a single key."""
+        """Computes the mean squared error of the prediction. ``keys`` are one key per item of the batch [b], or a
+        single key.
+        """
         t, eps = self.draw(per_item(keys, len(batch["audio"])), batch["audio"].shape[1:])
         return self.loss_given(variables, batch, t, eps), ({}, {})
 
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, ...]
     ) -> tuple[Float[Array, "b {self.num_splits}"], Float[Array, "b {shape[0]} {shape[1]}"]]:
-        """The random numbers of a loss for items of the shape (length, c): the times of the splits, and the noise."""
+        """Draws the random numbers for a loss of sounds of the shape (length, c): the times of the splits, and the
+        noise.
+        """
 
         def one(key: Key[Array, ""]) -> tuple[Array, Array]:
             t_key, eps_key = jax.random.split(key)
@@ -93,7 +102,7 @@ class DiffusionAR:
     def loss_given(
         self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
     ) -> Float[Array, ""]:
-        """The loss, with its random numbers as arguments: the times t of the splits, and the noise eps."""
+        """Computes the loss for known random numbers: the times t of the splits, and the noise eps."""
         audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
@@ -109,17 +118,17 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
-        """New sounds of any length.
+        """Generates new sounds of any length.
 
         For endless sound in constant memory, call :meth:`start` once, then :meth:`noised_to_ladder`, then :meth:`shift`
         repeatedly.
 
         Args:
-            keys: one per item [b], or a single key.
-            shape: (b, time, c) of the sounds.
-            num_steps: denoising steps of the first window, at least num_splits. Each later shift of the ladder takes
-                num_steps // num_splits steps.
-            conditioning: other conditioning of the net.
+            keys: one key per item of the batch [b], or a single key.
+            shape: the shape (b, time, c) of the new sounds.
+            num_steps: the number of denoising steps for the first window, at least num_splits. Each later shift of the
+                ladder takes num_steps // num_splits steps.
+            conditioning: other conditioning for the net, by name.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -134,7 +143,9 @@ class DiffusionAR:
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Standard normal noise by its number: 0 for the start, 1 for the ladder, 2 and more for the next splits."""
+        """Draws standard normal noise. ``number`` states what the noise is for: 0 for :meth:`start`, 1 for
+        :meth:`noised_to_ladder`, and 2, 3, ... for the calls of :meth:`shift`.
+        """
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 
     def sample_given(
@@ -147,12 +158,13 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "b time c"]:
-        """:meth:`sample`, with its random numbers as arguments.
+        """Computes :meth:`sample` for known random numbers.
 
         Args:
             noise: the noise for :meth:`start`.
             ladder_noise: the noise for :meth:`noised_to_ladder`.
-            fresh: the noise for :meth:`shift`, one split per call. The last num_splits / 2 + 1 splits are not used.
+            fresh: the noise for the calls of :meth:`shift`, one split of noise per call. The last num_splits / 2 + 1
+                splits are not used.
 
         Raises:
             InputError: fresh has fewer than num_splits splits, or num_steps is below num_splits.
@@ -176,19 +188,19 @@ class DiffusionAR:
     def start(
         self, variables: Variables, noise: Float[Array, "b {self.length} c"], *, num_steps: int, **conditioning: Array
     ) -> Float[Array, "b {self.length} c"]:
-        """The first window, from standard normal noise. All of its splits have the same noise level in each step."""
+        """Generates the first window from standard normal noise. In each step, all splits have the same noise level."""
         timesteps = jnp.asarray(self.process.timesteps(num_steps))
         timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
-        """Adds noise to the first window, at the first noise levels of the ladder. The result is for :meth:`shift`.
+        """Adds noise to the first window, up to the first noise levels of the ladder. Pass the result to :meth:`shift`.
 
         Args:
             sounds: the result of :meth:`start`.
-            noise: standard normal noise in the shape of sounds.
-            num_steps: the same number as for :meth:`start`.
+            noise: standard normal noise in the shape of `sounds`.
+            num_steps: the number that was passed to :meth:`start`.
         """
         return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
 
@@ -204,12 +216,12 @@ class DiffusionAR:
         """Moves the ladder forward by one split.
 
         Args:
-            window: the result of :meth:`noised_to_ladder`, or the window of the last call.
-            fresh: standard normal noise, which becomes the last split.
-            num_steps: the same number as for :meth:`start`.
+            window: the result of :meth:`noised_to_ladder`, or the window that the last call returned.
+            fresh: standard normal noise [b, split_length, c], which becomes the last split.
+            num_steps: the number that was passed to :meth:`start`.
 
         Returns:
-            (the next window, a finished split).
+            (the next window, a finished split [b, split_length, c]).
         """
         window = self._advanced(variables, window, jnp.asarray(self.ladder(num_steps)), conditioning)
         middle = self.length // 2
@@ -217,7 +229,8 @@ class DiffusionAR:
         return jnp.concatenate([window[:, self.split_length :], fresh], axis=1), done
 
     def ladder(self, num_steps: int) -> Float32[np.ndarray, "{num_steps}//{self.num_splits}+1 {self.length} 1"]:
-        """The times of one shift, for each sample. The last time of split i is the first time of split i - 1.
+        """Returns the diffusion times of one shift, for each sample. The last time of split i is the first time of
+        split i - 1.
 
         Raises:
             InputError: num_steps is below num_splits.
@@ -246,7 +259,7 @@ class DiffusionAR:
         return denoise
 
     def _split(self, batch: Batch) -> tuple[Sound, dict[str, Any]]:
-        """(audio, conditioning) of a batch."""
+        """Splits a batch into (audio, conditioning)."""
         audio = jnp.asarray(batch["audio"], jnp.float32)
         if audio.shape[1] != self.length:
             raise InputError(f"the sounds have {audio.shape[1]} samples: this model needs {self.length}")

@@ -1,4 +1,6 @@
-"""The conditioning of a net, as arrays by name. Training drops conditioning, and guidance needs a negative one."""
+"""Functions on the conditioning of a net, a dict of arrays. Training drops conditioning, and guidance needs negative
+conditioning.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,18 @@ ALONG = ("append_channels", "channels")
 
 
 def droppable(conditioning: Mapping[str, Any]) -> list[str]:
-    """The names of the conditioning that can be dropped: the embedding, the features and every condition."""
+    """Returns the names of the arrays that can be dropped: the embedding, the features and every condition."""
     return [name for name in conditioning if name in ("embedding", "features") or name.startswith(PREFIX)]
 
 
 def drop(
     conditioning: dict[str, Any], dropped: Bool[Array, " b"], each: Mapping[str, Bool[Array, " b"]] | None = None
 ) -> dict[str, Any]:
-    """The conditioning, dropped for some items.
+    """Drops conditioning for some items of the batch, and returns the new conditioning.
 
     Args:
-        dropped: True for items that lose all of their conditioning.
-        each: by the name of an array, a mask that is True for items that lose this array alone.
+        dropped: a mask that is True for items that lose all of their conditioning.
+        each: maps the name of an array to a mask that is True for items that lose this array.
     """
     changes, each = {}, each or {}
     for name in droppable(conditioning):
@@ -44,7 +46,9 @@ def drop(
 
 
 def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> dict[str, Bool[Array, " b"]]:
-    """Draws the masks ``each`` of :func:`drop`, from the probability of each name."""
+    """Draws the masks for the argument ``each`` of :func:`drop`. ``probabilities`` maps names of arrays to
+    probabilities.
+    """
     keys = stream(keys, CONDITIONS)
     return {
         name: jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(stream(keys, number))
@@ -54,13 +58,14 @@ def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> di
 
 
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the conditioning that guidance leads to, the conditioning that it leads away from).
+    """Returns (the conditioning to guide towards, the conditioning to guide away from).
 
-    The second is the first with everything dropped that can be dropped. Arrays of the negative conditioning are then
-    inserted by their names.
+    The conditioning to guide away from is ``conditioning`` without everything that can be dropped; arrays in
+    ``negative`` then replace the arrays of the same names.
 
     Raises:
-        InputError: there is nothing to drop, or a negative array has another shape than the positive one.
+        InputError: there is nothing to drop, or an array in ``negative`` has another shape than the array of this name
+            in ``conditioning``.
     """
     negative = {name: array for name, array in negative.items() if name not in ALONG}
     for name, array in negative.items():

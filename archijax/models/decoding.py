@@ -1,4 +1,4 @@
-"""Decoding frames to sound by diffusion, and reconstruction by any codec."""
+"""Decodes frames to sound by diffusion, and reconstructs sound by any codec."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ def decode_by_diffusion(
     keys: Key[Array, " ..."] | None = None,
     **settings: Any,
 ) -> Float[Array, "b samples c"]:
-    """Decodes frames to sound.
+    """Decodes frames to sounds by diffusion.
 
     Args:
-        decoder: a model such as :class:`archijax.DiffusionVocoder`.
+        decoder: a codec that decodes by diffusion, such as a :class:`archijax.DiffusionVocoder`.
         variables: the variables of the decoder.
         frames: the result of the decoder's ``encode``.
-        noise: the noise that the diffusion starts from, with time = frames * downsample_factor; None: draw it.
-        channels: channels of the noise that is drawn.
-        num_steps: denoising steps.
-        batch: other conditioning of the diffusion model, such as tokens.
-        keys: one per item [b], or a single key; None: the same key at every call.
-        settings: arguments of :meth:`archijax.DiffusionModel.sample`.
+        noise: the standard normal noise that the diffusion starts from, with time = frames * downsample_factor; None:
+            noise is drawn from the keys.
+        channels: the number of channels of the noise that is drawn.
+        num_steps: the number of denoising steps.
+        batch: a dict of other conditioning for the diffusion model, such as tokens.
+        keys: one key per item of the batch [b], or a single key; None: the same key at every call.
+        settings: other arguments of :meth:`archijax.DiffusionModel.sample`.
     """
     keys = per_item(jax.random.key(0) if keys is None else keys, len(frames))
     if noise is None:
@@ -54,6 +55,8 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes and decodes sounds, with the codec's variables. The settings are arguments of the codec's ``decode``."""
+    """Encodes sounds to frames and decodes these frames back to sounds. The settings are arguments of
+    ``codec.decode``.
+    """
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

@@ -1,7 +1,7 @@
-"""The diffusion model: a net, a diffusion method and the conditioning of the net.
+"""The diffusion model, which combines a net, a diffusion process and the conditioning of the net.
 
 Training calls ``init(key, batch) -> variables`` and ``loss(variables, keys, batch) -> (loss, (metrics, new_state))``.
-Variables are collections: "params" (trained) and "frozen" (not trained). Every method is a pure function.
+The variables consist of the collections "params" (trained) and "frozen" (not trained). Every method is a pure function.
 """
 
 from __future__ import annotations
@@ -54,28 +54,31 @@ class DiffusionModel:
     A batch has "audio" [b, time, c] in [-1, 1] and, if the net needs them, "tokens" int32 [b, n] with "token_mask" bool
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
-    by their names. With an embedder, an embedding next to tokens is appended to that of the text. An embedding without
-    tokens is the text itself, which was encoded earlier.
+    by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
+    appended to the embedding of the text. If the batch has no tokens, its embedding is taken as the text, encoded
+    earlier.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
-        process: the diffusion method, such as :func:`archijax.diffusion.v_diffusion`.
-        embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: no text.
+        process: the diffusion process, such as ``archijax.v_diffusion()``.
+        embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: the model reads
+            no text.
         frozen_embedder: whether the parameters of the embedder are pretrained and not trained.
-        num_placeholders: the number of placeholder tokens. They have trained embeddings, the parameters "placeholders"
-            [num_placeholders, e] (Gal et al. 2022, textual inversion).
-        cond_drop_prob: the probability that training drops all conditioning of an item, which guidance needs. The net's
-            fixed embedding then replaces the embedding, zeros replace the features, and -1 replaces a condition. A net
-            with an embedding needs :class:`ClassifierFreeGuidance` for this.
-        drop_probs: the probability that training drops one conditioning alone, by its name: "embedding", "features",
-            "condition_NAME".
-        stratified: whether the b items of one call of the loss draw their times from b different intervals, which are
-            equally probable. The time of an item then depends on the other items.
-        error: a function (prediction, target) -> the error of every value.
-        sound_error: a function (estimated sound [b, time, c], sound) -> the error of each item [b]. It replaces
-            ``error``.
-        weight: a function of the times t [b] that weights the items of the loss, such as
-            :func:`archijax.diffusion.min_snr`.
+        num_placeholders: the number of placeholder tokens. The trained embeddings of these tokens are the parameters
+            "placeholders" [num_placeholders, e] (Gal et al. 2022, textual inversion).
+        cond_drop_prob: the probability that training drops all conditioning of an item; guidance needs a probability
+            above 0. For an item without conditioning, a learned embedding of the net replaces the embedding, zeros
+            replace the features, and -1 replaces each condition. A net with an embedding needs
+            :class:`ClassifierFreeGuidance`, which has this learned embedding.
+        drop_probs: maps the name of an array ("embedding", "features", "condition_NAME") to the probability that
+            training drops this array alone.
+        stratified: whether the b items of a batch draw their times from b different intervals of equal probability. The
+            time of an item then depends on the other items of its batch.
+        error: a function ``error(prediction, target)`` that returns the error of every value.
+        sound_error: a function of the estimated sound and the true sound, both [b, time, c], that returns the error of
+            each item [b]. A sound_error replaces ``error``.
+        weight: a function that turns times t [b] into weights [b] for the errors of the items, such as
+            ``archijax.diffusion.min_snr(process)``.
     """
 
     net: nn.Module
@@ -92,15 +95,17 @@ class DiffusionModel:
 
     @property
     def length_multiple(self) -> int:
-        """The length of the net's input must be a multiple of this number of samples."""
+        """The length of the net's input in samples must be a multiple of this number."""
         # A net is any module, and need not have this property.
         return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``. One item is enough, and its values do not matter.
+        """Makes the variables for batches with the shapes of ``batch``. One item is enough, and its values do not
+        matter.
 
         Args:
-            frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: random parameters.
+            frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: the embedder gets random
+                parameters.
         """
         net_key, embedder_key = jax.random.split(key)
         params, frozen = {}, dict(frozen or {})
@@ -126,14 +131,15 @@ class DiffusionModel:
         return {"params": {"net": net["params"], **params}, "frozen": frozen}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The mean error of the prediction at random times.
+        """Computes the mean error of the net's predictions at random times.
 
         Args:
-            keys: one per item [b], so that an item's noise does not depend on its batch; or a single key.
+            keys: one key per item of the batch [b], so that the noise of an item does not depend on the other items; or
+                a single key.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the loss by noise level, see :meth:`GaussianProcess.by_noise`.
-            The state is empty.
+            (loss, (metrics, new_state)). The metrics are the losses at five noise levels, see
+            :meth:`GaussianProcess.by_noise`; new_state is empty.
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
@@ -144,10 +150,11 @@ class DiffusionModel:
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, ...]
     ) -> tuple[Float[Array, " b"], Float[Array, "b {shape[0]} {shape[1]}"], Bool[Array, " b"]]:
-        """The random numbers of a loss for items of the shape (time, c).
+        """Draws the random numbers for a loss of sounds of the shape (time, c).
 
         Returns:
-            (the times, the noise, the mask of the items that lose all of their conditioning).
+            (the times [b], the noise [b, time, c], a mask [b] that is True for items that lose all of their
+            conditioning).
         """
 
         def one(key: Key[Array, ""]) -> tuple[Array, ...]:
@@ -168,7 +175,9 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """The loss, with its random numbers as arguments: times t, noise eps, and ``masked``, see :meth:`draw`."""
+        """Computes the loss for known random numbers, those of :meth:`draw`: times t, noise eps, and the mask
+        ``masked``.
+        """
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -180,7 +189,9 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """The loss of each item. The arguments are those of :meth:`loss_given`, and masks from `draw_masks`."""
+        """Computes the loss of each item [b]. The arguments are those of :meth:`loss_given`, and the masks that
+        `draw_masks` draws.
+        """
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -221,34 +232,39 @@ class DiffusionModel:
         return_estimates: bool = False,
         **batch: Any,
     ) -> Sound | tuple[Sound, Float[Array, "steps b time c"]]:
-        """New sounds, variations of a source, or a source with a new part. They are not clipped.
+        """Generates new sounds, variations of a source, or a source with a new part. The result is not clipped to
+        [-1, 1].
 
         Args:
-            keys: one per item [b], or a single key. With a single key, item i is the same in a batch of any size.
-            shape: (b, time, c) of the sounds, for any time. The net's input is longer if ``length_multiple`` does not
-                divide time.
-            num_steps: denoising steps, at least 1.
-            sampler: the sampler, such as one of :data:`archijax.sampling.SAMPLERS`.
-            timestep_spacing: see :meth:`GaussianProcess.timesteps`.
-            guidance: the guidance scale, one number or one per item [b], where 1 means no guidance; or a
+            keys: one key per item of the batch [b], or a single key. With a single key, item i is the same in a batch
+                of any size.
+            shape: the shape (b, time, c) of the new sounds; time can be any length. If ``length_multiple`` does not
+                divide time, the net's input is longer.
+            num_steps: the number of denoising steps, at least 1.
+            sampler: a sampler object, such as ``DDIM()`` or another value of :data:`archijax.sampling.SAMPLERS`.
+            timestep_spacing: a name such as "linear", or an object; see :meth:`GaussianProcess.timesteps`.
+            guidance: the guidance scale, one number or one per item of the batch [b], where 1 means no guidance; or a
                 :class:`Guidance`.
-            negative: conditioning to guide away from, such as the tokens of a negative prompt; None: no conditioning.
-            clamp: clip estimates of the sound to [-clamp, clamp] at every step.
-            threshold: the quantile of dynamic thresholding, such as 0.995.
-            window: samples that the net sees at once, a multiple of ``length_multiple``. A longer sound is made in
-                windows that overlap by half; None: the net sees the whole sound.
+            negative: conditioning to guide away from, such as the tokens of a negative prompt; None: guide away from
+                sounds without conditioning.
+            clamp: the limit of the sound: every step clips its estimate of the sound to [-clamp, clamp]; None: no
+                clipping.
+            threshold: the quantile for dynamic thresholding, such as 0.995; None: no thresholding.
+            window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
+                is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
-                a seam. This needs a window, and a time that is a multiple of ``length_multiple``.
-            source: a sound to vary (with a strength below 1) or to fill (with a mask).
-            strength: the amount of noise in the source, above 0 and at most 1 (noise alone).
-            mask: True keeps a sample of the source, see :class:`Inpaint`. The mask broadcasts against the source.
-            num_resamples: see :class:`Inpaint`.
-            noise: the noise to start from; None: draw it.
-            return_estimates: also return the estimate of the sound at each step.
-            batch: conditioning by name, as in a batch: tokens, token_mask, embedding, features.
+                a seam. A circular sound needs a window, and a time that is a multiple of ``length_multiple``.
+            source: a sound [b, time, c], to vary with a strength below 1, or to fill with a mask.
+            strength: how much noise is added to the source, above 0 and at most 1 (noise alone).
+            mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.
+            num_resamples: how often each step is taken if there is a mask, see :class:`Inpaint`.
+            noise: the standard normal noise to start from, in the given shape; None: noise is drawn from the keys.
+            return_estimates: whether to return (sounds, estimates [num_steps, b, time, c]), with the estimate of the
+                sound at each step.
+            batch: conditioning by name, as in a training batch: tokens, token_mask, embedding, features.
 
         Raises:
-            InputError: an array has a wrong shape, a setting is out of range, or settings do not fit each other.
+            InputError: an array has a wrong shape, a setting is out of range, or two settings do not fit each other.
         """
         check_source(source, strength, mask, shape)
         keys = per_item(keys, shape[0])
@@ -276,20 +292,20 @@ class DiffusionModel:
         noise: Sound | None = None,
         source: Sound | None = None,
     ) -> Float[Array, "b padded c"]:
-        """The noisy sound that sampling starts from: alpha * source + sigma * noise.
+        """Makes the noisy sound that sampling starts from: alpha * source + sigma * noise.
 
         Args:
-            keys: one per item [b], or a single key.
-            shape: (b, time, c) of the sounds.
-            t: the time of alpha and sigma; None: the first time of the schedule.
-            noise: standard normal noise; None: draw it.
-            source: a sound; None: zeros.
+            keys: one key per item of the batch [b], or a single key.
+            shape: the shape (b, time, c) of the new sounds.
+            t: the time at which alpha and sigma are taken; None: the time of pure noise, ``process.schedule.start``.
+            noise: standard normal noise in the given shape; None: noise is drawn from the keys.
+            source: a sound in the given shape; None: zeros.
 
         Returns:
-            The noisy sound. Its length is time, rounded up to a multiple of ``length_multiple``.
+            The noisy sound [b, padded, c], where `padded` is time rounded up to a multiple of ``length_multiple``.
 
         Raises:
-            InputError: a size of the shape is below 1, or noise or source have another shape.
+            InputError: a size in the shape is below 1, or noise or source have another shape.
         """
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:
@@ -312,9 +328,9 @@ class DiffusionModel:
         sampler: Sampler = DDIM(),
         num_resamples: int = 1,
     ) -> Inpaint:
-        """A sampler that keeps the samples of the source for which the mask is True.
+        """Returns a sampler that keeps the samples of the source for which the mask is True.
 
-        Source and mask are padded to a multiple of ``length_multiple``.
+        Source and mask are padded so that ``length_multiple`` divides their length.
 
         Raises:
             InputError: the mask is not bool, or does not broadcast against the source.
@@ -344,17 +360,18 @@ class DiffusionModel:
         circular: bool = False,
         **conditioning: Any,
     ) -> Denoise:
-        """The net as a function ``denoise(x, t) -> prediction``, with its conditioning and guidance.
+        """Returns the net, with its conditioning and guidance, as a function ``denoise(x, t)`` for
+        :func:`archijax.sampling.sample`.
 
         Args:
             guidance, clamp, threshold, window, circular: see :meth:`sample`.
-            negative: the result of :meth:`conditioning` for the batch to guide away from.
-            conditioning: the result of :meth:`conditioning`. An additional embedding_mask, bool [b], is True for items
-                without a prompt.
+            negative: the result of :meth:`conditioning` for the batch to guide away from, or None.
+            conditioning: the result of :meth:`conditioning`. The arguments may include an embedding_mask, bool [b],
+                which is True for items without a prompt.
 
         Raises:
-            InputError: guidance is not 1 although cond_drop_prob is 0, circular has no window, or the window is not a
-                multiple of ``length_multiple``.
+            InputError: guidance is not 1 although cond_drop_prob is 0, circular is True without a window, or the window
+                is not a multiple of ``length_multiple``.
         """
         if window is None and circular:
             raise InputError("a circular sound needs windows: set window, such as to the length of the training")
@@ -394,12 +411,13 @@ class DiffusionModel:
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
     def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The conditioning of the net: the arrays of a batch, with its tokens turned into the embedding.
+        """Returns the conditioning of the net: the arrays of a batch by name, with its tokens turned into the
+        embedding.
 
-        If a batch has an embedding but no tokens, this embedding is the text, which was encoded earlier.
+        If a batch has an embedding but no tokens, this embedding is taken as the text, encoded earlier.
 
         Raises:
-            InputError: the model reads text, but there are neither tokens nor an embedding. Or the model reads no text,
+            InputError: the model reads text, but there are neither tokens nor an embedding; or the model reads no text,
                 but there are tokens.
         """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}

@@ -1,4 +1,4 @@
-"""The diffusion autoencoder: an encoder makes latents from sound, and diffusion decodes them."""
+"""The diffusion autoencoder: an encoder turns sound into latents, and a diffusion model decodes the latents."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from archijax.nn.initialize import initialize
 
 @dataclass(frozen=True, eq=False)
 class DiffusionAE:
-    """An autoencoder whose decoder is a diffusion model with the latent as conditioning (ArchiSound, section 5.4).
+    """An autoencoder whose decoder is a diffusion model, conditioned on the latent (ArchiSound, section 5.4).
 
     Fields:
         model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
             ``UNetV0(..., context_channels=(0, 0, 32))``.
-        encoder: the encoder of sound to latents, with its bottleneck.
+        encoder: the encoder from sound to latents, with its bottleneck, such as an :class:`archijax.codecs.Encoder1d`.
         inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
-        latent_factor: positions of the diffused array per frame of the latent; None: the encoder's downsample_factor.
+        latent_factor: the number of positions of the diffused array per frame of the latent; None: the encoder's
+            downsample_factor.
         adapter: a fixed pair of functions (encode, decode) between sound and the array that is diffused; None: the
-            sound itself is diffused. The encoder always sees the sound.
-        channels: channels of the noise that decoding draws.
+            sound itself is diffused. The encoder always receives the sound.
+        channels: the number of channels of the noise that decoding draws.
     """
 
     model: DiffusionModel
@@ -48,21 +49,22 @@ class DiffusionAE:
 
     @property
     def latent_channels(self) -> int:
-        """The channels of the latent."""
+        """The number of channels of the latent."""
         return self.encoder.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """The samples of sound per frame of the latent."""
+        """The number of samples of sound per frame of the latent."""
         return self.encoder.downsample_factor
 
     @property
     def samples_per_frame(self) -> int:
-        """The positions of the diffused array per frame of the latent."""
+        """The number of positions of the diffused array per frame of the latent."""
         return self.latent_factor or self.encoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of frames.
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of
+        frames.
 
         Args:
             frozen: see :meth:`DiffusionModel.init`.
@@ -80,16 +82,18 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """A copy for batches that are split over a mapped axis. Its bottlenecks sum their counts over the axis."""
+        """Copies the model for batches that are split over a mapped axis of JAX. The bottlenecks of the copy sum their
+        counts over this axis.
+        """
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The diffusion loss with the latent of each item, plus the bottleneck's loss.
+        """Computes the diffusion loss, conditioned on the latent of each item, plus the bottleneck's loss.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are "diffusion", the report of the bottleneck, and the loss by
-            noise level.
+            (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), numbers from the bottleneck,
+            and the losses at five noise levels.
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
@@ -105,13 +109,17 @@ class DiffusionAE:
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
     ) -> Float[Array, ""]:
-        """The diffusion loss for a known latent and known random numbers, see :meth:`DiffusionModel.loss_given`."""
+        """Computes the diffusion loss for a known latent and known random numbers, see
+        :meth:`DiffusionModel.loss_given`.
+        """
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """(the latents, the report of the bottleneck). Keys are for bottlenecks that draw random numbers."""
+        """Encodes sounds to (latent, info). ``keys``, one per item of the batch, are for bottlenecks that draw random
+        numbers.
+        """
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
     def decode(
@@ -121,18 +129,21 @@ class DiffusionAE:
         noise: Float[Array, " b *positions"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """Decodes latents to sounds, with time = frames * downsample_factor.
+        """Decodes frames of the latent to sounds with time = frames * downsample_factor.
 
         Args:
-            noise: the noise that the diffusion starts from, in the shape of the diffused array; None: draw it.
-            settings: those of :func:`decode_by_diffusion`.
+            noise: the standard normal noise that the diffusion starts from, in the shape of the diffused array; None:
+                noise is drawn.
+            settings: other arguments of :func:`decode_by_diffusion`.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
 
     def prepare(
         self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
     ) -> tuple[Array, dict[str, Any]]:
-        """(noise, conditioning) of the diffusion model. The conditioning has the latents at ``inject_depth``."""
+        """Returns (noise, conditioning) for the diffusion model. The conditioning injects the latent at
+        ``inject_depth``.
+        """
         # The last frame is repeated until the length is a multiple of the net's length_multiple.
         multiple = self.model.length_multiple
         extra = -frames.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))

@@ -1,4 +1,6 @@
-"""Errors of a diffusion net's predictions, by name. They compare values, or the sound that a prediction implies."""
+"""Functions that compute errors of a diffusion net's predictions. An error compares values of the prediction, or the
+sound that it implies.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,19 @@ HUBER = 0.1  # the difference at which Huber's error changes from a square to a 
 
 
 def squared(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The squared difference of every value."""
+    """Returns the squared difference of every value."""
     return jnp.square(prediction - target)
 
 
 def absolute(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The absolute difference of every value."""
+    """Returns the absolute difference of every value."""
     return jnp.abs(prediction - target)
 
 
 def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Twice Huber's error of every value (Huber 1964): d^2 for a difference d up to HUBER, then a straight line."""
+    """Returns twice Huber's error of every value (Huber 1964): d^2 for a difference d up to HUBER, then a straight
+    line.
+    """
     difference = jnp.abs(prediction - target)
     return jnp.where(difference <= HUBER, jnp.square(difference), HUBER * (2 * difference - HUBER))
 
@@ -38,18 +42,20 @@ def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) ->
 def a_weighted_squared(
     prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], sample_rate: int
 ) -> Float[Array, "b time c"]:
-    """The squared difference after A-weighting, which weights frequencies by the ear's sensitivity."""
+    """Returns the squared difference after A-weighting, which weights frequencies by the ear's sensitivity."""
     return jnp.square(a_weighted(prediction - target, sample_rate))
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """The error with this name: the field ``error`` or ``sound_error`` of a :class:`DiffusionModel`, in a dict.
+    """Returns a dict that maps a field of :class:`DiffusionModel`, ``error`` or ``sound_error``, to the error with this
+    name.
 
     Args:
-        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" compares squares after
-            A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the prediction implies.
-        sample_rate: in Hz.
-        length: samples of a sound.
+        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" takes the squared difference
+            of every value after A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the
+            prediction implies.
+        sample_rate: the sample rate of the sounds, in Hz.
+        length: the number of samples of each sound.
 
     Raises:
         InputError: no error has this name, or the sounds are too short for it.

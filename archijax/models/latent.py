@@ -1,4 +1,4 @@
-"""Latent diffusion: a diffusion model of the latents of an autoencoder."""
+"""Latent diffusion: a diffusion model that generates the latents of an autoencoder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class LatentDiffusion:
-    """Diffusion of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
+    """A diffusion model of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
 
-    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], the encoded sound.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], sound that was encoded
+    earlier.
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
-        autoencoder: encodes sound to latents and decodes latents to sound.
+        autoencoder: a codec that encodes sound to latents and decodes latents to sound, such as an
+            :class:`AutoEncoder`.
     """
 
     model: DiffusionModel
@@ -33,23 +35,23 @@ class LatentDiffusion:
 
     @property
     def latent_channels(self) -> int:
-        """The channels of the latent."""
+        """The number of channels of the latent."""
         return self.autoencoder.latent_channels
 
     @property
     def downsample_factor(self) -> int:
-        """The samples of sound per frame of the latent."""
+        """The number of samples of sound per frame of the latent."""
         return self.autoencoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``.
+        """Makes the variables for batches with the shapes of ``batch``.
 
         Args:
-            frozen: {"autoencoder": pretrained variables}, with "embedder" as in :meth:`DiffusionModel.init`. A missing
-                entry gets random values.
+            frozen: {"autoencoder": pretrained variables}, and "embedder" as in :meth:`DiffusionModel.init`. A part
+                without an entry gets random values.
 
         Raises:
-            InputError: the batch has no sound, and there are no variables of the autoencoder.
+            InputError: the batch has no "audio", and ``frozen`` has no "autoencoder".
         """
         key, autoencoder_key = jax.random.split(key)
         frozen = dict(frozen or {})
@@ -63,13 +65,14 @@ class LatentDiffusion:
         return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """:meth:`DiffusionModel.loss` of the latents."""
+        """Computes :meth:`DiffusionModel.loss` for the latents."""
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
-        """The latents that the diffusion model sees: those of the batch, or the encoded sound.
+        """Returns the latents that the diffusion model sees: those of the batch, or the encoded sound.
 
-        If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and deviation 1.
+        If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and standard deviation
+        1.
         """
         own = variables["frozen"]["autoencoder"]
         if "latent" in batch:
@@ -91,14 +94,15 @@ class LatentDiffusion:
         decoder_steps: int = 20,
         **settings: Any,
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
-        """New sounds, decoded in one piece. For minutes of sound, the pipeline decodes in several pieces.
+        """Generates new sounds, and decodes each in one piece. For minutes of sound, the pipeline decodes in several
+        pieces.
 
         Args:
-            keys: one per item [b], or a single key.
-            shape: (b, time, c) of the sounds.
-            num_steps: steps of the diffusion of latents.
-            decoder_steps: steps of an autoencoder that decodes by diffusion.
-            settings: arguments of :meth:`DiffusionModel.sample`, for the latents, such as guidance and tokens.
+            keys: one key per item of the batch [b], or a single key.
+            shape: the shape (b, time, c) of the new sounds.
+            num_steps: the number of denoising steps for the latents.
+            decoder_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
+            settings: other arguments of :meth:`DiffusionModel.sample` for the latents, such as guidance and tokens.
         """
         keys = per_item(keys, shape[0])
         frames = ceil_div(shape[1], self.downsample_factor)
@@ -119,18 +123,20 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """Decodes latents to sounds. The latents have the scale of the result of :meth:`latents`.
+        """Decodes latents to sounds with time = frames * downsample_factor. The latents are scaled as :meth:`latents`
+        returns them.
 
         Args:
-            noise: the noise that an autoencoder with diffusion starts from; None: the autoencoder draws it.
-            num_steps: steps of an autoencoder that decodes by diffusion.
+            noise: the noise that an autoencoder starts from if it decodes by diffusion; None: the autoencoder draws
+                noise.
+            num_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
         """
         own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
         settings = {"num_steps": num_steps} if isinstance(self.autoencoder, DiffusionDecoder) else {}
         return self.autoencoder.decode(own, latent, noise, **settings)
 
     def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
-        """The latents in the scale of the autoencoder."""
+        """Undoes the scaling of :meth:`latents`, so that the autoencoder can decode the latents."""
         latent = jnp.asarray(latent)
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent

@@ -1,4 +1,6 @@
-"""Mean and deviation of a latent's channels. Training averages them, and diffusion models scale latents by them."""
+"""Functions that measure the mean and the standard deviation of each channel of a latent in training. Diffusion models
+use both to scale latents.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,21 @@ DECAY = 0.99  # the factor of the moving averages per training call
 LEAST = 1e-3  # the smallest standard deviation; quieter channels are not amplified further
 
 Moments = dict[str, Float[Array | np.ndarray, " ..."]]
-"""Moving averages that start from zero: "mean" and "square" [channels] of latents, "weight" [] of the number 1."""
+"""Moving averages that start from zero: "mean" and "square" [channels] average latents and their squares, "weight" []
+averages the number 1.
+"""
 
 
 def no_moments(channels: int) -> Moments:
-    """The moments before training has counted any latent."""
+    """Returns the moments before training has counted any latent."""
     return {"weight": jnp.zeros(()), "mean": jnp.zeros(channels), "square": jnp.zeros(channels)}
 
 
 def moved_moments(moments: Moments, latent: Float[Array, "b frames channels"]) -> Moments:
-    """The moments after one more batch of latents.
+    """Returns the moments after one more batch of latents.
 
-    The moments are linear in the means of the batch. Their mean over devices is thus that of the whole batch.
+    The moments are linear in the means of the batch, so that the mean of the moments over devices equals the moments of
+    the whole batch.
     """
     latent = jax.lax.stop_gradient(latent)
     new = {"weight": jnp.ones(()), "mean": latent.mean((0, 1)), "square": jnp.square(latent).mean((0, 1))}
@@ -30,7 +35,7 @@ def moved_moments(moments: Moments, latent: Float[Array, "b frames channels"]) -
 
 
 def mean_and_deviation(moments: Moments) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """Mean and standard deviation of the channels; 0 and 1 before training has counted any latent."""
+    """Returns the mean and the standard deviation of the channels; 0 and 1 before training has counted any latent."""
     known = moments["weight"] > 0
     weight = jnp.where(known, moments["weight"], 1)
     mean = moments["mean"] / weight

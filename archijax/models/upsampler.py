@@ -1,4 +1,4 @@
-"""The diffusion upsampler: it adds the high band to sound of a low sample rate."""
+"""The diffusion upsampler, which adds the high frequencies to sound of a low sample rate."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
-    """Multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (ArchiSound, section 5.5).
+    """A model that multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (ArchiSound,
+    section 5.5).
 
     Fields:
         model: a diffusion model whose net has appended channels, such as ``AppendChannels(UNetV0(...))``.
         factor: the high sample rate divided by the low one, at least 2.
-        lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original has 6.
+        lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original code uses 6.
 
     Raises:
         InputError: the factor is below 2.
@@ -38,7 +39,7 @@ class DiffusionUpsampler:
 
     @property
     def downsample_factor(self) -> int:
-        """The samples of sound per sample at the low rate."""
+        """The number of samples of sound per sample at the low rate."""
         return self.factor
 
     def __post_init__(self):
@@ -46,24 +47,24 @@ class DiffusionUpsampler:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
 
-        The factor must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
+        The field `factor` must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
         return self.model.init(key, self._conditioned(batch), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """:meth:`DiffusionModel.loss`, with the low-rate sound computed from the batch."""
+        """Computes :meth:`DiffusionModel.loss`, with low-rate sounds computed from the sounds of the batch."""
         return self.model.loss(variables, keys, self._conditioned(batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss, with its random numbers as arguments, see :meth:`DiffusionModel.loss_given`."""
+        """Computes the loss for known random numbers, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(batch), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames c"], dict[str, Array]]:
-        """(the sounds at the low rate, an empty dict)."""
+        """Resamples sounds to the low rate. Returns (the low-rate sounds, an empty dict)."""
         return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
 
     def decode(
@@ -73,7 +74,7 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """Turns low-rate sounds into high-rate sounds. Noise and settings: see :func:`decode_by_diffusion`."""
+        """Turns low-rate sounds into high-rate sounds. For noise and settings, see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
@@ -83,25 +84,28 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b frames*{self.factor} c"], dict[str, Any]]:
-        """(noise, conditioning) of the diffusion model. The low-rate sound is the appended channels."""
+        """Returns (noise, conditioning) for the diffusion model. The conditioning appends the low-rate sound to the
+        channels.
+        """
         return noise, {**batch, "append_channels": self.upsampled(frames)}
 
     def finish(
         self, x: Float[Array | np.ndarray, "b time c"], frames: Float[Array | np.ndarray, "b frames c"]
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """The sound x of the diffusion model, whose low band is replaced by that of the low-rate sound.
+        """Replaces the low frequencies of x, the result of the diffusion model, by the low-rate sound.
 
-        The result is x - reupsampled(x) + upsampled(frames). Its spectrum is that of the low-rate sound below half of
-        the low rate, and that of x above (the range and the null space of resampling; Wang, Yu & Zhang 2022).
+        The result is x - reupsampled(x) + upsampled(frames). At frequencies below half of the low rate, the result has
+        the spectrum of the low-rate sound; above, it has the spectrum of x (the range and the null space of resampling;
+        Wang, Yu & Zhang 2022).
         """
         return x - self.reupsampled(x) + self.upsampled(frames)
 
     def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
-        """The low-rate sound, resampled to the high rate."""
+        """Resamples a low-rate sound to the high rate."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)
 
     def reupsampled(self, audio: Float[Array | np.ndarray, "b time c"]) -> Float[Array, "b time c"]:
-        """The sound, resampled to the low rate and back. Raises InputError if the factor does not divide time."""
+        """Resamples a sound to the low rate and back. Raises InputError if the field `factor` does not divide time."""
         if audio.shape[1] % self.factor:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the factor {self.factor} is needed"

@@ -1,4 +1,4 @@
-"""The diffusion vocoder: it makes sound from a mel spectrogram."""
+"""The diffusion vocoder, which makes sound from a mel spectrogram."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from archijax.nn.linear import transposed_conv, uniform_init
 
 @dataclass(frozen=True, eq=False)
 class DiffusionVocoder:
-    """Makes sound from mel spectrograms. The channels of a sound are separate items (ArchiSound, section 5.6).
+    """A model that makes sound from mel spectrograms. The model treats each channel of a sound as an item of the batch
+    (ArchiSound, section 5.6).
 
-    A learned transposed convolution turns the spectrogram into one channel, which is appended to the noisy sound.
+    A learned transposed convolution turns the spectrogram into one channel of samples, which is appended to the noisy
+    sound.
 
     Fields:
-        model: a diffusion model of mono sound whose net has one appended channel, such as
+        model: a diffusion model of mono sound whose net takes one appended channel, such as
             ``AppendChannels(UNetV0(...))``.
-        mel: the spectrogram. n_fft - hop_length and window_length - hop_length must be even.
-        whiten: whether the spectrum of sounds is divided by the envelope of the spectrogram before diffusion, and
-            multiplied by it afterwards. Noise and sound are then equally loud at all frequencies and times, even in
-            silence. The effect is that of noise shaped by the envelope (SpecGrad, Koizumi et al. 2022). The original
-            does not whiten.
+        mel: the transform from sound to spectrograms. For this transform, n_fft - hop_length and window_length -
+            hop_length must be even.
+        whiten: whether the spectrum of a sound is divided by the envelope of its spectrogram before diffusion, and
+            multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
+            even in silence. Whitening has the same effect as noise shaped by the envelope (SpecGrad, Koizumi et al.
+            2022). The original code does not whiten.
 
     Raises:
         InputError: n_fft or window_length differs from hop_length by an odd number.
@@ -47,7 +50,7 @@ class DiffusionVocoder:
 
     @property
     def downsample_factor(self) -> int:
-        """The samples of sound per frame."""
+        """The number of samples of sound per frame."""
         return self.mel.hop_length
 
     def __post_init__(self):
@@ -58,7 +61,9 @@ class DiffusionVocoder:
             )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Variables for batches with the shapes of ``batch``: "audio" [b, time, c]. The hop length must divide time."""
+        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. The hop length must
+        divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
+        """
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
@@ -69,18 +74,20 @@ class DiffusionVocoder:
         return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """:meth:`DiffusionModel.loss` over the channels of all items, with spectrograms computed from the batch."""
+        """Computes :meth:`DiffusionModel.loss` over all channels of the sounds in the batch, with spectrograms computed
+        from the sounds.
+        """
         audio = batch["audio"]
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """The loss for sounds [b * c, time, 1] and known random numbers, see :meth:`DiffusionModel.loss_given`."""
+        """Computes the loss for known random numbers of b * c mono sounds, see :meth:`DiffusionModel.loss_given`."""
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames mels c"], dict[str, Array]]:
-        """(the spectrograms, an empty dict)."""
+        """Computes the mel spectrograms of sounds. Returns (the spectrograms, an empty dict)."""
         return self.mel.encode(audio), {}
 
     def decode(
@@ -90,7 +97,7 @@ class DiffusionVocoder:
         noise: Float[Array | np.ndarray, "b time c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Turns spectrograms into sounds. Noise and settings: see :func:`decode_by_diffusion`."""
+        """Turns spectrograms into sounds. For noise and settings, see :func:`decode_by_diffusion`."""
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(
@@ -100,10 +107,10 @@ class DiffusionVocoder:
         noise: Float[Array | np.ndarray, "b time #c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b*c time 1"], dict[str, Any]]:
-        """(noise, conditioning) of the diffusion model, whose items are the channels.
+        """Returns (noise, conditioning) for the diffusion model, which treats each channel as an item of the batch.
 
         Args:
-            noise: the noise that the diffusion starts from. With one channel of noise, all channels of a sound start
+            noise: the noise that the diffusion starts from. If the noise has one channel, all channels of a sound start
                 from the same noise. Equal channels then stay equal, and sound keeps its place in the stereo image.
         """
         channels = frames.shape[-1]
@@ -114,13 +121,17 @@ class DiffusionVocoder:
     def finish(
         self, x: Float[Array | np.ndarray, "bc time 1"], frames: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """Turns the channels x of the diffusion model into sounds, and makes these consistent with the spectrograms."""
+        """Joins the channels x, the result of the diffusion model, to sounds, and makes the sounds consistent with the
+        spectrograms.
+        """
         return self.consistent(self.colored(x, frames), frames)
 
     def colored(
         self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """Joins single channels to sounds. With ``whiten``, it multiplies them by the envelope of the spectrogram."""
+        """Joins single channels to sounds. If ``whiten`` is True, the spectra of the sounds are multiplied by the
+        envelope of the spectrogram.
+        """
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
         return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
@@ -131,11 +142,11 @@ class DiffusionVocoder:
         spectrogram: Float[Array | np.ndarray, "b frames mels c"],
         num_steps: int = 64,
     ) -> Float[Array, "b time c"]:
-        """Changes a sound until it has the spectrogram. The phases stay nearly the same.
+        """Changes a sound, in num_steps steps, until it has the given spectrogram. The phases stay nearly the same.
 
         Each step multiplies the sound's STFT by the ratio of two envelopes, that of the spectrogram and that of the
-        sound, and inverts the STFT. The steps are alternating projections, like those of Griffin & Lim (1984). A
-        spectrogram that is normalised by "max" has lost its level, and the sound is then not changed.
+        sound, and inverts the STFT. The steps are alternating projections, like the algorithm of Griffin & Lim (1984).
+        A spectrogram that is normalised by "max" has lost its level; the method then returns the sound unchanged.
         """
         if self.mel.normalize == "max":
             return sound
@@ -149,7 +160,9 @@ class DiffusionVocoder:
     def flattened(
         self, variables: Variables, spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b*c frames*{self.downsample_factor} 1"]:
-        """Turns each spectrogram into one channel, to append. Raises InputError for a wrong number of mel bands."""
+        """Turns each spectrogram into one channel of samples, for the net to read. Raises InputError for a wrong number
+        of mel bands.
+        """
         b, frames, mels, channels = spectrogram.shape
         if mels != self.mel.n_mel_channels:
             raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
@@ -161,7 +174,7 @@ class DiffusionVocoder:
         return y[:, padding : padding + frames * hop]
 
     def channel_keys(self, keys: Key[Array, " ..."], shape: tuple[int, int, int]) -> Key[Array, " bc"]:
-        """A key for each channel of sounds with the shape (b, time, c)."""
+        """Makes a key for each channel of sounds with the shape (b, time, c)."""
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
@@ -181,7 +194,9 @@ class DiffusionVocoder:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """Factors at each frame and frequency, which give white noise of variance 1 the spectrogram."""
+        """Returns factors at each frame and frequency. White noise of variance 1, multiplied by these factors, has the
+        given spectrogram.
+        """
         stft = self.mel.stft
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.
         noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 def full(x: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """x, converted to float32 if its type is narrower."""
+    """Returns x, converted to float32 if its type is narrower."""
     x = jnp.asarray(x)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
@@ -20,7 +20,7 @@ def over_positions(v: Float[Array, "b c"], x: Float[Array, "b *positions c"]) ->
 
 
 def halves(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape c//2"], Float[Array, "*shape c//2"]]:
-    """The two halves of the last axis.
+    """Splits the last axis into two halves.
 
     ``jnp.split`` is not used, because its gradient concatenates arrays, which XLA compiles again for each use on CPU.
     """
@@ -29,6 +29,8 @@ def halves(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape c//2"], Fl
 
 
 def biased(y: Float[Array, "*shape c"], bias: Float[Array | np.ndarray, " c"]) -> Float[Array, "*shape c"]:
-    """y + bias, in the type of y. The sum is in at least float32, because the gradient of the bias is a long sum."""
+    """Returns y + bias, in the type of y. The sum is computed in at least float32, because the gradient of the bias is
+    a long sum.
+    """
     wide = full(y)
     return (wide + bias.astype(wide.dtype)).astype(y.dtype)

@@ -1,7 +1,7 @@
-"""Attention items of the U-Net: self, cross and linear attention, and the feed-forward layer.
+"""Items of the U-Net: self-attention, cross-attention, linear attention, and the feed-forward layer.
 
 Each item is called as ``item(x, context)``, with a :class:`archijax.nn.Context`. The result has the shape of x.
-Attention is over all positions of x, with their axes flattened to one.
+Attention treats all positions of x as one sequence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """A context manager. Programs that are traced inside it run on every platform, not only on the current one."""
+    """A context manager: programs that are traced inside it run on every platform, not only on the current one."""
     token = _portable.set(True)
     try:
         yield
@@ -40,22 +40,23 @@ class Attention(nn.Module):
     """x + attention(norm(x)), called as ``attention(x, context)`` (Vaswani et al. 2017).
 
     Fields:
-        head_features: features of a head.
+        head_features: the number of features of each head.
         num_heads: the number of heads.
-        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. Without cross, the
+        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. If cross is False, the
             context is not used.
-        linear: whether the attention is linear (Shen et al. 2021, "Efficient Attention"): the softmax is over the
-            features of q and over the positions of k, and k^T v is computed first. The cost grows with the length, not
-            with its square.
-        embedding_features: the number e of features that an embedding must have; None: any number.
-        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. None chooses the fastest method:
-            cross-attention of a long x to few tokens multiplies the projections into keys and values. Other attention
-            uses cuDNN on NVIDIA GPUs, if the type is bfloat16 or float16 and a head has at most 128 features
-            (`jax.jvp` does not work then). All other attention uses plain matrix products.
+        linear: whether the attention is linear (Shen et al. 2021, "Efficient Attention"): one softmax is over the
+            features of q, the other over the positions of k, and k^T v is computed first. The cost then grows with the
+            length of x, not with the square of the length.
+        embedding_features: the number e of features that each token of the embedding must have; None: any number.
+        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. If None, the fastest method is chosen:
+            cross-attention of a long x to few tokens multiplies the keys by the projection of the queries, and the
+            values by the projection of the output. Other attention uses cuDNN on NVIDIA GPUs, if the type is bfloat16
+            or float16 and a head has at most 128 features (`jax.jvp` does not work then). All other attention uses
+            plain matrix products.
         dtype: the type of the computation.
 
     Raises:
-        InputError: with cross, there is no embedding, or its number of features is not embedding_features.
+        InputError: cross is True, but there is no embedding, or its number of features is not embedding_features.
     """
 
     head_features: int
@@ -109,7 +110,7 @@ def attend(
     v: Float[Array, "b m g d"],
     implementation: str | None = None,
 ) -> Float[Array, "b n h d"]:
-    """softmax(q k^T / sqrt(d)) v.
+    """Returns the attention softmax(q k^T / sqrt(d)) v.
 
     q has h heads, k and v have g heads. If g < h, each group of h / g neighbouring heads of queries shares one head of
     keys and values (Ainslie et al. 2023).
@@ -126,7 +127,7 @@ def attend(
 
 
 def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether cuDNN's attention takes queries and keys with these types and shapes."""
+    """Whether cuDNN's attention supports queries and keys with these types and shapes."""
     device, features = jax.local_devices()[0], q.shape[-1]
     if _portable.get() or not _known(q, k) or not device.device_kind.startswith("NVIDIA"):
         return False
@@ -135,7 +136,7 @@ def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruc
 
 
 def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether all sizes are numbers. In an exported program a size can be symbolic."""
+    """Whether all sizes of the arrays are numbers. In an exported program a size can be symbolic."""
     return all(isinstance(size, int) for array in arrays for size in array.shape)
 
 
@@ -143,7 +144,7 @@ def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
 def _attention(
     q: Float[Array, "b n h d"], k: Float[Array, "b m g d"], v: Float[Array, "b m g d"]
 ) -> Float[Array, "b n h d"]:
-    """:func:`attend` by matrix products, with the softmax in at least float32."""
+    """Computes :func:`attend` by matrix products, with the softmax in at least float32."""
     (b, n, h, d), groups = q.shape, k.shape[2]
     # The axis of heads comes before the axis of positions. The other order takes twice the time on CPU.
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * d**-0.5, k, v))
@@ -168,10 +169,10 @@ def _absorbed_attention(
     v: Float[Array, "b m h d"],
     to_out: Float[Array, "h d c"],
 ) -> Float[Array, "b n c"]:
-    """Attention to few tokens, with the projections multiplied into keys and values.
+    """Attention to few tokens: keys and values are multiplied by the projections W_q and W_o first.
 
-    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the terms in parentheses do not depend on
-    the length n of y. Two products over the length n replace four.
+    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the new factors W_q k^T and v W_o do not
+    depend on the length n of y. Two matrix products over the length n replace four.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -198,7 +199,7 @@ class CrossAttention(Attention):
 
 
 class LinearAttention(Attention):
-    """Linear attention over the positions of x. The fields are those of :class:`Attention`."""
+    """Linear self-attention over the positions of x. The fields are those of :class:`Attention`."""
 
     linear: bool = True
 
@@ -213,7 +214,7 @@ class FeedForward(nn.Module):
     """x + linear(gelu(linear(x))). The context is not used.
 
     Fields:
-        multiplier: the inner width, as a multiple of the channels of x.
+        multiplier: the inner width divided by the number of channels of x.
         dtype: the type of the computation.
     """
 

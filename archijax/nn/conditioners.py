@@ -1,4 +1,6 @@
-"""Conditioning on numbers and categories, with vectors added to a net's features or tokens added to its embedding."""
+"""Modules that condition a net on numbers and categories, by vectors added to the features or tokens appended to the
+embedding.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ PREFIX = "condition_"
 
 
 class NumberVector(nn.Module):
-    """Turns numbers from 0 to 1 into vectors, by Fourier features with high and low frequencies.
+    """Turns numbers [b] from 0 to 1 into vectors [b, width], by Fourier features with high and low frequencies.
 
     Fields:
-        width: features of a vector.
+        width: the number of features of each vector.
     """
 
     width: int
@@ -32,11 +34,11 @@ class NumberVector(nn.Module):
 
 
 class CategoryVector(nn.Module):
-    """Turns the indices of categories into learned vectors.
+    """Turns the indices [b] of categories into learned vectors [b, width].
 
     Fields:
         count: the number of categories. Indices are from 0 to count - 1.
-        width: features of a vector.
+        width: the number of features of each vector.
     """
 
     count: int
@@ -50,15 +52,17 @@ class CategoryVector(nn.Module):
 class Conditioners(Wrapper):
     """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``.
 
-    A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that the
-    item lacks this condition: its vector is zero, or its token is masked.
+    A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that an
+    item of the batch lacks this condition: the vector is then zero, or the token is masked.
 
     Fields:
-        net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``. Only tokens need
-            the last two arguments; :class:`ClassifierFreeGuidance` replaces masked tokens.
-        features: one module per condition name, such as :class:`NumberVector`. It turns values [b] into vectors [b, f].
-        tokens: one module per condition name. It turns values [b] into tokens [b, e], which are appended in the order
-            of this mapping.
+        net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``. The net needs the
+            arguments embedding and embedding_mask only if there are `tokens`; its :class:`ClassifierFreeGuidance`
+            replaces masked tokens.
+        features: one module per condition name, such as :class:`NumberVector`. The module turns values [b] into vectors
+            [b, f].
+        tokens: one module per condition name. The module turns values [b] into tokens [b, e], which are appended in the
+            order of this mapping.
     """
 
     features: Mapping[str, nn.Module]
@@ -78,7 +82,7 @@ class Conditioners(Wrapper):
 
         Args:
             conditioning: ``condition_NAME`` [b], with values of at least 0, or -1. A missing condition is -1 for all
-                items. All other arguments go to the net.
+                items of the batch. All other arguments go to the net.
 
         Raises:
             InputError: a condition does not have the shape [b].

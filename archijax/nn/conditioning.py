@@ -30,20 +30,21 @@ class Wrapper(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number. It is 1 if the net has no such property."""
+        """The length of x must be a multiple of this number. Returns 1 if the net has no such property."""
         return getattr(self.net, "length_multiple", 1)
 
 
 class NumberEmbedder(nn.Module):
     """Turns numbers, such as times, seconds or tempi, into vectors by Fourier features with learned frequencies.
 
-    The computation is in at least float32, because high frequencies make it sensitive to rounding.
+    The computation is in at least float32, because high frequencies make the sines sensitive to rounding.
 
     Fields:
-        features: features of a vector.
-        frequencies: the number of sines, and also of cosines.
-        spread: initial frequencies are normal, with standard deviations that grow geometrically from 1 to spread. With
-            a spread above 1 the net learns sooner to distinguish close numbers.
+        features: the number of features of each vector.
+        frequencies: the number of learned frequencies. Each gives a sine and a cosine.
+        spread: the largest standard deviation of an initial frequency. Initial frequencies are normally distributed,
+            and their standard deviations grow geometrically from 1 to spread. With a spread above 1, the net learns
+            sooner to distinguish close numbers.
     """
 
     features: int
@@ -68,7 +69,7 @@ class ClassEmbedder(nn.Module):
 
     Fields:
         num_classes: the number of classes. Class numbers are from 0 to num_classes - 1.
-        features: features of a vector.
+        features: the number of features of each vector.
     """
 
     num_classes: int
@@ -99,12 +100,12 @@ class TimeConditioning(Wrapper):
         features: Float[Array, "b {self.features}"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with the features of the time.
+        """Calls the net with features computed from the time.
 
         Args:
-            time: [b], or [b, n] for n times per item. The features of these times are summed.
-            features: features that are added to the features of the time.
-            conditioning: other arguments of the net.
+            time: [b], or [b, n] for n times per item. The features of the n times are summed.
+            features: other features, which are added to those of the time.
+            conditioning: other arguments for the net.
 
         Raises:
             InputError: time is missing, or time or features have a wrong shape.
@@ -131,17 +132,17 @@ class TimeConditioning(Wrapper):
 def guide(
     conditional: Float[Array, "*shape"], negative: Float[Array, "*shape"], scale: Float[Array, " ..."]
 ) -> Float[Array, "*shape"]:
-    """negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6)."""
+    """Returns negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6)."""
     return negative + (conditional - negative) * scale
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Classifier-free guidance, with a learned fixed embedding that means "no embedding" (Ho & Salimans 2022).
+    """Gives a net classifier-free guidance: a learned embedding means "no embedding" (Ho & Salimans 2022).
 
     Fields:
         net: a module ``net(x, embedding=[b, n, features])``.
         max_length: the largest number n of tokens of an embedding.
-        features: features of a token.
+        features: the number of features of each token.
     """
 
     max_length: int
@@ -157,19 +158,20 @@ class ClassifierFreeGuidance(Wrapper):
         embedding_scale: float | Float[Array | np.ndarray, "*b"] = 1.0,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net.
+        """Calls the net with the embedding, and guides its prediction.
 
         Args:
             embedding: [b, n, features], with at most max_length tokens.
-            embedding_mask: [b] or [b, n]. Where it is True, the fixed embedding replaces an item's embedding, or one
-                token of it. Training usually masks a tenth of the items.
-            embedding_scale: the guidance scale, one number or one per item [b]. The result is masked + (conditional -
-                masked) * scale, where masked is the prediction for the fixed embedding. With the number 1 the net is
-                called once with the batch, else once with the double batch. Do not combine a scale with embedding_mask.
-            conditioning: other arguments of the net.
+            embedding_mask: [b] or [b, n]. Where the mask is True, the learned embedding replaces the embedding of an
+                item of the batch, or one token of this embedding. Training usually masks a tenth of the items.
+            embedding_scale: the guidance scale, one number or one per item of the batch [b]. The result is masked +
+                (conditional - masked) * scale, where masked is the prediction for the learned embedding. If the scale
+                is the number 1, the net is called with the batch, else with a batch of double size. Use either a scale
+                other than 1 or embedding_mask, not both.
+            conditioning: other arguments for the net.
 
         Raises:
-            InputError: the embedding is missing, too long, or has another number of features.
+            InputError: the embedding is missing, has more than max_length tokens, or has a wrong number of features.
         """
         if embedding is None:
             raise InputError("a net with guidance needs an embedding [batch, tokens, features], but there is none")
@@ -199,10 +201,10 @@ class ClassifierFreeGuidance(Wrapper):
 class EmbeddingFeatures(Wrapper):
     """Adds a linear map of the mean of the embedding's tokens to the features.
 
-    A net learns to use this mean by modulation many times faster than the tokens by cross-attention. The original nets
-    have only cross-attention. :class:`ClassifierFreeGuidance` around this wrapper masks the embedding before the mean
-    is computed. A net inside this wrapper can also read ``embedding_mask`` [b] itself: the wrapper then adds nothing to
-    items where the mask is True.
+    A net learns many times faster to use this mean, by modulation, than to use the tokens, by cross-attention. The nets
+    of the original code have only cross-attention. :class:`ClassifierFreeGuidance` around this wrapper masks the
+    embedding before the mean is computed. If the net inside this wrapper reads ``embedding_mask`` [b] itself, the
+    wrapper adds nothing to the features of items where the mask is True.
 
     Fields:
         net: a module ``net(x, features=[b, f], embedding=[b, n, e])``.
@@ -236,8 +238,8 @@ class AppendChannels(Wrapper):
     """Appends channels to x and calls the net.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)`` for x with c + appended channels, such as :func:`UNetV0`. Its
-            result has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net is
+            called with the channels of x followed by the appended channels.
     """
 
     @nn.compact
@@ -249,12 +251,12 @@ class AppendChannels(Wrapper):
         out_channels: int | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with [x, append_channels].
+        """Appends append_channels to the channels of x and calls the net.
 
         Args:
-            append_channels: any number of channels, with the batch and positions of x.
-            out_channels: channels of the result; None: those of x.
-            args, conditioning: other arguments of the net.
+            append_channels: [b, *positions, any number of channels], with the batch size and the positions of x.
+            out_channels: the number of channels of the result; None: as many as x has.
+            args, conditioning: other arguments for the net.
 
         Raises:
             InputError: append_channels are missing, or have another batch or other positions than x.

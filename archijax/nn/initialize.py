@@ -1,4 +1,4 @@
-"""Fast initialisation of large nets: only operations that the parameters need are run, one after the other."""
+"""Fast initialisation of large nets: only the operations that compute parameters are run, one after the other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 
 def initialize(init: Callable, *args: Any) -> Any:
-    """``init(*args)`` without the forward pass and without the compilation of one large program.
+    """Returns ``init(*args)``, without the forward pass and without compiling one large program.
 
-    ``jax.jit(init)`` inlines the random generator once per parameter. For a net with hundreds of parameters, this takes
-    minutes to compile. A plain call of ``init`` also computes the net's output. This function traces ``init``, drops
-    the operations that the result does not need, and runs the others one by one. Each is compiled once per shape.
+    ``jax.jit(init)`` inlines the random generator once per parameter. With ``jax.jit``, a net with hundreds of
+    parameters takes minutes to compile. A plain call of ``init`` also computes the net's output. This function traces
+    ``init``, drops the operations that the result does not need, and runs the others one by one. Each operation is
+    compiled once per shape.
 
     Args:
         init: a pure function such as ``net.init``.
-        args: the arguments of ``init``. If only the shape of an array matters, it can be a ``jax.ShapeDtypeStruct``.
+        args: the arguments of ``init``. An array of which only the shape matters can be a ``jax.ShapeDtypeStruct``.
 
     Returns:
-        The same as ``init(*args)``.
+        The result of ``init(*args)``.
 
     Raises:
         TypeError: the result depends on the values of a ``ShapeDtypeStruct``.

@@ -1,4 +1,4 @@
-"""Items of a U-Net, ``(x, context) -> x``, and merges of a skip connection, ``(skip, x, context) -> x``.
+"""Items of a U-Net, ``item(x, context) -> x``, and merges of a skip with x, ``merge(skip, x, context) -> x``.
 
 The context is a :class:`archijax.nn.Context`.
 """
@@ -20,7 +20,7 @@ from archijax.nn.norms import GlobalResponseNorm, GroupNorm, normalize
 
 
 class ConvBlock(nn.Module):
-    """GroupNorm, SiLU and a convolution."""
+    """Applies GroupNorm, SiLU and a convolution to x, in this order."""
 
     features: int
     kernel_size: int = 3
@@ -34,13 +34,13 @@ class ConvBlock(nn.Module):
 
 
 class Resnet(nn.Module):
-    """A residual block with two convolutions, each after a norm and SiLU.
+    """A residual block with two convolutions, each after a group norm and SiLU, called as ``item(x, context)``.
 
     Fields:
-        groups: groups of the group norms, a divisor of the channels of x and of the result.
-        kernel_size: an odd number of positions.
-        channels: channels of the result; None: those of x. If x has another number of channels, the skip is a
-            convolution with kernel size 1.
+        groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
+        kernel_size: the size of the convolutions' kernels, an odd number.
+        channels: the number of channels of the result; None: as many as x has. If x has another number, a convolution
+            with kernel size 1 adapts the skip.
         dtype: the type of the computation.
     """
 
@@ -60,10 +60,10 @@ class Resnet(nn.Module):
 
 
 class ConvNeXtV2(nn.Module):
-    """The block of ConvNeXt V2 (Woo et al. 2023).
+    """The block of ConvNeXt V2 (Woo et al. 2023), called as ``item(x, context)``.
 
     The block adds to x the result of a depthwise convolution with kernel size 7, a norm, an expansion to 4 times the
-    channels, GELU, global response normalisation and a contraction.
+    number of channels, GELU, global response normalisation and a contraction.
 
     Fields:
         dtype: the type of the computation.
@@ -82,7 +82,7 @@ class ConvNeXtV2(nn.Module):
 
 
 class Modulation(nn.Module):
-    """norm(x) * (1 + scale) + shift, with scale and shift computed from the features [b, f] of the context.
+    """Modulates x: norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
 
     Fields:
         dtype: the type of the computation.
@@ -104,7 +104,7 @@ class Modulation(nn.Module):
 
 
 class InjectChannels(nn.Module):
-    """x + conv([x, channels]) with kernel size 1, where ``context.channels[context.depth]`` has the channels.
+    """Injects channels of the context into x: x + conv([x, context.channels[context.depth]]), with kernel size 1.
 
     Fields:
         channels: the number of channels that the context has at this depth.
@@ -130,7 +130,7 @@ class InjectChannels(nn.Module):
 
 
 class SkipAdd(nn.Module):
-    """The merge skip + x, called as ``merge(skip, x, context)``."""
+    """The merge of a skip connection that returns skip + x, called as ``merge(skip, x, context)``."""
 
     def __call__(
         self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
@@ -139,10 +139,11 @@ class SkipAdd(nn.Module):
 
 
 class SkipConcat(nn.Module):
-    """A convolution of [skip * scale, x] with kernel size 1, called as ``merge(skip, x, context)``.
+    """The merge of a skip connection that convolves the channels [skip * scale, x] with kernel size 1, called as
+    ``merge(skip, x, context)``.
 
     Fields:
-        scale: the factor of the skip.
+        scale: the factor that multiplies the skip.
         dtype: the type of the computation.
     """
 
@@ -158,9 +159,9 @@ class SkipConcat(nn.Module):
 
 
 class SkipModulate(nn.Module):
-    """skip + scale * x, with one scale per channel, called as ``merge(skip, x, context)``.
+    """The merge of a skip connection that returns skip + scale * x, called as ``merge(skip, x, context)``.
 
-    The scales are computed from the features [b, f] of the context.
+    The scale of each channel is computed from ``context.features`` [b, f].
 
     Fields:
         dtype: the type of the computation.

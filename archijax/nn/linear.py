@@ -1,8 +1,8 @@
 """Linear maps and convolutions, in any number of dimensions.
 
 Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis; the same code works for
-two or three. Parameters are float32. Their initial distribution is PyTorch's, so that training settings of the original
-code still apply. ``dtype`` is the type of the computation.
+two or three position axes. Parameters are float32. Initial parameters have the distribution that PyTorch uses, so that
+training settings of the original code still apply. ``dtype`` is the type of the computation.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tupl
 
 
 def uniform_init(fan_in: int) -> Callable[..., Array]:
-    """PyTorch's default initialiser of weights and biases: U(-b, b) with b = fan_in ** -0.5.
+    """Returns PyTorch's default initialiser of weights and biases: uniform numbers in (-b, b) with b = fan_in ** -0.5.
 
-    The initialiser draws more numbers than it needs, up to the next power of two. The random generator is then compiled
-    for few sizes. Compiling it for every shape would take most of the time of initialising a large net.
+    The initialiser rounds the number of draws up to a power of two, so that the random generator is compiled for few
+    sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -50,13 +50,13 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
 def conv(
     x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes _ c_out"], groups: int = 1
 ) -> Float[Array, "b *out c_out"]:
-    """Convolution (cross-correlation) with stride 1 and without padding.
+    """Convolves (cross-correlates) x with a kernel, with stride 1 and without padding.
 
     Args:
-        kernel: [*sizes, c_in / groups, c_out], with one size per position axis.
+        kernel: [*sizes, c_in / groups, c_out], with one kernel size per position axis.
 
     Returns:
-        The length of each position axis is positions - size + 1.
+        [b, *out, c_out]. Each position axis has positions - size + 1 entries.
     """
     letters = "WHD"[: x.ndim - 2][::-1]
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, (f"N{letters}C", f"{letters}IO", f"N{letters}C"))
@@ -67,9 +67,9 @@ def conv(
 def pad_positions(
     x: Float[Array, "b *positions c"], padding: int, mode: str = "constant"
 ) -> Float[Array, "b *padded c"]:
-    """Pads every position axis by ``padding`` at both ends, in a mode of ``jnp.pad``.
+    """Pads every position axis of x by ``padding`` positions at both ends, in a mode of ``jnp.pad``.
 
-    Convolutions that pad by themselves are slow on CPU.
+    On CPU, padding first is faster than a convolution that pads by itself.
     """
     if padding == 0:
         return x
@@ -102,10 +102,11 @@ def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "
 def strided_conv(
     x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes c_in c_out"], stride: int
 ) -> Float[Array, "b *out c_out"]:
-    """Convolution with a stride and without padding. Kernel sizes and positions are multiples of the stride.
+    """Convolves x with a stride and without padding. Kernel sizes and numbers of positions must be multiples of the
+    stride.
 
-    Positions are folded into channels, so that a convolution with stride 1 gives the result. The backward pass of a
-    convolution with stride 1 is fast on every platform.
+    Positions are folded into channels (see :func:`fold`), so that a convolution with stride 1 gives the result. The
+    backward pass of a convolution with stride 1 is fast on every platform.
     """
     *sizes, c_in, c_out = kernel.shape
     kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
@@ -120,12 +121,13 @@ def transposed_conv(
     stride: int,
     padding: int,
 ) -> Float[Array, "b *out c_out"]:
-    """Transposed convolution, like PyTorch's ConvTranspose. The kernel sizes are equal, and multiples of the stride.
+    """Applies a transposed convolution, like PyTorch's ConvTranspose. All position axes have the same kernel size,
+    which must be a multiple of the stride.
 
     The computation is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        The length of each position axis is (positions - 1) * stride + size - 2 * padding.
+        [b, *out, c_out]. Each position axis has (positions - 1) * stride + size - 2 * padding entries.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
@@ -139,7 +141,7 @@ def transposed_conv(
 
 
 class Weight(nn.Module):
-    """The kernel [c, features] of a linear map without bias. The caller multiplies by the kernel."""
+    """Returns the kernel [c, features] of a linear map without bias. The caller multiplies by the kernel."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -150,7 +152,7 @@ class Weight(nn.Module):
 
 
 class Linear(nn.Module):
-    """Linear map of the last axis, with a bias."""
+    """A linear map of the last axis, with a bias."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -163,7 +165,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution with stride 1 and padding by zeros, which keeps the length.
+    """A convolution with stride 1, padded with zeros so that the result has the length of x.
 
     Raises:
         InputError: the kernel size is even.

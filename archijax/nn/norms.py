@@ -1,4 +1,4 @@
-"""Normalisation layers. Their statistics are in at least float32."""
+"""Normalisation layers, which compute means and variances in at least float32."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from archijax.nn.arrays import full, over_positions
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation over the positions and the channels of a group (Wu & He 2018).
+    """Group normalisation: mean and variance are over all positions and the channels of one group (Wu & He 2018).
 
     Raises:
-        InputError: the groups do not divide the channels.
+        InputError: the number of groups does not divide the number of channels.
     """
 
     groups: int
@@ -45,7 +45,7 @@ def _group_norm(
     size = x.shape[-1] // groups
 
     def average(y: Float[Array, "b n c"]) -> Float[Array, "b 1 c"]:
-        """The mean of each group, repeated for each channel of the group."""
+        """Returns the mean of each group of channels, repeated for each channel of the group."""
         # The mean over positions comes first. It has the most terms, and this order is much faster on CPU.
         means = y.mean(1).reshape(y.shape[0], groups, size).mean(-1)
         return jnp.repeat(means, size, axis=-1)[:, None]
@@ -55,14 +55,16 @@ def _group_norm(
 
 
 def normalize(x: Float[Array, "*shape"], epsilon: float) -> Float[Array, "*shape"]:
-    """Zero mean and unit variance over the last axis, in at least float32."""
+    """Normalises x to zero mean and unit variance over the last axis, in at least float32."""
     return _standardized(x, lambda y: y.mean(-1, keepdims=True), epsilon, jnp.ones((), x.dtype))
 
 
 def _standardized(
     x: Float[Array, "*shape"], average: Callable, epsilon: float, scale: Float[Array, " ..."]
 ) -> Float[Array, "*shape"]:
-    """scale * (x - mean) / sqrt(variance + epsilon), in at least float32. ``average`` computes the means."""
+    """Returns scale * (x - mean) / sqrt(variance + epsilon), in at least float32. ``average`` is the function that
+    computes means.
+    """
     wide = full(x)
     scale = scale.astype(wide.dtype)
     if x.dtype == wide.dtype:
@@ -82,7 +84,7 @@ def _standardized(
 def _scaled_by_moments(
     x: Float[Array, "*shape"], mean: Float[Array, " ..."], gain: Float[Array, " ..."], average: Callable
 ) -> Float[Array, "*shape"]:
-    """(x - mean) * gain. The derivative treats mean and gain = 1 / deviation as functions of x."""
+    """Returns (x - mean) * gain. The derivative treats mean and gain = 1 / standard deviation as functions of x."""
     return (x - mean) * gain
 
 
@@ -110,7 +112,7 @@ class LayerNorm(nn.Module):
 
 
 class GlobalResponseNorm(nn.Module):
-    """ConvNeXt V2's global response normalisation (Woo et al. 2023, equation 2)."""
+    """The global response normalisation of ConvNeXt V2 (Woo et al. 2023, equation 2)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *positions c"]) -> Float[Array, "b *positions c"]:

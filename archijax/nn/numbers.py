@@ -1,4 +1,6 @@
-"""Conditioning on numbers such as seconds. A number becomes a token after those of the text, and also features."""
+"""Conditions a net on numbers such as seconds. Each number becomes a token after the tokens of the text, and also a
+vector of features.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ class Number:
     """A number that a net is conditioned on.
 
     Fields:
-        name: the key of its array [b] in a batch.
-        low, high: the lowest and the highest value. The net clips other values to this range.
+        name: the key of the number's array [b] in a batch.
+        low, high: the lowest and the highest value. The net clips values outside of this range.
         default: the value for a batch without this number.
 
     Raises:
@@ -43,18 +45,20 @@ class Number:
             raise InputError(f"the default of {self.name} is {self.default}: it must be from {self.low} to {self.high}")
 
     def encode(self, values: Sequence[str | float | None]) -> Float32[np.ndarray, " b"]:
-        """The values as an array. None becomes the default. Raises InputError if a value is not a number."""
+        """Turns a list of values into an array. A value None becomes the default. Raises InputError if a value is not a
+        number.
+        """
         numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
         return np.array(numbers, np.float32)
 
 
 def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
-    """A value as a float.
+    """Converts a value to a float.
 
     Args:
-        of: an object with the attributes name, low and high, which error messages quote.
+        of: an object with the attributes name, low and high, such as a :class:`Number`. Error messages quote them.
         value: a number, or a string such as "1.5".
-        bounded: whether the value must be from low to high.
+        bounded: whether the value must be between low and high.
 
     Raises:
         InputError: the value is not a finite number, or is out of range.
@@ -75,14 +79,14 @@ class NumberConditioning(Wrapper):
 
     Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The net's embedding
     consists of the tokens of the text, then one token per number. The net's features are the vectors of the numbers,
-    then the features of the call.
+    then the argument `features`.
 
     Fields:
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
         numbers: the numbers, in the order of their tokens.
-        width: features of the vector of a number, and of a token of the net's embedding.
-        text_features: features of a token of the text; None: width. A linear map changes text_features to width. A
-            token of zeros is padding and stays zero.
+        width: the number of features of a number's vector, and of each token of the net's embedding.
+        text_features: the number of features of each token of the text; None: width. If text_features is not width, a
+            linear map gives each token width features. A token of zeros is padding and stays zero.
     """
 
     numbers: Sequence[Number]
@@ -103,11 +107,11 @@ class NumberConditioning(Wrapper):
         Args:
             embedding: the tokens of the text [b, n, text_features]; None: no text.
             features: other features [b, f]; None: there are none.
-            conditioning: the numbers [b] by their names, and other arguments of the net. A missing number has its
-                default.
+            conditioning: the numbers [b] by their names, and other arguments for the net. A missing number takes its
+                default value.
 
         Raises:
-            InputError: the shape of a number is not [b], or the embedding does not have text_features.
+            InputError: the shape of a number is not [b], or the tokens of the text do not have text_features features.
         """
         tokens = [] if embedding is None else [self._text(embedding)]
         states = []

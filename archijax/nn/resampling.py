@@ -1,4 +1,4 @@
-"""Convolutions that divide or multiply the number of positions by an integer factor."""
+"""Layers that divide or multiply the number of positions by an integer factor, with convolutions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from archijax.nn.linear import Conv, pad_positions, strided_conv, transposed_con
 
 
 def _kernel_size(operation: str, width: int, factor: int) -> int:
-    """factor * width; 1 if the factor is 1. Raises InputError if padding cannot be equal at both ends."""
+    """Returns factor * width, or 1 if the factor is 1. Raises InputError if padding cannot be equal at both ends."""
     size = factor * (width if factor > 1 else 1)
     if (size - factor) % 2:
         raise InputError(
@@ -27,8 +27,8 @@ def _kernel_size(operation: str, width: int, factor: int) -> int:
 class Downsample(nn.Module):
     """Divides the length of every position axis by ``factor``, with a strided convolution.
 
-    It is called as ``downsample(x, channels, factor)``, where channels are those of the result. With factor 1 the
-    kernel size is 1.
+    The layer is called as ``downsample(x, channels, factor)``, where `channels` is the number of channels of the
+    result. With factor 1 the kernel size is 1.
 
     Fields:
         width: the kernel size divided by the factor. factor * (width - 1) must be even.
@@ -56,9 +56,9 @@ class Downsample(nn.Module):
 
 
 class UpsampleNearest(nn.Module):
-    """Multiplies the length of every position axis by ``factor``: repeats each position, then applies a convolution.
+    """Multiplies the length of every position axis by ``factor``: it repeats each position, then applies a convolution.
 
-    It is called as ``upsample(x, channels, factor)``, where channels are those of the result.
+    The layer is called as ``upsample(x, channels, factor)``, where `channels` is the number of channels of the result.
 
     Fields:
         kernel_size: the kernel size of the convolution, an odd number.
@@ -80,8 +80,8 @@ class UpsampleNearest(nn.Module):
 class UpsampleTranspose(nn.Module):
     """Multiplies the length of every position axis by ``factor``, with a transposed convolution.
 
-    It is called as ``upsample(x, channels, factor)``, where channels are those of the result. With factor 1 the kernel
-    size is 1.
+    The layer is called as ``upsample(x, channels, factor)``, where `channels` is the number of channels of the result.
+    With factor 1 the kernel size is 1.
 
     Fields:
         width: the kernel size divided by the factor. factor * (width - 1) must be even.

@@ -12,18 +12,18 @@ BASE = 10_000.0  # the frequencies fall from 1 to 1 / BASE
 
 
 def rotary_frequencies(features: int) -> Float32[np.ndarray, " {features}//2"]:
-    """The frequency of each pair of features. The angle of a pair is its frequency times the position."""
+    """Returns the frequency of each pair of features. The angle of a pair is its frequency times the position."""
     return np.float32(1) / np.float32(BASE) ** (np.arange(0, features, 2, dtype=np.float32) / np.float32(features))
 
 
 def rotary_angles(length: int, features: int) -> Float32[Array, "{length} {features}//2"]:
-    """The angles of the positions 0 ... length - 1, for each pair of features."""
+    """Returns the angle of each pair of features at the positions 0 ... length - 1."""
     # The products are in float32, as in the training of the pretrained nets.
     return jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.asarray(rotary_frequencies(features))
 
 
 def rotate(x: Float[Array, "b n h d"], angles: Float[Array, "n k"]) -> Float[Array, "b n h d"]:
-    """Rotates the first 2 k features of each head by the angles, and leaves the other features unchanged.
+    """Rotates the first 2 k features of each head by the angles [n, k], and leaves the other features unchanged.
 
     Features i and i + k are a pair. The computation is in at least float32.
     """

@@ -15,9 +15,9 @@ SINE = (0.999999996, -0.16666658, 0.00833305062, -0.000198090464, 2.60516628e-06
 
 
 def square_of_sine(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """sin(x)^2, by products and sums. In float32 the error is at most 4e-7 for |x| up to 1e4.
+    """Computes sin(x)^2 by products and sums. In float32 the error is at most 4e-7 for |x| up to 1e4.
 
-    XLA's sine on CPU is not vectorised. A decoder of sound would spend half of its time on this sine.
+    XLA's sine is not vectorised on CPU, and a decoder of sound would spend half of its time on it.
     """
     turns = jnp.round(x * (1 / jnp.pi))
     for term in PI:
@@ -29,7 +29,9 @@ def square_of_sine(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 class Snake(nn.Module):
-    """x + sin(alpha x)^2 / beta. Each channel has a positive alpha and beta; the parameters are their logarithms."""
+    """The activation x + sin(alpha x)^2 / beta. Each channel has a positive alpha and beta; the parameters are the
+    logarithms of alpha and beta.
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:

@@ -1,7 +1,8 @@
-"""The T5 encoder in Flax, which encodes the prompts of models with text.
+"""The T5 encoder in Flax, which encodes the prompts of models that read text.
 
 Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
-(https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer; T5 1.1, Flan and ByT5 have a gated GELU one.
+(https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer; T5 1.1, Flan and ByT5 have a gated GELU
+feed-forward layer.
 """
 
 import math
@@ -25,19 +26,19 @@ class T5Config:
 
     Args:
         vocab_size: the number of token ids; at least `len(tokenizer)`, which is 259 for the tokenizer "bytes".
-        d_model: features of the residual stream and of the output.
-        d_kv: features of one attention head; `num_heads * d_kv` can differ from `d_model`.
-        d_ff: hidden features of the feed-forward layer.
+        d_model: the number of features of each token, inside the encoder and in its output.
+        d_kv: the number of features of each attention head; `num_heads * d_kv` can differ from `d_model`.
+        d_ff: the number of hidden features of the feed-forward layer.
         num_layers: the number of layers.
         num_heads: the number of attention heads.
-        relative_attention_num_buckets: buckets of relative positions, an even number of at least 4.
-        relative_attention_max_distance: positions at this distance in tokens, or farther, share the last bucket. It is
-            above a quarter of the number of buckets.
-        layer_norm_epsilon: added to the mean square in every norm; above 0 and below 1.
+        relative_attention_num_buckets: the number of buckets of relative positions, even and at least 4.
+        relative_attention_max_distance: positions at this distance in tokens, or farther, share the last bucket. This
+            distance must be above a quarter of the number of buckets.
+        layer_norm_epsilon: a number, above 0 and below 1, that every norm adds to the mean square.
         gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5.
 
     Raises:
-        InputError: a size is not a positive integer, or a number is out of the range above.
+        InputError: a size is not a positive integer, or a number is out of its range.
     """
 
     vocab_size: int
@@ -65,10 +66,12 @@ class T5Config:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "T5Config":
-        """The configuration from the contents of a Hugging Face config.json. Fields of the decoder are ignored.
+        """Makes the configuration from the contents of a Hugging Face config.json. It ignores the fields of the
+        decoder.
 
         Raises:
-            InputError: the model is not a T5 model, a field is missing, or this encoder does not support a value.
+            InputError: the model is not a T5 model, a field is missing, or this encoder does not support the value of a
+                field.
         """
         kind = config.get("model_type", "t5")
         if kind not in ("t5", "mt5"):
@@ -85,11 +88,12 @@ class T5Config:
 def relative_buckets(
     distance: Int[np.ndarray, "*shape"], num_buckets: int, max_distance: int
 ) -> Int32[np.ndarray, "*shape"]:
-    """The bucket of each signed distance in tokens (key position minus query position), from 0 to num_buckets - 1.
+    """Returns the bucket of each signed distance in tokens (key position minus query position), from 0 to num_buckets -
+    1.
 
     The second half of the buckets is for keys after the query, the first half for all other keys. In each half, the
-    first buckets have one distance each, and the widths of the others grow logarithmically up to `max_distance`
-    (section 2.1 of the paper).
+    first buckets hold one distance each. The later buckets hold ranges of distances that grow logarithmically up to
+    `max_distance` (section 2.1 of the paper).
     """
     # numpy computes the buckets: logarithms on accelerators differ in the last bit, which would move some distances to
     # the bucket below. The precision is single, as in the training of the pretrained models.
@@ -108,7 +112,7 @@ def _dense(features: int, fan_in: int, dtype: DTypeLike, name: str) -> nn.Dense:
 
 
 class Attention(nn.Module):
-    """Self-attention with a bias that is added to the scores."""
+    """Self-attention that adds a bias to the scores."""
 
     config: T5Config
     dtype: DTypeLike
@@ -129,7 +133,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward layer: two matrices, or three if it is gated."""
+    """The feed-forward layer, with two matrices, or three if the layer is gated."""
 
     config: T5Config
     dtype: DTypeLike
@@ -146,7 +150,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: attention and feed-forward, whose results are added to x."""
+    """One layer of the encoder: it adds the results of attention, then of feed-forward, to x."""
 
     config: T5Config
     dtype: DTypeLike
@@ -168,12 +172,14 @@ T5_BASE = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers
 
 
 class T5Encoder(nn.Module):
-    """The encoder of a T5 model. It has no dropout, so training and sampling call it in the same way.
+    """The encoder of a T5 model, called as ``encoder(tokens, mask)``. The encoder has no dropout, so that training and
+    sampling call it in the same way.
 
     Args:
         config: the sizes.
-        dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residuals are float32.
-        zero_padding: whether the output is zero at positions of padding, unlike that of the original.
+        dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residual sums are
+            float32.
+        zero_padding: whether the output is zero at positions of padding. The original T5 does not set these to zero.
     """
 
     config: T5Config = T5_BASE
@@ -187,12 +193,12 @@ class T5Encoder(nn.Module):
         mask: Bool[Array | np.ndarray, "b n"],
         placeholders: Float[Array | np.ndarray, "k d"] | None = None,
     ) -> Float[Array, "b n {self.config.d_model}"]:
-        """Encodes a batch of texts. The result has the type `dtype`.
+        """Encodes a batch of texts to vectors [b, n, d_model] of the type `dtype`.
 
         Args:
-            tokens: ids from 0 to `config.vocab_size` - 1. A larger id gives NaN.
+            tokens: ids from 0 to `config.vocab_size` - 1. A larger id gives NaN vectors.
             mask: True for a token of the text, False for padding, to which no token attends.
-            placeholders: the embeddings [k, d_model] of placeholder tokens. Their ids are -1, -2, ... -k.
+            placeholders: the embeddings [k, d_model] of placeholder tokens. The ids of these tokens are -1, -2, ... -k.
 
         Raises:
             InputError: tokens and mask are not integers and booleans of one shape [b, n].

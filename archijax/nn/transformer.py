@@ -1,7 +1,8 @@
 """The diffusion transformer of Stable Audio: ``net(x, time, features=..., embedding=...)`` (Evans et al. 2024).
 
-It is the DiT of Peebles & Xie 2023 with layers of language models: rotary positions, SwiGLU, and fewer heads of keys
-and values than of queries. Time and features do not modulate the layers. They become one token before the sequence.
+The net is the DiT of Peebles & Xie 2023 with the layers of language models: rotary positions, SwiGLU, and fewer heads
+of keys and values than of queries. Time and features do not modulate the layers: they become one token before the
+sequence of x.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from archijax.nn.rotary import rotary_angles, rotate
 
 
 class Product(nn.Module):
-    """Linear map of the last axis without bias.
+    """A linear map of the last axis without bias.
 
     Fields:
         zero: whether the initial kernel is zero.
@@ -41,7 +42,7 @@ class Product(nn.Module):
 
 
 class Projection(nn.Module):
-    """Two linear maps of the last axis with SiLU between them."""
+    """Two linear maps of the last axis, with SiLU in between."""
 
     features: int
     bias: bool
@@ -55,12 +56,12 @@ class Projection(nn.Module):
 
 
 class HeadsAttention(nn.Module):
-    """Multi-head attention from x to a source, without norm and skip.
+    """Multi-head attention from x to a source, without a norm and without a skip.
 
     Fields:
-        head_features: features of a head.
-        num_heads: heads of queries.
-        source_heads: heads of keys and values, a divisor of num_heads.
+        head_features: the number of features of each head.
+        num_heads: the number of heads of queries.
+        source_heads: the number of heads of keys and values, a divisor of num_heads.
         qk_norm: whether a layer norm is applied to every query and key (Dehghani et al. 2023).
         implementation: "xla", "cudnn" or None, see :class:`archijax.nn.attention.Attention`.
     """
@@ -76,7 +77,9 @@ class HeadsAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], source: Float[Array, "b m e"], angles: Float[Array, "n k"] | None = None
     ) -> Float[Array, "b n c"]:
-        """The result. Rotary angles rotate queries and keys. With angles, x and source have equal lengths: n = m."""
+        """Returns the attention, in the shape of x. Rotary angles rotate queries and keys; x and source must then have
+        equal lengths, n = m.
+        """
 
         def heads(t: Float[Array, "b m e"], count: int, name: str) -> Float[Array, "b m {count} d"]:
             t = Product(count * self.head_features, dtype=self.dtype, name=f"to_{name}")(t)
@@ -93,10 +96,10 @@ class HeadsAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """linear(h * silu(gate)) with [h, gate] = linear(x) (Shazeer 2020, equation 6).
+    """The feed-forward layer linear(h * silu(gate)), where [h, gate] = linear(x) (Shazeer 2020, equation 6).
 
     Fields:
-        multiplier: the inner width, as a multiple of the channels.
+        multiplier: the inner width divided by the number of channels of x.
     """
 
     multiplier: int = 4
@@ -111,7 +114,9 @@ class SwiGLU(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, cross-attention if there is an embedding, and SwiGLU, each after a norm and around a skip."""
+    """Adds to x the results of self-attention, of cross-attention if there is an embedding, and of SwiGLU, each after a
+    norm.
+    """
 
     head_features: int
     num_heads: int
@@ -142,19 +147,21 @@ class TransformerLayer(nn.Module):
 class DiffusionTransformer(nn.Module):
     """The diffusion transformer, ``net(x, time, ...)``, for x with any number of channels.
 
-    Before training its result is a linear map of x.
+    Before training, the result is a linear map of x.
 
     Fields:
         num_layers: the number of layers.
-        num_heads, head_features: the heads of queries and the features of a head. Their product is the width.
-        embedding_features: features of the embedding's tokens; None: the net takes no embedding.
-        embedding_width: features of a token after a projection, as cross-attention reads it; None: embedding_features.
-        embedding_heads: heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
-            head_features.
-        global_features: the number f of features [b, f]; None: the net takes no features.
-        time_features: the number of sines and cosines of the time together, an even number.
-        rotary_features: features of each head that rotary positions rotate, an even number of at most head_features;
-            None: half of head_features.
+        num_heads, head_features: the number of heads of queries, and the number of features of each head. Each token
+            has num_heads * head_features features.
+        embedding_features: the number of features of the embedding's tokens; None: the net takes no embedding.
+        embedding_width: the number of features of each token that cross-attention reads, after a projection; None:
+            embedding_features.
+        embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads; None:
+            embedding_width / head_features.
+        global_features: the number f of the features [b, f] that the net takes; None: it takes no features.
+        time_features: the number of sines plus the number of cosines that encode the time, an even number.
+        rotary_features: the number of features of each head that rotary positions rotate, even and at most
+            head_features; None: half of head_features.
         qk_norm: whether a layer norm is applied to every query and key.
         implementation: "xla", "cudnn" or None, see :class:`Attention`.
         remat: whether the backward pass computes the intermediate results of a layer again, to save memory.
@@ -201,17 +208,18 @@ class DiffusionTransformer(nn.Module):
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         out_channels: int | None = None,
     ) -> Float[Array, "b n out"]:
-        """The prediction, in at least float32.
+        """Returns the prediction, in at least float32.
 
         Args:
             time: the diffusion time of each item, which is always needed.
-            features: one vector per sound, such as its encoded duration. They are needed if global_features is set.
-            embedding: tokens for cross-attention. They are needed if embedding_features is set.
-            embedding_mask: True replaces an item's embedding by zeros, which mean "no embedding" to the net.
-            out_channels: channels of the result; None: those of x.
+            features: one vector per sound, such as the encoded duration. The net needs them if global_features is set.
+            embedding: tokens for cross-attention. The net needs them if embedding_features is set.
+            embedding_mask: True for each item of the batch whose embedding is replaced by zeros, which mean "no
+                embedding" to the net.
+            out_channels: the number of channels of the result; None: as many as x has.
 
         Raises:
-            InputError: an array has a wrong shape, is missing, or is there although its field is None.
+            InputError: an array has a wrong shape, is missing, or is given although its field is None.
         """
         self._check(x, time, features, embedding)
         # As in the original, the initial kernels of mix_in and mix_out are zero, so that both change nothing at first.
@@ -234,7 +242,7 @@ class DiffusionTransformer(nn.Module):
 
     @property
     def width(self) -> int:
-        """The features of a token."""
+        """The number of features of each token."""
         return self.num_heads * self.head_features
 
     @property
@@ -252,7 +260,7 @@ class DiffusionTransformer(nn.Module):
     def _token(
         self, time: Float[Array | np.ndarray, " b"], features: Float[Array | np.ndarray, "b f"] | None
     ) -> Float[Array, "b {self.width}"]:
-        """The token of time and features."""
+        """Makes the one token that encodes time and features."""
         frequencies = self.param("time_frequencies", nn.initializers.normal(1.0), (self.time_features // 2,))
         # The angles are in at least float32, because high frequencies make them sensitive to rounding.
         angles = full(time)[:, None] * full(frequencies) * (2 * jnp.pi)

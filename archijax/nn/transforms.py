@@ -1,4 +1,4 @@
-"""Wrappers that let a net work on fewer positions with more channels: learned transform, patching, STFT."""
+"""Wrappers around a net, for fewer positions with more channels: a learned transform, patches, or an STFT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_con
 
 
 def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str) -> None:
-    """Raises InputError unless ``multiple`` divides all lengths. The message names its ``origin``."""
+    """Raises InputError unless ``multiple`` divides all lengths. The message names the ``origin`` of ``multiple``."""
     for length in x.shape[1:-1]:
         if length == 0 or length % multiple:
             raise InputError(
@@ -30,7 +30,7 @@ def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str)
 
 
 def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarray, "{window} {count}"]:
-    """Filters: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
+    """Returns filters: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
 
     If there are as many filters as samples in the window, synthesis after analysis returns the sound (a modulated
     complex lapped transform, Malvar 1999).
@@ -46,16 +46,17 @@ def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarra
 class LearnedTransform(Wrapper):
     """A learned filter bank around a net (ArchiSound, section 5.2.4).
 
-    A strided convolution comes before the net, a transposed convolution after it.
+    A strided convolution transforms x for the net, and a transposed convolution transforms the net's result back.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / stride, c * num_filters], such as
-            :func:`UNetV0`. Its result has n channels.
-        num_filters: filters per channel of the sound.
-        window_length: samples of a filter, a multiple of the stride. Both are odd or both are even.
-        stride: samples between positions of the filters.
+        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / stride, c * num_filters], such as :func:`UNetV0`,
+            whose result has n channels.
+        num_filters: the number of filters per channel of the sound.
+        window_length: the length of a filter in samples, a multiple of the stride. Stride and window_length must both
+            be odd or both be even.
+        stride: the number of samples from one position of a filter to the next.
         filters: the initial filters. "sinusoid": windowed sines and cosines; with num_filters = window_length, the
-            transform is then invertible. "random", as in the original: training takes longer.
+            transform is then invertible. "random": random numbers, as in the original code; training then takes longer.
         dtype: the type of the computation.
     """
 
@@ -76,8 +77,8 @@ class LearnedTransform(Wrapper):
         """Transforms x, calls the net and transforms its result back.
 
         Args:
-            args, conditioning: other arguments of the net.
-            out_channels: channels of the result; None: those of x.
+            args, conditioning: other arguments for the net.
+            out_channels: the number of channels of the result; None: as many as x has.
 
         Raises:
             InputError: time is not a multiple of ``length_multiple``, time is at most (window_length - stride) / 2, or
@@ -104,7 +105,9 @@ class LearnedTransform(Wrapper):
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
     def _filters(self, key: Shaped[Array, " ..."], channels: int) -> Float[Array, "window {channels} filters"]:
-        """The initial filters, ``num_filters`` for each channel. Sinusoids read one channel, random filters all."""
+        """Returns the initial filters, ``num_filters`` for each channel. Sinusoids read one channel each, random
+        filters read all channels.
+        """
         if self.filters == "random":
             shape = (self.window_length, channels, channels * self.num_filters)
             return uniform_init(self.window_length * channels)(key, shape)
@@ -113,12 +116,12 @@ class LearnedTransform(Wrapper):
 
 
 class Patching(Wrapper):
-    """A net on patches: consecutive samples become channels of one position (ArchiSound, section 5.2.4).
+    """Calls a net on patches: consecutive samples become channels of one position (ArchiSound, section 5.2.4).
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. Its x has positions / patch_size and, for
-            d position axes, c * patch_size^d channels. Its result has n channels.
-        patch_size: samples of a patch along each position axis.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The x of this net has positions /
+            patch_size positions and, for d position axes, c * patch_size^d channels; its result has n channels.
+        patch_size: the number of samples of a patch along each position axis.
     """
 
     patch_size: int
@@ -131,11 +134,11 @@ class Patching(Wrapper):
     def __call__(
         self, x: Float[Array, "b *positions c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b *positions out"]:
-        """Makes patches, calls the net and turns its channels into samples again.
+        """Turns patches into channels, calls the net and turns the channels of its result back into samples.
 
         Args:
-            args, conditioning: other arguments of the net.
-            out_channels: channels of the result; None: those of x.
+            args, conditioning: other arguments for the net.
+            out_channels: the number of channels of the result; None: as many as x has.
 
         Raises:
             InputError: positions are not multiples of ``length_multiple``, or the patch size is below 1.
@@ -150,13 +153,13 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """The short-time Fourier transform around a net (ArchiSound, section 5.2.4).
+    """Calls a net on the short-time Fourier transform of x, and inverts the transform (ArchiSound, section 5.2.4).
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)`` for x [b, time / hop_length, 2 * (n_fft // 2 + 1) * c], such as
-            :func:`UNetV0`. Its result has n channels.
-        n_fft: samples of a window.
-        hop_length: samples between windows.
+            :func:`UNetV0`, whose result has n channels.
+        n_fft: the length of a window in samples.
+        hop_length: the number of samples from one window to the next.
         polar: whether the channels are magnitudes and phases, instead of real and imaginary parts.
     """
 
@@ -175,8 +178,8 @@ class STFTTransform(Wrapper):
         """Transforms x, calls the net and transforms its result back.
 
         Args:
-            args, conditioning: other arguments of the net.
-            out_channels: channels of the result; None: those of x.
+            args, conditioning: other arguments for the net.
+            out_channels: the number of channels of the result; None: as many as x has.
 
         Raises:
             InputError: time is not a multiple of ``length_multiple``.

@@ -1,13 +1,13 @@
 """The U-Net: blocks of items around an inner U-Net, with a skip connection at every depth.
 
 ``Block(channels=256, factor=2, items=[R, A] * 2)`` describes one depth of a net. An item is a Flax module or a function
-that maps ``(x, context) -> x``. Items are templates: wherever an item stands in a list, the U-Net makes a copy with its
-own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+``item(x, context)`` that returns the new x. Items are templates: wherever an item stands in a list, the U-Net makes a
+copy with its own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
 Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
-sequence of items can repeat. A scan over the items would be slower: six depths of the net in the original's README
-compile in three quarters of the time, but train five times slower on CPU. With calls that XLA does not inline, they
-compile in six sevenths of the time, but train fifteen times slower.
+sequence of items can be repeated. A scan over the items would be slower: six depths of the net in
+audio-diffusion-pytorch's README compile in three quarters of the time, but train five times slower on CPU. If XLA does
+not inline the items, the six depths compile in six sevenths of the time, but train fifteen times slower.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Context:
     """The conditioning that items can use.
 
     Fields:
-        features: one vector per sound, such as the features of the time; None: there are none.
-        embedding: a sequence of vectors per sound, such as an encoded text; None: there is none.
-        channels: one entry per depth, outermost first: [b, *positions after downsampling to that depth, c], or None.
-            The last entries can be left out.
+        features: one vector per sound [b, f], such as the features of the time; None: no features.
+        embedding: a sequence of vectors per sound [b, n, e], such as an encoded text; None: no embedding.
+        channels: one entry per depth, outermost first: an array [b, *positions after downsampling to that depth, c] to
+            inject, or None. Entries at the end can be left out.
         depth: the depth of the item that is called; 0 is the outermost depth.
     """
 
@@ -54,13 +54,13 @@ class Block:
     """One depth of a U-Net.
 
     Fields:
-        channels: channels at this depth.
+        channels: the number of channels at this depth.
         factor: the number by which downsampling to this depth divides the length.
-        items: modules or functions ``(x, context) -> x`` on the way down, such as :class:`Resnet`.
-        items_up: modules or functions on the way up; None: the same items.
-        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`; None: those of the
-            U-Net.
-        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`; None: that of the U-Net.
+        items: modules or functions ``(x, context) -> x``, such as :class:`Resnet`, which run after downsampling.
+        items_up: modules or functions ``(x, context) -> x``, which run before upsampling; None: copies of `items`.
+        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`; None: copies of the
+            U-Net's fields of the same names.
+        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`; None: a copy of the U-Net's field `skip`.
     """
 
     channels: int
@@ -73,7 +73,7 @@ class Block:
 
 
 def _copy(template: Callable, parent: nn.Module, name: str) -> Callable:
-    """A copy of a module with its own name and parameters. A plain function is returned as it is."""
+    """Copies a module, so that the copy has its own name and parameters. Returns a plain function as it is."""
     return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
 
 
@@ -82,13 +82,13 @@ def _run(item: Callable, x: Float[Array, "b *positions c"], context: Context) ->
 
 
 def _shared() -> Callable:
-    """A function like `_run` that traces items with equal settings and shapes only once."""
+    """Returns a function like `_run` that traces items with equal settings and shapes only once."""
     jitted = nn.jit(_run)
     return lambda item, x, context: (jitted if isinstance(item, nn.Module) else _run)(item, x, context)
 
 
 class _Down(nn.Module):
-    """Downsampling and the items on the way down."""
+    """Downsamples x, then runs the items of a block."""
 
     block: Block
     run: Callable
@@ -103,7 +103,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """The items on the way up, upsampling, and the merge with the skip."""
+    """Runs the items of a block, upsamples x, and merges x with the skip."""
 
     block: Block
     run: Callable
@@ -136,17 +136,17 @@ _keep_products = jax.checkpoint_policies.save_from_both_policies(
 class UNet(nn.Module):
     """A U-Net of any depth, in one, two or three dimensions, called as ``net(x, features=..., ...)``.
 
-    :class:`TimeConditioning` around the U-Net makes features of the diffusion time.
+    :class:`TimeConditioning` around the U-Net turns the diffusion time into features.
 
     Fields:
         blocks: one :class:`Block` per depth, outermost first.
-        out_channels: channels of the result; None: those of x.
-        downsample, upsample, skip: modules for the blocks that have None, see :class:`Block`.
-        remat: whether the backward pass of a block computes all intermediate results again, to save memory. Else the
-            forward pass keeps the results of convolutions and matrix products, and only the cheap operations between
-            them (norms, activations, modulation) are computed again. This takes a third of the memory that a training
-            step of the README's net needs to keep all results. On CPU both savings need
-            :func:`archijax.compiler.compiler_options`.
+        out_channels: the number of channels of the result; None: as many as x has.
+        downsample, upsample, skip: modules for the blocks whose own fields of these names are None, see :class:`Block`.
+        remat: whether the backward pass of a block computes all intermediate results again, to save memory. If remat is
+            False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
+            computes only the cheap operations between them (norms, activations, modulation) again. This way, a training
+            step of the README's net needs a third of the memory that it would need to keep all results. On CPU, both
+            True and False save memory only with :func:`archijax.compiler.compiler_options`.
         dtype: the type of the computation.
     """
 
@@ -160,7 +160,7 @@ class UNet(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number, the product of the factors."""
+        """The length of x must be a multiple of this number, the product of the blocks' factors."""
         return math.prod(block.factor for block in self.blocks)
 
     @nn.compact
@@ -173,12 +173,12 @@ class UNet(nn.Module):
         channels: Sequence[Float[Array, " b *_"] | None] = (),
         out_channels: int | None = None,
     ) -> Float[Array, "b *positions out"]:
-        """The result, in at least float32.
+        """Returns x with out_channels channels, in at least float32.
 
         Args:
             features, embedding, channels: see :class:`Context`.
-            out_channels: channels of the result; None: the field decides. Wrappers that change the channels of x pass
-                this argument.
+            out_channels: the number of channels of the result; None: the field `out_channels` decides. Wrappers that
+                change the channels of x pass this argument.
 
         Raises:
             InputError: a length is not a multiple of the product of the factors, or conditioning has a wrong shape.

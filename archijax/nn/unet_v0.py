@@ -42,38 +42,41 @@ def UNetV0(
     remat: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-    """The U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``, for x with any number of channels.
+    """Builds the U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``, for x with any number of channels.
 
     Args:
-        channels: the channels of each depth, outermost first.
+        channels: the number of channels of each depth, outermost first.
         factors: the downsampling factor of each depth.
-        items: how often each depth repeats its group of items: resnet, modulation, injected channels, attention,
-            cross-attention.
-        attentions, cross_attentions: how many attention items the group of each depth has; None: no such items.
+        items: how often each depth repeats its group of items. A group is a resnet, then modulation, injected channels,
+            attention and cross-attention, where the other arguments ask for them.
+        attentions, cross_attentions: how many attention items the group of each depth has; None: no items of this kind.
         context_channels: how many channels each depth injects from the argument ``channels`` of the net; None: none.
-        attention_features: features of an attention head. Nets with attention need this number and attention_heads.
-        attention_heads: the number of heads.
-        embedding_features: features of the embedding, which cross-attention needs.
+        attention_features: the number of features of each attention head. Nets with attention need this number and
+            attention_heads.
+        attention_heads: the number of attention heads.
+        embedding_features: the number of features of each token of the embedding. Nets with cross-attention or
+            use_embedding_cfg need it.
         item: the first item of a group: a resnet or a ConvNeXt V2 block.
         linear_attention: whether attention is linear.
-        resnet_groups: groups of the norms, a divisor of the channels of every depth.
-        use_modulation: whether the features modulate items and skips. Else skips are concatenated.
-        modulation_features: the number of features.
+        resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
+        use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
+            concatenated.
+        modulation_features: the number of features that are computed from ``time``.
         embedding_max_length: the largest number of tokens of an embedding, which use_embedding_cfg needs.
-        use_time_conditioning: whether features are computed from ``time``. This needs use_modulation.
-        use_embedding_cfg: whether the net has :class:`ClassifierFreeGuidance`.
-        use_embedding_features: whether the mean of the embedding is added to the features.
-        out_channels: channels of the result; None: those of x.
+        use_time_conditioning: whether features are computed from ``time``. True needs use_modulation.
+        use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net.
+        use_embedding_features: whether a linear map of the mean of the embedding's tokens is added to the features.
+        out_channels: the number of channels of the result; None: as many as x has.
         attention_implementation: "xla", "cudnn" or None, see :class:`Attention`.
         remat, dtype: see :class:`UNet`.
 
     Returns:
         A net ``net(x, time, features=..., embedding=..., channels=...)`` with x [b, *positions, c], time [b] and the
-        arrays of :class:`Context`. Its result is [b, *positions, out_channels].
+        arrays of :class:`Context`. The net returns [b, *positions, out_channels].
 
     Raises:
-        InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide channels, or
-            a setting that another one needs is missing.
+        InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide an entry of
+            channels, or a setting that another setting needs is missing.
     """
     depths = len(channels)
     per_depth = {
@@ -131,7 +134,9 @@ def UNetV0(
 
 
 def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
-    """Raises InputError if lists have different lengths, an entry is out of range, or groups do not divide channels."""
+    """Raises InputError if lists have different lengths, an entry is out of range, or resnet_groups does not divide
+    channels.
+    """
     channels = per_depth["channels"]
     for name, values in per_depth.items():
         if len(values) != len(channels):

@@ -1,4 +1,4 @@
-"""Editing sounds with a generative model: filling gaps, continuing sounds, interpolating between them."""
+"""Edits sounds with a generative model: fills gaps, continues sounds, interpolates between sounds."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 class Inpaint:
     """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
-    After each step to t_next, the source with noise of the level at t_next replaces x where the mask is True. After the
-    last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x from
-    t_next back to t, and the step is taken again, so that the new samples agree with the kept ones (Lugmayr et al.
-    2022, RePaint, algorithm 1).
+    After each step to t_next, the source, with as much noise as x has at t_next, replaces x where the mask is True.
+    After the last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x
+    from t_next back to t, and the step is taken again, so that the new samples agree with the kept samples (Lugmayr et
+    al. 2022, RePaint, algorithm 1).
 
-    The resampling of the original code takes only the kept samples back to t. Therefore only its last two passes have
-    an effect. `redraw` gives the result of both in one pass.
+    When the original code (audio-diffusion-pytorch) repeats a step, it adds noise up to t only to the kept samples.
+    Therefore only the last two passes of the original code have an effect. One pass with `redraw` gives the same result
+    as the original code.
 
     Fields:
-        source: the sound. Only its values where the mask is True are used.
-        mask: True where the source is kept. The mask broadcasts against the source.
-        sampler: the sampler that takes the steps.
+        source: the sound to edit [b, time, c]. Only its samples where the mask is True are used.
+        mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
+        sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source with new noise replaces the kept samples also before each step, as in the original.
+        redraw: whether the source, with new noise, replaces the kept samples also before each step, as in the original
+            code.
 
     Raises:
         InputError: num_resamples is below 1.
@@ -50,7 +52,9 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays of a step: in each pass for the sampler, the source and the way back to t."""
+        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the sampler,
+        for the source and to go back to t.
+        """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
     def step(
@@ -65,7 +69,11 @@ class Inpaint:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        [draws, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        """
         draws = self.sampler.draws
 
         def one_pass(x, noise):
@@ -90,14 +98,15 @@ def slerp(
     b: Float[Array, " b *shape"],
     weight: float | Float[Array | np.ndarray | np.number, ""] | Float[Array | np.ndarray, " b"],
 ) -> Float[Array, " b *shape"]:
-    """Spherical interpolation from a to b, for each item (Shoemake 1985).
+    """Interpolates between a and b spherically, for each item of the batch (Shoemake 1985).
 
-    Between two noises, the result is noise of the same level, while their mean would be too quiet. To interpolate
-    between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate, and sample. To
-    interpolate between two prompts, interpolate their embeddings.
+    If a and b are noise, the result is noise of the same level, while the mean of a and b would be too quiet. To
+    interpolate between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate between the
+    noises, and sample from the result. To interpolate between two prompts, interpolate their embeddings.
 
     Args:
-        weight: from 0 (a) to 1 (b); one weight for all items, or one per item.
+        weight: from 0 (the result is a) to 1 (the result is b); one weight for all items of the batch, or one per item
+            [b].
 
     Raises:
         InputError: a and b have different shapes.

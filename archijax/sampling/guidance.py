@@ -1,4 +1,4 @@
-"""Changes to predictions before a step uses them: guidance, and limits on the estimate of the sound."""
+"""Functions that change predictions before a sampler uses them: guidance, and limits on the estimate of the sound."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ Scalar = float | Float[Array | np.ndarray | np.number, ""]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """Classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6).
+    """The settings of classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022,
+    equation 6).
 
-    The conditional prediction has the prompt. The negative prediction has no prompt, or a negative prompt.
+    The net makes the conditional prediction with the prompt, and the negative prediction with no prompt or with a
+    negative prompt.
 
     Fields:
-        scale: the guidance scale, one for all items or one per item; 1 means no guidance.
-        rescale: phi from 0 to 1 (Lin et al. 2024, equation 16); large scales without it make sounds too loud. With 1,
-            the guided estimate of the sound gets the standard deviation of the conditional estimate, over the whole
-            item.
-        interval: (lowest, highest) time of guidance; outside of it the scale is 1 (Kynkäänniemi et al. 2024). None: all
-            times.
-        sequential: whether the net is called twice, instead of once with the double batch. Two calls need less memory
-            and give the same result.
+        scale: the guidance scale, one number or one per item of the batch [b]; 1 means no guidance.
+        rescale: the number phi, from 0 to 1 (Lin et al. 2024, equation 16). Large scales with rescale 0 make sounds too
+            loud. With rescale 1, the guided estimate of each sound gets the standard deviation of the conditional
+            estimate.
+        interval: the (lowest, highest) time of guidance; at all other times the scale is 1 (Kynkäänniemi et al. 2024).
+            If the interval is None, there is guidance at all times.
+        sequential: whether the net is called twice, instead of once with a batch of double size. Two calls need less
+            memory and give the same result.
     """
 
     scale: Scalar | Float[Array | np.ndarray, " b"] = 1.0
@@ -50,10 +52,11 @@ class Guidance:
         x: Float[Array, " b *shape"],
         t: Float[Array, " b"],
     ) -> Float[Array, " b *shape"]:
-        """The guided prediction, from the conditional and the negative prediction of a process at x and t.
+        """Combines the conditional and the negative prediction at x and t into the guided prediction. All three are the
+        quantity ``process.prediction``.
 
         Raises:
-            InputError: the scale is neither one number nor one per item.
+            InputError: the scale is neither one number nor one number per item of the batch.
         """
         shape = (-1, *(1,) * (conditional.ndim - 1))
         scale = jnp.asarray(self.scale, conditional.dtype)
@@ -83,14 +86,14 @@ def guided(
     positive: PyTree[Array | np.ndarray],
     negative: PyTree[Array | np.ndarray],
 ) -> Denoise:
-    """A ``denoise(x, t)`` with classifier-free guidance.
+    """Returns a function ``denoise(x, t)`` with classifier-free guidance, for :func:`sample`.
 
     Args:
-        predictor: a function from conditioning to ``denoise(x, t)``.
-        process: the diffusion method.
-        guidance: the scale and the other settings.
-        positive: the conditioning that guidance leads to, a pytree of arrays [b, ...].
-        negative: the conditioning that guidance leads away from, in the same shapes.
+        predictor: a function that turns conditioning into a function ``denoise(x, t)``.
+        process: the diffusion process, such as ``archijax.v_diffusion()``.
+        guidance: the guidance scale and other settings.
+        positive: the conditioning to guide towards, a pytree of arrays [b, ...].
+        negative: the conditioning to guide away from, in the shapes of `positive`.
     """
     if guidance.sequential:
         toward, away = predictor(positive), predictor(negative)
@@ -106,9 +109,9 @@ def guided(
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
-    """``denoise``, with its estimate of the sound clipped to [-limit, limit], as in the code of Ho et al. 2020.
+    """Returns ``denoise`` with its estimate of the sound clipped to [-limit, limit], as in the code of Ho et al. 2020.
 
-    The process is that of the prediction of ``denoise``.
+    ``denoise(x, t)`` must return the quantity ``process.prediction``.
 
     Raises:
         InputError: limit is not above 0.
@@ -119,10 +122,10 @@ def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> D
 
 
 def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.995) -> Denoise:
-    """``denoise`` with dynamic thresholding (Saharia et al. 2022, section 2.3).
+    """Returns ``denoise`` with dynamic thresholding of its estimate of the sound (Saharia et al. 2022, section 2.3).
 
-    If the quantile of |x0| over an item is above 1, the estimate x0 is clipped to the quantile and divided by it. The
-    process is that of the prediction of ``denoise``.
+    If the quantile q of |x0| over one sound is above 1, the estimate x0 of this sound is clipped to [-q, q] and divided
+    by q. ``denoise(x, t)`` must return the quantity ``process.prediction``.
 
     Raises:
         InputError: quantile is not above 0 and at most 1.
@@ -143,7 +146,9 @@ def _changed(
     process: GaussianProcess,
     change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
 ) -> Denoise:
-    """``denoise`` with a change to its estimate x0. eps changes too, so that x = alpha x0 + sigma eps."""
+    """Returns ``denoise`` with the function ``change`` applied to its estimate x0. eps changes too, so that x = alpha
+    x0 + sigma eps.
+    """
 
     def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:
         return _prediction(process, change(process.x0_eps(denoise(x, t, *along), x, t)[0]), x, t)
@@ -154,6 +159,6 @@ def _changed(
 def _prediction(
     process: GaussianProcess, x0: Float[Array, " b *shape"], x: Float[Array, " b *shape"], t: Float[Array, " b *time"]
 ) -> Float[Array, " b *shape"]:
-    """The prediction at x with the estimate x0, and with the eps for which x = alpha x0 + sigma eps."""
+    """Returns the prediction at x that implies the estimate x0 and the eps for which x = alpha x0 + sigma eps."""
     alpha, sigma = process.alpha_sigma(t, x)
     return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)

@@ -1,4 +1,4 @@
-"""Loop-invariant code motion: values that are the same in every step are computed once, before the loop."""
+"""Loop-invariant code motion: values that are the same in every step of a loop are computed once, before the loop."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Partial:
-    """``step`` for a loop. Values that do not depend on the arguments of ``step`` are computed once, by this call.
+    """Returns a version of ``step`` for a loop. This call computes the values that do not depend on the arguments of
+    ``step``.
 
-    ``jax.lax.scan`` compiles its body as it is, and XLA moves little of it out of the loop. Without this function every
-    step of a sampler would cast the weights to the type of the computation, and compute the same attention keys and
-    values from the same text.
+    ``jax.lax.scan`` compiles the body of a loop as it is, and XLA moves little of the body out of the loop. Without
+    this function every step of a sampler would cast the weights to the type of the computation, and compute the same
+    attention keys and values from the same text.
 
     Args:
-        step: a pure function; it may close over arrays. Calls of jit and checkpoint in it are inlined and lose their
-            options. To differentiate the loop, wrap the result in `jax.checkpoint`.
-        example: the arguments of a step, or their shapes.
+        step: a pure function, which may close over arrays. Calls of jit and checkpoint inside ``step`` are inlined and
+            lose their options. To differentiate the loop, wrap the result in `jax.checkpoint`.
+        example: example arguments of ``step``, or their shapes as ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. It is a
-        pytree that holds the values computed here: one jitted function can return it, and another can loop over it.
+        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. The function
+        is a pytree that holds the values computed here: one jitted function can return it, and another can use it in a
+        loop.
     """
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)
@@ -84,7 +86,9 @@ def _is_call(equation: JaxprEqn) -> bool:
 
 
 def _inlined(jaxpr: Jaxpr, leaves: Sequence[Any]) -> list[Any]:
-    """Evaluates a jaxpr with its calls inlined. The leaves are its constants and arguments, arrays or numbers."""
+    """Evaluates a jaxpr with its calls inlined. The leaves are the constants and the arguments of the jaxpr, as arrays
+    or numbers.
+    """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], leaves, strict=True))
     wanted = {v for e in jaxpr.eqns for v in _read(e)}.union(v for v in jaxpr.outvars if not isinstance(v, Literal))
 

@@ -1,4 +1,4 @@
-"""The loop that samples: one scan of a sampler's steps over timesteps."""
+"""The sampling loop: one ``jax.lax.scan`` over timesteps runs a sampler's steps."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state that sampling carries from step to step.
+    """The state that the sampling loop carries from step to step.
 
     Attributes:
         x: the noisy sound.
-        x0: the estimate of x0 at the previous step. Before the first step it is x, which has the same sharding.
-        t_last: the time of the previous step. Before the first step it is the first time.
-        keys: one key per item, if the sampler draws noise.
+        x0: the estimate of x0 at the previous step. Before the first step, x0 is x, which has the same sharding.
+        t_last: the time of the previous step. Before the first step, t_last is the first time.
+        keys: one key per item of the batch, if the sampler draws noise; else None.
     """
 
     x: Float[Array, " b *shape"]
@@ -42,12 +42,12 @@ def begin(
     t: Float[Array | np.ndarray | np.number, "*time"] | float,
     keys: Key[Array, " b"] | None = None,
 ) -> State:
-    """The state before the first step.
+    """Makes the state before the first step.
 
     Args:
         x: the noisy sound at the first time.
         t: the first time.
-        keys: one per item, if the sampler draws noise.
+        keys: one key per item of the batch [b], if the sampler draws noise.
     """
     return State(x, x, jnp.asarray(t, _time_type(x)), keys)
 
@@ -59,15 +59,15 @@ def stepper(
     sampler: Sampler = DDIM(),
     noise: Float[Array | jax.ShapeDtypeStruct, "draws b *shape"] | None = None,
 ) -> Partial:
-    """One step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
+    """Returns one step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
 
-    Values that are the same in every step are computed by this call, see :func:`hoisted`.
+    This call computes the values that are the same in every step, see :func:`hoisted`.
 
     Args:
         denoise, process: see :func:`sample`.
-        state: an example of the state, such as the first one. Only shapes and types matter.
-        sampler: the sampler of the step.
-        noise: an example of the noise; None: a step draws its noise from the keys of the state.
+        state: an example of the state, such as the first state. Only its shapes and types matter.
+        sampler: the sampler that takes the step, such as :class:`DDIM`.
+        noise: an example of the noise argument; None: each step draws its noise from the keys of the state.
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -97,17 +97,17 @@ def advance(
     sampler: Sampler = DDIM(),
     noise: Float[Array, "times-1 draws b *shape"] | None = None,
 ) -> tuple[State, Float[Array, "times-1 b *shape"]]:
-    """Takes a state from the first to the last timestep.
+    """Takes a state from the first timestep to the last.
 
     Args:
         denoise, process: see :func:`sample`.
-        state: the result of :func:`begin`, or of an earlier call.
-        timesteps: descending; [times], or [times, time, 1] if the time differs along the sound.
-        sampler: the sampler of the steps.
-        noise: the standard normal noise of each step; None: it is drawn from the keys of the state.
+        state: the result of :func:`begin`, or the state that an earlier call returned.
+        timesteps: descending diffusion times [times], or [times, time, 1] if each sample of the sound has its own.
+        sampler: the sampler that takes the steps, such as :class:`DDIM`.
+        noise: standard normal noise for each step; None: each step draws its noise from the keys of the state.
 
     Returns:
-        (the state at the last time, the estimates of x0 at all times before it).
+        (the state at the last timestep, the estimates of x0 at all earlier timesteps).
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -128,19 +128,19 @@ def sample(
     sampler: Sampler = DDIM(),
     keys: Key[Array, " b"] | None = None,
 ) -> Float[Array, " b *shape"]:
-    """Turns noise into sound. The function is pure: jit, vmap, pmap and differentiate it.
+    """Turns noise into sound. The function is pure: it can be jitted, vmapped, pmapped and differentiated.
 
     Args:
-        denoise: a function ``denoise(x, t)``, with x [b, ...] and t [b], that returns the prediction of the process in
-            the shape of x. :func:`guided` makes one with guidance.
-        process: the diffusion method.
-        x: the noisy sound at the first time: sigma * noise, if sampling starts from noise.
-        timesteps: descending, such as ``process.timesteps(50)``.
-        sampler: the sampler of the steps.
-        keys: one per item [b]. Samplers that draw noise need them.
+        denoise: a function ``denoise(x, t)``, with x [b, ...] and t [b], that returns the net's prediction, the
+            quantity ``process.prediction``, in the shape of x. :func:`guided` makes such a function with guidance.
+        process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
+        x: the noisy sound at the first time. If sampling starts from noise, this is sigma * noise.
+        timesteps: descending diffusion times, such as ``process.timesteps(50)``.
+        sampler: the sampler that takes the steps, such as :class:`DDIM`.
+        keys: one key per item of the batch [b]. Samplers that draw noise need keys.
 
     Returns:
-        x at the last time.
+        The x at the last time, which is the sound if this time is 0.
 
     Raises:
         InputError: the sampler draws noise, but there are no keys.
@@ -149,14 +149,14 @@ def sample(
 
 
 def _each(t: Float[Array | np.ndarray | np.number, "*time"], x: Float[Array, " b *shape"]) -> Float[Array, " b *time"]:
-    """Repeats a time for every item: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
+    """Repeats a time for every item of the batch: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
     return jnp.broadcast_to(t, (x.shape[0], *jnp.shape(t)))
 
 
 def _draw(
     keys: Key[Array, " b"], count: int, x: Float[Array, " b *shape"]
 ) -> tuple[Key[Array, " b"], Float[Array, "{count} b *shape"]]:
-    """(keys for the next step, noise for this one). The noise of item i depends on keys[i] alone."""
+    """Returns (keys for the next step, noise for this step). The noise of item i depends on keys[i] alone."""
     pairs = jax.vmap(jax.random.split)(keys)
     shape = (count, *x.shape[1:])
     return pairs[:, 0], jax.vmap(lambda key: jax.random.normal(key, shape, x.dtype), out_axes=1)(pairs[:, 1])

@@ -1,6 +1,6 @@
-"""Samplers: a step takes x at one timestep to x at the next, in terms of alpha, sigma, x0 and eps.
+"""Samplers: a step takes x from one timestep to the next, in terms of alpha, sigma, x0 and eps.
 
-Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion method.
+Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion process.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
 
 Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[Array, " b *shape"]]
-"""``denoise(x, t)`` is the prediction of the process. x is [b, ...]; t is [b] or broadcasts, such as [b, time, 1]."""
+"""``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``, in the shape of x. x is
+[b, ...]; t is [b] or broadcasts against x, such as [b, time, 1].
+"""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """One step of sampling."""
+    """A method of sampling, which takes one step at a time."""
 
     @property
     def draws(self) -> int:
@@ -40,32 +42,31 @@ class Sampler(Protocol):
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next.
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
         Args:
-            process: the diffusion method.
-            denoise: the prediction of the process as a function of x and t.
-            x: the noisy sound at t.
-            t, t_next: one time per item [b], or times that broadcast against x, such as [b, time, 1].
-            noise: standard normal noise. It can be None if ``draws`` is 0.
-            x0_last, t_last: the estimate of x0 at the previous step and the time of that step, for multistep methods.
-                At the first step both are None, or t_last = t.
-
-        Returns:
-            (x at t_next, the estimate of x0 at t).
+            process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
+            denoise: a function: ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``, in
+                the shape of x.
+            x: the noisy sound at t, [b, ...].
+            t, t_next: one time per item of the batch [b], or times that broadcast against x, such as [b, time, 1].
+            noise: standard normal noise [draws, b, ...]; it can be None if ``draws`` is 0.
+            x0_last, t_last: only for multistep methods: the estimate of x0 at the previous step, and the time of that
+                step. At the first step both are None, or t_last = t.
         """
 
 
 @dataclass(frozen=True)
 class DDIM:
-    """x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z, s = eta * posterior deviation (Song et al. 2021, equation 12).
+    """The sampler x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z with s = eta * posterior standard deviation (Song et
+    al. 2021, equation 12).
 
     A prime marks values at t_next, and z is standard normal noise.
 
     Fields:
-        eta: from 0 to 1. With eta 0 the sampler is deterministic and equals the first-order DPM-Solver. It then turns a
-            sound into the noise that leads to this sound, if the times ascend. With eta 1 it has the distribution of
-            the ancestral sampler with posterior variance.
+        eta: the amount of noise of each step, from 0 to 1. With eta 0, the sampler is deterministic and equals the
+            first-order DPM-Solver; over ascending times, it turns a sound into the noise that leads to this sound. With
+            eta 1, the result has the distribution of :class:`DDPM` with variance 0.
 
     Raises:
         InputError: eta is not in [0, 1].
@@ -93,7 +94,11 @@ class DDIM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed if eta is above 0."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        [1, b, ...] is needed if eta is above 0. See :meth:`Sampler.step` for all arguments.
+        """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         if self.eta == 0:
             return process.add_noise(x0, eps, t_next), x0
@@ -106,13 +111,15 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DDPM:
-    """The ancestral sampler: the mean of q(x' | x, x0) plus noise (Ho et al. 2020, algorithm 2), over any times.
+    """The ancestral sampler, which adds noise to the mean of q(x' | x, x0) (Ho et al. 2020, algorithm 2). The sampler
+    works over any timesteps.
 
     Fields:
-        variance: from 0 to 1, for the variance of the noise. 0 is the variance of q(x' | x, x0), the smallest possible
-            variance. 1 is the variance of q(x | x'), which ArchiSound uses. Values between 0 and 1 interpolate the
-            logarithm of the variance (Nichol & Dhariwal 2021, equation 15). With few steps, 0 adds too little noise and
-            1 far too much; with 0.5, Gaussian data keep their standard deviation. The step to sigma = 0 adds no noise.
+        variance: a number from 0 to 1 that chooses the variance of the noise. With 0, the noise has the variance of
+            q(x' | x, x0), the smallest possible. With 1, it has the variance of q(x | x'), which ArchiSound uses. A
+            number between 0 and 1 interpolates the logarithm of the variance (Nichol & Dhariwal 2021, equation 15).
+            With few sampling steps, 0 adds too little noise and 1 far too much; with 0.5, Gaussian data keep their
+            standard deviation. The step to sigma = 0 adds no noise.
 
     Raises:
         InputError: variance is not in [0, 1].
@@ -137,7 +144,11 @@ class DDPM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t_next, x)
         ratio, variance = _transition(process, x, t, t_next)
@@ -150,11 +161,11 @@ class DDPM:
 
 @dataclass(frozen=True)
 class Heun:
-    """A second-order method that calls the net twice per step.
+    """A second-order sampler that calls the net twice per step.
 
-    A step of DDIM comes first. Then x' = x + (alpha' - alpha) x0 + (sigma' - sigma) eps is computed, where x0 and eps
-    are means over both ends of the step. For EDM this is algorithm 1 of Karras et al. 2022. With x0 and eps at t alone,
-    the formula is that of DDIM. The step to sigma = 0 is a step of DDIM.
+    Each step takes a step of :class:`DDIM` first. Then the step computes x' = x + (alpha' - alpha) x0 + (sigma' -
+    sigma) eps, where x0 and eps are means over both ends of the step. With :func:`archijax.edm`, this is algorithm 1 of
+    Karras et al. 2022. The step to sigma = 0 is a step of DDIM.
     """
 
     draws = 0
@@ -171,7 +182,11 @@ class Heun:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. No noise is needed."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. No noise is needed. See
+        :meth:`Sampler.step` for all arguments.
+        """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         end = process.add_noise(x0, eps, t_next)
         last = process.alpha_sigma(t_next, x)[1] <= 0
@@ -191,12 +206,13 @@ class Heun:
 
 @dataclass(frozen=True)
 class DPMSolverPP:
-    """DPM-Solver++(2M) (Lu et al. 2022): second order in log(alpha / sigma), with one call of the net per step.
+    """The sampler DPM-Solver++(2M) (Lu et al. 2022), of second order in log(alpha / sigma), with one call of the net
+    per step.
 
-    The first step and the step to sigma = 0 are of first order.
+    The first step, and the step to sigma = 0, are of first order.
 
     Fields:
-        stochastic: whether the SDE form is used, which adds noise.
+        stochastic: whether the SDE form of the method is used, which adds noise at each step.
     """
 
     stochastic: bool = False
@@ -217,7 +233,11 @@ class DPMSolverPP:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed if the step is stochastic."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        [1, b, ...] is needed if `stochastic` is True. See :meth:`Sampler.step` for all arguments.
+        """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t, x)
         alpha_next, sigma_next = process.alpha_sigma(t_next, x)
@@ -242,9 +262,11 @@ class DPMSolverPP:
 
 @dataclass(frozen=True)
 class PingPong:
-    """Adds fresh noise z to the estimate of x0 at each step: x' = alpha' x0 + sigma' z (Song et al. 2023, algorithm 1).
+    """The sampler that adds new noise z to the estimate of x0 at each step: x' = alpha' x0 + sigma' z (Song et al.
+    2023, algorithm 1).
 
-    It is for nets that are distilled to predict x0 in few steps, such as Stable Audio Open Small (Novack et al. 2025).
+    This sampler is for nets that are distilled to predict x0 in few steps, such as Stable Audio Open Small (Novack et
+    al. 2025).
     """
 
     draws = 1
@@ -261,7 +283,11 @@ class PingPong:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x at t to x at t_next, see :meth:`Sampler.step`. The noise is needed."""
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+
+        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         return process.add_noise(x0, noise[0], t_next), x0
 
@@ -275,11 +301,13 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++sde": DPMSolverPP(stochastic=True),
     "pingpong": PingPong(),
 }
-"""Samplers by name. "euler" is another name of "ddim": its step is Euler's, from one (alpha, sigma) to the next."""
+"""Maps names to samplers. "euler" is another name of "ddim", whose step is Euler's method from one (alpha, sigma) to
+the next.
+"""
 
 
 def get_sampler(name: str) -> Sampler:
-    """The sampler of this name. Raises InputError if no sampler has it."""
+    """Returns the sampler of this name in :data:`SAMPLERS`. Raises InputError if no sampler has this name."""
     if name not in SAMPLERS:
         raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
@@ -292,10 +320,10 @@ def renoised(
     t_next: Float[Array, " b *time"],
     noise: Float[Array, " b *shape"],
 ) -> Float[Array, " b *shape"]:
-    """Takes x at t_next back to the noisier time t: a sample of q(x_t | x_{t_next}).
+    """Adds noise to x at t_next, up to the noise level of time t. Returns a sample of q(x_t | x_{t_next}).
 
     Args:
-        noise: standard normal noise.
+        noise: standard normal noise in the shape of x.
     """
     ratio, variance = _transition(process, x, t, t_next)
     return ratio * x + jnp.sqrt(variance) * noise
@@ -307,7 +335,7 @@ def _transition(
     t: Float[Array, " b *time"],
     t_next: Float[Array, " b *time"],
 ) -> tuple[Float[Array, " b *t"], Float[Array, " b *t"]]:
-    """(ratio, variance) of q(x_t | x_{t_next}) = N(ratio x_{t_next}, variance)."""
+    """Returns (ratio, variance) of the distribution q(x_t | x_{t_next}) = N(ratio x_{t_next}, variance)."""
     alpha, sigma = process.alpha_sigma(t, x)
     alpha_next, sigma_next = process.alpha_sigma(t_next, x)
     ratio = alpha / alpha_next

@@ -1,4 +1,6 @@
-"""Long sounds from a net that was trained on short sounds. Windows overlap, and every step merges them."""
+"""Samples long sounds with a net that was trained on short sounds. The net sees overlapping windows, which every step
+merges.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +23,26 @@ def windowed(
     circular: bool = False,
     along: PyTree[Float[Array, "b ..."]] | None = None,
 ) -> Denoise:
-    """``denoise`` for sounds longer than the net was trained on (Bar-Tal et al. 2023).
+    """Extends ``denoise`` to sounds longer than those that the net was trained on (Bar-Tal et al. 2023).
 
     Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
-    weights that fall towards the ends of a window, so that no seam appears. The memory needed is that of one window.
+    weights that fall towards the ends of a window, so that no seam appears. The net needs only the memory for one
+    window.
 
     Args:
-        denoise: ``denoise(x, t)`` for x [b, window, c]. With `along`, it is called as ``denoise(x, t, along)``, with
-            the frames of the window.
-        window: samples that the net sees at once.
-        hop: samples from one window to the next, at least 1 and at most `window`; half of `window` is usual.
-        circular: the end of the sound continues at its beginning, so that the sound loops without a seam.
-        along: conditioning [b, frames, ...] that runs along the sound. A frame has time / frames samples. Each window
-            receives its own frames.
+        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, it is called as
+            ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
+        window: the number of samples that the net sees at once.
+        hop: the number of samples from one window to the next, at least 1 and at most `window`; half of `window` is
+            usual.
+        circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without a
+            seam.
+        along: conditioning [b, frames, ...] that runs along the sound. Each frame covers time / frames samples of the
+            sound. Each window receives its own frames.
 
     Returns:
-        A ``denoise`` for x [b, time, c] and t [b]. It raises InputError if time is below `window`, or if windows and
-        hops are not whole frames of `along`.
+        A function ``denoise(x, t)`` for x [b, time, c] and t [b]. The returned function raises InputError if time is
+        below `window`, or if windows and hops are not whole numbers of frames of `along`.
 
     Raises:
         InputError: hop is out of range.
