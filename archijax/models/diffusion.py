@@ -14,31 +14,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from archijax.arithmetic import ceil_div
 from archijax.contract import Batch, LossResult, Variables
 from archijax.diffusion import GaussianProcess, TimestepSpacing, stratified, v_diffusion
 from archijax.errors import InputError
-from archijax.keys import PLACEHOLDERS, STRATUM, per_item, step_keys, stream
+from archijax.keys import STRATUM, per_item, step_keys, stream
 from archijax.models.conditioning import ALONG, draw_masks, drop, opposites
 from archijax.models.errors import squared
+from archijax.models.text import embed_text, init_text
 from archijax.nn.arrays import full
 from archijax.nn.initialize import initialize
-from archijax.sampling import (
-    DDIM,
-    Denoise,
-    Guidance,
-    Inpaint,
-    Sampler,
-    advance,
-    begin,
-    clamped,
-    guided,
-    thresholded,
-    windowed,
-)
-from archijax.sampling.editing import check_source
+from archijax.sampling import DDIM, Denoise, Guidance, Inpaint, Sampler, advance, begin, clamped, guided, thresholded
+from archijax.sampling.editing import check_source, full_mask
+from archijax.sampling.windows import windowed
 
 Sound = Float[Array | np.ndarray, "b time c"]
 Number = float | Float[Array | np.ndarray | np.number, " ..."]
@@ -55,8 +45,7 @@ class DiffusionModel:
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
     by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
-    appended to the embedding of the text. If the batch has no tokens, its embedding is taken as the text, encoded
-    earlier.
+    appended to the embedding of the text. If the batch has no tokens, its embedding is the encoded text.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
@@ -100,27 +89,14 @@ class DiffusionModel:
         return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``. One item is enough, and its values do not
-        matter.
+        """Makes the variables for batches with the shapes of ``batch``, of which one item with any values is enough.
 
         Args:
             frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: the embedder gets random
                 parameters.
         """
         net_key, embedder_key = jax.random.split(key)
-        params, frozen = {}, dict(frozen or {})
-        if self.embedder is not None:
-            collection = frozen if self.frozen_embedder else params
-            if "embedder" not in collection:
-                # Texts for a frozen embedder may be encoded already. Its parameters do not depend on the texts.
-                encoded = self.frozen_embedder and "tokens" not in batch
-                tokens = (jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)) if encoded else self._tokens(batch)
-                collection["embedder"] = initialize(self.embedder.init, embedder_key, *tokens)["params"]
-            if self.num_placeholders:
-                table = {**params, **frozen}["embedder"]["embed"]["embedding"]
-                draw = jax.random.normal(stream(embedder_key, PLACEHOLDERS), (self.num_placeholders, table.shape[1]))
-                # Placeholders begin with the standard deviation of the embedder's embeddings.
-                params["placeholders"] = jnp.std(table) * draw
+        params, frozen = init_text(self, embedder_key, batch, frozen)
         encoder = {"params": params, "frozen": frozen}
         conditioning = jax.eval_shape(lambda v: self.conditioning(v, batch), encoder)
         audio = jnp.asarray(batch["audio"], jnp.float32)
@@ -153,8 +129,7 @@ class DiffusionModel:
         """Draws the random numbers for a loss of sounds of the shape (time, c).
 
         Returns:
-            (the times [b], the noise [b, time, c], a mask [b] that is True for items that lose all of their
-            conditioning).
+            (the times [b], the noise [b, time, c], a mask [b]: True for items that lose all of their conditioning).
         """
 
         def one(key: Key[Array, ""]) -> tuple[Array, ...]:
@@ -175,9 +150,7 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """Computes the loss for known random numbers, those of :meth:`draw`: times t, noise eps, and the mask
-        ``masked``.
-        """
+        """Computes the loss for known random numbers: the times t, the noise eps and the mask, see :meth:`draw`."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -189,9 +162,7 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """Computes the loss of each item [b]. The arguments are those of :meth:`loss_given`, and the masks that
-        `draw_masks` draws.
-        """
+        """Computes the loss of each item, as :meth:`loss_given` does. `draw_masks` draws the masks."""
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -322,11 +293,7 @@ class DiffusionModel:
         return self.process.add_noise(source, noise, t)
 
     def inpainting(
-        self,
-        source: Sound,
-        mask: Array | np.ndarray,
-        sampler: Sampler = DDIM(),
-        num_resamples: int = 1,
+        self, source: Sound, mask: Array | np.ndarray, sampler: Sampler = DDIM(), num_resamples: int = 1
     ) -> Inpaint:
         """Returns a sampler that keeps the samples of the source for which the mask is True.
 
@@ -335,17 +302,7 @@ class DiffusionModel:
         Raises:
             InputError: the mask is not bool, or does not broadcast against the source.
         """
-        mask = jnp.asarray(mask)
-        if (
-            mask.dtype != bool
-            or mask.ndim > source.ndim
-            or any(size not in (1, needed) for size, needed in zip(mask.shape[::-1], source.shape[::-1], strict=False))
-        ):
-            raise InputError(
-                f"the mask is {mask.dtype} of shape {mask.shape}: bool that broadcasts against the source's "
-                f"{source.shape} is needed, such as {(source.shape[1], 1)}"
-            )
-        mask = jnp.broadcast_to(mask, source.shape)
+        mask = full_mask(mask, source)
         return Inpaint(self._padded(source), self._padded(mask), sampler, num_resamples)
 
     def denoiser(
@@ -384,8 +341,7 @@ class DiffusionModel:
 
             return predict if window is None else self._windowed(predict, window, circular, conditioning)
 
-        # Guidance and limits are applied to the whole sound, not to single windows, so that they are the same
-        # everywhere.
+        # Guidance and limits use the whole sound, not single windows, so that they are the same everywhere.
         scale = guidance.scale if isinstance(guidance, Guidance) else guidance
         if isinstance(scale, int | float | np.number) and scale == 1:
             denoise = predictor(conditioning)
@@ -429,24 +385,14 @@ class DiffusionModel:
             return conditioning
         if "embedding" in batch and "tokens" not in batch:
             return conditioning
-        collection = "frozen" if self.frozen_embedder else "params"
-        placeholders = (variables["params"]["placeholders"],) if self.num_placeholders else ()
-        text = self.embedder.apply({"params": variables[collection]["embedder"]}, *self._tokens(batch), *placeholders)
-        if self.frozen_embedder and not self.num_placeholders:
-            text = jax.lax.stop_gradient(text)
+        text = embed_text(self, variables, batch)
         if "embedding" in conditioning:
             text = jnp.concatenate([text, conditioning["embedding"].astype(text.dtype)], axis=1)
         return {**conditioning, "embedding": text}
 
-    def _tokens(self, batch: Batch) -> tuple[Int[Array | np.ndarray, "b n"], Bool[Array | np.ndarray, "b n"]]:
-        if "tokens" not in batch or "token_mask" not in batch:
-            raise InputError("this model reads text, but tokens and token_mask are missing: tokenize the prompts")
-        return batch["tokens"], batch["token_mask"]
-
     def _net(self, variables: Variables) -> Callable[..., Array]:
-        return lambda *args, **conditioning: self.net.apply(
-            {"params": variables["params"]["net"]}, *args, **conditioning
-        )
+        params = {"params": variables["params"]["net"]}
+        return lambda *args, **conditioning: self.net.apply(params, *args, **conditioning)
 
     def _padded(self, sounds: Array, mode: str = "constant") -> Array:
         extra = -sounds.shape[1] % self.length_multiple

@@ -139,3 +139,15 @@ def check_source(
         raise InputError("a source has no effect with strength 1 and no mask: pass a strength below 1 or a mask")
     if source is not None and source.shape != shape:
         raise InputError(f"the source has shape {source.shape}: {shape} is needed")
+
+
+def full_mask(mask: Array | np.ndarray, source: Array | np.ndarray) -> Bool[Array, "b time c"]:
+    """Broadcasts a mask to the shape of the source. Raises InputError if it is not bool or does not broadcast."""
+    mask = jnp.asarray(mask)
+    fits = all(size in (1, needed) for size, needed in zip(mask.shape[::-1], source.shape[::-1], strict=False))
+    if mask.dtype != bool or mask.ndim > source.ndim or not fits:
+        raise InputError(
+            f"the mask is {mask.dtype} of shape {mask.shape}: bool that broadcasts against the source's "
+            f"{source.shape} is needed, such as {(source.shape[1], 1)}"
+        )
+    return jnp.broadcast_to(mask, source.shape)
