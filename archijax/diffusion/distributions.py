@@ -16,7 +16,9 @@ class TimeDistribution(Protocol):
     """A distribution of training times. To draw times, call ``quantile(u)`` with uniform numbers u in (0, 1)."""
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the u-quantiles of the time t. If u is uniform in (0, 1), the result has this distribution."""
+        """Returns the u-quantiles of the time t. If u is uniform in (0, 1), the result is distributed like the training
+        times.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class LogitNormal:
 
 
 def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Draws one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
+    """Returns one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
     I.1).
 
     Args:

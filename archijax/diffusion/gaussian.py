@@ -18,7 +18,8 @@ from archijax.errors import InputError
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
 
 Time = Float[Array | np.ndarray | np.number, "..."] | float
-"""A time t of an x [b, ...]: one per item [b], a scalar, or any shape that broadcasts against x, such as [b, time, 1].
+"""Diffusion times of an array x [b, ...]: one per item [b], a scalar, or any shape that broadcasts against x, such as
+[b, time, 1].
 """
 
 

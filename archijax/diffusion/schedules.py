@@ -53,8 +53,8 @@ class CosineSchedule(UnitTime):
 
     Fields:
         shift: a number above 0 with tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the
-            original code. A shift below 1 moves more of the times to low noise. It suits quiet sounds, with amplitudes
-            far below 1. If shift equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom
+            original code. With a shift below 1, more of the times have low noise, which suits quiet sounds (amplitudes
+            far below 1). If shift equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom
             et al. 2023, "simple diffusion", section 3.1).
 
     Raises:

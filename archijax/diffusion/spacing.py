@@ -154,7 +154,9 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """Returns the highest and the lowest sigma / alpha of sampling, both at most sigma / alpha at this strength."""
+    """Returns the highest and the lowest sigma / alpha of sampling, both at most sigma / alpha at the time where
+    sampling starts.
+    """
     # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():
         alpha, sigma = (float(a) for a in schedule.alpha_sigma(jnp.float32(schedule.part(strength))))

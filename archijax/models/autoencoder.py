@@ -1,7 +1,7 @@
 """Models that train autoencoders and use them as codecs: ``loss``, ``encode`` and ``decode``.
 
-The variables consist of the collections "params" (trained), "frozen" (empty) and "state" (such as codebooks, which a
-training step updates).
+The variables consist of the collections "params" (trained), "frozen" (empty) and "state" (arrays that a training step
+updates, such as codebooks).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Coder:
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """Pairs of a loss and the names of the parameters that it trains. Training minimises the losses in turn."""
+        """Pairs (loss method, names of the parameters that this loss trains). Training minimises the losses in turn."""
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
@@ -97,8 +97,8 @@ class _Coder:
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """Copies the model for batches that are split over a mapped axis of JAX. The bottlenecks of the copy sum their
-        counts over this axis.
+        """Copies the model for batches that are split over a mapped axis of JAX. The vector quantizers of the copy sum
+        their statistics over this axis.
         """
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
@@ -128,17 +128,18 @@ class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
     The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
-    adversarial and feature matching, and training alternates with a hinge loss for the discriminator (Kumar et al.
-    2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent. Diffusion models
-    use this mean and standard deviation to scale latents.
+    adversarial and feature matching, and training alternates between this loss and a hinge loss for the discriminator
+    (Kumar et al. 2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent.
+    Diffusion models use this mean and standard deviation to scale latents.
 
     Fields:
         net: the encoder and the decoder, such as an :class:`archijax.codecs.AutoEncoder1d`.
         sample_rate: the sample rate of the sounds, in Hz.
         waveform: the weight of the mean absolute difference between samples of the sound and of the decoded sound.
-        relative_waveform: the weight of the same difference, divided by the RMS of the sound.
+        relative_waveform: the weight of another error: the mean absolute difference between samples, relative to the
+            RMS of the sound.
         stft: the weight of the multi-resolution STFT loss.
-        phase: the weight of the difference between complex spectra.
+        phase: the weight of the difference between the complex spectra of the sound and of the decoded sound.
         mel: the weight of the log-mel loss.
         windows: the window lengths of the stft, phase and mel losses, in samples.
         discriminator: the net that distinguishes sounds from reconstructions; None: no adversarial training.
@@ -167,14 +168,14 @@ class AutoEncoder(_Coder):
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """Pairs of a loss and the names of the parameters that it trains. Training minimises the losses in turn."""
+        """Pairs (loss method, names of the parameters that this loss trains). Training minimises the losses in turn."""
         if self.discriminator is None:
             return super().losses
         return (*super().losses, (self.discriminator_loss, ("discriminator",)))
 
     @property
     def overlap(self) -> int:
-        """How many frames on each side of a frame influence its latent or its decoded sound.
+        """The number of neighbouring frames, on each side, that influence the latent or the decoded sound of a frame.
 
         Raises:
             InputError: the net normalises over the whole sound, so that all frames influence each other.
@@ -206,7 +207,8 @@ class AutoEncoder(_Coder):
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the errors, before weighting, and numbers from the bottleneck.
+            (loss, (metrics, new_state)). The metrics are the errors, before weighting, and the numbers that the
+            bottleneck reports.
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})
@@ -280,8 +282,8 @@ class AutoEncoder(_Coder):
     def _once_started(
         self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
     ) -> tuple[Float[Array, ""], ...]:
-        """Returns the result of ``judged``; before the training step adversary_start, it returns ``count`` zeros and
-        does not call ``judged``.
+        """Calls ``judged`` and returns its result; before the training step adversary_start, returns ``count`` zeros
+        instead.
         """
         if not self.adversary_start:
             return judged()
@@ -342,8 +344,8 @@ class MagnitudeAutoEncoder(_Coder):
             batch: "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the mean absolute difference ("log_magnitude") and numbers
-            from the bottleneck.
+            (loss, (metrics, new_state)). The metrics are the mean absolute difference ("log_magnitude") and the numbers
+            that the bottleneck reports.
         """
         magnitude = self._input(batch["audio"])
         decoded, info, state = self._trained(variables, keys, magnitude)

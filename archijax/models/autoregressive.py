@@ -88,8 +88,8 @@ class DiffusionAR:
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, ...]
     ) -> tuple[Float[Array, "b {self.num_splits}"], Float[Array, "b {shape[0]} {shape[1]}"]]:
-        """Draws the random numbers for a loss of sounds of the shape (length, c): the times of the splits, and the
-        noise.
+        """Draws the arguments t (the times of the splits) and eps (the noise) of :meth:`loss_given`, for sounds of the
+        shape (length, c).
         """
 
         def one(key: Key[Array, ""]) -> tuple[Array, Array]:
@@ -128,7 +128,7 @@ class DiffusionAR:
             shape: the shape (b, time, c) of the new sounds.
             num_steps: the number of denoising steps for the first window, at least num_splits. Each later shift of the
                 ladder takes num_steps // num_splits steps.
-            conditioning: other conditioning for the net, by name.
+            conditioning: arrays for the net, by name, besides append_channels.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -229,8 +229,8 @@ class DiffusionAR:
         return jnp.concatenate([window[:, self.split_length :], fresh], axis=1), done
 
     def ladder(self, num_steps: int) -> Float32[np.ndarray, "{num_steps}//{self.num_splits}+1 {self.length} 1"]:
-        """Returns the diffusion times of one shift, for each sample. The last time of split i is the first time of
-        split i - 1.
+        """Returns the diffusion times that each sample of the window passes through in one call of :meth:`shift`. The
+        last time of split i is the first time of split i - 1.
 
         Raises:
             InputError: num_steps is below num_splits.

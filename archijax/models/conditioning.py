@@ -1,5 +1,5 @@
-"""Functions on the conditioning of a net, a dict of arrays. Training drops conditioning, and guidance needs negative
-conditioning.
+"""Functions that change the conditioning of a net, which is a dict of arrays. Training drops conditioning, and guidance
+needs negative conditioning.
 """
 
 from __future__ import annotations

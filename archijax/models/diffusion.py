@@ -65,7 +65,7 @@ class DiffusionModel:
             time of an item then depends on the other items of its batch.
         error: a function ``error(prediction, target)`` that returns the error of every value.
         sound_error: a function of the estimated sound and the true sound, both [b, time, c], that returns the error of
-            each item [b]. A sound_error replaces ``error``.
+            each item [b]. If sound_error is set, ``error`` is not used.
         weight: a function that turns times t [b] into weights [b] for the errors of the items, such as
             ``archijax.diffusion.min_snr(process)``.
     """
@@ -126,7 +126,7 @@ class DiffusionModel:
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, ...]
     ) -> tuple[Float[Array, " b"], Float[Array, "b {shape[0]} {shape[1]}"], Bool[Array, " b"]]:
-        """Draws the random numbers for a loss of sounds of the shape (time, c).
+        """Draws the random numbers that :meth:`loss_given` needs for sounds of the shape (time, c).
 
         Returns:
             (the times [b], the noise [b, time, c], a mask [b]: True for items that lose all of their conditioning).
@@ -162,7 +162,7 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """Computes the loss of each item, as :meth:`loss_given` does. `draw_masks` draws the masks."""
+        """Computes the loss of each item, as :meth:`loss_given` does. For ``masks``, see :func:`draw_masks`."""
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:

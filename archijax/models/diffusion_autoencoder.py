@@ -33,8 +33,8 @@ class DiffusionAE:
         inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
         latent_factor: the number of positions of the diffused array per frame of the latent; None: the encoder's
             downsample_factor.
-        adapter: a fixed pair of functions (encode, decode) between sound and the array that is diffused; None: the
-            sound itself is diffused. The encoder always receives the sound.
+        adapter: a pair of fixed functions (encode, decode): encode turns sound into the array that is diffused, decode
+            turns this array into sound; None: the sound itself is diffused. The encoder always receives the sound.
         channels: the number of channels of the noise that decoding draws.
     """
 
@@ -82,8 +82,8 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """Copies the model for batches that are split over a mapped axis of JAX. The bottlenecks of the copy sum their
-        counts over this axis.
+        """Copies the model for batches that are split over a mapped axis of JAX. The vector quantizers of the copy sum
+        their statistics over this axis.
         """
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
@@ -92,8 +92,8 @@ class DiffusionAE:
         """Computes the diffusion loss, conditioned on the latent of each item, plus the bottleneck's loss.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), numbers from the bottleneck,
-            and the losses at five noise levels.
+            (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), the numbers that the
+            bottleneck reports, and the losses at five noise levels.
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))

@@ -1,5 +1,5 @@
-"""Functions that compute errors of a diffusion net's predictions. An error compares values of the prediction, or the
-sound that it implies.
+"""Functions that compute errors of a diffusion net's predictions. An error compares predicted values with their
+targets, or the sound that a prediction implies with the true sound.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def a_weighted_squared(
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """Returns a dict that maps a field of :class:`DiffusionModel`, ``error`` or ``sound_error``, to the error with this
-    name.
+    """Returns {"error": f} or {"sound_error": f}, an argument for :class:`DiffusionModel`. f is the error called
+    ``name``.
 
     Args:
         name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" takes the squared difference

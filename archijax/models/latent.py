@@ -47,8 +47,8 @@ class LatentDiffusion:
         """Makes the variables for batches with the shapes of ``batch``.
 
         Args:
-            frozen: {"autoencoder": pretrained variables}, and "embedder" as in :meth:`DiffusionModel.init`. A part
-                without an entry gets random values.
+            frozen: a dict with the entries "autoencoder", pretrained variables, and "embedder", see
+                :meth:`DiffusionModel.init`. If an entry is missing, random values take its place.
 
         Raises:
             InputError: the batch has no "audio", and ``frozen`` has no "autoencoder".
@@ -94,8 +94,8 @@ class LatentDiffusion:
         decoder_steps: int = 20,
         **settings: Any,
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
-        """Generates new sounds, and decodes each in one piece. For minutes of sound, the pipeline decodes in several
-        pieces.
+        """Generates new sounds, and decodes each in one piece. For minutes of sound, use an :class:`archijax.Pipeline`,
+        which decodes in several pieces.
 
         Args:
             keys: one key per item of the batch [b], or a single key.
@@ -123,8 +123,8 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """Decodes latents to sounds with time = frames * downsample_factor. The latents are scaled as :meth:`latents`
-        returns them.
+        """Decodes latents to sounds with time = frames * downsample_factor. The latents must have the scale of those
+        that :meth:`latents` returns.
 
         Args:
             noise: the noise that an autoencoder starts from if it decodes by diffusion; None: the autoencoder draws

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def init_text(
     model: DiffusionModel, key: Key[Array, ""], batch: Batch, frozen: Variables | None
 ) -> tuple[Variables, Variables]:
-    """Makes the variables of the text. Returns (the trained parameters, the frozen parameters).
+    """Makes the parameters of the embedder and of the placeholder tokens. Returns (trained parameters, frozen
+    parameters).
 
     Args:
         frozen: {"embedder": pretrained parameters}; None: a frozen embedder gets random parameters.

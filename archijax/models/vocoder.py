@@ -121,16 +121,16 @@ class DiffusionVocoder:
     def finish(
         self, x: Float[Array | np.ndarray, "bc time 1"], frames: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """Joins the channels x, the result of the diffusion model, to sounds, and makes the sounds consistent with the
-        spectrograms.
+        """Joins the mono sounds x, the result of the diffusion model, into sounds with c channels, and makes these
+        consistent with the spectrograms.
         """
         return self.consistent(self.colored(x, frames), frames)
 
     def colored(
         self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """Joins single channels to sounds. If ``whiten`` is True, the spectra of the sounds are multiplied by the
-        envelope of the spectrogram.
+        """Joins mono sounds into sounds with c channels. If ``whiten`` is True, the spectra of the sounds are
+        multiplied by the envelope of the spectrogram.
         """
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)

@@ -1,4 +1,4 @@
-"""Nets: layers, items of a U-Net, attention, the U-Net itself, and the wrappers around it."""
+"""Nets: layers, items of a U-Net, attention, the U-Net itself, and wrappers around nets."""
 
 from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
 from archijax.nn.conditioners import CategoryVector, Conditioners, NumberVector

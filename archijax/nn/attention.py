@@ -28,7 +28,9 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """A context manager: programs that are traced inside it run on every platform, not only on the current one."""
+    """A context manager: programs that are traced in its ``with`` block run on every platform, not only on the current
+    one.
+    """
     token = _portable.set(True)
     try:
         yield
@@ -48,11 +50,11 @@ class Attention(nn.Module):
             features of q, the other over the positions of k, and k^T v is computed first. The cost then grows with the
             length of x, not with the square of the length.
         embedding_features: the number e of features that each token of the embedding must have; None: any number.
-        implementation: "xla" or "cudnn", for ``jax.nn.dot_product_attention``. If None, the fastest method is chosen:
-            cross-attention of a long x to few tokens multiplies the keys by the projection of the queries, and the
-            values by the projection of the output. Other attention uses cuDNN on NVIDIA GPUs, if the type is bfloat16
-            or float16 and a head has at most 128 features (`jax.jvp` does not work then). All other attention uses
-            plain matrix products.
+        implementation: the implementation that ``jax.nn.dot_product_attention`` uses, "xla" or "cudnn". If None, the
+            fastest method is chosen: if x is long and the tokens are few, cross-attention first multiplies the keys by
+            the query weights and the values by the output weights. Other attention uses cuDNN on NVIDIA GPUs, if the
+            type is bfloat16 or float16 and a head has at most 128 features (`jax.jvp` does not work with cuDNN). All
+            other attention uses plain matrix products.
         dtype: the type of the computation.
 
     Raises:
@@ -136,7 +138,7 @@ def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruc
 
 
 def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether all sizes of the arrays are numbers. In an exported program a size can be symbolic."""
+    """Whether all axes of the arrays have known lengths. In an exported program, a length can be symbolic."""
     return all(isinstance(size, int) for array in arrays for size in array.shape)
 
 
@@ -169,10 +171,10 @@ def _absorbed_attention(
     v: Float[Array, "b m h d"],
     to_out: Float[Array, "h d c"],
 ) -> Float[Array, "b n c"]:
-    """Attention to few tokens: keys and values are multiplied by the projections W_q and W_o first.
+    """Computes attention to few tokens: first multiplies the keys by W_q and the values by W_o.
 
     softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the new factors W_q k^T and v W_o do not
-    depend on the length n of y. Two matrix products over the length n replace four.
+    depend on the length n of y. Only two matrix products, instead of four, then grow with n.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)

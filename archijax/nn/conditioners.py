@@ -57,12 +57,12 @@ class Conditioners(Wrapper):
 
     Fields:
         net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``. The net needs the
-            arguments embedding and embedding_mask only if there are `tokens`; its :class:`ClassifierFreeGuidance`
-            replaces masked tokens.
-        features: one module per condition name, such as :class:`NumberVector`. The module turns values [b] into vectors
-            [b, f].
-        tokens: one module per condition name. The module turns values [b] into tokens [b, e], which are appended in the
-            order of this mapping.
+            arguments embedding and embedding_mask only if the field `tokens` is not empty. A net that takes tokens must
+            contain a :class:`ClassifierFreeGuidance`, which replaces masked tokens.
+        features: maps the name of a condition to a module, such as a :class:`NumberVector`, that turns values [b] into
+            vectors [b, f].
+        tokens: maps the name of a condition to a module that turns values [b] into tokens [b, e]. The tokens are
+            appended in the order of this mapping.
     """
 
     features: Mapping[str, nn.Module]
@@ -81,8 +81,8 @@ class Conditioners(Wrapper):
         """Calls the net with the conditions.
 
         Args:
-            conditioning: ``condition_NAME`` [b], with values of at least 0, or -1. A missing condition is -1 for all
-                items of the batch. All other arguments go to the net.
+            conditioning: arrays ``condition_NAME`` [b], whose values are at least 0, or -1. If an array is missing, the
+                value is -1 for all items of the batch. All other arguments go to the net.
 
         Raises:
             InputError: a condition does not have the shape [b].

@@ -1,4 +1,5 @@
-"""Wrappers that condition a net on the time, on an embedding with guidance, and on appended channels.
+"""Wrappers that condition a net on the diffusion time, on an embedding (with classifier-free guidance), or on appended
+channels.
 
 A net is any module ``net(x, **conditioning)``. A wrapper reads its own conditioning and passes all other arguments to
 its net. The outermost wrapper runs first.
@@ -30,7 +31,7 @@ class Wrapper(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number. Returns 1 if the net has no such property."""
+        """The length of x must be a multiple of this number. This number is 1 if the net has no ``length_multiple``."""
         return getattr(self.net, "length_multiple", 1)
 
 
@@ -41,7 +42,7 @@ class NumberEmbedder(nn.Module):
 
     Fields:
         features: the number of features of each vector.
-        frequencies: the number of learned frequencies. Each gives a sine and a cosine.
+        frequencies: the number of learned frequencies. Each frequency gives a sine and a cosine.
         spread: the largest standard deviation of an initial frequency. Initial frequencies are normally distributed,
             and their standard deviations grow geometrically from 1 to spread. With a spread above 1, the net learns
             sooner to distinguish close numbers.
@@ -86,7 +87,7 @@ class TimeConditioning(Wrapper):
 
     Fields:
         net: a module ``net(x, features=[b, features])``.
-        features: the number of features.
+        features: the number of features that are computed from the time.
     """
 
     features: int = 1024
@@ -162,8 +163,9 @@ class ClassifierFreeGuidance(Wrapper):
 
         Args:
             embedding: [b, n, features], with at most max_length tokens.
-            embedding_mask: [b] or [b, n]. Where the mask is True, the learned embedding replaces the embedding of an
-                item of the batch, or one token of this embedding. Training usually masks a tenth of the items.
+            embedding_mask: [b] or [b, n]. Where a mask [b] is True, the learned embedding replaces all tokens of the
+                item; where a mask [b, n] is True, the learned embedding replaces one token. Training usually masks a
+                tenth of the items.
             embedding_scale: the guidance scale, one number or one per item of the batch [b]. The result is masked +
                 (conditional - masked) * scale, where masked is the prediction for the learned embedding. If the scale
                 is the number 1, the net is called with the batch, else with a batch of double size. Use either a scale
@@ -259,7 +261,7 @@ class AppendChannels(Wrapper):
             args, conditioning: other arguments for the net.
 
         Raises:
-            InputError: append_channels are missing, or have another batch or other positions than x.
+            InputError: append_channels are missing, or have another batch size or other positions than x.
         """
         if append_channels is None:
             raise InputError(f"append_channels are missing: {(*x.shape[:-1], 'any')} is needed")

@@ -1,4 +1,4 @@
-"""Items of a U-Net, ``item(x, context) -> x``, and merges of a skip with x, ``merge(skip, x, context) -> x``.
+"""Items of a U-Net, ``item(x, context) -> x``, and modules that merge a skip with x, ``merge(skip, x, context) -> x``.
 
 The context is a :class:`archijax.nn.Context`.
 """
@@ -39,8 +39,8 @@ class Resnet(nn.Module):
     Fields:
         groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
         kernel_size: the size of the convolutions' kernels, an odd number.
-        channels: the number of channels of the result; None: as many as x has. If x has another number, a convolution
-            with kernel size 1 adapts the skip.
+        channels: the number of channels of the result; None: as many as x has. If x has another number of channels, a
+            convolution with kernel size 1 adapts the channels of the skip.
         dtype: the type of the computation.
     """
 
@@ -130,7 +130,7 @@ class InjectChannels(nn.Module):
 
 
 class SkipAdd(nn.Module):
-    """The merge of a skip connection that returns skip + x, called as ``merge(skip, x, context)``."""
+    """Merges a skip with x by the sum skip + x; called as ``merge(skip, x, context)``."""
 
     def __call__(
         self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
@@ -139,7 +139,7 @@ class SkipAdd(nn.Module):
 
 
 class SkipConcat(nn.Module):
-    """The merge of a skip connection that convolves the channels [skip * scale, x] with kernel size 1, called as
+    """Merges a skip with x by a convolution of the channels [skip * scale, x] with kernel size 1; called as
     ``merge(skip, x, context)``.
 
     Fields:
@@ -159,7 +159,7 @@ class SkipConcat(nn.Module):
 
 
 class SkipModulate(nn.Module):
-    """The merge of a skip connection that returns skip + scale * x, called as ``merge(skip, x, context)``.
+    """Merges a skip with x by the sum skip + scale * x; called as ``merge(skip, x, context)``.
 
     The scale of each channel is computed from ``context.features`` [b, f].
 

@@ -36,8 +36,8 @@ def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tupl
 def uniform_init(fan_in: int) -> Callable[..., Array]:
     """Returns PyTorch's default initialiser of weights and biases: uniform numbers in (-b, b) with b = fan_in ** -0.5.
 
-    The initialiser rounds the number of draws up to a power of two, so that the random generator is compiled for few
-    sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
+    The initialiser rounds the number of random numbers up to a power of two, so that the random generator is compiled
+    for few sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -67,7 +67,7 @@ def conv(
 def pad_positions(
     x: Float[Array, "b *positions c"], padding: int, mode: str = "constant"
 ) -> Float[Array, "b *padded c"]:
-    """Pads every position axis of x by ``padding`` positions at both ends, in a mode of ``jnp.pad``.
+    """Pads every position axis of x by ``padding`` positions at both ends. ``mode`` is that of ``jnp.pad``.
 
     On CPU, padding first is faster than a convolution that pads by itself.
     """

@@ -56,7 +56,8 @@ def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
     """Converts a value to a float.
 
     Args:
-        of: an object with the attributes name, low and high, such as a :class:`Number`. Error messages quote them.
+        of: an object with the attributes name, low and high, such as a :class:`Number`. Error messages quote these
+            attributes.
         value: a number, or a string such as "1.5".
         bounded: whether the value must be between low and high.
 
@@ -75,7 +76,7 @@ def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
 
 
 class NumberConditioning(Wrapper):
-    """Adds numbers to the embedding and to the features of a net: ``net(x, time, seconds_total=[b], ...)``.
+    """Conditions a net on numbers, by tokens and by features: ``net(x, time, seconds_total=[b], ...)``.
 
     Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The net's embedding
     consists of the tokens of the text, then one token per number. The net's features are the vectors of the numbers,
@@ -84,9 +85,10 @@ class NumberConditioning(Wrapper):
     Fields:
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
         numbers: the numbers, in the order of their tokens.
-        width: the number of features of a number's vector, and of each token of the net's embedding.
-        text_features: the number of features of each token of the text; None: width. If text_features is not width, a
-            linear map gives each token width features. A token of zeros is padding and stays zero.
+        width: the length of the vector that encodes one :class:`Number`, and of each token that the net receives.
+        text_features: the number of features of each token of the text; None: width. If text_features differs from
+            width, a linear map turns each token into a vector of length `width`. A token that consists of zeros counts
+            as padding and stays zero.
     """
 
     numbers: Sequence[Number]
@@ -106,9 +108,9 @@ class NumberConditioning(Wrapper):
 
         Args:
             embedding: the tokens of the text [b, n, text_features]; None: no text.
-            features: other features [b, f]; None: there are none.
-            conditioning: the numbers [b] by their names, and other arguments for the net. A missing number takes its
-                default value.
+            features: other features [b, f]; None: no other features.
+            conditioning: an array [b] under the name of each :class:`Number`, and other arguments for the net. A
+                missing array is filled with the default value of its Number.
 
         Raises:
             InputError: the shape of a number is not [b], or the tokens of the text do not have text_features features.

@@ -38,7 +38,7 @@ class T5Config:
         gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5.
 
     Raises:
-        InputError: a size is not a positive integer, or a number is out of its range.
+        InputError: a size is not a positive integer, or another field is out of its range.
     """
 
     vocab_size: int
@@ -66,8 +66,7 @@ class T5Config:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "T5Config":
-        """Makes the configuration from the contents of a Hugging Face config.json. It ignores the fields of the
-        decoder.
+        """Makes the configuration from the contents of a Hugging Face config.json. Fields of the decoder are ignored.
 
         Raises:
             InputError: the model is not a T5 model, a field is missing, or this encoder does not support the value of a
@@ -112,7 +111,7 @@ def _dense(features: int, fan_in: int, dtype: DTypeLike, name: str) -> nn.Dense:
 
 
 class Attention(nn.Module):
-    """Self-attention that adds a bias to the scores."""
+    """Self-attention that adds a bias, computed from relative positions, to the scores."""
 
     config: T5Config
     dtype: DTypeLike
@@ -179,7 +178,8 @@ class T5Encoder(nn.Module):
         config: the sizes.
         dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residual sums are
             float32.
-        zero_padding: whether the output is zero at positions of padding. The original T5 does not set these to zero.
+        zero_padding: whether the output is zero at positions of padding. The original T5 does not set the output to
+            zero there.
     """
 
     config: T5Config = T5_BASE

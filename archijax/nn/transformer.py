@@ -77,8 +77,8 @@ class HeadsAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], source: Float[Array, "b m e"], angles: Float[Array, "n k"] | None = None
     ) -> Float[Array, "b n c"]:
-        """Returns the attention, in the shape of x. Rotary angles rotate queries and keys; x and source must then have
-        equal lengths, n = m.
+        """Returns the attention, in the shape of x. If ``angles`` are given, they rotate queries and keys, and x and
+        source must have equal lengths, n = m.
         """
 
         def heads(t: Float[Array, "b m e"], count: int, name: str) -> Float[Array, "b m {count} d"]:
@@ -154,7 +154,7 @@ class DiffusionTransformer(nn.Module):
         num_heads, head_features: the number of heads of queries, and the number of features of each head. Each token
             has num_heads * head_features features.
         embedding_features: the number of features of the embedding's tokens; None: the net takes no embedding.
-        embedding_width: the number of features of each token that cross-attention reads, after a projection; None:
+        embedding_width: the number of features of each token after the projection that precedes cross-attention; None:
             embedding_features.
         embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads; None:
             embedding_width / head_features.
@@ -164,7 +164,7 @@ class DiffusionTransformer(nn.Module):
             head_features; None: half of head_features.
         qk_norm: whether a layer norm is applied to every query and key.
         implementation: "xla", "cudnn" or None, see :class:`Attention`.
-        remat: whether the backward pass computes the intermediate results of a layer again, to save memory.
+        remat: whether the backward pass recomputes the intermediate results of a layer, to save memory.
         dtype: the type of the computation.
 
     Raises:
@@ -211,7 +211,7 @@ class DiffusionTransformer(nn.Module):
         """Returns the prediction, in at least float32.
 
         Args:
-            time: the diffusion time of each item, which is always needed.
+            time: the diffusion time of each item. This argument is required.
             features: one vector per sound, such as the encoded duration. The net needs them if global_features is set.
             embedding: tokens for cross-attention. The net needs them if embedding_features is set.
             embedding_mask: True for each item of the batch whose embedding is replaced by zeros, which mean "no
@@ -219,7 +219,7 @@ class DiffusionTransformer(nn.Module):
             out_channels: the number of channels of the result; None: as many as x has.
 
         Raises:
-            InputError: an array has a wrong shape, is missing, or is given although its field is None.
+            InputError: an array has a wrong shape, is missing, or is given although the net takes no such array.
         """
         self._check(x, time, features, embedding)
         # As in the original, the initial kernels of mix_in and mix_out are zero, so that both change nothing at first.

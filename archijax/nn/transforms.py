@@ -1,4 +1,4 @@
-"""Wrappers around a net, for fewer positions with more channels: a learned transform, patches, or an STFT."""
+"""Wrappers that give a net fewer positions with more channels, by a learned transform, patches or an STFT."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class Patching(Wrapper):
     """Calls a net on patches: consecutive samples become channels of one position (ArchiSound, section 5.2.4).
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The x of this net has positions /
-            patch_size positions and, for d position axes, c * patch_size^d channels; its result has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x with positions /
+            patch_size positions and, for d position axes, c * patch_size^d channels; the net's result has n channels.
         patch_size: the number of samples of a patch along each position axis.
     """
 
@@ -153,7 +153,8 @@ class Patching(Wrapper):
 
 
 class STFTTransform(Wrapper):
-    """Calls a net on the short-time Fourier transform of x, and inverts the transform (ArchiSound, section 5.2.4).
+    """Calls a net on the short-time Fourier transform of x, and applies the inverse transform to the net's result
+    (ArchiSound, section 5.2.4).
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)`` for x [b, time / hop_length, 2 * (n_fft // 2 + 1) * c], such as

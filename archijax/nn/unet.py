@@ -5,7 +5,7 @@
 copy with its own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
 Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
-sequence of items can be repeated. A scan over the items would be slower: six depths of the net in
+sequence of items can be repeated. A scan over the items would be slower: with a scan, six depths of the net in
 audio-diffusion-pytorch's README compile in three quarters of the time, but train five times slower on CPU. If XLA does
 not inline the items, the six depths compile in six sevenths of the time, but train fifteen times slower.
 """
@@ -142,11 +142,11 @@ class UNet(nn.Module):
         blocks: one :class:`Block` per depth, outermost first.
         out_channels: the number of channels of the result; None: as many as x has.
         downsample, upsample, skip: modules for the blocks whose own fields of these names are None, see :class:`Block`.
-        remat: whether the backward pass of a block computes all intermediate results again, to save memory. If remat is
+        remat: whether the backward pass recomputes all intermediate results of a block, to save memory. If remat is
             False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
-            computes only the cheap operations between them (norms, activations, modulation) again. This way, a training
-            step of the README's net needs a third of the memory that it would need to keep all results. On CPU, both
-            True and False save memory only with :func:`archijax.compiler.compiler_options`.
+            recomputes only the cheap operations between them (norms, activations, modulation). With remat=False, a
+            training step of the README's net needs a third of the memory that it would need to keep all results. On
+            CPU, remat=True and remat=False save memory only with :func:`archijax.compiler.compiler_options`.
         dtype: the type of the computation.
     """
 
@@ -173,7 +173,7 @@ class UNet(nn.Module):
         channels: Sequence[Float[Array, " b *_"] | None] = (),
         out_channels: int | None = None,
     ) -> Float[Array, "b *positions out"]:
-        """Returns x with out_channels channels, in at least float32.
+        """Returns the output of the net, which has the shape of x but out_channels channels, in at least float32.
 
         Args:
             features, embedding, channels: see :class:`Context`.

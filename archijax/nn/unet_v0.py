@@ -50,20 +50,22 @@ def UNetV0(
         items: how often each depth repeats its group of items. A group is a resnet, then modulation, injected channels,
             attention and cross-attention, where the other arguments ask for them.
         attentions, cross_attentions: how many attention items the group of each depth has; None: no items of this kind.
-        context_channels: how many channels each depth injects from the argument ``channels`` of the net; None: none.
+        context_channels: how many channels each depth injects from the argument ``channels`` of the net; None: no
+            channels are injected.
         attention_features: the number of features of each attention head. Nets with attention need this number and
             attention_heads.
         attention_heads: the number of attention heads.
         embedding_features: the number of features of each token of the embedding. Nets with cross-attention or
             use_embedding_cfg need it.
-        item: the first item of a group: a resnet or a ConvNeXt V2 block.
+        item: the first item of a group: "resnet", or "convnext" for a ConvNeXt V2 block.
         linear_attention: whether attention is linear.
         resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
         use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
             concatenated.
         modulation_features: the number of features that are computed from ``time``.
-        embedding_max_length: the largest number of tokens of an embedding, which use_embedding_cfg needs.
-        use_time_conditioning: whether features are computed from ``time``. True needs use_modulation.
+        embedding_max_length: the largest number of tokens of an embedding. use_embedding_cfg=True needs this number.
+        use_time_conditioning: whether features are computed from ``time``. use_time_conditioning=True needs
+            use_modulation=True.
         use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net.
         use_embedding_features: whether a linear map of the mean of the embedding's tokens is added to the features.
         out_channels: the number of channels of the result; None: as many as x has.

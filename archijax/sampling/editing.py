@@ -25,8 +25,8 @@ class Inpaint:
     al. 2022, RePaint, algorithm 1).
 
     When the original code (audio-diffusion-pytorch) repeats a step, it adds noise up to t only to the kept samples.
-    Therefore only the last two passes of the original code have an effect. One pass with `redraw` gives the same result
-    as the original code.
+    Therefore only the last two passes of the original code have an effect. To get the result of the original code, take
+    one pass (num_resamples=1) with redraw=True.
 
     Fields:
         source: the sound to edit [b, time, c]. Only its samples where the mask is True are used.
@@ -72,7 +72,7 @@ class Inpaint:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
         ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
-        [draws, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        [self.draws, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
         """
         draws = self.sampler.draws
 
@@ -131,7 +131,7 @@ def slerp(
 def check_source(
     source: Array | np.ndarray | None, strength: float, mask: Array | np.ndarray | None, shape: tuple[int, ...]
 ) -> None:
-    """Raises InputError if source, strength and mask do not fit together, or the source has another shape."""
+    """Raises InputError if source, strength and mask do not fit together, or the source does not have this shape."""
     if source is None and (mask is not None or strength != 1):
         setting = "a mask" if mask is not None else f"strength {strength}"
         raise InputError(f"{setting} needs a source, but there is none: pass a source too")

@@ -28,9 +28,9 @@ def hoisted(step: Callable, *example: Any) -> Partial:
         example: example arguments of ``step``, or their shapes as ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. The function
-        is a pytree that holds the values computed here: one jitted function can return it, and another can use it in a
-        loop.
+        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. The returned
+        function is a pytree that holds the values computed here: one jitted function can return it, and another can use
+        it in a loop.
     """
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)

@@ -67,7 +67,7 @@ def stepper(
         denoise, process: see :func:`sample`.
         state: an example of the state, such as the first state. Only its shapes and types matter.
         sampler: the sampler that takes the step, such as :class:`DDIM`.
-        noise: an example of the noise argument; None: each step draws its noise from the keys of the state.
+        noise: an example of the noise argument; None: each step draws its noise from ``state.keys``.
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -102,9 +102,10 @@ def advance(
     Args:
         denoise, process: see :func:`sample`.
         state: the result of :func:`begin`, or the state that an earlier call returned.
-        timesteps: descending diffusion times [times], or [times, time, 1] if each sample of the sound has its own.
+        timesteps: descending diffusion times [times], or [times, time, 1] if each sample of the sound has its own
+            times.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
-        noise: standard normal noise for each step; None: each step draws its noise from the keys of the state.
+        noise: standard normal noise for each step; None: each step draws its noise from ``state.keys``.
 
     Returns:
         (the state at the last timestep, the estimates of x0 at all earlier timesteps).
@@ -134,7 +135,7 @@ def sample(
         denoise: a function ``denoise(x, t)``, with x [b, ...] and t [b], that returns the net's prediction, the
             quantity ``process.prediction``, in the shape of x. :func:`guided` makes such a function with guidance.
         process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
-        x: the noisy sound at the first time. If sampling starts from noise, this is sigma * noise.
+        x: the noisy sound at the first time. If sampling starts from pure noise, x is sigma * noise.
         timesteps: descending diffusion times, such as ``process.timesteps(50)``.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
         keys: one key per item of the batch [b]. Samplers that draw noise need keys.

@@ -50,7 +50,7 @@ class Sampler(Protocol):
                 the shape of x.
             x: the noisy sound at t, [b, ...].
             t, t_next: one time per item of the batch [b], or times that broadcast against x, such as [b, time, 1].
-            noise: standard normal noise [draws, b, ...]; it can be None if ``draws`` is 0.
+            noise: standard normal noise [self.draws, b, ...], or None if ``self.draws`` is 0.
             x0_last, t_last: only for multistep methods: the estimate of x0 at the previous step, and the time of that
                 step. At the first step both are None, or t_last = t.
         """
@@ -58,8 +58,8 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class DDIM:
-    """The sampler x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z with s = eta * posterior standard deviation (Song et
-    al. 2021, equation 12).
+    """The sampler x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z, where s is eta times the standard deviation of q(x'
+    | x, x0) (Song et al. 2021, equation 12).
 
     A prime marks values at t_next, and z is standard normal noise.
 
