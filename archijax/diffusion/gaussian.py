@@ -115,8 +115,8 @@ class GaussianProcess:
 
         Args:
             num_steps: the number of steps between timesteps, at least 1.
-            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object of
-                :mod:`archijax.diffusion.spacing`. If None, it is the field `timestep_spacing`.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object such as
+                ``archijax.diffusion.spacing.KarrasSpacing()``. If None, it is the field `timestep_spacing`.
             strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
 
         Raises:

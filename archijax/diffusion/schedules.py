@@ -32,7 +32,7 @@ class Schedule(Protocol):
         """Returns the time at the fraction `strength` of the way from sound (0) to noise (1)."""
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Moves each of the descending times to a near time at which the net is trained. No two results are equal."""
+        """Moves each of the descending times to a nearby time at which the net is trained. No two results are equal."""
 
 
 class UnitTime:

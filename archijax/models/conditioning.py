@@ -64,8 +64,8 @@ def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[d
     ``negative`` then replace the arrays of the same names.
 
     Raises:
-        InputError: there is nothing to drop, or an array in ``negative`` has another shape than the array of this name
-            in ``conditioning``.
+        InputError: there is nothing to drop, or an array in ``negative`` differs in shape from the array with the same
+            name in ``conditioning``.
     """
     negative = {name: array for name, array in negative.items() if name not in ALONG}
     for name, array in negative.items():

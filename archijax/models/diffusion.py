@@ -45,7 +45,7 @@ class DiffusionModel:
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
     by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
-    appended to the embedding of the text. If the batch has no tokens, its embedding is the encoded text.
+    appended to the embedding of the text. If the batch has no tokens, its embedding is taken as the encoded text.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
@@ -276,7 +276,7 @@ class DiffusionModel:
             The noisy sound [b, padded, c], where `padded` is time rounded up to a multiple of ``length_multiple``.
 
         Raises:
-            InputError: a size in the shape is below 1, or noise or source have another shape.
+            InputError: a size in the shape is below 1, or noise or source do not have the given shape.
         """
         count, length, channels = shape
         if count < 1 or length < 1 or channels < 1:

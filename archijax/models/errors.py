@@ -58,7 +58,7 @@ def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Cal
         length: the number of samples of each sound.
 
     Raises:
-        InputError: no error has this name, or the sounds are too short for it.
+        InputError: no error is called ``name``, or the sounds are too short for this error.
     """
     values = {"mse": squared, "l1": absolute, "huber": huber}
     if name in values:

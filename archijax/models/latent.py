@@ -21,8 +21,8 @@ from archijax.models.diffusion import DiffusionModel
 class LatentDiffusion:
     """A diffusion model of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
 
-    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], sound that was encoded
-    earlier.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], the latents of sounds
+    that were encoded earlier.
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
@@ -69,7 +69,7 @@ class LatentDiffusion:
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
-        """Returns the latents that the diffusion model sees: those of the batch, or the encoded sound.
+        """Returns the latents that the diffusion model sees: the array "latent" of the batch, else the encoded "audio".
 
         If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and standard deviation
         1.

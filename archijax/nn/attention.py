@@ -58,7 +58,7 @@ class Attention(nn.Module):
         dtype: the type of the computation.
 
     Raises:
-        InputError: cross is True, but there is no embedding, or its number of features is not embedding_features.
+        InputError: cross is True, and the embedding is missing or does not have embedding_features features.
     """
 
     head_features: int

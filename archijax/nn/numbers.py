@@ -45,8 +45,8 @@ class Number:
             raise InputError(f"the default of {self.name} is {self.default}: it must be from {self.low} to {self.high}")
 
     def encode(self, values: Sequence[str | float | None]) -> Float32[np.ndarray, " b"]:
-        """Turns a list of values into an array. A value None becomes the default. Raises InputError if a value is not a
-        number.
+        """Turns a list of values into an array. None in the list becomes the field `default`. Raises InputError if a
+        value is not a number.
         """
         numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
         return np.array(numbers, np.float32)

@@ -87,8 +87,8 @@ class T5Config:
 def relative_buckets(
     distance: Int[np.ndarray, "*shape"], num_buckets: int, max_distance: int
 ) -> Int32[np.ndarray, "*shape"]:
-    """Returns the bucket of each signed distance in tokens (key position minus query position), from 0 to num_buckets -
-    1.
+    """Returns the bucket, from 0 to num_buckets - 1, of each signed distance in tokens (key position minus query
+    position).
 
     The second half of the buckets is for keys after the query, the first half for all other keys. In each half, the
     first buckets hold one distance each. The later buckets hold ranges of distances that grow logarithmically up to

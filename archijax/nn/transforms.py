@@ -49,8 +49,8 @@ class LearnedTransform(Wrapper):
     A strided convolution transforms x for the net, and a transposed convolution transforms the net's result back.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / stride, c * num_filters], such as :func:`UNetV0`,
-            whose result has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time / stride,
+            c * num_filters]; the net's result has n channels.
         num_filters: the number of filters per channel of the sound.
         window_length: the length of a filter in samples, a multiple of the stride. Stride and window_length must both
             be odd or both be even.
@@ -157,8 +157,8 @@ class STFTTransform(Wrapper):
     (ArchiSound, section 5.2.4).
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)`` for x [b, time / hop_length, 2 * (n_fft // 2 + 1) * c], such as
-            :func:`UNetV0`, whose result has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time /
+            hop_length, 2 * (n_fft // 2 + 1) * c]; the net's result has n channels.
         n_fft: the length of a window in samples.
         hop_length: the number of samples from one window to the next.
         polar: whether the channels are magnitudes and phases, instead of real and imaginary parts.

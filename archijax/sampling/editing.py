@@ -33,7 +33,7 @@ class Inpaint:
         mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
         sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source, with new noise, replaces the kept samples also before each step, as in the original
+        redraw: whether the source plus new noise replaces the kept samples before each step too, as in the original
             code.
 
     Raises:

@@ -307,7 +307,7 @@ the next.
 
 
 def get_sampler(name: str) -> Sampler:
-    """Returns the sampler of this name in :data:`SAMPLERS`. Raises InputError if no sampler has this name."""
+    """Returns the sampler called ``name`` in :data:`SAMPLERS`. Raises InputError if there is none."""
     if name not in SAMPLERS:
         raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
