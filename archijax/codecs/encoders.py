@@ -100,7 +100,7 @@ class ME1d(Encoder1d, kw_only=True):
     """Encodes the STFT magnitudes of sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``ME1d(stft=STFT(1024, 256, centred=False), channels=32, multipliers=(1, 2), factors=(2,), num_blocks=(2,))``
-    encodes sound [b, time, c] to a latent [b, time / 512, 64]. The methods are those of :class:`Encoder1d`.
+    is called with sound [b, time, c], and returns (latent [b, time / 512, 64], info), as :class:`Encoder1d` does.
 
     Fields, in addition to the fields of :class:`Encoder1d`:
         stft: the transform. The length of the sound is a multiple of hop_length * patch_size. If the STFT is centred,
@@ -124,8 +124,8 @@ class MelE1d(Encoder1d, kw_only=True):
     """Encodes the mel spectrogram of sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``MelE1d(mel=MelSpectrogram(n_fft=1024, hop_length=256), channels=32, multipliers=(1, 2), factors=(2,),
-    num_blocks=(2,))`` encodes sound [b, time, c] to a latent [b, time / 512, 64]. The methods are those of
-    :class:`Encoder1d`.
+    num_blocks=(2,))`` is called with sound [b, time, c], and returns (latent [b, time / 512, 64], info), as
+    :class:`Encoder1d` does.
 
     Fields, in addition to the fields of :class:`Encoder1d`:
         mel: the transform from sound to a mel spectrogram. The number of mel frames is a multiple of patch_size.

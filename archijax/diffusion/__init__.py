@@ -62,7 +62,8 @@ def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -
     The time that the net receives at step k is k / num_steps.
 
     Args:
-        num_steps, betas: see :class:`BetaSchedule`.
+        num_steps: the number of noise levels, at least 21. See :class:`BetaSchedule`.
+        betas: "linear" or "cosine", see :class:`BetaSchedule`.
     """
     return GaussianProcess(BetaSchedule(num_steps, betas), "eps", training=Discrete(num_steps))
 

@@ -26,6 +26,7 @@ class Uniform:
     """Times that are uniformly distributed in (0, 1)."""
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the u-quantiles of the time. Uniform numbers u in (0, 1) give random training times."""
         return u
 
 
@@ -43,6 +44,7 @@ class Discrete:
     num_steps: int
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the u-quantiles of the time. Uniform numbers u in (0, 1) give random training times."""
         # Rounding can make a stratified u exactly 1.
         return jnp.minimum(jnp.floor(u * self.num_steps) + 1, self.num_steps) / self.num_steps
 
@@ -59,6 +61,7 @@ class LogNormal:
     std: float = 1.2
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the u-quantiles of the time. Uniform numbers u in (0, 1) give random training times."""
         return jnp.exp(self.mean + self.std * _normal(u))
 
 
@@ -75,6 +78,7 @@ class LogitNormal:
     std: float = 1.0
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the u-quantiles of the time. Uniform numbers u in (0, 1) give random training times."""
         return jax.nn.sigmoid(self.mean + self.std * _normal(u))
 
 

@@ -68,12 +68,14 @@ class CosineSchedule(UnitTime):
             raise InputError(f"the shift of the schedule is {self.shift}: it must be above 0; 1 means no shift")
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        """Returns (alpha, sigma) at the times t, each in the shape of t."""
         angle = t * (jnp.pi / 2)
         if self.shift != 1:
             angle = jnp.arctan2(self.shift * jnp.sin(angle), jnp.cos(angle))
         return jnp.cos(angle), jnp.sin(angle)
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time at which sigma / alpha equals `ratio`."""
         return jnp.arctan(ratio / self.shift) * (2 / jnp.pi)
 
 
@@ -84,9 +86,11 @@ class LinearSchedule(UnitTime):
     """
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        """Returns (alpha, sigma) at the times t, each in the shape of t."""
         return 1 - t, t
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time at which sigma / alpha equals `ratio`."""
         return ratio / (1 + ratio)
 
 
@@ -101,9 +105,11 @@ class SigmaSchedule(UnitTime):
     start: float = 80.0
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        """Returns (alpha, sigma) at the times t, each in the shape of t."""
         return jnp.ones_like(t), t
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time at which sigma / alpha equals `ratio`."""
         return ratio
 
     def part(self, strength: float) -> float:
@@ -150,6 +156,7 @@ class BetaSchedule(UnitTime):
         return np.concatenate([[0.0], np.cumsum(np.log1p(-self.beta()))])
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        """Returns (alpha, sigma) at the times t, each in the shape of t."""
         steps, values = (
             jnp.asarray(a, t.dtype) for a in (np.arange(self.num_steps + 1) / self.num_steps, self._log_squares())
         )
@@ -157,6 +164,7 @@ class BetaSchedule(UnitTime):
         return jnp.exp(log_square / 2), jnp.sqrt(-jnp.expm1(log_square))
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time at which sigma / alpha equals `ratio`."""
         log_squares = self._log_squares()[1:]
         # log(sigma / alpha) rises with the step. Step 0 is left out, because log(0) is not finite.
         log_ratios = (np.log(-np.expm1(log_squares)) - log_squares) / 2

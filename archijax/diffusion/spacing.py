@@ -59,6 +59,7 @@ class LinearSpacing:
             raise InputError(f"the shift of the timesteps is {self.shift}: it must be above 0; 1 means no shift")
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
+        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
         even = np.linspace(0, 1, num_steps + 1)
         times = _between(schedule, strength * self.start, self.end, 1 - even)
         if self.shift == 1:
@@ -85,6 +86,7 @@ class CosineSpacing:
         _check_fractions("cosine spacing", self.start, self.end)
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
+        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
         wave = (1 + np.cos(np.pi * np.linspace(0, 1, num_steps + 1))) / 2
         return _between(schedule, strength * self.start, self.end, wave)
 
@@ -114,6 +116,7 @@ class KarrasSpacing:
             raise InputError(f"rho is {self.rho}: it must be at least 1")
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
+        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
         highest, lowest = _limits(schedule, strength, self.sigma_max, self.sigma_min)
         return _at_ratios(
             schedule, np.linspace(highest ** (1 / self.rho), lowest ** (1 / self.rho), num_steps) ** self.rho
@@ -141,6 +144,7 @@ class ExponentialSpacing:
         _check_sigmas(self.sigma_min, self.sigma_max)
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
+        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
         return _at_ratios(
             schedule, np.geomspace(*_limits(schedule, strength, self.sigma_max, self.sigma_min), num_steps)
         )

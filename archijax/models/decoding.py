@@ -55,8 +55,12 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes sounds to frames and decodes these frames back to sounds. The settings are arguments of
-    ``codec.decode``.
+    """Encodes sounds to frames and decodes these frames back to sounds.
+
+    Args:
+        codec: a model with encode and decode, such as ``archijax.configs.AutoEncoderConfig(...).build()``.
+        variables: the variables of the codec, such as the result of ``codec.init(key, {"audio": audio})``.
+        settings: arguments of ``codec.decode``.
     """
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]
