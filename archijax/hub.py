@@ -51,7 +51,7 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """Returns the subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder."""
+    """Returns the subfolder of a part, such as "tokenizer", if ``folder`` has diffusers' layout; else ``folder``."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
