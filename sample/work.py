@@ -166,7 +166,8 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """Returns the distances measured for an existing result, or None if there is no result made of `made_of`."""
+        """Returns the distances measured for an existing result, or None if the result's record has another
+        `made_of`."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None

@@ -53,8 +53,8 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints its
-    path."""
+    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints the path
+    of each such sound."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"

@@ -64,7 +64,7 @@ class Clock:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Adds the time that the block takes to the kind of work `what`."""
+        """Measures the time of the block, and counts it as the kind of work `what`."""
         began = time.perf_counter()
         yield
         self._spent[what] = self._spent.get(what, 0.0) + time.perf_counter() - began
@@ -116,7 +116,7 @@ class Signals:
     """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
 
     With several processes, a SIGTERM to one process stops all of them at the same step, and Ctrl-C ends a process at
-    once. Use it as a context manager, which restores the previous handlers at its end.
+    once. Use the class as a context manager. At the end of the block, the previous handlers are restored.
     """
 
     def __enter__(self) -> "Signals":
