@@ -185,7 +185,8 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """Returns (frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
+        """Returns (frames, the numbers that the bottleneck reports). There are time / downsample_factor frames, rounded
+        up.
 
         Args:
             keys: one key per item, to draw frames from the distribution that the encoder predicts; None: the frames are

@@ -108,7 +108,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
     Args:
         name: the name of the model in error messages.
         folder: the folder of the files.
-        leave_out: the tensors whose names begin with one of these prefixes are ignored.
+        leave_out: prefixes of names. Tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
         InputError: files are missing or damaged, or the index names files outside of the folder.

@@ -63,7 +63,8 @@ class Edit(OneModel):
 class Inpaint(Edit):
     """Regenerates a part of a sound, so that it fits the sound around it.
 
-    The result has the sample rate and the channels of the file. Outside of the part, the samples of the file are kept.
+    The result has the sample rate and the channels of the file. Outside of the regenerated part, the samples of the
+    file are kept.
     """
 
     start: float

@@ -52,7 +52,8 @@ class Notes:
             A field that the training does not use is left out if such rows have different values.
 
     Raises:
-        InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows disagree.
+        InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows about the same part of a
+            file have different values.
     """
 
     def __init__(

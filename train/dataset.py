@@ -62,7 +62,7 @@ class DataConfig:
     random_gain: float = 0.0
     """The largest random change of the level in dB. The peak stays at most 1."""
     flip_polarity: bool = False
-    """Invert the polarity (the sign of the samples) of half of the crops, which is inaudible."""
+    """Invert the polarity (the sign of the samples) of half of the crops. The change is inaudible."""
     swap_channels: bool = False
     """Swap left and right in half of the crops."""
     skip_below: float | None = None

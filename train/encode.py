@@ -160,7 +160,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 
 def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
-    """Raises InputError if a folder holds embeddings, and their settings ``theirs`` differ from ``ours``."""
+    """Raises InputError if a folder holds embeddings made with settings ``theirs`` that differ from ``ours``."""
     if theirs is None:
         return
     count = 0 if ours is None else ours["count"]

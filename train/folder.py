@@ -1,7 +1,7 @@
 """Writes the files in the folder of a run, and reads them to continue the run.
 
 With several processes, only the first one reads and writes files. Checkpoints are the exception: each process reads and
-writes its shards.
+writes its own shards of a checkpoint.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ class Folder:
         config: the settings of the run.
 
     Attributes:
-        config: the settings of the run. For a continued run, these include the categories that were found in the data
-            when the run began.
+        config: the settings of the run. The settings of a continued run include the categories that were found in the
+            data when the run began.
 
     Raises:
         InputError: the folder holds a run that cannot continue with these settings.

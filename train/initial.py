@@ -24,7 +24,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
     Args:
         config: the settings of the run.
-        init: a function that takes pretrained parts and returns random variables with these parts, like `model.init`.
+        init: a function, like `model.init`, that takes pretrained parts and returns variables: these parts, and random
+            others.
         frozen: the shapes of the frozen variables.
 
     Raises:
@@ -111,7 +112,8 @@ class Match(NamedTuple):
     """The result of comparing two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
-        variables: the first tree, with the arrays of the second one that have the same name and shape.
+        variables: the first tree, in which each array of the second tree replaces the array with the same name and
+            shape.
         matched: the names of the arrays taken from the second tree.
         missing: the names that only the first tree has.
         left_over: the names that only the second tree has.

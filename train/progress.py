@@ -56,7 +56,8 @@ class Clock:
 
     data: waiting for the next batch and sending it. compute: starting the step; on a CPU, this is the computation
         itself.
-    wait: waiting for the results of an accelerator. With much data and little wait, the devices wait for data.
+    wait: waiting for the results of an accelerator. If the time for "data" is long and that for "wait" short, the
+    devices lack data.
     """
 
     def __init__(self):

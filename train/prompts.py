@@ -88,8 +88,8 @@ class Template:
         """Draws a prompt. ``values`` has the values of the fields by name.
 
         The words between two fields are used if both fields are used. A comma replaces the fields that are left out
-        between two others. The words at the beginning are used if the first field is, and those at the end if the last
-        field is. Without an artist, the prompt thus has no "by".
+        between two others. The words before the first field are used if this field is used, and the words after the
+        last field if the last field is used. Without an artist, the prompt thus has no "by".
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):

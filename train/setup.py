@@ -16,7 +16,7 @@ from train.config import TrainConfig
 
 
 def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of their number."""
+    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of the number of devices."""
     if config.parallel == "mesh":
         return MeshParallel(
             config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices

@@ -72,7 +72,7 @@ def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
     """Completes a table: removes entries for parameters that ``shapes`` lacks, and sets ``shape`` and ``rows`` of the
-    others.
+    other entries.
 
     Raises:
         InputError: a parameter in ``shapes`` has no entry.

@@ -115,7 +115,7 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The tensors of a state_dict that belong to a model, and the names that do not.
+    """The tensors of a state_dict that belong to a model, and the names of the other tensors.
 
     Attributes:
         state: the model's tensors, by their names without the prefix.

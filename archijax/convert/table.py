@@ -32,8 +32,8 @@ class Entry:
         shape: the shape of the parameter in Flax.
         constant: an array that only PyTorch stores, such as a window. The settings determine the array, so that Flax
             needs no parameter.
-        rows: (the first row that belongs to this parameter, the number of all rows), if PyTorch stores several
-            parameters as rows of one array.
+        rows: (the first row that belongs to this parameter, the number of rows of the whole array), if PyTorch stores
+            several parameters as rows of one array.
         weight_norm: whether PyTorch stores the parameter as a product of a direction NAME_v and a length NAME_g [rows,
             1 ...] (Salimans & Kingma 2016).
     """

@@ -140,12 +140,13 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """Returns the paths of the variables that a model folder names instead of containing them."""
+    """Returns the paths of the variables that are not in a model folder, but are loaded from another model."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
 def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
-    """Returns the variables of ``other``. Raises InputError if ``config`` has a different autoencoder."""
+    """Returns the variables of ``other``. Raises InputError if ``config.autoencoder`` is not the configuration of
+    ``other``."""
     if config.autoencoder is None or to_dict(other.config) != to_dict(config.autoencoder):
         raise InputError(f"{path} names an autoencoder whose settings differ from its model.autoencoder")
     return other.variables
