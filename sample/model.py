@@ -42,5 +42,5 @@ class OneModel(Adapted):
     """The folder of a training run or of a saved model, or a name on the Hugging Face hub."""
 
     def pipeline(self) -> Pipeline:
-        """The model, loaded at the first use. Raises InputError if it cannot be loaded."""
+        """The model, loaded at the first use. Raises InputError if the model cannot be loaded."""
         return self.load(self.model)
