@@ -2,5 +2,5 @@
 
 
 def ceil_div(size: int, part: int) -> int:
-    """size / part, rounded up."""
+    """Returns size / part, rounded up."""
     return -(-size // part)

@@ -18,9 +18,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path for a file or a folder, and renames it to ``path`` at the end of the block.
 
     A file replaces an older file, and a folder replaces an empty folder. Parent folders are created. If two programs
-    write the same path at once, the path gets the result of the one that ends last. If the block fails, the temporary
-    file or folder is removed. If a process is killed, the next process on this machine that writes to the same folder
-    removes its temporary files.
+    write the same path at once, the path gets the result of the program that ends last. If the block fails, the
+    temporary file or folder is removed. If a process is killed, the next process on this machine that writes to the
+    same folder removes the temporary files of the killed process.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -61,8 +61,8 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
         command: the dataclass. The text under each field is the help for the option.
         arguments: the arguments without the name of the program.
         prog: the name of the program in the help.
-        default: an instance with the values of missing options, or `tyro.MISSING` for required options; None: the
-            dataclass's own defaults.
+        default: an instance of the dataclass, whose fields are used for options that are not in ``arguments``; a field
+            that is `tyro.MISSING` makes its option required. None: the dataclass's own defaults.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -133,7 +133,7 @@ def named_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def weighted(source: str) -> tuple[Path, float]:
-    """Splits "DIR:WEIGHT" into (DIR, WEIGHT). "DIR" alone has weight 1. Raises InputError for weights up to 0."""
+    """Splits "DIR:WEIGHT" into (DIR, WEIGHT). "DIR" alone has weight 1. Raises InputError unless WEIGHT is above 0."""
     folder, colon, number = source.rpartition(":")
     try:
         weight = float(number)

@@ -10,9 +10,9 @@ def compiler_options(platform: str) -> dict[str, Any]:
     """Returns the argument ``compiler_options`` of ``jax.jit`` for "cpu", "gpu" or "tpu". Only "cpu" needs options.
 
     The options disable two passes of XLA's CPU compiler. The first pass removes barriers before common subexpressions
-    are eliminated, so that values stay in memory that the backward pass should compute again. The second pass splits
-    sums in two to make them more precise. This precision is not needed, and the pass makes the compilation of a large
-    net take a fifth longer.
+    are eliminated, so that values that the backward pass should recompute stay in memory instead. The second pass
+    splits sums in two to make them more precise. This precision is not needed, and the pass makes the compilation of a
+    large net take a fifth longer.
     """
     return {"xla_disable_hlo_passes": "cse_barrier_expander,tree_reduction_rewriter"} if platform == "cpu" else {}
 
@@ -31,8 +31,8 @@ def row_major(x: jax.Array) -> jax.Array:
     """Returns x, in row-major memory layout on NVIDIA GPUs.
 
     cuDNN returns the gradient of a convolution kernel transposed. If the gradient stays transposed, XLA computes the
-    new parameter, the new state of the optimizer and the new average in the transposed layout, and copies all of them
-    back. After this function, only the gradient is copied.
+    new parameter, the new state of the optimizer and the new moving average in the transposed layout, and copies all of
+    them back. If this function is applied to the gradient, only the gradient is copied.
     """
     layout = Layout(major_to_minor=tuple(range(x.ndim)))
     return jax.lax.platform_dependent(x, cuda=lambda x: with_layout_constraint(x, layout), default=lambda x: x)

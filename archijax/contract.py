@@ -65,10 +65,11 @@ class MultiLossModel(Model, Protocol):
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model with statistics over a whole batch, such as the uses of codes, which must know how batches are split."""
+    """A model that computes statistics over a whole batch, such as how often codes are used, even if a batch is split
+    over devices."""
 
     def over(self, axis: str) -> Self:
-        """Returns a copy for batches that are split over a mapped axis, which sums its statistics over the axis."""
+        """Returns a copy of the model that sums its statistics over a mapped axis, over which batches are split."""
 
 
 @runtime_checkable
@@ -110,10 +111,11 @@ class DenoisingGenerator(Generator, Protocol):
         """Returns the noisy sounds that sampling starts from, with the shape ``shape``."""
 
     def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
-        """Returns the conditioning of the net: the arrays of a batch, with its tokens turned into the embedding."""
+        """Returns the conditioning of the net: the arrays of a batch, with the tokens replaced by their embedding."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
-        """Returns a function (x, t) -> prediction, which calls the net with its conditioning and guidance."""
+        """Returns a function (x, t) -> prediction, which calls the net with conditioning and guidance from
+        ``settings``."""
 
     def inpainting(
         self, source: Float[Array, "b time c"], mask: Array | np.ndarray, sampler: Any, num_resamples: int
@@ -139,7 +141,8 @@ class EndlessGenerator(Generator, Protocol):
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Returns standard normal noise [b, time, channels], which depends on the keys and on ``number``."""
+        """Returns standard normal noise [b, time, channels], which differs for other keys and for other values of
+        ``number``."""
 
     def start(
         self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
@@ -159,14 +162,14 @@ class EndlessGenerator(Generator, Protocol):
         *,
         num_steps: int,
     ) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
-        """Returns (the next window, which ends in the noise ``fresh``; the finished split at its beginning)."""
+        """Returns (the next window, which ends in ``fresh`` noise; the finished split that began ``window``)."""
 
 
 @runtime_checkable
 class Codec(Model, Protocol):
     """A model that encodes sound to frames and decodes frames to sound.
 
-    The configuration states the sample rate of the sound. The model does not depend on it.
+    The sample rate of the sound is a setting of the configuration; the codec itself does not use the sample rate.
 
     Attributes:
         frames: the kind of frame: "latent" (a vector [latent_channels]), "mel" (a spectrum [mels, c], for any number of
@@ -182,11 +185,12 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """Returns (frames, the report of the bottleneck). There are time / downsample_factor frames, rounded up.
+        """Returns (frames, the numbers that the bottleneck reports). There are time / downsample_factor frames, rounded
+        up.
 
         Args:
-            keys: one key per item, to draw frames from the distribution that the encoder predicts; None: the mean of
-                the distribution.
+            keys: one key per item, to draw frames from the distribution that the encoder predicts; None: the frames are
+                the mean of the distribution.
         """
 
     def decode(
@@ -204,7 +208,8 @@ class Codec(Model, Protocol):
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows the mean and the standard deviation of its latents. Latent models normalise by both."""
+    """A codec that knows the mean and the standard deviation of its latents. Latent models use both to normalise the
+    latents."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """Returns (the means, the standard deviations) of the latent's channels."""
@@ -227,7 +232,7 @@ class DiffusionDecoder(Codec, Protocol):
         noise: Float[Array, "b time c"],
         batch: Batch,
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for ``model``; arguments as in :meth:`decode`, with ``batch`` as other
+        """Returns (noise, conditioning) for ``model``; :meth:`decode` explains the arguments. ``batch`` holds any other
         conditioning."""
 
     def finish(self, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]) -> Float[Array, "b time c"]:
@@ -282,5 +287,5 @@ class ModelConfig(Protocol):
         """Returns the model. Raises InputError if settings do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, for ``Model.init``. Raises InputError if one is
+        """Loads the pretrained parts that the settings name, for ``Model.init``. Raises InputError if a part is
         missing."""

@@ -19,7 +19,7 @@ class InputWarning(UserWarning):
 
 
 def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
-    """Lists the first ``limit`` names, and says how many others there are, as a part of a sentence."""
+    """Returns a part of a sentence that lists the first ``limit`` names and says how many more there are."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 

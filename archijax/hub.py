@@ -51,7 +51,7 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """Returns the subfolder of a part, such as "tokenizer", in a folder with diffusers' layout; else the folder."""
+    """Returns the subfolder of a part, such as "tokenizer", if ``folder`` has diffusers' layout; else ``folder``."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
@@ -108,7 +108,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
     Args:
         name: the name of the model in error messages.
         folder: the folder of the files.
-        leave_out: the tensors whose names begin with one of these prefixes are ignored.
+        leave_out: prefixes of names. Tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
         InputError: files are missing or damaged, or the index names files outside of the folder.

@@ -3,7 +3,7 @@ equal.
 
 A run has one root key. :func:`item_keys` computes the keys of the items in a training step, and :func:`per_item`
 computes the keys of sampled items. An item's main random numbers, such as its noise, use the item's key. :func:`stream`
-computes the keys for others.
+computes the keys for its other random numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ fr
 
 
 def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
-    """Derives keys for another purpose from one key or keys [b]. ``number`` is a constant of this module."""
+    """Derives new keys from one key or keys [b]. ``number``, a constant of this module, stands for their purpose."""
     fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 

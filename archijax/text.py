@@ -35,7 +35,7 @@ class Extended:
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """Encodes texts by the tokenizer. Words in ``placeholder_tokens`` get their own ids."""
+        """Encodes texts with the tokenizer. Words in ``placeholder_tokens`` get their own ids."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):

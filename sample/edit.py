@@ -63,7 +63,8 @@ class Edit(OneModel):
 class Inpaint(Edit):
     """Regenerates a part of a sound, so that it fits the sound around it.
 
-    The result has the sample rate and the channels of the file. Outside of the part, the samples of the file are kept.
+    The result has the sample rate and the channels of the file. Outside of the regenerated part, the samples of the
+    file are kept.
     """
 
     start: float
@@ -91,8 +92,8 @@ class Vary(Edit):
     """
 
     strength: float = 0.5
-    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, both sounds are
-    unrelated."""
+    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, the variation has
+    nothing in common with the sound."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
@@ -103,7 +104,7 @@ class Vary(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Extend(Edit):
-    """Continues a sound, by half of the model's length at a time, in constant memory.
+    """Continues a sound, by half of the model's training length at a time, in constant memory.
 
     The result has the sample rate and the channels of the file, and begins with the samples of the file.
     """

@@ -23,8 +23,8 @@ from sample.work import Making, Material, OnFiles
 class Encode(OneModel, OnFiles):
     """Encodes sounds to frames and writes these: latents of an autoencoder, or mel spectrograms of a vocoder.
 
-    Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that decode
-    or vocode needs. Long sounds are encoded in parts of the training length.
+    Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that the verb
+    decode or vocode needs. Long sounds are encoded in parts of the training length.
     """
 
     batch_size: int = 8
@@ -92,6 +92,6 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """Returns the pipeline. Raises InputError if it does not encode and decode frames of one of the given kinds."""
+    """Returns the pipeline. Raises InputError unless its model encodes and decodes one of the kinds `frames`."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

@@ -62,8 +62,8 @@ def tokenize(prompts, about):
 
 
 def sample(prompts=("",), seed=0, item=0, guidance=None):
-    """Returns a sound for each prompt, [prompts, time, channels], unclipped. Each number `item` gives other sounds.
-    `guidance` is the guidance scale; None: the default."""
+    """Returns a sound for each prompt, [prompts, time, channels], unclipped. A different `item` (a number) gives
+    different sounds. `guidance` is the guidance scale; None: the default."""
     about, program, weights = load()
     count = len(prompts)
     inputs = {"seed": np.uint32(seed), "items": np.full(count, item, np.uint32)}

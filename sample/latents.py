@@ -58,7 +58,8 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """Reads a file of frames as the model's input. Raises InputError for another kind of model or other sizes."""
+    """Reads a file of frames and returns them in the form that the model takes. Raises InputError if the kind of model
+    or the sizes in the file do not fit."""
     content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
     if name not in content or content.get("kind", kind) != kind:
         names = ", ".join(content) or "nothing"

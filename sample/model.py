@@ -13,7 +13,7 @@ from archijax.pretrained import from_pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """The options that change which models a verb uses."""
+    """The options for models with adapters, and for models of a user's own class."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The folder of a run with --lora, as DIR or DIR:WEIGHT. The adapters from this run are added to the model. The
@@ -24,7 +24,8 @@ class Adapted:
     file."""
 
     def load(self, name: Path) -> Pipeline:
-        """Loads a model and adds the adapters of --lora. Raises InputError if one cannot be loaded."""
+        """Loads a model and adds the adapters of --lora. Raises InputError if the model or an adapter cannot be
+        loaded."""
         config = None if self.config is None else python_config(self.config)
         # The file defines the config of a training or of a model.
         config = getattr(config, "model", config)
@@ -41,5 +42,5 @@ class OneModel(Adapted):
     """The folder of a training run or of a saved model, or a name on the Hugging Face hub."""
 
     def pipeline(self) -> Pipeline:
-        """The model, loaded at the first use. Raises InputError if it cannot be loaded."""
+        """The model, loaded at the first use. Raises InputError if the model cannot be loaded."""
         return self.load(self.model)

@@ -41,7 +41,8 @@ class Making:
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
-    """The method that computes a denoising step. dpm++ needs fewer steps. A step of heun takes twice the time."""
+    """The method that computes a denoising step. Compared with the other methods, dpm++ needs fewer steps, and a step
+    of heun takes twice the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
     """How the timesteps are spaced. The default depends on the diffusion method of the model."""
     prompt: str = ""
@@ -166,7 +167,8 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """Returns the distances measured for an existing result, or None if there is no result made of `made_of`."""
+        """Returns the distances measured for an existing result, or None if the result's record has another
+        `made_of`."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None

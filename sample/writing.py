@@ -53,8 +53,8 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints its
-    path."""
+    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints the path
+    of each such sound."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"
@@ -69,7 +69,7 @@ def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[
 
 
 def _names(generation: Generation, stem: str | None = None) -> dict[tuple[int, int], str]:
-    """Returns the names of the files by (number of the prompt, item)."""
+    """Returns a dict that maps (number of the prompt, item) to the name of the file."""
     stems = slugs(generation.prompts) if stem is None else [stem] * len(generation.prompts)
     seed = generation.settings.seed
     return {(number, item): f"{stems[number]}_seed{seed}_{item:03d}" for number, item in generation.items}

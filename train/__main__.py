@@ -50,11 +50,11 @@ class Command:
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
-    """HOST:PORT of the first process, if the environment does not state it."""
+    """HOST:PORT of the first process, if neither Slurm, Kubernetes, Open MPI nor a Cloud TPU started the processes."""
     processes: int | None = None
-    """The number of processes, if the environment does not state it."""
+    """The number of processes, for use with --coordinator."""
     process: int | None = None
-    """The number of this process, counted from 0, if the environment does not state it."""
+    """The number of this process, counted from 0, for use with --coordinator."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,7 +112,7 @@ def parse(arguments: list[str]) -> Command:
 def load_config(place: str | Path) -> TrainConfig:
     """Runs a Python file and returns its variable `config`, or the variable NAME for "PATH:NAME".
 
-    Raises InputError if the file does not define it, OSError if the file cannot be read.
+    Raises InputError if the file does not define this variable, OSError if the file cannot be read.
     """
     config = cli.python_config(place)
     if not isinstance(config, TrainConfig):

@@ -39,8 +39,8 @@ class Notes:
     A row belongs to the file in its column "file_name". "file_name" is a path relative to the table's folder or to the
     folder of the sounds, and may lack the suffix. The columns "captions", "caption", "caption_1" and so on, and "text"
     hold captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about the same part
-    of a file are joined, with the captions of all. A file beside a sound adds its fields, and its captions if no row
-    has captions for the sound.
+    of a file are joined, and the captions of all these rows are kept. A file beside a sound adds its fields, and its
+    captions if no row has captions for the sound.
 
     Args:
         folder: the folder of the sounds.
@@ -48,11 +48,12 @@ class Notes:
         tables: CSV files, tab-separated .tsv files, or files of one JSON object per line.
         columns: texts "ROLE=COLUMN": the column that holds the information ROLE, one of `ROLES`. Several columns can
             hold captions.
-        fields: the fields that the training uses. Rows about the same part must agree on these. Other fields are left
-            out if rows disagree.
+        fields: the fields that the training uses. For these, rows about the same part of a file must have equal values.
+            A field that the training does not use is left out if such rows have different values.
 
     Raises:
-        InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows disagree.
+        InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows about the same part of a
+            file have different values.
     """
 
     def __init__(
@@ -173,7 +174,8 @@ def _sidecar(place: Place) -> Note:
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, list[str]], role: str, where: str) -> list[str]:
-    """Returns the columns that the settings name for ``role``. Raises InputError if the row lacks one of these."""
+    """Returns the columns that the settings name for ``role``. Raises InputError if the row lacks one of these
+    columns."""
     for column in columns.get(role, ()):
         if column not in row:
             raise InputError(f"{_lacks(where, column, row)}.")
@@ -235,7 +237,8 @@ def _number(cell: str | None) -> str | float | None:
 
 
 def _joined(notes: Sequence[Note], used: frozenset[str], what: str) -> Note:
-    """Joins notes about the same part of a file. Raises InputError if they disagree on a field used in training."""
+    """Joins notes about the same part of a file. Raises InputError if the notes have different values for a field that
+    the training uses."""
     fields: dict[str, str | float] = {}
     different = set()
     for name, value in (pair for note in notes for pair in note.fields.items()):

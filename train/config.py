@@ -43,7 +43,7 @@ class TrainConfig:
     """Paths of the parts of the model to train, such as net, net/decoder or placeholders; empty: all parts. The other
     parts keep the weights of init_from."""
     lora: int = 0
-    """The rank of adapters for the model in init_from, which are trained in its place; 0: no adapters."""
+    """The rank of the adapters that are trained in place of the model in init_from; 0: no adapters."""
     lora_alpha: float | None = None
     """The scale (alpha) of the adapters; None: the same as the rank."""
     lora_targets: tuple[str, ...] = ("*/kernel",)
@@ -55,7 +55,8 @@ class TrainConfig:
     max_skipped: int = 20
     """The run stops after this number of skipped updates in a row. An update is skipped if it is not finite."""
     log_every: int = 50
-    """The number of steps between lines of metrics.jsonl. A line has the means since the previous line."""
+    """The number of steps between lines of metrics.jsonl. Each line has the means over the steps since the previous
+    line."""
     profile: int = 0
     """The number of steps to trace with jax.profiler, into OUT/profile."""
     tensorboard: bool = False
@@ -72,7 +73,7 @@ class TrainConfig:
     """Also keep this number of checkpoints with the lowest validation loss, or with the lowest loss if there is no
     validation."""
     validation: float = 0.0
-    """The fraction of the files that are not used for training, but for the validation loss."""
+    """The fraction of the files that are kept out of training and used for the validation loss."""
     validate_every: int = 2_000
     """The number of steps between validations. The validation loss is also computed at each checkpoint."""
     validation_batches: int = 8
@@ -154,7 +155,8 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
-    """Returns {dotted name: (our value, their value)} for settings that differ between nested dicts; None: missing."""
+    """Returns {dotted name: (our value, their value)} for settings that differ between nested dicts. A missing value is
+    None."""
     ours, theirs = dotted(ours), dotted(theirs)
     pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -52,7 +52,7 @@ def place(folder: Path, path: str, size: int, shard: str, offset: int) -> Place:
 
 
 class Contents:
-    """The contents of a folder, except files written by a run: the one in the folder `own`, or any other.
+    """The contents of a folder, without the files that runs wrote into it. `own` is the folder of the current run.
 
     Attributes:
         sounds: the sound files, sorted by path.
@@ -108,7 +108,7 @@ class Contents:
                     self._look_at(parent, name, beside)
 
     def _look_at(self, parent: str, name: str, beside: set[str]) -> None:
-        """Adds a file to `sounds` or `shards` if it is one, and a sound's caption files to `sidecars`."""
+        """Adds a sound to `sounds` and its caption files to `sidecars`, or adds a tar file to `shards`."""
         stem, suffix = os.path.splitext(name)
         path = os.path.join(parent, name)
         if name.lower().endswith(_PACKED):
@@ -163,7 +163,8 @@ class Contents:
 
 
 def _members(path: Path, size: int) -> tuple[tuple[str, int, int], ...]:
-    """Returns (name, offset, size) for each sound and caption in a tar file. Raises InputError if it is incomplete."""
+    """Returns (name, offset, size) for each sound and caption in a tar file. Raises InputError if the tar file is
+    incomplete."""
     kept, end = [], 0
     try:
         with tarfile.open(path, "r:") as tar:

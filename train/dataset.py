@@ -47,7 +47,8 @@ class DataConfig:
     of the prompts. {caption} stands for one of the captions. None: a prompt is a caption, or without captions the
     shuffled tags, each left out with a probability of 10 %."""
     captions: str | None = None
-    """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data."""
+    """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data
+    folder."""
     columns: tuple[str, ...] = ()
     """Which columns of the table to use, as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start
     and end."""
@@ -61,7 +62,7 @@ class DataConfig:
     random_gain: float = 0.0
     """The largest random change of the level in dB. The peak stays at most 1."""
     flip_polarity: bool = False
-    """Invert the polarity (the sign of the samples) of half of the crops, which is inaudible."""
+    """Invert the polarity (the sign of the samples) of half of the crops. The change is inaudible."""
     swap_channels: bool = False
     """Swap left and right in half of the crops."""
     skip_below: float | None = None
@@ -126,7 +127,7 @@ class Sounds:
         return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Reads the crop of an item that begins at the frame `start`. Returns float32 [length, channels].
+        """From an item, reads the crop that begins at the frame `start`. Returns float32 [length, channels].
 
         Args:
             rng: the generator for the random changes to the crop that the settings ask for; None: no changes.
@@ -205,12 +206,12 @@ def frames_at(entry: Entry, sample_rate: int) -> int:
 
 
 def _whole(entry: Entry) -> Entry:
-    """Returns the entry of the whole file, for the entry of a part of it."""
+    """Turns the entry of a part of a file into the entry of the whole file."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """Returns the first sample of a crop of `length` samples in a file of `total`: random, or `crop * length`."""
+    """Returns the start of a crop of `length` samples in a file of `total` samples: random, or `crop * length`."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
@@ -218,7 +219,7 @@ def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
     """Returns the fields of a crop: tags and fields of the item, seconds_start (the crop's start), seconds_total (the
     item's length).
 
-    If names are equal, a field from a table replaces the other.
+    A field of the item replaces every other value with the same name.
 
     Args:
         start: the start of the crop in the item, in seconds.
@@ -235,7 +236,7 @@ def draw_prompt(
     item, or the tags of the item.
 
     Args:
-        turn: which caption to take, modulo the number of captions; None: a random one.
+        turn: the index of the caption to take, modulo the number of captions; None: a random caption.
     """
     position = (i + 1, count) if config.crop == "fixed" else None
     captions = entry.captions if config.prompt is None else (config.prompt,)
@@ -275,9 +276,9 @@ def batches(
     a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next one. The
     number of threads does not change the batches.
 
-    ``get_state()`` of the iterator is a dict for JSON that counts steps. ``set_state()`` continues at the saved step,
-    also with another number n of processes, if batch_size * n is the same. ``close()`` ends the threads that read
-    files.
+    The iterator's ``get_state()`` returns a dict for JSON with the number of steps. ``set_state()`` continues at the
+    saved step, also with another number n of processes, if batch_size * n is the same. ``close()`` ends the threads
+    that read files.
 
     If a file of the manifest cannot be read, a random crop of another file replaces its crop. The name of the
     unreadable file is printed on stderr once.
@@ -382,7 +383,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item. If the item cannot be read, reads a random other item. Several threads call it."""
+    """Reads an item. If the item cannot be read, reads a random other item. Several threads call the loader."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source

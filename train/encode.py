@@ -65,8 +65,8 @@ class Command:
     out: Path
     """The folder for the latents."""
     texts: int = 0
-    """The number of prompts per crop that are drawn by the seed and whose embeddings are written; 0: none, so that the
-    training encodes its prompts."""
+    """The number of prompts to draw for each crop, by the seed, and to write as embeddings; 0: none, and the training
+    encodes the prompts."""
     shard: int = 0
     """The number of this process, counted from 0."""
     of: int = 1
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
-    """Writes the latents of the sound files under `data` to `out`, all or process `shard`'s share; see `train.latents`.
+    """Writes latents to `out`, for the files under `data` that process `shard` of `of` encodes; see `train.latents`.
 
     The embeddings of `texts` prompts for each crop are written too. Files that are encoded already are skipped. Files
     that cannot be read are left out and named on stderr.
@@ -160,7 +160,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 
 def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
-    """Raises InputError if a folder holds embeddings, and their settings ``theirs`` differ from ``ours``."""
+    """Raises InputError if a folder holds embeddings made with settings ``theirs`` that differ from ``ours``."""
     if theirs is None:
         return
     count = 0 if ours is None else ours["count"]
@@ -253,7 +253,7 @@ def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, 
 def _by_file(
     manifest: Manifest, crops: Crops, arrays: Iterable[np.ndarray], what: str
 ) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Yields (file, array [crops * n, ...]), which concatenates the arrays [n, ...] of all crops of the file."""
+    """Yields (file, array [crops * n, ...]). The array concatenates the arrays [n, ...] of all crops of the file."""
     parts = []
     with cli.bar(len(crops), what, "crop") as bar:
         for k, part in enumerate(arrays):

@@ -1,7 +1,7 @@
 """Writes the files in the folder of a run, and reads them to continue the run.
 
 With several processes, only the first one reads and writes files. Checkpoints are the exception: each process reads and
-writes its shards.
+writes its own shards of a checkpoint.
 """
 
 import contextlib
@@ -24,15 +24,16 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. Every process must call its methods. The first process reads, and all get the result.
+    """The folder of a run. Every process must call its methods. The first process reads the files, and all processes
+    get the result.
 
     Args:
         out: the path of the folder, which is created with its first file.
         config: the settings of the run.
 
     Attributes:
-        config: the settings of the run. If the run continues, these include the categories that it found earlier in its
-            data.
+        config: the settings of the run. The settings of a continued run include the categories that were found in the
+            data when the run began.
 
     Raises:
         InputError: the folder holds a run that cannot continue with these settings.
@@ -53,7 +54,8 @@ class Folder:
         processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
-        """Returns the manifest of the folder `data`. Writes it to manifest.json or, above 0, manifest-NUMBER.json."""
+        """Returns the manifest of the folder `data`. Writes it to manifest.json; for a `number` above 0, to
+        manifest-NUMBER.json."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
         return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
@@ -82,7 +84,8 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. Trackers get them too."""
+        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. The trackers get the
+        metrics too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
@@ -94,7 +97,7 @@ class Folder:
             self._log = self._stack.enter_context(contextlib.closing(log))
 
     def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
-        """Adds the metrics of a step to the log. Logs the speed too if a line of metrics is due."""
+        """Adds the metrics of a step to the log. If a line of metrics is due, logs the speed too."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads:

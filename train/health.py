@@ -30,7 +30,8 @@ class Health:
         return self.row + 1 >= self.limit
 
     def ill(self, skipped: int) -> bool:
-        """Returns whether too many updates in a row were skipped. ``skipped`` counts those of the whole run."""
+        """Returns whether too many updates in a row were skipped. ``skipped`` is the number of skipped updates in the
+        whole run."""
         self.row = self.row + 1 if skipped > self.skipped else 0
         self.skipped = skipped
         return self.row >= self.limit
@@ -45,7 +46,7 @@ class Health:
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Describes the first value that is not finite in a step's loss, computed again item by item, on a CPU if possible.
+    """Describes the first non-finite value of a step. Recomputes the loss item by item, on a CPU if possible.
 
     Args:
         variables: the collections of the model, on the host.
@@ -72,7 +73,7 @@ def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
 
 
 class _Examination:
-    """Finds the first value that is not finite in a loss and its gradient."""
+    """Finds the first non-finite value in a loss and its gradient."""
 
     def __init__(self, loss: Any, names: Any):
         self.names, self.paths, self.bad = names, [], set()

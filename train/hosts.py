@@ -20,8 +20,8 @@ SHUTDOWN_SECONDS = 10
 def join(coordinator: str | None = None, count: int | None = None, number: int | None = None) -> None:
     """Joins the processes that train together. This must be the first use of JAX.
 
-    Without arguments, the number and the addresses of the processes come from Slurm, Kubernetes, Open MPI or the Cloud
-    TPU.
+    Without arguments, the number and the addresses of the processes come from the program that started them: Slurm,
+    Kubernetes, Open MPI or a Cloud TPU.
 
     Args:
         coordinator: HOST:PORT of process 0; every process passes the same value.
@@ -29,8 +29,8 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
         number: the number of this process, counted from 0.
 
     Raises:
-        InputError: only some of the arguments are set, the environment does not state the processes, or process 0
-            cannot be reached.
+        InputError: only some of the arguments are given, none are given although Slurm, Kubernetes, Open MPI or a Cloud
+            TPU did not start this process, or process 0 cannot be reached.
     """
     settings = (coordinator, count, number)
     if None in settings and settings != (None, None, None):

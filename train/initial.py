@@ -17,19 +17,20 @@ from train.config import TrainConfig, unequal
 
 
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
-    """Returns the collections that a new run starts from. Those of trained models are on the host.
+    """Returns the collections that a new run starts from. The arrays of trained models are on the host.
 
     The arrays of `config.init_from` replace random arrays with the same name and shape. A report on stderr lists the
     arrays that were replaced and those that were not. `config.autoencoder` is the frozen autoencoder of a latent model.
 
     Args:
         config: the settings of the run.
-        init: a function that takes pretrained parts and returns random variables with these parts, like `model.init`.
+        init: a function, like `model.init`, that takes pretrained parts and returns variables: these parts, and random
+            others.
         frozen: the shapes of the frozen variables.
 
     Raises:
-        InputError: a model does not exist, shares no array with the new model, or is not the autoencoder of the
-            settings; or a latent model has no trained autoencoder.
+        InputError: a model does not exist or shares no array with the new model, the autoencoder differs from the
+            settings, or a latent model has no trained autoencoder.
     """
     source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
@@ -51,7 +52,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """Returns the pretrained parts of the model, from `source` if it has the same, else from where the settings say."""
+    """Returns the model's pretrained parts: those of `source` if it has the same parts, else those that the settings
+    name."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -110,7 +112,8 @@ class Match(NamedTuple):
     """The result of comparing two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
-        variables: the first tree, with the arrays of the second one that have the same name and shape.
+        variables: the first tree, in which each array of the second tree replaces the array with the same name and
+            shape.
         matched: the names of the arrays taken from the second tree.
         missing: the names that only the first tree has.
         left_over: the names that only the second tree has.

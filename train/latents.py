@@ -48,7 +48,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def uses_texts(config: TrainConfig) -> bool:
-    """Returns whether a model can use stored embeddings of texts: it needs a text encoder that is not trained."""
+    """Returns whether a model can use stored embeddings of texts: the model needs a text encoder that is not
+    trained."""
     text = config.model.text
     return text is not None and text.is_pretrained and not text.placeholder_tokens
 
@@ -173,7 +174,7 @@ class Latents:
             )
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """Returns "latent" [length, channels], "embedding" [max_length, features] or "prompt", and "fields"."""
+        """Returns a dict: "latent" [length, channels], "embedding" [max_length, features] or "prompt", and "fields"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
         seconds = start * self.config.length / (self.length * self.config.sample_rate)
         latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
@@ -229,7 +230,8 @@ def is_written(path: Path, modified: int) -> bool:
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes an array to a file and sets its time of modification: the sound file's for latents, else `text_time`."""
+    """Writes an array to a file and sets the file's time of modification to ``modified`` in ns, by which
+    :func:`is_written` recognises the file."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)

@@ -46,7 +46,7 @@ class MetricsLog:
         self._file = path.open("a", buffering=1)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds the metrics of one step, and writes a line if it is due.
+        """Adds the metrics of one step, and writes a line to `metrics.jsonl` if one is due.
 
         If there is a metric NAME:weight, it weights the mean of NAME (see `archijax.contract.Metrics`). Values that are
         not finite are left out of the means.

@@ -48,9 +48,9 @@ def train(
 
     A latent model can also train on latents that `train.encode` has written to `data`.
 
-    It writes config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP, samples/step_STEP_*.wav and .png
-    to `out`. With several processes (see `train.hosts`), each process calls this function, reads `data` and sees the
-    same folder `out`.
+    The training writes config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP,
+    samples/step_STEP_*.wav and .png to `out`. With several processes (see `train.hosts`), each process calls this
+    function, reads `data` and sees the same folder `out`.
 
     Args:
         config: the settings of the run.
@@ -96,7 +96,7 @@ class Run:
 
     Attributes:
         step: the number of steps taken.
-        state: the training state after these steps, on the devices.
+        state: the training state after `step` steps, on the devices.
     """
 
     def __init__(
@@ -286,7 +286,8 @@ class Run:
         self.clock.take()
 
     def save_if_due(self) -> int | None:
-        """Validates, saves and samples, each if due at this step. After a signal, saves and returns its number."""
+        """Validates, saves and samples, each if due at this step. After a signal, saves and returns the signal's
+        number."""
         config, step = self.config, self.step
         signal = self.signals.stop(step)
         due = step == config.steps or step % config.checkpoint_every == 0

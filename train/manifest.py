@@ -72,7 +72,8 @@ def read_entry(content: Mapping[str, Any]) -> Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The items in the folder ``root``, by path and first frame. `skipped` has (path, reason) for unusable files."""
+    """The items in the folder ``root``, sorted by path and first frame. `skipped` has (path, reason) for unusable
+    files."""
 
     root: str
     entries: tuple[Entry, ...]

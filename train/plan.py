@@ -1,4 +1,4 @@
-"""Computes what a training needs from shapes alone, without allocating arrays or reading weights."""
+"""Computes, from shapes alone, what a training needs. No arrays are allocated and no weights are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.setup import first_state, init, on_devices, training_model, training_
 
 
 def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of a batch of sounds, or with `latents` of a batch of latents, by name."""
+    """Returns the shapes of a batch of sounds, or a batch of latents if `latents` is true, by name."""
     item = jax.eval_shape(lambda: example_batch(config.model))
     if latents:
         model, sound = build(config.model), item.pop("audio")
@@ -88,7 +88,8 @@ def _arrangement(config: TrainConfig, devices: Pmap | MeshParallel) -> str:
 
 
 def _sharding(config: TrainConfig, state: TrainState, devices: Pmap | MeshParallel) -> list[str]:
-    """Lists how the largest parameters are sharded. Average and optimizer state are sharded in the same way."""
+    """Lists how the largest parameters are sharded. The moving average and the optimizer state have the same
+    sharding."""
     if config.fsdp == 1:
         return [f"{'sharding':<12}the batch is split, the state is not"]
     parts = {"params": state.params, "frozen": state.frozen}

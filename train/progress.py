@@ -56,7 +56,8 @@ class Clock:
 
     data: waiting for the next batch and sending it. compute: starting the step; on a CPU, this is the computation
         itself.
-    wait: waiting for the results of an accelerator. With much data and little wait, the devices wait for data.
+    wait: waiting for the results of an accelerator. If the time for "data" is long and that for "wait" short, the
+    devices lack data.
     """
 
     def __init__(self):
@@ -64,7 +65,7 @@ class Clock:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Adds the time that the block takes to the kind of work `what`."""
+        """Measures the time of the block, and counts it as the kind of work `what`."""
         began = time.perf_counter()
         yield
         self._spent[what] = self._spent.get(what, 0.0) + time.perf_counter() - began
@@ -116,7 +117,7 @@ class Signals:
     """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
 
     With several processes, a SIGTERM to one process stops all of them at the same step, and Ctrl-C ends a process at
-    once. Use it as a context manager, which restores the previous handlers at its end.
+    once. Use the class as a context manager. At the end of the block, the previous handlers are restored.
     """
 
     def __enter__(self) -> "Signals":

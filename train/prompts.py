@@ -18,7 +18,7 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
-    """Returns the tags that can be in a prompt. A file without any gets its file name as title."""
+    """Returns the tags that can be in a prompt. A file without such tags gets its file name as title."""
     known = {name: tags[name] for name in FIELDS if tags.get(name)}
     return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
@@ -36,7 +36,8 @@ def prompt(
       tags: the result of `describe`. Tags whose names are not in `FIELDS` are ignored.
       rng: the generator of random numbers.
       drop: the probability to leave out each tag. If all tags are left out, the prompt is empty.
-      position: (i, n) for crop i of a file with n crops, counted from 1. It appends "i of n", which is never left out.
+      position: (i, n) for crop i of a file with n crops, counted from 1. The text "i of n" is then appended to every
+          prompt.
     """
     words = [tags[name] for name in FIELDS if tags.get(name)]
     order, kept = rng.permutation(len(words)), rng.random(len(words)) >= drop
@@ -87,8 +88,8 @@ class Template:
         """Draws a prompt. ``values`` has the values of the fields by name.
 
         The words between two fields are used if both fields are used. A comma replaces the fields that are left out
-        between two others. The words at the beginning are used if the first field is, and those at the end if the last
-        field is. Without an artist, the prompt thus has no "by".
+        between two others. The words before the first field are used if this field is used, and the words after the
+        last field if the last field is used. Without an artist, the prompt thus has no "by".
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):

@@ -45,7 +45,7 @@ class Samples:
         self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
-        """Traces the sampler on shapes alone, so that a wrong setting is an error at the start of a run.
+        """Traces the sampler on shapes alone, so that a wrong setting raises its error at the start of a run.
 
         Args:
             batch: the first batch of the run.

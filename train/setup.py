@@ -16,7 +16,7 @@ from train.config import TrainConfig
 
 
 def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of their number."""
+    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of the number of devices."""
     if config.parallel == "mesh":
         return MeshParallel(
             config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices
@@ -36,7 +36,8 @@ def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = N
 
 
 def training_model(config: TrainConfig) -> Model:
-    """Returns the model that a run trains, or a model of its adapters. Raises InputError if settings do not fit."""
+    """Returns the model that a run trains; with `config.lora`, this is a `Lora` model that trains only adapters. Raises
+    InputError if settings do not fit each other."""
     model = build(config.model)
     return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
@@ -49,7 +50,7 @@ def first_state(config: TrainConfig, model: Model, variables: Variables) -> Trai
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """Returns the training step for a whole batch, or with `axis` for one device's part of a batch under `pmap`."""
+    """Returns the training step for a whole batch, or, if `axis` is given, for one device's part under `pmap`."""
     return make_train_step(
         model,
         optimizer(config),

@@ -93,7 +93,8 @@ class WeightsAndBiases:
 
 
 def trackers(config: TrainConfig, out: Path, step: int) -> tuple[Tracker, ...]:
-    """Makes the trackers in the settings, to continue from `step`. Raises InputError if one is not installed."""
+    """Makes the trackers that the settings name, to continue from `step`. Raises InputError if a tracker's package is
+    missing."""
     chosen: list[Tracker] = []
     if config.tensorboard:
         chosen.append(TensorBoard(out / "tensorboard", step))

@@ -55,8 +55,8 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Makes `evaluate(state, batch, key) -> loss` with the averaged parameters, and averages the loss over `axis`, if
-    any."""
+    """Returns `evaluate(state, batch, key) -> loss`, which uses the averaged parameters. If `axis` is given, the loss
+    is averaged over this mapped axis."""
     loss, _ = losses(over_axis(model, axis))[0]
 
     def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:

@@ -31,14 +31,15 @@ class Convert:
     The program also converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 
     src: tyro.conf.Positional[Path]
-    """A state_dict (.safetensors; .bin, .pt, .ckpt by PyTorch), a folder in Hugging Face's layout or a model folder."""
+    """A state_dict (.safetensors, or PyTorch's .bin, .pt or .ckpt), a folder in Hugging Face's layout or a model
+    folder."""
     dst: tyro.conf.Positional[Path]
     """The model folder to write, or a .safetensors file."""
     config: Path | None = None
-    """The weights' configuration: a model folder's config.json, or a training config (.py); not for archisound."""
+    """A model folder's config.json or a training config (.py) that describes the weights; archisound needs none."""
 
     layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
-    """The layout of DST. The last two layouts are for Stable Audio alone."""
+    """The layout of DST. diffusers and stable-audio-tools are for Stable Audio alone."""
 
     def run(self) -> None:
         """Converts SRC to DST. Raises InputError for wrong input, and OSError if DST cannot be written."""

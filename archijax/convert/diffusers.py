@@ -80,7 +80,8 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """Returns the argument ``place`` for :func:`archijax.convert.table.from_torch`. Arguments as in :func:`read`."""
+    """Returns the argument ``place`` of :func:`archijax.convert.table.from_torch`; :func:`read` explains the
+    arguments."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
     target = jnp.dtype(dtype)
@@ -98,7 +99,7 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
 def whole(
     config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Makes the collections of a latent model from its parameters, which ``variables`` holds by path.
+    """Makes the collections of a latent model from ``variables``, a dict that maps paths to parameters.
 
     Mean and standard deviation of the latents get their initial values, so that the model does not scale its latents.
     """
@@ -127,7 +128,7 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """Reads the configuration in a folder, which states that tokenizer and text encoder are loaded from ``name``."""
+    """Reads the configuration in a folder. Tokenizer and text encoder of the result are loaded from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -211,8 +212,8 @@ def write(folder: Path, config: StableAudioConfig, variables: Mapping[str, Any])
     """Writes a model into an existing folder, in the layout that diffusers' StableAudioPipeline reads.
 
     Raises:
-        InputError: the model has a setting that diffusers does not support, or its text encoder is not a pretrained T5
-            without placeholder tokens.
+        InputError: the model has placeholder tokens, a text encoder other than a pretrained T5, or a setting that
+            diffusers does not support.
     """
     from safetensors.numpy import save_file
 
@@ -245,7 +246,7 @@ def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _hub_settings(config: StableAudioConfig, encoder: T5Config) -> dict[str, dict[str, Any]]:
-    """Returns the contents of config.json for each part of a diffusers model, by the name of the part's folder."""
+    """Returns a dict that maps the folder of each part of a diffusers model to the contents of its config.json."""
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     (number, other) = config.numbers
     if (number.low, number.high) != (other.low, other.high):

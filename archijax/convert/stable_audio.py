@@ -27,7 +27,7 @@ SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """Returns, by the folder of each part: (the path of the part's parameters in the variables, the part's table).
+    """Returns {folder of a part: (the path of the part's parameters in the variables, the part's table)}.
 
     Args:
         shapes: the variables of the model, or their shapes.
@@ -64,7 +64,7 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
 
 
 def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """Returns the branch of the variables at ``path``. If ``path`` is CONDITIONERS, leaves out "net"."""
+    """Returns the variables below ``path``. For the path CONDITIONERS, the result lacks the entry "net"."""
     for name in path:
         shapes = shapes[name]
     return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
@@ -72,7 +72,7 @@ def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
     """Completes a table: removes entries for parameters that ``shapes`` lacks, and sets ``shape`` and ``rows`` of the
-    others.
+    other entries.
 
     Raises:
         InputError: a parameter in ``shapes`` has no entry.
@@ -192,6 +192,6 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """Returns the table without those constants that ``state`` lacks. Newer files leave constants out."""
+    """Returns the table without those constants that ``state`` lacks. Newer files do not store these constants."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

@@ -115,7 +115,7 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The tensors of a state_dict that belong to a model, and the names that do not.
+    """The tensors of a state_dict that belong to a model, and the names of the other tensors.
 
     Attributes:
         state: the model's tensors, by their names without the prefix.
@@ -131,7 +131,7 @@ class Found:
 
 
 def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> tuple[Sequence[Entry], Found]:
-    """Returns (the table that fits a state_dict best, the part of the state_dict with the names of this table).
+    """Returns (the table that fits a state_dict best, the tensors of the model as :class:`Found`).
 
     Names in the state_dict can begin with a prefix that a trainer added. If there are several copies of the weights,
     the moving average ("ema_model") is taken, else the copy with the shortest prefix. If the original model has a text
@@ -165,7 +165,7 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
 
 
 def _without_text(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Returns (the state, renamed like a model without the text plugin; the names of the plugin's T5)."""
+    """Returns (the state with the names of a model without the text plugin, the names of the plugin's T5)."""
     encoder = tuple(sorted(key for key in state if T5 in key))
     plugins = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
     named = {}

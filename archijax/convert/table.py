@@ -32,8 +32,8 @@ class Entry:
         shape: the shape of the parameter in Flax.
         constant: an array that only PyTorch stores, such as a window. The settings determine the array, so that Flax
             needs no parameter.
-        rows: (the first row that belongs to this parameter, the number of all rows), if PyTorch stores several
-            parameters as rows of one array.
+        rows: (the first row that belongs to this parameter, the number of rows of the whole array), if PyTorch stores
+            several parameters as rows of one array.
         weight_norm: whether PyTorch stores the parameter as a product of a direction NAME_v and a length NAME_g [rows,
             1 ...] (Salimans & Kingma 2016).
     """
@@ -49,7 +49,8 @@ class Entry:
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The shape of the array in PyTorch. If several parameters share the array, only the rows of this one count."""
+        """The shape of the array in PyTorch. If several parameters share the array, it is the shape of this parameter's
+        rows alone."""
         if self.constant is not None:
             return self.constant.shape
         if self.layout == "kernel":
@@ -107,10 +108,10 @@ class Entry:
 
 
 def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
-    """Moves the first axis to the end, and multiplies each row by its ratio [n, 1 ...].
+    """Moves the first axis to the end, and multiplies each of the n rows by its factor in ``ratio`` [n, 1 ...].
 
-    Only a few rows, which fit in the processor's cache, are moved at a time. This is twice as fast as moving all, and
-    needs no second copy of the array.
+    Only a few rows, which fit in the processor's cache, are moved at a time. This is twice as fast as moving all rows
+    at once, and needs no second copy of the array.
     """
     flat = array.reshape(len(array), -1)
     out = np.empty(flat.shape[::-1], array.dtype)
@@ -129,7 +130,7 @@ def _lengths(v: np.ndarray) -> np.ndarray:
 
 
 def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Returns the factors [rows, 1 ...] that scale the rows of v to the lengths g: 1 for rows that have this length."""
+    """Returns the factors [rows, 1 ...] that scale the rows of v to the lengths g."""
     # A row of zeros has no direction, and stays zero.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
@@ -146,8 +147,8 @@ def from_torch(
 
     Args:
         table: the conversion table of the model, such as the result of :func:`archijax.convert.entries`.
-        state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. A
-            mapping that reads arrays from a file is read one parameter at a time.
+        state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. The
+            parameters are read one by one, so that a mapping that reads arrays from a file needs little memory.
         place: a function of the path and the array of a parameter. The result contains what ``place`` returns, such as
             a copy of the array on a device.
 

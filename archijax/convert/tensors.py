@@ -24,7 +24,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
     Args:
         paths: the paths of the safetensors files.
-        leave_out: the tensors whose names begin with one of these prefixes are ignored.
+        leave_out: prefixes of names. Tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
         InputError: a file is not in the format safetensors, or has numbers of a type that numpy lacks.

@@ -4,10 +4,10 @@
     pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
 
 A model folder contains arrays and text, but no code. If the configuration names a pretrained text encoder
-(`TextConfig.tokenizer` other than "bytes"), the folder does not contain the tokenizer and the weights of the encoder.
-Weights and tokenizer are loaded by the name in the configuration, which should be a name on the hub if the folder is
-shared. The tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. The folder of a latent
-model can name the autoencoder in the same way, so that several models share one autoencoder.
+(`TextConfig.tokenizer` other than "bytes"), the folder contains neither the tokenizer nor the weights of the encoder.
+Both are loaded by the encoder's name in the configuration. If the folder is shared, this should be a name on the hub.
+The tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. The folder of a latent model can
+name the autoencoder in the same way, so that several models share one autoencoder.
 """
 
 import dataclasses
@@ -87,13 +87,13 @@ def load_folder(
     *,
     load: Callable[[str], Pipeline] | None = None,
 ) -> Pipeline:
-    """Loads a model from a folder that :func:`save_pretrained` wrote, here or on the Hugging Face hub.
+    """Loads a model from a local folder, or one on the Hugging Face hub, that :func:`save_pretrained` wrote.
 
     :func:`archijax.from_pretrained` explains the other arguments and the errors.
 
     Args:
-        own: the class of the configuration, if it is a user's own class.
-        load: a function that loads the autoencoder that a latent model names.
+        own: the configuration's class, if the user has defined this class.
+        load: a function from the name of the autoencoder of a latent model to its :class:`archijax.Pipeline`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
     path = folder / "config.json"
@@ -141,12 +141,13 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """Returns the paths of variables that a model folder does not contain, but loads by a name."""
+    """Returns the paths of the variables that are not in a model folder, but are loaded from another model."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
 def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
-    """Returns the variables of ``other``. Raises InputError if the model in ``path`` needs another autoencoder."""
+    """Returns the variables of ``other``. Raises InputError if ``config.autoencoder`` is not the configuration of
+    ``other``."""
     if config.autoencoder is None or to_dict(other.config) != to_dict(config.autoencoder):
         raise InputError(f"{path} names an autoencoder whose settings differ from its model.autoencoder")
     return other.variables
@@ -160,7 +161,8 @@ def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict
 
 
 def _halved(name: str, leaf: Any) -> np.ndarray:
-    """Converts a float32 tensor to float16; others stay as they are. Raises InputError if a value is too large."""
+    """Converts a float32 tensor to float16; tensors of other types stay unchanged. Raises InputError if a value is too
+    large."""
     leaf = np.asarray(leaf)
     if leaf.dtype != np.float32:
         return leaf
@@ -177,7 +179,7 @@ def _whole(leaf: np.ndarray, expected: Any) -> np.ndarray:
 
 
 def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], problem: str) -> None:
-    """Raises InputError with the names of tensors that are missing, unknown, or of another shape or type."""
+    """Raises InputError with the names of tensors that are missing or unknown, or have a wrong shape or type."""
     other = [
         f"{name} is {tensors[name].dtype} {list(tensors[name].shape)} instead of {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in sorted(expected.items())

@@ -11,10 +11,11 @@ LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 
 def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | None:
-    """Loads Stable Audio in diffusers' or stable-audio-tools' layout. Returns None if the folder has neither layout.
+    """Loads Stable Audio from a folder in the layout of diffusers or stable-audio-tools. Returns None if the folder has
+    neither layout.
 
     Raises:
-        InputError: the model is damaged, or it is in one of these layouts but is not Stable Audio.
+        InputError: the folder has one of the two layouts, but the model is damaged or is not Stable Audio.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])

@@ -29,11 +29,13 @@ def from_pretrained(
         name: the name of a bundled model, such as "notes"; a folder that `save_pretrained` wrote; the folder of a
             training run, whose newest checkpoint is loaded; or the name of a model on the Hugging Face hub. Without a
             network, a model in the hub's local cache is enough. A folder with Stable Audio can have the layout of
-            diffusers or stable-audio-tools. A run with adapters is loaded as its base model with the adapters.
+            diffusers or stable-audio-tools. For a run that trained adapters, the result is the base model with the
+            adapters added.
         revision: a branch, tag or commit on the hub.
-        config: for a model of a user's class, any instance of the configuration class. The settings come from the
-            model's folder.
-        lora: adapters to add to the model: a dict from the folder of a run with adapters to the weight of the adapters.
+        config: for a model whose configuration class the user has defined, any instance of this class. Only the class
+            is used; the settings come from the model's folder.
+        lora: the adapters to add to the model, as a dict that maps the folder of each run that trained adapters to the
+            weight of these adapters.
 
     Returns:
         A :class:`archijax.Pipeline`. The pipeline's fields are config, model, variables and facts. The variables are
@@ -72,7 +74,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _restore(folder: Path, parts: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the newest checkpoint of a run. Returns (the record, the named parts of the state in a dict)."""
+    """Reads the newest checkpoint of a run. Returns (the record, a dict of the parts of the state)."""
     from archijax.training.checkpoints import restore_weights
 
     record, trees = restore_weights(folder, parts=parts)

@@ -20,7 +20,7 @@ class Web:
     """Serves a page on which models make sounds. Ctrl-C ends it."""
 
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A bundled model, a folder or a name on the Hugging Face hub; several may be given. By default notes."""
+    """A bundled model, a folder or a name on the Hugging Face hub; several may be given. The default is "notes"."""
     port: int = 7860
     """The port at which the page is served."""
     host: str = "127.0.0.1"

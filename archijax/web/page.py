@@ -113,7 +113,8 @@ class Page:
         return [prompt, negative, steps, sampler, scale | guidance, seconds, *groups]
 
     def _work(self, verb: str, values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
-        """Makes a sound, and yields the progress. Gradio closes this generator at Stop, or when the tab is closed."""
+        """Makes a sound, and yields the progress. Gradio closes the generator when the user presses Stop or closes the
+        tab."""
         began, shelf, number = time.perf_counter(), values[self.shelf], values[self.history]
         name = values[self.upsampler if verb == "upsample" else self.model]
         pipeline, start = self.models[name], None if verb == "generate" else shelf.get(number)
@@ -170,14 +171,15 @@ def _choice(names: list[str], label: str) -> gr.Dropdown:
 
 
 def _condition(one: Any) -> gr.Dropdown | gr.Textbox:
-    """Returns the input field for a conditioner: a menu or a text box. If it is left empty, no condition is set."""
+    """Returns the input field for a conditioner: a menu or a text box. An empty field sets no condition."""
     if words := getattr(one, "values", None):
         return gr.Dropdown(["", *words], value="", label=one.name)
     return gr.Textbox(label=f"{one.name}, {one.low:g} to {one.high:g}")
 
 
 def bar(done: int, steps: int) -> str:
-    """Returns HTML of a progress bar. If the end is unknown, as in decoding after sampling, it shows only the step."""
+    """Returns HTML of a progress bar. If ``done`` has reached ``steps``, as in decoding after sampling, the text shows
+    only ``done``."""
     known = f"value='{done}' max='{steps}'" if 0 < done < steps else ""
     text = f"Step {done} of {steps}" if known else f"Step {done}" if done else "Preparing: a new length takes a while."
     return f"<progress aria-label='Steps' {known}></progress>{text}"

@@ -51,7 +51,7 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
     Args:
         verb: the name of the method: generate, vary, inpaint, extend or upsample.
         sound: the file of the sound to start from; None for generate.
-        options: the keyword arguments of the method. num_steps must be among them, and may be None.
+        options: the keyword arguments of the method, which must include num_steps (a number or None).
 
     Raises:
         InputError: the verb needs a sound; seconds, strength, start or end is None; or an option exceeds a limit of the
@@ -71,7 +71,8 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
 
 
 def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
-    """Yields the number of steps so far, several times a second, and then the sounds. When closed, it stops."""
+    """Yields the number of steps so far, several times a second, and then the sounds. Closing the generator stops the
+    work."""
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def progress(count: int) -> None:
@@ -123,7 +124,8 @@ class Kept(NamedTuple):
 
 
 class Shelf(dict[int, Kept]):
-    """The sounds of a browser tab by number. Their folders have random names. The oldest sounds are removed."""
+    """The sounds of a browser tab, by number. Each sound is in a folder with a random name. The oldest sounds are
+    removed."""
 
     def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
         """Writes a new sound to files, and returns its number. Raises InputError or OSError if a write fails."""
