@@ -48,8 +48,7 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """Returns one function per link of an Ogg file, which opens the link; for other formats, one that opens the
-    file."""
+    """Returns functions that open the file: one per link of an Ogg file, or a single one for other formats."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:

@@ -66,8 +66,7 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
 
 
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
-    """Returns the number by which to divide the samples of a float file: 1 for most files. Warns if the number is not
-    1.
+    """Returns the number by which to divide the samples of a float file, usually 1. Warns if the number is not 1.
 
     A file needs scaling if a sample is more than 12 dB above 1. The number is 32,768 if the samples seem to be unscaled
     16-bit samples, else it is the peak. In a long file only 64 blocks are searched for samples more than 12 dB above 1.

@@ -137,7 +137,7 @@ class MelSpectrogram:
         the level of the sound is unknown, and the largest band of the result is 1.
 
         Args:
-            num_steps: number of updates of the first estimate.
+            num_steps: number of updates after the first estimate.
 
         Raises:
             InputError: the number of bands is wrong.

@@ -143,7 +143,7 @@ def frechet_distance(a: Embeddings, b: Embeddings) -> float:
 
     |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and FAD, this is the
     square of the 2-Wasserstein distance, in squared units of the embedding. The fewer embeddings a set has, the more
-    this overestimates the distance: compare only values from equal numbers of embeddings, or use
+    the result overestimates the distance: compare only values from equal numbers of embeddings, or use
     :func:`kernel_distance`.
 
     Raises:

@@ -136,8 +136,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
-    """Draws each channel below the previous one, as the lowest and the highest sample in each of at most 1500
-    columns."""
+    """Draws the channels below each other: the lowest and the highest sample in each of at most 1500 columns."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate

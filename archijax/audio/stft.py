@@ -29,9 +29,9 @@ class STFT:
         n_fft: length of a frame in samples, odd or even.
         hop_length: number of samples from one frame to the next.
         window_length: length of the window, which is in the middle of a frame; None: n_fft.
-        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. Centred, there are time //
-            hop_length + 1 frames, or one fewer if n_fft is odd and hop_length divides time. Not centred, there are time
-            / hop_length frames. Centred or not, the sound is reflected at its ends.
+        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. This gives time // hop_length
+            + 1 frames, or one fewer if n_fft is odd and hop_length divides time. ``centred=False`` gives time /
+            hop_length frames. Either way, the sound is reflected at its ends.
         window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:

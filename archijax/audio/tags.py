@@ -93,7 +93,8 @@ def readable(text: str) -> str:
 
 
 def _repaired(raw: bytes) -> str:
-    """Decodes bytes by the code page whose frequent letters make up most of the text; "" if no code page fits."""
+    """Decodes bytes by the code page whose frequent letters make up the largest share of the text; "" if no page
+    fits."""
     best, best_share = "", _FREQUENT
     for page, frequent in _CODE_PAGES.items():
         try:

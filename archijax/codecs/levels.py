@@ -71,7 +71,7 @@ class Patch(nn.Module):
 
 
 def check_multiple(length: int, multiple: int, name: str) -> None:
-    """Raises InputError if the length is zero or is not divisible by ``multiple``, which is the setting ``name``."""
+    """Raises InputError if the length is zero or is not divisible by ``multiple``, which the message calls ``name``."""
     if length == 0 or length % multiple:
         fitting = multiple * max(1, ceil_div(length, multiple))
         raise InputError(f"length {length} is not a multiple of {multiple} ({name}): pad to {fitting}")
@@ -146,7 +146,7 @@ class Levels(nn.Module, kw_only=True):
         dtype: type of the computation.
 
     Raises:
-        InputError: factors or num_blocks does not have one entry fewer than multipliers.
+        InputError: factors and num_blocks do not both have one entry fewer than multipliers.
     """
 
     channels: int

@@ -224,6 +224,7 @@ def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Sets ``axis_name`` in every :class:`VectorQuantizer`, for training batches that are split over this axis."""
+    """Returns bottlenecks for batches that are split over an axis: each :class:`VectorQuantizer` gets its
+    ``axis_name``."""
     bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
     return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

@@ -77,7 +77,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
-    """The weight of the difference of complex spectra with compressed magnitudes."""
+    """The weight of the difference between complex spectra with compressed magnitudes."""
     mel: float = 0.0
     """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS

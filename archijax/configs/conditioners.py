@@ -35,7 +35,7 @@ class NumberConfig:
     into: Literal["features", "embedding"] = "features"
     """Whether the vector that encodes the number is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this number alone, from 0 to below 1. Sampling can then leave out the number,
+    """How often training leaves out only this number, from 0 to below 1. Sampling can then leave out the number,
     too."""
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class CategoryConfig:
     """Whether the vector that encodes the category is added to the time features or becomes a token of the
     embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this category alone, from 0 to below 1. Sampling can then leave out the category,
+    """How often training leaves out only this category, from 0 to below 1. Sampling can then leave out the category,
     too."""
 
     def __post_init__(self):

@@ -65,8 +65,8 @@ class Generation:
         strength: how much noise is added to the source, above 0 and at most 1; 1 is noise alone.
         mask: True for the samples of the source to keep.
         num_resamples: how often each step is taken if there is a mask.
-        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. This needs
-            window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
+        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. A sound that can
+            loop needs window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
         finish: the final processing of each sound; None: no processing.
         conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has no
             effect.

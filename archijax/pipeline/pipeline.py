@@ -90,8 +90,8 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one or several texts; none for a model without text.
-            seconds: the length of each sound; None: the length of the training sounds. If all sounds of the model have
-                one length, they are cut to ``seconds``.
+            seconds: the length of each sound; None: the length of the training sounds. If the model makes only sounds
+                of one length, its sounds are cut to ``seconds``.
             loop: make sounds that can be repeated without a seam. The length of the sounds is rounded to a multiple of
                 the model's length_multiple.
             decoder_steps: number of denoising steps of the decoder, if a latent model decodes its latents by diffusion.

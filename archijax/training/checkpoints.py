@@ -173,7 +173,7 @@ def restore_weights(
     Args:
         folder: the folder of a run, or its folder `checkpoints`.
         step: the step of the checkpoint; None: the newest.
-        parts: the names of the parts to read, which are names on the first level of the tree.
+        parts: the names of the parts to read, which are keys on the first level of the saved tree.
 
     Returns:
         (the record, the parts as nested dicts). A part without arrays is an empty dict.
@@ -240,8 +240,7 @@ def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def _everyone() -> ocp.options.MultiprocessingOptions:
-    """Options with a list of all processes. With this list, Orbax waits by messages, not by a computation on the
-    devices."""
+    """Options with a list of all processes, so that Orbax waits by messages, not by a computation on the devices."""
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
 
 

@@ -42,7 +42,7 @@ def make_train_step(
         model: a model whose `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), all of them means over
             the batch. If the model has several losses (`losses`), they are minimised in turn; each loss uses the
             parameters after the updates before it.
-        optimizer: any optax transformation. :func:`archijax.training.adamw` costs the least.
+        optimizer: any optax transformation. :func:`archijax.training.adamw` needs the least time and memory.
         ema: the settings of the moving average; None: the defaults.
         axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
             sees the whole batch, as with :class:`archijax.training.MeshParallel`.
