@@ -24,9 +24,9 @@ class CQT:
     the sample rate. The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed
     back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
 
-    Results equal the results of cqt-pytorch, which has no bands at the ends of the spectrum. Decoding loses frequencies
-    below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses the frequency nyquist itself.
-    The field `complete` adds a band at each end.
+    Unless `complete` is set, the results equal those of cqt-pytorch, which has no bands at the ends of the spectrum.
+    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses the
+    frequency nyquist itself. The field `complete` adds a band at each end.
 
     Fields:
         num_octaves: the number of octaves below nyquist.
@@ -34,10 +34,10 @@ class CQT:
         sample_rate: in Hz.
         block_length: the length of a block in samples; None: one second. Longer blocks can separate lower bands. If the
             block is too short for the lowest bands, frequencies between the bands are lost.
-        power_of_2_length: round `max_window_length` up to a power of two. A length that is a power of two already is
+        power_of_2_length: round `max_window_length` up to a power of two. A length that is already a power of two is
             doubled.
-        complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. Decoding is then the
-            inverse of encoding for every sound.
+        complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. With these bands,
+            decoding is the inverse of encoding for every sound.
 
     Raises:
         InputError: a field is below 1, or `complete` is set and block_length is too short to separate the bands.
@@ -96,7 +96,7 @@ class CQT:
         """Decodes bands to sound, the inverse of :meth:`encode`.
 
         Raises:
-            InputError: the number of bands is wrong, or max_window_length does not divide the frames.
+            InputError: the number of bands is wrong, or max_window_length does not divide the number of frames.
         """
         width, bins = self._windows.shape
         if z.ndim != 4 or z.shape[2] != bins or z.shape[1] == 0 or z.shape[1] % width:

@@ -1,4 +1,4 @@
-"""Decodes the formats that libsndfile does not know by the program ``ffmpeg``, if it is installed."""
+"""Uses the program ``ffmpeg``, if it is installed, to decode the formats that libsndfile does not know."""
 
 import contextlib
 import functools
@@ -52,7 +52,7 @@ class Stream:
     """The first sound stream of a file.
 
     `libsndfile.Stream` explains the attributes, except for two: `url` is the address of the file for ffmpeg, and
-    `seekable` says whether ffmpeg finds a time exactly.
+    `seekable` says whether ffmpeg can seek to an exact time.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""Sound files: their headers and tags, and reading of crops at any sample rate and number of channels."""
+"""Reads the headers and tags of sound files, and crops of their sound at any sample rate and number of channels."""
 
 import math
 import os
@@ -104,15 +104,16 @@ def read(
     """Reads a sound file or a crop of a sound file.
 
     Only the crop and its margins are decoded if the format has an index. A resampled crop equals the same crop of the
-    resampled file to about 1e-6. In MP3 files and in files that ffmpeg decodes, the start can be wrong by some samples.
+    resampled file to about 1e-6. In MP3 files and in files that ffmpeg decodes, the crop can begin some samples too
+    early or too late.
 
     Args:
         path: a file; or a `Place`, the part of a file that holds sound, such as a member of an archive.
         sample_rate: output rate in Hz; None: the rate of the file.
         channels: number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
-        start: first frame, at the output rate.
-        frames: number of frames, at the output rate; None: up to the end. Beyond the end of the file the result is
-            zero.
+        start: the number of the first frame to read, counted at the output rate.
+        frames: the number of frames to read, counted at the output rate; None: up to the end. Beyond the end of the
+            file the result is zero.
 
     Returns:
         The sound, with full scale at 1. Samples can exceed full scale if they come from a lossy codec or a float file,

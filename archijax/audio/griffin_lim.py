@@ -27,10 +27,10 @@ def griffin_lim(
     Args:
         magnitude: the magnitudes, such as ``abs(stft.encode(x))``.
         phase: the initial phase in radians, such as from :func:`random_phase`.
-        stft: the transform of the magnitudes.
+        stft: the transform that computed the magnitudes.
         length: number of samples to return, at most as many as the frames cover.
         num_steps: number of projections after the first one.
-        momentum: the factor in the equation above, from 0 to about 1.
+        momentum: the factor ``momentum`` in the equation for t_n, from 0 to about 1.
 
     Raises:
         InputError: the shapes do not fit the transform, or the frames do not cover `length`.

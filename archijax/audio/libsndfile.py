@@ -48,7 +48,7 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """Returns functions that open one link of an Ogg file each, or one function that opens a file of another format."""
+    """Returns functions that open the file: one per link of an Ogg file, or a single one for other formats."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
@@ -83,7 +83,7 @@ class Stream:
         tags: a dict from the names of the tags to their texts, as in the file.
         floats: whether the samples are floating point numbers, which can exceed full scale.
         left_out: the number of links that are damaged or have another sample rate than the first link.
-        parts: for each remaining link, a pair (the open file, the function that opens this link).
+        parts: for each link that is not left out, a pair (the open file, the function that opens this link).
         estimated: whether the length is an estimate, because the header does not state the length.
     """
 
@@ -215,7 +215,7 @@ def _mp3_states_length(place: Place) -> bool:
 class _Hush:
     """Inside a ``with`` block, C code of this process prints nothing on stderr. Python's own stderr still works.
 
-    mpg123 prints messages at most seeks and about damaged files, although it also returns its errors.
+    mpg123 prints messages during nearly every seek and about damaged files, although it also returns its errors.
     """
 
     def __init__(self):

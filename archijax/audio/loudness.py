@@ -24,8 +24,8 @@ def gain(
 ) -> np.float32:
     """Returns the factor by which a sound must be multiplied to have a given level.
 
-    The factor is smaller if the peak would exceed 1. It is at most ``limit`` dB, so that a much quieter sound, such as
-    the end of a fade, stays quieter.
+    The factor is smaller if the peak would exceed 1. The factor is at most ``limit`` dB, so that a very quiet sound,
+    such as the end of a fade, stays quiet.
 
     Args:
         level: the level to reach: an RMS in dBFS, or, if there is a ``sample_rate``, a `loudness` in LUFS.
@@ -66,10 +66,10 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
 
 
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
-    """Returns the number by which to divide the samples of a float file: 1 for most files. Warns if it is not 1.
+    """Returns the number by which to divide the samples of a float file, usually 1. Warns if the number is not 1.
 
     A file needs scaling if a sample is more than 12 dB above 1. The number is 32,768 if the samples seem to be unscaled
-    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for samples above 12 dB.
+    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for samples more than 12 dB above 1.
 
     Args:
         place: the file. The result is computed once per file.

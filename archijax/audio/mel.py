@@ -23,7 +23,8 @@ def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarra
     """Returns triangular filters of height 1, evenly spaced on the HTK mel scale from 0 Hz to Nyquist.
 
     mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the PyTorch originals, the highest bin counts as Nyquist
-    even for odd n_fft, and each step is rounded to float32. The filters therefore have errors of up to 1e-5.
+    even for odd n_fft, and each intermediate result is rounded to float32. The filters therefore have errors of up to
+    1e-5.
 
     Args:
         n_fft: length of a frame in samples.
@@ -73,10 +74,10 @@ class MelSpectrogram:
         window_length: length of the window in samples; None: n_fft.
         sample_rate: in Hz.
         n_mel_channels: number of mel bands.
-        normalize: how mel magnitudes are scaled. None: they are the mel bands of an unscaled STFT. "log": the natural
-            logarithm of the mel magnitudes, at least log(1e-5). "max": the mel magnitudes of a sound are divided by
-            their maximum, and their fourth root is scaled to [-1, 1]. (The original divides by the maximum of the
-            batch, so that the sounds of a batch depend on each other.)
+        normalize: how mel magnitudes are scaled. None: they stay as the mel filters compute them from an unscaled STFT.
+            "log": the natural logarithm of the mel magnitudes, at least log(1e-5). "max": the mel magnitudes of a sound
+            are divided by their maximum, and their fourth root is scaled to [-1, 1]. (The original divides by the
+            maximum of the batch, so that the sounds of a batch depend on each other.)
 
     Raises:
         InputError: the fields do not fit each other.
@@ -131,12 +132,12 @@ class MelSpectrogram:
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
         """Estimates magnitudes of :attr:`stft` that have approximately this mel spectrogram.
 
-        This is non-negative least squares by multiplicative steps (Lee & Seung 2001). The first estimate is constant
+        This is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate is constant
         under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. If normalize is "max",
         the level of the sound is unknown, and the largest band of the result is 1.
 
         Args:
-            num_steps: number of steps after the first estimate.
+            num_steps: number of updates after the first estimate.
 
         Raises:
             InputError: the number of bands is wrong.
@@ -166,7 +167,7 @@ class MelSpectrogram:
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
         """Computes from a mel spectrogram a smooth envelope of the magnitudes of :attr:`stft`, at least 1e-5.
 
-        The mel filters interpolate between the mean magnitudes of the bands.
+        The envelope interpolates over frequency between the mean magnitudes of the mel bands.
 
         Raises:
             InputError: normalize is "max", which loses the level.

@@ -142,8 +142,9 @@ def frechet_distance(a: Embeddings, b: Embeddings) -> float:
     """Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
 
     |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and FAD, this is the
-    square of the 2-Wasserstein distance, in squared units of the embedding. Fewer items give a larger overestimate:
-    compare only values from equal numbers of items, or use :func:`kernel_distance`.
+    square of the 2-Wasserstein distance, in squared units of the embedding. The fewer embeddings a set has, the more
+    the result overestimates the distance: compare only values from equal numbers of embeddings, or use
+    :func:`kernel_distance`.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
@@ -162,8 +163,8 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
     expected value does not depend on the sizes of the sets, so small sets suffice. The expected value is 0 for equal
-    distributions, so single values can be negative. The entries of embeddings should be about 1: if they are far
-    larger, outliers dominate.
+    distributions, so single values can be negative. The entries of embeddings should have magnitudes of about 1: if
+    they are far larger, outliers dominate.
 
     Raises:
         InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
@@ -189,8 +190,9 @@ def log_mel_embedding(clips: Sounds, sample_rate: int) -> Float64[np.ndarray, "n
     about 1.
 
     With this embedding, :func:`frechet_distance` compares two sets in timbre and loudness, and in how much these vary
-    within a set. It ignores melody, rhythm, stereo and the preferences of listeners. Do not call such distances FAD,
-    which needs the embedding of a trained network. Do not compare distances between sounds of different sample rates.
+    within a set. The embedding ignores melody, rhythm, stereo and the preferences of listeners. Do not call such
+    distances FAD, which needs the embedding of a trained network. Do not compare distances between sounds of different
+    sample rates.
 
     Args:
         clips: sounds longer than 32 ms.

@@ -43,7 +43,7 @@ class Place:
         return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
 
     def version(self) -> tuple[str, int, int]:
-        """Name, size in bytes, and modification time in ns. Together they identify the contents."""
+        """Returns (name, size in bytes, modification time in ns), which together identify the contents."""
         return str(self), self.size, self.path.stat().st_mtime_ns
 
     def open(self, begin: int = 0, end: int | None = None) -> "Window":

@@ -63,7 +63,8 @@ def _decibels(power: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]
 
 
 def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "rows n"]:
-    """ROWS levels in dB relative to a full-scale sine, for at most `frames` frames. Digital silence is -120 dB.
+    """Computes ROWS levels in dB relative to a full-scale sine, for each of at most `frames` frames. Digital silence is
+    -120 dB.
 
     Rows are spaced evenly in log-frequency, from `_lowest` to half the sample rate.
     """
@@ -81,8 +82,8 @@ def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -
 def _mel_levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "bands n"]:
     """Levels in dB relative to a full-scale sine, for at most `frames` frames.
 
-    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or fewer if so
-    many bands would share bins.
+    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or fewer if
+    BANDS bands would have to share bins.
     """
     power = _power(audio, sample_rate, frames)
     bins = power.shape[1]
@@ -135,7 +136,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
-    """Draws a waveform as the lowest and the highest sample of each of at most 1500 columns, channel below channel."""
+    """Draws the channels below each other: the lowest and the highest sample in each of at most 1500 columns."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate

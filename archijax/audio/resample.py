@@ -64,8 +64,8 @@ def resample(
 def _filters(source: int, target: int, rolloff: float, zeros: int) -> tuple[Float[np.ndarray, "taps {target}"], int]:
     """Returns (the filters of a block's outputs, the number of taps that come before the block).
 
-    A block has `source` inputs and `target` outputs, and each output has its own filter. Output i comes i / target of a
-    block after the first input. The number of taps is a multiple of `source`.
+    A block has `source` input samples and `target` output samples, and each output sample has its own filter. Output
+    sample i lies i / target of a block after the first input sample. The number of taps is a multiple of `source`.
     """
     cutoff = rolloff * min(source, target)
     before = math.ceil(zeros * source / cutoff)

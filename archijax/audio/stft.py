@@ -29,9 +29,9 @@ class STFT:
         n_fft: length of a frame in samples, odd or even.
         hop_length: number of samples from one frame to the next.
         window_length: length of the window, which is in the middle of a frame; None: n_fft.
-        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. There are then time //
-            hop_length + 1 frames, or one fewer if n_fft is odd and hop_length divides time. If False, there are time /
-            hop_length frames. Centred or not, the sound is reflected at its ends.
+        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. This gives time // hop_length
+            + 1 frames, or one fewer if n_fft is odd and hop_length divides time. ``centred=False`` gives time /
+            hop_length frames. Either way, the sound is reflected at its ends.
         window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:
@@ -165,7 +165,7 @@ class STFT:
 def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Returns (magnitude, phase in radians). Where z is zero, both gradients are zero.
 
-    A number counts as zero if its square underflows, in complex64 below 1e-19.
+    A number counts as zero if the square of its magnitude underflows: in complex64, if the magnitude is below 1e-19.
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)

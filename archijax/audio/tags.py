@@ -40,7 +40,8 @@ _FREQUENT = 0.4  # in a text of the language, these letters are at least this sh
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Makes tags readable, without empty and unreadable ones. "date" becomes "year", if possible with four digits."""
+    """Makes tags readable, and leaves out tags that are empty or cannot be made readable. "date" becomes "year", if
+    possible with four digits."""
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)
@@ -92,7 +93,8 @@ def readable(text: str) -> str:
 
 
 def _repaired(raw: bytes) -> str:
-    """Decodes bytes by the code page whose frequent letters have the largest share; "" if no code page fits."""
+    """Decodes bytes by the code page whose frequent letters make up the largest share of the text; "" if no page
+    fits."""
     best, best_share = "", _FREQUENT
     for page, frequent in _CODE_PAGES.items():
         try:
@@ -109,7 +111,7 @@ def _repaired(raw: bytes) -> str:
 
 
 def _cased(text: str) -> bool:
-    """Whether every word is capitalised, in lower case or in capitals."""
+    """Whether every word is in lower case, in upper case, or capitalised."""
     return all(word.istitle() or word.islower() or word.isupper() for word in re.findall(r"[^\W\d_]{2,}", text))
 
 

@@ -10,7 +10,8 @@ from archijax.nn.arrays import full
 
 
 def a_weighting(frequencies: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Returns the factor of amplitudes at each frequency in Hz, in float64; 1 at 1000 Hz (IEC 61672-1, annex E)."""
+    """Returns the factor by which A-weighting multiplies the amplitude of each frequency in Hz; 1 at 1000 Hz. The
+    factors are float64 (IEC 61672-1, annex E)."""
 
     def response(f):
         square = np.square(np.asarray(f, np.float64))

@@ -35,7 +35,7 @@ def write(
         path: the file; an existing file is replaced.
         audio: the samples, with full scale at 1.
         sample_rate: in Hz.
-        tags: texts by the names of the tags, as in `archijax.audio.files.AudioInfo.tags`.
+        tags: a dict from the names of the tags to their texts, as in `archijax.audio.files.AudioInfo.tags`.
         exact: write every float32 sample unchanged and without clipping; only for .wav.
 
     Raises:

@@ -116,7 +116,7 @@ class _PlaneConv(nn.Module):
 
 
 def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{factor} c*{factor}"]:
-    """Moves groups of neighbouring frequencies to channels."""
+    """Joins each group of neighbouring frequencies to one frequency with more channels."""
     return x.reshape(*x.shape[:2], x.shape[2] // factor, -1)
 
 

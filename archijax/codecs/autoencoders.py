@@ -60,7 +60,8 @@ class AutoEncoder1d(Levels, kw_only=True):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the arguments keys, draws and train of ``Encoder1d.__call__``, which also explains the info.
+            random: the arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, which also explains the
+                info.
 
         Raises:
             InputError: the number of channels is wrong, or patch_size does not divide time.
@@ -82,7 +83,7 @@ class AutoEncoder1d(Levels, kw_only=True):
     ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
         """Returns (x after encoding and decoding, info).
 
-        The info has the entries that :meth:`encode` returns, and "latent".
+        The info is that of :meth:`encode`, plus the latent as "latent".
 
         Raises:
             InputError: downsample_factor does not divide time, or the number of channels is wrong.
@@ -117,7 +118,8 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         """Encodes magnitudes to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the arguments keys, draws and train of ``Encoder1d.__call__``, which also explains the info.
+            random: the arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, which also explains the
+                info.
 
         Raises:
             InputError: the number of frequencies or channels is wrong.

@@ -24,7 +24,7 @@ def balanced_sum(
 
     Args:
         x: the array that the losses measure, such as decoded sounds [b, time, c].
-        losses: a function of x for each name, which returns a mean over the items of x.
+        losses: a dict from names to functions of x, each of which returns a mean over the items of x.
         weights: the weight of each loss, by name.
         norms: the moving average of each gradient's norm, by name; zeros at the start.
 

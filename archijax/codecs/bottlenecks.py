@@ -1,8 +1,9 @@
 """Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
 All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
-dict of arrays, with a "loss" if training should minimise one. Random numbers are drawn from ``keys``, or passed as
-``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one bottleneck or a sequence of them.
+dict of arrays; it has an entry "loss" if the bottleneck has a loss that training should minimise. Random numbers are
+drawn from ``keys``, or passed as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one
+bottleneck or a sequence of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Bottleneck(nn.Module):
     """The interface of bottlenecks. ``Bottleneck()`` itself returns x unchanged."""
 
     def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Draws:
-        """Draws the random numbers of a call for items of shape (n, channels); None if the bottleneck is not random."""
+        """Draws the random numbers that one call needs for items of shape (n, channels); None if it needs none."""
         return None
 
     def __call__(
@@ -39,11 +40,11 @@ class Bottleneck(nn.Module):
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: the result of :meth:`draw`, instead of keys.
+            draws: the result of :meth:`draw`, instead of ``keys``.
             train: whether this is a training call.
 
         Raises:
-            InputError: a random bottleneck has neither keys nor draws in training.
+            InputError: a random bottleneck has neither ``keys`` nor ``draws`` in training.
         """
         return x, {}
 
@@ -73,15 +74,15 @@ def in_sequence(
         bottlenecks: in the order of their use.
         x: the output of an encoder.
         keys: one JAX key per item, for random bottlenecks.
-        draws: for each bottleneck the result of its method `draw`, instead of keys.
+        draws: for each bottleneck the result of its method `draw`, instead of ``keys``.
         train: whether this is a training call.
 
     Returns:
-        The info has the entries of all bottlenecks. "loss" is the sum of their losses. If two bottlenecks have entries
-        of the same name, the second name gets the number of the bottleneck, as in "codes_1".
+        The info has the entries of all bottlenecks. "loss" is the sum of the losses of the bottlenecks. If two
+        bottlenecks have entries of the same name, the second name gets the number of the bottleneck, as in "codes_1".
 
     Raises:
-        InputError: the number of draws is wrong, or a random bottleneck has neither keys nor draws in training.
+        InputError: the number of draws is wrong, or a random bottleneck has neither ``keys`` nor ``draws`` in training.
     """
     if draws is not None and len(draws) != len(bottlenecks):
         raise InputError(f"there are {len(draws)} draws for {len(bottlenecks)} bottlenecks: one for each is needed")
@@ -136,7 +137,7 @@ class NoiserBottleneck(Bottleneck):
 class VariationalBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch.
 
-    The mean is between -1 and 1, the log-variance between 0 and 2. Given keys or draws, the latent is a sample;
+    The mean is between -1 and 1, the log-variance between 0 and 2. Given ``keys`` or ``draws``, the latent is a sample;
     otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a
     standard Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times
     ``loss_weight``.
@@ -166,10 +167,10 @@ class VariationalBottleneck(Bottleneck):
 class GaussianBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in a variational autoencoder.
 
-    The mean is unbounded, the standard deviation above 1e-4. Given keys or draws, the latent is a sample; otherwise, it
-    is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard Gaussian in
-    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the divergence,
-    which counts only above ``free_bits``.
+    The mean is unbounded, the standard deviation above 1e-4. Given ``keys`` or ``draws``, the latent is a sample;
+    otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard
+    Gaussian in nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the
+    divergence, where each channel counts with at least ``free_bits``.
 
     Fields:
         loss_weight: weight of the divergence in the loss.
@@ -213,9 +214,9 @@ class GaussianBottleneck(Bottleneck):
 class BitcodesBottleneck(Bottleneck):
     """Turns each latent vector into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
 
-    Each bit stands for one of two learned vectors. Outside of training, this is the vector that has the larger dot
-    product with the latent vector. In training, the choice is random (Gumbel-softmax with a straight-through gradient,
-    Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which are never random.
+    Each bit stands for one of two learned vectors. Outside of training, the vector with the larger dot product with the
+    latent vector is chosen. In training, the choice is random (Gumbel-softmax with a straight-through gradient, Jang et
+    al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which are never random.
 
     Fields:
         channels: number of channels of the input and of the latent.
@@ -258,7 +259,7 @@ class BitcodesBottleneck(Bottleneck):
         return self._sum(jax.nn.one_hot(bits, 2, dtype=self.codebook.dtype))
 
     def _sum(self, choice: Float[Array, "b n {self.num_bits} 2"]) -> Float[Array, "b n {self.channels}"]:
-        """The sum of the chosen vectors; a choice is one-hot in each pair."""
+        """Returns the sum of the chosen vectors; each choice is one-hot over a pair of vectors."""
         choice = choice.reshape(*choice.shape[:-2], -1)
         return jnp.matmul(choice, self.codebook.astype(choice.dtype), precision=lax.Precision.HIGHEST)
 

@@ -61,7 +61,7 @@ class Discriminator1d(nn.Module):
             loss_generator: the feature matching loss minus the mean score of ``fake``.
             loss_discriminator: the hinge loss, which is 0 if all scores are above 1 for ``true`` and below -1 for
                 ``fake``.
-            info: a dict of "feature_matching" and the mean scores of each stage, "scores_true" and "scores_fake"
-                [stages].
+            info: a dict with the feature matching loss ("feature_matching") and the mean score of each stage,
+                "scores_true" and "scores_fake" [stages].
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

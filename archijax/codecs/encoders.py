@@ -1,7 +1,8 @@
 """Encoders of sound, magnitudes and mel spectrograms.
 
 The encoders follow audio-encoders-pytorch (ArchiSound, section 4.2), with residual blocks between strided convolutions.
-The samples of a patch and the frequencies of a spectrum become channels, in the order of the original.
+The samples of a patch and the frequencies of a spectrum become channels, in the order that they have in the original
+code.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LOG_RANGE = (-30.0, 20.0)
 
 
 def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The natural logarithm of magnitudes, at least -30. At silence its gradient is zero."""
+    """The natural logarithm of magnitudes, at least -30. At silence the gradient of this function is zero."""
     return jnp.log(jnp.maximum(full(magnitude), math.exp(LOG_RANGE[0])))
 
 
@@ -84,14 +85,14 @@ class Encoder1d(Levels, kw_only=True):
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: for each bottleneck the result of its method `draw`, instead of keys.
+            draws: for each bottleneck the result of its method `draw`, instead of ``keys``.
             train: whether this is a training call.
 
         Returns:
             (latent, info), where :func:`archijax.codecs.bottlenecks.in_sequence` explains the info.
 
         Raises:
-            InputError: patch_size does not divide time; or errors of the bottlenecks.
+            InputError: patch_size does not divide time, or a bottleneck raises this error.
         """
         return in_sequence(self.bottlenecks, full(self.features(x)[-1]), keys=keys, draws=draws, train=train)
 
@@ -103,9 +104,10 @@ class ME1d(Encoder1d, kw_only=True):
     is called with sound [b, time, c], and returns (latent [b, time / 512, 64], info), as :class:`Encoder1d` does.
 
     Fields, in addition to the fields of :class:`Encoder1d`:
-        stft: the transform. The length of the sound is a multiple of hop_length * patch_size. If the STFT is centred,
-            an even n_fft gives one frame more than time / hop_length, so ``centred=False`` is simpler.
-        use_log: whether to encode log-magnitudes, at least -30, instead of magnitudes.
+        stft: the transform from sound to spectra. The length of the sound is a multiple of hop_length * patch_size. If
+            the STFT is centred, an even n_fft gives one frame more than time / hop_length, so ``centred=False`` is
+            simpler.
+        use_log: whether to encode log-magnitudes, clipped to -30 from below; False: magnitudes are encoded.
     """
 
     stft: STFT

@@ -74,7 +74,8 @@ def depthwise(x: Float[Array, "b n c"], kernel: Float[Array, "taps c"]) -> Float
 
 
 class FrameEncoder(nn.Module):
-    """Encodes sound to the input of a bottleneck. The length is a multiple of hop_length times all factors.
+    """Encodes sound to the input of a bottleneck. The length of the sound is a multiple of hop_length times the product
+    of the factors.
 
     Fields:
         stft: an STFT that is not centred, so that there are time / hop_length frames.
@@ -162,9 +163,9 @@ def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"
     """Returns a matrix that interpolates linearly from bands to the bins of a spectrum.
 
     All bins of a tone's peak have the same phase, if phases are counted from the centre of the window. A layer that
-    predicts bins learns this for each bin. A layer that predicts bands learns high tones ten times as early, because
-    there are few bands. The matrix rows of odd bins are negative, because this codec counts phases from the beginning
-    of the window.
+    predicts bins must learn this equality bin by bin. A layer that predicts bands learns high tones in a tenth of the
+    time, because there are few bands. The matrix rows of odd bins are negative, because this codec counts phases from
+    the beginning of the window.
     """
     bins = np.arange(frequencies)
     columns = [np.ones(frequencies)]
@@ -177,7 +178,7 @@ def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"
 
 
 def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
-    """Sums spectra over bands: a real and an imaginary part for each band and channel.
+    """Sums spectra over bands, and returns a real and an imaginary part for each band and channel.
 
     Each frame is scaled to a mean square of 1. The spectra are not compressed, because hundreds of quiet bins would
     then hide the phase of a single tone.
@@ -194,8 +195,10 @@ def to_spectra(
     """Turns log-magnitudes and phases into complex spectra.
 
     Args:
-        log_magnitude: 6 is subtracted, and the result is clipped to LOG_MAGNITUDES.
-        cosine, sine: a vector that points in the direction of the phase; the length of the vector does not matter.
+        log_magnitude: the natural logarithms of the magnitudes, plus 6. They are clipped to LOG_MAGNITUDES after 6 is
+            subtracted.
+        cosine, sine: the components of a vector that points in the direction of the phase; the vector's length has no
+            effect.
     """
     magnitude = jnp.exp(jnp.clip(log_magnitude - 6, *LOG_MAGNITUDES))
     gain = magnitude * jax.lax.rsqrt(jnp.square(cosine) + jnp.square(sine) + 1e-8)
@@ -272,8 +275,8 @@ class FrameAutoEncoder(nn.Module):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the arguments keys, draws and train of :func:`archijax.codecs.bottlenecks.in_sequence`, which also
-                explains the info.
+            random: the arguments ``keys``, ``draws`` and ``train`` of :func:`archijax.codecs.bottlenecks.in_sequence`,
+                which also explains the info.
 
         Raises:
             InputError: the number of channels is wrong, or downsample_factor does not divide time.
@@ -296,7 +299,7 @@ class FrameAutoEncoder(nn.Module):
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
         """Returns (x after encoding and decoding, info).
 
-        The info has the entries that :meth:`encode` returns, and "latent".
+        The info is that of :meth:`encode`, plus the latent as "latent".
         """
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

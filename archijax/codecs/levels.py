@@ -55,7 +55,7 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, after which every ``patch_size`` positions are joined to one with ``features`` channels."""
+    """A residual block, after which every ``patch_size`` positions are joined to one of ``features`` channels."""
 
     features: int
     patch_size: int
@@ -71,7 +71,7 @@ class Patch(nn.Module):
 
 
 def check_multiple(length: int, multiple: int, name: str) -> None:
-    """Raises InputError if the length is zero or not a multiple; name says where the multiple comes from."""
+    """Raises InputError if the length is zero or is not divisible by ``multiple``, which the message calls ``name``."""
     if length == 0 or length % multiple:
         fitting = multiple * max(1, ceil_div(length, multiple))
         raise InputError(f"length {length} is not a multiple of {multiple} ({name}): pad to {fitting}")
@@ -146,7 +146,7 @@ class Levels(nn.Module, kw_only=True):
         dtype: type of the computation.
 
     Raises:
-        InputError: factors or num_blocks does not have one entry fewer than multipliers.
+        InputError: factors and num_blocks do not both have one entry fewer than multipliers.
     """
 
     channels: int
@@ -165,12 +165,12 @@ class Levels(nn.Module, kw_only=True):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The number of input channels of each level, and of output channels of the last level."""
+        """The number of input channels of each level, then the number of output channels of the last level."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @property
     def downsample_factor(self) -> int:
-        """The number of samples, or of frames of the input, per frame of the latent."""
+        """The number of input positions (samples, or frames of a spectrogram) per frame of the latent."""
         return self.patch_size * math.prod(self.factors)
 
     def _level(self, kind: type[_Level], i: int) -> _Level:

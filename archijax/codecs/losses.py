@@ -40,7 +40,8 @@ def _spectrum(
 
 
 def _with_sum_and_difference(x: Float[Array, "b time c"]) -> Float[Array, "b time d"]:
-    """Stereo sound with its sum and difference as two more channels; other sound unchanged."""
+    """Appends the sum and the difference of the channels of stereo sound as two channels; returns other sound
+    unchanged."""
     if x.shape[2] != 2:
         return x
     left, right = x[..., :1], x[..., 1:]
@@ -82,7 +83,7 @@ def multi_resolution_stft_loss(
 
 
 def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
-    """Mean absolute difference of samples, divided by the RMS of the target over time.
+    """Mean absolute difference of samples, after both sounds are divided by the RMS of the target over time.
 
     The loss depends mostly on the phases of the loudest partials. Loud and quiet sounds and channels have the same
     weight. If the RMS of the target is below -40 dB, -40 dB takes its place. If the prediction is silence and the
@@ -187,7 +188,7 @@ def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 
 
 def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
-    """Returns minus the scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
+    """Returns the negative scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
 
     Raises:
         InputError: the list is empty.
@@ -213,8 +214,8 @@ def adversarial_losses(
     """Returns (loss of the generator, loss of the discriminator, info) from scores and features.
 
     "true" stands for true sound and "fake" for decoded sound. The loss of the generator is the feature matching loss
-    minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has
-    "feature_matching", and the mean scores of each map, "scores_true" and "scores_fake" [maps].
+    minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has the feature
+    matching loss ("feature_matching") and the mean score of each map, "scores_true" and "scores_fake" [maps].
 
     Raises:
         InputError: a list is empty, or shapes differ.

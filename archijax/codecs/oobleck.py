@@ -37,7 +37,7 @@ class DilatedConv(nn.Module):
     Fields:
         features: number of output channels.
         kernel_size: number of taps, odd.
-        dilation: positions from one tap to the next.
+        dilation: number of positions from one tap to the next.
         bias: whether there is a bias.
         dtype: type of the computation.
     """
@@ -109,11 +109,12 @@ class SoftplusBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, which has half as many channels as the input.
 
     The first half of the input channels are means, the second half are scales. The standard deviation is
-    softplus(scale) + 1e-4. Given keys or draws, the latent is a sample; otherwise, it is the mean. ``info`` has "mean",
-    "deviation", "kl" and "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all values.
+    softplus(scale) + 1e-4. Given ``keys`` or ``draws``, the latent is a sample; otherwise, it is the mean. ``info`` has
+    "mean", "deviation", "kl" and "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all
+    values.
 
     Fields:
-        loss_weight: the factor from "kl" to "loss".
+        loss_weight: the number by which "kl" is multiplied to give "loss".
     """
 
     loss_weight: float = 1e-4
@@ -136,7 +137,7 @@ class OobleckEncoder(nn.Module):
     """Encodes sound. The length of the sound is a multiple of the product of the strides.
 
     Fields:
-        channels: number of channels at the sample rate of the sound.
+        channels: number of feature channels before the first downsampling.
         multipliers: one entry per stride. The stage after each stride has ``channels * multiplier`` channels.
         strides: even numbers, from sound to latent.
         out_channels: number of channels of the result.
@@ -165,8 +166,8 @@ class OobleckDecoder(nn.Module):
     """Decodes a latent to sound.
 
     ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent [b, frames, d] to mono
-    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. The lists of the decoder run from sound to
-    latent, too.
+    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. As in the encoder, the lists run from
+    sound to latent.
     """
 
     channels: int
@@ -194,9 +195,9 @@ class Oobleck(nn.Module):
     Fields:
         in_channels: number of channels of the sound.
         latent_channels: number of channels of the latent.
-        channels: number of channels of the encoder at the sample rate of the sound.
-        decoder_channels: number of channels of the decoder at the sample rate of the sound; None: as in the encoder.
-        multipliers, strides: from sound to latent, one entry per stride; strides are even.
+        channels: number of feature channels of the encoder before its first downsampling.
+        decoder_channels: number of feature channels of the decoder after its last upsampling; None: ``channels``.
+        multipliers, strides: see :class:`OobleckEncoder`; both lists run from sound to latent.
         bottleneck: a tuple of one bottleneck, which maps 2 * latent_channels channels to latent_channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
             block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so that the result is the same
@@ -262,8 +263,8 @@ class Oobleck(nn.Module):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            keys: one JAX key per item, to draw a sample. Without keys and draws the latent is the mean.
-            draws: a sequence of one array, the standard normal noise [b, frames, d], instead of keys.
+            keys: one JAX key per item, to draw a sample. Without ``keys`` and ``draws`` the latent is the mean.
+            draws: a sequence of one array, the standard normal noise [b, frames, d], instead of ``keys``.
             train: whether this is a training call.
 
         Raises:
@@ -288,7 +289,7 @@ class Oobleck(nn.Module):
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
         """Returns (x after encoding and decoding, info).
 
-        The info has the entries that :meth:`encode` returns, and "latent".
+        The info is that of :meth:`encode`, plus the latent as "latent".
 
         :meth:`encode` explains the arguments and errors.
         """

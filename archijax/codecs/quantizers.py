@@ -73,16 +73,18 @@ class FiniteScalarQuantizer(Bottleneck):
 
 
 class VectorQuantizer(Bottleneck):
-    """Replaces each latent vector by the nearest vector of a codebook, and each further level quantizes the residual.
+    """Replaces each latent vector by the nearest vector of a codebook, and each further level quantizes the residual of
+    the levels before it.
 
     This is VQ-VAE (van den Oord et al. 2017) with a straight-through gradient and a commitment loss. The codebook
-    follows the encoder by moving averages (appendix A.1). Several levels are a residual vector quantizer (Zeghidour et
-    al. 2021).
+    follows the encoder by moving averages (appendix A.1 of that paper). Several levels are a residual vector quantizer
+    (Zeghidour et al. 2021).
 
     The codebook is not a parameter. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
     "usage" [num_levels, num_codes], the share of latent vectors that chose each code. A training call updates both
     arrays if the collection is mutable (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is
-    replaced by a latent vector of the batch. At the start no code is used, so the first batches fill the codebook.
+    replaced by a latent vector of the batch. At the start all codes are unused, so vectors of the first batches fill
+    the codebook.
 
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
     [num_levels], the effective number of codes in use.
@@ -183,7 +185,7 @@ class VectorQuantizer(Bottleneck):
         vectors: Float[Array, "m c"],
         ranks: Float[Array, " m"],
     ) -> tuple[Float[Array, "k c"], Float[Array, " k"]]:
-        """The codebook and the usage of one level after a batch.
+        """Returns the codebook and the usage of one level after a batch.
 
         Args:
             book, usage: the values before the batch.
@@ -216,12 +218,13 @@ class VectorQuantizer(Bottleneck):
 
 
 def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array, "b n"]:
-    """The index of the vector in the codebook that is nearest to each vector of x."""
+    """Returns, for each vector of x, the index of the nearest vector in the codebook."""
     products = jnp.matmul(x, book.T.astype(x.dtype), precision=lax.Precision.HIGHEST)
     return jnp.argmin(jnp.sum(jnp.square(book), axis=-1).astype(x.dtype) - 2 * products, axis=-1).astype(jnp.int32)
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Returns the bottlenecks with this ``axis_name`` in every :class:`VectorQuantizer`, for split training batches."""
+    """Returns bottlenecks for batches that are split over an axis: each :class:`VectorQuantizer` gets its
+    ``axis_name``."""
     bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
     return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

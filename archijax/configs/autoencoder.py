@@ -72,12 +72,12 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     waveform: float = 1.0
     """The weight of the mean absolute difference of samples."""
     relative_waveform: float = 0.0
-    """The weight of the mean absolute difference of samples, divided by the sound's RMS. With this loss, the net learns
-    phases first."""
+    """The weight of the mean absolute difference of samples, after both sounds are divided by the true sound's RMS.
+    With this loss, the net learns phases first."""
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
-    """The weight of the difference of complex spectra with compressed magnitudes."""
+    """The weight of the difference between complex spectra with compressed magnitudes."""
     mel: float = 0.0
     """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
@@ -87,7 +87,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     adversarial: float = 1.0
     """The weight of the discriminator's scores."""
     feature_matching: float = 1.0
-    """The weight of the difference of the discriminator's features."""
+    """The weight of the difference between the discriminator's features for true and for decoded sound."""
     adversary_start: int = 0
     """The number of training steps before the discriminator trains and has an effect."""
     balanced: bool = False

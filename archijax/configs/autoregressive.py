@@ -23,7 +23,7 @@ class AutoregressiveConfig(ModelConfig):
     """Autoregressive diffusion with a U-Net, for endless sound without text."""
 
     unet: UNetConfig
-    """The U-Net. The skips are concatenated, not modulated, because every sample has its own noise level."""
+    """The U-Net. The skip connections are concatenated, not modulated, because every sample has its own noise level."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
@@ -39,7 +39,7 @@ class AutoregressiveConfig(ModelConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False
-    """Whether the backward pass computes activations again, to save memory."""
+    """Whether the backward pass recomputes activations, to save memory."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length")

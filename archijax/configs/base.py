@@ -15,7 +15,7 @@ class SampleDefaults:
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: str = "ddim"
-    """The method of a step, a key of :data:`archijax.sampling.SAMPLERS`."""
+    """The method of each denoising step, a key of :data:`archijax.sampling.SAMPLERS`."""
     timestep_spacing: str | None = None
     """The spacing of the timesteps: "linear", "cosine", "karras", "exponential"; None: the spacing of the diffusion
     method."""
@@ -27,7 +27,7 @@ class ModelConfig:
     """The base class of model configurations: frozen dataclasses with the fields sample_rate, channels and length.
 
     Attributes:
-        text: the configuration of text; None: a model without text.
+        text: the configuration of the text conditioning; None: a model without text.
         autoencoder: the configuration of the autoencoder of a latent model; None: the model diffuses no latents.
         conditioners: numbers and categories that the model is conditioned on, see `archijax.configs.conditioners`.
         sampling: the default settings of sampling.
@@ -54,5 +54,6 @@ class ModelConfig:
         return {}
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, by name. Raises InputError if a part is missing."""
+        """Loads the pretrained parts that the settings name, and returns a dict from their names to their variables.
+        Raises InputError if a part is missing."""
         return {}

@@ -146,7 +146,7 @@ def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None)
         channels: the number of channels of the latent; None: as many as the net's last level has.
 
     Raises:
-        InputError: channels are below 1, or None although a bottleneck needs a number.
+        InputError: ``channels`` is below 1, or is None although a bottleneck needs a number.
     """
     if channels is not None:
         require(channels >= 1, "latent_channels", channels, "1 or more")

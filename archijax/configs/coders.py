@@ -20,7 +20,7 @@ class CoderConfig:
     """An encoder of samples, and the decoder that mirrors the encoder. Lists run from sound to latent."""
 
     channels: int
-    """The number that the multipliers multiply."""
+    """The number of channels that the multipliers multiply."""
     multipliers: tuple[int, ...]
     """The numbers of channels before, between and after the levels, divided by ``channels``; one entry more than
     levels."""

@@ -33,9 +33,9 @@ class NumberConfig:
     high: float
     """The highest value."""
     into: Literal["features", "embedding"] = "features"
-    """Whether the number's vector is added to the time features or becomes a token of the embedding."""
+    """Whether the vector that encodes the number is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this number alone, from 0 to below 1. Sampling can then leave out the number,
+    """How often training leaves out only this number, from 0 to below 1. Sampling can then leave out the number,
     too."""
 
     def __post_init__(self):
@@ -67,9 +67,10 @@ class CategoryConfig:
     values: tuple[str, ...] = ()
     """The categories; empty: training takes them from the data."""
     into: Literal["features", "embedding"] = "features"
-    """Whether the category's vector is added to the time features or becomes a token of the embedding."""
+    """Whether the vector that encodes the category is added to the time features or becomes a token of the
+    embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out this category alone, from 0 to below 1. Sampling can then leave out the category,
+    """How often training leaves out only this category, from 0 to below 1. Sampling can then leave out the category,
     too."""
 
     def __post_init__(self):
@@ -126,8 +127,8 @@ def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], featu
     """Wraps a net with its conditioners. Returns the net itself if there are no conditioners.
 
     Args:
-        features: the width of the net's features.
-        embedding: the width of a token of the net's embedding.
+        features: the width of vectors that are added to the time features of the net.
+        embedding: the width of vectors that become tokens of the net's embedding.
     """
     if not conditioners:
         return net
@@ -160,7 +161,8 @@ def encode_fields(
 def with_values(
     conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """Returns the conditioners, with the values in the data as categories where none are named, in alphabetical order.
+    """Returns the conditioners; where no categories are named, they become the values in the data, sorted
+    alphabetically.
 
     Args:
         fields: the values that occur in the data, by the name of the conditioner.

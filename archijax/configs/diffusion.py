@@ -65,7 +65,7 @@ class DiffusionConfig(ModelConfig):
     sigma_range: tuple[float, float] | None = None
     """For EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
     betas: Literal["linear", "cosine"] = "linear"
-    """For DDPM: how the noise grows over its 1000 steps."""
+    """For DDPM: how the noise grows over the 1000 diffusion steps."""
     timestep_range: tuple[float, float] = (0.0, 1.0)
     """For v, DDPM and flow: where sampling ends and where it starts, from 0 (sound) to 1 (noise)."""
     error: ErrorName = "mse"
@@ -78,7 +78,7 @@ class DiffusionConfig(ModelConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False
-    """Whether the backward pass computes activations again, to save memory."""
+    """Whether the backward pass recomputes activations, to save memory."""
     sampling: SampleDefaults = dataclasses.field(default_factory=SampleDefaults)
     """The default settings of sampling."""
 
@@ -137,8 +137,8 @@ class DiffusionConfig(ModelConfig):
 
         Args:
             wrap: the outermost wrapper of the net.
-            frame: samples of sound per position of the diffused array.
-            injected: other settings of the U-Net.
+            frame: number of samples of sound per position of the diffused array.
+            injected: settings of :class:`UNetV0` that the field ``unet`` does not have.
         """
         dtype = jnp.dtype(self.dtype)
         settings = {f.name: getattr(self.unet, f.name) for f in dataclasses.fields(UNetConfig)}

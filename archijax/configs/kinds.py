@@ -63,7 +63,7 @@ def check_config(config: Any) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Turns a model configuration into nested dicts for JSON. "kind" is its kind, or the name of a user's class."""
+    """Turns a model configuration into nested dicts for JSON. The entry "kind" is the result of :func:`kind_of`."""
     if not (dataclasses.is_dataclass(config) and hasattr(config, "build")):
         raise InputError(f"{type(config).__name__} is not a model configuration: known are {', '.join(KINDS)}")
     return {"kind": kind_of(config), **dataclasses.asdict(config)}
@@ -72,12 +72,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
     """Restores a model configuration from the result of :func:`to_dict`.
 
-    The class is found by the entry "kind" of ``values``. It is one of :data:`KINDS`, or ``own``; other configurations,
-    such as a CoderConfig, are restored only as parts of a model configuration.
+    The class is found by the entry "kind" of ``values``. The class is one of :data:`KINDS`, or ``own``; other
+    configurations, such as a CoderConfig, are restored only as parts of a model configuration.
 
     Args:
         values: the result of :func:`to_dict`.
-        own: a further class of configurations, for values whose kind is the name of this class.
+        own: a class that is not in :data:`KINDS`; it is used if the entry "kind" is its name.
 
     Raises:
         InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.

@@ -22,11 +22,12 @@ class OobleckConfig(ModelConfig):
     """A convolutional autoencoder of samples with a Gaussian latent. The defaults are those of Stable Audio Open."""
 
     encoder_channels: int = 128
-    """The number of channels of the encoder at the sample rate."""
+    """The number of feature channels of the encoder before its first downsampling."""
     decoder_channels: int = 128
-    """The number of channels of the decoder at the sample rate."""
+    """The number of feature channels of the decoder after its last upsampling."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """The number of channels after each stride, divided by the number at the sample rate."""
+    """The number of feature channels after each downsampling of the encoder, divided by ``encoder_channels``; the same
+    numbers multiply ``decoder_channels``."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
     """The number by which each level divides the length, an even number."""
     latent_channels: int = 64

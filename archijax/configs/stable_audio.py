@@ -41,7 +41,7 @@ class TransformerConfig:
     """The number of heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
     head_features."""
     time_features: int = 256
-    """The number of sines and cosines of the diffusion time."""
+    """The number of sines and cosines that encode the diffusion time."""
     rotary_features: int | None = None
     """The number of features of a head that rotary positions rotate; None: half of head_features."""
     qk_norm: bool = False
@@ -52,7 +52,7 @@ class TransformerConfig:
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """Returns two numbers: seconds_start, when a sound begins in its piece, and seconds_total, the length of the piece.
+    """Returns two conditioners: seconds_start, when a sound begins in its piece, and seconds_total, the piece's length.
 
     Args:
         longest: the highest value of both numbers, in seconds.
@@ -78,7 +78,7 @@ class StableAudioConfig(ModelConfig):
     text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
     """The text conditioning."""
     conditioning_features: int = 768
-    """The width of the tokens of text and numbers, which are the embedding of the transformer."""
+    """The width of the tokens that encode text and numbers for the transformer."""
     numbers: tuple[Number, ...] = seconds(512.0, 2**21 / 44_100)
     """The numbers that the model is conditioned on."""
     sample_rate: int = 44_100
@@ -94,7 +94,7 @@ class StableAudioConfig(ModelConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False
-    """Whether the backward pass computes a layer's activations again, to save memory."""
+    """Whether the backward pass recomputes the activations of each layer, to save memory."""
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length", "conditioning_features")

@@ -102,7 +102,7 @@ def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: I
 
 
 def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float:
-    """Compiles the programs for these shapes, if they are not compiled. Returns the seconds that this took."""
+    """Compiles the programs for these shapes, if they are not compiled yet. Returns the seconds that this took."""
     began = time.perf_counter()
     state, step = prepare(program, variables, inputs, np.float32(1))
     advance.lower(step, state, np.zeros(CHUNK + 1, np.float32), np.int32(1)).compile()

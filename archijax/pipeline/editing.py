@@ -77,7 +77,7 @@ def met(
     Args:
         sound: the sound to change.
         known: the sound that is kept, of at least ``joint`` samples.
-        joint: the number of the first sample that is not kept.
+        joint: the index of the first sample that is not kept.
         sample_rate: in Hz.
     """
     length = max(0, min(round(FADE * sample_rate), joint, len(sound) - joint))
@@ -86,7 +86,7 @@ def met(
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
-    """Returns the region around a part that the model sees.
+    """Returns the region that the model sees when it changes a part: the part and its surroundings.
 
     If all sounds of the model have one length, the region is not longer than this length.
     """

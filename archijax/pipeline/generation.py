@@ -36,7 +36,8 @@ class Finish(NamedTuple):
 
 
 def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, int]]:
-    """Returns ``count`` items per prompt: pairs (number of the prompt, number of the sound, from ``first`` on).
+    """Returns ``count`` items per prompt: pairs (number of the prompt, number of the sound), with sounds numbered from
+    ``first``.
 
     The items of the first prompt come first. Raises InputError if count or first is out of range.
     """
@@ -64,12 +65,12 @@ class Generation:
         strength: how much noise is added to the source, above 0 and at most 1; 1 is noise alone.
         mask: True for the samples of the source to keep.
         num_resamples: how often each step is taken if there is a mask.
-        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. This needs
-            window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
+        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. A sound that can
+            loop needs window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
         finish: the final processing of each sound; None: no processing.
         conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has no
             effect.
-        numbers: other numbers that the model is conditioned on, by name.
+        numbers: numbers that the model is conditioned on in addition to ``conditions``, by name.
 
     Attributes:
         steps: the total number of steps that `run` reports as progress.
@@ -133,7 +134,7 @@ class Generation:
         return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
-        """Compiles the programs for these shapes, if they are not compiled. Returns the seconds that this took."""
+        """Compiles the programs for these shapes, if they are not compiled yet. Returns the seconds that this took."""
         began, items = time.perf_counter(), self._batches[0]
         if self._program is not None:
             compile_for(self._program, self._variables, self._inputs(items, self.source, self.mask, 0))
@@ -148,7 +149,7 @@ class Generation:
             jax.eval_shape(self._whole, self.loaded.variables, inputs)
 
     def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, Shaped[np.ndarray, "time c"]]]:
-        """Samples the sounds, not clipped. Yields (number of the prompt, number of the sound, sound)."""
+        """Samples the sounds, and does not clip them. Yields (number of the prompt, number of the sound, sound)."""
         for items in self._batches:
             for (number, item), sound in zip(items, self.batch(items, progress), strict=True):
                 yield number, item, self.finish.apply(sound, item, progress)

@@ -33,7 +33,7 @@ class Samples:
     def decode(
         self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
     ) -> Float[np.ndarray, "n*{self.frame} c"]:
-        """Turns rows into sound. A decoder that starts from noise uses other noise for each item."""
+        """Turns rows into sound. A decoder that starts from noise uses different noise for each item."""
         return rows
 
     def steps(self, rows: int) -> int:

@@ -80,7 +80,7 @@ class Loaded:
         return {"tokens": tokens, "token_mask": mask}
 
     def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
-        """Turns values, by the names of the conditioners, into the arrays of a batch of ``count`` equal items.
+        """Turns a dict from names of conditioners to values into the arrays of a batch of ``count`` equal items.
 
         Raises:
             InputError: the model has no condition of this name, or does not take the value.

@@ -21,12 +21,14 @@ class Parts:
     """Maps a long array to another array, part by part. This needs constant memory in addition to the two arrays.
 
     Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The first
-    quarter of an overlap therefore comes from the first part alone, and the last quarter from the second part alone. In
-    between, the first part fades into the second. A short array is one part, with padding at its end.
+    quarter of an overlap therefore comes from the earlier part alone, and the last quarter from the later part alone.
+    In the middle of the overlap, the earlier part fades into the later part. A short array is one part, with padding at
+    its end.
 
     Args:
         make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces [b, length *
-            rows_in, ...] are parts of the input, and starts int32 [b] are the first units of the pieces.
+            rows_in, ...] are parts of the input, and starts int32 [b] are the numbers of the units at which the pieces
+            begin.
         length: number of units of a part, such as frames of a latent.
         rows_in, rows_out: number of rows of the input and of the output per unit.
         batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power

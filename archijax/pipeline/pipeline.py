@@ -43,7 +43,7 @@ class Frames(NamedTuple):
     Attributes:
         frames: latents, a mel spectrogram, or sound of a lower rate.
         gain: the factor that gave the sound the loudness of the training sounds.
-        length: samples of the sound; None: all samples that the frames decode to.
+        length: number of samples of the sound; None: all samples that the frames decode to.
     """
 
     frames: Shaped[np.ndarray, " n *frame"]
@@ -53,7 +53,7 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pipeline(Loaded):
-    """A model with its weights, and methods that use it. :func:`archijax.from_pretrained` returns one.
+    """A model with its weights, and methods that use it. :func:`archijax.from_pretrained` returns a pipeline.
 
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
@@ -72,7 +72,8 @@ class Pipeline(Loaded):
         conditions: values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}.
         progress: a function that is called with the number of steps taken since the last call.
 
-    All methods raise InputError if an argument is out of range, or if the model is of another kind.
+    All methods raise InputError if an argument is out of range, or if the model is of a kind that the method cannot
+    use.
     """
 
     def generate(
@@ -89,11 +90,11 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one or several texts; none for a model without text.
-            seconds: the length of each sound; None: the length of the training sounds. If all sounds of the model have
-                one length, they are cut to ``seconds``.
+            seconds: the length of each sound; None: the length of the training sounds. If the model makes only sounds
+                of one length, its sounds are cut to ``seconds``.
             loop: make sounds that can be repeated without a seam. The length of the sounds is rounded to a multiple of
                 the model's length_multiple.
-            decoder_steps: number of steps, if a latent model decodes its latents by diffusion.
+            decoder_steps: number of denoising steps of the decoder, if a latent model decodes its latents by diffusion.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
@@ -194,7 +195,7 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """Returns the :class:`Generation` that :meth:`generate` runs. See both for the arguments."""
+        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments."""
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
@@ -251,7 +252,8 @@ class Pipeline(Loaded):
 
 
 def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-    """Returns (the settings in options, the options with names in ``also``). Raises InputError for another name."""
+    """Returns (the settings in options, the options with names in ``also``). Raises InputError if an option has another
+    name."""
     rest = {name: options[name] for name in also if name in options}
     return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest
 

@@ -20,8 +20,8 @@ class SampleSettings:
     num_steps: int | None = None
     """The number of denoising steps. The default is the model's own, else 50."""
     sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde", "pingpong"] | None = None
-    """The method of a step. The default is the model's own, else ddim. dpm++ needs fewer steps, a step of heun takes
-    twice the time, and pingpong is for distilled models."""
+    """The method of each denoising step. The default is the model's own, else ddim. dpm++ needs fewer steps, a step of
+    heun takes twice the time, and pingpong is for distilled models."""
     eta: float = 0.0
     """The noise that ddim adds: 0 is none, 1 is as much as ddpm adds."""
     variance: float | None = None
@@ -42,7 +42,8 @@ class SampleSettings:
     clamp: float | None = None
     """Clip the estimated sound to this amplitude at every step."""
     threshold: float | None = None
-    """The quantile of dynamic thresholding, such as 0.995: an estimate is scaled until its quantile is at most 1."""
+    """The quantile of dynamic thresholding, such as 0.995: an estimated sound is scaled down until this quantile of its
+    amplitudes is at most 1."""
     window_seconds: float | None = None
     """Length in seconds of the overlapping windows that the net sees. By default the net sees the whole sound."""
     seed: int = 0
@@ -79,7 +80,7 @@ class SampleSettings:
 
     @property
     def compiled(self) -> SampleSettings:
-        """These settings, as far as a compiled program depends on them. The other settings have fixed values."""
+        """These settings, with fixed values for all settings that a compiled program does not depend on."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property

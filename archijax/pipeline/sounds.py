@@ -62,7 +62,7 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio:
     """Converts a recording to a sample rate in Hz and a number of channels.
 
-    The result equals the result of `files.read`.
+    The result equals that of `files.read` with the same rate and number of channels.
     """
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
@@ -116,7 +116,7 @@ class Source:
         """Converts audio back to the sample rate, number of channels and loudness of ``sound``.
 
         Args:
-            audio: begins at the first sample of the region.
+            audio: a sound that begins at the first sample of the region.
 
         Returns:
             (the position of the first sample in ``sound``, the converted sound).

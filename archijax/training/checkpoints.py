@@ -1,9 +1,9 @@
 """Checkpoints of a run: arrays and a JSON record, written asynchronously and atomically by Orbax.
 
-A folder has one folder per step, whose name is the step. Each part of the saved tree (its first level: `params`, `ema`,
-`opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the optimizer. The record lists
-the shape, dtype and checksum of every array. Shapes are compared before arrays are read, and checksums afterwards. Each
-process writes and reads its own shards; no host gathers them.
+A folder of checkpoints has one folder per saved step, which is named after the step. Each part of the saved tree (its
+first level: `params`, `ema`, `opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the
+optimizer. The record lists the shape, dtype and checksum of every array. Shapes are compared before arrays are read,
+and checksums afterwards. Each process writes and reads its own shards; no host gathers them.
 """
 
 import contextlib
@@ -174,7 +174,7 @@ def restore_weights(
     Args:
         folder: the folder of a run, or its folder `checkpoints`.
         step: the step of the checkpoint; None: the newest.
-        parts: the parts to read, by their names on the first level of the tree.
+        parts: the names of the parts to read, which are keys on the first level of the saved tree.
 
     Returns:
         (the record, the parts as nested dicts). A part without arrays is an empty dict.
@@ -211,8 +211,8 @@ def restore_weights(
 class _Retention(PreservationPolicy):
     """The policy that decides which checkpoints stay, with the arguments of `Checkpoints`.
 
-    Orbax has such policies too, but they read the scores from a file of their own. If this file is damaged, Orbax
-    cannot open the folder.
+    Orbax has such policies too, but they read the scores from a file of their own. If the file of scores is damaged,
+    Orbax cannot open the folder.
     """
 
     keep: int
@@ -228,10 +228,11 @@ class _Retention(PreservationPolicy):
 
 
 def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    """The handlers of Orbax, without compression of arrays.
+    """Returns the handlers of Orbax, which write arrays without compression.
 
     Compression makes weights only 8 % smaller, and compressed arrays need more memory. If two processes hold half of
-    the state each, a save needs memory for another 0.36 of the state per process, and with compression for 0.8 to 1.0.
+    the state each, a save needs extra memory in each process: 0.36 times the size of the state, or 0.8 to 1.0 times
+    with compression.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_everyone())
@@ -240,7 +241,7 @@ def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def _everyone() -> ocp.options.MultiprocessingOptions:
-    """Options with a list of all processes. Orbax then waits by messages, not by a computation on the devices."""
+    """Options with a list of all processes, so that Orbax waits by messages, not by a computation on the devices."""
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
 
 
@@ -265,7 +266,7 @@ def _flatten(tree: Any) -> dict[str, Any]:
 
 
 def _parts(flat: Mapping[str, Any]) -> dict[str, dict]:
-    """A nested dict {part: {part: ...}} for each first name of a flat dict."""
+    """Splits a flat dict by the first part of its names, and returns {part: {part: nested dict}}."""
     nested = unflatten_dict(dict(flat), sep="/")
     return {part: {part: value} for part, value in nested.items()}
 
@@ -388,7 +389,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _disk_errors():
-    """Turns errors of TensorStore into OSError if their text has the number of an error of the file system."""
+    """Turns errors of TensorStore into OSError if their text has the number of a file system error."""
     try:
         yield
     except OSError:

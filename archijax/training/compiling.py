@@ -22,8 +22,8 @@ _COMPILER = "compiler"
 def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Callable[[], Compiled]:
     """Compiles a step in a thread, so that other work can go on.
 
-    The compiler gets the options for the devices, which pmap itself cannot take. With several processes, a mapped step
-    cannot be compiled here, because each process has a part of the arguments, and only pmap can join the parts.
+    The compiler gets options for this platform, which cannot be passed to pmap itself. With several processes, a mapped
+    step cannot be compiled here, because each process has a part of the arguments, and only pmap can join the parts.
 
     Args:
         step: a jitted or mapped function.

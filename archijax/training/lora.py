@@ -1,4 +1,5 @@
-"""Low-rank adapters of a model's weights (Hu et al. 2021). Adapters change the parameters of a model, and not its nets.
+"""Low-rank adapters of a model's weights (Hu et al. 2021). Adapters change only the parameters of a model; the code of
+its nets stays the same.
 
 A kernel W [..., n], seen as a matrix [m, n], becomes W + alpha / rank * A B with A [m, rank] and B [rank, n]. B is zero
 before training.
@@ -57,7 +58,7 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """The factor of A B: alpha / rank."""
+        """The factor by which A B is multiplied: alpha / rank."""
         return (self.rank if self.alpha is None else self.alpha) / self.rank
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
@@ -81,12 +82,12 @@ class Lora:
         return self.model.loss(self.plain(variables), keys, batch)
 
     def over(self, axis: str) -> Lora:
-        """This model for batches that are split over a mapped axis."""
+        """Returns this model for batches that are split over a mapped axis."""
         return Lora(over_axis(self.model, axis), self.rank, self.alpha, self.targets)
 
 
 def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = TARGETS) -> dict[str, Any]:
-    """Makes new adapters of parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. All products A B are zero.
+    """Makes new adapters for parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. All products A B are zero.
 
     A parameter gets an adapter if it matches a target, is a matrix, and has more values than the adapter.
 

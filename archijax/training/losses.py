@@ -15,7 +15,8 @@ def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable,
     """Returns pairs (a loss function of the model, the names of the parameters that this loss trains).
 
     Args:
-        trainable: paths of the only parts to train; empty: all parts. A loss that trains no such part is left out.
+        trainable: paths of the only parts to train; empty: all parts. A loss that trains none of these parts is left
+            out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:
@@ -28,7 +29,7 @@ def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable,
 
 
 def select(params: Any, names: Names) -> Any:
-    """The parameters with these names, in the same nested dicts."""
+    """Returns the parameters with these names, nested as in ``params``."""
     if names is None:
         return params
     selected: dict[str, Any] = {}

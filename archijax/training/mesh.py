@@ -34,7 +34,8 @@ class MeshParallel:
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: fsdp does not divide the number of devices, or batch_size is not such a multiple.
+        InputError: fsdp does not divide the number of devices, or batch_size is not a multiple of the number of devices
+            times `grad_accumulation_steps`.
     """
 
     axis = None
@@ -113,7 +114,8 @@ class MeshParallel:
         return self.target(state), split
 
     def get(self, tree: Any) -> Any:
-        """Copies a result of a step to the host. With several processes, all must call this method together."""
+        """Copies a result of a step to the host. With several processes, all processes must call this method
+        together."""
         return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -47,7 +47,7 @@ class EmaConfig:
     decay: float = 0.995
     """The largest decay. The decay warms up as 1 - (1 + n)^-power, where n counts the steps since averaging started."""
     power: float = 0.7
-    """The power of the warm-up."""
+    """The exponent ``power`` in the warm-up of the decay."""
     start: int = 100
     """The number of steps before averaging starts. Until then the average equals the parameters."""
     every: int = 10
@@ -75,7 +75,7 @@ class Skipping(optax.GradientTransformationExtraArgs):
     """An optax transformation whose state does not change if an update is skipped.
 
     Its `update` has two more arguments: `finite` is a bool [] that says whether the loss and the gradients are finite,
-    and `grad_norm` is a float32 [].
+    and `grad_norm` is the global norm of the gradients, a float32 [].
     """
 
 
@@ -182,8 +182,8 @@ def ema_update(
     """Returns the moving average after `steps` steps, updated with the parameters `params`.
 
     decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until step
-    `start` the average is a copy of the parameters. Afterwards the average is updated every `every` steps, if the step
-    is finite.
+    `start` the average is a copy of the parameters. Afterwards the average is updated every `every` steps, unless the
+    loss or a gradient of the step is not finite.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)

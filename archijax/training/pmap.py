@@ -44,7 +44,7 @@ class Pmap:
         devices: the devices to use; None: all.
 
     Raises:
-        InputError: batch_size is not such a multiple.
+        InputError: batch_size is not a multiple of the number of devices times `grad_accumulation_steps`.
     """
 
     axis = AXIS
@@ -72,7 +72,7 @@ class Pmap:
         return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
 
     def put_state(self, state: Any) -> Any:
-        """Copies a state of host arrays to every device. Leaves become [devices of this process, ...]."""
+        """Copies a state of host arrays to every device. Each array becomes [devices of this process, ...]."""
         count = len(self.local)
         stacked = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf))), state)
         return jax.device_put(stacked, self.sharding)

@@ -1,4 +1,4 @@
-"""Messages between processes that train together. A single process sends none."""
+"""Messages between processes that train together. A single process sends no messages."""
 
 import pickle
 from collections.abc import Callable

@@ -53,7 +53,7 @@ class TrainState:
         Args:
             model: the model whose losses the step minimises.
             variables: the collections that `model.init` returned.
-            optimizer: the optimizer that :func:`make_train_step` gets, too.
+            optimizer: the same optimizer as for :func:`make_train_step`.
             trainable: paths of the parameters to train, such as "net" or "net/decoder", as in :func:`make_train_step`;
                 empty: all.
 

@@ -42,13 +42,13 @@ def make_train_step(
         model: a model whose `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), all of them means over
             the batch. If the model has several losses (`losses`), they are minimised in turn; each loss uses the
             parameters after the updates before it.
-        optimizer: any optax transformation. :func:`archijax.training.adamw` costs the least.
+        optimizer: any optax transformation. :func:`archijax.training.adamw` needs the least time and memory.
         ema: the settings of the moving average; None: the defaults.
         axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
             sees the whole batch, as with :class:`archijax.training.MeshParallel`.
-        grad_accumulation_steps: the number of equal parts of a batch. The gradients of the parts are computed in turn
-            and averaged. A loss that depends on the whole batch sees one part at a time, and the model's state is
-            updated after each part.
+        grad_accumulation_steps: the number of equal parts into which a batch is split. The gradients of the parts are
+            computed in turn and averaged. A loss that depends on the whole batch sees one part at a time, and the
+            model's state is updated after each part.
         trainable: paths of the parameters to train, such as "net" or "net/decoder"; empty: all.
         sharded: whether parameters are split over devices, as by a MeshParallel with fsdp above 1.
     """
@@ -91,7 +91,7 @@ def _gradients(
     axis: str | None,
     count: int,
 ) -> tuple[tuple[Array, Metrics, PyTree], Variables]:
-    """((loss, metrics, gradients), new state) of a batch that is computed in `count` parts, as means over all parts."""
+    """Computes a batch in `count` parts; returns ((loss, metrics, gradients) as means over the parts, new state)."""
     trained = select(variables["params"], names)
 
     def mean(tree: Any) -> Any:
@@ -126,7 +126,7 @@ def _gradients(
 def _advanced(
     state: TrainState, variables: Variables, opt_state: tuple, finite: Bool[Array, ""], ema: EmaConfig
 ) -> TrainState:
-    """The state after a step that computed these variables.
+    """Returns the state after a step that computed these variables.
 
     If ``finite`` is False, only `step` and `skipped` change.
     """
