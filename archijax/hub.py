@@ -119,7 +119,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Returns the tensors of one file by name. :func:`read_weights` explains ``leave_out`` and the errors."""
+    """Returns {name: tensor} for one file. :func:`read_weights` explains ``leave_out`` and the errors."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -21,7 +21,7 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OneModel, OnFiles):
-    """Encodes sounds to frames and writes these: latents of an autoencoder, or mel spectrograms of a vocoder.
+    """Encodes sounds to frames and writes the frames: latents by an autoencoder, mel spectrograms by a vocoder.
 
     Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that the verb
     decode or vocode needs. Long sounds are encoded in parts of the training length.

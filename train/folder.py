@@ -24,8 +24,8 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. Every process must call its methods. The first process reads the files, and all processes
-    get the result.
+    """The folder of a run. All processes must call the methods of this class. The first process reads the files, and
+    all processes get the result.
 
     Args:
         out: the path of the folder, which is created with its first file.

@@ -66,7 +66,7 @@ def mel_to_audio(
     length: int | None = None,
     num_steps: int = 32,
 ) -> Float[Array, "b time c"]:
-    """Computes the sound of a mel spectrogram, an approximate inverse of ``spectrogram.encode``.
+    """Computes a sound from a mel spectrogram. This inverts ``spectrogram.encode`` approximately.
 
     Args:
         mel: the result of ``spectrogram.encode``.

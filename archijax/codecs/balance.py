@@ -20,7 +20,8 @@ def balanced_sum(
     """Returns a weighted sum of losses of x, whose gradient is sum_i weight_i * gradient_i / norm_i.
 
     This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before this call, so that the
-    result does not depend on the devices over which a batch is split. A loss whose norm is still zero has no gradient.
+    result does not depend on the devices over which a batch is split. A loss whose gradient norm is still zero adds no
+    gradient.
 
     Args:
         x: the array that the losses measure, such as decoded sounds [b, time, c].

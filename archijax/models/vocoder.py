@@ -28,7 +28,7 @@ class DiffusionVocoder:
     sound.
 
     Fields:
-        model: a diffusion model of mono sound whose net takes one appended channel, such as
+        model: a diffusion model of mono sound, with a net that takes one appended channel, such as
             ``AppendChannels(UNetV0(...))``.
         mel: the transform from sound to spectrograms. For this transform, n_fft - hop_length and window_length -
             hop_length must be even.

@@ -97,7 +97,7 @@ def prepare(
 
 @jax.jit
 def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: Int[Array, ""]) -> State:
-    """Takes count steps over the first count + 1 timesteps, and returns the new state."""
+    """Takes ``count`` steps over the first ``count + 1`` timesteps, and returns the new state."""
     return jax.lax.fori_loop(0, count, lambda i, state: step(state, (timesteps[i], timesteps[i + 1], None))[0], state)
 
 

@@ -71,7 +71,7 @@ class Inpaint:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
         [self.draws, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
         """
         draws = self.sampler.draws

@@ -17,7 +17,7 @@ from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
 
 Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[Array, " b *shape"]]
-"""``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``, in the shape of x. x is
+"""``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``, shaped like x. x is
 [b, ...]; t is [b] or broadcasts against x, such as [b, time, 1].
 """
 
@@ -46,7 +46,7 @@ class Sampler(Protocol):
 
         Args:
             process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
-            denoise: a function: ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``, in
+            denoise: a function ``denoise(x, t)`` that returns the net's prediction of ``process.prediction``, in
                 the shape of x.
             x: the noisy sound at t, [b, ...].
             t, t_next: one time per item of the batch [b], or times that broadcast against x, such as [b, time, 1].
@@ -96,7 +96,7 @@ class DDIM:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
         [1, b, ...] is needed if eta is above 0. See :meth:`Sampler.step` for all arguments.
         """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
@@ -146,7 +146,7 @@ class DDPM:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
         [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
@@ -184,7 +184,7 @@ class Heun:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. No noise is needed. See
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. No noise is needed. See
         :meth:`Sampler.step` for all arguments.
         """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
@@ -235,7 +235,7 @@ class DPMSolverPP:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
         [1, b, ...] is needed if `stochastic` is True. See :meth:`Sampler.step` for all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
@@ -285,7 +285,7 @@ class PingPong:
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
         """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
 
-        ``denoise(x, t)`` returns the net's prediction, the quantity ``process.prediction``. Standard normal noise
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
         [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
@@ -320,7 +320,7 @@ def renoised(
     t_next: Float[Array, " b *time"],
     noise: Float[Array, " b *shape"],
 ) -> Float[Array, " b *shape"]:
-    """Adds noise to x at t_next, up to the noise level of time t. Returns a sample of q(x_t | x_{t_next}).
+    """Adds noise to x, which is at time t_next, up to the level of time t: a sample of q(x_t | x_{t_next}).
 
     Args:
         noise: standard normal noise in the shape of x.

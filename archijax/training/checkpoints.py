@@ -122,8 +122,7 @@ class Checkpoints:
                 sharding is restored with this sharding, any other leaf as a numpy array.
 
         Returns:
-            (tree, record), or None if there is no checkpoint. Beside the saved values, the record has "arrays" and
-            "score". A damaged checkpoint is renamed to `damaged_STEP`.
+            (tree, record with "arrays" and "score" added), or None. A damaged checkpoint is renamed to `damaged_STEP`.
 
         Raises:
             InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.

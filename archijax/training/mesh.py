@@ -21,8 +21,8 @@ class MeshParallel:
 
     The state is the parameters, the optimizer's state and the averages. The compiler adds the communication between
     devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`,
-    but a state keeps its shapes, and a step sees the whole batch. Make the step without an axis, and average nothing
-    over devices: ``devices.compile(make_train_step(model, optimizer, sharded=fsdp > 1))``.
+    but a state gets no axis of devices, and a step sees the whole batch. Make the step without an axis, and average
+    nothing over devices: ``devices.compile(make_train_step(model, optimizer, sharded=fsdp > 1))``.
 
     Args:
         batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
