@@ -4,6 +4,23 @@ make set-notes                                     # or any folder of notes with
 python -m train.encode configs/notes.py --autoencoder codec-16k --data runs/sets/notes/train --out runs/latents
 python -m train configs/notes.py --autoencoder codec-16k --data runs/latents --out runs/notes
 python -m benchmarks.notes runs/notes runs/sets/notes
+
+The model `notes` in the library is the result of 9,300 steps: 2,300 on latents of an earlier codec-16k, then 7,000 with
+this configuration from those weights (--init-from), 80 minutes beside other work. Of 96 notes, pairs of instrument and
+pitch that no training has seen, with seed 0:
+
+    sampler, steps, guidance   pitch within 50 cents   instrument   periodicity
+    dpm++, 20, 2               69.8 %                  13.5 %       0.984
+    dpm++, 20, 3.5             69.8 %                  11.5 %       0.988
+    dpm++, 20, 1               59.4 %                  15.6 %       0.978
+    dpm++, 12, 2               69.8 %                  11.5 %       0.983
+    ddim, 50, 2                69.8 %                  13.5 %       0.984
+    prompts shuffled            3.1 %                   1.0 %
+    untrained net               0.0 %                   3.1 %       0.269
+    real                       97.9 %                  97.9 %       0.993
+    real, coded                99.0 %                  60.4 %       0.992
+
+27 of the 29 wrong pitches are a semitone off: the net plays the nearest pitch that it has heard of the instrument.
 """
 
 from dataclasses import replace
@@ -13,7 +30,7 @@ from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
-LENGTH = 63_488  # samples: 3.97 s, 248 frames of the codec
+LENGTH = 49_152  # samples: 3.07 s, 192 frames of the codec
 
 config = TrainConfig(
     model=aj.configs.LatentConfig(
@@ -32,13 +49,14 @@ config = TrainConfig(
         channels=1,
         length=LENGTH,
         stratified=True,
+        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++", guidance_scale=2.0),
         autoencoder=codec.small.model,
     ),
     data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
     batch_size=16,
-    steps=8_000,
+    steps=7_000,
     log_every=100,
     checkpoint_every=1_000,
     keep_checkpoints=2,

@@ -28,7 +28,6 @@ from train.__main__ import main as train
 from train.encode import main as encode
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "notes.py")
-SAMPLING = {"sampler": "dpm++", "num_steps": 20, "guidance_scale": 2.0}
 TRAINING = (
     "--lora", "8", "--batch-size", "8", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
     "--log-every", "20", "--validation", "0", "--sample-prompts",
@@ -110,7 +109,7 @@ class Demo:
 
     def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
         """Generates a sound [time, 1] within full scale for each prompt. Each sound starts from other noise."""
-        settings, prompts = SampleSettings(seed=self.seed, **SAMPLING), [note.prompt for note in asked]
+        settings, prompts = SampleSettings(seed=self.seed), [note.prompt for note in asked]
         return [np.clip(sound, -1, 1) for sound in sounds(pipeline, prompts, settings, what)]
 
     def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:

@@ -22,7 +22,6 @@ from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.sets.instruments import note_name
 from demo import hearing
-from demo.__main__ import SAMPLING
 from demo.note import RATE, Note, bundled
 
 MEDIA = Path(__file__).parent / "media"
@@ -70,7 +69,7 @@ def show_codec(asked: Sequence[Note], real: Sounds, coded: Sounds) -> None:
 
 def show_edits(pipeline: Pipeline, note: Note) -> None:
     """Writes the results of the editing verbs for a note."""
-    given = {"sample_rate": RATE, "prompt": note.prompt, "seed": 0, **SAMPLING}
+    given = {"sample_rate": RATE, "prompt": note.prompt, "seed": 0}
     edits = {
         "the file": note.sound,
         "vary, strength 0.3": pipeline.vary(note.sound, 0.3, **given).sounds[0],
@@ -89,7 +88,7 @@ def show_edits(pipeline: Pipeline, note: Note) -> None:
 
 def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -> list[np.ndarray]:
     """Generates sounds for the prompts of some notes, with the same noise as in the demo."""
-    prompts, settings = [note.prompt for note in notes], SampleSettings(seed=0, **SAMPLING)
+    prompts, settings = [note.prompt for note in notes], SampleSettings(seed=0)
     generation = pipeline.generation(settings, prompts, [(i, i) for i in numbers])
     sounds = {number: sound for _, number, sound in generation.run()}
     return [sounds[number] for number in numbers]

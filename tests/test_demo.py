@@ -24,6 +24,7 @@ from train.dataset import DataConfig
 coder = aj.configs.FrameCoderConfig(n_fft=1024, hop_length=256, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,))
 config = TrainConfig(
     model=aj.configs.LatentConfig(
+    sampling=aj.configs.SampleDefaults(num_steps=2),
         unet=aj.configs.UNetConfig(
             channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16
         ),
@@ -166,7 +167,6 @@ def test_the_whole_demonstration_with_an_untrained_model(tmp_path, monkeypatch, 
     facts = aj.pretrained.Facts(autoencoder=str(tmp_path / "codec"))
     aj.save_pretrained(tmp_path / "model", config, jax.device_get(variables), facts)
     monkeypatch.setattr(demo, "CONFIG", str(tmp_path / "tiny.py"))
-    monkeypatch.setattr(demo, "SAMPLING", {"num_steps": 2})
     out = tmp_path / "out"
     # The model follows no prompt, and the demo reports that.
     assert demo.main(["--model", str(tmp_path / "model"), "--out", str(out), "--steps", "2"]) == 1
