@@ -24,7 +24,7 @@ from train.dataset import DataConfig
 coder = aj.configs.FrameCoderConfig(n_fft=1024, hop_length=256, widths=(8,), encoder_blocks=(1,), decoder_blocks=(1,))
 config = TrainConfig(
     model=aj.configs.LatentConfig(
-    sampling=aj.configs.SampleDefaults(num_steps=2),
+        sampling=aj.configs.SampleDefaults(num_steps=2),
         unet=aj.configs.UNetConfig(
             channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16
         ),
