@@ -29,21 +29,22 @@ class Promise(NamedTuple):
         return f"at {'most' if self.most else 'least'} {self.bar}"
 
 
-# The bounds, by row and column of the table, are measured with seed 0. Margins are 0 until three seeds are measured.
-# Other figures have no bound. The judge recognizes few instruments of the bundled model, because the codec weakens
-# partials above 2 kHz. A model that learns a new instrument forgets pitches (3 of 12 were right after, 10 before).
+# The bounds, by row and column of the table. They hold with the margins for the seeds 0, 1 and 2. Other figures have no
+# bound: the judge recognizes few instruments of the bundled model, because the levels of its partials waver.
 PROMISES: Mapping[tuple[str, str], Promise] = {
-    (REAL, "pitch"): Promise(11, 0),
-    (REAL, "instrument"): Promise(10, 0),
-    (GENERATED, "pitch"): Promise(7, 0),
-    (SHUFFLED, "pitch"): Promise(3, 0, most=True),
-    (SHUFFLED, "instrument"): Promise(3, 0, most=True),
-    (UNTRAINED, "pitch"): Promise(3, 0, most=True),
-    (UNTRAINED, "instrument"): Promise(3, 0, most=True),
-    (NEW_REAL, "pitch"): Promise(11, 0),
-    (NEW_REAL, "instrument"): Promise(11, 0),
-    (OTHERS, "instrument"): Promise(3, 0, most=True),
-    (BEFORE, "instrument"): Promise(3, 0, most=True),
-    (AFTER, "instrument"): Promise(6, 0),
-    (NEW_SHUFFLED, "pitch"): Promise(3, 0, most=True),
+    (REAL, "pitch"): Promise(11, 1),
+    (REAL, "instrument"): Promise(10, 2),
+    (GENERATED, "pitch"): Promise(8, 2),
+    (SHUFFLED, "pitch"): Promise(3, 3, most=True),
+    (SHUFFLED, "instrument"): Promise(3, 2, most=True),
+    (UNTRAINED, "pitch"): Promise(3, 3, most=True),
+    (UNTRAINED, "instrument"): Promise(3, 3, most=True),
+    (KEPT, "pitch"): Promise(7, 2),
+    (NEW_REAL, "pitch"): Promise(11, 1),
+    (NEW_REAL, "instrument"): Promise(11, 1),
+    (OTHERS, "instrument"): Promise(1, 1, most=True),
+    (BEFORE, "instrument"): Promise(2, 1, most=True),
+    (AFTER, "pitch"): Promise(4, 1),
+    (AFTER, "instrument"): Promise(4, 1),
+    (NEW_SHUFFLED, "pitch"): Promise(2, 2, most=True),
 }
