@@ -65,7 +65,9 @@ class _AutoEncoderConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of sound."""
+    """An autoencoder of sound, such as ``AutoEncoderConfig(coder=CoderConfig(channels=8, multipliers=(1, 2), factors=(2,),
+    num_blocks=(1,)), latent_channels=4)``.
+    """
 
     coder: CoderConfig | FrameCoderConfig
     """The net, which works on samples or on the frames of an STFT."""

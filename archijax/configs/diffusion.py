@@ -305,7 +305,11 @@ class DiffusionAEConfig(DiffusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig(DiffusionConfig):
-    """A diffusion model of an autoencoder's latents. sample_rate, channels and length describe the sound."""
+    """A diffusion model of an autoencoder's latents. sample_rate, channels and length describe the sound.
+
+    ``LatentConfig(UNetConfig(channels=(8,), factors=(1,), items=(1,)), autoencoder=AutoEncoderConfig(coder=CoderConfig(
+    channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))))`` is a small one.
+    """
 
     autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()
     """The autoencoder, which encodes sound to latents and decodes latents to sound."""

@@ -9,7 +9,11 @@ from archijax.configs.conditioners import encode_fields
 
 
 def example_batch(config: Any) -> dict[str, Shaped[np.ndarray, "1 ..."]]:
-    """Returns a batch of one silent sound, with an empty prompt if the model reads text, and without conditions."""
+    """Returns a batch with one silent sound "audio" [1, length, channels], and an empty prompt if the model reads text.
+
+    Args:
+        config: the configuration of a model, such as a :class:`archijax.configs.DiffusionConfig`.
+    """
     batch = {"audio": np.zeros((1, config.length, config.channels), np.float32)}
     if config.text is not None:
         shape = (1, config.text.max_length)

@@ -27,7 +27,7 @@ class LatentDiffusion:
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
         autoencoder: a codec that encodes sound to latents and decodes latents to sound, such as an
-            :class:`AutoEncoder`.
+            :class:`AutoEncoder`, the result of ``archijax.configs.AutoEncoderConfig(...).build()``.
     """
 
     model: DiffusionModel

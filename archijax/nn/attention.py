@@ -207,7 +207,9 @@ class LinearAttention(Attention):
 
 
 class LinearCrossAttention(CrossAttention):
-    """Linear attention to ``context.embedding`` [b, n, e]. The fields are those of :class:`Attention`."""
+    """Linear attention of x [b, time, c] to ``context.embedding`` [b, n, e], called as ``(x, context)``. The fields are
+    those of :class:`Attention`.
+    """
 
     linear: bool = True
 

@@ -307,7 +307,7 @@ the next.
 
 
 def get_sampler(name: str) -> Sampler:
-    """Returns the sampler called ``name`` in :data:`SAMPLERS`. Raises InputError if there is none."""
+    """Returns the sampler called ``name``, such as "ddim", in :data:`SAMPLERS`. Raises InputError if there is none."""
     if name not in SAMPLERS:
         raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]

@@ -119,6 +119,10 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     Args:
         config: the settings.
         steps: the number of steps of the run. The cosine schedule reaches zero after these steps.
+
+    Returns:
+        An optax transformation. ``update(gradients, state, params, finite=..., grad_norm=...)`` needs the two arguments
+        of :class:`Skipping`.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 
