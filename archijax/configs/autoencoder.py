@@ -65,8 +65,10 @@ class _AutoEncoderConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of sound, such as ``AutoEncoderConfig(coder=CoderConfig(channels=8, multipliers=(1, 2), factors=(2,),
-    num_blocks=(1,)), latent_channels=4)``.
+    """An autoencoder of sound.
+
+    ``AutoEncoderConfig(coder=CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
+    latent_channels=4)`` is a small one.
     """
 
     coder: CoderConfig | FrameCoderConfig
