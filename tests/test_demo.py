@@ -61,7 +61,7 @@ def test_a_third_of_the_new_instruments_pitches_is_held_out_and_all_are_in_tune(
         assert note.sound.shape == (64_000, 1)
         assert 0.1 < np.abs(note.sound).max() <= 1
     for note in train:
-        assert len(set(note.captions)) == 4
+        assert len(set(note.captions)) == 8
         assert all(instrument.NAME in caption for caption in note.captions)
 
 
