@@ -22,7 +22,8 @@ TICKS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)  # Hz
 BANDS = 80  # rows of a mel spectrogram's picture
 COLOURS = "magma"
 
-Audio = Float[Array | np.ndarray, "time channels"] | Float[Array | np.ndarray, " time"]
+# [time, channels] or [time]. The axes have no names, because the clips of a grid have different sizes.
+Audio = Float[Array | np.ndarray, "_ _"] | Float[Array | np.ndarray, " _"]
 # A function (audio, sample rate, largest number of frames) -> levels in dB [rows, frames].
 Levels = Callable[[np.ndarray, int, int], np.ndarray]
 # A function (frequency, sample rate) -> height on the axis in [0, 1].
