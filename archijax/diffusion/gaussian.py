@@ -138,7 +138,7 @@ class GaussianProcess:
     def by_noise(self, errors: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Float[Array, ""]]:
         """Averages errors in five equal intervals of the noise level.
 
-        The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every method. For v-diffusion
+        The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every process. For v-diffusion
         without a shift, the noise level equals t.
 
         Args:

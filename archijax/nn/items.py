@@ -84,6 +84,8 @@ class ConvNeXtV2(nn.Module):
 class Modulation(nn.Module):
     """Modulates x: norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
 
+    ``Modulation()`` is an item of a :class:`Block`, called as ``item(x, Context(features=features))``.
+
     Fields:
         dtype: the type of the computation.
 
@@ -105,6 +107,8 @@ class Modulation(nn.Module):
 
 class InjectChannels(nn.Module):
     """Injects channels of the context into x: x + conv([x, context.channels[context.depth]]), with kernel size 1.
+
+    At depth 0, the context is ``Context(channels=(array,))`` with an array [b, *positions of x, channels].
 
     Fields:
         channels: the number of channels that the context has at this depth.

@@ -33,7 +33,7 @@ from archijax.nn.resampling import Downsample, UpsampleNearest
 
 @flax.struct.dataclass
 class Context:
-    """The conditioning that items can use.
+    """The conditioning that items can use, such as ``Context(features=..., embedding=...)`` in ``item(x, context)``.
 
     Fields:
         features: one vector per sound [b, f], such as the features of the time; None: no features.
@@ -51,7 +51,9 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One depth of a U-Net.
+    """One depth of a U-Net: ``UNet([Block(8, factor=1), Block(16, factor=2, items=[Resnet(), Modulation()])])``.
+
+    The U-Net copies each item of the lists, so that every copy has its own parameters.
 
     Fields:
         channels: the number of channels at this depth.

@@ -19,6 +19,9 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 class Inpaint:
     """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
+    ``sample(denoise, process, x, timesteps, Inpaint(source, mask), keys)`` uses this sampler, and
+    ``model.sample(..., source=source, mask=mask)`` makes one.
+
     After each step to t_next, the source, with as much noise as x has at t_next, replaces x where the mask is True.
     After the last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x
     from t_next back to t, and the step is taken again, so that the new samples agree with the kept samples (Lugmayr et
