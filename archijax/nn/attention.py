@@ -195,15 +195,17 @@ def _linear_attention(
 
 
 class CrossAttention(Attention):
-    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], called as ``(x, context)``, such as
-    ``CrossAttention(64, 8)(x, Context(embedding=embedding))``. The fields are those of :class:`Attention`.
+    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], such as ``CrossAttention(64, 8)``, called as ``(x,
+    Context(embedding=embedding))``. The fields are those of :class:`Attention`.
     """
 
     cross: bool = True
 
 
 class LinearAttention(Attention):
-    """Linear self-attention over the positions of x, called as ``(x)``. The fields are those of :class:`Attention`."""
+    """Linear self-attention over the positions of x, such as ``LinearAttention(64, 8)``. The fields are those of
+    :class:`Attention`.
+    """
 
     linear: bool = True
 
