@@ -94,7 +94,7 @@ def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array
     """Returns one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
     I.1).
 
-    ``stratified(*jax.random.uniform(key, (2, b)))`` draws all that is needed. The result has the shape [b].
+    ``stratified(*jax.random.uniform(key, (2, b)))`` returns b numbers [b].
 
     Args:
         u: uniform numbers in (0, 1); the rank of u[i] chooses the interval of result i.

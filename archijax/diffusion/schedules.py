@@ -51,7 +51,7 @@ class UnitTime:
 class CosineSchedule(UnitTime):
     """The schedule alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
 
-    A process takes the schedule as ``GaussianProcess(CosineSchedule(), "v")``, like :func:`v_diffusion`.
+    ``GaussianProcess(CosineSchedule(), "v")`` is a process with this schedule, see :func:`v_diffusion`.
 
     Fields:
         shift: a number above 0 with tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the
@@ -86,7 +86,7 @@ class LinearSchedule(UnitTime):
     """The schedule alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al. 2022,
     equation 1).
 
-    A process takes the schedule as ``GaussianProcess(LinearSchedule(), "velocity")``, see :func:`rectified_flow`.
+    ``GaussianProcess(LinearSchedule(), "velocity")`` is a process with this schedule, see :func:`rectified_flow`.
     """
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
@@ -102,7 +102,7 @@ class LinearSchedule(UnitTime):
 class SigmaSchedule(UnitTime):
     """The schedule alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
 
-    A process takes the schedule as ``GaussianProcess(SigmaSchedule(), "edm", training=LogNormal())``, see :func:`edm`.
+    ``GaussianProcess(SigmaSchedule(), "edm", training=LogNormal())`` has this schedule, see :func:`edm`.
 
     Fields:
         start: the highest time, where sampling starts.
@@ -128,8 +128,8 @@ class BetaSchedule(UnitTime):
     """The schedule of DDPM, with discrete times k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 -
     beta_i), alpha^2 + sigma^2 = 1.
 
-    Between the discrete times log(alpha^2) is linear. A process takes the schedule as ``GaussianProcess(BetaSchedule(),
-    "eps", training=Discrete(1000))``, like :func:`ddpm`.
+    Between the discrete times log(alpha^2) is linear. ``GaussianProcess(BetaSchedule(), "eps",
+    training=Discrete(1000))`` is a process with this schedule, see :func:`ddpm`.
 
     Fields:
         num_steps: the number of discrete steps, at least 21.

@@ -98,8 +98,8 @@ class KarrasSpacing:
     """Timesteps at which sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step
     goes to 0.
 
-    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5). A process takes the object as
-    ``process.timesteps(50, KarrasSpacing())``.
+    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5).
+    ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
@@ -131,8 +131,8 @@ class ExponentialSpacing:
     """Timesteps at which log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step
     goes to 0.
 
-    The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024). A
-    process takes the object as ``process.timesteps(50, ExponentialSpacing())``.
+    The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
+    ``process.timesteps(50, ExponentialSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.

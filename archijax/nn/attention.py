@@ -195,8 +195,8 @@ def _linear_attention(
 
 
 class CrossAttention(Attention):
-    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], such as ``CrossAttention(64, 8)``, called as ``(x,
-    Context(embedding=embedding))``. The fields are those of :class:`Attention`.
+    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], such as ``CrossAttention(64, 8)``, called as
+    ``(x, Context(embedding=embedding))``. The fields are those of :class:`Attention`.
     """
 
     cross: bool = True

@@ -83,7 +83,9 @@ class ClassEmbedder(nn.Module):
 
 
 class TimeConditioning(Wrapper):
-    """Turns the diffusion time into features: ``TimeConditioning(net)`` is called as ``(x, time)``.
+    """Turns the diffusion time into features, which the net receives.
+
+    ``TimeConditioning(net)`` is called as ``(x, time)``.
 
     Fields:
         net: a module ``net(x, features=[b, features])``.

@@ -22,8 +22,8 @@ from archijax.nn.linear import Linear
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. The net is wrapped in a
-    :class:`NumberConditioning`.
+    """A number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. A
+    :class:`NumberConditioning` around the net takes a list of numbers.
 
     Fields:
         name: the key of the number's array [b] in a batch.

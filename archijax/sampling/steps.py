@@ -24,9 +24,7 @@ Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A method of sampling, which takes one step at a time, such as the value ``DDIM()`` of the argument `sampler` of
-    :func:`sample` and of ``model.sample``.
-    """
+    """A method of sampling, which takes one step at a time. ``model.sample(..., sampler=DDIM())`` takes a sampler."""
 
     @property
     def draws(self) -> int:

@@ -25,6 +25,8 @@ def windowed(
 ) -> Denoise:
     """Extends ``denoise`` to sounds longer than those that the net was trained on (Bar-Tal et al. 2023).
 
+    ``sample(windowed(denoise, 2**15, 2**14), process, x, timesteps)`` turns a long x into sound.
+
     Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
     weights that fall towards the ends of a window, so that no seam appears. The net needs only the memory for one
     window.
