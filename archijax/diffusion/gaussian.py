@@ -32,12 +32,12 @@ class GaussianProcess:
     [b, ...]. The methods compute in the type of x.
 
     Fields:
-        schedule: the noise schedule, which computes alpha and sigma from a time, such as :class:`CosineSchedule`.
+        schedule: the noise schedule, such as ``CosineSchedule()``, which computes alpha and sigma from a time.
         prediction: the name of the quantity that the net predicts: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity"
             = dx/dt = alpha' x0 + sigma' eps; "score" = -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al.
             2022, equation 7). The prediction "edm" needs a SigmaSchedule.
-        training: the distribution of training times, such as :class:`Uniform`.
-        timestep_spacing: the default spacing of :meth:`timesteps`, such as :class:`LinearSpacing`.
+        training: the distribution of training times, such as ``Uniform()``.
+        timestep_spacing: the default spacing of :meth:`timesteps`, such as ``LinearSpacing()``.
         sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses sigma_data.
 
     Raises:

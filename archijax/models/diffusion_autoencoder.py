@@ -89,7 +89,7 @@ class DiffusionAE:
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the diffusion loss, conditioned on the latent of each item, plus the bottleneck's loss.
+        """Computes the sum of the bottleneck's loss and the diffusion loss, which is conditioned on each item's latent.
 
         Returns:
             (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), the numbers that the

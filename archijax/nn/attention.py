@@ -174,7 +174,7 @@ def _absorbed_attention(
     """Computes attention to few tokens: first multiplies the keys by W_q and the values by W_o.
 
     softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the new factors W_q k^T and v W_o do not
-    depend on the length n of y. Only two matrix products, instead of four, then grow with n.
+    depend on the length n of y. Then the costs of only two matrix products, instead of four, grow with n.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)

@@ -40,7 +40,7 @@ class Resnet(nn.Module):
         groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
         kernel_size: the size of the convolutions' kernels, an odd number.
         channels: the number of channels of the result; None: as many as x has. If x has another number of channels, a
-            convolution with kernel size 1 adapts the channels of the skip.
+            convolution with kernel size 1 adapts x before the sum.
         dtype: the type of the computation.
     """
 

@@ -1,5 +1,5 @@
-"""Conditions a net on numbers such as seconds. Each number becomes a token after the tokens of the text, and also a
-vector of features.
+"""Conditions a net on numbers such as seconds. Each number becomes a token, which follows the tokens of the text,
+and also a vector of features.
 """
 
 from __future__ import annotations

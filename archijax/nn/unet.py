@@ -143,8 +143,8 @@ class UNet(nn.Module):
     Fields:
         blocks: one :class:`Block` per depth, outermost first.
         out_channels: the number of channels of the result; None: as many as x has.
-        downsample, upsample, skip: the default modules. A block uses them where its own field is None, see
-            :class:`Block`.
+        downsample, upsample, skip: the default modules. A :class:`Block` whose field of the same name is None
+            uses a copy of the default module.
         remat: whether the backward pass recomputes all intermediate results of a block, to save memory. If remat is
             False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
             recomputes only the cheap operations between them (norms, activations, modulation). With remat=False, a

@@ -36,8 +36,8 @@ class Inpaint:
         mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
         sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source plus new noise replaces the kept samples before each step too, as in the original
-            code.
+        redraw: whether the source plus new noise replaces the kept samples not only after, but also before each step,
+            as in the original code.
 
     Raises:
         InputError: num_resamples is below 1.
@@ -55,8 +55,8 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the sampler,
-        for the source and to go back to t.
+        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the step
+        of the sampler, for the source, and for the way back to t.
         """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 

@@ -65,7 +65,7 @@ def stepper(
 
     Args:
         denoise, process: see :func:`sample`.
-        state: an example of the state, such as the first state. Only its shapes and types matter.
+        state: an example of the state, such as the first state. Only the shapes and types of the state matter.
         sampler: the sampler that takes the step, such as :class:`DDIM`.
         noise: an example of the noise argument; None: each step draws its noise from ``state.keys``.
 

@@ -32,7 +32,7 @@ def windowed(
     window.
 
     Args:
-        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, it is called as
+        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, the function is called as
             ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
         window: the number of samples that the net sees at once.
         hop: the number of samples from one window to the next, at least 1 and at most `window`; half of `window` is
