@@ -75,8 +75,8 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
     of equation 8 of the paper.
 
     Args:
-        sigma_data: the standard deviation of the sounds. The paper assumes 0.5; its noise levels are multiplied by
-            sigma_data / 0.5.
+        sigma_data: the standard deviation of the sounds. The noise levels of the paper, which assumes 0.5, are
+            multiplied by sigma_data / 0.5.
         sigma_range: the lowest and the highest sigma of sampling; None: 0.002 and 80, each multiplied by sigma_data /
             0.5.
     """

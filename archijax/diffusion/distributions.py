@@ -13,7 +13,10 @@ from jaxtyping import Array, Float
 
 @runtime_checkable
 class TimeDistribution(Protocol):
-    """A distribution of training times. To draw times, call ``quantile(u)`` with uniform numbers u in (0, 1)."""
+    """A distribution of training times, for the field `training` of a :class:`GaussianProcess`.
+
+    ``quantile(u)`` with uniform numbers u in (0, 1) draws times in the shape of u.
+    """
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the u-quantiles of the time t. If u is uniform in (0, 1), the result is distributed like the training
@@ -23,7 +26,7 @@ class TimeDistribution(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Times that are uniformly distributed in (0, 1)."""
+    """Training times that are uniformly distributed in (0, 1). ``Uniform().quantile(u)`` equals u."""
 
     def quantile(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the u-quantiles of the time. Uniform numbers u in (0, 1) give random training times."""
@@ -51,7 +54,9 @@ class Discrete:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """Times t whose logarithm ln t is normally distributed (Karras et al. 2022, table 1).
+    """Training times t whose logarithm ln t is normally distributed (Karras et al. 2022, table 1).
+
+    :func:`edm` uses this distribution. ``LogNormal().quantile(jax.random.uniform(key, (n,)))`` draws n times.
 
     Fields:
         mean, std: the mean and the standard deviation of ln t.
@@ -67,8 +72,11 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """Times t for which ln(t / (1 - t)) is normally distributed, so that times near 1/2 are frequent (Esser et al.
-    2024, section 3.1).
+    """Training times t for which ln(t / (1 - t)) is normally distributed, so that times near 1/2 are frequent (Esser et
+    al. 2024, section 3.1).
+
+    :func:`rectified_flow` uses this distribution. ``LogitNormal().quantile(jax.random.uniform(key, (n,)))`` draws n
+    times.
 
     Fields:
         mean, std: the mean and the standard deviation of ln(t / (1 - t)).
@@ -85,6 +93,8 @@ class LogitNormal:
 def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array, " b"]:
     """Returns one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
     I.1).
+
+    ``stratified(*jax.random.uniform(key, (2, b)))`` returns b numbers [b].
 
     Args:
         u: uniform numbers in (0, 1); the rank of u[i] chooses the interval of result i.

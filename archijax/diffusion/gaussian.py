@@ -32,12 +32,12 @@ class GaussianProcess:
     [b, ...]. The methods compute in the type of x.
 
     Fields:
-        schedule: the noise schedule, which computes alpha and sigma from a time, such as :class:`CosineSchedule`.
+        schedule: the noise schedule, such as ``CosineSchedule()``, which computes alpha and sigma from a time.
         prediction: the name of the quantity that the net predicts: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity"
             = dx/dt = alpha' x0 + sigma' eps; "score" = -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al.
             2022, equation 7). The prediction "edm" needs a SigmaSchedule.
-        training: the distribution of training times, such as :class:`Uniform`.
-        timestep_spacing: the default spacing of :meth:`timesteps`, such as :class:`LinearSpacing`.
+        training: the distribution of training times, such as ``Uniform()``.
+        timestep_spacing: the default spacing of :meth:`timesteps`, such as ``LinearSpacing()``.
         sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses sigma_data.
 
     Raises:
@@ -138,7 +138,7 @@ class GaussianProcess:
     def by_noise(self, errors: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Float[Array, ""]]:
         """Averages errors in five equal intervals of the noise level.
 
-        The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every method. For v-diffusion
+        The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every process. For v-diffusion
         without a shift, the noise level equals t.
 
         Args:

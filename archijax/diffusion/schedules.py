@@ -36,7 +36,7 @@ class Schedule(Protocol):
 
 
 class UnitTime:
-    """The base class of schedules: times run from 0 to 1, and a net is trained at all of these times."""
+    """The base class of schedules: times run from 0 to `start`, and a net is trained at all of these times."""
 
     start = 1.0
 
@@ -50,6 +50,8 @@ class UnitTime:
 @dataclass(frozen=True)
 class CosineSchedule(UnitTime):
     """The schedule alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
+
+    ``GaussianProcess(CosineSchedule(), "v")`` is a process with this schedule, see :func:`v_diffusion`.
 
     Fields:
         shift: a number above 0 with tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the
@@ -83,6 +85,8 @@ class CosineSchedule(UnitTime):
 class LinearSchedule(UnitTime):
     """The schedule alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al. 2022,
     equation 1).
+
+    ``GaussianProcess(LinearSchedule(), "velocity")`` is a process with this schedule, see :func:`rectified_flow`.
     """
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
@@ -97,6 +101,8 @@ class LinearSchedule(UnitTime):
 @dataclass(frozen=True)
 class SigmaSchedule(UnitTime):
     """The schedule alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
+
+    ``GaussianProcess(SigmaSchedule(), "edm", training=LogNormal())`` has this schedule, see :func:`edm`.
 
     Fields:
         start: the highest time, where sampling starts.
@@ -122,7 +128,8 @@ class BetaSchedule(UnitTime):
     """The schedule of DDPM, with discrete times k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 -
     beta_i), alpha^2 + sigma^2 = 1.
 
-    Between the discrete times log(alpha^2) is linear.
+    Between the discrete times log(alpha^2) is linear. ``GaussianProcess(BetaSchedule(), "eps",
+    training=Discrete(1000))`` is a process with this schedule, see :func:`ddpm`.
 
     Fields:
         num_steps: the number of discrete steps, at least 21.
@@ -145,7 +152,7 @@ class BetaSchedule(UnitTime):
             raise InputError(f'betas is "{self.betas}": it must be "linear" or "cosine"')
 
     def beta(self) -> Float[np.ndarray, " {self.num_steps}"]:
-        """The values of beta at the steps 1 ... num_steps, in float64."""
+        """Returns the values of beta at the steps 1 ... num_steps, in float64."""
         if self.betas == "linear":
             return np.linspace(0.1, 20.0, self.num_steps) / self.num_steps
         squares = np.cos((np.linspace(0, 1, self.num_steps + 1) + 0.008) / 1.008 * np.pi / 2) ** 2

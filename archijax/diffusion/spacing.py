@@ -16,7 +16,9 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class TimestepSpacing(Protocol):
-    """A rule that chooses the timesteps of sampling."""
+    """A rule that chooses the timesteps of sampling. ``process.timesteps(50, spacing)`` and
+    ``model.sample(..., timestep_spacing=spacing)`` take such an object.
+    """
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         """Returns num_steps + 1 descending timesteps, in float64.
@@ -37,7 +39,7 @@ def _check_fractions(name: str, start: float, end: float) -> None:
 
 @dataclass(frozen=True)
 class LinearSpacing:
-    """Evenly spaced timesteps.
+    """Evenly spaced timesteps: ``process.timesteps(50, LinearSpacing(shift=2.0))``.
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
@@ -70,7 +72,7 @@ class LinearSpacing:
 
 @dataclass(frozen=True)
 class CosineSpacing:
-    """Timesteps that follow a cosine and are denser at both ends.
+    """Timesteps that follow a cosine and are denser at both ends: ``process.timesteps(50, CosineSpacing())``.
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
@@ -97,6 +99,7 @@ class KarrasSpacing:
     goes to 0.
 
     (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5).
+    ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
@@ -129,6 +132,7 @@ class ExponentialSpacing:
     goes to 0.
 
     The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
+    ``process.timesteps(50, ExponentialSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.

@@ -127,13 +127,18 @@ class _Coder:
 class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
+    ``AutoEncoder(AutoEncoder1d(in_channels=1, channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
+    sample_rate=48000)`` is a small one. ``encode(variables, audio)`` turns sounds [b, time, c] into (latent, info) with
+    a latent [b, frames, latent_channels].
+
     The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
     adversarial and feature matching, and training alternates between this loss and a hinge loss for the discriminator
     (Kumar et al. 2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent.
     Diffusion models use this mean and standard deviation to scale latents.
 
     Fields:
-        net: the encoder and the decoder, such as an :class:`archijax.codecs.AutoEncoder1d`.
+        net: the encoder and the decoder: an :class:`archijax.codecs.AutoEncoder1d`, an
+            :class:`archijax.codecs.FrameAutoEncoder` or an :class:`archijax.codecs.oobleck.Oobleck`.
         sample_rate: the sample rate of the sounds, in Hz.
         waveform: the weight of the mean absolute difference between samples of the sound and of the decoded sound.
         relative_waveform: the weight of another error: the mean absolute difference between samples, relative to the

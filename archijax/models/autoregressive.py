@@ -164,7 +164,7 @@ class DiffusionAR:
             noise: the noise for :meth:`start`.
             ladder_noise: the noise for :meth:`noised_to_ladder`.
             fresh: the noise for the calls of :meth:`shift`, one split of noise per call. The last num_splits / 2 + 1
-                splits are not used.
+                splits of ``fresh`` are not used.
 
         Raises:
             InputError: fresh has fewer than num_splits splits, or num_steps is below num_splits.

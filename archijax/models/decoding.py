@@ -30,7 +30,7 @@ def decode_by_diffusion(
     Args:
         decoder: a codec that decodes by diffusion, such as a :class:`archijax.DiffusionVocoder`.
         variables: the variables of the decoder.
-        frames: the result of the decoder's ``encode``.
+        frames: the first result of the decoder's ``encode(variables, audio)``.
         noise: the standard normal noise that the diffusion starts from, with time = frames * downsample_factor; None:
             noise is drawn from the keys.
         channels: the number of channels of the noise that is drawn.
@@ -38,6 +38,9 @@ def decode_by_diffusion(
         batch: a dict of other conditioning for the diffusion model, such as tokens.
         keys: one key per item of the batch [b], or a single key; None: the same key at every call.
         settings: other arguments of :meth:`archijax.DiffusionModel.sample`.
+
+    Returns:
+        Sounds [b, frames * downsample_factor, c].
     """
     keys = per_item(jax.random.key(0) if keys is None else keys, len(frames))
     if noise is None:
@@ -55,7 +58,7 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes sounds to frames and decodes these frames back to sounds.
+    """Encodes sounds to frames, decodes these frames to sounds, and returns as many samples as ``audio`` has.
 
     Args:
         codec: a model with encode and decode, such as ``archijax.configs.AutoEncoderConfig(...).build()``.

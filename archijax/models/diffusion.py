@@ -39,7 +39,8 @@ OWN = ("audio", "tokens", "token_mask")
 
 @dataclass(frozen=True, eq=False)
 class DiffusionModel:
-    """A diffusion model of sound, conditioned on text, an embedding, features, or nothing.
+    """A diffusion model of sound, conditioned on text, an embedding, features, or nothing, such as
+    ``DiffusionModel(net=UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1)), process=v_diffusion())``.
 
     A batch has "audio" [b, time, c] in [-1, 1] and, if the net needs them, "tokens" int32 [b, n] with "token_mask" bool
     [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see

@@ -28,7 +28,7 @@ class DiffusionAE:
 
     Fields:
         model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
-            ``UNetV0(..., context_channels=(0, 0, 32))``.
+            ``DiffusionModel(net=UNetV0(..., context_channels=(0, 0, 32)))`` with inject_depth=2 and 32 latent channels.
         encoder: the encoder from sound to latents, with its bottleneck, such as an :class:`archijax.codecs.Encoder1d`.
         inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
         latent_factor: the number of positions of the diffused array per frame of the latent; None: the encoder's
@@ -89,7 +89,7 @@ class DiffusionAE:
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the diffusion loss, conditioned on the latent of each item, plus the bottleneck's loss.
+        """Computes the sum of the bottleneck's loss and the diffusion loss, which is conditioned on each item's latent.
 
         Returns:
             (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), the numbers that the
@@ -134,7 +134,7 @@ class DiffusionAE:
         Args:
             noise: the standard normal noise that the diffusion starts from, in the shape of the diffused array; None:
                 noise is drawn.
-            settings: other arguments of :func:`decode_by_diffusion`.
+            settings: other arguments of :func:`decode_by_diffusion`, such as ``num_steps=50, keys=key``.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
 

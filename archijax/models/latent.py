@@ -44,7 +44,8 @@ class LatentDiffusion:
         return self.autoencoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``.
+        """Makes the variables for batches with the shapes of ``batch``, for example ``{"audio": zeros}`` with zeros
+        [b, time, c].
 
         Args:
             frozen: a dict with the entries "autoencoder", pretrained variables, and "embedder", see

@@ -1,5 +1,5 @@
 """Functions that measure the mean and the standard deviation of each channel of a latent in training. Diffusion models
-use both to scale latents.
+use this mean and standard deviation to scale latents.
 """
 
 from __future__ import annotations

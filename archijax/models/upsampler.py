@@ -22,7 +22,8 @@ class DiffusionUpsampler:
     section 5.5).
 
     Fields:
-        model: a diffusion model whose net has appended channels, such as ``AppendChannels(UNetV0(...))``.
+        model: a diffusion model whose net takes appended channels, such as
+            ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
         factor: the high sample rate divided by the low one, at least 2.
         lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original code uses 6.
 
@@ -74,7 +75,9 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """Turns low-rate sounds into high-rate sounds. For noise and settings, see :func:`decode_by_diffusion`."""
+        """Turns low-rate sounds into high-rate sounds: ``decode(variables, frames, num_steps=50, keys=key)``. For noise
+        and settings, see :func:`decode_by_diffusion`.
+        """
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(

@@ -28,10 +28,10 @@ class DiffusionVocoder:
     sound.
 
     Fields:
-        model: a diffusion model of mono sound, with a net that takes one appended channel, such as
-            ``AppendChannels(UNetV0(...))``.
-        mel: the transform from sound to spectrograms. For this transform, n_fft - hop_length and window_length -
-            hop_length must be even.
+        model: a diffusion model of mono sound, whose net takes one appended channel, such as
+            ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
+        mel: the transform from sound to spectrograms, an :class:`archijax.audio.MelSpectrogram`. For this transform,
+            n_fft - hop_length and window_length - hop_length must be even.
         whiten: whether the spectrum of a sound is divided by the envelope of its spectrogram before diffusion, and
             multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
             even in silence. Whitening has the same effect as noise shaped by the envelope (SpecGrad, Koizumi et al.
@@ -97,7 +97,9 @@ class DiffusionVocoder:
         noise: Float[Array | np.ndarray, "b time c"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Turns spectrograms into sounds. For noise and settings, see :func:`decode_by_diffusion`."""
+        """Turns spectrograms into sounds: ``decode(variables, frames, num_steps=50, keys=key)``. For noise and
+        settings, see :func:`decode_by_diffusion`.
+        """
         return decode_by_diffusion(self, variables, frames, noise, channels=frames.shape[-1], **settings)
 
     def prepare(

@@ -39,7 +39,7 @@ def portable() -> Iterator[None]:
 
 
 class Attention(nn.Module):
-    """x + attention(norm(x)), called as ``attention(x, context)`` (Vaswani et al. 2017).
+    """x + attention(norm(x)), called as ``attention(x, context)`` (Vaswani et al. 2017), such as ``Attention(64, 8)``.
 
     Fields:
         head_features: the number of features of each head.
@@ -51,10 +51,10 @@ class Attention(nn.Module):
             length of x, not with the square of the length.
         embedding_features: the number e of features that each token of the embedding must have; None: any number.
         implementation: the implementation that ``jax.nn.dot_product_attention`` uses, "xla" or "cudnn". If None, the
-            fastest method is chosen: if x is long and the tokens are few, cross-attention first multiplies the keys by
-            the query weights and the values by the output weights. Other attention uses cuDNN on NVIDIA GPUs, if the
-            type is bfloat16 or float16 and a head has at most 128 features (`jax.jvp` does not work with cuDNN). All
-            other attention uses plain matrix products.
+            fastest method is chosen. Cross-attention from a long x to few tokens first multiplies the keys by the query
+            weights and the values by the output weights. Any other attention uses cuDNN if it runs on an NVIDIA GPU, in
+            bfloat16 or float16, with at most 128 features per head (`jax.jvp` does not work with cuDNN), and plain
+            matrix products otherwise.
         dtype: the type of the computation.
 
     Raises:
@@ -174,7 +174,7 @@ def _absorbed_attention(
     """Computes attention to few tokens: first multiplies the keys by W_q and the values by W_o.
 
     softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the new factors W_q k^T and v W_o do not
-    depend on the length n of y. Only two matrix products, instead of four, then grow with n.
+    depend on the length n of y. Then the costs of only two matrix products, instead of four, grow with n.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -195,13 +195,17 @@ def _linear_attention(
 
 
 class CrossAttention(Attention):
-    """Attention to ``context.embedding`` [b, n, e] instead of x. The fields are those of :class:`Attention`."""
+    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], such as ``CrossAttention(64, 8)``, called as
+    ``(x, Context(embedding=embedding))``. The fields are those of :class:`Attention`.
+    """
 
     cross: bool = True
 
 
 class LinearAttention(Attention):
-    """Linear self-attention over the positions of x. The fields are those of :class:`Attention`."""
+    """Linear self-attention over the positions of x, such as ``LinearAttention(64, 8)``. The fields are those of
+    :class:`Attention`.
+    """
 
     linear: bool = True
 
@@ -215,7 +219,7 @@ class LinearCrossAttention(CrossAttention):
 
 
 class FeedForward(nn.Module):
-    """x + linear(gelu(linear(x))). The context is not used.
+    """x + linear(gelu(linear(x))), called as ``item(x, context)``. The context is not used.
 
     Fields:
         multiplier: the inner width divided by the number of channels of x.

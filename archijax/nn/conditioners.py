@@ -22,6 +22,8 @@ PREFIX = "condition_"
 class NumberVector(nn.Module):
     """Turns numbers [b] from 0 to 1 into vectors [b, width], by Fourier features with high and low frequencies.
 
+    A net takes the module as ``Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})``.
+
     Fields:
         width: the number of features of each vector.
     """
@@ -34,7 +36,9 @@ class NumberVector(nn.Module):
 
 
 class CategoryVector(nn.Module):
-    """Turns the indices [b] of categories into learned vectors [b, width].
+    """Turns the indices [b] of categories, integers or floats, into learned vectors [b, width].
+
+    A net takes the module as ``Conditioners(net, features={"genre": CategoryVector(10, 1024)}, tokens={})``.
 
     Fields:
         count: the number of categories. Indices are from 0 to count - 1.
@@ -51,6 +55,9 @@ class CategoryVector(nn.Module):
 
 class Conditioners(Wrapper):
     """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``.
+
+    ``Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})`` is called as ``net(x, time,
+    condition_gain=gain)``.
 
     A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that an
     item of the batch lacks this condition: the vector is then zero, or the token is masked.

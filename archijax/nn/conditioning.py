@@ -66,7 +66,7 @@ class NumberEmbedder(nn.Module):
 
 
 class ClassEmbedder(nn.Module):
-    """Turns class numbers into learned vectors.
+    """Turns class numbers [...] into learned vectors [..., features].
 
     Fields:
         num_classes: the number of classes. Class numbers are from 0 to num_classes - 1.
@@ -84,6 +84,8 @@ class ClassEmbedder(nn.Module):
 
 class TimeConditioning(Wrapper):
     """Turns the diffusion time into features, which the net receives.
+
+    ``TimeConditioning(net)`` is called as ``(x, time)``.
 
     Fields:
         net: a module ``net(x, features=[b, features])``.
@@ -139,6 +141,8 @@ def guide(
 
 class ClassifierFreeGuidance(Wrapper):
     """Gives a net classifier-free guidance: a learned embedding means "no embedding" (Ho & Salimans 2022).
+
+    All arguments after x are passed by name: ``net(x, time=time, embedding=embedding)``.
 
     Fields:
         net: a module ``net(x, embedding=[b, n, features])``.
@@ -201,7 +205,7 @@ class ClassifierFreeGuidance(Wrapper):
 
 
 class EmbeddingFeatures(Wrapper):
-    """Adds a linear map of the mean of the embedding's tokens to the features.
+    """Adds a linear map of the mean of the embedding's tokens to the features [b, f] that the net receives.
 
     A net learns many times faster to use this mean, by modulation, than to use the tokens, by cross-attention. The nets
     of the original code have only cross-attention. :class:`ClassifierFreeGuidance` around this wrapper masks the
@@ -237,7 +241,7 @@ class EmbeddingFeatures(Wrapper):
 
 
 class AppendChannels(Wrapper):
-    """Appends channels to x and calls the net.
+    """Appends channels to x and calls the net: ``AppendChannels(net)`` is called as ``(x, time, append_channels=...)``.
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net is

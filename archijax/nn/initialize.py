@@ -12,6 +12,8 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 def initialize(init: Callable, *args: Any) -> Any:
     """Returns ``init(*args)``, without the forward pass and without compiling one large program.
 
+    ``variables = initialize(net.init, key, x, time)`` does the work of ``variables = net.init(key, x, time)``.
+
     ``jax.jit(init)`` inlines the random generator once per parameter. With ``jax.jit``, a net with hundreds of
     parameters takes minutes to compile. A plain call of ``init`` also computes the net's output. This function traces
     ``init``, drops the operations that the result does not need, and runs the others one by one. Each operation is

@@ -40,7 +40,7 @@ class Resnet(nn.Module):
         groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
         kernel_size: the size of the convolutions' kernels, an odd number.
         channels: the number of channels of the result; None: as many as x has. If x has another number of channels, a
-            convolution with kernel size 1 adapts the channels of the skip.
+            convolution with kernel size 1 adapts x before the sum.
         dtype: the type of the computation.
     """
 
@@ -84,6 +84,8 @@ class ConvNeXtV2(nn.Module):
 class Modulation(nn.Module):
     """Modulates x: norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
 
+    ``Modulation()`` is an item of a :class:`Block`, called as ``item(x, Context(features=features))``.
+
     Fields:
         dtype: the type of the computation.
 
@@ -105,6 +107,8 @@ class Modulation(nn.Module):
 
 class InjectChannels(nn.Module):
     """Injects channels of the context into x: x + conv([x, context.channels[context.depth]]), with kernel size 1.
+
+    At depth 0, the context is ``Context(channels=(array,))`` with an array [b, *positions of x, channels].
 
     Fields:
         channels: the number of channels that the context has at this depth.

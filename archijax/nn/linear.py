@@ -56,7 +56,7 @@ def conv(
         kernel: [*sizes, c_in / groups, c_out], with one kernel size per position axis.
 
     Returns:
-        [b, *out, c_out]. Each position axis has positions - size + 1 entries.
+        [b, *out, c_out]. Each position axis of the result has positions - size + 1 entries.
     """
     letters = "WHD"[: x.ndim - 2][::-1]
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, (f"N{letters}C", f"{letters}IO", f"N{letters}C"))
@@ -127,7 +127,7 @@ def transposed_conv(
     The computation is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        [b, *out, c_out]. Each position axis has (positions - 1) * stride + size - 2 * padding entries.
+        [b, *out, c_out]. Each position axis of the result has (positions - 1) * stride + size - 2 * padding entries.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride

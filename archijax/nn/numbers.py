@@ -1,5 +1,5 @@
-"""Conditions a net on numbers such as seconds. Each number becomes a token after the tokens of the text, and also a
-vector of features.
+"""Conditions a net on numbers such as seconds. Each number becomes a token, which follows the tokens of the text,
+and also a vector of features.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from archijax.nn.linear import Linear
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number that a net is conditioned on.
+    """A number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. A
+    :class:`NumberConditioning` around the net takes a list of numbers.
 
     Fields:
         name: the key of the number's array [b] in a batch.
@@ -45,8 +46,8 @@ class Number:
             raise InputError(f"the default of {self.name} is {self.default}: it must be from {self.low} to {self.high}")
 
     def encode(self, values: Sequence[str | float | None]) -> Float32[np.ndarray, " b"]:
-        """Turns a list of values into an array. None in the list becomes the field `default`. Raises InputError if a
-        value is not a number.
+        """Turns a list of values, such as ``["30", None, 3.5]``, into an array [b]. None in the list becomes the field
+        `default`. Raises InputError if a value is not a number.
         """
         numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
         return np.array(numbers, np.float32)
@@ -78,9 +79,10 @@ def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
 class NumberConditioning(Wrapper):
     """Conditions a net on numbers, by tokens and by features: ``net(x, time, seconds_total=[b], ...)``.
 
-    Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The net's embedding
-    consists of the tokens of the text, then one token per number. The net's features are the vectors of the numbers,
-    then the argument `features`.
+    ``NumberConditioning(net, [Number("seconds_total", 0, 512, 512)], width=8)`` wraps a net with embedding_features=8
+    and global_features=8. Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The
+    net's embedding consists of the tokens of the text, then one token per number. The net's features are the vectors of
+    the numbers, then the argument `features`.
 
     Fields:
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.

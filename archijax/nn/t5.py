@@ -174,6 +174,8 @@ class T5Encoder(nn.Module):
     """The encoder of a T5 model, called as ``encoder(tokens, mask)``. The encoder has no dropout, so that training and
     sampling call it in the same way.
 
+    ``T5Encoder(T5Config(vocab_size=259, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2))`` is a small one.
+
     Args:
         config: the sizes.
         dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residual sums are

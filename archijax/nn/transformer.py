@@ -145,7 +145,9 @@ class TransformerLayer(nn.Module):
 
 
 class DiffusionTransformer(nn.Module):
-    """The diffusion transformer, ``net(x, time, ...)``, for x with any number of channels.
+    """The diffusion transformer, ``net(x, time, ...)``, for x [b, n, c] with any number of channels.
+
+    ``DiffusionTransformer(num_layers=2, num_heads=2)`` is a small one without conditioning.
 
     Before training, the result is a linear map of x.
 
@@ -157,8 +159,8 @@ class DiffusionTransformer(nn.Module):
         embedding_width: the number of features of each token after the projection that precedes cross-attention; None:
             embedding_features.
         embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads; None:
-            embedding_width / head_features.
-        global_features: the number f of the features [b, f] that the net takes; None: it takes no features.
+            embedding_width / head_features, which must be at least 1.
+        global_features: the number f of the features [b, f] that the net takes; None: the net takes no features.
         time_features: the number of sines plus the number of cosines that encode the time, an even number.
         rotary_features: the number of features of each head that rotary positions rotate, even and at most
             head_features; None: half of head_features.
@@ -212,8 +214,8 @@ class DiffusionTransformer(nn.Module):
 
         Args:
             time: the diffusion time of each item. This argument is required.
-            features: one vector per sound, such as the encoded duration. The net needs them if global_features is set.
-            embedding: tokens for cross-attention. The net needs them if embedding_features is set.
+            features: one vector per sound, such as the encoded duration; required if global_features is set.
+            embedding: tokens for cross-attention; required if embedding_features is set.
             embedding_mask: True for each item of the batch whose embedding is replaced by zeros, which mean "no
                 embedding" to the net.
             out_channels: the number of channels of the result; None: as many as x has.

@@ -33,7 +33,7 @@ from archijax.nn.resampling import Downsample, UpsampleNearest
 
 @flax.struct.dataclass
 class Context:
-    """The conditioning that items can use.
+    """The conditioning that items can use, such as ``Context(features=..., embedding=...)`` in ``item(x, context)``.
 
     Fields:
         features: one vector per sound [b, f], such as the features of the time; None: no features.
@@ -51,7 +51,9 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One depth of a U-Net.
+    """One depth of a U-Net: ``UNet([Block(8, factor=1), Block(16, factor=2, items=[Resnet(), Modulation()])])``.
+
+    The U-Net copies each item of the lists, so that every copy has its own parameters.
 
     Fields:
         channels: the number of channels at this depth.
@@ -141,8 +143,8 @@ class UNet(nn.Module):
     Fields:
         blocks: one :class:`Block` per depth, outermost first.
         out_channels: the number of channels of the result; None: as many as x has.
-        downsample, upsample, skip: the default modules. A block uses them where its own field is None, see
-            :class:`Block`.
+        downsample, upsample, skip: the default modules. A :class:`Block` whose field of the same name is None
+            uses a copy of the default module.
         remat: whether the backward pass recomputes all intermediate results of a block, to save memory. If remat is
             False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
             recomputes only the cheap operations between them (norms, activations, modulation). With remat=False, a

@@ -19,6 +19,9 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 class Inpaint:
     """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
+    ``sample(denoise, process, x, timesteps, Inpaint(source, mask), keys)`` uses this sampler, and
+    ``model.sample(..., source=source, mask=mask)`` makes one.
+
     After each step to t_next, the source, with as much noise as x has at t_next, replaces x where the mask is True.
     After the last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x
     from t_next back to t, and the step is taken again, so that the new samples agree with the kept samples (Lugmayr et
@@ -33,8 +36,8 @@ class Inpaint:
         mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
         sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source plus new noise replaces the kept samples before each step too, as in the original
-            code.
+        redraw: whether the source plus new noise replaces the kept samples not only after, but also before each step,
+            as in the original code.
 
     Raises:
         InputError: num_resamples is below 1.
@@ -52,8 +55,8 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the sampler,
-        for the source and to go back to t.
+        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the step
+        of the sampler, for the source, and for the way back to t.
         """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 

@@ -26,7 +26,7 @@ class Guidance:
     equation 6).
 
     The net makes the conditional prediction with the prompt, and the negative prediction with no prompt or with a
-    negative prompt.
+    negative prompt. The settings are passed as ``model.sample(..., guidance=Guidance(3.0, rescale=0.7))``.
 
     Fields:
         scale: the guidance scale, one number or one per item of the batch [b]; 1 means no guidance.
@@ -89,7 +89,8 @@ def guided(
     """Returns a function ``denoise(x, t)`` with classifier-free guidance, for :func:`sample`.
 
     Args:
-        predictor: a function that turns conditioning into a function ``denoise(x, t)``.
+        predictor: a function that turns conditioning into a function ``denoise(x, t)``, such as ``lambda embedding:
+            lambda x, t: net.apply(variables, x, t, embedding=embedding)``.
         process: the diffusion process, such as ``archijax.v_diffusion()``.
         guidance: the guidance scale and other settings.
         positive: the conditioning to guide towards, a pytree of arrays [b, ...].

@@ -22,7 +22,7 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state that the sampling loop carries from step to step.
+    """The state that the sampling loop carries from step to step. :func:`begin` makes the first one.
 
     Attributes:
         x: the noisy sound.
@@ -42,7 +42,7 @@ def begin(
     t: Float[Array | np.ndarray | np.number, "*time"] | float,
     keys: Key[Array, " b"] | None = None,
 ) -> State:
-    """Makes the state before the first step.
+    """Makes the state before the first step, for :func:`advance`: ``begin(x, timesteps[0], keys)``.
 
     Args:
         x: the noisy sound at the first time.
@@ -65,7 +65,7 @@ def stepper(
 
     Args:
         denoise, process: see :func:`sample`.
-        state: an example of the state, such as the first state. Only its shapes and types matter.
+        state: an example of the state, such as the first state. Only the shapes and types of the state matter.
         sampler: the sampler that takes the step, such as :class:`DDIM`.
         noise: an example of the noise argument; None: each step draws its noise from ``state.keys``.
 
@@ -141,7 +141,7 @@ def sample(
         keys: one key per item of the batch [b]. Samplers that draw noise need keys.
 
     Returns:
-        The x at the last time, which is the sound if this time is 0.
+        x at the last of the timesteps, in the shape of the argument x. If the last timestep is 0, the result is sound.
 
     Raises:
         InputError: the sampler draws noise, but there are no keys.

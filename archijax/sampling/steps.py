@@ -24,7 +24,7 @@ Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A method of sampling, which takes one step at a time."""
+    """A method of sampling, which takes one step at a time. ``model.sample(..., sampler=DDIM())`` takes a sampler."""
 
     @property
     def draws(self) -> int:
@@ -116,7 +116,7 @@ class DDPM:
 
     Fields:
         variance: a number from 0 to 1 that chooses the variance of the noise. With 0, the noise has the variance of
-            q(x' | x, x0), the smallest possible. With 1, it has the variance of q(x | x'), which ArchiSound uses. A
+            q(x' | x, x0), the smallest possible. With 1, the variance is that of q(x | x'), which ArchiSound uses. A
             number between 0 and 1 interpolates the logarithm of the variance (Nichol & Dhariwal 2021, equation 15).
             With few sampling steps, 0 adds too little noise and 1 far too much; with 0.5, Gaussian data keep their
             standard deviation. The step to sigma = 0 adds no noise.

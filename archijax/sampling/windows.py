@@ -25,12 +25,14 @@ def windowed(
 ) -> Denoise:
     """Extends ``denoise`` to sounds longer than those that the net was trained on (Bar-Tal et al. 2023).
 
+    ``sample(windowed(denoise, 2**15, 2**14), process, x, timesteps)`` turns a long x into sound.
+
     Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
     weights that fall towards the ends of a window, so that no seam appears. The net needs only the memory for one
     window.
 
     Args:
-        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, it is called as
+        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, the function is called as
             ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
         window: the number of samples that the net sees at once.
         hop: the number of samples from one window to the next, at least 1 and at most `window`; half of `window` is
