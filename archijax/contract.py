@@ -245,8 +245,8 @@ class ItemSource(Protocol):
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
     ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
-        """Returns an item as a dict: arrays by their names in a batch, the text "prompt" unless there is an
-        "embedding", and "fields".
+        """Returns an item as a dict: its arrays by name, the text "prompt" (or, in its place, the array "embedding"),
+        and "fields".
 
         "fields" is an optional dict of texts and numbers that describe the crop. Several threads call this method at
         once.

@@ -39,7 +39,8 @@ def item_keys(
     """Returns one key per item: fold_in(fold_in(root_key, step), i) for the indices i = first, first + 1, ... in the
     whole batch.
 
-    The noise of an item thus does not depend on how its batch is split over devices or into parts.
+    The noise of an item thus does not depend on how its batch is split over devices or into parts. For example,
+    ``item_keys(jax.random.key(0), step=3, first=0, count=4)`` has the keys [4] of a batch of four items.
     """
     return numbered(jax.random.fold_in(root_key, step), count, first)
 

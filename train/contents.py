@@ -136,8 +136,8 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Returns whether files with this suffix can be read. If they need ffmpeg, which is missing, counts the
-        file."""
+        """Returns whether files with this suffix can be read. If ffmpeg is missing and the suffix needs it, adds 1 to
+        ``undecoded``."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing

@@ -24,9 +24,9 @@ from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 @dataclass(frozen=True, kw_only=True)
 class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
-    """The bottlenecks, in sequence."""
+    """The bottlenecks, in sequence, such as (TanhConfig(), QuantizerConfig(num_codes=16))."""
     latent_channels: int | None = 32
-    """The number of channels of the latent; None: as many as the net's last level has, without an output
+    """The number of channels of the latent; None: as many as the net's last level has, and the net has no output
     convolution."""
     sample_rate: int = 48_000
     """Samples per second."""
@@ -68,7 +68,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """An autoencoder of sound.
 
     ``AutoEncoderConfig(coder=CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
-    latent_channels=4)`` is a small one.
+    latent_channels=4)`` configures a small autoencoder.
     """
 
     coder: CoderConfig | FrameCoderConfig
@@ -87,7 +87,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     windows: tuple[int, ...] = WINDOWS
     """Window lengths of the stft, phase and mel losses in samples, multiples of 4."""
     discriminator: CoderConfig | AdversaryConfig | None = None
-    """The discriminator that is trained together with the net; None: no adversarial training."""
+    """The discriminator that is trained together with the net, such as AdversaryConfig(); None: no adversarial
+    training."""
     adversarial: float = 1.0
     """The weight of the discriminator's scores."""
     feature_matching: float = 1.0
@@ -95,7 +96,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     adversary_start: int = 0
     """The number of training steps before the discriminator trains and has an effect."""
     balanced: bool = False
-    """Whether the gradient of each loss is scaled, so that its norm depends on the weight of the loss alone."""
+    """Whether the gradient of each loss is scaled, so that the gradient's norm depends only on the weight of the
+    loss."""
 
     def build(self) -> AutoEncoder:
         """Builds the model. Raises InputError if settings do not fit each other."""

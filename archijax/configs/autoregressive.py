@@ -20,7 +20,11 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class AutoregressiveConfig(ModelConfig):
-    """Autoregressive diffusion with a U-Net, for endless sound without text."""
+    """Autoregressive diffusion with a U-Net, for endless sound without text.
+
+    Example: ``AutoregressiveConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), channels=1, length=1024,
+    num_splits=4)``.
+    """
 
     unet: UNetConfig
     """The U-Net. The skip connections are concatenated, not modulated, because every sample has its own noise level."""
@@ -31,7 +35,7 @@ class AutoregressiveConfig(ModelConfig):
     length: int = 2**18
     """The number of samples that the net sees at once."""
     num_splits: int = 16
-    """The number of splits that the length is divided into, an even number. Each split has its own noise level."""
+    """The number of splits into which the length is divided, an even number. Each split has its own noise level."""
     transform: TransformConfig | None = None
     """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     method: Literal["v", "flow"] = "v"

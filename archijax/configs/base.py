@@ -10,7 +10,10 @@ from archijax.contract import Model, Variables
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """The settings with which a model is sampled by default."""
+    """The settings with which a model is sampled by default.
+
+    Example: ``DiffusionConfig(unet, sampling=SampleDefaults(num_steps=20))``.
+    """
 
     num_steps: int = 50
     """The number of denoising steps."""
@@ -45,7 +48,8 @@ class ModelConfig:
     def timing(self, start: float, total: float) -> dict[str, float]:
         """Returns numbers that tell the model where its sound lies in a piece; {} if the model takes no such numbers.
 
-        All sounds of a model with such numbers have the same length. If the piece is shorter, silence follows it.
+        A model that takes such numbers makes sounds of one length only. If a piece is shorter, silence follows the
+        piece.
 
         Args:
             start: the time in the piece at which the sound begins, in seconds.
@@ -54,6 +58,7 @@ class ModelConfig:
         return {}
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, and returns a dict from their names to their variables.
-        Raises InputError if a part is missing."""
+        """Loads the pretrained parts that the settings name, as ``frozen`` for ``model.init(key, batch, frozen)``.
+        Returns a dict from the names of the parts to their variables; {} without such parts. Raises InputError if a
+        part is missing."""
         return {}

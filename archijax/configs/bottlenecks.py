@@ -1,6 +1,7 @@
 """Configurations of the bottlenecks between an encoder and a decoder.
 
-A tuple of configurations stands for bottlenecks in sequence.
+A tuple of configurations stands for bottlenecks in sequence. ``AutoEncoderConfig(coder=coder, latent_channels=4,
+bottleneck=(TanhConfig(), QuantizerConfig()))`` first applies tanh, and then quantizes.
 """
 
 from __future__ import annotations

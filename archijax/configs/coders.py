@@ -17,7 +17,11 @@ from archijax.configs.nets import positive
 
 @dataclass(frozen=True)
 class CoderConfig:
-    """An encoder of samples, and the decoder that mirrors the encoder. Lists run from sound to latent."""
+    """An encoder of samples, and the decoder that mirrors the encoder. Lists run from sound to latent.
+
+    ``CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))`` has one level. It is the ``coder`` of
+    an AutoEncoderConfig, a MagnitudeAutoEncoderConfig or an EncoderConfig.
+    """
 
     channels: int
     """The number of channels that the multipliers multiply."""
@@ -37,11 +41,12 @@ class CoderConfig:
         positive(self, "coder", "channels", "patch_size", "resnet_groups")
 
     def settings(self) -> dict[str, Any]:
-        """Returns the settings that encoders and autoencoders share."""
+        """Returns all fields by name; both Encoder1d and AutoEncoder1d have fields of these names."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
 
     def build(self, *, latent_channels: int | None, **settings: Any) -> AutoEncoder1d:
-        """Builds the autoencoder of sound. ``settings`` are the fields in_channels, bottleneck and dtype of the net."""
+        """Builds the autoencoder of sound, such as ``coder.build(latent_channels=4, in_channels=1)``. ``settings`` are
+        the fields in_channels, bottleneck and dtype of :class:`AutoEncoder1d`."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 
     def discriminator(self) -> Discriminator1d:
@@ -51,7 +56,8 @@ class CoderConfig:
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
-    """An encoder and a decoder of STFT frames. Lists begin with the frame rate of the STFT.
+    """An encoder and a decoder of STFT frames, for the field ``coder`` of an AutoEncoderConfig. Lists begin with the
+    frame rate of the STFT.
 
     ``FrameCoderConfig(widths=(256, 384), factors=(4,), encoder_blocks=(2, 2), decoder_blocks=(4, 4))`` has two frame
     rates. For one frame rate, the lists have one entry each, and ``factors`` is empty.
@@ -90,12 +96,15 @@ class FrameCoderConfig:
 
 @dataclass(frozen=True)
 class AdversaryConfig:
-    """Discriminators at several periods and resolutions."""
+    """Discriminators at several periods and resolutions.
+
+    Example: ``AutoEncoderConfig(coder=coder, discriminator=AdversaryConfig())``.
+    """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     """The period of each period discriminator, in samples."""
     windows: tuple[int, ...] = (2048, 1024, 512)
-    """The STFT window of each spectrum discriminator, in samples, a multiple of 64."""
+    """The length of each spectrum discriminator's STFT window in samples, a multiple of 64."""
     channels: int = 32
     """The number of channels of each discriminator's first layer."""
 

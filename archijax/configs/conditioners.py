@@ -24,7 +24,10 @@ Value = str | float | None
 
 @dataclass(frozen=True)
 class NumberConfig:
-    """A number that a model is conditioned on, such as a tempo."""
+    """A number that a model is conditioned on, such as a tempo.
+
+    Example: ``DiffusionConfig(unet, conditioners=(NumberConfig("bpm", 60, 180),))``.
+    """
 
     name: str
     """The name of the field in the data."""
@@ -44,7 +47,8 @@ class NumberConfig:
             raise InputError(f"the number {self.name} has low {self.low} and high {self.high}: low must be below high")
 
     def encode(self, values: Sequence[Value]) -> Float32[np.ndarray, " b"]:
-        """Turns values into their positions in the range, from 0 to 1; None becomes -1.
+        """Turns values into their positions in the range, from 0 to 1; None becomes -1. For the range from 60 to 180,
+        ``encode([120, None])`` is [0.5, -1].
 
         Raises:
             InputError: a value is not a number, or is out of range.
@@ -54,13 +58,16 @@ class NumberConfig:
         return np.array(positions, np.float32)
 
     def vector(self, width: int) -> nn.Module:
-        """Returns the module that turns positions into vectors of this width."""
+        """Returns the module that turns positions [b], from :meth:`encode`, into vectors [b, width]."""
         return NumberVector(width)
 
 
 @dataclass(frozen=True)
 class CategoryConfig:
-    """A category that a model is conditioned on, such as an instrument."""
+    """A category that a model is conditioned on, such as an instrument.
+
+    Example: ``DiffusionConfig(unet, conditioners=(CategoryConfig("instrument", ("piano", "drums")),))``.
+    """
 
     name: str
     """The name of the field in the data."""
@@ -81,7 +88,8 @@ class CategoryConfig:
             )
 
     def encode(self, values: Sequence[Value]) -> Int32[np.ndarray, " b"]:
-        """Turns categories into their indices; None becomes -1. Raises InputError if a category is unknown."""
+        """Turns the names of categories into indices of ``values``; None becomes -1. Raises InputError if a category is
+        unknown."""
         indices = {value: index for index, value in enumerate(self.values)}
         words = [None if value is None else to_word(value) for value in values]
         if unknown := [word for word in words if word is not None and word not in indices]:
@@ -90,7 +98,7 @@ class CategoryConfig:
         return np.array([-1 if word is None else indices[word] for word in words], np.int32)
 
     def vector(self, width: int) -> nn.Module:
-        """Returns the module that turns indices into vectors of this width."""
+        """Returns the module that turns indices [b], from :meth:`encode`, into vectors [b, width]."""
         if not self.values:
             raise InputError(f"the category {self.name} has no values: name them, or training finds them in the data")
         return CategoryVector(len(self.values), width)
@@ -161,14 +169,14 @@ def encode_fields(
 def with_values(
     conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """Returns the conditioners; where no categories are named, they become the values in the data, sorted
+    """Returns the conditioners. A CategoryConfig without ``values`` gets the values in ``fields``, sorted
     alphabetically.
 
     Args:
         fields: the values that occur in the data, by the name of the conditioner.
 
     Raises:
-        InputError: the field of a category has no values.
+        InputError: ``fields`` has no values for a category.
     """
 
     def filled(each: Any) -> Any:

@@ -36,7 +36,12 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class DiffusionConfig(ModelConfig):
-    """A diffusion model of sound with a U-Net, with or without text."""
+    """A diffusion model of sound with a U-Net, with or without text.
+
+    ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), length=1024)`` has no text.
+    ``DiffusionConfig(unet, text=TextConfig(pooled=True))`` reads text; in place of ``pooled``, the U-Net can have
+    ``cross_attentions``.
+    """
 
     unet: UNetConfig
     """The U-Net."""
@@ -63,11 +68,12 @@ class DiffusionConfig(ModelConfig):
     sigma_data: float = 0.5
     """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
-    """For EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, times sigma_data / 0.5."""
+    """For EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, both multiplied by sigma_data /
+    0.5."""
     betas: Literal["linear", "cosine"] = "linear"
     """For DDPM: how the noise grows over the 1000 diffusion steps."""
     timestep_range: tuple[float, float] = (0.0, 1.0)
-    """For v, DDPM and flow: where sampling ends and where it starts, from 0 (sound) to 1 (noise)."""
+    """For v, DDPM and flow: the time at which sampling ends and the time at which it starts; 0 is sound, 1 is noise."""
     error: ErrorName = "mse"
     """The error of training. mse, l1, huber and a_weighted (by the ear's sensitivity) compare predictions. stft and mel
     compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
@@ -105,7 +111,7 @@ class DiffusionConfig(ModelConfig):
             raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
     def process(self) -> GaussianProcess:
-        """Returns the diffusion method."""
+        """Returns the diffusion method: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
         methods = {
             "v": lambda: v_diffusion(self.schedule_shift),
             "ddpm": lambda: ddpm(betas=self.betas),
@@ -121,7 +127,8 @@ class DiffusionConfig(ModelConfig):
         return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
-        """Loads the parameters of the pretrained text encoder, if the settings name one."""
+        """Loads the parameters of the pretrained text encoder: {"embedder": parameters}; {} if the settings name
+        none."""
         if self.text is None or not self.text.is_pretrained:
             return {}
         return {"embedder": load_t5(self.text.tokenizer)[1]}
@@ -181,7 +188,8 @@ class DiffusionConfig(ModelConfig):
         )
 
     def _dropping(self) -> dict[str, Any]:
-        """The probabilities that training drops all conditioning together, and that it drops each conditioner alone."""
+        """Returns the probabilities that training drops all conditioning together, and that it drops each conditioner
+        alone."""
         text = 0.0 if self.text is None else self.text.cond_drop_prob
         if not self.conditioners:
             return {"cond_drop_prob": text}
@@ -191,7 +199,8 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """A diffusion upsampler. sample_rate and length describe the upsampled sound."""
+    """A diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. sample_rate and length describe the upsampled
+    sound."""
 
     factor: int = 16
     """The sample rate of the result divided by the sample rate of the input, at least 2."""
@@ -207,7 +216,8 @@ class UpsamplerConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
-    """A diffusion vocoder, which makes sound from log-mel spectrograms. Each channel is an independent sound."""
+    """A diffusion vocoder, which makes sound from log-mel spectrograms, such as ``VocoderConfig(unet,
+    mel_channels=80)``. Each channel is an independent sound."""
 
     n_fft: int = 1024
     """The length of the spectrogram's Hann window in samples."""
@@ -246,7 +256,8 @@ class EncoderConfig:
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """The bottlenecks, in sequence."""
     latent_channels: int | None = 32
-    """The number of channels of the latent; None: as many as the last level has, without an output convolution."""
+    """The number of channels of the latent; None: as many as the last level has, and the encoder has no output
+    convolution."""
 
     def build(self, sample_rate: int, dtype: DTypeLike) -> Encoder1d:
         """Builds the encoder of sounds with this sample rate in Hz."""
@@ -270,13 +281,16 @@ class EncoderConfig:
 class DiffusionAEConfig(DiffusionConfig):
     """A diffusion autoencoder.
 
-    The latent enters the net at a depth that has as many positions as the latent has frames.
+    The latent enters the net at a depth that has as many positions as the latent has frames. In
+    ``DiffusionAEConfig(UNetConfig(channels=(8, 16), factors=(1, 512), items=(1, 1)),
+    encoder=EncoderConfig(coder=coder))`` with ``coder.factors`` (2,), the latent has a frame per 2 * 256 samples, where
+    256 is the encoder's hop_length, and the net's second depth has a position per 512 samples.
     """
 
     encoder: EncoderConfig
     """The encoder, which turns sounds into latents."""
     inject_depth: int | None = None
-    """The depth at which the latent enters; None: the deepest one with as many positions as the latent has frames."""
+    """The depth at which the latent enters; None: the deepest depth with as many positions as the latent has frames."""
 
     def build(self) -> DiffusionAE:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -308,7 +322,7 @@ class LatentConfig(DiffusionConfig):
     """A diffusion model of an autoencoder's latents. sample_rate, channels and length describe the sound.
 
     ``LatentConfig(UNetConfig(channels=(8,), factors=(1,), items=(1,)), autoencoder=AutoEncoderConfig(coder=CoderConfig(
-    channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))))`` is a small one.
+    channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))))`` configures a small model.
     """
 
     autoencoder: DiffusionAEConfig | AutoEncoderConfig = dataclasses.field()

@@ -11,6 +11,8 @@ from archijax.configs.conditioners import encode_fields
 def example_batch(config: Any) -> dict[str, Shaped[np.ndarray, "1 ..."]]:
     """Returns a batch with one silent sound "audio" [1, length, channels], and an empty prompt if the model reads text.
 
+    Use it to initialise a model: ``config.build().init(jax.random.key(0), example_batch(config))``.
+
     Args:
         config: the configuration of a model, such as a :class:`archijax.configs.DiffusionConfig`.
     """

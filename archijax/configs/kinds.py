@@ -38,9 +38,9 @@ def kind_of(config: Any) -> str:
 
 
 def build(config: Any) -> Model:
-    """Builds the model of a configuration.
+    """Builds the model of a configuration, and checks the result of ``config.build()``.
 
-    Raises InputError if settings do not fit each other, or no model is built.
+    Raises InputError if settings do not fit each other, or ``config.build()`` returns no model.
     """
     model = config.build()
     if not isinstance(model, Model):
@@ -52,7 +52,8 @@ def build(config: Any) -> Model:
 
 
 def check_config(config: Any) -> None:
-    """Raises InputError unless a configuration, such as a class of a user, has all attributes that it needs."""
+    """Raises InputError unless the configuration is a dataclass with all members of
+    :class:`archijax.contract.ModelConfig`."""
     needed = ("sample_rate", "channels", "length", "text", "autoencoder", "conditioners", "build", "load_frozen")
     missing = [name for name in needed if not hasattr(config, name)]
     if missing or not dataclasses.is_dataclass(config):
@@ -94,7 +95,7 @@ def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
 
 
 def _read(expected: Any, value: Any, name: str) -> Any:
-    """A value from JSON, converted to the expected type."""
+    """Converts a value from JSON to the expected type, and returns it."""
     origin, args = typing.get_origin(expected), typing.get_args(expected)
     if dataclasses.is_dataclass(expected) and isinstance(value, dict):
         types_of = typing.get_type_hints(expected)

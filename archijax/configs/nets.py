@@ -23,7 +23,10 @@ def positive(config: Any, owner: str, *names: str) -> None:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The settings of a U-Net. Lists have one entry per depth, outermost first."""
+    """The settings of a U-Net. Lists have one entry per depth, outermost first.
+
+    Example: ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)))``.
+    """
 
     channels: tuple[int, ...]
     """The number of channels at each depth."""
@@ -54,7 +57,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class LearnedTransformConfig:
-    """The learned filter bank around the U-Net."""
+    """The learned filter bank around the U-Net: ``DiffusionConfig(unet, transform=LearnedTransformConfig())``."""
 
     num_filters: int = 128
     """The number of filters per channel of the sound."""
@@ -63,7 +66,7 @@ class LearnedTransformConfig:
     stride: int = 64
     """The number of samples from one frame to the next."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
-    """The initial filters. The original has random filters, with which training takes longer."""
+    """The initial filters. The original PyTorch code has random filters, with which training takes longer."""
 
     def __post_init__(self):
         positive(self, "transform", "num_filters", "window_length", "stride")
@@ -75,7 +78,8 @@ class LearnedTransformConfig:
 
 @dataclass(frozen=True)
 class PatchingConfig:
-    """Patches of samples, which become channels of the U-Net."""
+    """Patches of samples, which become channels of the U-Net: ``DiffusionConfig(unet,
+    transform=PatchingConfig(8))``."""
 
     patch_size: int
     """The number of samples of a patch."""
@@ -95,7 +99,7 @@ class PatchingConfig:
 
 @dataclass(frozen=True)
 class STFTConfig:
-    """The short-time Fourier transform around the U-Net."""
+    """The short-time Fourier transform around the U-Net: ``DiffusionConfig(unet, transform=STFTConfig())``."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -122,7 +126,10 @@ TransformConfig = LearnedTransformConfig | PatchingConfig | STFTConfig
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text conditioning: the tokenizer and the encoder of prompts."""
+    """The text conditioning: the tokenizer and the encoder of prompts.
+
+    Example: ``DiffusionConfig(unet, text=TextConfig(pooled=True))``.
+    """
 
     tokenizer: str = "bytes"
     """"bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as t5-base."""
@@ -163,7 +170,7 @@ class TextConfig:
         return load_tokenizer(self.tokenizer, placeholder_tokens=self.placeholder_tokens)
 
     def t5(self) -> T5Config:
-        """Returns the configuration of the text encoder."""
+        """Returns the configuration of the text encoder, for :class:`archijax.nn.T5Encoder`."""
         if self.is_pretrained:
             return load_t5_config(self.tokenizer)
         if self.features % self.num_heads:

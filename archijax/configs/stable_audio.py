@@ -26,7 +26,8 @@ from archijax.nn.transformer import DiffusionTransformer
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The diffusion transformer. The defaults are those of Stable Audio Open."""
+    """The diffusion transformer, for the field ``transformer`` of a StableAudioConfig. The defaults are those of Stable
+    Audio Open."""
 
     num_layers: int = 24
     """The number of layers."""
@@ -54,6 +55,8 @@ class TransformerConfig:
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
     """Returns two conditioners: seconds_start, when a sound begins in its piece, and seconds_total, the piece's length.
 
+    Example: ``StableAudioConfig(numbers=seconds(longest=512, length=2**21 / 44_100))``, which is the default.
+
     Args:
         longest: the highest value of both numbers, in seconds.
         length: the length of the training sounds in seconds: the default of seconds_total, clipped to the range.
@@ -68,7 +71,9 @@ def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Numbe
 class StableAudioConfig(ModelConfig):
     """A diffusion transformer for latents, conditioned on text and times.
 
-    The defaults are those of Stable Audio Open.
+    The defaults are those of Stable Audio Open. A smaller model has, for example,
+    ``transformer=TransformerConfig(num_layers=2, num_heads=2, embedding_width=64)``, ``conditioning_features=64`` and
+    ``text=TextConfig()``.
     """
 
     transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
@@ -80,7 +85,7 @@ class StableAudioConfig(ModelConfig):
     conditioning_features: int = 768
     """The width of the tokens that encode text and numbers for the transformer."""
     numbers: tuple[Number, ...] = seconds(512.0, 2**21 / 44_100)
-    """The numbers that the model is conditioned on."""
+    """The numbers that the model is conditioned on, such as the result of ``seconds``."""
     sample_rate: int = 44_100
     """Samples per second."""
     channels: int = 2
@@ -109,7 +114,7 @@ class StableAudioConfig(ModelConfig):
 
     @property
     def conditioners(self) -> tuple[Number, ...]:
-        """The same as ``numbers``. Other models have their conditioners under this name."""
+        """The same as ``numbers``, under the name that other model configurations use."""
         return self.numbers
 
     @property
@@ -127,13 +132,14 @@ class StableAudioConfig(ModelConfig):
         return {number.name: values[number.name] for number in self.numbers if number.name in values}
 
     def process(self) -> GaussianProcess:
-        """Returns the diffusion method."""
+        """Returns the diffusion method: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
         if self.method == "flow":
             return rectified_flow()
         return dataclasses.replace(v_diffusion(), timestep_spacing=ExponentialSpacing())
 
     def load_frozen(self) -> Variables:
-        """Loads the parameters of the pretrained text encoder, if the settings name one."""
+        """Loads the parameters of the pretrained text encoder: {"embedder": parameters}; {} if the settings name
+        none."""
         return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
 
     def build(self) -> LatentDiffusion:

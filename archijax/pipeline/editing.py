@@ -70,7 +70,8 @@ def inpainting(
 def met(
     sound: Float32[np.ndarray, "n channels"], known: Float32[np.ndarray, "m channels"], joint: int, sample_rate: int
 ) -> None:
-    """Changes a sound in place after a joint, so that it continues the known sound before the joint without a click.
+    """Changes a sound in place after a joint, so that the sound continues the known sound before the joint without a
+    click.
 
     The difference of the two sounds before the joint is mirrored in time, faded out, and added after the joint.
 

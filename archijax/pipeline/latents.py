@@ -37,7 +37,7 @@ class Samples:
         return rows
 
     def steps(self, rows: int) -> int:
-        """The number of steps that decoding this number of rows reports as progress."""
+        """Returns how many steps :meth:`decode` reports as progress if it gets ``rows`` rows."""
         return 0
 
 

@@ -26,7 +26,7 @@ from archijax.pipeline.settings import SampleSettings
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """The sizes of latents, under the names that a configuration has for the sizes of sounds."""
+    """Describes latents with the same attributes that describe sounds in a model configuration."""
 
     sample_rate: float
     channels: int
@@ -125,7 +125,8 @@ class Loaded:
         return self.config.length / self.config.sample_rate
 
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
-        """Raises InputError unless the model follows a protocol and has frames of one of these kinds."""
+        """Raises InputError unless the model follows ``protocol`` and, if ``frames`` are given, has frames of one of
+        these kinds."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
             raise InputError(
                 f"this needs a model that {verb} sound, but this model is of kind {kind_of(self.config)!r}"

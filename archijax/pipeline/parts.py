@@ -62,7 +62,7 @@ class Parts:
         self._fade = np.clip(2 * position - 0.5, 0, 1).astype(np.float32) if fading else np.float32(position > 0.5)
 
     def steps(self, rows: int) -> int:
-        """The number of steps that an input with this number of rows reports as progress."""
+        """Returns how many steps are reported as progress for an input with ``rows`` rows."""
         count, size = self._count(rows)
         return ceil_div(count, size) * self._steps
 

@@ -55,6 +55,10 @@ class Frames(NamedTuple):
 class Pipeline(Loaded):
     """A model with its weights, and methods that use it. :func:`archijax.from_pretrained` returns a pipeline.
 
+    A model of your own needs ``Pipeline(config, model, variables)`` with ``model = config.build()``. Methods that make
+    sound return :class:`Sounds`: ``sounds, sample_rate = pipeline.generate(count=2, num_steps=20)``, where ``sounds``
+    is float32 [prompts * count, time, channels]. Edits take one prompt.
+
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
         model: the model that the configuration builds.
@@ -86,7 +90,7 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Samples new sounds. The sounds of the first prompt come first.
+        """Samples new sounds [prompts * count, time, channels]. The sounds of the first prompt come first.
 
         Args:
             prompts: one or several texts; none for a model without text.
@@ -105,7 +109,11 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Regenerates the part of a sound from start to end, in seconds. The other samples do not change."""
+        """Regenerates the part of a sound from start to end, in seconds. The other samples do not change.
+
+        Example: ``pipeline.inpaint("a.wav", 1.0, 2.5, count=4)``, or with an array ``pipeline.inpaint(array, 1.0, 2.5,
+        sample_rate=48_000)``.
+        """
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(inpainting(self, settings, self.source(sound, sample_rate), start, end, **options), progress)
 
@@ -133,7 +141,8 @@ class Pipeline(Loaded):
     def encode(
         self, sound: Sound, *, sample_rate: int | None = None, batch_size: int = 8, progress: Progress = silent
     ) -> Frames:
-        """Encodes a sound to frames: latents, a mel spectrogram, or sound of a lower rate."""
+        """Encodes a sound to :class:`Frames`, whose ``frames`` are latents [n, latent_channels], a mel spectrogram [n,
+        mels, channels], or sound [n, channels] of a lower rate."""
         self.needs(Codec, "encodes")
         source = self.source(sound, sample_rate)
         return Frames(encoder(self, batch_size)(source.audio, progress), source.gain, len(source.audio))
@@ -146,7 +155,7 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Decodes frames to sound.
+        """Decodes the result of :meth:`encode`, or an array of frames, to one sound: ``sounds`` is [1, time, channels].
 
         The sound decoded from :class:`Frames` has the loudness and the length of the sound that was encoded.
         """
@@ -160,7 +169,7 @@ class Pipeline(Loaded):
         self, sound: Sound, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Encodes a sound and decodes the frames."""
+        """Encodes a sound and decodes the frames: ``sounds`` is [1, time, channels]."""
         _split(options, "batch_size")
         batch_size = options.get("batch_size", 8)
         frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
@@ -195,7 +204,11 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments."""
+        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments.
+
+        ``generation(settings, [""], [(0, 0), (0, 1)]).run()`` yields (number of the prompt, number of the sound, sound
+        [time, channels]) for two sounds.
+        """
         require(decoder_steps >= 1, "decoder_steps", decoder_steps, "at least 1")
         settings, length, rate = self.resolved(settings), self.config.length, self.config.sample_rate
         if seconds is not None:
@@ -241,7 +254,8 @@ class Pipeline(Loaded):
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
-        """Loads a sound and converts it for the model."""
+        """Loads a sound and converts it for the model. The attribute ``audio`` of the result is the converted sound
+        [time, channels]."""
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:

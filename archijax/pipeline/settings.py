@@ -15,7 +15,11 @@ from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampl
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """The settings of sampling."""
+    """The settings of sampling.
+
+    ``pipeline.generate(num_steps=20, sampler="heun")`` and the other methods of a pipeline take settings by name.
+    ``pipeline.generation(SampleSettings(num_steps=20), prompts, items)`` takes them as one object.
+    """
 
     num_steps: int | None = None
     """The number of denoising steps. The default is the model's own, else 50."""
@@ -25,7 +29,7 @@ class SampleSettings:
     eta: float = 0.0
     """The noise that ddim adds: 0 is none, 1 is as much as ddpm adds."""
     variance: float | None = None
-    """The variance of ddpm's noise, from 0 (the smallest) to 1 (as in the thesis). The default is 0.5."""
+    """The variance of ddpm's noise, from 0 (the smallest) to 1 (the largest, as in ArchiSound). The default is 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
     """The spacing of the timesteps. The default depends on the model's diffusion method."""
     guidance_scale: float | None = None
@@ -89,7 +93,7 @@ class SampleSettings:
         return bool((self.negative_prompt or "").strip())
 
     def make_sampler(self) -> Sampler:
-        """Makes the sampler of these settings."""
+        """Makes the sampler of these settings, such as a :class:`archijax.DDIM`."""
         if self.variance is not None:
             return DDPM(self.variance)
         return DDIM(self.eta) if self.eta else get_sampler(self.sampler or "ddim")
@@ -110,7 +114,7 @@ class SampleSettings:
         return None if scale == 1 else float(scale)
 
     def guidance(self, scale: Any) -> Guidance:
-        """Returns the guidance with this scale, which can be a traced array."""
+        """Returns the :class:`archijax.Guidance` of these settings with the given scale, a number or a traced array."""
         return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
@@ -128,7 +132,7 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
     """Makes settings from a dict of their names and values.
 
     Args:
-        also: names of other options that the caller takes, for the message of the error.
+        also: names of other options that the caller takes, for the error message.
 
     Raises:
         InputError: no setting has this name. The message suggests a similar name.

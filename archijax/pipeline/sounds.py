@@ -81,10 +81,10 @@ class Source:
     """A recording, before and after its conversion for a loaded model.
 
     Attributes:
-        sound: [n, channels], before conversion.
+        sound: the sound [n, channels] before conversion.
         sample_rate: the sample rate of ``sound``, in Hz.
-        audio: [time, channels] with the model's sample rate and number of channels, and the loudness of the training
-            sounds.
+        audio: the sound [time, channels] with the model's sample rate and number of channels, and the loudness of the
+            training sounds.
         model_rate: the sample rate of ``audio``, in Hz.
         gain: the factor that gave ``audio`` the loudness of the training sounds.
     """

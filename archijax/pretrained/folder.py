@@ -48,10 +48,11 @@ def save_pretrained(
     Args:
         folder: a new or empty folder. The name of the folder becomes the title of the model card.
         config: the configuration of the model.
-        variables: the collections of the model, such as the result of ``config.build().init(key, batch)`` for a batch
-            {"audio": an array [1, length, channels]}.
-        facts: what config.json and the model card say about the training. If the facts name an autoencoder, the
-            variables of the autoencoder are not written.
+        variables: the collections of the model, such as ``pipeline.variables``, or the result of
+            ``config.build().init(key, archijax.configs.example_batch(config))``.
+        facts: what config.json and the model card say about the training, such as ``pipeline.facts`` or
+            ``archijax.pipeline.facts.Facts(step=5000)``. If the facts name an autoencoder, the variables of the
+            autoencoder are not written.
         half: whether to write the weights as float16, which halves the size. Loading converts them back to float32.
         shard_bytes: the largest size of a weights file in bytes. Larger weights are split into several files and an
             index.
