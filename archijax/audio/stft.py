@@ -23,7 +23,8 @@ def hann(length: int) -> Float64[np.ndarray, " {length}"]:
 class STFT:
     """Transforms sound to the spectra of windowed frames, and back.
 
-    The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
+    ``z = STFT(1024, 256).encode(x)`` has the shape [b, frames, 513, c] for x [b, time, c], and
+    ``STFT(1024, 256).decode(z, x.shape[1])`` returns x. The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
 
     Fields:
         n_fft: length of a frame in samples, odd or even.
