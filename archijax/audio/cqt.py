@@ -28,8 +28,8 @@ class CQT:
     back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
 
     Unless `complete` is set, the results equal those of cqt-pytorch, which has no bands at the ends of the spectrum.
-    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 * nyquist, and almost loses the
-    frequency nyquist itself. The field `complete` adds a band at each end.
+    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 * nyquist, and almost loses
+    the frequency nyquist itself. The field `complete` adds a band at each end.
 
     Fields:
         num_octaves: the number of octaves below nyquist.

@@ -68,7 +68,8 @@ def mel_to_audio(
 ) -> Float[Array, "b time c"]:
     """Computes a sound from a mel spectrogram. This inverts ``spectrogram.encode`` approximately.
 
-    ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)``
+    ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)`` is similar to x
+    [b, time, c].
 
     Args:
         mel: the result of ``spectrogram.encode``.

@@ -66,8 +66,8 @@ class MelSpectrogram:
     """Computes mel spectrograms, as the vocoder and the mel encoder of the PyTorch originals do.
 
     ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns x [b, time, c] into [b, time / 256, 80, c];
-    :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is reflected by (n_fft - hop_length) // 2 samples at both
-    ends.
+    :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is reflected by
+    (n_fft - hop_length) // 2 samples at both ends.
 
     Fields:
         n_fft: length of a frame in samples.
