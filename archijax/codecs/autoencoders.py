@@ -104,11 +104,12 @@ class AutoEncoder1d(Levels, kw_only=True):
 class MAE1d(AutoEncoder1d, kw_only=True):
     """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels].
 
-    ``MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(2, 2),
-    num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes magnitudes. Call
-    ``variables = net.init(key, magnitudes)``, ``latent, info = net.apply(variables, magnitudes, method="encode")`` and
-    ``net.apply(variables, latent, method="decode")`` with ``magnitudes = abs(stft.encode(x))``. The net works on
-    log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes into sound.
+    ``net = MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4),
+    factors=(2, 2), num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes
+    magnitudes. Call ``variables = net.init(key, magnitudes)``, ``latent, info = net.apply(variables, magnitudes,
+    method="encode")`` and ``net.apply(variables, latent, method="decode")`` with ``magnitudes = abs(stft.encode(x))``.
+    The net works on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes
+    into sound.
 
     Fields, in addition to the fields of :class:`AutoEncoder1d`:
         stft: the STFT that computes the magnitudes of a sound. The number of STFT frames must be a multiple of
