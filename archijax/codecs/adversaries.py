@@ -100,7 +100,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps the number of both."""
+    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps their numbers."""
 
     features: int
 

@@ -1,7 +1,7 @@
 """Encodes and decodes long sounds in blocks, with constant memory and the same result as without blocks.
 
-The result of a block depends on `codec.overlap` frames on each side of it. The frames of the overlap are coded too, and
-their results are dropped. All blocks have the same shape, so a codec is compiled once.
+The result of a block depends on `codec.overlap` frames on each side of the block. The frames of the overlap are coded
+too, and their results are dropped. All blocks have the same shape, so a codec is compiled once.
 """
 
 from __future__ import annotations
