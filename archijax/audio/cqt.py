@@ -20,20 +20,23 @@ from archijax.errors import InputError
 class CQT:
     """Encodes sound to complex bands, and decodes bands to sound.
 
+    ``CQT(num_octaves=8, num_bins_per_octave=12, sample_rate=48000).encode(x)`` turns x [b, time, c] into bands
+    [b, frames, 96, c].
+
     The centre frequency of band k is nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), where nyquist is half
     the sample rate. The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed
     back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
 
     Unless `complete` is set, the results equal those of cqt-pytorch, which has no bands at the ends of the spectrum.
-    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 nyquist, and almost loses the
-    frequency nyquist itself. The field `complete` adds a band at each end.
+    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 * nyquist, and almost loses
+    the frequency nyquist itself. The field `complete` adds a band at each end.
 
     Fields:
         num_octaves: the number of octaves below nyquist.
         num_bins_per_octave: the number of bands in each octave. There are K = num_octaves * num_bins_per_octave bands.
         sample_rate: in Hz.
         block_length: the length of a block in samples; None: one second. Longer blocks can separate lower bands. If the
-            block is too short for the lowest bands, frequencies between the bands are lost.
+            block is too short to separate the lowest bands, frequencies between these bands are lost.
         power_of_2_length: round `max_window_length` up to a power of two. A length that is already a power of two is
             doubled.
         complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. With these bands,
@@ -77,7 +80,7 @@ class CQT:
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.num_bins} c"]:
-        """Encodes a sound. A sound of n * block_length samples becomes n * max_window_length frames.
+        """Encodes a sound to bands. A sound of n * block_length samples becomes n * max_window_length frames.
 
         Raises:
             InputError: block_length does not divide time.

@@ -58,7 +58,7 @@ def info(path: str | Path | Place) -> AudioInfo:
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Like `info`, but ``frames`` is the number of frames that decode.
+    """Returns the header as `info` does, except that ``frames`` counts the frames that decode.
 
     A file that was cut off has fewer frames than its header states.
 

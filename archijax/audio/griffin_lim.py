@@ -26,7 +26,7 @@ def griffin_lim(
 
     Args:
         magnitude: the magnitudes, such as ``abs(stft.encode(x))``.
-        phase: the initial phase in radians, such as from :func:`random_phase`.
+        phase: the initial phase in radians, such as ``random_phase(keys, magnitude.shape)`` from this module, or zeros.
         stft: the transform that computed the magnitudes.
         length: number of samples to return, at most as many as the frames cover.
         num_steps: number of projections after the first one.
@@ -67,6 +67,9 @@ def mel_to_audio(
     num_steps: int = 32,
 ) -> Float[Array, "b time c"]:
     """Computes a sound from a mel spectrogram. This inverts ``spectrogram.encode`` approximately.
+
+    ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)`` is similar to x
+    [b, time, c].
 
     Args:
         mel: the result of ``spectrogram.encode``.

@@ -65,8 +65,9 @@ def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
 class MelSpectrogram:
     """Computes mel spectrograms, as the vocoder and the mel encoder of the PyTorch originals do.
 
-    Frames have a Hann window and are not centred. The sound is reflected by (n_fft - hop_length) // 2 samples at both
-    ends.
+    ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns x [b, time, c] into [b, time / 256, 80, c];
+    :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is reflected by
+    (n_fft - hop_length) // 2 samples at both ends.
 
     Fields:
         n_fft: length of a frame in samples.
@@ -130,7 +131,7 @@ class MelSpectrogram:
     def to_magnitude(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"], num_steps: int = 64
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Estimates magnitudes of :attr:`stft` that have approximately this mel spectrogram.
+        """Estimates STFT magnitudes (of :attr:`stft`) that have approximately this mel spectrogram.
 
         This is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate is constant
         under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. If normalize is "max",
@@ -165,7 +166,7 @@ class MelSpectrogram:
     def envelope(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"]
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Computes from a mel spectrogram a smooth envelope of the magnitudes of :attr:`stft`, at least 1e-5.
+        """Computes a smooth envelope of the STFT magnitudes (of :attr:`stft`) from a mel spectrogram, at least 1e-5.
 
         The envelope interpolates over frequency between the mean magnitudes of the mel bands.
 

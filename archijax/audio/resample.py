@@ -25,10 +25,12 @@ def resample(
 ) -> Float[Array, "b time*{factor_out}//{factor_in} c"]:
     """Resamples a sound to factor_out / factor_in times its sample rate.
 
+    ``resample(x, 48000, 44100)`` returns [b, time * 44100 // 48000, c].
+
     This is band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window. The PyTorch original and
-    torchaudio do the same, with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48 to 44.1 kHz and
-    back, the SNR is 64 dB with a width of 6, 88 dB with 16, and 119 dB with 32, which costs little more. The sound
-    counts as zero before its beginning and after its end.
+    torchaudio do the same, by default with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48 to 44.1
+    kHz and back, the SNR is 64 dB with a width of 6, 88 dB with 16, and 119 dB with 32, which costs little more. The
+    sound counts as zero before its beginning and after its end.
 
     Args:
         factor_in, factor_out: the two sample rates, or two integers with the same ratio.

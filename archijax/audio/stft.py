@@ -23,7 +23,8 @@ def hann(length: int) -> Float64[np.ndarray, " {length}"]:
 class STFT:
     """Transforms sound to the spectra of windowed frames, and back.
 
-    The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
+    With ``stft = STFT(1024, 256)``, ``z = stft.encode(x)`` turns x [b, time, c] into spectra [b, frames, 513, c], and
+    ``stft.decode(z, x.shape[1])`` returns x. The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
 
     Fields:
         n_fft: length of a frame in samples, odd or even.

@@ -100,7 +100,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps the number of both."""
+    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps their numbers."""
 
     features: int
 
@@ -123,7 +123,8 @@ def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{fact
 class Adversary(nn.Module):
     """Several discriminators, called like :class:`archijax.codecs.discriminator.Discriminator1d`.
 
-    ``Adversary().apply(variables, true, fake)`` compares two batches of sounds [b, time, c].
+    ``variables = Adversary().init(key, true, fake)`` and ``Adversary().apply(variables, true, fake)`` take two batches
+    of sounds [b, time, c]. The field ``discriminator`` of :class:`archijax.AutoEncoder` may be an Adversary.
 
     Fields:
         periods: the period of each period discriminator, in samples.

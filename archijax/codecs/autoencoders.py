@@ -20,10 +20,18 @@ from archijax.nn.arrays import full
 class AutoEncoder1d(Levels, kw_only=True):
     """An encoder from sound to a latent, a bottleneck, and a decoder that mirrors the encoder.
 
-    ``AutoEncoder1d(in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes mono
-    sound [b, time, 1] to a latent [b, time / 16, 128].
+    ``net = AutoEncoder1d(in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``
+    encodes mono sound [b, time, 1] to a latent [b, time / 16, 128]. ``multipliers`` has one entry more than ``factors``
+    and ``num_blocks``: level i has ``num_blocks[i]`` residual blocks, and maps channels * multipliers[i] channels to
+    channels * multipliers[i + 1].
 
-    Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
+        variables = net.init(key, audio)
+        latent, info = net.apply(variables, audio, method="encode")
+        decoded = net.apply(variables, latent, method="decode")
+
+    ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
+
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
         in_channels: number of channels of the sound.
         out_channels: number of channels of the decoded sound; None: in_channels.
         bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
@@ -96,10 +104,12 @@ class AutoEncoder1d(Levels, kw_only=True):
 class MAE1d(AutoEncoder1d, kw_only=True):
     """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels].
 
-    ``MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(2, 2),
-    num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes magnitudes. The net
-    works on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes into
-    sound.
+    ``net = MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4),
+    factors=(2, 2), num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes
+    magnitudes. Call ``variables = net.init(key, magnitudes)``, ``latent, info = net.apply(variables, magnitudes,
+    method="encode")`` and ``net.apply(variables, latent, method="decode")`` with ``magnitudes = abs(stft.encode(x))``.
+    The net works on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes
+    into sound.
 
     Fields, in addition to the fields of :class:`AutoEncoder1d`:
         stft: the STFT that computes the magnitudes of a sound. The number of STFT frames must be a multiple of

@@ -40,7 +40,7 @@ class Bottleneck(nn.Module):
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: the result of :meth:`draw`, instead of ``keys``.
+            draws: the result of ``draw(keys, x.shape[1:])``, instead of ``keys``.
             train: whether this is a training call.
 
         Raises:
@@ -96,9 +96,10 @@ def in_sequence(
 
 
 class TanhBottleneck(Bottleneck):
-    """Maps latents to (-1, 1) by tanh.
+    """Maps latents to (-1, 1) by tanh: ``latent, info = TanhBottleneck()(x)``.
 
-    ``info`` has "saturated", the share of values whose magnitude is above 0.98, and "loss" if there is a ``guard``.
+    The field ``bottleneck`` of an encoder or autoencoder, such as :class:`AutoEncoder1d`, takes bottlenecks. ``info``
+    has "saturated", the share of values whose magnitude is above 0.98, and "loss" if there is a ``guard``.
 
     Fields:
         guard: weight of a loss that prevents saturation, the mean of max(0, |x| - 2)^2 over the inputs x; 0: no loss.
@@ -119,6 +120,9 @@ class TanhBottleneck(Bottleneck):
 class NoiserBottleneck(Bottleneck):
     """Adds Gaussian noise in training, so that similar latents decode to similar sounds.
 
+    Call ``latent, _ = NoiserBottleneck()(x, keys=jax.random.split(key, len(x)), train=True)``. Without ``train`` the
+    latent is x.
+
     Fields:
         sigma: the standard deviation of the noise.
     """
@@ -137,7 +141,8 @@ class NoiserBottleneck(Bottleneck):
 class VariationalBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch.
 
-    The mean is between -1 and 1, the log-variance between 0 and 2. Given ``keys`` or ``draws``, the latent is a sample;
+    Call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x, keys=jax.random.split(key, len(x)))``. The mean
+    is between -1 and 1, the log-variance between 0 and 2. Given ``keys`` or ``draws``, the latent is a sample;
     otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a
     standard Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times
     ``loss_weight``.
@@ -167,17 +172,18 @@ class VariationalBottleneck(Bottleneck):
 class GaussianBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in a variational autoencoder.
 
-    The mean is unbounded, the standard deviation above 1e-4. Given ``keys`` or ``draws``, the latent is a sample;
-    otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard
-    Gaussian in nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the
-    divergence, where each channel counts with at least ``free_bits``.
+    Call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x, keys=jax.random.split(key, len(x)))``. The mean
+    is unbounded, the standard deviation above 1e-4. Given ``keys`` or ``draws``, the latent is a sample; otherwise, it
+    is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard Gaussian in
+    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the divergence,
+    where each channel counts with at least ``free_bits``.
 
     Fields:
         loss_weight: weight of the divergence in the loss.
         warmup_steps: number of training calls over which the weight rises linearly from 0. If warmup_steps is above 0,
             training calls need ``mutable=["state"]``.
-        free_bits: the divergence in nats per channel, averaged over a batch, below which a channel has a constant loss
-            (Kingma et al. 2016, appendix C.8).
+        free_bits: a divergence in nats. A channel has a constant loss while its divergence, averaged over the batch, is
+            lower (Kingma et al. 2016, appendix C.8).
     """
 
     loss_weight: float = 1e-4
@@ -217,6 +223,9 @@ class BitcodesBottleneck(Bottleneck):
     Each bit stands for one of two learned vectors. Outside of training, the vector with the larger dot product with the
     latent vector is chosen. In training, the choice is random (Gumbel-softmax with a straight-through gradient, Jang et
     al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which are never random.
+
+    With ``variables = bottleneck.init(key, x)``, call ``latent, info = bottleneck.apply(variables, x)`` and
+    ``latent = bottleneck.apply(variables, info["bits"], method="from_bits")``.
 
     Fields:
         channels: number of channels of the input and of the latent.

@@ -14,10 +14,12 @@ from archijax.nn.linear import Conv
 class Decoder1d(Levels, kw_only=True):
     """Decodes a latent to sound. A frame of the latent becomes downsample_factor samples.
 
-    ``Decoder1d(out_channels=1, channels=32, multipliers=(4, 2, 1), factors=(4, 4), num_blocks=(2, 2))`` decodes a
-    latent [b, frames, 128] to sound [b, 16 * frames, 1].
+    ``decoder = Decoder1d(out_channels=1, channels=32, multipliers=(4, 2, 1), factors=(4, 4), num_blocks=(2, 2))``
+    decodes a latent [b, frames, 128] to sound [b, 16 * frames, 1]: ``sound = decoder.apply(decoder.init(key, latent),
+    latent)``. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``: level i has ``num_blocks[i]``
+    residual blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1].
 
-    Fields, in addition to the fields of :class:`Levels`, whose lists run from latent to sound:
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from latent to sound:
         out_channels: number of channels of the sound.
         in_channels: number of channels of the latent, which a convolution of kernel 1 maps to the input channels of the
             first level. None: as many as the input channels of the first level, without a convolution.

@@ -17,8 +17,9 @@ class Discriminator1d(nn.Module):
     """The discriminator of audio-encoders-pytorch: an encoder whose stages return scores and features.
 
     The stages are the output of the encoder's patch layer and the outputs of all its levels except the last. There are
-    thus as many stages as levels. Half of a stage's channels are scores, the other half are features.
-    ``Discriminator1d(encoder).apply(variables, true, fake)`` returns the losses of :meth:`__call__`.
+    thus as many stages as levels. Half of a stage's channels are scores, the other half are features. ``net =
+    Discriminator1d(encoder)`` is initialised by ``net.init(key, true, fake)``, and ``net.apply(variables, true, fake)``
+    returns the losses of :meth:`__call__`. The field ``discriminator`` of :class:`archijax.AutoEncoder` takes the net.
 
     Fields:
         encoder: the net that reads the sounds, an encoder without bottleneck: an :class:`Encoder1d`, such as

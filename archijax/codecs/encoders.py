@@ -33,10 +33,12 @@ def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 class Encoder1d(Levels, kw_only=True):
     """Encodes sound to a latent. downsample_factor samples become one frame of the latent.
 
-    ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound [b, time, c] to a
-    latent [b, time / 16, 128].
+    ``encoder = Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound [b,
+    time, c] to a latent [b, time / 16, 128]: ``latent, info = encoder.apply(encoder.init(key, x), x)``. ``multipliers``
+    has one entry more than ``factors`` and ``num_blocks``: level i has ``num_blocks[i]`` residual blocks, and maps
+    channels * multipliers[i] channels to channels * multipliers[i + 1].
 
-    Fields, in addition to the fields of :class:`Levels`, whose lists run from sound to latent:
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
         out_channels: number of channels of the latent; None: as many as the last level returns.
         bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
     """
@@ -85,7 +87,7 @@ class Encoder1d(Levels, kw_only=True):
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: for each bottleneck the result of its method `draw`, instead of ``keys``.
+            draws: for each bottleneck the result of its method ``draw(keys, shape)``, instead of ``keys``.
             train: whether this is a training call.
 
         Returns:

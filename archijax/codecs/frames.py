@@ -208,6 +208,14 @@ def to_spectra(
 class FrameAutoEncoder(nn.Module):
     """A :class:`FrameEncoder`, bottlenecks and a :class:`FrameDecoder`: sound to a latent and back.
 
+        net = FrameAutoEncoder(
+            STFT(1024, 256, centred=False), channels=(256, 384), factors=(4,), encoder_blocks=(4, 4),
+            decoder_blocks=(4, 4), in_channels=1, latent_channels=32, bottleneck=(TanhBottleneck(),)
+        )
+        variables = net.init(key, audio)
+        latent, info = net.apply(variables, audio, method="encode")
+        decoded = net.apply(variables, latent, method="decode")
+
     Fields:
         stft: the transform, such as ``STFT(1024, 256, centred=False)``; it must not be centred.
         channels: number of channels of the blocks at each frame rate, such as (256, 384). The first frame rate is the
@@ -218,7 +226,7 @@ class FrameAutoEncoder(nn.Module):
             entries as channels.
         in_channels: number of channels of the sound.
         latent_channels: number of channels of the latent.
-        bottleneck: bottlenecks in sequence, such as ``(TanhBottleneck(),)``.
+        bottleneck: a tuple of bottlenecks in sequence, such as ``(TanhBottleneck(),)``.
         dtype: type of the computation.
 
     Raises:

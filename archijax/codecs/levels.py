@@ -55,7 +55,7 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, after which every ``patch_size`` positions are joined to one of ``features`` channels."""
+    """A residual block, after which ``patch_size`` positions at a time become one with ``features`` channels."""
 
     features: int
     patch_size: int

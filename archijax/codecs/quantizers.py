@@ -18,9 +18,10 @@ from archijax.nn.arrays import full
 class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
-    There is no learned codebook. Channels form groups of len(levels), and each group has one code. ``info`` has "codes"
-    int32 [b, n, channels / len(levels)], which are below the product of the levels. ``info`` also has "usage", the
-    share of all possible channel values that occur in the batch.
+    ``latent, info = FiniteScalarQuantizer((8, 5, 5, 5))(x)`` needs no variables. There is no learned codebook. Channels
+    form groups of len(levels), and each group has one code. ``info`` has "codes" int32 [b, n, channels / len(levels)],
+    which are below the product of the levels. ``info`` also has "usage", the share of all possible channel values that
+    occur in the batch.
 
     Fields:
         levels: the number of values of each channel in a group, at least 2. The product of the levels is the number of
@@ -48,7 +49,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return rounded / width, {"codes": self._to_codes(digits), "usage": counts.sum() / float(levels.sum())}
 
     def from_codes(self, codes: Int[Array, "b n groups"]) -> Float[Array, "b n groups*{len(self.levels)}"]:
-        """Decodes codes to exactly the latent that encoding returned."""
+        """Decodes ``info["codes"]`` to exactly the latent that encoding returned; needs no variables."""
         digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
         width = np.asarray(self.levels, np.int32) // 2
         return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
@@ -87,7 +88,8 @@ class VectorQuantizer(Bottleneck):
     the codebook.
 
     ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
-    [num_levels], the effective number of codes in use.
+    [num_levels], the effective number of codes in use. ``latent, info = quantizer.apply(variables, x)`` encodes, with
+    ``variables = quantizer.init(key, x)``.
 
     With ``dropout`` one net learns several bit rates. Some items of a training batch are then decoded from their first
     levels alone (Zeghidour et al. 2021, section III.C), but all levels of these items update the codebooks.
@@ -167,7 +169,10 @@ class VectorQuantizer(Bottleneck):
         return x + lax.stop_gradient(total - x), info
 
     def from_codes(self, codes: Int[Array, "b n levels"]) -> Float[Array, "b n {self.channels}"]:
-        """Decodes codes to a latent. The codes of the first levels alone give a coarser latent.
+        """Decodes ``info["codes"]`` to the latent. The codes of the first levels alone give a coarser latent.
+
+        Call ``quantizer.apply(variables, codes, method="from_codes")``. The variables of the only bottleneck of an
+        :class:`AutoEncoder1d` are ``{"state": variables["state"]["encoder"]["bottlenecks_0"]}``.
 
         Raises:
             InputError: codes have more levels than the quantizer.

@@ -1,7 +1,7 @@
 """Encodes and decodes long sounds in blocks, with constant memory and the same result as without blocks.
 
-The result of a block depends on `codec.overlap` frames on each side of it. The frames of the overlap are coded too, and
-their results are dropped. All blocks have the same shape, so a codec is compiled once.
+The result of a block depends on `codec.overlap` frames on each side of the block. The frames of the overlap are coded
+too, and their results are dropped. All blocks have the same shape, so a codec is compiled once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ def encode_by_blocks(
 ) -> Float[np.ndarray, "b frames d"]:
     """Encodes sounds to a latent, equal to the latent that ``codec.encode`` returns without keys.
 
+    Call ``latent = encode_by_blocks(codec, variables, audio)`` and ``audio = decode_by_blocks(codec, variables,
+    latent)``.
+
     Args:
-        codec: a codec with a finite `overlap`, such as an :class:`archijax.AutoEncoder` whose net is a
-            :class:`FrameAutoEncoder`.
-        variables: the variables of the codec.
+        codec: a codec with a finite `overlap`, such as ``archijax.AutoEncoder(net=net, sample_rate=48000)`` with a
+            :class:`FrameAutoEncoder` as the net. The net alone is no codec.
+        variables: the variables of the codec, such as from ``codec.init(key, {"audio": audio})``.
         audio: sounds of any length, which are padded with silence to whole frames.
         block: number of frames of a block, without the overlap.
 

@@ -122,7 +122,7 @@ class Checkpoints:
                 sharding is restored with this sharding, any other leaf as a numpy array.
 
         Returns:
-            (tree, record with "arrays" and "score" added), or None. A damaged checkpoint is renamed to `damaged_STEP`.
+            (tree, record plus "arrays" and "score"); None if nothing is saved. Damaged folders become `damaged_STEP`.
 
         Raises:
             InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.

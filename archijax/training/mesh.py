@@ -22,7 +22,13 @@ class MeshParallel:
     The state is the parameters, the optimizer's state and the averages. The compiler adds the communication between
     devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`,
     but a state gets no axis of devices, and a step sees the whole batch. Make the step without an axis, and average
-    nothing over devices: ``devices.compile(make_train_step(model, optimizer, sharded=fsdp > 1))``.
+    nothing over devices.
+
+        devices = MeshParallel(batch_size=16)
+        step = devices.compile(make_train_step(model, optimizer))  # with fsdp above 1, pass sharded=True
+        state = devices.put_state(TrainState.create(model, variables, optimizer))
+        state, metrics = step(state, devices.put_batch(batch), jax.random.key(0))
+        print(devices.get(metrics))
 
     Args:
         batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
@@ -83,7 +89,7 @@ class MeshParallel:
         return jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key)`, which is written for a whole batch.
+        """Compiles `function(state, batch, root_key) -> arrays`, which is written for a whole batch.
 
         The state is not donated.
         """
@@ -94,7 +100,7 @@ class MeshParallel:
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def target(self, shapes: Any) -> Any:
-        """Returns the target for :meth:`Checkpoints.restore`: the shapes of a state with their shardings."""
+        """Turns a state or its shapes into the target for :meth:`Checkpoints.restore`: shapes with shardings."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), shapes
         )

@@ -15,7 +15,7 @@ from archijax.training.pmap import SMALL
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The settings of AdamW with global-norm clipping and a learning rate schedule."""
+    """The settings of :func:`adamw`: AdamW with global-norm clipping and a learning rate schedule."""
 
     learning_rate: float = 1e-4
     """Learning rate after the warm-up."""
@@ -42,7 +42,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """The settings of the exponential moving average of the parameters. Sampling uses the average."""
+    """The settings of the exponential moving average of the parameters, the argument ``ema`` of
+    :func:`make_train_step`.
+
+    Sampling uses the average.
+    """
 
     decay: float = 0.995
     """The largest decay. The decay warms up as 1 - (1 + n)^-power, where n counts the steps since averaging started."""
@@ -111,18 +115,19 @@ class AdamWState(NamedTuple):
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
     """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    This computes the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU,
-    where XLA stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs
-    154 MiB instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense
-    layers takes 1.45 times as long, because most of its time goes to the optimizer.
+    ``adamw(OptimizerConfig(learning_rate=1e-4), steps=1000)`` is the optimizer for :func:`make_train_step`. It computes
+    the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU, where XLA
+    stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs 154 MiB
+    instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense layers
+    takes 1.45 times as long, because most of its time goes to the optimizer.
 
     Args:
         config: the settings.
         steps: the number of steps of the run. The cosine schedule reaches zero after these steps.
 
     Returns:
-        An optax transformation. ``update(gradients, state, params, finite=..., grad_norm=...)`` needs the two arguments
-        of :class:`Skipping`.
+        An optax transformation, whose ``update(gradients, state, params, finite=jnp.array(True), grad_norm=norm)``
+        needs a bool array, False to skip the update, and the norm that ``optax.global_norm(gradients)`` returns.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 

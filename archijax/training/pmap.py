@@ -65,7 +65,7 @@ class Pmap:
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key)`, which is written for one device's slice.
+        """Compiles `function(state, batch, root_key) -> arrays`, which is written for one device's slice.
 
         The state is not donated.
         """
@@ -95,7 +95,7 @@ class Pmap:
         return jax.tree.map(stacked, state), jax.tree.map(split, batch)
 
     def target(self, shapes: Any) -> Any:
-        """Returns the target for :meth:`Checkpoints.restore`: the shapes of whole arrays, which each host reads."""
+        """Returns the shapes of a state, the target for :meth:`Checkpoints.restore`. Each host reads whole arrays."""
         return shapes
 
     def saved(self, state: Any) -> Any:

@@ -20,7 +20,8 @@ from archijax.training.losses import has, losses, select
 class TrainState:
     """The arrays of a run after `step` steps. A checkpoint has all of these arrays.
 
-    :meth:`create` makes the first state, and the step of :func:`make_train_step` makes the next one.
+    ``TrainState.create(model, model.init(key, batch), optimizer)`` makes the first state, and the step of
+    :func:`make_train_step` makes the next one.
 
     Attributes:
         step: the number of steps, including skipped steps.
@@ -83,5 +84,8 @@ class TrainState:
         )
 
     def variables(self, params: Any) -> Variables:
-        """Returns the variables for the methods of the model. Pass ``state.params`` or the average, ``state.ema``."""
+        """Returns the variables for the model's methods, as in ``state.variables(state.ema)``.
+
+        Pass ``state.params`` or their average, ``state.ema``.
+        """
         return {"params": params, "frozen": self.frozen, "state": self.state}

@@ -32,6 +32,11 @@ def make_train_step(
 ) -> TrainStep:
     """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function to jit, with a donated state.
 
+        optimizer = adamw(OptimizerConfig(learning_rate=1e-4), steps=1000)
+        state = TrainState.create(model, model.init(jax.random.key(0), batch), optimizer)
+        train_step = jax.jit(make_train_step(model, optimizer, EmaConfig()), donate_argnums=0)
+        state, metrics = train_step(state, batch, jax.random.key(1))
+
     The root key is the same at every step; the keys of the items depend on it and on `state.step`. If a loss or a
     gradient is not finite, the step skips its update and adds 1 to `skipped`. The metrics are float32 scalars: the
     metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the optimizer's
@@ -39,9 +44,9 @@ def make_train_step(
     parameters, as in loss_discriminator and grad_norm_discriminator.
 
     Args:
-        model: a model whose `loss(variables, keys, batch)` returns (loss, (metrics, new_state)), all of them means over
-            the batch. If the model has several losses (`losses`), they are minimised in turn; each loss uses the
-            parameters after the updates before it.
+        model: a model, such as an :class:`archijax.DiffusionModel`, whose `loss(variables, keys, batch)` returns (loss,
+            (metrics, new_state)), all of them means over the batch. If the model has several losses (`losses`), they
+            are minimised in turn; each loss uses the parameters after the updates before it.
         optimizer: any optax transformation. :func:`archijax.training.adamw` needs the least time and memory.
         ema: the settings of the moving average; None: the defaults.
         axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
