@@ -60,7 +60,7 @@ class Contents:
         undecoded: if ffmpeg is not installed, the number of files that need it, by suffix.
         tables: the files that contain tables of captions.
         sidecars: the caption files beside each sound, by the path of the sound.
-        shards: the tar files, by their paths.
+        shards: a dict from the path of each tar file to the file.
 
     Args:
         known: the shards that the last run found, by their paths. If a shard is unchanged, it is not read again.

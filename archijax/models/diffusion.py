@@ -226,7 +226,7 @@ class DiffusionModel:
                 is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
                 a seam. A circular sound needs a window, and a time that is a multiple of ``length_multiple``.
-            source: a sound [b, time, c], to vary with a strength below 1, or to fill with a mask.
+            source: a sound [b, time, c]. A strength below 1 varies the sound; a mask selects what is kept of it.
             strength: how much noise is added to the source, above 0 and at most 1 (noise alone).
             mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.
             num_resamples: how often each step is taken if there is a mask, see :class:`Inpaint`.
@@ -371,7 +371,7 @@ class DiffusionModel:
         """Returns the conditioning of the net: the arrays of a batch by name, with its tokens turned into the
         embedding.
 
-        If a batch has an embedding but no tokens, this embedding is taken as the text, encoded earlier.
+        If a batch has an embedding but no tokens, this embedding is the encoded text.
 
         Raises:
             InputError: the model reads text, but there are neither tokens nor an embedding; or the model reads no text,

@@ -26,7 +26,7 @@ class Number:
     :class:`NumberConditioning` around the net takes a list of numbers.
 
     Fields:
-        name: the key of the number's array [b] in a batch.
+        name: the key under which a batch has the numbers, an array [b].
         low, high: the lowest and the highest value. The net clips values outside of this range.
         default: the value for a batch without this number.
 

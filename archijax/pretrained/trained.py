@@ -34,8 +34,8 @@ def from_pretrained(
         revision: a branch, tag or commit on the hub.
         config: for a model whose configuration class the user has defined, any instance of this class. Only the class
             is used; the settings come from the model's folder.
-        lora: the adapters to add to the model, as a dict that maps the folder of each run that trained adapters to the
-            weight of these adapters.
+        lora: the adapters to add to the model: a dict from the folder of a run with adapters to the factor of these
+            adapters.
 
     Returns:
         A :class:`archijax.Pipeline`. The pipeline's fields are config, model, variables and facts. The variables are

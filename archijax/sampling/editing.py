@@ -55,8 +55,8 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays that a step uses, each in the shape of x. Each pass needs noise for the step
-        of the sampler, for the source, and for the way back to t.
+        """The number of noise arrays that a step uses, each in the shape of x. Each pass draws noise for the
+        sampler's step, to add to the source, and to bring the result back to the noise level of t.
         """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
