@@ -19,7 +19,7 @@ def balanced_sum(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
     """Returns a weighted sum of losses of x, whose gradient is sum_i weight_i * gradient_i / norm_i.
 
-    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms as they were before this call, so that the
+    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before the call, so that the
     result does not depend on the devices over which a batch is split. A loss whose gradient norm is still zero adds no
     gradient.
 
