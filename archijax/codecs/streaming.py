@@ -54,7 +54,11 @@ def decode_by_blocks(
 ) -> Float[np.ndarray, "b time c"]:
     """Decodes a latent to frames * downsample_factor samples, equal to the result of ``codec.decode``.
 
-    :func:`encode_by_blocks` explains the other arguments and the errors.
+    Args:
+        codec, variables: a codec of frames, such as ``archijax.from_pretrained("codec-16k").model``, and its variables.
+            :func:`encode_by_blocks` explains both, and the errors.
+        latent: the result of :func:`encode_by_blocks`.
+        block: number of frames of a block, without the overlap.
     """
     factor, decode = codec.downsample_factor, _compiled(codec, "decode")
     pieces = [
