@@ -64,7 +64,7 @@ class ConvNeXtBlock(nn.Module):
         return x + (factors * y).astype(x.dtype)
 
 
-def depthwise(x: Float[Array, "b n c"], kernel: Float[Array, "taps c"]) -> Float[Array, "b n c"]:
+def depthwise(x: Float[Array, "b n c"], kernel: Float[Array | np.ndarray, "taps c"]) -> Float[Array, "b n c"]:
     """Convolution of each channel with its own filter, which has an odd number of taps.
 
     XLA compiles this sum of shifted products to one loop. The depthwise convolution of XLA is far slower on CPU.

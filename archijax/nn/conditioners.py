@@ -78,7 +78,7 @@ class Conditioners(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *args: Any,
         features: Float[Array, "b f"] | None = None,
         embedding: Float[Array, "b n e"] | None = None,

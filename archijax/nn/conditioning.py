@@ -97,7 +97,7 @@ class TimeConditioning(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         time: Float[Array, " b *times"] | None = None,
         *,
         features: Float[Array, "b {self.features}"] | None = None,
@@ -156,7 +156,7 @@ class ClassifierFreeGuidance(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *,
         embedding: Float[Array, "b n {self.features}"] | None = None,
         embedding_mask: Bool[Array | np.ndarray, " b *n"] | None = None,
@@ -222,7 +222,7 @@ class EmbeddingFeatures(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *args: Any,
         embedding: Float[Array, "b n e"] | None = None,
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
@@ -251,7 +251,7 @@ class AppendChannels(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *args: Any,
         append_channels: Float[Array, "b *positions appended"] | None = None,
         out_channels: int | None = None,

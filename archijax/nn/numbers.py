@@ -100,7 +100,7 @@ class NumberConditioning(Wrapper):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *args: Any,
         embedding: Float[Array | np.ndarray, "b n e"] | None = None,
         features: Float[Array | np.ndarray, "b f"] | None = None,

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from archijax.errors import InputError
 
@@ -107,5 +108,5 @@ class Pmap:
         # Indexing x[0] would compute on all devices. A shard needs no computation.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
 
-    def _split(self, leaf: np.ndarray) -> np.ndarray:
+    def _split(self, leaf: Array | np.ndarray) -> Array | np.ndarray:
         return leaf.reshape(len(self.local), -1, *leaf.shape[1:])
