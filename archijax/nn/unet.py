@@ -21,6 +21,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -169,7 +170,7 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b *positions c"],
+        x: Float[Array | np.ndarray, "b *positions c"],
         *,
         features: Float[Array, "b f"] | None = None,
         embedding: Float[Array, "b n e"] | None = None,
@@ -186,6 +187,7 @@ class UNet(nn.Module):
         Raises:
             InputError: a length is not a multiple of the product of the factors, or conditioning has a wrong shape.
         """
+        x = jnp.asarray(x)  # of numpy, too: the parts of the net take JAX arrays
         blocks = [self._with_defaults(block) for block in self.blocks]
         multiple = self.length_multiple
         for length in x.shape[1:-1]:
