@@ -70,12 +70,6 @@ def pytest_collection_modifyitems(items):
             item.add_marker(skip)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Slow tests run whole programs, in which the checks would take time and find nothing new."""
-    jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("slow") is not None)
-
-
 @pytest.fixture
 def unchecked():
     """Turns the checks of annotations off, to test the errors that users get without these checks."""
