@@ -183,7 +183,7 @@ def test_distances_of_sets_ignore_order_and_rotation():
         assert distance(b, a) == pytest.approx(value, rel=1e-10)
 
 
-def test_kernel_distance_is_unbiased_from_few_items():
+def test_kernel_distance_is_unbiased_from_few_items(unchecked):
     rng = np.random.default_rng(0)
 
     def draws(shift):

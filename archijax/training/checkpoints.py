@@ -277,9 +277,15 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 def _writable(leaf: Any) -> Any:
     """Returns a leaf that Orbax can write.
 
-    With several processes, a leaf that is not split over them becomes a numpy array.
+    With several processes, a leaf that is not split over them becomes a numpy array. In a single process, a leaf with
+    copies on several devices becomes one of the copies, because Orbax would compile programs that write a slice of each
+    copy.
     """
-    return leaf if _is_split(leaf) or (isinstance(leaf, jax.Array) and jax.process_count() == 1) else np.asarray(leaf)
+    if _is_split(leaf):
+        return leaf
+    if not isinstance(leaf, jax.Array) or jax.process_count() > 1:
+        return np.asarray(leaf)
+    return leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
 
 
 def _is_split(leaf: Any) -> bool:
