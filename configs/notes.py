@@ -35,11 +35,11 @@ LENGTH = 49_152  # samples: 3.07 s, 192 frames of the codec
 config = TrainConfig(
     model=aj.configs.LatentConfig(
         unet=aj.configs.UNetConfig(
-            channels=(192, 256),
-            factors=(2, 2),
-            items=(2, 2),
-            attentions=(0, 1),
-            cross_attentions=(0, 1),
+            channels=(192, 192, 192),
+            factors=(1, 2, 2),
+            items=(2, 1, 1),
+            attentions=(0, 0, 1),
+            item="adaptive",
             attention_heads=4,
             attention_features=64,
             modulation_features=256,
@@ -56,7 +56,7 @@ config = TrainConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
     batch_size=16,
-    steps=7_000,
+    steps=6_000,
     log_every=100,
     checkpoint_every=1_000,
     keep_checkpoints=2,
@@ -71,7 +71,6 @@ fields = replace(
     config,
     model=replace(
         config.model,
-        unet=replace(config.model.unet, cross_attentions=(0, 0)),
         text=None,
         length=32_768,
         conditioners=(aj.configs.CategoryConfig("instrument"), aj.configs.NumberConfig("pitch", low=21, high=108)),

@@ -23,7 +23,7 @@ from archijax.codecs.bottlenecks import Bottleneck, Info, in_sequence
 from archijax.codecs.levels import check_multiple
 from archijax.errors import InputError
 from archijax.nn.arrays import full
-from archijax.nn.linear import Linear, fold, pad_positions, unfold
+from archijax.nn.linear import Linear, depthwise, fold, pad_positions, unfold
 from archijax.nn.norms import LayerNorm
 
 KERNEL = 7  # frames in the kernel of a block
@@ -57,20 +57,11 @@ class ConvNeXtBlock(nn.Module):
         c = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.normal(0.2), (KERNEL, c)).astype(self.dtype)
         factors = self.param("factors", nn.initializers.constant(self.scale), (c,)).astype(self.dtype)
-        y = depthwise(x.astype(self.dtype), kernel)
+        y = depthwise(pad_positions(x.astype(self.dtype), KERNEL // 2), kernel)
         y = LayerNorm(name="norm")(y)
         y = Linear(self.expansion * c, self.dtype, name="up")(y)
         y = Linear(c, self.dtype, name="down")(nn.gelu(y))
         return x + (factors * y).astype(x.dtype)
-
-
-def depthwise(x: Float[Array, "b n c"], kernel: Float[Array | np.ndarray, "taps c"]) -> Float[Array, "b n c"]:
-    """Convolution of each channel with its own filter, which has an odd number of taps.
-
-    XLA compiles this sum of shifted products to one loop. The depthwise convolution of XLA is far slower on CPU.
-    """
-    padded = pad_positions(x, len(kernel) // 2)
-    return sum(padded[:, i : i + x.shape[1]] * kernel[i] for i in range(len(kernel)))
 
 
 class FrameEncoder(nn.Module):

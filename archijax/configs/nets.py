@@ -42,7 +42,7 @@ class UNetConfig:
     """The number of attention heads."""
     attention_features: int = 64
     """The number of features of an attention head."""
-    item: Literal["resnet", "convnext"] = "resnet"
+    item: Literal["resnet", "convnext", "adaptive"] = "resnet"
     """The first layer of each group: a residual block of two convolutions, or a ConvNeXt V2 block."""
     linear_attention: bool = False
     """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""

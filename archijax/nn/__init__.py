@@ -12,6 +12,7 @@ from archijax.nn.conditioning import (
 )
 from archijax.nn.initialize import initialize
 from archijax.nn.items import (
+    AdaptiveConvNeXt,
     ConvNeXtV2,
     InjectChannels,
     Modulation,
@@ -37,6 +38,7 @@ __all__ = [
     "ClassifierFreeGuidance",
     "Conditioners",
     "Context",
+    "AdaptiveConvNeXt",
     "ConvNeXtV2",
     "CrossAttention",
     "DiffusionTransformer",

@@ -81,6 +81,41 @@ class ConvNeXtV2(nn.Module):
         return x.astype(y.dtype) + Conv(c, dtype=self.dtype, name="contract")(y)
 
 
+class AdaptiveConvNeXt(nn.Module):
+    """A ConvNeXt block (Liu et al. 2022) whose norm is adaptive, as in diffusion transformers (Peebles & Xie 2023);
+    called as ``item(x, context)``.
+
+    A depthwise convolution with kernel size 7, a norm over channels, an expansion, GELU and a contraction compute what
+    the block adds to x. Scale and shift of the norm, and a gate of each channel of the result, are computed from
+    ``context.features`` [b, f].
+
+    Fields:
+        expansion: the width between the two dense layers, as a multiple of the number of channels.
+        gate: the gate's value for features of 0, at the beginning of training.
+        dtype: the type of the computation.
+
+    Raises:
+        InputError: the context has no features.
+    """
+
+    expansion: int = 3
+    gate: float = 0.3
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *positions c"], context: Any) -> Float[Array, "b *positions c"]:
+        if context.features is None:
+            raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
+        c = x.shape[-1]
+        modulations = Linear(3 * c, dtype=self.dtype, name="to_modulations")(nn.silu(context.features))
+        scale, shift, gate = (over_positions(full(modulations[:, i * c : (i + 1) * c]), x) for i in range(3))
+        y = Conv(c, 7, groups=c, dtype=self.dtype, name="depthwise")(x)
+        y = (normalize(y, 1e-6) * (1 + scale) + shift).astype(self.dtype)
+        y = nn.gelu(Linear(self.expansion * c, self.dtype, name="expand")(y))
+        y = Linear(c, self.dtype, name="contract")(y)
+        return (full(x) + (self.gate + gate) * y).astype(x.dtype)
+
+
 class Modulation(nn.Module):
     """Modulates x: norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
 

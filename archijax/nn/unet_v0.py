@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
 from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
-from archijax.nn.items import ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipConcat, SkipModulate
+from archijax.nn.items import AdaptiveConvNeXt, ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipConcat, SkipModulate
 from archijax.nn.resampling import Downsample, UpsampleNearest
 from archijax.nn.unet import Block, UNet
 
@@ -28,7 +28,7 @@ def UNetV0(
     attention_features: int | None = None,
     attention_heads: int | None = None,
     embedding_features: int | None = None,
-    item: Literal["resnet", "convnext"] = "resnet",
+    item: Literal["resnet", "convnext", "adaptive"] = "resnet",
     linear_attention: bool = False,
     resnet_groups: int = 8,
     use_modulation: bool = True,
@@ -108,11 +108,15 @@ def UNetV0(
         linear=linear_attention,
         dtype=dtype,
     )
-    first = ConvNeXtV2(dtype=dtype) if item == "convnext" else Resnet(resnet_groups, dtype=dtype)
+    first = {
+        "resnet": Resnet(resnet_groups, dtype=dtype),
+        "convnext": ConvNeXtV2(dtype=dtype),
+        "adaptive": AdaptiveConvNeXt(dtype=dtype),
+    }[item]
     blocks = []
     for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
         group = [first]
-        group += [Modulation(dtype=dtype)] * use_modulation
+        group += [Modulation(dtype=dtype)] * (use_modulation and item != "adaptive")
         group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
         group += [Attention(**attention)] * selfs if selfs else []
         group += [CrossAttention(**attention, embedding_features=embedding_features)] * crosses if crosses else []
