@@ -105,7 +105,7 @@ def test_latents_are_no_sound():
         dataclasses.replace(LATENT_MODEL, error="a_weighted").build()
 
 
-@pytest.mark.parametrize("unet", [{"item": "convnext"}, {"linear_attention": True}])
+@pytest.mark.parametrize("unet", [{"item": "convnext"}, {"item": "adaptive"}, {"linear_attention": True}])
 def test_other_items(unet):
     config = dataclasses.replace(CONFIG, unet=dataclasses.replace(CONFIG.unet, **unet), length=8)
     shapes = jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))["params"]["net"]["net"]

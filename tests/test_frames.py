@@ -10,7 +10,6 @@ from archijax.audio.stft import STFT
 from archijax.codecs.frames import (
     FrameAutoEncoder,
     band_features,
-    depthwise,
     interpolation,
     spectral_features,
     to_spectra,
@@ -59,14 +58,6 @@ def test_sixteen_samples_become_a_frame_and_come_back():
 
 def test_a_configuration_survives_json():
     assert from_dict(to_dict(CODEC)) == CODEC
-
-
-def test_shifted_products_are_a_depthwise_convolution():
-    x, kernel = np.asarray(sounds(2, 9, 3)), np.asarray(sounds(1, 7, 3)[0])
-    expected = np.stack(
-        [[np.convolve(np.pad(item[:, c], 3), kernel[::-1, c], "valid") for c in range(3)] for item in x]
-    ).swapaxes(1, 2)
-    np.testing.assert_allclose(depthwise(jnp.pad(x, ((0, 0), (3, 3), (0, 0))), jnp.asarray(kernel)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_features_keep_the_phase_and_a_head_can_say_any_spectrum():

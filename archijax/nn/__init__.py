@@ -30,6 +30,7 @@ from archijax.nn.unet import Block, Context, UNet
 from archijax.nn.unet_v0 import UNetV0
 
 __all__ = [
+    "AdaptiveConvNeXt",
     "AppendChannels",
     "Attention",
     "Block",
@@ -38,7 +39,6 @@ __all__ = [
     "ClassifierFreeGuidance",
     "Conditioners",
     "Context",
-    "AdaptiveConvNeXt",
     "ConvNeXtV2",
     "CrossAttention",
     "DiffusionTransformer",

@@ -85,13 +85,13 @@ class AdaptiveConvNeXt(nn.Module):
     """A ConvNeXt block (Liu et al. 2022) whose norm is adaptive, as in diffusion transformers (Peebles & Xie 2023);
     called as ``item(x, context)``.
 
-    A depthwise convolution with kernel size 7, a norm over channels, an expansion, GELU and a contraction compute what
-    the block adds to x. Scale and shift of the norm, and a gate of each channel of the result, are computed from
-    ``context.features`` [b, f].
+    The block adds to x the result of a depthwise convolution with kernel size 7, a norm over channels, an expansion,
+    GELU and a contraction. The scale and shift of the norm, and a gate for each channel of the result, are computed
+    from ``context.features`` [b, f].
 
     Fields:
         expansion: the width between the two dense layers, as a multiple of the number of channels.
-        gate: the gate's value for features of 0, at the beginning of training.
+        gate: this number is added to the computed gates, which are small before training.
         dtype: the type of the computation.
 
     Raises:

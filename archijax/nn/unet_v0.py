@@ -57,7 +57,8 @@ def UNetV0(
         attention_heads: the number of attention heads.
         embedding_features: the number of features of each token of the embedding. Nets with cross-attention or
             use_embedding_cfg need it.
-        item: the first item of a group: "resnet", or "convnext" for a ConvNeXt V2 block.
+        item: the first item of a group: "resnet"; "convnext" for a ConvNeXt V2 block; or "adaptive" for a ConvNeXt
+            block with an adaptive norm, which takes the place of the group's modulation.
         linear_attention: whether attention is linear.
         resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
         use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
