@@ -143,10 +143,9 @@ def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path):
         "for number, path in enumerate(sorted(Path('songs').glob('*.wav'))): number % 3 and path.unlink()",
         "shutil.copy(next(Path('songs').glob('*.wav')), 'in.wav')",
     ]
-    for fence in fences(page):
-        for words in commands(fence) if fence.language == "sh" and not fence.needs else []:
-            if call := _call(words, tmp_path):
-                code.append(f"assert {call} == 0, {shlex.join(words)!r}")
+    some = [fence for fence in fences(page) if fence.language == "sh" and not fence.needs]
+    calls = [(_call(words, tmp_path), words) for fence in some for words in commands(fence)]
+    code += [f"assert {call} == 0, {shlex.join(words)!r}" for call, words in calls if call]
     _run_python("\n".join(code), tmp_path)
     assert list(tmp_path.glob("*/*.wav")) != list(tmp_path.glob("songs/*.wav"))
 

@@ -111,7 +111,7 @@ def test_other_items(unet):
     shapes = jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))["params"]["net"]["net"]
     item = shapes["down_1"]["items_0"]
     assert ("depthwise" in item) == ("item" in unet)
-    attention = config.build().net.net.blocks[1].items[2]
+    attention = config.build().net.net.blocks[1].items[-1]
     assert attention.linear == ("linear_attention" in unet)
 
 
