@@ -45,6 +45,9 @@ class UNetConfig:
     item: Literal["resnet", "convnext", "adaptive"] = "resnet"
     """The first layer of each group: a residual block of two convolutions, a ConvNeXt V2 block, or a ConvNeXt block
     with an adaptive norm (adaptive), which learns notes in a third of the steps that resnets need."""
+    positions: int = 0
+    """The number of wavelengths (16, 32, 64, ... positions) whose sines and cosines tell the net where in the sound a
+    position is; 0: the net does not know positions."""
     linear_attention: bool = False
     """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""
     resnet_groups: int = 8

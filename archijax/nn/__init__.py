@@ -4,6 +4,7 @@ from archijax.nn.attention import Attention, CrossAttention, FeedForward, Linear
 from archijax.nn.conditioners import CategoryVector, Conditioners, NumberVector
 from archijax.nn.conditioning import (
     AppendChannels,
+    AppendPositions,
     ClassEmbedder,
     ClassifierFreeGuidance,
     EmbeddingFeatures,
@@ -32,6 +33,7 @@ from archijax.nn.unet_v0 import UNetV0
 __all__ = [
     "AdaptiveConvNeXt",
     "AppendChannels",
+    "AppendPositions",
     "Attention",
     "Block",
     "CategoryVector",

@@ -1,5 +1,5 @@
-"""Wrappers that condition a net on the diffusion time, on an embedding (with classifier-free guidance), or on appended
-channels.
+"""Wrappers that condition a net on the diffusion time, on an embedding (with classifier-free guidance), on appended
+channels, or on positions.
 
 A net is any module ``net(x, **conditioning)``. A wrapper reads its own conditioning and passes all other arguments to
 its net. The outermost wrapper runs first.
@@ -275,3 +275,27 @@ class AppendChannels(Wrapper):
             )
         joined = jnp.concatenate([x, append_channels.astype(x.dtype)], axis=-1)
         return self.net(joined, *args, out_channels=out_channels or x.shape[-1], **conditioning)
+
+
+class AppendPositions(Wrapper):
+    """Appends sines and cosines of the position to the channels of x, and calls the net.
+
+    Convolutions and attention do not know how far a position is from the beginning of the sound. With positions, a net
+    learns sooner that a note begins with an attack and then decays.
+
+    Fields:
+        net: a module ``net(x, ..., out_channels=n)``, such as :class:`UNet`, whose result has n channels.
+        count: the number of wavelengths: 16, 32, 64, ... positions. The longest wavelength should be twice the length
+            of x, because positions repeat after it.
+    """
+
+    count: int = 6
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array | np.ndarray, "b n c"], *args: Any, out_channels: int | None = None, **conditioning: Any
+    ) -> Float[Array, "b n out"]:
+        angles = np.arange(x.shape[1])[:, None] * (2 * np.pi / 16 * 0.5 ** np.arange(self.count))
+        positions = jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), x.dtype)
+        joined = jnp.concatenate([x, jnp.broadcast_to(positions, (*x.shape[:2], 2 * self.count))], axis=-1)
+        return self.net(joined, *args, out_channels=out_channels or self.net.out_channels or x.shape[-1], **conditioning)

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from archijax.errors import InputError
 from archijax.nn.attention import Attention, CrossAttention
-from archijax.nn.conditioning import ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
+from archijax.nn.conditioning import AppendPositions, ClassifierFreeGuidance, EmbeddingFeatures, TimeConditioning
 from archijax.nn.items import AdaptiveConvNeXt, ConvNeXtV2, InjectChannels, Modulation, Resnet, SkipConcat, SkipModulate
 from archijax.nn.resampling import Downsample, UpsampleNearest
 from archijax.nn.unet import Block, UNet
@@ -30,6 +30,7 @@ def UNetV0(
     embedding_features: int | None = None,
     item: Literal["resnet", "convnext", "adaptive"] = "resnet",
     linear_attention: bool = False,
+    positions: int = 0,
     resnet_groups: int = 8,
     use_modulation: bool = True,
     modulation_features: int = 1024,
@@ -59,6 +60,8 @@ def UNetV0(
             use_embedding_cfg need it.
         item: the first item of a group: "resnet"; "convnext" for a ConvNeXt V2 block; or "adaptive" for a ConvNeXt
             block with an adaptive norm, which takes the place of the group's modulation.
+        positions: the number of wavelengths of :class:`AppendPositions`, for x with one position axis; 0: the net does
+            not know positions.
         linear_attention: whether attention is linear.
         resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
         use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
@@ -131,6 +134,8 @@ def UNetV0(
         remat=remat,
         dtype=dtype,
     )
+    if positions:
+        net = AppendPositions(net, positions)
     if use_embedding_features:
         net = EmbeddingFeatures(net)
     if use_embedding_cfg:
