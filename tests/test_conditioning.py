@@ -97,6 +97,32 @@ def test_appended_channels_reach_the_result_but_do_not_widen_it():
     assert net.length_multiple == 2
 
 
+def test_positions_are_waves_beside_the_channels_of_x():
+    class Same(nn.Module):
+        out_channels: int | None = None
+
+        def __call__(self, x, out_channels):
+            assert out_channels == 2
+            return x
+
+    x = aj.nn.AppendPositions(Same(), count=2).apply({}, X)
+    assert x.shape == (3, 8, 6)
+    np.testing.assert_array_equal(x[..., :2], X)
+    n = np.arange(8) * 2 * np.pi
+    waves = [np.sin(n / 16), np.sin(n / 32), np.cos(n / 16), np.cos(n / 32)]
+    for item in x[..., 2:]:
+        np.testing.assert_allclose(item, np.stack(waves, -1), atol=1e-6)
+
+
+def test_a_net_with_positions_tells_equal_inputs_apart():
+    x = jnp.ones((1, 32, 2))
+    for positions in (0, 2):
+        net = aj.UNetV0(channels=(8,), factors=(1,), items=(1,), resnet_groups=1, positions=positions)
+        out = jax.jit(lambda x, net=net: net.init_with_output(jax.random.key(0), x, time=jnp.zeros(1))[0])(x)
+        assert out.shape == x.shape
+        assert np.allclose(out[:, 15], out[:, 16], atol=1e-5) == (positions == 0)
+
+
 def test_appended_channels_of_another_length_are_refused(unchecked):
     net = aj.nn.AppendChannels(aj.UNetV0(channels=(8,), factors=(1,), items=(1,), resnet_groups=4))
     with pytest.raises(aj.InputError, match=r"appended channels have shape \(3, 4, 5\)"):

@@ -57,6 +57,8 @@ class UNetConfig:
 
     def __post_init__(self):
         positive(self, "unet", "attention_heads", "attention_features", "resnet_groups", "modulation_features")
+        if self.positions < 0:
+            raise InputError(f"unet.positions is {self.positions}: it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -298,4 +298,5 @@ class AppendPositions(Wrapper):
         angles = np.arange(x.shape[1])[:, None] * (2 * np.pi / 16 * 0.5 ** np.arange(self.count))
         positions = jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), x.dtype)
         joined = jnp.concatenate([x, jnp.broadcast_to(positions, (*x.shape[:2], 2 * self.count))], axis=-1)
-        return self.net(joined, *args, out_channels=out_channels or self.net.out_channels or x.shape[-1], **conditioning)
+        channels = out_channels or self.net.out_channels or x.shape[-1]
+        return self.net(joined, *args, out_channels=channels, **conditioning)
