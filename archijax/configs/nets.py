@@ -44,7 +44,7 @@ class UNetConfig:
     """The number of features of an attention head."""
     item: Literal["resnet", "convnext", "adaptive"] = "resnet"
     """The first layer of each group: a residual block of two convolutions, a ConvNeXt V2 block, or a ConvNeXt block
-    with an adaptive norm (adaptive), which learns notes in a third of the steps that resnets need."""
+    with an adaptive norm (adaptive). Adaptive blocks learn notes in fewer steps than resnets."""
     positions: int = 0
     """The number of wavelengths (16, 32, 64, ... positions) whose sines and cosines tell the net where in the sound a
     position is; 0: the net does not know positions."""
