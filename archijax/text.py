@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,13 +23,44 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase  
 _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model", "config.json"]
 
 
+class Words:
+    """A tokenizer whose tokens are words, digits and punctuation marks. It needs no file.
+
+    The id of a token is a hash, so two words can have the same id. Case counts only for single letters: "A" is a note,
+    and "a" an article. "Db4" has the tokens db and 4, and "C#4" the tokens c# and 4.
+    """
+
+    pad_token_id, eos_token_id = 0, 1
+    _token = re.compile(r"[^\W\d_]+#?|\d|[^\w\s]")
+
+    def __len__(self) -> int:
+        return 4096
+
+    def __call__(
+        self, texts: str | list[str], *, max_length: int = 0, add_special_tokens: bool = True, **_: Any
+    ) -> dict[str, Any]:
+        """Encodes a text to a list of ids without the end token, or a list of texts to arrays [b, max_length]."""
+        if isinstance(texts, str):
+            return {"input_ids": self._ids(texts)}
+        tokens = np.full((len(texts), max_length), self.pad_token_id, np.int32)
+        mask = np.zeros((len(texts), max_length), np.int32)
+        for row, text in enumerate(texts):
+            ids = [*self._ids(text)[: max_length - 1], self.eos_token_id]
+            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        return {"input_ids": tokens, "attention_mask": mask}
+
+    def _ids(self, text: str) -> list[int]:
+        words = [word if len(word) == 1 else word.lower() for word in self._token.findall(text)]
+        return [2 + zlib.crc32(word.encode()) % (len(self) - 2) for word in words]
+
+
 class Extended:
     """A tokenizer with additional words. ``placeholder_tokens[i]`` has the id -1 - i.
 
     No vocabulary has negative ids, so these ids fit every pretrained encoder.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, placeholder_tokens: tuple[str, ...]):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | Words, placeholder_tokens: tuple[str, ...]):
         self.tokenizer, self.ids = tokenizer, {word: -1 - i for i, word in enumerate(placeholder_tokens)}
         # If several words match, the longest word is taken.
         longest = sorted(map(re.escape, placeholder_tokens), key=len, reverse=True)
@@ -56,11 +88,12 @@ class Extended:
 
 def load_tokenizer(
     name: str | Path, revision: str | None = None, placeholder_tokens: tuple[str, ...] = ()
-) -> PreTrainedTokenizerBase | Extended:
+) -> PreTrainedTokenizerBase | Words | Extended:
     """Loads the tokenizer of a T5 model, for :func:`tokenize`.
 
     Args:
-        name: "bytes", which needs no download, or a folder, or a hub name such as "t5-base". With "bytes", an id is a
+        name: "words" (see :class:`Words`) or "bytes", which need no download; or a folder; or a hub name such as
+            "t5-base". With "bytes", an id is a
             byte of UTF-8 plus 3; 0 is the padding, and 1 the end. These are ByT5's ids without the 125 unused
             sentinels. A model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259.
             ByT5's own weights (vocab_size 384) read these ids too.
@@ -72,6 +105,8 @@ def load_tokenizer(
     """
     if placeholder_tokens:
         return Extended(load_tokenizer(name, revision), placeholder_tokens)
+    if name == "words":
+        return Words()
     if name == "bytes":
         return ByT5Tokenizer(extra_ids=0)
     folder = part(pretrained_folder(name, revision, [*_FILES, "model_index.json", "tokenizer/*"]), "tokenizer")
@@ -92,7 +127,7 @@ def load_tokenizer(
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase | Extended, texts: list[str], max_length: int
+    tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: list[str], max_length: int
 ) -> tuple[Int32[np.ndarray, "b {max_length}"], Bool[np.ndarray, "b {max_length}"]]:
     """Turns a batch of texts into token ids. Every text ends in the end token, and is padded or cut to `max_length`.
 
@@ -129,7 +164,7 @@ def tokenize(
     return encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool)
 
 
-def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Extended, texts: Iterable[str], max_length: int) -> bool:
+def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: Iterable[str], max_length: int) -> bool:
     """Warns (InputWarning) of the first text that `tokenize` would cut. Returns whether there is such a text."""
 
     def length(text: str) -> int:

@@ -130,6 +130,10 @@ class STFTConfig:
 TransformConfig = LearnedTransformConfig | PatchingConfig | STFTConfig
 
 
+# The tokenizers of trained encoders, and their numbers of ids. 259 ids are 256 bytes and padding, end, unknown.
+VOCABULARY = {"bytes": 259, "words": 4096}
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """The text conditioning: the tokenizer and the encoder of prompts.
@@ -138,7 +142,8 @@ class TextConfig:
     """
 
     tokenizer: str = "bytes"
-    """"bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as t5-base."""
+    """"words" or "bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as
+    t5-base. An encoder of words learns names sooner, and an encoder of bytes can read words that it never met."""
     max_length: int = 64
     """The number of tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
@@ -166,7 +171,7 @@ class TextConfig:
     @property
     def is_pretrained(self) -> bool:
         """Whether the encoder is pretrained and frozen."""
-        return self.tokenizer != "bytes"
+        return self.tokenizer not in VOCABULARY
 
     def load_tokenizer(self) -> Any:
         """Loads the tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
@@ -184,7 +189,7 @@ class TextConfig:
                 f"text.features {self.features} do not divide into text.num_heads {self.num_heads}: use a multiple"
             )
         return T5Config(
-            vocab_size=259,  # 256 bytes and padding, end, unknown
+            vocab_size=VOCABULARY[self.tokenizer],
             d_model=self.features,
             d_kv=self.features // self.num_heads,
             d_ff=2 * self.features,
