@@ -26,7 +26,7 @@ config = TrainConfig(
             attention_features=64,
             modulation_features=256,
         ),
-        text=aj.configs.TextConfig(features=128, num_layers=2, num_heads=4, max_length=96, pooled=True),
+        text=aj.configs.TextConfig("words", features=128, num_layers=2, num_heads=4, max_length=32, pooled=True),
         sample_rate=16_000,
         channels=1,
         length=LENGTH,

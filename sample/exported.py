@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import wave
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def tokenize(prompts, about):
 
         def ids_of(piece):
             return [byte + 3 for byte in piece.encode()]
+
+    elif about["tokenizer"] == "words":
+        padding, end, hashes = 0, 1, 4094
+
+        def ids_of(piece):
+            words = re.findall(r"[^\W\d_]+#?|\d|[^\w\s]", piece)
+            return [2 + zlib.crc32((w if len(w) == 1 else w.lower()).encode()) % hashes for w in words]
 
     else:
         # Only the vocabulary of a pretrained text encoder needs another package than jax and numpy.

@@ -107,10 +107,11 @@ def test_metrics_that_are_not_there(tmp_path):
     assert last_metrics(tmp_path / "metrics.jsonl", 3) == {}
 
 
-def test_the_exported_script_tokenizes_as_the_library_does(pipeline):
-    text = replace(pipeline.config.text, placeholder_tokens=("<a>", "<ab>"), max_length=12)
-    prompts = ["", "x <ab> é", "<a><a>", "longer than twelve bytes"]
-    about = {"tokenizer": "bytes", "placeholder_tokens": text.placeholder_tokens, "max_length": 12}
+@pytest.mark.parametrize("name", ["bytes", "words"])
+def test_the_exported_script_tokenizes_as_the_library_does(name, pipeline):
+    text = replace(pipeline.config.text, tokenizer=name, placeholder_tokens=("<a>", "<ab>"), max_length=12)
+    prompts = ["", "x <ab> é", "<a><a>", "longer than twelve bytes, and of more than twelve words: A B C D E F"]
+    about = {"tokenizer": name, "placeholder_tokens": text.placeholder_tokens, "max_length": 12}
     for ours, theirs in zip(
         exported.tokenize(prompts, about), tokenize(text.load_tokenizer(), prompts, 12), strict=True
     ):

@@ -50,6 +50,25 @@ def test_the_byte_vocabulary_covers_every_text(byte_tokenizer):
     assert bytes((tokens[mask][:-1] - 3).astype(np.uint8)) == text.encode()
 
 
+def test_words_are_tokens_and_notes_have_a_name_and_an_octave():
+    tokenizer = load_tokenizer("words")
+
+    def ids(*texts):
+        tokens, mask = tokenize(tokenizer, list(texts), 8)
+        assert tokens.shape == mask.shape == (len(texts), 8)
+        assert tokens.max() < len(tokenizer) == aj.configs.nets.VOCABULARY["words"]
+        return [row[used].tolist() for row, used in zip(tokens, mask, strict=True)]
+
+    (flute, note, c, four, end), (again, c_again, five, _) = ids("Flute, C#4", "flute C#5")
+    assert (flute, c, end) == (again, c_again, 1)
+    assert len({flute, note, c, four, five}) == 5
+    # Case tells the note A from the article.
+    assert ids("A") != ids("a")
+    assert ids("DB4") == ids("Db4")
+    assert ids("", "une flûte à bec 12") == [[1], [*ids("une flûte à bec")[0][:-1], *ids("12")[0]]]
+    assert ids("a b c d e f g h i") == [[*ids("a b c d e f g")[0]]]
+
+
 @pytest.mark.parametrize("max_length", [1, 3, 12])
 def test_truncation_keeps_the_end(byte_tokenizer, max_length):
     tokens, mask = tokenize(byte_tokenizer, ["a" * 20], max_length)
