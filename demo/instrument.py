@@ -14,7 +14,7 @@ from benchmarks.sets.instruments import Instrument
 from benchmarks.sets.notes import STRENGTHS, captions
 from demo.note import RATE, Note
 
-NAME = "zumbel"
+NAME = "zambel"  # a word without a meaning, whose token no other word of the captions has
 PITCHES = range(45, 81)  # A2 to G#5
 SECONDS = 4.0
 HELD = 3.0  # length of a note in seconds
