@@ -409,7 +409,7 @@ def test_what_takes_long_is_stopped(page):
     page.fill(Prompt="a siren", Seed=1, Steps=1000, Seconds=2)
     page.press("Generate")
     page.until(lambda: "of 1000" in page.status)
-    # A click at the moment in which the page draws a step can be lost.
+    # Perhaps a click is lost while the page draws a step: the first one had no effect once, for an unknown reason.
     page.until(lambda: page.press("Stop") or page.status == "Stopped.")
     page.fill(Seed=2, Steps=3, Seconds=0.25)
     page.press("Generate")

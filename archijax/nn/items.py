@@ -81,6 +81,13 @@ class ConvNeXtV2(nn.Module):
         return x.astype(y.dtype) + Conv(c, dtype=self.dtype, name="contract")(y)
 
 
+def _active_features(context: Any) -> Float[Array, "b f"]:
+    """Returns the features of the context after SiLU. Raises InputError if there are none."""
+    if context.features is None:
+        raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
+    return nn.silu(context.features)
+
+
 class AdaptiveConvNeXt(nn.Module):
     """A ConvNeXt block (Liu et al. 2022) whose norm is adaptive, as in diffusion transformers (Peebles & Xie 2023);
     called as ``item(x, context)``.
@@ -104,10 +111,8 @@ class AdaptiveConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *positions c"], context: Any) -> Float[Array, "b *positions c"]:
-        if context.features is None:
-            raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
         c = x.shape[-1]
-        modulations = Linear(3 * c, dtype=self.dtype, name="to_modulations")(nn.silu(context.features))
+        modulations = Linear(3 * c, dtype=self.dtype, name="to_modulations")(_active_features(context))
         scale, shift, gate = (over_positions(full(modulations[:, i * c : (i + 1) * c]), x) for i in range(3))
         y = Conv(c, 7, groups=c, dtype=self.dtype, name="depthwise")(x)
         y = (normalize(y, 1e-6) * (1 + scale) + shift).astype(self.dtype)
@@ -132,10 +137,8 @@ class Modulation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *positions c"], context: Any) -> Float[Array, "b *positions c"]:
-        if context.features is None:
-            raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
         scale_shift = Linear(2 * x.shape[-1], dtype=self.dtype, name="to_scale_shift")
-        scale, shift = halves(full(scale_shift(nn.silu(context.features))))
+        scale, shift = halves(full(scale_shift(_active_features(context))))
         y = normalize(x, 1e-6) * over_positions(1 + scale, x) + over_positions(shift, x)
         return y.astype(self.dtype)
 
