@@ -24,7 +24,7 @@ from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from archijax.errors import InputError, listed
-from archijax.training import processes
+from archijax.training import checksums, processes
 
 RECORD = "record"
 
@@ -96,7 +96,7 @@ class Checkpoints:
         self._retention.scores[step] = score
         self.wait()
         arrays = {name: _writable(leaf) for name, leaf in _flatten(tree).items()}
-        sums = _checksums(arrays)
+        sums = checksums.of_arrays(arrays)
         described = {name: [*_shape_and_dtype(leaf), sums[name]] for name, leaf in arrays.items()}
         items = {part: ocp.args.PyTreeSave(value) for part, value in _parts(arrays).items()}
         # This copies the record, because Orbax serialises it in a thread while the caller may change it.
@@ -199,7 +199,7 @@ def restore_weights(
             if name.split("/")[0] in parts
         }
         arrays = _read_arrays(path, record, leaves)
-        _check(arrays, {name: _checksum(leaf) for name, leaf in arrays.items()}, record)
+        _check(arrays, {name: checksums.of_array(leaf) for name, leaf in arrays.items()}, record)
         restored = unflatten_dict(arrays, sep="/")
     except Exception as error:
         raise InputError(f"Checkpoint {path} cannot be read ({_reason(error)}): try another step.") from error
@@ -281,39 +281,11 @@ def _writable(leaf: Any) -> Any:
     copies on several devices becomes one of the copies, because Orbax would compile programs that write a slice of each
     copy.
     """
-    if _is_split(leaf):
+    if checksums.is_split(leaf):
         return leaf
     if not isinstance(leaf, jax.Array) or jax.process_count() > 1:
         return np.asarray(leaf)
     return leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
-
-
-def _is_split(leaf: Any) -> bool:
-    """Whether other processes have shards of the leaf."""
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-
-
-def _checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The checksum of each array by name. All processes call this together, and send sums instead of shards."""
-    own = {name: _checksum(leaf) for name, leaf in arrays.items()}
-    of_all = processes.from_all({name: own[name] for name, leaf in arrays.items() if _is_split(leaf)})
-    return own | {name: sum(each[name] for each in of_all) % 2**32 for name in of_all[0]}
-
-
-def _checksum(leaf: Any) -> int:
-    """The sum, mod 2^32, of an array's values, read as integers. The sum does not depend on how the array is split.
-
-    For an array that is split over processes, the result is this process's part of the sum.
-    """
-    pieces = [leaf]
-    if isinstance(leaf, jax.Array):
-        pieces = [shard.data for shard in leaf.addressable_shards if shard.replica_id == 0]
-    total = 0
-    for piece in pieces:
-        data = np.ascontiguousarray(np.asarray(piece)).reshape(-1)
-        words = np.dtype(f"u{min(data.dtype.itemsize, 4)}")
-        total += int(data.view(words).sum(dtype=np.uint32))
-    return total % 2**32
 
 
 def _compare(leaves: Mapping[str, Any], saved: Mapping[str, list], path: Path) -> None:
@@ -348,7 +320,7 @@ def _read(path: Path, leaves: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
         return record, _read_arrays(path, record, leaves)
 
     record, arrays = processes.together(read)
-    sums = _checksums(arrays)
+    sums = checksums.of_arrays(arrays)
     processes.together(lambda: _check(arrays, sums, record))
     return record, arrays
 
