@@ -217,7 +217,8 @@ class ScaledCodec(Codec, Protocol):
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion: ``model`` samples x, and ``finish(x, frames)`` is the decoded sound.
+    """A codec that decodes by diffusion: ``model`` samples x, and ``finish(variables, x, frames)`` is the decoded
+    sound.
 
     Attributes:
         model: the diffusion model that samples x.
@@ -235,7 +236,9 @@ class DiffusionDecoder(Codec, Protocol):
         """Returns (noise, conditioning) for ``model``; :meth:`decode` explains the arguments. ``batch`` holds any other
         conditioning."""
 
-    def finish(self, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]) -> Float[Array, "b time c"]:
+    def finish(
+        self, variables: Variables, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]
+    ) -> Float[Array, "b time c"]:
         """Turns x, which ``model`` has sampled from the noise that :meth:`prepare` returns, into sounds."""
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     trained = from_pretrained(options.model)
     config, model = trained.config, trained.config.build()
-    originals = _sounds(options.sounds, options.count, config.sample_rate, config.channels)
+    originals = sounds_in(options.sounds, options.count, config.sample_rate, config.channels)
     untrained = model.init(jax.random.key(0), example_batch(config))
 
     latents, made, untrained_made = [], [], []
@@ -72,7 +72,7 @@ def main() -> None:
     print(", ".join(f"{name} {total / spent:.0f} times real time" for name, spent in seconds.items()))
 
 
-def _sounds(folder: Path, count: int, rate: int, channels: int) -> list[np.ndarray]:
+def sounds_in(folder: Path, count: int, rate: int, channels: int) -> list[np.ndarray]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in files.SUFFIXES)
     order = np.random.default_rng(0).permutation(len(paths))
     sounds = []

@@ -25,6 +25,8 @@ import archijax as aj
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
+LENGTH = 49_152  # samples: 1.02 s
+
 config = TrainConfig(
     model=aj.configs.UpsamplerConfig(
         unet=aj.configs.UNetConfig(
@@ -42,22 +44,28 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.UpsamplerConfig(
         unet=aj.configs.UNetConfig(
-            channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128
+            channels=(128, 160, 192),
+            factors=(1, 2, 2),
+            items=(1, 1, 1),
+            item="adaptive",
+            modulation_features=128,
         ),
-        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
-        factor=4,
-        sample_rate=8_000,
+        transform=aj.configs.STFTConfig(n_fft=512, hop_length=256),
+        envelope=aj.configs.EnvelopeConfig(n_fft=1024, hop_length=256, channels=192, num_blocks=5),
+        factor=3,
+        sample_rate=48_000,
         channels=1,
-        length=4096,
-        schedule_shift=0.1,
+        length=LENGTH,
+        stratified=True,
+        sampling=aj.configs.SampleDefaults(num_steps=10),
     ),
-    data=DataConfig(sample_rate=8_000, channels=1, length=4096, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.999, start=100, every=1),
-    batch_size=16,
-    steps=4_000,
+    data=DataConfig(sample_rate=48_000, channels=1, length=LENGTH, workers=2),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.998, start=100, every=1),
+    batch_size=8,
+    steps=3_000,
     log_every=100,
-    checkpoint_every=1_000,
+    checkpoint_every=500,
     keep_checkpoints=2,
     sample_prompts=("", "", ""),
 )

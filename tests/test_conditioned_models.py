@@ -21,6 +21,9 @@ CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 2), factors=(1,), num
 ENCODER = aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
 CONFIGS = {
     "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=4),
+    "envelope": aj.configs.UpsamplerConfig(
+        **SHARED, factor=4, envelope=aj.configs.EnvelopeConfig(n_fft=16, hop_length=8, channels=8, num_blocks=1)
+    ),
     "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=5, whiten=True),
     "autoencoder": aj.configs.DiffusionAEConfig(
         **SHARED, encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,)))
@@ -75,7 +78,7 @@ def test_they_follow_the_contract(made):
         x = model.model.sample(
             variables, jax.random.key(0), shape=prepared.shape, noise=prepared, num_steps=1, **conditioning
         )
-        return model.finish(x, frames), model.decode(variables, frames, noise, num_steps=1)
+        return model.finish(variables, x, frames), model.decode(variables, frames, noise, num_steps=1)
 
     np.testing.assert_allclose(*both(frames), atol=1e-6)
 

@@ -9,7 +9,7 @@ import archijax as aj
 from benchmarks.evidence.__main__ import NAMES, main
 from benchmarks.evidence.autoencoders import _pooled, wave
 from benchmarks.evidence.clips import Case
-from benchmarks.evidence.diffusion import upsampler
+from benchmarks.upsampling import baselines, measured
 
 RATE, LENGTH = 4000, 1024
 
@@ -62,36 +62,22 @@ def test_pooling_keeps_what_varies_slowly():
     assert np.std(np.log(np.asarray(_pooled(jnp.asarray(noisy), 4, 8)) / ramp)) < 0.5
 
 
-class Upsampler(aj.DiffusionUpsampler):
-    """An upsampler whose high band is the true high band, multiplied by a factor in its variables."""
-
-    def encode(self, variables, audio, keys=None):
-        return audio, {}
-
-    def decode(self, variables, frames, noise=None, num_steps=50):
-        low = self.reupsampled(frames)
-        return low + variables["kept"] * (frames - low)
-
-    def reupsampled(self, audio):
-        return self.upsampled(super().encode({}, audio)[0])
-
-
-@pytest.mark.parametrize("kept", [1.0, 0.0])
-def test_an_upsampler_must_beat_noise_of_the_right_level(tmp_path, kept):
-    rng, time = np.random.default_rng(1), np.arange(8 * LENGTH) / RATE
-    for index in range(2):
-        tones = np.sin(2 * np.pi * 200 * time) + np.sin(2 * np.pi * 1500 * time)
-        soundfile.write(tmp_path / f"{index}.wav", 0.2 * tones + rng.normal(0, 1e-2, len(time)), RATE)
-    paths = sorted(tmp_path.glob("*.wav"))
+def test_an_upsampler_is_compared_with_sinc_and_noise():
+    rng, time = np.random.default_rng(1), np.arange(8 * LENGTH)[:, None] / RATE
+    # Noise with a level that changes twice a second, so that stationary noise is too loud or too quiet.
+    gain = np.where(np.sin(2 * np.pi * 2 * time) > 0, 0.1, 0.001)
+    originals = [np.float32(gain * rng.normal(size=time.shape)) for _ in range(3)]
     config = aj.configs.UpsamplerConfig(aj.configs.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
-    model = Upsampler(config.build().model, 2)
-    rows, promises = upsampler(Case(aj.Pipeline(config, model, {"kept": kept}), tmp_path, paths, paths))
-    name = "sinc and noise of mean magnitudes"
-    # One of two equal tones is kept. Noise about as loud as the other tone makes the result worse.
-    assert rows["sinc"]["SI-SDR (dB)"] == pytest.approx(0, abs=0.1)
-    assert rows[name]["SI-SDR (dB)"] == pytest.approx(10 * np.log10(0.5 / 1.25), abs=1)
-    assert rows["sinc and noise of mean log-magnitudes"]["SI-SDR (dB)"] > rows[name]["SI-SDR (dB)"]
-    assert list(promises.values()) == [bool(kept)] * 2
+    table = baselines(config.build(), {}, originals)
+    assert list(table) == ["sinc", "noise"]
+    errors = {name: np.mean(measured(sounds, originals, 2)[0]) for name, sounds in table.items()}
+    assert measured(originals, originals, 2) == ([0.0] * 3, [0.0] * 3)
+    # The distance of two independent noises of equal levels is 7.9 dB, and more where the level changes.
+    other = [np.float32(gain * rng.normal(size=time.shape)) for _ in range(3)]
+    assert 7.9 < np.mean(measured(other, originals, 2)[0]) < 9
+    assert errors["sinc"] > 2 * errors["noise"] > 2 * 9
+    louder = [2 * sound for sound in originals]
+    np.testing.assert_allclose(measured(louder, originals, 2)[1], 6.02, atol=0.05)
 
 
 def test_every_name_is_a_config():

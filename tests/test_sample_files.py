@@ -90,11 +90,15 @@ def test_an_upsampled_sound_keeps_what_it_had_and_its_parts_agree(model, once):
     assert np.sqrt(np.mean(kept**2)) < 0.25 * np.sqrt(np.mean(missed**2))
     with pytest.raises(aj.InputError, match="draws noise at every step"):
         pipeline.decode(low, sampler="ddpm")
+    with pytest.raises(aj.InputError, match=r"one sound, \[frames, channels\]"):
+        pipeline.decode(low[None])
 
     # A correct sound stays unchanged.
     right = np.float32(np.random.default_rng(0).normal(size=(1, 64, 1)))
     np.testing.assert_allclose(
-        pipeline.model.finish(right, resample(right, 2, 1, lowpass_filter_width=6)), right, atol=1e-6
+        pipeline.model.finish(pipeline.variables, right, resample(right, 2, 1, lowpass_filter_width=6)),
+        right,
+        atol=1e-6,
     )
 
 

@@ -97,6 +97,13 @@ class STFT:
             raise InputError(f"{z.shape[1]} frames decode to at most {reach} samples, not {length}")
         return self.synthesise(z)[:, left : left + length]
 
+    def shaped(
+        self, x: Float[Array, "b time c"], factors: Float[Array, "b frames {self.frequencies} c"]
+    ) -> Float[Array, "b time c"]:
+        """Multiplies the spectra of a sound by factors, and returns the sound with the nearest spectra."""
+        z = self.encode(x)
+        return self.decode(z * factors.astype(z.dtype), x.shape[1])
+
     def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
         """Transforms the frames that lie inside of x to spectra, without padding.
 

@@ -27,6 +27,7 @@ from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, LinearSpacing, ddpm, edm, min_snr, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
+from archijax.models.envelope import Envelope
 from archijax.models.errors import ErrorName, named_error
 from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
@@ -198,12 +199,29 @@ class DiffusionConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
+class EnvelopeConfig:
+    """The net that estimates the envelope of an upsampler's high band."""
+
+    n_fft: int = 1024
+    """The length of a frame in samples."""
+    hop_length: int = 256
+    """The number of samples from one frame to the next."""
+    channels: int = 192
+    """The number of channels of the blocks."""
+    num_blocks: int = 5
+    """The number of ConvNeXt blocks."""
+
+
+@dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
     """A diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. sample_rate and length describe the upsampled
     sound."""
 
     factor: int = 16
     """The sample rate of the result divided by the sample rate of the input, at least 2."""
+    envelope: EnvelopeConfig | None = None
+    """The net that estimates the envelope of the high band, by which the spectrum is divided before diffusion; None:
+    the spectrum is not divided. With an envelope, training needs far fewer steps."""
 
     def build(self) -> DiffusionUpsampler:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -211,7 +229,12 @@ class UpsamplerConfig(DiffusionConfig):
             raise InputError(
                 f"factor {self.factor} does not divide the sample rate {self.sample_rate} and the length {self.length}"
             )
-        return DiffusionUpsampler(self._diffusion(AppendChannels), self.factor)
+        envelope = None
+        if self.envelope is not None:
+            stft = STFT(self.envelope.n_fft, self.envelope.hop_length)
+            sizes = self.envelope.channels, self.envelope.num_blocks
+            envelope = Envelope(stft, self.factor, *sizes, dtype=jnp.dtype(self.dtype))
+        return DiffusionUpsampler(self._diffusion(AppendChannels), self.factor, envelope)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def decode_by_diffusion(
     x = decoder.model.sample(
         variables, keys, shape=noise.shape, noise=noise, num_steps=num_steps, **conditioning, **settings
     )
-    return decoder.finish(x, frames)
+    return decoder.finish(variables, x, frames)
 
 
 def reconstruct(

@@ -150,7 +150,9 @@ class DiffusionAE:
         frames = jnp.pad(frames, ((0, 0), (0, extra), (0, 0)), mode="edge")
         return noise, {**batch, "channels": self._injected(frames)}
 
-    def finish(self, x: Array, frames: Float[Array, "b frames latent"]) -> Float[Array, "b time c"]:
+    def finish(
+        self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
+    ) -> Float[Array, "b time c"]:
         """Turns the result x of the diffusion model into sounds."""
         return x if self.adapter is None else self.adapter[1](x)
 

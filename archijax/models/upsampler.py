@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -14,6 +16,9 @@ from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
+from archijax.models.envelope import Envelope, log_magnitudes
+
+LOUDEST = 4.0  # training sees no magnitude that is more than this number of times the estimated level
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,10 @@ class DiffusionUpsampler:
         model: a diffusion model whose net takes appended channels, such as
             ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
         factor: the high sample rate divided by the low one, at least 2.
+        envelope: a net that estimates the envelope of the high band; None: the model works without one, as the
+            original code does. With an envelope, the spectrum of a sound is divided by the envelope before diffusion,
+            and multiplied by it afterwards, see :class:`DiffusionVocoder`. The high band is very quiet in most sounds,
+            and so the noise that a sampler leaves would be louder than the high band.
         lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original code uses 6.
 
     Raises:
@@ -33,6 +42,7 @@ class DiffusionUpsampler:
 
     model: DiffusionModel
     factor: int
+    envelope: Envelope | None = None
     lowpass_filter_width: int = 6
 
     frames: ClassVar[str] = "sound"
@@ -52,15 +62,28 @@ class DiffusionUpsampler:
 
         The field `factor` must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
-        return self.model.init(key, self._conditioned(batch), frozen)
+        if self.envelope is None:
+            return self.model.init(key, self._conditioned({}, batch), frozen)
+        key, envelope_key = jax.random.split(key)
+        audio = jnp.asarray(batch["audio"], jnp.float32)
+        envelope = self.envelope.init(envelope_key, audio)["params"]
+        variables = self.model.init(key, {**batch, "append_channels": audio}, frozen)
+        return {**variables, "params": {**variables["params"], "envelope": envelope}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss`, with low-rate sounds computed from the sounds of the batch."""
-        return self.model.loss(variables, keys, self._conditioned(batch))
+        """Computes :meth:`DiffusionModel.loss`, with low-rate sounds computed from the sounds of the batch. With an
+        envelope, its error is added, which is also the metric "envelope".
+        """
+        loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(variables, batch))
+        if self.envelope is None:
+            return loss, (metrics, state)
+        audio = jnp.asarray(batch["audio"])
+        error = self.envelope.error(self._levels(variables, self.reupsampled(audio)), audio)
+        return loss + error, ({**metrics, "envelope": error}, state)
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """Computes the loss for known random numbers, see :meth:`DiffusionModel.loss_given`."""
-        return self.model.loss_given(variables, self._conditioned(batch), *draws)
+        """Computes the loss of the diffusion model for known random numbers, see :meth:`DiffusionModel.loss_given`."""
+        return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -90,10 +113,14 @@ class DiffusionUpsampler:
         """Returns (noise, conditioning) for the diffusion model. The conditioning appends the low-rate sound to the
         channels.
         """
-        return noise, {**batch, "append_channels": self.upsampled(frames)}
+        low = self.upsampled(frames)
+        return noise, {**batch, "append_channels": self._shaped(low, -self._levels(variables, low))}
 
     def finish(
-        self, x: Float[Array | np.ndarray, "b time c"], frames: Float[Array | np.ndarray, "b frames c"]
+        self,
+        variables: Variables,
+        x: Float[Array | np.ndarray, "b time c"],
+        frames: Float[Array | np.ndarray, "b frames c"],
     ) -> Float[Array, "b frames*{self.factor} c"]:
         """Replaces the low frequencies of x, the result of the diffusion model, by the low-rate sound.
 
@@ -101,7 +128,9 @@ class DiffusionUpsampler:
         the spectrum of the low-rate sound; above, it has the spectrum of x (the range and the null space of resampling;
         Wang, Yu & Zhang 2022).
         """
-        return x - self.reupsampled(x) + self.upsampled(frames)
+        low = self.upsampled(frames)
+        x = self._shaped(x, self._levels(variables, low))
+        return x - self.reupsampled(x) + low
 
     def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
         """Resamples a low-rate sound to the high rate."""
@@ -115,5 +144,26 @@ class DiffusionUpsampler:
             )
         return self.upsampled(self.encode({}, audio)[0])
 
-    def _conditioned(self, batch: Batch) -> Batch:
-        return {**batch, "append_channels": self.reupsampled(jnp.asarray(batch["audio"]))}
+    def _conditioned(self, variables: Variables, batch: Batch) -> Batch:
+        audio = jnp.asarray(batch["audio"])
+        low = self.reupsampled(audio)
+        levels = jax.lax.stop_gradient(self._levels(variables, low))
+        if self.envelope is not None:
+            # Where the estimate is far too low, a few values would be hundreds of times as large as the others.
+            levels = jnp.maximum(levels, log_magnitudes(self.envelope.stft.encode(audio)) - math.log(LOUDEST))
+        return {**batch, "audio": self._shaped(audio, -levels), "append_channels": self._shaped(low, -levels)}
+
+    def _levels(
+        self, variables: Variables, low: Float[Array, "b time c"]
+    ) -> Float[Array, "b frames f c"] | Float[Array, ""]:
+        """Returns the log-levels of all frequencies, or zero if there is no envelope."""
+        if self.envelope is None:
+            return jnp.zeros(())
+        return self.envelope.apply({"params": variables["params"]["envelope"]}, low)
+
+    def _shaped(
+        self, sound: Float[Array | np.ndarray, "b time c"], gains: Float[Array, "b frames f c"] | Float[Array, ""]
+    ) -> Float[Array, "b time c"]:
+        """Multiplies the spectrum of a sound by exp(gains). Without an envelope, returns the sound."""
+        sound = jnp.asarray(sound)
+        return sound if self.envelope is None else self.envelope.stft.shaped(sound, jnp.exp(gains))

@@ -121,7 +121,10 @@ class DiffusionVocoder:
         return self._mono(noise), {**batch, "append_channels": self.flattened(variables, frames)}
 
     def finish(
-        self, x: Float[Array | np.ndarray, "bc time 1"], frames: Float[Array | np.ndarray, "b frames mels c"]
+        self,
+        variables: Variables,
+        x: Float[Array | np.ndarray, "bc time 1"],
+        frames: Float[Array | np.ndarray, "b frames mels c"],
     ) -> Float[Array, "b time c"]:
         """Joins the mono sounds x, the result of the diffusion model, into sounds with c channels, and makes these
         consistent with the spectrograms.
@@ -136,7 +139,7 @@ class DiffusionVocoder:
         """
         b, _, _, channels = spectrogram.shape
         sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
-        return self._shaped(sound, self._level(spectrogram)) if self.whiten else sound
+        return self.mel.stft.shaped(sound, self._level(spectrogram)) if self.whiten else sound
 
     def consistent(
         self,
@@ -155,7 +158,7 @@ class DiffusionVocoder:
         envelope = self.mel.envelope(spectrogram)
 
         def step(sound: Float[Array, "b time c"], _: None) -> tuple[Float[Array, "b time c"], None]:
-            return self._shaped(sound, envelope / self.mel.envelope(self.mel.encode(sound))), None
+            return self.mel.stft.shaped(sound, envelope / self.mel.envelope(self.mel.encode(sound))), None
 
         return jax.lax.scan(step, sound, length=num_steps)[0]
 
@@ -189,7 +192,7 @@ class DiffusionVocoder:
         channels = audio.shape[2]
         rest = {name: jnp.repeat(value, channels, axis=0) for name, value in batch.items()}
         spectrogram = self.mel.encode(audio)
-        sound = self._shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
+        sound = self.mel.stft.shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
         return {**rest, "audio": self._mono(sound), "append_channels": self.flattened(variables, spectrogram)}
 
     def _mono(self, sound: Float[Array, "b time c"]) -> Float[Array, "b*c time 1"]:
@@ -203,12 +206,6 @@ class DiffusionVocoder:
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.
         noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)
         return self.mel.envelope(spectrogram) / np.float32(noise)
-
-    def _shaped(
-        self, sound: Float[Array, "b time c"], factors: Float[Array, "b frames f c"]
-    ) -> Float[Array, "b time c"]:
-        z = self.mel.stft.encode(sound)
-        return self.mel.stft.decode(z * factors.astype(z.dtype), sound.shape[1])
 
     @property
     def _window(self) -> int:

@@ -105,13 +105,8 @@ def UNetV0(
     if use_embedding_cfg and not embedding_max_length:
         raise InputError(f"use_embedding_cfg needs embedding_max_length, but it is {embedding_max_length}")
 
-    attention = dict(
-        head_features=attention_features,
-        num_heads=attention_heads,
-        implementation=attention_implementation,
-        linear=linear_attention,
-        dtype=dtype,
-    )
+    attention = {"head_features": attention_features, "num_heads": attention_heads, "linear": linear_attention}
+    attention |= {"implementation": attention_implementation, "dtype": dtype}
     first = {
         "resnet": Resnet(resnet_groups, dtype=dtype),
         "convnext": ConvNeXtV2(dtype=dtype),

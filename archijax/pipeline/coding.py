@@ -105,7 +105,7 @@ def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable
             batch["embedding_mask"] = np.full(len(frames), not prompt)
         fresh, conditioning = _prepare(model, variables, frames, fresh, batch)
         x = run(program, variables, Inputs(fresh, conditioning, scale=scale), timesteps, progress)
-        return _finish(model, x, frames)
+        return _finish(model, variables, x, frames)
 
     return sample
 
@@ -128,5 +128,5 @@ def _prepare(
 
 
 @partial(jax.jit, static_argnums=0)
-def _finish(model: DiffusionDecoder, x: Array, frames: Array) -> Array:
-    return model.finish(x, frames)
+def _finish(model: DiffusionDecoder, variables: Variables, x: Array, frames: Array) -> Array:
+    return model.finish(variables, x, frames)

@@ -157,11 +157,18 @@ class Pipeline(Loaded):
     ) -> Sounds:
         """Decodes the result of :meth:`encode`, or an array of frames, to one sound: ``sounds`` is [1, time, channels].
 
-        The sound decoded from :class:`Frames` has the loudness and the length of the sound that was encoded.
+        The sound decoded from :class:`Frames` has the loudness and the length of the sound that was encoded. Raises
+        InputError if the array does not have the axes of one sound's frames.
         """
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
         frames = frames if isinstance(frames, Frames) else Frames(np.float32(frames))
+        axes = ("frames", "mels", "channels") if self.model.frames == "mel" else ("frames", "channels")
+        if frames.frames.ndim != len(axes):
+            raise InputError(
+                f"the array has the shape {frames.frames.shape}: decode takes the frames of one sound, "
+                f"[{', '.join(axes)}]"
+            )
         sound = decoder(self, settings, prompt, **options)(frames.frames, progress)
         return Sounds(sound[None, : frames.length] / frames.gain, self.config.sample_rate)
 

@@ -65,12 +65,10 @@ def _load(name: str | Path, revision: str | None, own: type | None) -> Pipeline:
 
 
 def _is_run(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    # This import takes long, and other models do not need it.
-    from archijax.training.checkpoints import steps
-
-    return bool(steps(folder / "checkpoints") or steps(folder))
+    """Whether a folder has checkpoints, which are folders with numbers as names."""
+    # `archijax.training.checkpoints.steps` knows this, too, but its import takes as long as loading a model.
+    places = [place for place in (folder / "checkpoints", folder) if place.is_dir()]
+    return any(path.name.isdecimal() and path.is_dir() for place in places for path in place.iterdir())
 
 
 def _restore(folder: Path, parts: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -30,7 +30,8 @@ def build(case: Case) -> torch.nn.Module:
     if case.kind == "oobleck":
         from diffusers import AutoencoderOobleck
 
-        return AutoencoderOobleck(**case.net)
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in case.net.items()}
+        return AutoencoderOobleck(**lists)
     if case.kind == "encoder":
         from audio_encoders_pytorch import ME1d, TanhBottleneck
 

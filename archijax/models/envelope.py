@@ -1,0 +1,82 @@
+"""A net that estimates the envelope of a sound's high band from the low band."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Complex, Float
+
+from archijax.audio.stft import STFT
+from archijax.codecs.frames import SMALL, ConvNeXtBlock
+from archijax.nn.arrays import full
+from archijax.nn.linear import Linear
+from archijax.nn.norms import LayerNorm
+
+LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
+
+
+class Envelope(nn.Module):
+    """Estimates the level of each frequency at each time, of which the high ones are missing in the input.
+
+    White noise of variance 1, multiplied by the levels, has the estimated log-magnitudes as the mean of its own.
+    The levels of the low frequencies are the magnitudes of the input. A louder input gives louder levels, and silence
+    gives silence. Each channel is an independent sound.
+
+    Fields:
+        stft: the transform of the sounds.
+        factor: the levels of all frequencies above 1 / factor of the highest frequency are estimated.
+        channels: the number of channels of the ConvNeXt blocks, which work on frames.
+        num_blocks: the number of blocks.
+        dtype: the type of the computation.
+    """
+
+    stft: STFT
+    factor: int
+    channels: int
+    num_blocks: int
+    dtype: DTypeLike = jnp.float32
+
+    @property
+    def bins(self) -> int:
+        """The number of low frequencies, which are known."""
+        return self.stft.frequencies // self.factor
+
+    @property
+    def noise(self) -> float:
+        """The mean log-magnitude of white noise of variance 1.
+
+        The square of a complex Gaussian's magnitude, divided by its mean, has the mean logarithm -gamma, with the
+        constant gamma of Euler. Here its mean is the mean square of the window.
+        """
+        window = self.stft.window(self.stft.window_length or self.stft.n_fft)
+        return float(0.5 * (np.log(np.sum(np.square(window)) / self.stft.n_fft) - np.euler_gamma))
+
+    @nn.compact
+    def __call__(self, low: Float[Array, "b time c"]) -> Float[Array, "b frames {self.stft.frequencies} c"]:
+        """Returns the natural logarithms of the levels."""
+        known = log_magnitudes(self.stft.encode(full(low)))[:, :, : self.bins]
+        b, frames, bins, c = known.shape
+        known = jnp.moveaxis(known, -1, 1).reshape(b * c, frames, bins)
+        loudness = 0.5 * jnp.log(jnp.mean(jnp.exp(2 * known), axis=-1, keepdims=True))
+        features = jnp.concatenate([known - loudness, loudness], axis=-1) / 5  # about as large as a standard normal
+        x = LayerNorm(name="norm_in")(Linear(self.channels, self.dtype, name="to_in")(features))
+        for i in range(self.num_blocks):
+            x = ConvNeXtBlock(dtype=self.dtype, name=f"blocks_{i}")(x)
+        x = Linear(self.stft.frequencies - bins, self.dtype, name="to_out")(LayerNorm(name="norm_out")(x))
+        high = jnp.minimum(loudness + full(x) - self.noise, LOUDEST)
+        levels = jnp.concatenate([known, high], axis=-1)
+        return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
+
+    def error(
+        self, levels: Float[Array, "b frames {self.stft.frequencies} c"], sound: Float[Array, "b time c"]
+    ) -> Float[Array, ""]:
+        """Computes the mean squared error of the estimated log-magnitudes of a sound's high band, in nepers."""
+        true = log_magnitudes(self.stft.encode(sound))[:, :, self.bins :]
+        return jnp.mean(jnp.square(levels[:, :, self.bins :] + self.noise - true))
+
+
+def log_magnitudes(z: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns the natural logarithms of the magnitudes, at least log(1e-5)."""
+    return 0.5 * jnp.log(jnp.square(z.real) + jnp.square(z.imag) + SMALL**2)

@@ -1,0 +1,110 @@
+"""python -m benchmarks.upsampling MODEL SOUNDS --out DIR: measures the high band that an upsampler makes.
+
+SOUNDS are at the model's high rate, or above. The model is compared with sinc interpolation, with noise that has the
+mean magnitudes of all sounds at each frequency, and, if the model has an envelope, with noise in this envelope, without
+the diffusion. Sounds are written to DIR/reference, DIR/model, DIR/sinc and so on, for
+`python -m benchmarks.judges DIR/model --reference DIR/reference`. Each entry of the table is the median over sounds
+and, after the bar, the limit of the worst tenth. `silent` is the highest level of the model's sound for silence.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from archijax.audio import files
+from archijax.audio.stft import STFT
+from archijax.contract import Variables
+from archijax.models import DiffusionUpsampler
+from archijax.pretrained import from_pretrained
+from benchmarks.codec import sounds_in
+
+SPECTRUM = STFT(2048, 512)
+FLOOR = 1e-5  # of magnitudes, about -100 dB of full scale
+
+
+Sounds = list[np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.upsampling", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a run's folder, a saved model's, or a name")
+    parser.add_argument("sounds", type=Path, help="folder of sounds that it was not trained on")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=64, help="sounds, drawn with seed 0")
+    parser.add_argument("--num-steps", type=int)
+    options = parser.parse_args()
+    trained = from_pretrained(options.model)
+    config, model, rate = trained.config, trained.model, trained.config.sample_rate
+    settings = {} if options.num_steps is None else {"num_steps": options.num_steps}
+    originals = sounds_in(options.sounds, options.count, rate, config.channels)
+    length = min(map(len, originals)) // config.length * config.length  # one length, so one compilation
+    originals = [sound[:length] for sound in originals]
+    made = [trained.reconstruct(sound, sample_rate=rate, **settings).sounds[0][:length] for sound in originals]
+    table = {"model": made, **baselines(model, trained.variables, originals)}
+    for name, sounds in {"reference": originals, **table}.items():
+        for index, sound in enumerate(sounds):
+            path = options.out / name / f"{index:04}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, np.clip(sound, -1, 1), rate)
+
+    print(f"{len(originals)} sounds of {length / rate:.1f} s, above {rate / 2 / model.factor / 1000:g} kHz")
+    print(f"{'':20}{'log-spectral (dB)':>20}{'level (dB)':>18}")
+    for name, sounds in table.items():
+        distances, levels = measured(sounds, originals, model.factor)
+        cells = [f"{np.median(distances):.2f} | {np.percentile(distances, 90):.2f}", f"{np.median(levels):+.2f}"]
+        print(f"{name:20}{cells[0]:>20}{cells[1]:>18}")
+    silent = trained.upsample(np.zeros((length // model.factor, config.channels)), sample_rate=rate // model.factor)
+    print(f"silent: {20 * np.log10(max(float(np.abs(silent.sounds).max()), 1e-9)):.0f} dBFS")
+
+
+def baselines(model: DiffusionUpsampler, variables: Variables, originals: Sounds) -> dict[str, Sounds]:
+    """Returns what simpler systems make of the low bands of sounds [time, c] of equal lengths."""
+    reupsampled, encode = jax.jit(model.reupsampled), jax.jit(SPECTRUM.encode)
+    decode = jax.jit(lambda z: SPECTRUM.decode(z, len(originals[0])))
+    lows = [np.asarray(reupsampled(sound[None]))[0] for sound in originals]
+    mean = np.mean([np.abs(encode((a - b)[None])).mean(1) for a, b in zip(originals, lows, strict=True)], axis=0)
+    rng = np.random.default_rng(0)
+    noises = [rng.standard_normal((1, *sound.shape), np.float32) for sound in originals]
+
+    def stationary(noise: np.ndarray) -> np.ndarray:
+        z = np.asarray(encode(noise))
+        return np.asarray(decode(jnp.asarray(z * (mean / np.abs(z).mean(1))[:, None])))[0]
+
+    table = {"sinc": lows, "noise": [low + stationary(noise) for low, noise in zip(lows, noises, strict=True)]}
+    if model.envelope is not None:
+        frames = [model.encode({}, sound[None])[0] for sound in originals]
+        finish = jax.jit(model.finish)
+        table["noise-in-envelope"] = [
+            np.asarray(finish(variables, noise, low))[0] for noise, low in zip(noises, frames, strict=True)
+        ]
+    return table
+
+
+def measured(sounds: Sounds, originals: Sounds, factor: int) -> tuple[list[float], list[float]]:
+    """Compares high bands, above 1 / factor of the highest frequency.
+
+    Returns:
+        (the log-spectral distance of each sound in dB, the difference of the mean levels of each sound in dB). The
+        second is positive if the high band is too loud.
+    """
+    distances, levels, cut = [], [], SPECTRUM.frequencies // factor + 1
+    for sound, original in zip(sounds, originals, strict=True):
+        a, b = _decibels(sound)[:, cut:], _decibels(original)[:, cut:]
+        distances.append(float(np.sqrt(np.mean((a - b) ** 2, axis=1)).mean()))
+        levels.append(float(np.mean(a) - np.mean(b)))
+    return distances, levels
+
+
+_encode = jax.jit(SPECTRUM.encode)
+
+
+def _decibels(sound: np.ndarray) -> np.ndarray:
+    """Returns the levels [frames, f] of the first channel in dB."""
+    return 20 * np.log10(np.abs(np.asarray(_encode(sound[None, :, :1])))[0, ..., 0] + FLOOR)
+
+
+if __name__ == "__main__":
+    main()
