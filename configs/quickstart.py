@@ -1,8 +1,24 @@
-"""Text to two seconds of sound at 16 kHz, by diffusion of codec-16k's latents. It trains in minutes on two CPU cores.
+"""Text to notes at 16 kHz, by diffusion of codec-16k's latents. It trains in minutes on two CPU cores.
 
-python -m train.encode configs/quickstart.py --autoencoder codec-16k --data DIR --out runs/latents
+make set-notes SET="--instruments flute clarinet trumpet violin cello 'electric piano' vibraphone 'nylon guitar'"
+python -m train.encode configs/quickstart.py --autoencoder codec-16k --data runs/sets/notes/train --out runs/latents
 python -m train configs/quickstart.py --autoencoder codec-16k --data runs/latents --out runs/quickstart
-python -m sample generate --model runs/quickstart --prompt "a soft flute playing C5" --count 4 --out sounds
+python -m benchmarks.notes runs/quickstart runs/sets/notes
+
+These commands train on 1,038 notes; any other folder of sounds with captions works, too. 1,750 steps took 8.5 minutes
+beside other work. Of 96 notes, pairs of instrument and pitch that the training has not seen, seed 0:
+
+                          pitch within 50 cents   instrument   periodicity
+    generated             50.0 %                  51.0 %       0.947
+    prompts shuffled       2.1 %                  12.5 %
+    untrained net          2.1 %                  15.6 %       0.282
+    real                 100.0 %                 100.0 %       0.992
+    real, coded          100.0 %                  88.5 %       0.991
+
+With guidance 1, the pitch of 37.5 % and the instrument of 43.8 % are right, with guidance 4, 53.1 and 47.9 %. Three
+variants were worse: 2,300 batches of 8 with a learning rate of 0.0015 (30.2 and 51.0 %, guidance 3); a schedule with
+more high noise, schedule_shift=3, for 1,600 steps (25.0 and 62.5 %); and two seconds of 28 instruments (19.8 and 8.3 %,
+guidance 3). Most wrong pitches are a semitone or an octave off.
 """
 
 import archijax as aj
@@ -31,6 +47,7 @@ config = TrainConfig(
         channels=1,
         length=LENGTH,
         stratified=True,
+        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++", guidance_scale=2.0),
         autoencoder=codec.small.model,
     ),
     data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),

@@ -64,8 +64,8 @@ def test_pooling_keeps_what_varies_slowly():
 
 def test_an_upsampler_is_compared_with_sinc_and_noise():
     rng, time = np.random.default_rng(1), np.arange(8 * LENGTH)[:, None] / RATE
-    # Noise with a level that changes twice a second, so that stationary noise is too loud or too quiet.
-    gain = np.where(np.sin(2 * np.pi * 2 * time) > 0, 0.1, 0.001)
+    # A loud second, then a quiet one: stationary noise is too quiet, then too loud.
+    gain = np.where(time < 1, 0.1, 0.001)
     originals = [np.float32(gain * rng.normal(size=time.shape)) for _ in range(3)]
     config = aj.configs.UpsamplerConfig(aj.configs.UNetConfig((8,), (1,), (1,)), RATE, 1, LENGTH, factor=2)
     table = baselines(config.build(), {}, originals)
@@ -75,9 +75,9 @@ def test_an_upsampler_is_compared_with_sinc_and_noise():
     # The distance of two independent noises of equal levels is 7.9 dB, and more where the level changes.
     other = [np.float32(gain * rng.normal(size=time.shape)) for _ in range(3)]
     assert 7.9 < np.mean(measured(other, originals, 2)[0]) < 9
-    assert errors["sinc"] > 2 * errors["noise"] > 2 * 9
+    assert errors["sinc"] > errors["noise"] > 15
     louder = [2 * sound for sound in originals]
-    np.testing.assert_allclose(measured(louder, originals, 2)[1], 6.02, atol=0.05)
+    np.testing.assert_allclose(measured(louder, originals, 2)[1], 6.0, atol=0.1)
 
 
 def test_every_name_is_a_config():
