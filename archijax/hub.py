@@ -47,7 +47,9 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
                 "in by 'hf auth login'"
             ) from error
         reason = re.split(r"\.\s|\n", str(error).strip())[0]
-        raise InputError(f"{absent(name, 'the local cache', files)} ({reason})") from error
+        raise InputError(
+            f"there is no folder {str(name)!r}, and {absent(name, 'the local cache', files)} ({reason})"
+        ) from error
 
 
 def part(folder: Path, name: str) -> Path:

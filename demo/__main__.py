@@ -28,10 +28,10 @@ from train.__main__ import main as train
 from train.encode import main as encode
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "notes.py")
+ADAPTED = tuple(f"*{part}*/kernel" for part in ("attention", "expand", "contract", "to_modulations"))
 TRAINING = (
-    "--lora", "8", "--lora-targets", *(f"*{part}*/kernel" for part in ("attention", "expand", "contract", "to_modulations")),
-    "--batch-size", "8", "--optimizer.warmup-steps", "20", "--ema.start", "0", "--ema.decay", "0.98",
-    "--log-every", "20", "--validation", "0", "--sample-prompts",
+    "--lora", "8", "--lora-targets", *ADAPTED, "--batch-size", "8", "--optimizer.warmup-steps", "20",
+    "--ema.start", "0", "--ema.decay", "0.98", "--log-every", "20", "--validation", "0", "--sample-prompts",
 )  # fmt: skip
 TAUGHT = 8  # the judge of the new instrument is fitted on 8 of the twelve instruments, and checked on 4
 

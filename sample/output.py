@@ -65,7 +65,7 @@ class Output:
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
-                f"{self.worst:.1%} of their samples."
+                f"{self.worst:.1%} of their samples. A lower --guidance-scale makes quieter sounds."
             )
 
 

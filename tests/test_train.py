@@ -369,7 +369,7 @@ def test_metrics_are_means_and_a_cut_line_is_dropped(tmp_path):
     window = log.window
     with path.open("a") as file:
         file.write('{"step": 6, "lo')
-    log = MetricsLog(path, every=2, resumed=5, window=window)
+    log = MetricsLog(path, every=4, last=6, resumed=5, window=window)
     log.add(6, {"loss": 8.0, "learning_rate": 0.75})
     log.close()
     assert lines(tmp_path) == [first, second, '{"step": 6, "loss": 7.5, "learning_rate": 0.75}']

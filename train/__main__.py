@@ -76,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command.dry_run:
             from train.plan import plan
 
+            cli.say("compiling the training step, which takes minutes for a large net …")
             print(plan(command.config, command.data))
             return 0
         from train.health import Diverged
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
                 hosts.give_up(error)
             raise
 
-    return cli.run(program, interrupted="interrupted; the same command continues from the last checkpoint.")
+    return cli.run(program, interrupted="interrupted; the same command continues.")
 
 
 def parse(arguments: list[str]) -> Command:

@@ -47,7 +47,10 @@ class Folder:
         stored = processes.from_first(self._stored)
         self.config = config if stored is None else with_stored_values(config, stored)
         if stored is not None and (different := "; ".join(differences(as_json(self.config), stored))):
-            raise InputError(f"{out} has a run with other settings: {different}. Use the same ones, or another folder.")
+            advice = "Use the same ones, or another folder"
+            if different.startswith("steps is") and ";" not in different:
+                advice += f", with --init-from {out} to train longer"
+            raise InputError(f"{out} has a run with other settings: {different}. {advice}.")
 
     def write_settings(self) -> None:
         """Writes config.json."""
@@ -90,6 +93,7 @@ class Folder:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
                 every=self.config.log_every,
+                last=self.config.steps,
                 resumed=step,
                 window=record.get("window"),
                 trackers=trackers,
@@ -102,7 +106,7 @@ class Folder:
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads:
             self._log.add(step, values)
-            if step % self.config.log_every == 0:
+            if step % self.config.log_every == 0 or step == self.config.steps:
                 self._log.speed(step, speed())
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:

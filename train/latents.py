@@ -104,7 +104,9 @@ def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], w
     """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`; names the differences."""
     different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if different:
-        raise InputError(f"{folder} holds {what} of other settings: {listed(different, 3, '; ')}.")
+        raise InputError(
+            f"{folder} holds {what} of other settings: {listed(different, 3, '; ')}. Encode into another folder."
+        )
 
 
 class Latents:

@@ -14,7 +14,7 @@ WEIGHT = ":weight"
 
 
 class MetricsLog:
-    """Writes `metrics.jsonl`: after every `every` steps, one line with the means since the previous line.
+    """Writes `metrics.jsonl`: after every `every` steps and at the end, a line with the means since the line before.
 
     The lines do not depend on the machine's speed, so that a resumed run and an uninterrupted run write the same file.
     The speed is in `speed.jsonl` in the same folder.
@@ -23,6 +23,7 @@ class MetricsLog:
         path: the path of `metrics.jsonl`. Lines in it for steps after `resumed` are dropped, because the run writes
             these lines again.
         every: the number of steps per line.
+        last: the last step of the run.
         resumed: the step from which the run continues.
         window: the value of the attribute `window` at the step `resumed`.
         trackers: the trackers that also show the metrics.
@@ -33,11 +34,12 @@ class MetricsLog:
         path: Path,
         *,
         every: int,
+        last: int = 0,
         resumed: int = 0,
         window: Mapping | None = None,
         trackers: Sequence[Tracker] = (),
     ):
-        self.every = every
+        self.every, self.last = every, last
         self.window = {name: list(values) for name, values in (window or {}).items()}
         self._trackers = trackers
         self._speed = path.with_name("speed.jsonl")
@@ -61,7 +63,7 @@ class MetricsLog:
             elif math.isfinite(value):
                 total[0] += value
                 total[1] += metrics.get(name + WEIGHT, 1)
-        if step % self.every == 0:
+        if step % self.every == 0 or step == self.last:
             means = {name: total / count if count else None for name, (total, count) in self.window.items()}
             self.window = {}
             self._file.write(json.dumps({"step": step, **means}) + "\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from archijax.configs import build, from_dict
-from archijax.errors import InputError
+from archijax.errors import InputError, listed
 from archijax.hub import is_hub_name
 from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
@@ -52,7 +52,7 @@ def from_pretrained(
         record, trees = _restore(Path(folder), ("ema",))
         if not record["config"].get("lora"):
             raise InputError(f"{folder} has a whole model, not adapters: use the folder of a run with --lora.")
-        pipeline = _adapted(pipeline, record["config"], trees, weight)
+        pipeline = _adapted(pipeline, record, trees, weight)
     return pipeline
 
 
@@ -61,6 +61,11 @@ def _load(name: str | Path, revision: str | None, own: type | None) -> Pipeline:
         return load_folder(BUNDLED / str(name), load=from_pretrained)
     if _is_run(Path(name)):
         return _load_run(Path(name), own)
+    if "/" not in str(name) and is_hub_name(name) and not Path(name).exists():
+        bundled = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
+        raise InputError(
+            f"there is no folder {str(name)!r} and no bundled model of this name, only {listed(bundled, 9)}"
+        )
     return load_foreign(name, revision) or load_folder(name, revision, own, load=from_pretrained)
 
 
@@ -89,15 +94,18 @@ def _load_run(folder: Path, own: type | None) -> Pipeline:
     facts = Facts(settings.get("data", {}).get("normalize"), record.get("step"))
     if settings.get("lora"):
         base = _load(settings["init_from"], None, own)
-        return _adapted(Pipeline(config, build(config), base.variables, facts), settings, trees, 1.0)
+        return _adapted(Pipeline(config, build(config), base.variables, facts), record, trees, 1.0)
     variables = {"params": trees["ema"], "frozen": trees["frozen"], "state": trees["state"]}
     return Pipeline(config, build(config), variables, facts)
 
 
-def _adapted(pipeline: Pipeline, settings: Mapping[str, Any], trees: Mapping[str, Any], weight: float) -> Pipeline:
+def _adapted(pipeline: Pipeline, record: Mapping[str, Any], trees: Mapping[str, Any], weight: float) -> Pipeline:
     from archijax.training.lora import added
 
+    settings, step = record["config"], record.get("step", 0)
     rank, alpha = settings["lora"], settings["lora_alpha"]
     scale = weight * (rank if alpha is None else alpha) / rank
     params = added(pipeline.variables["params"], trees["ema"]["lora"], scale)
-    return replace(pipeline, variables={**pipeline.variables, "params": params})
+    # The metrics of the base say nothing about the model with adapters.
+    facts = replace(pipeline.facts, step=None, metrics={"rank of the adapters": rank, "steps of the adapters": step})
+    return replace(pipeline, variables={**pipeline.variables, "params": params}, facts=facts)
