@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from archijax.audio import files
+from archijax.audio.resample import resample
 from archijax.audio.stft import STFT
 from archijax.contract import Variables
 from archijax.models import DiffusionUpsampler
@@ -22,6 +23,7 @@ from archijax.pretrained import from_pretrained
 from benchmarks.codec import sounds_in
 
 SPECTRUM = STFT(2048, 512)
+WIDTH = 64  # of the filters of sinc interpolation, in samples of the low rate
 FLOOR = 1e-5  # of magnitudes, about -100 dB of full scale
 
 
@@ -62,9 +64,15 @@ def main() -> None:
 
 def baselines(model: DiffusionUpsampler, variables: Variables, originals: Sounds) -> dict[str, Sounds]:
     """Returns what simpler systems make of the low bands of sounds [time, c] of equal lengths."""
-    reupsampled, encode = jax.jit(model.reupsampled), jax.jit(SPECTRUM.encode)
+
+    @jax.jit
+    def interpolated(sound: jax.Array) -> jax.Array:
+        low = resample(sound, model.factor, 1, lowpass_filter_width=WIDTH)
+        return resample(low, 1, model.factor, lowpass_filter_width=WIDTH)
+
+    encode = jax.jit(SPECTRUM.encode)
     decode = jax.jit(lambda z: SPECTRUM.decode(z, len(originals[0])))
-    lows = [np.asarray(reupsampled(sound[None]))[0] for sound in originals]
+    lows = [np.asarray(interpolated(sound[None]))[0] for sound in originals]
     mean = np.mean([np.abs(encode((a - b)[None])).mean(1) for a, b in zip(originals, lows, strict=True)], axis=0)
     rng = np.random.default_rng(0)
     noises = [rng.standard_normal((1, *sound.shape), np.float32) for sound in originals]
@@ -76,9 +84,10 @@ def baselines(model: DiffusionUpsampler, variables: Variables, originals: Sounds
     table = {"sinc": lows, "noise": [low + stationary(noise) for low, noise in zip(lows, noises, strict=True)]}
     if model.envelope is not None:
         frames = [model.encode({}, sound[None])[0] for sound in originals]
-        finish = jax.jit(model.finish)
+        # What is added to the low band, without the images that short filters leave in it.
+        added = jax.jit(lambda noise, low: model.finish(variables, noise, low) - model.upsampled(low))
         table["noise-in-envelope"] = [
-            np.asarray(finish(variables, noise, low))[0] for noise, low in zip(noises, frames, strict=True)
+            low + np.asarray(added(noise, frame))[0] for low, noise, frame in zip(lows, noises, frames, strict=True)
         ]
     return table
 

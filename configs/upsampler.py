@@ -44,7 +44,7 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.UpsamplerConfig(
         unet=aj.configs.UNetConfig(
-            channels=(128, 160, 192),
+            channels=(128, 160, 96),
             factors=(1, 2, 2),
             items=(1, 1, 1),
             item="adaptive",
@@ -63,7 +63,7 @@ small = TrainConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
     batch_size=8,
-    steps=3_000,
+    steps=1_500,
     log_every=100,
     checkpoint_every=500,
     keep_checkpoints=2,

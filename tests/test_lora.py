@@ -142,6 +142,7 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
 
     model = ["--model", str(tmp_path / "base"), "--lora", f"{tmp_path / 'whole'}:0.5"]
     assert sample(["save", *model, "--out", str(tmp_path / "merged")]) == 0
+    assert "| steps of the adapters |" in (tmp_path / "merged" / "README.md").read_text()
     half = added(base["params"], whole["ema"]["lora"], 0.5)
     jax.tree.map(np.testing.assert_array_equal, from_pretrained(tmp_path / "merged").variables["params"], half)
     verb = ["generate", "--prompt", "x", "--num-steps", "1", "--out", str(tmp_path / "sounds")]

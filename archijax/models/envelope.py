@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from archijax.nn.arrays import full
 from archijax.nn.linear import Linear
 from archijax.nn.norms import LayerNorm
 
+SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
 
 
@@ -68,6 +71,10 @@ class Envelope(nn.Module):
         high = jnp.minimum(loudness + full(x) - self.noise, LOUDEST)
         levels = jnp.concatenate([known, high], axis=-1)
         return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
+
+    def gains(self, levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Turns log-levels into factors of noise. The lowest level, which stands for silence, becomes zero."""
+        return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-self.noise), 0)
 
     def error(
         self, levels: Float[Array, "b frames {self.stft.frequencies} c"], sound: Float[Array, "b time c"]

@@ -114,7 +114,7 @@ class DiffusionUpsampler:
         channels.
         """
         low = self.upsampled(frames)
-        return noise, {**batch, "append_channels": self._shaped(low, -self._levels(variables, low))}
+        return noise, {**batch, "append_channels": self._whitened(low, self._levels(variables, low))}
 
     def finish(
         self,
@@ -129,7 +129,8 @@ class DiffusionUpsampler:
         Wang, Yu & Zhang 2022).
         """
         low = self.upsampled(frames)
-        x = self._shaped(x, self._levels(variables, low))
+        if self.envelope is not None:
+            x = self.envelope.stft.shaped(jnp.asarray(x), self.envelope.gains(self._levels(variables, low)))
         return x - self.reupsampled(x) + low
 
     def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
@@ -151,7 +152,7 @@ class DiffusionUpsampler:
         if self.envelope is not None:
             # Where the estimate is far too low, a few values would be hundreds of times as large as the others.
             levels = jnp.maximum(levels, log_magnitudes(self.envelope.stft.encode(audio)) - math.log(LOUDEST))
-        return {**batch, "audio": self._shaped(audio, -levels), "append_channels": self._shaped(low, -levels)}
+        return {**batch, "audio": self._whitened(audio, levels), "append_channels": self._whitened(low, levels)}
 
     def _levels(
         self, variables: Variables, low: Float[Array, "b time c"]
@@ -161,9 +162,9 @@ class DiffusionUpsampler:
             return jnp.zeros(())
         return self.envelope.apply({"params": variables["params"]["envelope"]}, low)
 
-    def _shaped(
-        self, sound: Float[Array | np.ndarray, "b time c"], gains: Float[Array, "b frames f c"] | Float[Array, ""]
+    def _whitened(
+        self, sound: Float[Array | np.ndarray, "b time c"], levels: Float[Array, "b frames f c"] | Float[Array, ""]
     ) -> Float[Array, "b time c"]:
-        """Multiplies the spectrum of a sound by exp(gains). Without an envelope, returns the sound."""
+        """Divides the spectrum of a sound by levels. Without an envelope, returns the sound."""
         sound = jnp.asarray(sound)
-        return sound if self.envelope is None else self.envelope.stft.shaped(sound, jnp.exp(gains))
+        return sound if self.envelope is None else self.envelope.stft.shaped(sound, jnp.exp(-levels))

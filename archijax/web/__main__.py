@@ -29,7 +29,7 @@ class Web:
     def run(self) -> None:
         """Serves the page until Ctrl-C. Raises InputError if a model or the port cannot be used."""
         if importlib.util.find_spec("gradio") is None:
-            raise InputError("The page needs gradio: pip install gradio.")
+            raise InputError("The page needs gradio: pip install 'archijax[web]'.")
         models = studio.load(self.model or ["notes"])
         with tempfile.TemporaryDirectory(prefix="archijax-web-") as folder:
             # Gradio reads these variables at its import. They set the folder of uploads, and switch statistics off.
