@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import soxr
 
 from archijax.audio import files
 from archijax.audio.resample import resample
@@ -44,7 +45,10 @@ def main() -> None:
     originals = sounds_in(options.sounds, options.count, rate, config.channels)
     length = min(map(len, originals)) // config.length * config.length  # one length, so one compilation
     originals = [sound[:length] for sound in originals]
-    made = [trained.reconstruct(sound, sample_rate=rate, **settings).sounds[0][:length] for sound in originals]
+    # The input is resampled by another program than in training, as files of users are.
+    low = trained.low_rate
+    inputs = [soxr.resample(sound, rate, low) for sound in originals]
+    made = [trained.upsample(sound, sample_rate=low, **settings).sounds[0][:length] for sound in inputs]
     table = {"model": made, **baselines(model, trained.variables, originals)}
     for name, sounds in {"reference": originals, **table}.items():
         for index, sound in enumerate(sounds):
@@ -58,7 +62,7 @@ def main() -> None:
         distances, levels = measured(sounds, originals, model.factor)
         cells = [f"{np.median(distances):.2f} | {np.percentile(distances, 90):.2f}", f"{np.median(levels):+.2f}"]
         print(f"{name:20}{cells[0]:>20}{cells[1]:>18}")
-    silent = trained.upsample(np.zeros((length // model.factor, config.channels)), sample_rate=rate // model.factor)
+    silent = trained.upsample(np.zeros_like(inputs[0]), sample_rate=low, **settings)
     print(f"silent: {20 * np.log10(max(float(np.abs(silent.sounds).max()), 1e-9)):.0f} dBFS")
 
 

@@ -14,6 +14,7 @@ from the weights before (--init-from). Of 96 notes, pairs of instrument and pitc
     dpm++, 20, 3.5             99.0 %                  16.7 %       0.991
     dpm++, 20, 1               94.8 %                  15.6 %       0.990
     dpm++, 12, 2               97.9 %                  14.6 %       0.990
+    ddim, 50, 2                97.9 %                  20.8 %       0.992
     prompts shuffled            4.2 %                   3.1 %
     untrained net               2.1 %                   3.1 %       0.283
     real                       97.9 %                  97.9 %       0.993

@@ -53,6 +53,7 @@ small = TrainConfig(
         transform=aj.configs.STFTConfig(n_fft=512, hop_length=256),
         envelope=aj.configs.EnvelopeConfig(n_fft=1024, hop_length=256, channels=192, num_blocks=5),
         factor=3,
+        lowpass_filter_width=64,
         sample_rate=48_000,
         channels=1,
         length=LENGTH,
