@@ -13,11 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import soundfile
-import soxr
 from PIL import Image
 
 from archijax.atomic import replacing
-from archijax.audio import files, plots
+from archijax.audio import plots
 from archijax.configs import example_batch
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
@@ -50,7 +49,6 @@ def main() -> None:
         asked[CODED], real[CODED], [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in real[CODED]]
     )
     show_edits(pipeline, asked[EDITED])
-    show_upsampled()
     size = sum(path.stat().st_size for path in MEDIA.iterdir())
     print(f"{MEDIA}: {len(list(MEDIA.iterdir()))} files, {size / 1e6:.2f} MB")
 
@@ -86,31 +84,6 @@ def show_edits(pipeline: Pipeline, note: Note) -> None:
         for i, (name, sound) in enumerate(shown.items())
     )
     _write("edits.html", f'<table class="sounds">\n<tr><th>{escape(note.prompt)}</th><th></th></tr>\n{cells}</table>\n')
-
-
-def show_upsampled() -> None:
-    """Writes the results of the upsampler for the real sounds of 48 kHz in docs/media, beside its input at 16 kHz."""
-    pipeline = from_pretrained("upsampler-48k")
-    high, low = pipeline.config.sample_rate, pipeline.low_rate
-    paths = sorted(MEDIA.glob("upsampler-real-*.flac"))
-    real = [files.read(path, sample_rate=high, channels=1) for path in paths]
-    inputs = [files.read(path, sample_rate=low, channels=1) for path in paths]
-    rows = {
-        "real, 48 kHz": real,
-        "input, 16 kHz": [soxr.resample(sound, low, high) for sound in inputs],
-        "upsampled": [pipeline.upsample(sound, sample_rate=low).sounds[0] for sound in inputs],
-    }
-    names = [path.stem.removeprefix("upsampler-real-").replace("-", " ") for path in paths]
-    _picture("upsampler", rows, names, high)
-    cells = ""
-    for i, name in enumerate(names):
-        players = [
-            _player(f"upsampler-{row.split(',')[0]}-{name.replace(' ', '-')}", some[i], f"{row}: {name}", high)
-            for row, some in rows.items()
-        ]
-        cells += f"<tr><td>{name}</td>{''.join(f'<td>{player}</td>' for player in players)}</tr>\n"
-    heads = "".join(f"<th>{row}</th>" for row in ("", *rows))
-    _write("upsampler.html", f'<table class="sounds">\n<tr>{heads}</tr>\n{cells}</table>\n')
 
 
 def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -> list[np.ndarray]:
@@ -155,17 +128,17 @@ def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> N
     _write(f"{name}.html", "\n".join([*lines, "</table>\n"]))
 
 
-def _player(name: str, sound: np.ndarray, label: str, rate: int = RATE) -> str:
+def _player(name: str, sound: np.ndarray, label: str) -> str:
     """Writes a sound with 16 bits, which any browser plays. Returns the HTML of its player."""
     with replacing(MEDIA / f"{name}.flac") as unfinished:
-        soundfile.write(unfinished, np.clip(sound, -1, 1), rate, subtype="PCM_16", format="FLAC")
+        soundfile.write(unfinished, sound, RATE, subtype="PCM_16", format="FLAC")
     return f'<audio controls preload="none" src="media/{name}.flac" aria-label="{escape(label)}"></audio>'
 
 
-def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str], rate: int = RATE) -> None:
+def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str]) -> None:
     """Writes spectrograms side by side. Few colours keep the file small."""
     path = MEDIA / f"{name}.png"
-    plots.spectrogram_grid(path, rows, rate, columns)
+    plots.spectrogram_grid(path, rows, RATE, columns)
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
     with replacing(path) as unfinished:

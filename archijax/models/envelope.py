@@ -16,6 +16,9 @@ from archijax.nn.arrays import full
 from archijax.nn.linear import Linear
 from archijax.nn.norms import LayerNorm
 
+# The share of the low band that the nets read. Resamplers weaken the frequencies above it, each in another way. A net
+# that reads them takes the weakening of another resampler for the end of the spectrum.
+KNOWN = 0.875
 SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
 
@@ -29,7 +32,8 @@ class Envelope(nn.Module):
 
     Fields:
         stft: the transform of the sounds.
-        factor: the levels of all frequencies above 1 / factor of the highest frequency are estimated.
+        factor: the low band ends at 1 / factor of the highest frequency. The net reads seven eighths of the band and
+            estimates the levels of all frequencies above.
         channels: the number of channels of the ConvNeXt blocks, which work on frames.
         num_blocks: the number of blocks.
         dtype: the type of the computation.
@@ -43,8 +47,8 @@ class Envelope(nn.Module):
 
     @property
     def bins(self) -> int:
-        """The number of low frequencies, which are known."""
-        return self.stft.frequencies // self.factor
+        """The number of low frequencies that are read."""
+        return int(KNOWN * (self.stft.frequencies // self.factor))
 
     @property
     def noise(self) -> float:
@@ -75,6 +79,11 @@ class Envelope(nn.Module):
     def gains(self, levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Turns log-levels into factors of noise. The lowest level, which stands for silence, becomes zero."""
         return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-self.noise), 0)
+
+    def known(self, sound: Float[Array, "b time c"], levels: Float[Array, "*shape"]) -> Float[Array, "b time c"]:
+        """Divides the spectrum of a sound by levels, and leaves out the frequencies that are not read."""
+        read = (np.arange(self.stft.frequencies) < self.bins)[:, None]
+        return self.stft.shaped(sound, jnp.where(read, jnp.exp(-levels), 0))
 
     def error(
         self, levels: Float[Array, "b frames {self.stft.frequencies} c"], sound: Float[Array, "b time c"]

@@ -20,6 +20,8 @@ from archijax.models.envelope import Envelope, log_magnitudes
 
 LOUDEST = 4.0  # training sees no magnitude that is more than this number of times the estimated level
 
+Levels = Float[Array, "b frames f c"] | Float[Array, ""]  # zero without an envelope
+
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
@@ -114,7 +116,7 @@ class DiffusionUpsampler:
         channels.
         """
         low = self.upsampled(frames)
-        return noise, {**batch, "append_channels": self._whitened(low, self._levels(variables, low))}
+        return noise, {**batch, "append_channels": self._read(low, self._levels(variables, low))}
 
     def finish(
         self,
@@ -152,19 +154,18 @@ class DiffusionUpsampler:
         if self.envelope is not None:
             # Where the estimate is far too low, a few values would be hundreds of times as large as the others.
             levels = jnp.maximum(levels, log_magnitudes(self.envelope.stft.encode(audio)) - math.log(LOUDEST))
-        return {**batch, "audio": self._whitened(audio, levels), "append_channels": self._whitened(low, levels)}
+        return {**batch, "audio": self._whitened(audio, levels), "append_channels": self._read(low, levels)}
 
-    def _levels(
-        self, variables: Variables, low: Float[Array, "b time c"]
-    ) -> Float[Array, "b frames f c"] | Float[Array, ""]:
+    def _levels(self, variables: Variables, low: Float[Array, "b time c"]) -> Levels:
         """Returns the log-levels of all frequencies, or zero if there is no envelope."""
         if self.envelope is None:
             return jnp.zeros(())
         return self.envelope.apply({"params": variables["params"]["envelope"]}, low)
 
-    def _whitened(
-        self, sound: Float[Array | np.ndarray, "b time c"], levels: Float[Array, "b frames f c"] | Float[Array, ""]
-    ) -> Float[Array, "b time c"]:
+    def _whitened(self, sound: Float[Array, "b time c"], levels: Levels) -> Float[Array, "b time c"]:
         """Divides the spectrum of a sound by levels. Without an envelope, returns the sound."""
-        sound = jnp.asarray(sound)
         return sound if self.envelope is None else self.envelope.stft.shaped(sound, jnp.exp(-levels))
+
+    def _read(self, low: Float[Array, "b time c"], levels: Levels) -> Float[Array, "b time c"]:
+        """Returns the low band as the net reads it: with an envelope, divided by the levels."""
+        return low if self.envelope is None else self.envelope.known(low, levels)
