@@ -182,7 +182,7 @@ def test_one_prompt_for_all_and_the_place_of_a_crop(folder):
         ("file,text\na.wav,x\n", (), 'line 2, has no column "file_name", but file, text; name it by --data.columns'),
         ("file_name,text\na.wav,x\n", ("caption=words",), 'has no column "words", but file_name, text'),
         ("file_name,text\na.wav,x\n", ("start=from",), 'has no column "from"'),
-        ("file_name,text\nz.wav,x\n", (), r"No row of .* names a usable sound file under .*, such as z\.wav"),
+        ("file_name,text\nz.wav,x\n", (), r"No row of .* names a usable sound file under .*: z\.wav cannot be used"),
         (
             "file_name,bpm\na.wav,90\na.wav,91\n",
             (),

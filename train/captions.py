@@ -107,7 +107,9 @@ class Notes:
             found.add(path)
             captions += len(note.captions)
         if lost and not found:
-            raise InputError(f"No row of {table} names a usable sound file under {root}, such as {listed(lost, 1)}.")
+            raise InputError(
+                f"No row of {table} names a usable sound file under {root}: {listed(lost, 1)} cannot be used."
+            )
         said = f"{table}: {count} rows, {captions} captions of {len(found)} files"
         said += f", {len(lost)} rows without a usable file ({listed(lost, 3)})" if lost else ""
         print(said, file=sys.stderr)
