@@ -26,7 +26,7 @@ config = TrainConfig(
     model=aj.configs.LatentConfig(
         sampling=aj.configs.SampleDefaults(num_steps=2),
         unet=aj.configs.UNetConfig(
-            channels=(8,), factors=(1,), items=(1,), resnet_groups=4, modulation_features=16
+            channels=(16,), factors=(1,), items=(1,), item="adaptive", resnet_groups=4, modulation_features=16
         ),
         text=aj.configs.TextConfig(max_length=96, features=16, num_layers=1, num_heads=2, pooled=True),
         sample_rate=16_000,
