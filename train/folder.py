@@ -104,10 +104,8 @@ class Folder:
         """Adds the metrics of a step to the log. If a line of metrics is due, logs the speed too."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
-        if self._leads:
-            self._log.add(step, values)
-            if step % self.config.log_every == 0 or step == self.config.steps:
-                self._log.speed(step, speed())
+        if self._leads and self._log.add(step, values):
+            self._log.speed(step, speed())
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any], score: float | None, due: bool) -> None:
         """Starts to write a checkpoint in the background.

@@ -47,8 +47,8 @@ class MetricsLog:
         # The file is flushed after each line, so that a killed run loses no line.
         self._file = path.open("a", buffering=1)
 
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds the metrics of one step, and writes a line to `metrics.jsonl` if one is due.
+    def add(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Adds the metrics of one step, and writes a line to `metrics.jsonl` if one is due. Returns whether it was due.
 
         If there is a metric NAME:weight, it weights the mean of NAME (see `archijax.contract.Metrics`). Values that are
         not finite are left out of the means.
@@ -63,11 +63,13 @@ class MetricsLog:
             elif math.isfinite(value):
                 total[0] += value
                 total[1] += metrics.get(name + WEIGHT, 1)
-        if step % self.every == 0 or step == self.last:
+        due = step % self.every == 0 or step == self.last
+        if due:
             means = {name: total / count if count else None for name, (total, count) in self.window.items()}
             self.window = {}
             self._file.write(json.dumps({"step": step, **means}) + "\n")
             self._show(step, means)
+        return due
 
     def speed(self, step: int, values: Mapping[str, float]) -> None:
         """Writes a line with the speed of the run."""

@@ -65,7 +65,7 @@ class DiffusionUpsampler:
         The field `factor` must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
         if self.envelope is None:
-            return self.model.init(key, self._conditioned({}, batch), frozen)
+            return self.model.init(key, self._conditioned(batch, *self._low({}, batch)), frozen)
         key, envelope_key = jax.random.split(key)
         audio = jnp.asarray(batch["audio"], jnp.float32)
         envelope = self.envelope.init(envelope_key, audio)["params"]
@@ -76,16 +76,16 @@ class DiffusionUpsampler:
         """Computes :meth:`DiffusionModel.loss`, with low-rate sounds computed from the sounds of the batch. With an
         envelope, its error is added, which is also the metric "envelope".
         """
-        loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(variables, batch))
+        low, levels = self._low(variables, batch)
+        loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(batch, low, levels))
         if self.envelope is None:
             return loss, (metrics, state)
-        audio = jnp.asarray(batch["audio"])
-        error = self.envelope.error(self._levels(variables, self.reupsampled(audio)), audio)
+        error = self.envelope.error(levels, jnp.asarray(batch["audio"]))
         return loss + error, ({**metrics, "envelope": error}, state)
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
         """Computes the loss of the diffusion model for known random numbers, see :meth:`DiffusionModel.loss_given`."""
-        return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
+        return self.model.loss_given(variables, self._conditioned(batch, *self._low(variables, batch)), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -147,10 +147,13 @@ class DiffusionUpsampler:
             )
         return self.upsampled(self.encode({}, audio)[0])
 
-    def _conditioned(self, variables: Variables, batch: Batch) -> Batch:
-        audio = jnp.asarray(batch["audio"])
-        low = self.reupsampled(audio)
-        levels = jax.lax.stop_gradient(self._levels(variables, low))
+    def _low(self, variables: Variables, batch: Batch) -> tuple[Float[Array, "b time c"], Levels]:
+        """Returns (the low band of the sounds of a batch, the levels that are estimated from it)."""
+        low = self.reupsampled(jnp.asarray(batch["audio"]))
+        return low, self._levels(variables, low)
+
+    def _conditioned(self, batch: Batch, low: Float[Array, "b time c"], levels: Levels) -> Batch:
+        audio, levels = jnp.asarray(batch["audio"]), jax.lax.stop_gradient(levels)
         if self.envelope is not None:
             # Where the estimate is far too low, a few values would be hundreds of times as large as the others.
             levels = jnp.maximum(levels, log_magnitudes(self.envelope.stft.encode(audio)) - math.log(LOUDEST))
