@@ -1,4 +1,4 @@
-"""Sound files, transforms of sound, metrics and plots."""
+"""Reads and writes sound files, transforms sound, measures sound and draws sound."""
 
 from archijax.audio.cqt import CQT
 from archijax.audio.griffin_lim import griffin_lim, mel_to_audio

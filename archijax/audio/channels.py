@@ -1,6 +1,7 @@
-"""Channels of sound: which speaker plays each channel, and mixing to another number of channels.
+"""Names the speaker of each channel of a sound, and mixes sound to another number of channels.
 
-Speakers have the short names of Microsoft's WAVEFORMATEXTENSIBLE: FL is front left, LFE is low-frequency effects.
+Speakers have the short names of Microsoft's WAVEFORMATEXTENSIBLE, such as "FL" for front left and "LFE" for
+low-frequency effects.
 """
 
 import warnings
@@ -56,26 +57,29 @@ _QUIET = 1e-3  # RMS; quieter sound gives no warning
 
 
 def speakers(mask: int) -> tuple[str, ...]:
-    """Returns the speaker of each channel that a WAVEFORMATEXTENSIBLE channel mask states, such as ("FL", "FR")."""
+    """Returns the speakers whose bits are set in a WAVEFORMATEXTENSIBLE channel mask, in the order of the channels.
+
+    For example, ``speakers(3)`` returns ("FL", "FR").
+    """
     return tuple(name for bit, name in enumerate(_MASK.split()) if mask >> bit & 1)
 
 
 def mix(
     audio: Float[np.ndarray, "time c"], channels: int, layout: Sequence[str] | None, path: object
 ) -> Float[np.ndarray, "time {channels}"]:
-    """Mixes sound to another number of channels.
+    """Mixes sound [time, c] to sound [time, channels].
 
-    Mono sound is copied to every channel. Sound with more than two channels and a known layout is first mixed to
-    stereo, as in ITU-R BS.775: the centre and the surround channels have a gain of 0.707, and the low-frequency effects
-    are dropped. If the mix still has another number of channels than requested, the mean of its channels is copied to
-    every channel.
+    Mono sound is copied to every channel. Sound with more than two channels and a known layout is first mixed to stereo
+    with the gains of ITU-R BS.775. For example, the centre channel has a gain of 0.707, and the low-frequency channel
+    is dropped. If the sound then does not have the requested number of channels, the mean over its channels is copied
+    to every channel of the result.
 
-    Warns if the mix is more than 12 dB below the loudest channel.
+    Warns (InputWarning) if the RMS of the loudest channel falls by more than 12 dB, except in nearly silent sound.
 
     Args:
         channels: the number of channels of the result.
-        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None if it is unknown.
-        path: the file that the warning names.
+        layout: the speaker of each channel of ``audio``, such as ("FL", "FR", "FC"); None if the speakers are unknown.
+        path: the file that the text of the warning names.
     """
     channels_in = audio.shape[1]
     if channels_in == channels:
@@ -98,5 +102,5 @@ def mix(
 
 
 def _loudest(audio: Float[np.ndarray, "time c"]) -> float:
-    """The RMS of the loudest channel."""
+    """Returns the RMS of the loudest channel, or 0 if there are no samples."""
     return float(np.sqrt(np.mean(np.square(audio), axis=0).max())) if len(audio) else 0.0

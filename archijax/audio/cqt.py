@@ -1,4 +1,4 @@
-"""The constant-Q transform and its inverse, as an invertible non-stationary Gabor transform."""
+"""Computes the constant-Q transform and its inverse, as an invertible non-stationary Gabor transform."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ from archijax.errors import InputError
 
 @dataclass(frozen=True)
 class CQT:
-    """Encodes sound to complex bands, and decodes bands to sound.
+    """Encodes sound to the complex bands of a constant-Q transform, and decodes bands to sound.
 
-    ``CQT(num_octaves=8, num_bins_per_octave=12, sample_rate=48000).encode(x)`` turns x [b, time, c] into bands
-    [b, frames, 96, c].
+    ``CQT(num_octaves=8, num_bins_per_octave=12, sample_rate=48000).encode(x)`` turns sound x [b, 48000 * n, c] into
+    bands [b, 2774 * n, 96, c]. Here a block has 48000 samples, and `max_window_length` is 2774.
 
     The centre frequency of band k is nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), where nyquist is half
-    the sample rate. The sound is cut into blocks. Each band is a windowed section of a block's spectrum, transformed
-    back to time (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per block.
+    the sample rate. The sound is cut into blocks of `block_length` samples. For each band, a window cuts a section out
+    of the spectrum of a block. An inverse Fourier transform turns this section into frames (Velasco, Holighaus, Dörfler
+    & Grill 2011). All bands have `max_window_length` frames per block.
 
-    Unless `complete` is set, the results equal those of cqt-pytorch, which has no bands at the ends of the spectrum.
-    Decoding loses frequencies below nyquist / 2 ** num_octaves, is less exact above 0.99 * nyquist, and almost loses
-    the frequency nyquist itself. The field `complete` adds a band at each end.
+    If `complete` is False, the results equal those of cqt-pytorch, which has no bands at the two ends of the spectrum.
+    Decoding then loses the frequencies below nyquist / 2 ** num_octaves. Decoding is also less exact above 0.99 *
+    nyquist, and nearly loses the frequency nyquist. If `complete` is True, there is one more band at each end of the
+    spectrum.
 
     Fields:
         num_octaves: the number of octaves below nyquist.
-        num_bins_per_octave: the number of bands in each octave. There are K = num_octaves * num_bins_per_octave bands.
+        num_bins_per_octave: the number of bands in each octave. There are num_octaves * num_bins_per_octave bands.
         sample_rate: in Hz.
-        block_length: the length of a block in samples; None: one second. Longer blocks can separate lower bands. If the
-            block is too short to separate the lowest bands, frequencies between these bands are lost.
-        power_of_2_length: round `max_window_length` up to a power of two. A length that is already a power of two is
-            doubled.
-        complete: add a first band from 0 Hz to the lowest band, and a last band around nyquist. With these bands,
-            decoding is the inverse of encoding for every sound.
+        block_length: the length of a block in samples; None: sample_rate samples. Longer blocks can separate lower
+            bands. If the block is too short to separate the lowest bands, frequencies between these bands are lost.
+        power_of_2_length: whether to round `max_window_length` up to a power of two. A length that is already a power
+            of two is doubled.
+        complete: whether to add a first band from 0 Hz to the lowest band, and a last band around nyquist. With these
+            bands, decoding is the inverse of encoding for every sound.
 
     Raises:
-        InputError: a field is below 1, or `complete` is set and block_length is too short to separate the bands.
+        InputError: a field is below 1, or `complete` is True and block_length is too short to separate the bands.
     """
 
     num_octaves: int
@@ -70,12 +72,16 @@ class CQT:
 
     @property
     def num_bins(self) -> int:
-        """The number of bands: num_octaves * num_bins_per_octave, and two more if `complete` is set."""
+        """Returns the number of bands: num_octaves * num_bins_per_octave, plus 2 if `complete` is True."""
         return len(self._bands[0])
 
     @property
     def max_window_length(self) -> int:
-        """The number of frames per block."""
+        """Returns the number of frames per block, which is the length of the longest window.
+
+        If `complete` and `power_of_2_length` are False, this is block_length / 2 * (2 ** (1 / B) - 2 ** (-1 / B)),
+        rounded, with B = num_bins_per_octave.
+        """
         longest = int(self._bands[1].max())
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
@@ -83,7 +89,7 @@ class CQT:
         """Encodes a sound to bands. A sound of n * block_length samples becomes n * max_window_length frames.
 
         Raises:
-            InputError: block_length does not divide time.
+            InputError: time is not a multiple of block_length.
         """
         b, time, c = x.shape
         if time == 0 or time % self._block:
@@ -96,10 +102,11 @@ class CQT:
         return jnp.fft.ifft(crops, axis=1).reshape(b, -1, *crops.shape[2:])
 
     def decode(self, z: Complex[Array, "b frames {self.num_bins} c"]) -> Float[Array, "b time c"]:
-        """Decodes bands to sound, the inverse of :meth:`encode`.
+        """Decodes bands to sound, the inverse of :meth:`encode`. n * max_window_length frames become n * block_length
+        samples.
 
         Raises:
-            InputError: the number of bands is wrong, or max_window_length does not divide the number of frames.
+            InputError: the number of bands is wrong, or the number of frames is not a multiple of max_window_length.
         """
         width, bins = self._windows.shape
         if z.ndim != 4 or z.shape[2] != bins or z.shape[1] == 0 or z.shape[1] % width:
@@ -116,7 +123,7 @@ class CQT:
 
     @cached_property
     def _bands(self) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
-        """The centres and widths of the windows, in bins of a block's spectrum."""
+        """Returns (centres, widths) of the windows, in bins of a block's spectrum."""
         # As in cqt-pytorch, frequencies are rounded to bins in float32, and each band has the width of the next band.
         count = self.num_octaves * self.num_bins_per_octave
         octaves = np.arange(count + 1, dtype=np.float32) / np.float32(self.num_bins_per_octave)
@@ -136,7 +143,7 @@ class CQT:
 
     @cached_property
     def _windows(self) -> Float[np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """The windows of all bands, one per column."""
+        """Returns a matrix whose columns are the windows of the bands."""
         centres, lengths = self._bands
         width = self.max_window_length
         windows = np.zeros((width, len(lengths)))
@@ -150,18 +157,19 @@ class CQT:
 
     @cached_property
     def _overlap(self) -> Float[np.ndarray, " {self._block}"]:
-        """The sum of the squares of all windows, for every bin of a block's spectrum."""
+        """Returns the sum of the squares of all windows, for every bin of a block's spectrum."""
         overlap = np.zeros(self._block)
         np.add.at(overlap, self._indices(np), np.square(self._windows))
         return overlap
 
     def _indices(self, xp=jnp) -> Int[Array | np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """The bins of a block's spectrum under each window. Under jit the indices are computed, not stored."""
+        """Returns the bins of a block's spectrum that each window covers. Under jit the compiled program computes the
+        bins, instead of storing them as a constant."""
         width = self.max_window_length
         return (xp.arange(width)[:, None] + xp.asarray(self._bands[0] - width // 2, "int32")) % self._block
 
 
 def _scaled(z: Complex[Array, "*z"], scale: Float[np.ndarray, "*scale"]) -> Complex[Array, "*z"]:
-    """z * scale in real arithmetic: a complex constant would take twice the memory."""
+    """Returns z * scale, computed in real arithmetic. A complex constant would take twice the memory."""
     factor = jnp.asarray(scale, z.real.dtype)
     return jax.lax.complex(z.real * factor, z.imag * factor)

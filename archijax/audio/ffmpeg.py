@@ -1,4 +1,4 @@
-"""Uses the program ``ffmpeg``, if it is installed, to decode the formats that libsndfile does not know."""
+"""Decodes the formats that libsndfile does not know, by the program ``ffmpeg`` if it is installed."""
 
 import contextlib
 import functools
@@ -43,16 +43,22 @@ _LAYOUTS = {
 
 
 def installed() -> bool:
-    """Whether the programs ffmpeg and ffprobe exist."""
+    """Returns whether the programs ffmpeg and ffprobe are on the PATH."""
     return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The first sound stream of a file.
+    """The first sound stream of a file, as :func:`stream` returns it.
 
-    `libsndfile.Stream` explains the attributes, except for two: `url` is the address of the file for ffmpeg, and
-    `seekable` says whether ffmpeg can seek to an exact time.
+    Fields:
+        url: the address by which ffmpeg opens the file, such as "file:a.m4a".
+        frames: the number of frames (samples per channel) that the header states.
+        sample_rate: in Hz.
+        channels: the number of channels.
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None for mono, stereo and unknown layouts.
+        tags: a dict from the lower-case names of the tags to their texts.
+        seekable: whether ffmpeg can seek to an exact time.
     """
 
     url: str
@@ -67,16 +73,19 @@ class Stream:
 
     @property
     def estimated(self) -> bool:
-        """Whether the length is an estimate, because the header does not state it."""
+        """Returns whether ``frames`` is an estimate, which is so if ffmpeg cannot seek to an exact time."""
         return not self.seekable
 
     @property
     def promised(self) -> int:
-        """The length that the header states, minus the longest delay that a codec adds to the length."""
+        """Returns the smallest number of frames that a complete file can have.
+
+        This is ``frames`` minus 0.1 s, the longest delay that a codec adds to the length.
+        """
         return max(0, self.frames - int(_DELAY * self.sample_rate))
 
     def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
-        """Decodes `count` frames from frame `begin` on, or fewer at the end of the file."""
+        """Decodes `count` frames, starting at frame `begin`. If the file ends earlier, fewer frames are returned."""
         preroll = int(_PREROLL * self.sample_rate)
         origin = begin - preroll if self.seekable and begin > 2 * preroll else 0
         size, skip, pieces = 4 * self.channels, begin - origin, []
@@ -89,7 +98,7 @@ class Stream:
         return np.concatenate([np.zeros((0, self.channels), np.float32), *pieces])
 
     def count(self) -> int:
-        """The number of frames that can be decoded."""
+        """Returns the number of frames that can be decoded. The whole file is decoded."""
         total = 0
         with self._decoder(0) as output:
             while data := output.read(_BLOCK * 4 * self.channels):
@@ -98,7 +107,7 @@ class Stream:
 
     @contextlib.contextmanager
     def _decoder(self, origin: int) -> Iterator[IO[bytes]]:
-        """The output of ffmpeg, which decodes from the frame `origin` on."""
+        """Runs ffmpeg from frame `origin` on, and yields the pipe with the float32 samples."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
         output = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
         command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *output]
@@ -110,7 +119,11 @@ class Stream:
 
 
 def stream(place: Place) -> Stream:
-    """Returns the first sound stream of a file. Raises InputError if ffmpeg is not installed or finds no sound."""
+    """Returns the first sound stream of a file, such as ``stream(Place(Path("a.m4a")))``.
+
+    Raises:
+        InputError: ffmpeg is not installed, or finds no sound in the file.
+    """
     if not installed():
         raise InputError(f"{place} cannot be read as sound: {place.suffix} files need ffmpeg, which is not installed.")
     return _stream(place, place.version())

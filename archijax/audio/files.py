@@ -1,4 +1,4 @@
-"""Reads the headers and tags of sound files, and crops of their sound at any sample rate and number of channels."""
+"""Reads the headers, the tags and the sound of files. Sound is read at any sample rate and number of channels."""
 
 import math
 import os
@@ -32,15 +32,15 @@ _MOST = 2**48  # frames; a larger number in a header means that the length is un
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The header of a sound file.
+    """The header of a sound file, as :func:`info` returns it.
 
     Fields:
         frames: the length of the sound in samples per channel.
         sample_rate: in Hz.
         channels: the number of channels.
         tags: a dict from lower-case names, such as title, artist, album, genre and year, to texts. The year has four
-            digits if the file states them.
-        layout: the speaker of each channel, such as ("FL", "FR", "FC"); None if the file does not state the speakers,
+            digits if the file states four digits.
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"). None if the file does not state the speakers,
             or has at most two channels.
     """
 
@@ -58,14 +58,16 @@ def info(path: str | Path | Place) -> AudioInfo:
 
 
 def verify(path: str | Path | Place) -> AudioInfo:
-    """Returns the header as `info` does, except that ``frames`` counts the frames that decode.
+    """Returns the header as :func:`info` does, but ``frames`` is the number of frames that can be decoded.
 
-    A file that was cut off has fewer frames than its header states.
+    If a file was cut off, this number is smaller than the number that the header states. The last 4096 frames are
+    decoded first. If this fails, or if ffmpeg decodes the file, the whole file is decoded and its frames are counted.
 
-    The end of the file is decoded first. If the end does not decode, or if ffmpeg decodes the file, the whole file is
-    decoded to count its frames. Warns if more than 1 % of the length or more than one second is missing, if links
-    (chained streams) of an Ogg file are left out, or if samples are far beyond full scale. Raises InputError if no
-    frame decodes.
+    Warns (InputWarning) if more than 1 % of the frames or more than one second is missing. Warns also if links (chained
+    streams) of an Ogg file are left out, or if a float file has samples more than 12 dB above full scale.
+
+    Raises:
+        InputError: the file is missing, or no frame can be decoded.
     """
     with _opened(path) as stream:
         header = _info(path, stream)
@@ -103,26 +105,27 @@ def read(
 ) -> Float32[np.ndarray, "frames channels"]:
     """Reads a sound file or a crop of a sound file.
 
-    Only the crop and its margins are decoded if the format has an index. A resampled crop equals the same crop of the
-    resampled file to about 1e-6. In MP3 files and in files that ffmpeg decodes, the crop can begin some samples too
-    early or too late.
+    If the format allows seeking, only the crop and short margins around it are decoded. A resampled crop differs from
+    the same crop of the whole resampled file by about 1e-6. In MP3 files and in files that ffmpeg decodes, the crop can
+    begin some samples too early or too late.
 
     Args:
-        path: a file; or a `Place`, the part of a file that holds sound, such as a member of an archive.
-        sample_rate: output rate in Hz; None: the rate of the file.
-        channels: number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
-        start: the number of the first frame to read, counted at the output rate.
-        frames: the number of frames to read, counted at the output rate; None: up to the end. Beyond the end of the
-            file the result is zero.
+        path: a file; or a `Place`, which is a part of a file, such as a member of an archive.
+        sample_rate: the output rate in Hz; None: the rate of the file.
+        channels: the number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
+        start: the index of the first frame to read, counted at the output rate.
+        frames: the number of frames (samples per channel) to read, counted at the output rate; None: all frames from
+            ``start`` to the end. Frames after the end of the file are zero.
 
     Returns:
-        The sound, with full scale at 1. Samples can exceed full scale if they come from a lossy codec or a float file,
-        or if they were resampled or mixed from more than two channels. Float files far beyond full scale are scaled
-        down, with a warning (`archijax.audio.loudness.full_scale`).
+        The sound [frames, channels], with full scale at 1. If ``frames`` is None and the file has n frames at rate r,
+        there are ceil(n * sample_rate / r) - start frames. Samples can exceed full scale after lossy codecs, resampling
+        and mixing, and in float files. A float file with samples more than 12 dB above full scale is scaled down, with
+        a warning (`archijax.audio.loudness.full_scale`).
 
     Raises:
-        InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; an argument is out of
-            range.
+        InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; or an argument is out
+            of range.
     """
     for name, value, least in (("sample_rate", sample_rate, 1), ("channels", channels, 1), ("frames", frames, 1)):
         if value is not None and value < least:
@@ -163,7 +166,8 @@ def read(
 
 @contextmanager
 def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
-    """Opens a file by libsndfile, or by ffmpeg if libsndfile cannot read the file."""
+    """Opens a file and yields its stream. Files are opened by ffmpeg if their suffix is in FFMPEG or if libsndfile
+    fails, and otherwise by libsndfile."""
     place = path if isinstance(path, Place) else Place(Path(path))
     if not place.path.is_file():
         raise InputError(f"There is no file {place.path}.")

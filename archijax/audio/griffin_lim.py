@@ -1,4 +1,7 @@
-"""Computes sound from STFT magnitudes without phases by the fast Griffin-Lim algorithm, a baseline for vocoders."""
+"""Computes sound from STFT magnitudes without phases by the fast Griffin-Lim algorithm.
+
+The algorithm needs no training, and serves as a baseline for vocoders.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,22 @@ def griffin_lim(
     num_steps: int = 32,
     momentum: float = 0.99,
 ) -> Float[Array, "b {length} c"]:
-    """Computes a sound with given STFT magnitudes, by alternating projections with momentum.
+    """Computes a sound whose STFT has approximately the given magnitudes, by alternating projections with momentum.
 
-    Perraudin, Balazs & Søndergaard 2013, algorithm 2: c_n = analysis(synthesis(magnitudes with the phases of t_{n-1})),
-    t_n = c_n + momentum (c_n - c_{n-1}). With a momentum of 0 this is the algorithm of Griffin & Lim 1984.
+    This is algorithm 2 of Perraudin, Balazs & Søndergaard 2013. Step n computes
+
+        c_n = analysis(synthesis(spectra with the given magnitudes and the phases of t_{n-1}))
+        t_n = c_n + momentum (c_n - c_{n-1})
+
+    With a momentum of 0 this is the algorithm of Griffin & Lim 1984.
 
     Args:
-        magnitude: the magnitudes, such as ``abs(stft.encode(x))``.
-        phase: the initial phase in radians, such as ``random_phase(keys, magnitude.shape)`` from this module, or zeros.
-        stft: the transform that computed the magnitudes.
-        length: number of samples to return, at most as many as the frames cover.
-        num_steps: number of projections after the first one.
+        magnitude: the magnitudes [b, frames, frequencies, c], such as ``abs(stft.encode(x))``.
+        phase: the initial phases in radians, with the shape of ``magnitude``: zeros, or
+            ``random_phase(keys, magnitude.shape)`` from this module.
+        stft: the transform that computed the magnitudes, with frequencies = n_fft // 2 + 1.
+        length: the number of samples to return, such as ``x.shape[1]``; at most as many as the frames cover.
+        num_steps: the number of projections after the first projection.
         momentum: the factor ``momentum`` in the equation for t_n, from 0 to about 1.
 
     Raises:
@@ -55,7 +63,12 @@ def griffin_lim(
 
 
 def random_phase(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b *rest"]:
-    """Draws uniform phases in radians, of shape (b, ...). The phases of item i depend on keys[i] alone."""
+    """Draws phases of the given shape, uniform between -pi and pi. The phases of item i depend on keys[i] alone.
+
+    Args:
+        keys: one JAX key per item, such as ``jax.random.split(jax.random.key(0), shape[0])``.
+        shape: the shape of the result, which begins with the number of items.
+    """
     return jax.vmap(lambda key: jax.random.uniform(key, shape[1:], minval=-jnp.pi, maxval=jnp.pi))(keys)
 
 
@@ -68,18 +81,18 @@ def mel_to_audio(
 ) -> Float[Array, "b time c"]:
     """Computes a sound from a mel spectrogram. This inverts ``spectrogram.encode`` approximately.
 
-    ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)`` is similar to x
-    [b, time, c].
+    ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)`` returns a sound
+    that is similar to x [b, time, c].
 
     Args:
         mel: the result of ``spectrogram.encode``.
-        keys: one JAX key per spectrogram, for the initial phases.
-        spectrogram: the transform from sound to ``mel``.
-        length: number of samples to return; None: frames * hop_length.
+        keys: one JAX key per item, for the initial phases.
+        spectrogram: the transform from sound to ``mel``, such as ``MelSpectrogram()``.
+        length: the number of samples to return; None: frames * hop_length.
         num_steps: the argument num_steps of :func:`griffin_lim`.
 
     Raises:
-        InputError: the number of mel channels is wrong, or the frames do not cover `length`.
+        InputError: the number of mel bands is wrong, or the frames do not cover `length`.
     """
     length = mel.shape[1] * spectrogram.hop_length if length is None else length
     magnitude = spectrogram.to_magnitude(mel)
@@ -87,7 +100,7 @@ def mel_to_audio(
 
 
 def _with_magnitude(z: Complex[Array, "*shape"], magnitude: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
-    """Replaces the magnitudes of z. Where z is zero, the phase is zero."""
+    """Returns numbers with the given magnitudes and the phases of z. Where z is zero, the phase is zero."""
     norm = to_polar(z)[0]
     nonzero = norm > 0
     scale = jnp.where(nonzero, magnitude / jnp.where(nonzero, norm, 1), 0)

@@ -1,4 +1,7 @@
-"""Decodes sound files by libsndfile, including chained Ogg files, FLAC after ID3 tags, and damaged files."""
+"""Decodes sound files by libsndfile.
+
+Chained Ogg files, FLAC files that begin with an ID3 tag, and damaged files can be decoded too.
+"""
 
 import ctypes
 import os
@@ -33,7 +36,11 @@ _REASONS = {
 
 @contextmanager
 def opened(place: Place) -> Iterator["Stream"]:
-    """Opens a file as a `Stream`. Every error of libsndfile inside the ``with`` block becomes an InputError."""
+    """Opens a file as a :class:`Stream`: ``with opened(Place(Path("a.wav"))) as stream``.
+
+    Raises:
+        InputError: libsndfile reports an error when the file is opened, or inside the ``with`` block.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(_hush if place.suffix == ".mp3" else nullcontext())
@@ -48,7 +55,7 @@ Opener = Callable[[], soundfile.SoundFile]
 
 
 def _parts(place: Place) -> list[Opener]:
-    """Returns functions that open the file: one per link of an Ogg file, or a single one for other formats."""
+    """Returns functions that open the file: one function per link for Ogg, or one function for other formats."""
     with place.open() as file:
         head = file.read(10)
     if head[:4] == b"OggS" and len(links := ogg.links(place)) > 1:
@@ -62,29 +69,31 @@ def _parts(place: Place) -> list[Opener]:
 
 
 def name_of(path: Path) -> str | bytes:
-    """A path in the form that soundfile needs: bytes on POSIX, where names can be invalid text, else a string."""
+    """Returns a path as soundfile needs it: bytes on POSIX, where a path can be invalid text, or else a string."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def id3_size(head: bytes) -> int:
-    """The size in bytes of an ID3v2 tag, computed from its first ten bytes (ID3v2.4, section 3.1)."""
+    """Returns the size in bytes of an ID3v2 tag, computed from its first ten bytes (ID3v2.4, section 3.1)."""
     size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     return 10 + size + (10 if head[5] & 16 else 0)
 
 
 class Stream:
-    """The sound of an open file, as `opened` yields it. The links of an Ogg file are joined.
+    """The sound of an open file, as :func:`opened` yields it. The links (chained streams) of an Ogg file are joined.
 
     Attributes:
-        frames: the length that the header states.
+        frames: the number of frames (samples per channel) that libsndfile reports.
         sample_rate: in Hz.
         channels: the number of channels.
-        layout: the speaker of each channel; None if the file does not state the speakers.
+        layout: the speaker of each channel, such as ("FL", "FR", "FC"). None if the file does not state the speakers,
+            or has at most two channels.
         tags: a dict from the names of the tags to their texts, as in the file.
-        floats: whether the samples are floating point numbers, which can exceed full scale.
-        left_out: the number of links that are damaged or have another sample rate than the first link.
+        floats: whether the samples are floating-point numbers, which can exceed full scale.
+        left_out: the number of links that are left out, because they are damaged or have another sample rate than the
+            first link.
         parts: for each link that is not left out, a pair (the open file, the function that opens this link).
-        estimated: whether the length is an estimate, because the header does not state the length.
+        estimated: whether ``frames`` is an estimate, because the header does not state the length.
     """
 
     def __init__(self, place: Place, openers: list[Opener], stack: ExitStack):
@@ -111,7 +120,10 @@ class Stream:
 
     @property
     def promised(self) -> int:
-        """The length that the header states, even if the file is shorter and libsndfile has corrected `frames`."""
+        """Returns the number of frames that the header states.
+
+        If the file is cut off, libsndfile corrects this number, and ``frames`` is lower.
+        """
         file, _ = self.parts[0]
         for stated, actual in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
             # A program that writes to a pipe does not know the length, and states the largest number.
@@ -120,7 +132,7 @@ class Stream:
         return self.frames
 
     def decode(self, begin: int, count: int) -> Float32[np.ndarray, "frames {self.channels}"]:
-        """Decodes `count` frames from frame `begin` on, or fewer at the end of the file."""
+        """Decodes `count` frames, starting at frame `begin`. If the file ends earlier, fewer frames are returned."""
         pieces, end = [np.zeros((0, self.channels), np.float32)], begin + count
         for file, opener in self.parts:
             if begin < file.frames and end > 0:
@@ -132,7 +144,7 @@ class Stream:
         return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
 
     def count(self) -> int:
-        """The number of frames that can be decoded."""
+        """Returns the number of frames that can be decoded. The whole file is decoded."""
         return sum(len(block) for _, opener in self.parts for block in _blocks(opener))
 
 
@@ -158,7 +170,7 @@ def _decode(file: soundfile.SoundFile, opener: Opener, begin: int, count: int) -
 
 
 def _blocks(opener: Opener) -> Iterator[Float32[np.ndarray, "frames c"]]:
-    """Yields all blocks that can be decoded. The blocks share one array: copy a block to keep it."""
+    """Yields all blocks that can be decoded. All blocks use the same memory, so copy a block to keep it."""
     position = 0
     # If a large block fails, smaller blocks decode more of it. A decoder that failed cannot be used again.
     for size in (_BLOCK, 1024):
@@ -175,7 +187,7 @@ def _blocks(opener: Opener) -> Iterator[Float32[np.ndarray, "frames c"]]:
 
 
 def _layout(file: soundfile.SoundFile) -> tuple[str, ...] | None:
-    """The speaker of each channel; None if the file does not state the speakers."""
+    """Returns the speaker of each channel; None if the file does not state the speakers."""
     if file.format == "FLAC" or file.subtype == "FLAC":
         return channels.FLAC.get(file.channels)
     if file.format == "OGG":
@@ -204,7 +216,7 @@ _APPLE = {
 
 
 def _mp3_states_length(place: Place) -> bool:
-    """Whether the first MP3 frame is a header that states the number of frames."""
+    """Returns whether the first MP3 frame is a header that states the number of frames."""
     with place.open() as file:
         head = file.read(10)
         file.seek(id3_size(head) if head[:3] == b"ID3" else 0)
@@ -213,9 +225,11 @@ def _mp3_states_length(place: Place) -> bool:
 
 
 class _Hush:
-    """Inside a ``with`` block, C code of this process prints nothing on stderr. Python's own stderr still works.
+    """Keeps the C code of this process from printing on stderr inside a ``with`` block. Python can still print on
+    stderr.
 
-    mpg123 prints messages during nearly every seek and about damaged files, although it also returns its errors.
+    The library mpg123 prints messages about damaged files and during nearly every seek. These messages are not needed,
+    because mpg123 also returns its errors.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Levels of sounds: RMS, loudness, and the gain to a given level."""
+"""Measures the RMS and the loudness of sounds, and computes the gain that gives a sound a certain level."""
 
 import math
 import threading
@@ -24,13 +24,14 @@ def gain(
 ) -> np.float32:
     """Returns the factor by which a sound must be multiplied to have a given level.
 
-    The factor is smaller if the peak would exceed 1. The factor is at most ``limit`` dB, so that a very quiet sound,
-    such as the end of a fade, stays quiet.
+    The factor is smaller if the peak of the result would otherwise exceed 1. The factor is at most ``limit`` dB, so
+    that a very quiet sound, such as the end of a fade, stays quiet.
 
     Args:
-        level: the level to reach: an RMS in dBFS, or, if there is a ``sample_rate``, a `loudness` in LUFS.
+        audio: the sound, not empty.
+        level: the level of the result: an RMS in dBFS if ``sample_rate`` is None, else a `loudness` in LUFS.
         limit: the largest factor, in dB.
-        sample_rate: in Hz; None: the level is an RMS.
+        sample_rate: in Hz; needed only if the level is a loudness.
     """
     peak = float(np.abs(audio).max())
     if sample_rate is None:
@@ -44,13 +45,13 @@ def gain(
 
 
 def loudness(audio: Float[np.ndarray, "time c"], sample_rate: int) -> float:
-    """The integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
+    """Returns the integrated loudness in LUFS (ITU-R BS.1770-4); -inf for silence.
 
     The standard measures blocks of 0.4 s. A shorter sound counts as one block.
 
     Args:
         audio: the sound, with at most five channels.
-        sample_rate: in Hz, at least 4000, which the filters need.
+        sample_rate: in Hz; at least 4000, because of the filters of the standard.
     """
     import pyloudnorm  # imports much of scipy
 
@@ -61,20 +62,21 @@ def loudness(audio: Float[np.ndarray, "time c"], sample_rate: int) -> float:
 
 
 def level(audio: Float[np.ndarray, "time c"]) -> float:
-    """The RMS of a sound in dBFS; -200 for silence."""
+    """Returns the RMS of a sound in dBFS; -200 for silence."""
     return 20 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-10)
 
 
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
     """Returns the number by which to divide the samples of a float file, usually 1. Warns if the number is not 1.
 
-    A file needs scaling if a sample is more than 12 dB above 1. The number is 32,768 if the samples seem to be unscaled
-    16-bit samples, else it is the peak. In a long file only 64 blocks are searched for samples more than 12 dB above 1.
+    The number is 1 if no sample is more than 12 dB above full scale, which is a magnitude of 4. Otherwise, the number
+    is 32,768 if the samples seem to be unscaled 16-bit samples, or else the peak. In a long file only about 64 blocks
+    are searched for samples above this magnitude.
 
     Args:
-        place: the file. The result is computed once per file.
-        frames: the length of the file in frames.
-        decode: a function (begin, count) that returns ``count`` frames from frame ``begin`` on.
+        place: the file, such as ``Place(Path("a.wav"))``. The result is computed once per file.
+        frames: the length of the file in samples per channel.
+        decode: a function (begin, count) that returns ``count`` frames [count, c] from frame ``begin`` on.
     """
     file = place.version()
     if file not in _scales:
@@ -95,6 +97,6 @@ def _scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndar
 
 
 def _peak(audio: Float[np.ndarray, "time c"]) -> float:
-    """The largest finite magnitude of a sample."""
+    """Returns the largest magnitude of the finite samples, or 0 if there are none."""
     magnitude = np.abs(audio)
     return float(np.max(magnitude, initial=0.0, where=np.isfinite(magnitude)))

@@ -1,4 +1,4 @@
-"""Mel spectrograms, and estimates of linear magnitudes from them."""
+"""Computes mel spectrograms of sound, and estimates linear magnitudes from mel spectrograms."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FLOOR = 1e-12  # avoids 0 / 0 at silence; its square does not underflow in floa
 def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarray, "{n_fft}//2+1 {count}"]:
     """Returns triangular filters of height 1, evenly spaced on the HTK mel scale from 0 Hz to Nyquist.
 
-    mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the PyTorch originals, the highest bin counts as Nyquist
-    even for odd n_fft, and each intermediate result is rounded to float32. The filters therefore have errors of up to
-    1e-5.
+    The HTK mel scale is mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy 1987). As in the PyTorch originals, each
+    intermediate result is rounded to float32, so the filters have errors of up to 1e-5. The highest bin counts as
+    Nyquist, even if n_fft is odd.
 
     Args:
-        n_fft: length of a frame in samples.
+        n_fft: the length of a frame in samples.
         sample_rate: in Hz.
-        count: number of filters.
+        count: the number of filters, which are the columns of the result.
     """
     bins = _evenly(sample_rate // 2, n_fft // 2 + 1)[:, None]
     mels = _evenly(2595 * np.log10(1 + (sample_rate // 2) / 700), count + 2)
@@ -39,7 +39,8 @@ def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarra
 
 
 def _evenly(end: float | np.floating, count: int) -> Float32[np.ndarray, " {count}"]:
-    """Evenly spaced numbers from 0 to end. Each number is computed from the nearer end, with a float32 step."""
+    """Returns evenly spaced numbers from 0 to end. The numbers of the first half are computed from 0, the others from
+    end. The step is rounded to float32."""
     end, i = np.float32(end), np.arange(count)
     step = np.float64(end / np.float32(count - 1))
     return np.where(i < count // 2, step * i, end - step * (count - 1 - i)).astype(np.float32)
@@ -51,7 +52,7 @@ _EXPONENTIAL = np.float32([0.0013632465, 0.008365969, 0.041671082, 0.16666552, 0
 
 
 def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-    """10^y, rounded as in the PyTorch originals."""
+    """Returns 10^y, rounded as in the PyTorch originals."""
     exponent = y.astype(np.float64) * np.log(10.0)
     octaves = np.rint(exponent / np.log(2.0))
     s = exponent - octaves * np.log(2.0)
@@ -65,20 +66,20 @@ def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
 class MelSpectrogram:
     """Computes mel spectrograms, as the vocoder and the mel encoder of the PyTorch originals do.
 
-    ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns x [b, time, c] into [b, time / 256, 80, c];
-    :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is reflected by
-    (n_fft - hop_length) // 2 samples at both ends.
+    ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns sound x [b, time, c] into [b, time // 256, 80, c],
+    and :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is first
+    extended by reflection, with (n_fft - hop_length) // 2 samples at each end.
 
     Fields:
-        n_fft: length of a frame in samples.
-        hop_length: number of samples from one frame to the next.
-        window_length: length of the window in samples; None: n_fft.
+        n_fft: the length of a frame in samples.
+        hop_length: the number of samples from one frame to the next frame.
+        window_length: the length of the window in samples; None: n_fft.
         sample_rate: in Hz.
-        n_mel_channels: number of mel bands.
-        normalize: how mel magnitudes are scaled. None: they stay as the mel filters compute them from an unscaled STFT.
-            "log": the natural logarithm of the mel magnitudes, at least log(1e-5). "max": the mel magnitudes of a sound
-            are divided by their maximum, and their fourth root is scaled to [-1, 1]. (The original divides by the
-            maximum of the batch, so that the sounds of a batch depend on each other.)
+        n_mel_channels: the number of mel bands.
+        normalize: how the mel magnitudes are scaled. None: the mel filters are applied to the magnitudes of an STFT
+            without a scale factor. "log": the result is the natural logarithm of these mel magnitudes, at least
+            log(1e-5). "max": the mel magnitudes of each sound are divided by their maximum, and the fourth root of the
+            quotient is scaled to [-1, 1]. The PyTorch original divides by the maximum of the whole batch.
 
     Raises:
         InputError: the fields do not fit each other.
@@ -103,16 +104,17 @@ class MelSpectrogram:
 
     @property
     def stft(self) -> STFT:
-        """The STFT before the mel filters, which expect the magnitudes of this STFT multiplied by n_fft ** 0.5."""
+        """Returns the STFT before the mel filters, which expect its magnitudes multiplied by n_fft ** 0.5."""
         return STFT(self.n_fft, self.hop_length, self.window_length, centred=False)
 
     def encode(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.n_mel_channels} c"]:
-        """Computes the mel spectrogram of a sound of any length.
+        """Computes the mel spectrogram of a sound.
 
-        There are time // hop_length frames if n_fft - hop_length is even, else (time - 1) // hop_length.
+        There are time // hop_length frames if n_fft - hop_length is even, else (time - 1) // hop_length frames.
 
         Raises:
-            InputError: the sound is too short to be reflected, or shorter than a frame.
+            InputError: the sound is too short to be reflected, or shorter than a frame. For even n_fft - hop_length,
+                time must be at least hop_length and above (n_fft - hop_length) // 2.
         """
         padding = (self.n_fft - self.hop_length) // 2
         least = max(padding + 1, self.n_fft - 2 * padding)
@@ -133,15 +135,17 @@ class MelSpectrogram:
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
         """Estimates STFT magnitudes (of :attr:`stft`) that have approximately this mel spectrogram.
 
-        This is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate is constant
-        under each filter. The result is zero at 0 Hz and Nyquist, where all filters are zero. If normalize is "max",
-        the level of the sound is unknown, and the largest band of the result is 1.
+        This is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate interpolates
+        over frequency between the mean magnitudes of the mel bands. The result is zero at 0 Hz and Nyquist, where all
+        filters are zero. If normalize is "max", the level of the sound is unknown. The largest mel magnitude of the
+        result is then about 1.
 
         Args:
-            num_steps: number of updates after the first estimate.
+            mel: the result of :meth:`encode`.
+            num_steps: the number of updates after the first estimate.
 
         Raises:
-            InputError: the number of bands is wrong.
+            InputError: the number of mel bands is wrong.
         """
         if mel.ndim != 4 or mel.shape[2] != self.n_mel_channels:
             raise InputError(
@@ -166,12 +170,13 @@ class MelSpectrogram:
     def envelope(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"]
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Computes a smooth envelope of the STFT magnitudes (of :attr:`stft`) from a mel spectrogram, at least 1e-5.
+        """Computes a smooth envelope of the magnitudes of :attr:`stft` from a mel spectrogram, the result of
+        :meth:`encode`.
 
-        The envelope interpolates over frequency between the mean magnitudes of the mel bands.
+        The envelope interpolates over frequency between the mean magnitudes of the mel bands, and is at least 1e-5.
 
         Raises:
-            InputError: normalize is "max", which loses the level.
+            InputError: normalize is "max", so that the level of the sound is unknown.
         """
         if self.normalize == "max":
             raise InputError('a mel spectrogram with normalize "max" has lost its level: use None or "log"')

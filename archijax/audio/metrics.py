@@ -1,8 +1,8 @@
-"""Distances between sounds without a pretrained network, for reports and not for training.
+"""Computes distances between sounds without a pretrained network, for reports and not for training.
 
-Paired metrics take an estimate and its reference in [-1, 1], and give one value per sound of the batch. Distances
-between sets take embeddings of any kind, one row per sound. Everything except the Fourier transforms is computed in
-float64.
+Paired metrics compare an estimate with a reference, both [n, time, channels] in [-1, 1], and return one value per item.
+Distances between sets compare two arrays of embeddings, with one row per sound. The computation is in float64, except
+for Fourier transforms and :func:`multi_resolution_stft_distance`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,20 @@ def _pair(
 
 
 def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) -> Float64[np.ndarray, " n"]:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, equation 5); higher is better.
+    """Returns the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, equation 5). Higher is better.
 
-    10 log10(|a r|^2 / |a r - e|^2) with a = <e, r> / <r, r> for the estimate e and the reference r. All channels of an
-    item share one scale a, so a wrong balance between channels counts as distortion.
+    The ratio is 10 log10(|a r|^2 / |a r - e|^2) with a = <e, r> / <r, r>, for the estimate e and the reference r. All
+    channels of an item share one scale a, so a wrong balance between channels counts as distortion.
 
     Args:
-        remove_mean: subtract the mean of each channel from both sounds first, as much of the literature on speech does.
-            By default a constant offset counts as distortion, because a decoder should not add an offset.
+        estimate, reference: sounds [n, time, channels] of the same shape.
+        remove_mean: whether to subtract the mean of each channel from both sounds first, as much of the literature on
+            speech does. If False, a constant offset counts as distortion, because a decoder should not add an offset.
 
     Returns:
-        One value per item: inf if the estimate is a multiple of the reference (otherwise float32 rounding limits values
-        to about 150 dB), -inf if the estimate is silent or orthogonal to the reference, nan if the reference is silent.
+        One value per item [n]. The value is inf if the estimate is an exact multiple of the reference. In other cases
+        the rounding of float32 samples limits the value to about 150 dB. The value is -inf if the estimate is silent or
+        orthogonal to the reference, and nan if the reference is silent.
 
     Raises:
         InputError: shapes differ, a sound is empty, or a sample is not finite.
@@ -75,7 +77,7 @@ def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) ->
 
 
 def _power(x: Sounds, n_fft: int) -> Float64[np.ndarray, "n frames frequencies c"]:
-    """Power spectra; a full-scale sine in the middle of a bin has power 1."""
+    """Returns power spectra. A full-scale sine in the middle of a bin has power 1."""
     z = np.asarray(STFT(n_fft, n_fft // 4).encode(jnp.asarray(x, jnp.float32))).astype(np.complex128)
     return np.abs(z) ** 2 * (16 / n_fft)  # a Hann window sums to n_fft / 2; half of a sine's amplitude is at -f
 
@@ -85,15 +87,15 @@ def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*sha
 
 
 def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int = 2048) -> Float64[np.ndarray, " n"]:
-    """Log-spectral distance in dB (Gray & Markel 1976), symmetric; 0 for equal spectra.
+    """Returns the log-spectral distance of each item in dB (Gray & Markel 1976); 0 for equal spectra.
 
-    This is the mean over frames and channels of the RMS over frequencies of the difference of levels in dB. Levels have
-    a soft floor 100 dB below a full-scale sine. With the default n_fft, white noise with an RMS of -75 dB is at this
-    floor.
+    The distance is the RMS over frequencies of the difference between the two levels in dB. This RMS is averaged over
+    frames and channels. Levels have a soft floor at 100 dB below a full-scale sine. With the default n_fft, white noise
+    with an RMS of -75 dB is at this floor.
 
     Args:
-        estimate, reference: sounds of the same shape, longer than n_fft / 2.
-        n_fft: length of the Hann window in samples; the hop is a quarter of it.
+        estimate, reference: sounds [n, time, channels] of the same shape, longer than n_fft / 2.
+        n_fft: the length of the Hann window in samples, a multiple of 4. The hop is n_fft / 4.
 
     Raises:
         InputError: shapes differ, a sound is empty or too short, or a sample is not finite.
@@ -105,11 +107,11 @@ def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int
 def multi_resolution_stft_distance(
     estimate: Sounds, reference: Sounds, windows: Sequence[int] = WINDOWS
 ) -> Float[np.ndarray, " n"]:
-    """Computes :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each sound of a batch alone.
+    """Computes :func:`archijax.codecs.losses.multi_resolution_stft_loss` for each item of a batch separately.
 
     Args:
-        estimate, reference: sounds of the same shape, longer than half of the longest window.
-        windows: lengths of the Hann windows in samples, multiples of 4.
+        estimate, reference: sounds [n, time, channels] of the same shape, longer than half of the longest window.
+        windows: the lengths of the Hann windows in samples, multiples of 4.
 
     Raises:
         InputError: shapes differ, a sound is empty or too short, or a sample is not finite.
@@ -139,15 +141,17 @@ def _embeddings(a: Embeddings, b: Embeddings) -> tuple[Float64[np.ndarray, "n d"
 
 
 def frechet_distance(a: Embeddings, b: Embeddings) -> float:
-    """Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
+    """Returns the Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
 
-    |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and FAD, this is the
-    square of the 2-Wasserstein distance, in squared units of the embedding. The fewer embeddings a set has, the more
-    the result overestimates the distance: compare only values from equal numbers of embeddings, or use
-    :func:`kernel_distance`.
+    The distance is |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and
+    FAD, this is the square of the 2-Wasserstein distance, in squared units of the embedding. For small sets the result
+    is too large. Compare only results from equal numbers of embeddings, or use :func:`kernel_distance`.
+
+    Args:
+        a, b: embeddings [n, d] and [m, d], with at least two rows each.
 
     Raises:
-        InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
+        InputError: shapes do not fit, a set has fewer than two rows, or a value is not finite.
     """
     a, b = _embeddings(a, b)
     shift = a.mean(axis=0) - b.mean(axis=0)
@@ -159,15 +163,18 @@ def frechet_distance(a: Embeddings, b: Embeddings) -> float:
 
 
 def kernel_distance(a: Embeddings, b: Embeddings) -> float:
-    """Unbiased squared maximum mean discrepancy between two sets of embeddings.
+    """Returns the unbiased squared maximum mean discrepancy between two sets of embeddings.
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
-    expected value does not depend on the sizes of the sets, so small sets suffice. The expected value is 0 for equal
-    distributions, so single values can be negative. The entries of embeddings should have magnitudes of about 1: if
-    they are far larger, outliers dominate.
+    expected value does not depend on the sizes of the sets, so small sets suffice. For equal distributions the expected
+    value is 0, so a single value can be negative. The entries of embeddings should have magnitudes of about 1. If they
+    are far larger, outliers dominate the result.
+
+    Args:
+        a, b: embeddings [n, d] and [m, d], with at least two rows each.
 
     Raises:
-        InputError: shapes do not fit, a set has fewer than two items, or a value is not finite.
+        InputError: shapes do not fit, a set has fewer than two rows, or a value is not finite.
     """
     a, b = _embeddings(a, b)
 
@@ -182,20 +189,20 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
 
 
 def log_mel_embedding(clips: Sounds, sample_rate: int) -> Float64[np.ndarray, "n 128"]:
-    """The mean and the variation of each clip's spectrum: an embedding without learned weights.
+    """Returns the mean and the variation of each clip's spectrum, which is an embedding without learned weights.
 
-    The first 64 entries are the means over time of the levels of a log-mel spectrogram, the last 64 the standard
-    deviations over time. The spectrogram has 64 HTK bands up to half the sample rate and windows of 64 ms. The power of
-    the spectrogram is averaged over channels. One unit is 50 dB: -1 is silence (-100 dB), and a full-scale tone is
-    about 1.
+    The embedding is computed from a log-mel spectrogram with 64 HTK bands up to half the sample rate and windows of 64
+    ms. The power of the spectrogram is averaged over channels. The first 64 entries of the embedding are the means over
+    time of the levels, and the last 64 entries are the standard deviations over time. One unit is 50 dB: a level of -1
+    is silence (-100 dB), and a full-scale tone has a level of about 1.
 
-    With this embedding, :func:`frechet_distance` compares two sets in timbre and loudness, and in how much these vary
-    within a set. The embedding ignores melody, rhythm, stereo and the preferences of listeners. Do not call such
-    distances FAD, which needs the embedding of a trained network. Do not compare distances between sounds of different
-    sample rates.
+    With this embedding, :func:`frechet_distance` compares the timbre and the loudness of two sets, and how much both
+    vary within a set. The embedding ignores melody, rhythm and stereo, and does not measure what listeners prefer. Do
+    not call the distance FAD, because FAD uses the embedding of a trained network. Compare only sounds of the same
+    sample rate.
 
     Args:
-        clips: sounds longer than 32 ms.
+        clips: sounds [n, time, channels], longer than 32 ms.
         sample_rate: in Hz.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The links of Ogg files (RFC 3533): streams that follow each other in one file, as in recordings of web radio."""
+"""Finds the links of Ogg files (RFC 3533). Links are streams that follow each other in one file."""
 
 import functools
 import mmap
@@ -10,9 +10,9 @@ _HEADER = 27  # bytes of a page header before the table of segment sizes
 
 
 def links(place: Place) -> tuple[tuple[int, int], ...]:
-    """Returns the (begin, end) of each link in bytes. Most Ogg files have one link.
+    """Returns pairs (begin, end) with the byte range of each link, counted from the beginning of the place.
 
-    A file that is no Ogg file has no link.
+    Most Ogg files have one link. A file that is not Ogg has none.
     """
     return _links(place, place.version())
 
@@ -34,4 +34,4 @@ def _links(place: Place, version: tuple[str, int, int]) -> tuple[tuple[int, int]
                 expected = begin + _HEADER + len(segments) + sum(segments)
             begin = data.find(_FIRST, begin + 1, end)
     begins = [begin - place.begin for begin in begins]
-    return tuple(zip(begins, [*begins[1:], place.size], strict=True))
+    return tuple(zip(begins, [*begins, place.size][1:], strict=True))

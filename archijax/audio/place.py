@@ -1,4 +1,4 @@
-"""The place of a sound's bytes: a file or a part of a file, such as a member of an archive."""
+"""Describes the place of a sound's bytes: a whole file, or a part of a file such as a member of an archive."""
 
 import io
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """A file, or a part of a file.
+    """A whole file, such as ``Place(Path("a.wav"))``, or a part of a file.
 
     Fields:
         path: the file.
-        begin: the first byte of the part.
-        end: the byte after the last byte of the part; None: the whole file.
+        begin: the position of the first byte of the part.
+        end: the position after the last byte of the part; None: the place is the whole file.
         name: the name of the part, such as "sounds/a.wav"; empty for a whole file.
     """
 
@@ -27,17 +27,17 @@ class Place:
 
     @property
     def suffix(self) -> str:
-        """The suffix of the name, in lower case."""
+        """Returns the suffix of the name, or of the path of a whole file, in lower case, such as ".wav"."""
         return os.path.splitext(self.name or self.path)[1].lower()
 
     @property
     def size(self) -> int:
-        """The number of bytes."""
+        """Returns the number of bytes."""
         return (self.path.stat().st_size if self.end is None else self.end) - self.begin
 
     @property
     def url(self) -> str:
-        """The address by which ffmpeg opens the place."""
+        """Returns the address by which ffmpeg opens the place."""
         if self.end is None:
             return f"file:{self.path}"
         return f"subfile,,start,{self.begin},end,{self.end},,:file:{self.path}"
@@ -47,17 +47,22 @@ class Place:
         return str(self), self.size, self.path.stat().st_mtime_ns
 
     def open(self, begin: int = 0, end: int | None = None) -> "Window":
-        """Opens the bytes from ``begin`` to ``end``, counted from the beginning of the place, as a file."""
+        """Opens a part of the place as a binary file.
+
+        Args:
+            begin, end: positions in bytes, counted from the beginning of the place. If ``end`` is None, the file ends
+                where the place ends.
+        """
         return Window(self.path, self.begin + begin, self.begin + (self.size if end is None else end))
 
     def read(self) -> bytes:
-        """Reads all bytes."""
+        """Returns all bytes of the place."""
         with self.open() as file:
             return file.read()
 
 
 class Window(io.RawIOBase):
-    """A file object that has only the bytes from begin to end of a file."""
+    """A binary file object that contains only the bytes begin:end of a file."""
 
     def __init__(self, path: Path, begin: int, end: int):
         self.file = path.open("rb")

@@ -1,4 +1,4 @@
-"""Pictures of sound as PNG files: waveforms, log-frequency spectrograms and mel spectrograms."""
+"""Draws sound as PNG files: waveforms, log-frequency spectrograms and mel spectrograms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ Height = Callable[[float, int], float]
 
 
 def _checked(audio: Audio, sample_rate: int) -> Float32[np.ndarray, "time channels"]:
-    """The audio as [time, channels]. Raises InputError if it cannot be drawn."""
+    """Returns the audio as [time, channels]. Raises InputError if the audio cannot be drawn."""
     audio = np.asarray(audio, np.float32)
     audio = audio[:, None] if audio.ndim == 1 else audio
     if audio.ndim != 2 or 0 in audio.shape:
@@ -44,12 +44,12 @@ def _checked(audio: Audio, sample_rate: int) -> Float32[np.ndarray, "time channe
 
 
 def _lowest(sample_rate: int) -> float:
-    """The start of the frequency axis in Hz: 50, or less if the axis would be shorter than five octaves."""
+    """Returns the lowest frequency of the axis in Hz: the smaller of 50 and sample_rate / 64."""
     return min(50.0, sample_rate / 64)
 
 
 def _power(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "n frequencies"]:
-    """At most `frames` power spectra, averaged over channels. A full-scale sine has power 1 at its peak."""
+    """Computes at most `frames` power spectra, averaged over channels. A full-scale sine has a peak of power 1."""
     window = max(16, round(WINDOW * sample_rate))
     hop = max(window // 8, ceil_div(len(audio), frames))
     audio = np.pad(audio, ((window // 2, window), (0, 0)), mode="symmetric")  # zeros would appear as clicks at the ends
@@ -64,10 +64,9 @@ def _decibels(power: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]
 
 
 def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "rows n"]:
-    """Computes ROWS levels in dB relative to a full-scale sine, for each of at most `frames` frames. Digital silence is
-    -120 dB.
+    """Computes levels [ROWS, n] in dB relative to a full-scale sine, with at most `frames` frames n.
 
-    Rows are spaced evenly in log-frequency, from `_lowest` to half the sample rate.
+    Rows are spaced evenly in log-frequency, from `_lowest` to half the sample rate. Digital silence is -120 dB.
     """
     level = _decibels(_power(audio, sample_rate, frames))
     edges = np.geomspace(_lowest(sample_rate), sample_rate / 2, ROWS + 1) * (level.shape[1] - 1) / (sample_rate / 2)
@@ -81,10 +80,10 @@ def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -
 
 
 def _mel_levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "bands n"]:
-    """Levels in dB relative to a full-scale sine, for at most `frames` frames.
+    """Computes levels [bands, n] in dB relative to a full-scale sine, with at most `frames` frames n.
 
-    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or fewer if
-    BANDS bands would have to share bins.
+    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or half as many
+    bands as bins if this is fewer.
     """
     power = _power(audio, sample_rate, frames)
     bins = power.shape[1]
@@ -98,12 +97,12 @@ def _loudest(level: Float[np.ndarray, "rows n"]) -> float:
 
 
 def _log_height(frequency: float, sample_rate: int) -> float:
-    """The height of a frequency on a log-frequency axis, from 0 (`_lowest`) to 1 (half the sample rate)."""
+    """Returns the height of a frequency on a log-frequency axis, from 0 (`_lowest`) to 1 (half the sample rate)."""
     return float(np.log(frequency / _lowest(sample_rate)) / np.log(sample_rate / 2 / _lowest(sample_rate)))
 
 
 def _mel_height(frequency: float, sample_rate: int) -> float:
-    """The height of a frequency on a mel axis, from 0 (0 Hz) to 1 (half the sample rate)."""
+    """Returns the height of a frequency on a mel axis, from 0 (0 Hz) to 1 (half the sample rate)."""
     return float(np.log1p(frequency / 700) / np.log1p(sample_rate / 2 / 700))
 
 
@@ -137,7 +136,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
-    """Draws the channels below each other: the lowest and the highest sample in each of at most 1500 columns."""
+    """Draws the channels below each other, in at most 1500 columns. A column spans the lowest to the highest sample."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate
@@ -154,7 +153,7 @@ def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: 
 def _waveform_and(
     path: str | Path, audio: Audio, sample_rate: int, title: str | None, levels: Levels, height: Height
 ) -> None:
-    """Writes a PNG of the waveform above a spectrogram."""
+    """Writes a PNG of the waveform above a spectrogram, which ``levels`` computes."""
     audio = _checked(audio, sample_rate)
     seconds = len(audio) / sample_rate
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -170,13 +169,13 @@ def _waveform_and(
 
 
 def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform, one channel above the other.
+    """Writes a PNG of the waveform, with the channels below each other.
 
     Args:
         path: the PNG file; an existing file is replaced.
-        audio: [time, channels] or [time], in [-1, 1], of any length.
+        audio: sound [time, channels] or [time], in [-1, 1], of any length.
         sample_rate: in Hz.
-        title: the text above the picture.
+        title: the text above the picture; None: no title.
 
     Raises:
         InputError: the audio is empty or not finite, or the sample rate is not above 0.
@@ -192,17 +191,17 @@ def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None
 
 
 def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a log-frequency spectrogram in dB relative to full scale.
+    """Writes a PNG of the waveform above a log-frequency spectrogram, with levels in dB relative to full scale.
 
-    :func:`waveform` explains the arguments and errors.
+    The audio is [time, channels] or [time]. :func:`waveform` explains the arguments and errors.
     """
     _waveform_and(path, audio, sample_rate, title, _levels, _log_height)
 
 
 def mel_spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands, in dB relative to full scale.
+    """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands, with levels in dB relative to full scale.
 
-    :func:`waveform` explains the arguments and errors.
+    The audio is [time, channels] or [time]. :func:`waveform` explains the arguments and errors.
     """
     _waveform_and(path, audio, sample_rate, title, _mel_levels, _mel_height)
 
@@ -214,17 +213,19 @@ def spectrogram_grid(
     columns: Sequence[str] = (),
     title: str | None = None,
 ) -> None:
-    """Writes a PNG of many spectrograms. Colours show dB below the loudest value of each clip.
+    """Writes a PNG of many spectrograms. Colours show levels in dB relative to the loudest value of each clip.
 
     Args:
         path: the PNG file; an existing file is replaced.
-        rows: a dict from the name of each row to the clips of the row, [time, channels] or [time].
+        rows: a dict from the name of each row to the clips of the row. A clip is [time, channels] or [time]. All rows
+            have the same number of clips.
         sample_rate: in Hz.
-        columns: the name of each column; empty: no names.
-        title: the text above the picture.
+        columns: the name of each column, one name per clip of a row; empty: no names.
+        title: the text above the picture; None: no title.
 
     Raises:
-        InputError: rows differ in their number of clips, or a clip cannot be drawn.
+        InputError: rows differ in their number of clips, there is not one column name per clip, or a clip cannot be
+            drawn.
     """
     counts = {len(clips) for clips in rows.values()} | ({len(columns)} if columns else set())
     if len(counts) != 1 or 0 in counts:

@@ -1,4 +1,4 @@
-"""Sinc resampling by the ratio of two integers."""
+"""Resamples sound by the ratio of two integers, with sinc filters."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def resample(
     ``resample(x, 48000, 44100)`` returns [b, time * 44100 // 48000, c].
 
     This is band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window. The PyTorch original and
-    torchaudio do the same, by default with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48 to 44.1
-    kHz and back, the SNR is 64 dB with a width of 6, 88 dB with 16, and 119 dB with 32, which costs little more. The
-    sound counts as zero before its beginning and after its end.
+    torchaudio use the same method, by default with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48
+    to 44.1 kHz and back, the width determines the SNR: 64 dB for 6, 88 dB for 16, and 119 dB for 32. A width of 32
+    costs little more time. The sound counts as zero before its beginning and after its end.
 
     Args:
         factor_in, factor_out: the two sample rates, or two integers with the same ratio.
         rolloff: the cut-off frequency, as a fraction of the lower Nyquist frequency; above 0 and at most 1.
-        lowpass_filter_width: number of zero crossings of the sinc on each side, at least 1.
+        lowpass_filter_width: the number of zero crossings of the sinc on each side, at least 1.
 
     Raises:
-        InputError: an argument is out of range, or the rates have so small a common divisor that the filters need too
-            much memory.
+        InputError: an argument is out of range, or the greatest common divisor of the rates is so small that the
+            filters need too much memory.
     """
     if factor_in < 1 or factor_out < 1:
         raise InputError(f"resampling from {factor_in} to {factor_out}: both must be at least 1")

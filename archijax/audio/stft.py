@@ -1,4 +1,4 @@
-"""The short-time Fourier transform and its exact inverse, differentiable and without loops."""
+"""Computes the short-time Fourier transform and its exact inverse. Both are differentiable and have no loops."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from archijax.errors import InputError
 
 
 def hann(length: int) -> Float64[np.ndarray, " {length}"]:
-    """The periodic Hann window, 0.5 - 0.5 cos(2 pi n / length)."""
+    """Returns the periodic Hann window, 0.5 - 0.5 cos(2 pi n / length)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 @dataclass(frozen=True)
 class STFT:
-    """Transforms sound to the spectra of windowed frames, and back.
+    """Transforms sound to the spectra of windowed frames, and spectra to sound.
 
-    With ``stft = STFT(1024, 256)``, ``z = stft.encode(x)`` turns x [b, time, c] into spectra [b, frames, 513, c], and
-    ``stft.decode(z, x.shape[1])`` returns x. The spectra are scaled by n_fft ** -0.5, so that noise keeps its variance.
+    With ``stft = STFT(1024, 256)``, ``z = stft.encode(x)`` turns sound x [b, time, c] into complex spectra [b, time //
+    256 + 1, 513, c], and ``stft.decode(z, x.shape[1])`` returns x. The spectra are scaled by n_fft ** -0.5.
 
     Fields:
-        n_fft: length of a frame in samples, odd or even.
-        hop_length: number of samples from one frame to the next.
-        window_length: length of the window, which is in the middle of a frame; None: n_fft.
-        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. This gives time // hop_length
-            + 1 frames, or one fewer if n_fft is odd and hop_length divides time. ``centred=False`` gives time /
-            hop_length frames. Either way, the sound is reflected at its ends.
+        n_fft: the length of a frame in samples, odd or even.
+        hop_length: the number of samples from one frame to the next frame.
+        window_length: the length of the window, which lies in the middle of a frame; None: n_fft.
+        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. There are
+            time // hop_length + 1 frames, or one fewer if n_fft is odd and hop_length divides time. If False, there are
+            time / hop_length frames. In both cases, the sound is extended by reflection at its ends.
         window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:
@@ -57,15 +57,15 @@ class STFT:
 
     @property
     def frequencies(self) -> int:
-        """The number of bins, from 0 Hz to half the sample rate."""
+        """Returns the number of bins, n_fft // 2 + 1, from 0 Hz to half the sample rate."""
         return self.n_fft // 2 + 1
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
-        """Transforms a sound to spectra.
+        """Transforms a sound to spectra. The field ``centred`` determines the number of frames.
 
         Raises:
-            InputError: the sound is too short to be reflected, or frames are not centred and hop_length does not divide
-                time.
+            InputError: the sound is too short to be reflected, or frames are not centred and time is not a multiple of
+                hop_length.
         """
         left, right = self._padding()
         if x.shape[1] <= max(left, right):
@@ -82,14 +82,14 @@ class STFT:
     def decode(self, z: Complex[Array, "b frames {self.frequencies} c"], length: int) -> Float[Array, "b {length} c"]:
         """Transforms spectra to sound, the inverse of :meth:`encode`.
 
-        The inverse is exact if hop_length is at most half of a Hann window, so that every sample is well inside a
-        window. If no sound has these spectra, the result is the sound with the nearest spectra.
+        With a Hann window, the inverse is exact if hop_length is at most half of the window's length. If no sound has
+        these spectra, the result is the sound with the nearest spectra.
 
         Args:
-            length: number of samples to return, such as the length of the encoded sound.
+            length: the number of samples to return, such as the length of the encoded sound.
 
         Raises:
-            InputError: the frames do not cover `length`, or the windows leave gaps between them.
+            InputError: the frames do not cover `length`, or there are gaps between the windows.
         """
         window, left = self._window_length(), self._padding()[0]
         reach = (z.shape[1] - 1) * self.hop_length + (self.n_fft - window) // 2 + window - left
@@ -100,12 +100,12 @@ class STFT:
     def shaped(
         self, x: Float[Array, "b time c"], factors: Float[Array, "b frames {self.frequencies} c"]
     ) -> Float[Array, "b time c"]:
-        """Multiplies the spectra of a sound by factors, and returns the sound with the nearest spectra."""
+        """Multiplies the spectra ``encode(x)`` by factors, and returns the sound with the nearest spectra."""
         z = self.encode(x)
         return self.decode(z * factors.astype(z.dtype), x.shape[1])
 
     def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
-        """Transforms the frames that lie inside of x to spectra, without padding.
+        """Transforms the frames that lie completely inside x to spectra, without padding.
 
         There are (time - n_fft) // hop_length + 1 frames. Frame i starts at sample i * hop_length.
 
@@ -124,11 +124,11 @@ class STFT:
     def synthesise(self, z: Complex[Array, "b frames {self.frequencies} c"]) -> Float[Array, "b time c"]:
         """Computes the sound whose windowed frames are nearest to the frames with the spectra z.
 
-        The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has (frames - 1) *
-        hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
+        The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has
+        (frames - 1) * hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
 
         Raises:
-            InputError: the windows leave gaps between them.
+            InputError: there are gaps between the windows.
         """
         window = self._padded_window()
         coverage = np.square(np.pad(window, (0, -self.n_fft % self.hop_length))).reshape(-1, self.hop_length).sum(0)
@@ -144,7 +144,7 @@ class STFT:
         return sound / jnp.where(weight > jnp.finfo(frames.dtype).tiny, weight, 1)
 
     def _overlap_add(self, frames: Float[Array, "b frames {self.n_fft} c"]) -> Float[Array, "b time c"]:
-        """Adds up frames. Each frame starts hop_length samples after the previous frame."""
+        """Returns the sum of the frames, each of which starts hop_length samples after the previous frame."""
         b, count, _, c = frames.shape
         hops = self._hops()
         frames = jnp.pad(frames, ((0, 0), (0, 0), (0, hops * self.hop_length - self.n_fft), (0, 0)))
@@ -171,9 +171,9 @@ class STFT:
 
 
 def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Returns (magnitude, phase in radians). Where z is zero, both gradients are zero.
+    """Returns (magnitude, phase in radians). Where z is zero, both are zero, and so are their gradients.
 
-    A number counts as zero if the square of its magnitude underflows: in complex64, if the magnitude is below 1e-19.
+    A number counts as zero if the square of its magnitude underflows (in complex64, below a magnitude of 1e-19).
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)
@@ -182,5 +182,5 @@ def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float
 
 
 def from_polar(magnitude: Float[Array, "*shape"], phase: Float[Array, "*shape"]) -> Complex[Array, "*shape"]:
-    """Returns complex numbers from magnitudes and phases in radians."""
+    """Returns the complex numbers with the given magnitudes and phases in radians."""
     return jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))

@@ -1,4 +1,7 @@
-"""Tags of sound files in readable form: genre numbers become names, and text in a wrong code page is repaired."""
+"""Makes the tags of sound files readable.
+
+Genre numbers are replaced by names, and text that was decoded by a wrong code page is repaired.
+"""
 
 import re
 import unicodedata
@@ -40,8 +43,10 @@ _FREQUENT = 0.4  # in a text of the language, these letters are at least this sh
 
 
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
-    """Makes tags readable, and leaves out tags that are empty or cannot be made readable. "date" becomes "year", if
-    possible with four digits."""
+    """Returns a dict of readable tags. Tags that are empty or cannot be made readable are left out.
+
+    The tag "date" becomes "year", with only the four digits of the year if the text has four digits in a row.
+    """
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
         year = re.search(r"\d{4}", date)
@@ -51,7 +56,10 @@ def cleaned(tags: dict[str, str]) -> dict[str, str]:
 
 
 def named(genre: str) -> str:
-    """Returns the name of a genre. "(17)" and "17" are numbers of `GENRES`, as in ID3v2 (section 4.2.1, TCON)."""
+    """Returns the name of a genre. Numbers, such as "(17)" or "17", are replaced by their entry in `GENRES`.
+
+    This is the format of ID3v2 (section 4.2.1, TCON). For example, ``named("(17)")`` returns "Rock".
+    """
     references = re.match(r"(?:\((?:\d+|RX|CR)\))*", genre).group()
     rest = genre[len(references) :].strip()
     if not references and rest.isdecimal():
@@ -73,8 +81,9 @@ def _numbers(references: str) -> list[str]:
 def readable(text: str) -> str:
     """Repairs a text that was decoded by a wrong code page. Returns "" if the right code page is unknown.
 
-    Wrongly decoded text has control characters, or three or more different letters beyond ASCII in a row, which do not
-    occur in the languages of Latin-1. Text with replacement characters (U+FFFD) cannot be repaired.
+    A text counts as wrongly decoded if it has control characters, or three or more different letters beyond ASCII in a
+    row. Such sequences do not occur in the languages of Latin-1. Text with replacement characters (U+FFFD) cannot be
+    repaired.
     """
     if "\ufffd" in text:
         return ""
@@ -93,8 +102,7 @@ def readable(text: str) -> str:
 
 
 def _repaired(raw: bytes) -> str:
-    """Decodes bytes by the code page whose frequent letters make up the largest share of the text; "" if no page
-    fits."""
+    """Decodes bytes by the code page that gives the largest share of frequent letters, or returns "" if none fits."""
     best, best_share = "", _FREQUENT
     for page, frequent in _CODE_PAGES.items():
         try:
@@ -111,7 +119,7 @@ def _repaired(raw: bytes) -> str:
 
 
 def _cased(text: str) -> bool:
-    """Whether every word is in lower case, in upper case, or capitalised."""
+    """Returns whether every word is in lower case, in upper case, or capitalised."""
     return all(word.istitle() or word.islower() or word.isupper() for word in re.findall(r"[^\W\d_]{2,}", text))
 
 

@@ -1,4 +1,4 @@
-"""A-weighting: how loud a tone of each frequency seems to the ear at low levels (IEC 61672-1)."""
+"""Applies A-weighting to sounds (IEC 61672-1), which imitates how the ear hears quiet tones of each frequency."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from archijax.nn.arrays import full
 
 
 def a_weighting(frequencies: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Returns the factor by which A-weighting multiplies the amplitude of each frequency in Hz; 1 at 1000 Hz. The
-    factors are float64 (IEC 61672-1, annex E)."""
+    """Returns the factors, in float64, by which A-weighting multiplies amplitudes at the given frequencies in Hz.
+
+    The factor at 1000 Hz is 1 (IEC 61672-1, annex E).
+    """
 
     def response(f):
         square = np.square(np.asarray(f, np.float64))
@@ -22,9 +24,9 @@ def a_weighting(frequencies: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "
 
 
 def a_weighted(x: Float[Array | np.ndarray, "b time c"], sample_rate: int) -> Float[Array, "b time c"]:
-    """Applies A-weighting to sounds, in float32 or wider. The sample rate is in Hz.
+    """Applies A-weighting to sounds, in float32 or a wider type. The sample rate is in Hz.
 
-    The weights multiply the Fourier transform of each whole sound.
+    The Fourier transform of each whole sound is multiplied by the factors of :func:`a_weighting`.
     """
     x = full(jnp.asarray(x))
     factors = a_weighting(np.fft.rfftfreq(x.shape[1], 1 / sample_rate))[:, None]

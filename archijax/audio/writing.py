@@ -28,19 +28,20 @@ def write(
 ) -> None:
     """Writes a sound file. The file appears under its name only when it is complete.
 
-    The suffix chooses the format. .wav and .flac files have 24 bits, with a rounding error of at most 6e-8. .ogg files
-    are Vorbis. Samples beyond [-1, 1] are clipped.
+    The suffix of the path selects the format. The suffixes .wav and .flac give 24-bit samples, with a rounding error of
+    at most 6e-8. The suffix .ogg gives Vorbis. Samples beyond [-1, 1] are clipped.
 
     Args:
         path: the file; an existing file is replaced.
-        audio: the samples, with full scale at 1.
-        sample_rate: in Hz.
-        tags: a dict from the names of the tags to their texts, as in `archijax.audio.files.AudioInfo.tags`.
-        exact: write every float32 sample unchanged and without clipping; only for .wav.
+        audio: the samples [time, channels], with full scale at 1.
+        sample_rate: in Hz, from 1000 to 768,000, or to 200,000 for .ogg.
+        tags: a dict from names to texts. The names are title, artist, album, genre, year, comment, copyright, software
+            and tracknumber. None: no tags.
+        exact: whether to write every float32 sample unchanged and without clipping; only for .wav.
 
     Raises:
-        InputError: the audio has a wrong shape, is empty or not finite; the format, the rate or a tag cannot be
-            written; or the folder is missing, full or read-only.
+        InputError: the audio has a wrong shape, is empty or is not finite; the format, rate or tag is not supported; or
+            the folder is missing, full or read-only.
     """
     path = Path(path)
     audio = np.asarray(audio).astype(np.float32)
@@ -87,7 +88,7 @@ def write(
 
 
 def _whole(path: Path, frames: int) -> bool:
-    """Whether a file has this number of frames, and its last frames decode."""
+    """Returns whether a file has this number of frames, and the last frames of the file can be decoded."""
     with libsndfile.opened(Place(path)) as stream:
         tail = min(frames, 4096)
         return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail

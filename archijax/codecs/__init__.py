@@ -1,4 +1,4 @@
-"""Codecs: encoders, decoders, the bottlenecks between them, and the losses and discriminators of their training."""
+"""Defines encoders, decoders and bottlenecks, and the losses and discriminators that train them."""
 
 from archijax.codecs.adversaries import Adversary
 from archijax.codecs.autoencoders import AutoEncoder1d, MAE1d

@@ -1,7 +1,8 @@
-"""Adversaries: discriminators that tell true sound from decoded sound, at several periods and resolutions.
+"""Defines discriminators that distinguish true sound from decoded sound, at several periods and resolutions.
 
-As in HiFi-GAN (Kong et al. 2020) and DAC (Kumar et al. 2023), several discriminators complement each other. Scores and
-features are lists of maps, which the losses of :mod:`archijax.codecs.losses` compare.
+An :class:`Adversary` combines several discriminators, as HiFi-GAN (Kong et al. 2020) and DAC (Kumar et al. 2023) do.
+Each discriminator returns scores and features. Both are lists of arrays, called maps, which the losses of
+:mod:`archijax.codecs.losses` compare.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ PATCH = 4  # neighbouring frequencies that become one position
 FOLDS = 3  # halvings of the number of frequencies in a spectrum discriminator
 
 Maps = tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]
-"""(scores, features): two lists of maps, which are arrays of several shapes."""
+"""The pair (scores, features): two lists of arrays, called maps, with several shapes."""
 
 
 class PeriodDiscriminator(nn.Module):
-    """Scores a sound by subsequences of samples that are one period apart.
+    """Scores subsequences of a sound, each with samples that are one period apart.
+
+    With ``net = PeriodDiscriminator(3)``, call ``scores, features = net.apply(net.init(key, x), x)`` for sounds x
+    [b, time, c].
 
     Fields:
         period: the period in samples.
-        channels: number of channels of the first layer; the next layers have 4, 16 and 32 times as many.
+        channels: the number of channels of the first layer. The next layers have 4, 16 and 32 times as many channels.
     """
 
     period: int
@@ -41,7 +45,12 @@ class PeriodDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
-        """Returns (scores, features), two lists of maps [b * c * period, n, channels]."""
+        """Returns (scores, features). The scores are a list of one map [b * c * period, n, 1].
+
+        The features are a list of four maps [b * c * period, n, channels * k] with k = 1, 4, 16 and 32. Each of the
+        four layers divides the length by 3, rounded up, beginning with ceil(time / period). The scores have the length
+        of the last layer.
+        """
         b, n, c = x.shape
         x = jnp.pad(x, ((0, 0), (0, -n % self.period), (0, 0)))
         # Each subsequence of samples one period apart becomes an item.
@@ -54,7 +63,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class _StridedConv(nn.Module):
-    """Convolution with kernel 5, stride 3 and zero padding: n positions become n / 3, rounded up."""
+    """Applies a convolution with kernel size 5, stride 3 and zero padding. n positions become ceil(n / 3)."""
 
     features: int
 
@@ -69,13 +78,14 @@ class _StridedConv(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Scores the complex spectra of a sound at one resolution.
+    """Scores the spectra of a sound at one resolution. Magnitudes are compressed, so that quiet sound counts too.
 
-    The magnitudes of the spectra are compressed, so that quiet sound counts too.
+    With ``net = SpectrumDiscriminator(1024)``, call ``scores, features = net.apply(net.init(key, x), x)`` for sounds x
+    [b, time, c] that are longer than window / 2.
 
     Fields:
-        window: number of samples of an STFT frame, a multiple of 64.
-        channels: number of channels of every layer.
+        window: the number of samples of an STFT frame, a multiple of 64.
+        channels: the number of channels of every layer.
     """
 
     window: int
@@ -83,10 +93,13 @@ class SpectrumDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
-        """Returns (scores, features), two lists of maps [b, frames, n, channels].
+        """Returns (scores, features). The scores are a list of one map [b, frames, window / 64, 1].
+
+        The features are a list of four maps [b, frames, n, channels] with n = window / 8, / 16, / 32 and / 64. There
+        are frames = time // (window / 4) + 1.
 
         Raises:
-            InputError: window is not a multiple of 64.
+            InputError: window is not a multiple of 64, or the sound is too short.
         """
         if self.window % (2 * PATCH << FOLDS):
             raise InputError(f"the window has {self.window} samples: a multiple of {2 * PATCH << FOLDS} is needed")
@@ -100,7 +113,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Convolution with kernel 3 x 3 over frames and frequencies, which keeps their numbers."""
+    """Applies a convolution with kernel size 3 x 3. The numbers of frames and frequencies stay the same."""
 
     features: int
 
@@ -116,23 +129,24 @@ class _PlaneConv(nn.Module):
 
 
 def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{factor} c*{factor}"]:
-    """Joins each group of neighbouring frequencies to one frequency with more channels."""
+    """Joins each group of ``factor`` neighbouring frequencies to one frequency with ``factor`` times the channels."""
     return x.reshape(*x.shape[:2], x.shape[2] // factor, -1)
 
 
 class Adversary(nn.Module):
-    """Several discriminators, called like :class:`archijax.codecs.discriminator.Discriminator1d`.
+    """Combines several discriminators, with the same call as :class:`archijax.codecs.discriminator.Discriminator1d`.
 
     ``variables = Adversary().init(key, true, fake)`` and ``Adversary().apply(variables, true, fake)`` take two batches
-    of sounds [b, time, c]. The field ``discriminator`` of :class:`archijax.AutoEncoder` may be an Adversary.
+    of sounds [b, time, c], longer than half of the longest window. The field ``discriminator`` of
+    :class:`archijax.AutoEncoder` can be an Adversary.
 
     Fields:
-        periods: the period of each period discriminator, in samples.
-        windows: the window of each spectrum discriminator, in samples; multiples of 64.
-        channels: number of channels of each discriminator's first layer.
+        periods: the period of each :class:`PeriodDiscriminator`, in samples.
+        windows: the window of each :class:`SpectrumDiscriminator`, in samples; multiples of 64.
+        channels: the number of channels of the first layer of each discriminator.
 
     Raises:
-        InputError: there are neither periods nor windows.
+        InputError: both periods and windows are empty.
     """
 
     periods: Sequence[int] = (2, 3, 5, 7, 11)
@@ -146,15 +160,21 @@ class Adversary(nn.Module):
         self.by_window = [SpectrumDiscriminator(window, self.channels) for window in self.windows]
 
     def stages(self, x: Float[Array, "b time c"]) -> Maps:
-        """Returns (scores, features) of a sound: the joined lists of all discriminators."""
+        """Returns (scores, features) of a sound. Both lists join the lists of all discriminators.
+
+        There is one map of scores and there are four maps of features per discriminator. Call ``net.apply(variables, x,
+        method="stages")``.
+        """
         pairs = [net(x) for net in (*self.by_period, *self.by_window)]
         return [score for scores, _ in pairs for score in scores], [f for _, features in pairs for f in features]
 
     def __call__(
         self, true: Float[Array, "b time c"], fake: Float[Array, "b time c"]
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """Returns (loss of the generator, loss of the discriminator, info) for true and decoded sound.
+        """Returns (loss_generator, loss_discriminator, info) for true and decoded sounds of the same shape.
 
-        :class:`archijax.codecs.discriminator.Discriminator1d` explains the losses.
+        The scalar loss_generator is the feature matching loss minus the mean score of ``fake``. The scalar
+        loss_discriminator is the hinge loss. ``info`` is a dict with the scalar "feature_matching" and the mean score
+        of each discriminator, "scores_true" and "scores_fake" [discriminators].
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

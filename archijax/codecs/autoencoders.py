@@ -1,4 +1,4 @@
-"""Autoencoders as nets: an encoder, a bottleneck and the decoder that mirrors the encoder."""
+"""Defines autoencoders as nets: an encoder, a bottleneck, and a decoder that mirrors the encoder."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from archijax.nn.arrays import full
 
 
 class AutoEncoder1d(Levels, kw_only=True):
-    """An encoder from sound to a latent, a bottleneck, and a decoder that mirrors the encoder.
+    """Encodes sound to a latent, applies a bottleneck, and decodes latents by a decoder that mirrors the encoder.
 
     ``net = AutoEncoder1d(in_channels=1, channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``
-    encodes mono sound [b, time, 1] to a latent [b, time / 16, 128]. ``multipliers`` has one entry more than ``factors``
-    and ``num_blocks``: level i has ``num_blocks[i]`` residual blocks, and maps channels * multipliers[i] channels to
-    channels * multipliers[i + 1].
+    encodes mono sound [b, time, 1] to a latent [b, time / 16, 128], and decodes latents to mono sound.
 
         variables = net.init(key, audio)
         latent, info = net.apply(variables, audio, method="encode")
         decoded = net.apply(variables, latent, method="decode")
 
-    ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
+    ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i of the encoder has ``num_blocks[i]``
+    residual blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1] channels.
+    downsample_factor is patch_size times the product of the factors. resnet_groups, by default 8, must divide the
+    number of channels of every level. ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
 
     Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
-        in_channels: number of channels of the sound.
-        out_channels: number of channels of the decoded sound; None: in_channels.
-        bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
-        bottleneck_channels: number of channels of the latent; None: as many as the last level returns.
+        in_channels: the number of channels of the sound.
+        out_channels: the number of channels of the decoded sound; None: in_channels.
+        bottleneck: a bottleneck, such as ``TanhBottleneck()``, or a sequence of bottlenecks; empty: no bottleneck.
+        bottleneck_channels: the number of channels of the latent; None: as many as the last level of the encoder
+            returns.
     """
 
     in_channels: int
@@ -45,6 +47,7 @@ class AutoEncoder1d(Levels, kw_only=True):
 
     @property
     def latent_channels(self) -> int:
+        """Returns the number of channels of the latent."""
         return self.bottleneck_channels or self.widths[-1]
 
     def setup(self):
@@ -65,36 +68,37 @@ class AutoEncoder1d(Levels, kw_only=True):
     def encode(
         self, x: Float[Array, "b time c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has ceil(time / downsample_factor) frames.
+
+        ``info`` is a dict with the scalar "loss" of the bottleneck, and further entries of the bottleneck.
 
         Args:
-            random: the arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, which also explains the
-                info.
+            random: optional arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, such as
+                ``keys=jax.random.split(key, b)`` for a random bottleneck.
 
         Raises:
-            InputError: the number of channels is wrong, or patch_size does not divide time.
+            InputError: the number of channels is wrong, or time is not a multiple of patch_size.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
         return self.encoder(x, **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, " b time *c"]:
-        """Decodes a latent to a sound of frames * downsample_factor samples.
+        """Decodes a latent to a sound of frames * downsample_factor samples, with out_channels channels.
 
         Raises:
-            InputError: the number of channels is wrong.
+            InputError: the number of channels of the latent is wrong.
         """
         return self.decoder(latent)
 
     def __call__(
         self, x: Float[Array, " b time *c_in"], **random: Any
     ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
-        """Returns (x after encoding and decoding, info).
-
-        The info is that of :meth:`encode`, plus the latent as "latent".
+        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        "latent".
 
         Raises:
-            InputError: downsample_factor does not divide time, or the number of channels is wrong.
+            InputError: time is not a multiple of downsample_factor, or the number of channels is wrong.
         """
         check_multiple(x.shape[1], self.downsample_factor, "patch_size times the factors")
         latent, info = self.encode(x, **random)
@@ -102,14 +106,18 @@ class AutoEncoder1d(Levels, kw_only=True):
 
 
 class MAE1d(AutoEncoder1d, kw_only=True):
-    """An autoencoder of STFT magnitudes [b, frames of the STFT, frequencies, channels].
+    """Encodes STFT magnitudes [b, n, frequencies, c] to a latent, and decodes latents to magnitudes.
 
     ``net = MAE1d(stft=STFT(1024, 256, centred=False), in_channels=1, channels=32, multipliers=(1, 2, 4),
-    factors=(2, 2), num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128], and decodes
-    magnitudes. Call ``variables = net.init(key, magnitudes)``, ``latent, info = net.apply(variables, magnitudes,
-    method="encode")`` and ``net.apply(variables, latent, method="decode")`` with ``magnitudes = abs(stft.encode(x))``.
-    The net works on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and turns magnitudes
-    into sound.
+    factors=(2, 2), num_blocks=(2, 2))`` encodes magnitudes [b, n, 513, 1] to a latent [b, n / 4, 128].
+
+        magnitudes = abs(net.stft.encode(x))
+        variables = net.init(key, magnitudes)
+        latent, info = net.apply(variables, magnitudes, method="encode")
+        decoded = net.apply(variables, latent, method="decode")
+
+    Inside, the net computes with log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and
+    turns magnitudes into sound.
 
     Fields, in addition to the fields of :class:`AutoEncoder1d`:
         stft: the STFT that computes the magnitudes of a sound. The number of STFT frames must be a multiple of
@@ -125,11 +133,13 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     def encode(
         self, magnitude: Float[Array, "b time frequencies c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes magnitudes to (latent, info). The latent has time / downsample_factor frames.
+        """Encodes magnitudes to (latent, info). The latent has ceil(time / downsample_factor) frames.
+
+        ``info`` is a dict with the scalar "loss" of the bottleneck, and further entries of the bottleneck.
 
         Args:
-            random: the arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, which also explains the
-                info.
+            random: optional arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, such as
+                ``keys=jax.random.split(key, b)`` for a random bottleneck.
 
         Raises:
             InputError: the number of frequencies or channels is wrong.
@@ -142,7 +152,7 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         return self.encoder(to_channels(log_magnitude(magnitude)), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.stft.frequencies} c"]:
-        """Decodes a latent to magnitudes between e^-30 and e^20."""
+        """Decodes a latent to magnitudes between e^-30 and e^20, with frames * downsample_factor STFT frames."""
         return jnp.exp(jnp.clip(from_channels(self.decoder(latent), self.stft.frequencies), *LOG_RANGE))
 
     def loss(
@@ -150,7 +160,8 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Encodes and decodes the magnitudes of a sound. Returns (mean absolute difference of log-magnitudes, info).
 
-        The first result does not include the loss of the bottleneck, which is info["loss"].
+        The mean absolute difference does not include the loss of the bottleneck, which is info["loss"]. Call
+        ``net.apply(variables, wave, method="loss")``.
         """
         magnitude, _ = to_polar(self.stft.encode(full(wave)))
         prediction, info = self(magnitude, **random)

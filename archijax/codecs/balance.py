@@ -1,4 +1,4 @@
-"""A weighted sum of losses, in which the weight of a loss sets the norm of its gradient."""
+"""Computes a weighted sum of losses, in which the weight of a loss sets the norm of the loss's gradient."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ def balanced_sum(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
     """Returns a weighted sum of losses of x, whose gradient is sum_i weight_i * gradient_i / norm_i.
 
-    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before the call, so that the
-    result does not depend on the devices over which a batch is split. A loss whose gradient norm is still zero adds no
-    gradient.
+    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before the call, so the result
+    does not depend on the devices over which a batch is split. A loss whose norm before the call is 0 adds no gradient.
 
     Args:
         x: the array that the losses measure, such as decoded sounds [b, time, c].
-        losses: a dict from names to functions of x, each of which returns a mean over the items of x.
-        weights: the weight of each loss, by name.
-        norms: the moving average of each gradient's norm, by name; zeros at the start.
+        losses: a dict from names to functions of x. Each function returns a scalar, a mean over the items of x.
+        weights: a dict from the same names to the weight of each loss.
+        norms: a dict from the same names to the moving average of the norm of each gradient, a scalar array. At the
+            start all norms are ``jnp.zeros(())``.
 
     Returns:
-        (the weighted sum, the losses by name, the new norms by name).
+        (the weighted sum, a dict of the losses, a dict of the new norms). Both dicts have the names of ``losses``, and
+        all values are scalars.
     """
     values, new_norms, direction = {}, {}, jnp.zeros_like(x)
     for name, loss in losses.items():

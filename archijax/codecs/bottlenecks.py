@@ -1,9 +1,9 @@
-"""Bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
+"""Defines bottlenecks: modules between an encoder and a decoder that make a latent bounded, noisy or discrete.
 
 All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
-dict of arrays; it has an entry "loss" if the bottleneck has a loss that training should minimise. Random numbers are
-drawn from ``keys``, or passed as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one
-bottleneck or a sequence of them.
+dict of arrays. If the bottleneck has a loss that training should minimise, ``info`` has an entry "loss". Random numbers
+are drawn from ``keys``, or passed as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one
+bottleneck or a sequence of bottlenecks.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ Info = dict[str, Array]
 
 
 class Bottleneck(nn.Module):
-    """The interface of bottlenecks. ``Bottleneck()`` itself returns x unchanged."""
+    """The base class of bottlenecks. ``latent, info = Bottleneck()(x)`` returns x unchanged and an empty dict."""
 
     def draw(self, keys: Key[Array, " b"], shape: tuple[int, int]) -> Draws:
-        """Draws the random numbers that one call needs for items of shape (n, channels); None if it needs none."""
+        """Draws the random numbers for one call with x [b, n, channels], where ``shape`` is (n, channels).
+
+        ``keys`` has one JAX key per item. The result is None if the bottleneck is not random.
+        """
         return None
 
     def __call__(
@@ -40,11 +43,11 @@ class Bottleneck(nn.Module):
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: the result of ``draw(keys, x.shape[1:])``, instead of ``keys``.
+            draws: the result of ``draw(keys, x.shape[1:])``, as an alternative to ``keys``.
             train: whether this is a training call.
 
         Raises:
-            InputError: a random bottleneck has neither ``keys`` nor ``draws`` in training.
+            InputError: a random bottleneck gets neither ``keys`` nor ``draws`` in training.
         """
         return x, {}
 
@@ -70,19 +73,24 @@ def in_sequence(
 ) -> tuple[Float[Array, "b n d"], Info]:
     """Applies bottlenecks one after the other, and returns (latent, info).
 
+    ``in_sequence((TanhBottleneck(), NoiserBottleneck()), x)`` is possible outside of a module. Bottlenecks with
+    variables must be submodules of a Flax module.
+
     Args:
-        bottlenecks: in the order of their use.
+        bottlenecks: the bottlenecks, in the order in which they are applied.
         x: the output of an encoder.
         keys: one JAX key per item, for random bottlenecks.
-        draws: for each bottleneck the result of its method `draw`, instead of ``keys``.
+        draws: for each bottleneck the result of its method `draw`, as an alternative to ``keys``.
         train: whether this is a training call.
 
     Returns:
-        The info has the entries of all bottlenecks. "loss" is the sum of the losses of the bottlenecks. If two
-        bottlenecks have entries of the same name, the second name gets the number of the bottleneck, as in "codes_1".
+        (latent, info), where info has the entries of all bottlenecks. The scalar "loss" is the sum of the losses of all
+        bottlenecks. If two bottlenecks have an entry of the same name, the later entry gets the index of its bottleneck
+        as a suffix, as in "codes_1".
 
     Raises:
-        InputError: the number of draws is wrong, or a random bottleneck has neither ``keys`` nor ``draws`` in training.
+        InputError: the number of draws is wrong, or a random bottleneck gets neither ``keys`` nor ``draws`` in
+            training.
     """
     if draws is not None and len(draws) != len(bottlenecks):
         raise InputError(f"there are {len(draws)} draws for {len(bottlenecks)} bottlenecks: one for each is needed")
@@ -98,11 +106,13 @@ def in_sequence(
 class TanhBottleneck(Bottleneck):
     """Maps latents to (-1, 1) by tanh: ``latent, info = TanhBottleneck()(x)``.
 
-    The field ``bottleneck`` of an encoder or autoencoder, such as :class:`AutoEncoder1d`, takes bottlenecks. ``info``
-    has "saturated", the share of values whose magnitude is above 0.98, and "loss" if there is a ``guard``.
+    The field ``bottleneck`` of encoders and autoencoders, such as :class:`AutoEncoder1d`, takes bottlenecks. ``info``
+    has the scalar "saturated", the share of values whose magnitude is above 0.98. If there is a ``guard``, ``info``
+    also has the scalar "loss".
 
     Fields:
-        guard: weight of a loss that prevents saturation, the mean of max(0, |x| - 2)^2 over the inputs x; 0: no loss.
+        guard: the weight of a loss that prevents saturation: the mean of max(0, |x| - 2)^2 over the inputs x; 0: no
+            loss.
     """
 
     guard: float = 0.0
@@ -120,8 +130,8 @@ class TanhBottleneck(Bottleneck):
 class NoiserBottleneck(Bottleneck):
     """Adds Gaussian noise in training, so that similar latents decode to similar sounds.
 
-    Call ``latent, _ = NoiserBottleneck()(x, keys=jax.random.split(key, len(x)), train=True)``. Without ``train`` the
-    latent is x.
+    Call ``latent, _ = NoiserBottleneck()(x, keys=jax.random.split(key, len(x)), train=True)``. If ``train`` is False,
+    the latent is x.
 
     Fields:
         sigma: the standard deviation of the noise.
@@ -141,14 +151,16 @@ class NoiserBottleneck(Bottleneck):
 class VariationalBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch.
 
-    Call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x, keys=jax.random.split(key, len(x)))``. The mean
-    is between -1 and 1, the log-variance between 0 and 2. Given ``keys`` or ``draws``, the latent is a sample;
-    otherwise, it is the mean. ``info`` has "kl", "loss", "mean" and "log_variance". "kl" is twice the divergence from a
-    standard Gaussian (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is "kl" times
-    ``loss_weight``.
+    With ``bottleneck = VariationalBottleneck()``, call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x,
+    keys=jax.random.split(key, len(x)))``. The latent has the shape of x. If ``keys`` or ``draws`` are given, the latent
+    is a sample. Otherwise, the latent is the mean.
+
+    The mean is between -1 and 1, and the log-variance is between 0 and 2. ``info`` has "mean" and "log_variance" with
+    the shape of x, and the scalars "kl" and "loss". "kl" is twice the KL divergence from a standard Gaussian (Kingma &
+    Welling 2014, appendix B), averaged over all values. "loss" is "kl" times ``loss_weight``.
 
     Fields:
-        loss_weight: weight of the divergence in the loss.
+        loss_weight: the number by which "kl" is multiplied to give "loss".
     """
 
     loss_weight: float = 1.0
@@ -172,18 +184,21 @@ class VariationalBottleneck(Bottleneck):
 class GaussianBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, as in a variational autoencoder.
 
-    Call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x, keys=jax.random.split(key, len(x)))``. The mean
-    is unbounded, the standard deviation above 1e-4. Given ``keys`` or ``draws``, the latent is a sample; otherwise, it
-    is the mean. ``info`` has "kl", "loss", "mean" and "deviation". "kl" is the divergence from a standard Gaussian in
-    nats (Kingma & Welling 2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the divergence,
-    where each channel counts with at least ``free_bits``.
+    With ``bottleneck = GaussianBottleneck()``, call ``latent, info = bottleneck.apply(bottleneck.init(key, x), x,
+    keys=jax.random.split(key, len(x)))``. The latent has the shape of x. If ``keys`` or ``draws`` are given, the latent
+    is a sample. Otherwise, the latent is the mean.
+
+    The mean is unbounded, and the standard deviation is above 1e-4. ``info`` has "mean" and "deviation" with the shape
+    of x, and the scalars "kl" and "loss". "kl" is the KL divergence from a standard Gaussian in nats (Kingma & Welling
+    2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the same average, but each channel
+    counts with at least ``free_bits``.
 
     Fields:
-        loss_weight: weight of the divergence in the loss.
-        warmup_steps: number of training calls over which the weight rises linearly from 0. If warmup_steps is above 0,
+        loss_weight: the weight of the divergence in "loss".
+        warmup_steps: the number of training calls over which the weight rises linearly from 0. If it is above 0,
             training calls need ``mutable=["state"]``.
-        free_bits: a divergence in nats. A channel has a constant loss while its divergence, averaged over the batch, is
-            lower (Kingma et al. 2016, appendix C.8).
+        free_bits: a divergence in nats. If the divergence of a channel, averaged over batch and frames, is lower, the
+            channel counts with ``free_bits`` and has no gradient (Kingma et al. 2016, appendix C.8).
     """
 
     loss_weight: float = 1e-4
@@ -220,17 +235,19 @@ class GaussianBottleneck(Bottleneck):
 class BitcodesBottleneck(Bottleneck):
     """Turns each latent vector into ``num_bits`` bits, and the bits into a sum of learned vectors (bitcodes-pytorch).
 
-    Each bit stands for one of two learned vectors. Outside of training, the vector with the larger dot product with the
-    latent vector is chosen. In training, the choice is random (Gumbel-softmax with a straight-through gradient, Jang et
-    al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which are never random.
+        bottleneck = BitcodesBottleneck(channels=32, num_bits=8)
+        variables = bottleneck.init(key, x)  # x is [b, n, 32]
+        latent, info = bottleneck.apply(variables, x)  # the latent has the shape of x
+        latent = bottleneck.apply(variables, info["bits"], method="from_bits")
 
-    With ``variables = bottleneck.init(key, x)``, call ``latent, info = bottleneck.apply(variables, x)`` and
-    ``latent = bottleneck.apply(variables, info["bits"], method="from_bits")``.
+    Each bit selects one of two learned vectors. Outside of training, the bit selects the vector that has the larger dot
+    product with the latent vector. In training, the choice is random (Gumbel-softmax with a straight-through gradient,
+    Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which do not depend on the random choice.
 
     Fields:
-        channels: number of channels of the input and of the latent.
-        num_bits: number of bits per latent vector.
-        temperature: temperature of the softmax that gives the gradient.
+        channels: the number of channels of the input and of the latent.
+        num_bits: the number of bits per latent vector.
+        temperature: the temperature of the softmax that gives the gradient.
     """
 
     channels: int
@@ -258,7 +275,7 @@ class BitcodesBottleneck(Bottleneck):
         return self._sum(hard - lax.stop_gradient(soft) + soft), {"bits": bits}
 
     def from_bits(self, bits: Int[Array, "b n num_bits"]) -> Float[Array, "b n {self.channels}"]:
-        """Decodes bits to exactly the latent that encoding returned.
+        """Decodes bits to the same latent that encoding returned outside of training.
 
         Raises:
             InputError: the number of bits is wrong.
@@ -268,25 +285,25 @@ class BitcodesBottleneck(Bottleneck):
         return self._sum(jax.nn.one_hot(bits, 2, dtype=self.codebook.dtype))
 
     def _sum(self, choice: Float[Array, "b n {self.num_bits} 2"]) -> Float[Array, "b n {self.channels}"]:
-        """Returns the sum of the chosen vectors; each choice is one-hot over a pair of vectors."""
+        """Returns the sum of the selected vectors. Each choice is one-hot over a pair of vectors."""
         choice = choice.reshape(*choice.shape[:-2], -1)
         return jnp.matmul(choice, self.codebook.astype(choice.dtype), precision=lax.Precision.HIGHEST)
 
 
 def to_bits(numbers: Int[Array, "*shape"], num_bits: int) -> Int[Array, "*shape {num_bits}"]:
-    """Turns integers into bits [..., num_bits], the highest bit first; the inverse of :func:`to_decimal`.
+    """Turns integers into bits (0 or 1), with the highest bit first. :func:`to_decimal` is the inverse.
 
     Raises:
-        InputError: there are more than 31 bits.
+        InputError: num_bits is above 31.
     """
     return numbers[..., None] >> _shifts(num_bits) & 1
 
 
 def to_decimal(bits: Int[Array, "*shape num_bits"]) -> Int32[Array, "*shape"]:
-    """Turns bits [..., num_bits], the highest bit first, into integers; the inverse of :func:`to_bits`.
+    """Turns bits [..., num_bits], with the highest bit first, into integers. :func:`to_bits` is the inverse.
 
     Raises:
-        InputError: there are more than 31 bits.
+        InputError: num_bits is above 31.
     """
     return jnp.sum(bits.astype(jnp.int32) << _shifts(bits.shape[-1]), axis=-1, dtype=jnp.int32)
 

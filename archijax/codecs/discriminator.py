@@ -1,4 +1,4 @@
-"""A discriminator: an encoder whose stages score a sound as true or generated, for adversarial training."""
+"""Defines a discriminator for adversarial training: an encoder whose stages score a sound as true or generated."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from archijax.nn.arrays import full
 class Discriminator1d(nn.Module):
     """The discriminator of audio-encoders-pytorch: an encoder whose stages return scores and features.
 
-    The stages are the output of the encoder's patch layer and the outputs of all its levels except the last. There are
-    thus as many stages as levels. Half of a stage's channels are scores, the other half are features. ``net =
-    Discriminator1d(encoder)`` is initialised by ``net.init(key, true, fake)``, and ``net.apply(variables, true, fake)``
-    returns the losses of :meth:`__call__`. The field ``discriminator`` of :class:`archijax.AutoEncoder` takes the net.
+    ``net = Discriminator1d(encoder)`` is initialised by ``variables = net.init(key, true, fake)``, and
+    ``net.apply(variables, true, fake)`` returns the losses of :meth:`__call__`. The stages are the output of the
+    encoder's patch layer and the outputs of all levels except the last level. There are thus as many stages as levels.
+    Half of the channels of a stage are scores, and the other half are features. The field ``discriminator`` of
+    :class:`archijax.AutoEncoder` takes the net.
 
     Fields:
-        encoder: the net that reads the sounds, an encoder without bottleneck: an :class:`Encoder1d`, such as
-            ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``, or an :class:`ME1d` or
-            :class:`MelE1d`, which reads spectrograms.
+        encoder: an encoder without a bottleneck, which reads the sounds: an :class:`Encoder1d`, such as
+            ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``, an :class:`ME1d` or a
+            :class:`MelE1d`.
         use_loss: for each stage, whether the losses use the stage; at least one entry is True. None: all stages are
             used.
     """
@@ -33,7 +34,9 @@ class Discriminator1d(nn.Module):
     use_loss: Sequence[bool] | None = None
 
     def stages(self, x: Float[Array, "b time c"]) -> tuple[list[Float[Array, "b _ _"]], list[Float[Array, "b _ _"]]]:
-        """Returns (scores, features) of a sound, with one array [b, n, channels / 2] for each stage that is used.
+        """Returns (scores, features) of a sound: two lists with an array [b, n, channels / 2] for each stage in use.
+
+        Call ``net.apply(variables, x, method="stages")``.
 
         Raises:
             InputError: use_loss has a wrong length, or is False for all stages.
@@ -51,17 +54,17 @@ class Discriminator1d(nn.Module):
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
         """Returns (loss_generator, loss_discriminator, info) for true and generated sounds.
 
-        The generator is trained by the gradient of loss_generator with respect to ``fake``, and the discriminator by
-        the gradient of loss_discriminator with respect to its own parameters.
+        The generator is trained by the gradient of loss_generator with respect to ``fake``. The discriminator is
+        trained by the gradient of loss_discriminator with respect to the parameters of the discriminator.
 
         Args:
-            true: sounds from the data; the encoder's patch_size divides their length.
+            true: sounds from the data. Their length is a multiple of the encoder's patch_size.
             fake: generated or decoded sounds of the same shape.
 
         Returns:
-            loss_generator: the feature matching loss minus the mean score of ``fake``.
-            loss_discriminator: the hinge loss, which is 0 if all scores are above 1 for ``true`` and below -1 for
-                ``fake``.
+            loss_generator: a scalar, the feature matching loss minus the mean score of ``fake``.
+            loss_discriminator: a scalar, the hinge loss. The hinge loss is 0 if all scores are above 1 for ``true`` and
+                below -1 for ``fake``.
             info: a dict with the feature matching loss ("feature_matching") and the mean score of each stage,
                 "scores_true" and "scores_fake" [stages].
         """

@@ -1,8 +1,7 @@
-"""Encoders of sound, magnitudes and mel spectrograms.
+"""Defines encoders of sound, STFT magnitudes and mel spectrograms.
 
 The encoders follow audio-encoders-pytorch (ArchiSound, section 4.2), with residual blocks between strided convolutions.
-The samples of a patch and the frequencies of a spectrum become channels, in the order that they have in the original
-code.
+The samples of a patch and the frequencies of a spectrum become channels, in the same order as in the original code.
 """
 
 from __future__ import annotations
@@ -26,21 +25,23 @@ LOG_RANGE = (-30.0, 20.0)
 
 
 def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The natural logarithm of magnitudes, at least -30. At silence the gradient of this function is zero."""
+    """Returns the natural logarithm of magnitudes, but at least -30. At silence the gradient is zero."""
     return jnp.log(jnp.maximum(full(magnitude), math.exp(LOG_RANGE[0])))
 
 
 class Encoder1d(Levels, kw_only=True):
     """Encodes sound to a latent. downsample_factor samples become one frame of the latent.
 
-    ``encoder = Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound [b,
-    time, c] to a latent [b, time / 16, 128]: ``latent, info = encoder.apply(encoder.init(key, x), x)``. ``multipliers``
-    has one entry more than ``factors`` and ``num_blocks``: level i has ``num_blocks[i]`` residual blocks, and maps
-    channels * multipliers[i] channels to channels * multipliers[i + 1].
+    ``encoder = Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound
+    [b, time, c] to a latent [b, time / 16, 128]: ``latent, info = encoder.apply(encoder.init(key, x), x)``.
+    ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]`` residual
+    blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1] channels. downsample_factor is
+    patch_size times the product of the factors. resnet_groups, by default 8, must divide the number of channels of
+    every level.
 
     Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
-        out_channels: number of channels of the latent; None: as many as the last level returns.
-        bottleneck: one bottleneck, or several in sequence, such as ``TanhBottleneck()``.
+        out_channels: the number of channels of the latent; None: as many as the last level returns.
+        bottleneck: a bottleneck, such as ``TanhBottleneck()``, or a sequence of bottlenecks; empty: no bottleneck.
     """
 
     out_channels: int | None = None
@@ -53,6 +54,7 @@ class Encoder1d(Levels, kw_only=True):
 
     @property
     def latent_channels(self) -> int:
+        """Returns the number of channels of the latent."""
         return self.out_channels or self.widths[-1]
 
     def setup(self):
@@ -65,7 +67,8 @@ class Encoder1d(Levels, kw_only=True):
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
     def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
-        """Returns the outputs of all stages: the patch layer, each level, and the last convolution if there is one."""
+        """Returns a list of the outputs [b, n, channels] of the patch layer, of each level, and of the last convolution
+        if ``out_channels`` is set. Call ``encoder.apply(variables, x, method="features")``."""
         maps = [self.to_in(x)]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -83,18 +86,19 @@ class Encoder1d(Levels, kw_only=True):
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], Info]:
         """Encodes x to (latent, info). The latent is in at least float32.
 
-        Each level divides the length by its factor, rounded up.
+        Each level divides the length by its factor, rounded up. The latent has ceil(time / downsample_factor) frames.
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
-            draws: for each bottleneck the result of its method ``draw(keys, shape)``, instead of ``keys``.
+            draws: for each bottleneck the result of its method ``draw(keys, shape)``, as an alternative to ``keys``.
             train: whether this is a training call.
 
         Returns:
-            (latent, info), where :func:`archijax.codecs.bottlenecks.in_sequence` explains the info.
+            (latent, info). The info is a dict with the scalar "loss" and the entries of the bottlenecks; see
+            :func:`archijax.codecs.bottlenecks.in_sequence`.
 
         Raises:
-            InputError: patch_size does not divide time, or a bottleneck raises this error.
+            InputError: time is not a multiple of patch_size, or a bottleneck raises this error.
         """
         return in_sequence(self.bottlenecks, full(self.features(x)[-1]), keys=keys, draws=draws, train=train)
 
@@ -102,14 +106,15 @@ class Encoder1d(Levels, kw_only=True):
 class ME1d(Encoder1d, kw_only=True):
     """Encodes the STFT magnitudes of sound to a latent. downsample_factor samples become one frame of the latent.
 
-    ``ME1d(stft=STFT(1024, 256, centred=False), channels=32, multipliers=(1, 2), factors=(2,), num_blocks=(2,))``
-    is called with sound [b, time, c], and returns (latent [b, time / 512, 64], info), as :class:`Encoder1d` does.
+    ``ME1d(stft=STFT(1024, 256, centred=False), channels=32, multipliers=(1, 2), factors=(2,), num_blocks=(2,))`` is
+    initialised and called with sound [b, time, c], as :class:`Encoder1d` is, and returns (latent [b, time / 512, 64],
+    info).
 
     Fields, in addition to the fields of :class:`Encoder1d`:
-        stft: the transform from sound to spectra. The length of the sound is a multiple of hop_length * patch_size. If
-            the STFT is centred, an even n_fft gives one frame more than time / hop_length, so ``centred=False`` is
-            simpler.
-        use_log: whether to encode log-magnitudes, clipped to -30 from below; False: magnitudes are encoded.
+        stft: the transform from sound to spectra. The number of STFT frames is a multiple of patch_size. The simplest
+            choice is ``centred=False``, which gives time / hop_length frames. A centred STFT with an even n_fft gives
+            one frame more.
+        use_log: whether to encode log-magnitudes, which are at least -30. If False, magnitudes are encoded.
     """
 
     stft: STFT
@@ -117,6 +122,7 @@ class ME1d(Encoder1d, kw_only=True):
 
     @property
     def downsample_factor(self) -> int:
+        """Returns the number of samples of sound per frame of the latent."""
         return self.stft.hop_length * super().downsample_factor
 
     def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:
@@ -128,8 +134,8 @@ class MelE1d(Encoder1d, kw_only=True):
     """Encodes the mel spectrogram of sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``MelE1d(mel=MelSpectrogram(n_fft=1024, hop_length=256), channels=32, multipliers=(1, 2), factors=(2,),
-    num_blocks=(2,))`` is called with sound [b, time, c], and returns (latent [b, time / 512, 64], info), as
-    :class:`Encoder1d` does.
+    num_blocks=(2,))`` is initialised and called with sound [b, time, c], as :class:`Encoder1d` is, and returns
+    (latent [b, time // 512, 64], info).
 
     Fields, in addition to the fields of :class:`Encoder1d`:
         mel: the transform from sound to a mel spectrogram. The number of mel frames is a multiple of patch_size.
@@ -139,6 +145,7 @@ class MelE1d(Encoder1d, kw_only=True):
 
     @property
     def downsample_factor(self) -> int:
+        """Returns the number of samples of sound per frame of the latent."""
         return self.mel.hop_length * super().downsample_factor
 
     def features(self, x: Float[Array, "b time c"]) -> list[Float[Array, "b _ _"]]:

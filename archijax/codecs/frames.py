@@ -1,8 +1,8 @@
-"""A codec at frame rate: it encodes the frames of an STFT, and decodes a latent to frames for the inverse STFT.
+"""Defines an autoencoder that works on STFT frames: it encodes STFT frames, and decodes frames for the inverse STFT.
 
 As in Vocos (Siuzdak 2023), all layers work on frames instead of samples, so a second of sound has only some dozens of
-positions. The decoder predicts the magnitude and the phase of each frequency. Between the layers, strided convolutions
-join neighbouring frames.
+positions. The decoder predicts the magnitude and the phase of each frequency. Between the frame rates, strided
+convolutions join neighbouring frames.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SCALES = (2.0, 0.1), (8.0, 1.0)
 class ConvNeXtBlock(nn.Module):
     """A residual block: a depthwise convolution over frames, then two dense layers on each frame.
 
-    As in Liu et al. 2022, a learned factor per channel multiplies the output of the two layers before the input is
-    added.
+    As in Liu et al. 2022, the output of the dense layers is multiplied by a learned factor per channel, and added to
+    the input. ``block.apply(block.init(key, x), x)`` returns an array with the shape of x [b, n, c].
 
     Fields:
         expansion: the width between the two dense layers, as a multiple of the number of channels.
-        scale: initial value of the learned factors.
-        dtype: type of the computation.
+        scale: the initial value of the learned factors.
+        dtype: the type of the computation.
     """
 
     expansion: int = 3
@@ -65,16 +65,20 @@ class ConvNeXtBlock(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Encodes sound to the input of a bottleneck. The length of the sound is a multiple of hop_length times the product
-    of the factors.
+    """Encodes sound to the input of a bottleneck.
+
+    ``FrameEncoder(STFT(1024, 256, centred=False), (256, 384), num_blocks=(4, 4), factors=(4,), latent_channels=32)``
+    encodes sound [b, time, c] to [b, time / 1024, 32]: ``y = encoder.apply(encoder.init(key, x), x)``. The length of
+    the sound must be a multiple of hop_length times the product of the factors.
 
     Fields:
         stft: an STFT that is not centred, so that there are time / hop_length frames.
-        channels: number of channels of the blocks at each frame rate; the first frame rate is the rate of the STFT.
-        num_blocks: number of blocks at each frame rate.
-        factors: for each frame rate but the last, the number of frames that are joined to one frame of the next rate.
-        latent_channels: number of channels of the result.
-        dtype: type of the computation.
+        channels: the number of channels of the blocks at each frame rate. The first frame rate is that of the STFT.
+        num_blocks: the number of blocks at each frame rate.
+        factors: for each frame rate except the last, the number of frames that are joined to one frame of the next
+            rate.
+        latent_channels: the number of channels of the result.
+        dtype: the type of the computation.
     """
 
     stft: STFT
@@ -102,10 +106,16 @@ class FrameDecoder(nn.Module):
     """Decodes a latent to sound.
 
     ``FrameDecoder(STFT(1024, 256, centred=False), (256, 384), num_blocks=(4, 4), factors=(4,), out_channels=1)``
-    decodes a latent [b, frames, d] to mono sound of 1024 * frames samples.
+    decodes a latent z [b, frames, d] to sound [b, 1024 * frames, 1]: ``sound = decoder.apply(decoder.init(key, z),
+    z)``. The lists run from sound to latent, as in :class:`FrameEncoder`.
 
-    Fields, in addition to the fields of :class:`FrameEncoder`, whose lists have the same order here:
-        out_channels: number of channels of the sound.
+    Fields:
+        stft: an STFT that is not centred, with hop_length samples per STFT frame.
+        channels: the number of channels of the blocks at each frame rate. The first frame rate is that of the STFT.
+        num_blocks: the number of blocks at each frame rate.
+        factors: for each frame rate except the last, the number of frames that one frame of the next rate becomes.
+        out_channels: the number of channels of the sound.
+        dtype: the type of the computation.
     """
 
     stft: STFT
@@ -137,13 +147,19 @@ class FrameDecoder(nn.Module):
 
 
 def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Returns the real and the imaginary part of the number with the magnitude |z|^0.3 and the phase of z."""
+    """Returns the real and the imaginary parts of numbers that have the magnitude |z|^0.3 and the phase of z.
+
+    The magnitude |z|^0.3 is exact only if |z| is far above 1e-5.
+    """
     gain = (jnp.square(z.real) + jnp.square(z.imag) + SMALL**2) ** ((COMPRESSION - 1) / 2)
     return z.real * gain, z.imag * gain
 
 
 def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]:
-    """Turns spectra into real features: the real and imaginary parts of the compressed spectra, and log-magnitudes."""
+    """Turns spectra into real features [b, n, 3 * f * c].
+
+    The features are the real parts and the imaginary parts of the compressed spectra, and the log-magnitudes.
+    """
     power = jnp.square(z.real) + jnp.square(z.imag) + SMALL**2
     # A tenth of the log-magnitude (half of log(power)) is about as large as the other features.
     features = jnp.stack([*compressed(z), 0.05 * jnp.log(power)], axis=2)
@@ -151,12 +167,12 @@ def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]
 
 
 def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
-    """Returns a matrix that interpolates linearly from bands to the bins of a spectrum.
+    """Returns a matrix that interpolates linearly from bands to spectrum bins. For 513 bins there are 55 bands.
 
     All bins of a tone's peak have the same phase, if phases are counted from the centre of the window. A layer that
-    predicts bins must learn this equality bin by bin. A layer that predicts bands learns high tones in a tenth of the
-    time, because there are few bands. The matrix rows of odd bins are negative, because this codec counts phases from
-    the beginning of the window.
+    predicts each bin must learn this equality for every bin. A layer that predicts bands learns high tones in a tenth
+    of the time, because there are few bands. The matrix rows of odd bins are negative, because this autoencoder counts
+    phases from the beginning of the window.
     """
     bins = np.arange(frequencies)
     columns = [np.ones(frequencies)]
@@ -169,7 +185,7 @@ def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"
 
 
 def band_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n features"]:
-    """Sums spectra over bands, and returns a real and an imaginary part for each band and channel.
+    """Returns the sums of spectra over bands, as real and imaginary parts [b, n, 2 * bands * c].
 
     Each frame is scaled to a mean square of 1. The spectra are not compressed, because hundreds of quiet bins would
     then hide the phase of a single tone.
@@ -186,10 +202,10 @@ def to_spectra(
     """Turns log-magnitudes and phases into complex spectra.
 
     Args:
-        log_magnitude: the natural logarithms of the magnitudes, plus 6. They are clipped to LOG_MAGNITUDES after 6 is
-            subtracted.
-        cosine, sine: the components of a vector that points in the direction of the phase; the vector's length has no
-            effect.
+        log_magnitude: the natural logarithms of the magnitudes, plus 6. After 6 is subtracted, they are clipped to
+            LOG_MAGNITUDES.
+        cosine, sine: the components of a vector that points in the direction of the phase. The length of the vector has
+            no effect.
     """
     magnitude = jnp.exp(jnp.clip(log_magnitude - 6, *LOG_MAGNITUDES))
     gain = magnitude * jax.lax.rsqrt(jnp.square(cosine) + jnp.square(sine) + 1e-8)
@@ -197,7 +213,7 @@ def to_spectra(
 
 
 class FrameAutoEncoder(nn.Module):
-    """A :class:`FrameEncoder`, bottlenecks and a :class:`FrameDecoder`: sound to a latent and back.
+    """Encodes sound to a latent by a :class:`FrameEncoder` and bottlenecks, and decodes it by a :class:`FrameDecoder`.
 
         net = FrameAutoEncoder(
             STFT(1024, 256, centred=False), channels=(256, 384), factors=(4,), encoder_blocks=(4, 4),
@@ -207,18 +223,20 @@ class FrameAutoEncoder(nn.Module):
         latent, info = net.apply(variables, audio, method="encode")
         decoded = net.apply(variables, latent, method="decode")
 
+    This net encodes mono sound [b, 1024 * n, 1] to a latent [b, n, 32].
+
     Fields:
-        stft: the transform, such as ``STFT(1024, 256, centred=False)``; it must not be centred.
-        channels: number of channels of the blocks at each frame rate, such as (256, 384). The first frame rate is the
-            rate of the STFT.
-        factors: for each frame rate but the last, the number of frames that are joined to one frame of the next rate,
-            such as (4,).
-        encoder_blocks, decoder_blocks: number of blocks at each frame rate, in the encoder and in the decoder; as many
-            entries as channels.
-        in_channels: number of channels of the sound.
-        latent_channels: number of channels of the latent.
+        stft: the transform, such as ``STFT(1024, 256, centred=False)``. It must not be centred.
+        channels: the number of channels of the blocks at each frame rate, such as (256, 384). The first frame rate is
+            that of the STFT.
+        factors: for each frame rate except the last, the number of frames that are joined to one frame of the next
+            rate, such as (4,).
+        encoder_blocks, decoder_blocks: the number of blocks at each frame rate, in the encoder and in the decoder. Both
+            lists have as many entries as ``channels``, in the same order.
+        in_channels: the number of channels of the sound.
+        latent_channels: the number of channels of the latent.
         bottleneck: a tuple of bottlenecks in sequence, such as ``(TanhBottleneck(),)``.
-        dtype: type of the computation.
+        dtype: the type of the computation.
 
     Raises:
         InputError: the lengths of the lists do not fit each other, or the STFT is centred.
@@ -245,12 +263,12 @@ class FrameAutoEncoder(nn.Module):
 
     @property
     def downsample_factor(self) -> int:
-        """The number of samples per frame of the latent."""
+        """Returns the number of samples per frame of the latent."""
         return self.stft.hop_length * math.prod(self.factors)
 
     @property
     def overlap(self) -> int:
-        """How many frames on each side of a frame affect its encoding or decoding."""
+        """Returns the number of frames, on each side, that influence the latent or the sound of a frame."""
         reach = {}
         for name, blocks in (("encoder", self.encoder_blocks), ("decoder", self.decoder_blocks)):
             samples, rate = self.stft.n_fft - self.stft.hop_length // 2, self.stft.hop_length
@@ -274,11 +292,12 @@ class FrameAutoEncoder(nn.Module):
         """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
 
         Args:
-            random: the arguments ``keys``, ``draws`` and ``train`` of :func:`archijax.codecs.bottlenecks.in_sequence`,
-                which also explains the info.
+            random: the optional arguments ``keys``, ``draws`` and ``train`` of
+                :func:`archijax.codecs.bottlenecks.in_sequence`, such as ``keys=jax.random.split(key, b)``. The info is
+                a dict with the scalar "loss" and the entries of the bottlenecks.
 
         Raises:
-            InputError: the number of channels is wrong, or downsample_factor does not divide time.
+            InputError: the number of channels is wrong, or time is not a multiple of downsample_factor.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
@@ -289,16 +308,14 @@ class FrameAutoEncoder(nn.Module):
         """Decodes a latent to a sound of frames * downsample_factor samples.
 
         Raises:
-            InputError: the number of channels is wrong.
+            InputError: the number of channels of the latent is wrong.
         """
         if latent.shape[-1] != self.latent_channels:
             raise InputError(f"the latent has {latent.shape[-1]} channels: this decoder reads {self.latent_channels}")
         return self.decoder(latent)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Returns (x after encoding and decoding, info).
-
-        The info is that of :meth:`encode`, plus the latent as "latent".
-        """
+        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        "latent"."""
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

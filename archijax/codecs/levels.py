@@ -1,4 +1,4 @@
-"""Levels of encoders and decoders: residual blocks between strided convolutions."""
+"""Defines the levels of encoders and decoders: residual blocks between strided convolutions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archijax.nn.linear import Conv, strided_conv, transposed_conv, uniform_init
 
 
 class _Downsample(nn.Module):
-    """Convolution with kernel 2 * factor + 1 and stride factor. Zeros fill an incomplete last stride."""
+    """Applies a convolution with kernel size 2 * factor + 1. Zeros fill the last of the ceil(n / factor) strides."""
 
     features: int
     factor: int
@@ -38,7 +38,7 @@ class _Downsample(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Transposed convolution with kernel 2 * factor and stride factor."""
+    """Applies a transposed convolution with kernel size 2 * factor and stride factor."""
 
     features: int
     factor: int
@@ -55,7 +55,15 @@ class _Upsample(nn.Module):
 
 
 class Patch(nn.Module):
-    """A residual block, after which ``patch_size`` positions at a time become one with ``features`` channels."""
+    """Applies a residual block, and then joins each group of ``patch_size`` positions to one position.
+
+    ``Patch(features=32, patch_size=4, dtype=jnp.float32)`` turns x [b, n, 4] into [b, n / 4, 32]. ``features`` must be
+    a multiple of patch_size. The smaller of patch_size and the number of channels c must divide c and features /
+    patch_size.
+
+    Raises:
+        InputError: the number of positions is not a multiple of patch_size.
+    """
 
     features: int
     patch_size: int
@@ -71,19 +79,19 @@ class Patch(nn.Module):
 
 
 def check_multiple(length: int, multiple: int, name: str) -> None:
-    """Raises InputError if the length is zero or is not divisible by ``multiple``, which the message calls ``name``."""
+    """Raises InputError if the length is 0 or not a multiple of ``multiple``, which the message calls ``name``."""
     if length == 0 or length % multiple:
         fitting = multiple * max(1, ceil_div(length, multiple))
         raise InputError(f"length {length} is not a multiple of {multiple} ({name}): pad to {fitting}")
 
 
 def to_channels(x: Float[Array, "b n a c"]) -> Float[Array, "b n c*a"]:
-    """Joins the last two axes to channels, in the order that the weights of the PyTorch originals need."""
+    """Joins the last two axes to one axis of channels, in the order that the weights of the PyTorch originals need."""
     return jnp.swapaxes(x, 2, 3).reshape(*x.shape[:2], -1)
 
 
 def from_channels(x: Float[Array, "b n channels"], size: int) -> Float[Array, "b n {size} c"]:
-    """The inverse of :func:`to_channels`. ``size`` is the size of the third axis of the result."""
+    """Inverts :func:`to_channels`: [b, n, channels] becomes [b, n, size, channels / size]."""
     return jnp.swapaxes(x.reshape(*x.shape[:2], -1, size), 2, 3)
 
 
@@ -91,11 +99,11 @@ class _Level(nn.Module):
     """A strided convolution and residual blocks.
 
     Fields:
-        features: number of output channels.
+        features: the number of output channels.
         factor: the stride.
-        num_blocks: number of residual blocks.
-        groups: number of groups of the group norms.
-        dtype: type of the computation.
+        num_blocks: the number of residual blocks.
+        groups: the number of groups of the group norms.
+        dtype: the type of the computation.
     """
 
     features: int
@@ -111,7 +119,11 @@ class _Level(nn.Module):
 
 
 class DownLevel(_Level):
-    """A level of an encoder: it shortens x by the factor, and then applies the residual blocks."""
+    """Shortens x by the factor, rounded up, and then applies residual blocks.
+
+    ``DownLevel(features=64, factor=4, num_blocks=2, groups=8, dtype=jnp.float32)`` turns x [b, n, c] into
+    [b, ceil(n / 4), 64]. ``groups``, the number of groups of the group norms, must divide ``features``.
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b m {self.features}"]:
@@ -119,7 +131,11 @@ class DownLevel(_Level):
 
 
 class UpLevel(_Level):
-    """A level of a decoder: it applies the residual blocks, and then lengthens x by the factor."""
+    """Applies residual blocks, and then lengthens x by the factor.
+
+    ``UpLevel(features=32, factor=4, num_blocks=2, groups=8, dtype=jnp.float32)`` turns x [b, n, c] into [b, 4 * n, 32].
+    ``groups``, the number of groups of the group norms, must divide c.
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n*{self.factor} {self.features}"]:
@@ -130,23 +146,22 @@ class UpLevel(_Level):
 
 
 class Levels(nn.Module, kw_only=True):
-    """The common fields of encoders and decoders. Lists run from the input to the output.
+    """The base class of encoders and decoders, with their common fields. Lists run from the input to the output.
 
     Fields:
         channels: the number of channels that the multipliers multiply.
-        multipliers: the numbers of channels before, between and after the levels, divided by ``channels``; one entry
-            more than levels. Level i has channels * multipliers[i] input channels and channels * multipliers[i + 1]
-            output channels.
-        factors: for each level, how many times shorter an encoder makes the data, or how many times longer a decoder
-            makes them.
+        multipliers: the numbers of channels before, between and after the levels, divided by ``channels``. There is one
+            entry more than levels: level i has channels * multipliers[i] input channels and channels * multipliers[i +
+            1] output channels.
+        factors: for each level, the factor by which an encoder shortens the sequence, or a decoder lengthens it.
         num_blocks: the number of residual blocks of each level.
-        patch_size: the number of samples of sound that are joined to one position; a divisor of the number of channels
-            of the level next to the sound.
-        resnet_groups: number of groups of the group norms; a divisor of the number of channels of every level.
-        dtype: type of the computation.
+        patch_size: the number of samples of sound that are joined to one position. It must divide the number of
+            channels of the level next to the sound.
+        resnet_groups: the number of groups of the group norms. It must divide the number of channels of every level.
+        dtype: the type of the computation.
 
     Raises:
-        InputError: factors and num_blocks do not both have one entry fewer than multipliers.
+        InputError: factors or num_blocks does not have one entry fewer than multipliers.
     """
 
     channels: int
@@ -165,12 +180,12 @@ class Levels(nn.Module, kw_only=True):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The number of input channels of each level, then the number of output channels of the last level."""
+        """Returns the number of input channels of each level, and then the output channels of the last level."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @property
     def downsample_factor(self) -> int:
-        """The number of input positions (samples, or frames of a spectrogram) per frame of the latent."""
+        """Returns the number of input positions (samples, or frames of a spectrogram) per frame of the latent."""
         return self.patch_size * math.prod(self.factors)
 
     def _level(self, kind: type[_Level], i: int) -> _Level:

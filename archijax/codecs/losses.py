@@ -1,7 +1,8 @@
-"""Spectral, variational and adversarial losses of sound in [-1, 1], as pure functions that return one number.
+"""Computes spectral, variational and adversarial losses of sound in [-1, 1] by pure functions.
 
 Losses are computed in at least float32. Losses and gradients are finite at silence and at constant sound. Each loss is
-a mean over the items of a batch. If a batch is split into equal parts, its loss is the mean of the losses of the parts.
+a scalar, the mean over the items of a batch. If a batch is split into parts of equal size, the loss of the batch is the
+mean of the losses of the parts.
 """
 
 from __future__ import annotations
@@ -34,14 +35,13 @@ def _check_pair(prediction: Float[Array, "b time c"], target: Float[Array, "b ti
 def _spectrum(
     x: Float[Array, "b time c"], n_fft: int
 ) -> tuple[Complex[Array, "b frames frequencies c"], Float[Array, "b frames frequencies c"]]:
-    """Returns (spectra, magnitudes). FLOOR makes the magnitudes smooth at zero."""
+    """Returns (spectra, magnitudes). FLOOR makes the magnitudes differentiable at zero."""
     z = STFT(n_fft, n_fft // 4).encode(x)
     return z, jnp.sqrt(jnp.square(z.real) + jnp.square(z.imag) + FLOOR**2)
 
 
 def _with_sum_and_difference(x: Float[Array, "b time c"]) -> Float[Array, "b time d"]:
-    """Appends the sum and the difference of the channels of stereo sound as two channels; returns other sound
-    unchanged."""
+    """Appends the sum and the difference of the channels to stereo sound. Other sound is returned unchanged."""
     if x.shape[2] != 2:
         return x
     left, right = x[..., :1], x[..., 1:]
@@ -49,7 +49,7 @@ def _with_sum_and_difference(x: Float[Array, "b time c"]) -> Float[Array, "b tim
 
 
 def _rms(x: Float[Array, "b frames frequencies c"]) -> Float[Array, "b c"]:
-    """The RMS over frames and frequencies. If all values are zero, the gradient is zero."""
+    """Returns the RMS over frames and frequencies. If all values are zero, the gradient is zero."""
     power = jnp.mean(jnp.square(x), axis=(1, 2))
     return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1)), 0)
 
@@ -57,16 +57,16 @@ def _rms(x: Float[Array, "b frames frequencies c"]) -> Float[Array, "b c"]:
 def multi_resolution_stft_loss(
     prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], windows: Sequence[int] = WINDOWS
 ) -> Float[Array, ""]:
-    """Spectral convergence plus the mean absolute difference of natural log-magnitudes, averaged over several STFTs.
+    """Returns spectral convergence plus the mean absolute difference of log-magnitudes, averaged over several STFTs.
 
-    These are equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN). For stereo sound the sum and the difference
-    of the channels are compared too, with the same weight, so that the stereo image counts (Steinmetz et al. 2020, a
-    differentiable mixing console). Spectral convergence is a relative error of each item and channel. The error is
-    relative to the target, or to sound of -36 dB if the target is quieter.
+    These are equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN), with natural logarithms. Spectral convergence
+    is a relative error of each item and channel. The error is relative to the target, or to sound of -36 dB if the
+    target is quieter. For stereo sound the sum and the difference of the channels are compared too, with the same
+    weight as the channels. The stereo image then counts too (Steinmetz et al. 2020, a differentiable mixing console).
 
     Args:
         prediction, target: sounds of the same shape, longer than half of the longest window.
-        windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
+        windows: the lengths of the Hann windows in samples, multiples of 4. The hop is a quarter of the window.
 
     Raises:
         InputError: shapes differ, or a sound is empty or too short.
@@ -83,11 +83,14 @@ def multi_resolution_stft_loss(
 
 
 def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
-    """Mean absolute difference of samples, after both sounds are divided by the RMS of the target over time.
+    """Returns the mean absolute difference of samples, relative to the RMS of the target over time.
 
     The loss depends mostly on the phases of the loudest partials. Loud and quiet sounds and channels have the same
-    weight. If the RMS of the target is below -40 dB, -40 dB takes its place. If the prediction is silence and the
-    target is noise, the loss is about 0.8.
+    weight. If the RMS of the target is below 0.01 (-40 dB), the difference is relative to 0.01. If the prediction is
+    silence and the target is noise, the loss is about 0.8.
+
+    Args:
+        prediction, target: sounds of the same shape.
 
     Raises:
         InputError: shapes differ, or a sound is empty.
@@ -101,13 +104,18 @@ def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[A
 def phase_loss(
     prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], windows: Sequence[int] = WINDOWS
 ) -> Float[Array, ""]:
-    """Mean absolute difference of complex spectra with compressed magnitudes, averaged over several STFTs.
+    """Returns the mean absolute difference of complex spectra with compressed magnitudes, averaged over several STFTs.
 
-    This compressed complex loss of Braun & Tashev 2020 compares the real and the imaginary parts of
+    This is the compressed complex loss of Braun & Tashev 2020. It compares the real and the imaginary parts of
     |X|^0.3 e^(i phase). Quiet partials count nearly as much as loud partials. Unlike losses of magnitudes, this loss
     trains the phase. For stereo sound the sum and the difference of the channels are compared too.
 
-    :func:`multi_resolution_stft_loss` explains the arguments and errors.
+    Args:
+        prediction, target: sounds of the same shape, longer than half of the longest window.
+        windows: the lengths of the Hann windows in samples, multiples of 4. The hop is a quarter of the window.
+
+    Raises:
+        InputError: shapes differ, or a sound is empty or too short.
     """
     _check_pair(prediction, target)
     prediction, target = (_with_sum_and_difference(full(x)) for x in (prediction, target))
@@ -126,15 +134,16 @@ def log_mel_loss(
     sample_rate: int,
     windows: Sequence[int] = WINDOWS,
 ) -> Float[Array, ""]:
-    """Mean absolute difference of natural log-mel spectrograms, averaged over several STFTs.
+    """Returns the mean absolute difference of natural log-mel spectrograms, averaged over several STFTs.
 
     This is the mel reconstruction loss of Kumar et al. 2023 (improved RVQGAN). A window of 1024 samples has 80 mel
-    bands from 0 Hz to half the sample rate. For other windows the number of bands is proportional to the length.
+    bands from 0 Hz to half the sample rate. For other windows the number of bands is proportional to the length of the
+    window.
 
     Args:
         prediction, target: sounds of the same shape, longer than half of the longest window.
         sample_rate: in Hz.
-        windows: lengths of the Hann windows in samples, multiples of 4; the hop is a quarter of the window.
+        windows: the lengths of the Hann windows in samples, multiples of 4. The hop is a quarter of the window.
 
     Raises:
         InputError: shapes differ, or a sound is empty or too short.
@@ -155,16 +164,16 @@ def log_mel_loss(
 
 
 def gaussian_kl(mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """KL divergence of N(mean, exp(log_variance)) from N(0, 1) in nats, averaged over all elements.
+    """Returns the KL divergence of N(mean, exp(log_variance)) from N(0, 1) in nats, averaged over all elements.
 
-    (mean^2 + variance - log variance - 1) / 2 (Kingma & Welling 2014, appendix B).
+    The divergence is (mean^2 + variance - log variance - 1) / 2 (Kingma & Welling 2014, appendix B).
     """
     mean, log_variance = full(mean), full(log_variance)
     return jnp.mean(jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
 
 
 Maps = Sequence[Float[Array, "..."]]
-"""Scores or features of a discriminator: arrays of any shapes."""
+"""The scores or the features of a discriminator: a list of arrays (maps) of any shapes."""
 
 
 def _mean_over_maps(function: Callable[..., Array], *lists: Maps) -> Float[Array, ""]:
@@ -179,7 +188,7 @@ def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
     """Returns max(0, 1 - real) + max(0, 1 + fake), averaged over each map, then over maps (Lim & Ye 2017).
 
     Args:
-        real, fake: the scores of true and of generated sound, with the same shapes.
+        real, fake: lists of arrays, the scores of true and of generated sound. Both lists have the same shapes.
 
     Raises:
         InputError: a list is empty, or shapes differ.
@@ -188,7 +197,10 @@ def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 
 
 def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
-    """Returns the negative scores of generated sound, averaged over each map, then over maps (Lim & Ye 2017).
+    """Returns the mean of -fake over each map, averaged over maps (Lim & Ye 2017).
+
+    Args:
+        fake: a list of arrays, the scores of generated sound.
 
     Raises:
         InputError: the list is empty.
@@ -197,10 +209,10 @@ def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
 
 
 def feature_matching_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
-    """Mean absolute difference of features, averaged over each map, then over maps (Kumar et al. 2019, MelGAN).
+    """Returns the mean absolute difference of features, averaged over each map, then over maps (Kumar et al. 2019).
 
     Args:
-        real, fake: the features of true and of generated sound, with the same shapes.
+        real, fake: lists of arrays, the features of true and of generated sound. Both lists have the same shapes.
 
     Raises:
         InputError: a list is empty, or shapes differ.
@@ -211,11 +223,12 @@ def feature_matching_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 def adversarial_losses(
     scores_true: Maps, features_true: Maps, scores_fake: Maps, features_fake: Maps
 ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-    """Returns (loss of the generator, loss of the discriminator, info) from scores and features.
+    """Returns (loss of the generator, loss of the discriminator, info) from lists of scores and features.
 
-    "true" stands for true sound and "fake" for decoded sound. The loss of the generator is the feature matching loss
-    minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. ``info`` has the feature
-    matching loss ("feature_matching") and the mean score of each map, "scores_true" and "scores_fake" [maps].
+    The name "true" stands for true sound, and "fake" for decoded sound. The loss of the generator is the feature
+    matching loss minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. Both are
+    scalars. ``info`` is a dict with the scalar "feature_matching" and the mean score of each array, "scores_true" and
+    "scores_fake" [len(scores_true)].
 
     Raises:
         InputError: a list is empty, or shapes differ.

@@ -1,8 +1,8 @@
-"""Oobleck, the autoencoder of Stable Audio (Evans et al. 2024).
+"""Defines Oobleck, the autoencoder of Stable Audio (Evans et al. 2024).
 
 Oobleck has convolutions on samples and a Gaussian latent. Like the Descript audio codec (Kumar et al. 2023), it has
 residual units of growing dilation at every rate, snake activations, and strided convolutions between the rates. The
-kernels of the originals have weight norm; loading converts them to plain kernels.
+kernels of the originals have weight norm. When weights are loaded, these kernels are converted to plain kernels.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ KERNEL = 7  # taps of the dilated convolutions, and of the convolutions next to 
 
 
 class DilatedConv(nn.Module):
-    """Convolution that keeps the length.
+    """Applies a convolution that keeps the length.
+
+    ``conv.apply(conv.init(key, x), x)`` turns x [b, n, c] into [b, n, features].
 
     Fields:
-        features: number of output channels.
-        kernel_size: number of taps, odd.
-        dilation: number of positions from one tap to the next.
+        features: the number of output channels.
+        kernel_size: the number of taps, an odd number.
+        dilation: the number of positions from one tap to the next tap.
         bias: whether there is a bias.
-        dtype: type of the computation.
+        dtype: the type of the computation.
     """
 
     features: int
@@ -61,13 +63,16 @@ class DilatedConv(nn.Module):
 
 
 class StridedConv(nn.Module):
-    """Convolution with kernel 2 * stride.
+    """Applies a convolution with kernel size 2 * stride.
+
+    ``conv.apply(conv.init(key, x), x)`` turns x [b, n, c] into [b, n / stride, features], where n is a multiple of
+    stride. If ``transposed`` is True, the result is [b, n * stride, features].
 
     Fields:
-        features: number of output channels.
+        features: the number of output channels.
         stride: an even number.
-        transposed: multiply the length by the stride, instead of dividing it.
-        dtype: type of the computation.
+        transposed: whether to apply a transposed convolution, which multiplies the length by the stride.
+        dtype: the type of the computation.
     """
 
     features: int
@@ -87,11 +92,13 @@ class StridedConv(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """A residual block: snake, dilated convolution, snake, convolution of kernel 1.
+    """A residual block: snake, dilated convolution, snake, convolution with kernel size 1.
+
+    ``unit.apply(unit.init(key, x), x)`` returns an array with the shape of x [b, n, c].
 
     Fields:
-        dilation: dilation of the first convolution.
-        dtype: type of the computation.
+        dilation: the dilation of the first convolution.
+        dtype: the type of the computation.
     """
 
     dilation: int
@@ -108,10 +115,11 @@ class ResidualUnit(nn.Module):
 class SoftplusBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, which has half as many channels as the input.
 
-    The first half of the input channels are means, the second half are scales. The standard deviation is
-    softplus(scale) + 1e-4. Given ``keys`` or ``draws``, the latent is a sample; otherwise, it is the mean. ``info`` has
-    "mean", "deviation", "kl" and "loss". "kl" is twice the divergence from a standard Gaussian, averaged over all
-    values.
+    ``latent, info = SoftplusBottleneck()(x)`` turns x [b, n, 2 * d] into a latent [b, n, d]. The first half of the
+    input channels are means, and the second half are scales. The standard deviation is softplus(scale) + 1e-4. If
+    ``keys`` or ``draws`` are given, the latent is a sample. Otherwise, the latent is the mean. ``info`` has "mean" and
+    "deviation" [b, n, d], and the scalars "kl" and "loss". "kl" is twice the KL divergence from a standard Gaussian,
+    averaged over all values.
 
     Fields:
         loss_weight: the number by which "kl" is multiplied to give "loss".
@@ -134,14 +142,17 @@ class SoftplusBottleneck(Bottleneck):
 
 
 class OobleckEncoder(nn.Module):
-    """Encodes sound. The length of the sound is a multiple of the product of the strides.
+    """Encodes sound. The length of the sound must be a multiple of the product of the strides.
+
+    ``OobleckEncoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=16)`` encodes sound [b, time, c] to
+    [b, time / 8, 16]: ``y = encoder.apply(encoder.init(key, x), x)``.
 
     Fields:
-        channels: number of feature channels before the first downsampling.
-        multipliers: one entry per stride. The stage after each stride has ``channels * multiplier`` channels.
+        channels: the number of channels before the first downsampling.
+        multipliers: one entry per stride. After each stride there are ``channels * multiplier`` channels.
         strides: even numbers, from sound to latent.
-        out_channels: number of channels of the result.
-        dtype: type of the computation.
+        out_channels: the number of channels of the result.
+        dtype: the type of the computation.
     """
 
     channels: int
@@ -165,9 +176,14 @@ class OobleckEncoder(nn.Module):
 class OobleckDecoder(nn.Module):
     """Decodes a latent to sound.
 
-    ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent [b, frames, d] to mono
-    sound of 8 * frames samples. :class:`OobleckEncoder` explains the fields. As in the encoder, the lists run from
-    sound to latent.
+    ``OobleckDecoder(32, multipliers=(1, 2), strides=(2, 4), out_channels=1)`` decodes a latent z [b, frames, d] to
+    sound [b, 8 * frames, 1]: ``sound = decoder.apply(decoder.init(key, z), z)``.
+
+    Fields:
+        channels: the number of channels after the last upsampling.
+        multipliers, strides: lists of the same length, from sound to latent, as in :class:`OobleckEncoder`.
+        out_channels: the number of channels of the sound.
+        dtype: the type of the computation.
     """
 
     channels: int
@@ -190,19 +206,24 @@ class OobleckDecoder(nn.Module):
 
 
 class Oobleck(nn.Module):
-    """An :class:`OobleckEncoder`, a Gaussian bottleneck and an :class:`OobleckDecoder`: sound to a latent and back.
+    """Encodes sound to a latent by an :class:`OobleckEncoder`, and decodes it by an :class:`OobleckDecoder`.
+
+    ``net = Oobleck(in_channels=1, latent_channels=8, channels=16, multipliers=(1, 2), strides=(2, 4))`` encodes mono
+    sound [b, 8 * n, 1] to a latent [b, n, 8]. Call ``variables = net.init(key, audio)``, ``latent, info =
+    net.apply(variables, audio, method="encode")`` and ``net.apply(variables, latent, method="decode")``.
 
     Fields:
-        in_channels: number of channels of the sound.
-        latent_channels: number of channels of the latent.
-        channels: number of feature channels of the encoder before its first downsampling.
-        decoder_channels: number of feature channels of the decoder after its last upsampling; None: ``channels``.
-        multipliers, strides: see :class:`OobleckEncoder`; both lists run from sound to latent.
-        bottleneck: a tuple of one bottleneck, which maps 2 * latent_channels channels to latent_channels.
+        in_channels: the number of channels of the sound.
+        latent_channels: the number of channels of the latent.
+        channels: the number of channels of the encoder before the first downsampling.
+        decoder_channels: the number of channels of the decoder after the last upsampling; None: ``channels``.
+        multipliers, strides: lists of the same length, from sound to latent, as in :class:`OobleckEncoder`. After each
+            stride the encoder has ``channels * multiplier`` channels.
+        bottleneck: a tuple of one bottleneck, which maps 2 * latent_channels channels to latent_channels channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
-            block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so that the result is the same
-            as without blocks.
-        dtype: type of the computation.
+            block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so the result is the same as
+            without blocks.
+        dtype: the type of the computation.
 
     Raises:
         InputError: multipliers and strides have different lengths, or a stride is odd.
@@ -237,12 +258,12 @@ class Oobleck(nn.Module):
 
     @property
     def downsample_factor(self) -> int:
-        """The number of samples per frame of the latent."""
+        """Returns the number of samples per frame of the latent."""
         return math.prod(self.strides)
 
     @property
     def overlap(self) -> int:
-        """How many frames on each side of a frame affect its encoding or decoding."""
+        """Returns the number of frames, on each side, that influence the latent or the sound of a frame."""
         units = sum(KERNEL // 2 * dilation for dilation in DILATIONS)
         # The receptive field grows from the output back to the input, counted in positions of the current rate.
         decoder, encoder = KERNEL // 2, 1
@@ -260,15 +281,16 @@ class Oobleck(nn.Module):
         draws: Sequence[Draws] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b frames d"], Info]:
-        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames. The info is that of the
+        bottleneck.
 
         Args:
             keys: one JAX key per item, to draw a sample. Without ``keys`` and ``draws`` the latent is the mean.
-            draws: a sequence of one array, the standard normal noise [b, frames, d], instead of ``keys``.
-            train: whether this is a training call.
+            draws: a sequence of one array, the standard normal noise [b, frames, d], as an alternative to ``keys``.
+            train: whether this is a training call. Training calls need ``keys`` or ``draws``.
 
         Raises:
-            InputError: the number of channels is wrong, or downsample_factor does not divide time.
+            InputError: the number of channels is wrong, or time is not a multiple of downsample_factor.
         """
         if x.shape[-1] != self.in_channels:
             raise InputError(f"the input has {x.shape[-1]} channels: this autoencoder reads {self.in_channels}")
@@ -280,16 +302,15 @@ class Oobleck(nn.Module):
         """Decodes a latent to a sound of frames * downsample_factor samples.
 
         Raises:
-            InputError: the number of channels is wrong.
+            InputError: the number of channels of the latent is wrong.
         """
         if latent.shape[-1] != self.latent_channels:
             raise InputError(f"the latent has {latent.shape[-1]} channels: this decoder reads {self.latent_channels}")
         return self._by_blocks(self.decoder, latent, 1, self.downsample_factor)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Returns (x after encoding and decoding, info).
-
-        The info is that of :meth:`encode`, plus the latent as "latent".
+        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        "latent".
 
         :meth:`encode` explains the arguments and errors.
         """
@@ -303,7 +324,7 @@ class Oobleck(nn.Module):
         """Returns ``code(x)``, computed in blocks if x is long.
 
         Args:
-            code: maps frames of rows_in positions each to frames of rows_out positions each.
+            code: a function from frames of rows_in positions each to frames of rows_out positions each.
         """
         frames, block, margin = x.shape[1] // rows_in, self.block_frames, self.overlap
         if block is None or frames <= block + 2 * margin or self.is_initializing():

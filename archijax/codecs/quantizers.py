@@ -1,4 +1,4 @@
-"""Quantizers: bottlenecks with a finite set of latents."""
+"""Defines quantizers, which are bottlenecks with a finite set of latent vectors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from archijax.nn.arrays import full
 class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
-    ``latent, info = FiniteScalarQuantizer((8, 5, 5, 5))(x)`` needs no variables. There is no learned codebook. Channels
-    form groups of len(levels), and each group has one code. ``info`` has "codes" int32 [b, n, channels / len(levels)],
-    which are below the product of the levels. ``info`` also has "usage", the share of all possible channel values that
-    occur in the batch.
+    ``latent, info = FiniteScalarQuantizer((8, 5, 5, 5))(x)`` needs no variables, because there is no learned codebook.
+    The latent has the shape of x [b, n, channels]. Channels form groups of len(levels), and each group has one code.
+    ``info`` has "codes" int32 [b, n, channels / len(levels)], which are below the product of the levels. ``info`` also
+    has the scalar "usage", the share of all possible channel values that occur in the batch.
 
     Fields:
         levels: the number of values of each channel in a group, at least 2. The product of the levels is the number of
-            codes. With (8, 8, 8, 8) a group of four channels has 12 bits. The number of channels is a multiple of
-            len(levels).
+            codes of a group. For example, a group of four channels with levels (8, 8, 8, 8) has 12 bits. The number of
+            channels of x must be a multiple of len(levels).
     """
 
     levels: Sequence[int] = (8, 5, 5, 5)
@@ -49,7 +49,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return rounded / width, {"codes": self._to_codes(digits), "usage": counts.sum() / float(levels.sum())}
 
     def from_codes(self, codes: Int[Array, "b n groups"]) -> Float[Array, "b n groups*{len(self.levels)}"]:
-        """Decodes ``info["codes"]`` to exactly the latent that encoding returned; needs no variables."""
+        """Decodes ``info["codes"]`` to exactly the latent that encoding returned. This method needs no variables."""
         digits = codes[..., None] // self._basis() % np.asarray(self.levels, np.int32)
         width = np.asarray(self.levels, np.int32) // 2
         return ((digits - width).astype(jnp.float32) / width.astype(np.float32)).reshape(*codes.shape[:-1], -1)
@@ -62,7 +62,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
 
     def _of_channels(self, channels: int) -> Int[np.ndarray, " {channels}"]:
-        """The number of values of each channel."""
+        """Returns the number of values of each channel."""
         if not self.levels or min(self.levels) < 2 or np.prod(self.levels, dtype=np.float64) > 2**31:
             raise InputError(f"levels are {self.levels}: each must be at least 2, and their product at most 2^31")
         if channels % len(self.levels):
@@ -74,37 +74,40 @@ class FiniteScalarQuantizer(Bottleneck):
 
 
 class VectorQuantizer(Bottleneck):
-    """Replaces each latent vector by the nearest vector of a codebook, and each further level quantizes the residual of
-    the levels before it.
+    """Replaces each latent vector by the nearest vector of a codebook, or by a sum of vectors of several codebooks.
 
-    This is VQ-VAE (van den Oord et al. 2017) with a straight-through gradient and a commitment loss. The codebook
-    follows the encoder by moving averages (appendix A.1 of that paper). Several levels are a residual vector quantizer
-    (Zeghidour et al. 2021).
+    With ``quantizer = VectorQuantizer(channels=32)``, ``latent, info = quantizer.apply(quantizer.init(key, x), x)``
+    returns a latent with the shape of x [b, n, channels]. ``info`` has "codes" int32 [b, n, num_levels], "perplexity"
+    [num_levels] and the scalars "commitment" and "loss". "perplexity" is the effective number of codes in use.
+    "commitment" is the mean squared distance between vectors and their codes, and "loss" is "commitment" times
+    ``commitment_weight``.
 
-    The codebook is not a parameter. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
-    "usage" [num_levels, num_codes], the share of latent vectors that chose each code. A training call updates both
-    arrays if the collection is mutable (``apply(..., train=True, mutable=["state"])``). A code that is hardly used is
-    replaced by a latent vector of the batch. At the start all codes are unused, so vectors of the first batches fill
-    the codebook.
+    There is one codebook per level. Each level after the first quantizes the residual of the levels before it, as in a
+    residual vector quantizer (Zeghidour et al. 2021). Training is that of VQ-VAE (van den Oord et al. 2017), with a
+    straight-through gradient and a commitment loss. Codebooks follow the encoder by moving averages (appendix A.1 of
+    that paper).
 
-    ``info`` has "codes" int32 [b, n, num_levels], "loss", "commitment" (the loss without its weight) and "perplexity"
-    [num_levels], the effective number of codes in use. ``latent, info = quantizer.apply(variables, x)`` encodes, with
-    ``variables = quantizer.init(key, x)``.
+    The codebooks are not parameters. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
+    "usage" [num_levels, num_codes], a moving average of the share of vectors that chose each code. A training call
+    updates both arrays if the collection is mutable: ``apply(variables, x, keys=keys, train=True, mutable=["state"])``.
+    A code that is hardly used is replaced by a vector of the batch. At the start all codes are unused, so vectors of
+    the first batches fill the codebooks.
 
-    With ``dropout`` one net learns several bit rates. Some items of a training batch are then decoded from their first
-    levels alone (Zeghidour et al. 2021, section III.C), but all levels of these items update the codebooks.
+    If ``dropout`` is above 0, one net learns several bit rates. Some items of a training batch are then decoded from
+    only their first levels (Zeghidour et al. 2021, section III.C). All levels of these items still update the
+    codebooks.
 
     Fields:
-        channels: number of channels of the latent.
-        num_codes: number of codes per level.
-        num_levels: number of levels.
-        decay: decay of the moving averages, per training call.
-        commitment_weight: weight of the mean squared distance between latent vectors and their codes.
-        dropout: share of the items in a training batch whose number of levels is drawn uniformly.
+        channels: the number of channels of the latent.
+        num_codes: the number of codes per level.
+        num_levels: the number of levels.
+        decay: the decay of the moving averages, per training call.
+        commitment_weight: the number by which "commitment" is multiplied to give "loss".
+        dropout: the share of the items in a training batch whose number of levels is drawn uniformly.
         revive_below: a code is replaced if its usage falls below this multiple of 1 / num_codes.
         axis_name: the axis over which ``pmap`` or ``shard_map`` splits a training batch evenly. Statistics are averaged
-            over this axis, and unused codes are replaced by latent vectors from all devices, so that all devices have
-            the same codebook. None: there is no such axis, as under ``jit`` with shardings.
+            over this axis, and unused codes are replaced by vectors from all devices. All devices thus have the same
+            codebooks. None: there is no such axis, as under ``jit`` with shardings.
     """
 
     channels: int
@@ -124,9 +127,10 @@ class VectorQuantizer(Bottleneck):
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, int]
     ) -> Float[Array, "b n {self.num_levels}"] | tuple[Float[Array, "b n {self.num_levels}"], Int[Array, " b"]]:
-        """Draws a uniform rank in [0, 1) for each latent vector. Vectors with the highest ranks replace unused codes.
+        """Draws a uniform rank in [0, 1) for each vector and level. Vectors with the highest ranks replace unused
+        codes.
 
-        With dropout, the result is (the ranks, the number of levels of each item).
+        ``shape`` is (n, channels). With dropout, the result is (the ranks, the number of levels of each item).
         """
         ranks = jax.vmap(lambda key: jax.random.uniform(key, (shape[0], self.num_levels)))(keys)
         if not self.dropout:
@@ -169,10 +173,10 @@ class VectorQuantizer(Bottleneck):
         return x + lax.stop_gradient(total - x), info
 
     def from_codes(self, codes: Int[Array, "b n levels"]) -> Float[Array, "b n {self.channels}"]:
-        """Decodes ``info["codes"]`` to the latent. The codes of the first levels alone give a coarser latent.
+        """Decodes ``info["codes"]`` to the latent. The codes of only the first levels give a coarser latent.
 
-        Call ``quantizer.apply(variables, codes, method="from_codes")``. The variables of the only bottleneck of an
-        :class:`AutoEncoder1d` are ``{"state": variables["state"]["encoder"]["bottlenecks_0"]}``.
+        Call ``quantizer.apply(variables, codes, method="from_codes")``. If the quantizer is the only bottleneck of an
+        :class:`AutoEncoder1d`, its variables are ``{"state": variables["state"]["encoder"]["bottlenecks_0"]}``.
 
         Raises:
             InputError: codes have more levels than the quantizer.
@@ -193,7 +197,7 @@ class VectorQuantizer(Bottleneck):
         """Returns the codebook and the usage of one level after a batch.
 
         Args:
-            book, usage: the values before the batch.
+            book, usage: the codebook and the usage before the batch.
             chosen: the code of each vector, one-hot.
             share: the share of vectors that chose each code.
             vectors: the vectors that the level quantizes.
@@ -229,7 +233,9 @@ def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Returns bottlenecks for batches that are split over an axis: each :class:`VectorQuantizer` gets its
-    ``axis_name``."""
+    """Returns bottlenecks for batches that are split over a mapped axis, as a tuple.
+
+    Each :class:`VectorQuantizer` gets ``axis`` as its ``axis_name``. Other bottlenecks stay the same.
+    """
     bottlenecks = bottleneck if isinstance(bottleneck, Sequence) else (bottleneck,)
     return tuple(each.clone(axis_name=axis) if isinstance(each, VectorQuantizer) else each for each in bottlenecks)

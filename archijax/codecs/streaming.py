@@ -1,7 +1,7 @@
 """Encodes and decodes long sounds in blocks, with constant memory and the same result as without blocks.
 
-The result of a block depends on `codec.overlap` frames on each side of the block. The frames of the overlap are coded
-too, and their results are dropped. All blocks have the same shape, so a codec is compiled once.
+The result of a block depends on `codec.overlap` frames on each side of the block. These frames are coded with the
+block, and their results are dropped. All blocks have the same shape, so a codec is compiled only once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def encode_by_blocks(
     """Encodes sounds to a latent, equal to the latent that ``codec.encode`` returns without keys.
 
     Call ``latent = encode_by_blocks(codec, variables, audio)`` and ``audio = decode_by_blocks(codec, variables,
-    latent)``.
+    latent)``. The latent [b, frames, latent_channels] has ceil(time / codec.downsample_factor) frames.
 
     Args:
         codec: a codec with a finite `overlap`, such as ``archijax.AutoEncoder(net=net, sample_rate=48000)`` with a
-            :class:`FrameAutoEncoder` as the net. The net alone is no codec.
+            :class:`FrameAutoEncoder` as the net. The net alone is not a codec.
         variables: the variables of the codec, such as from ``codec.init(key, {"audio": audio})``.
-        audio: sounds of any length, which are padded with silence to whole frames.
-        block: number of frames of a block, without the overlap.
+        audio: sounds of any length. Silence is appended to fill the last frame.
+        block: the number of frames of a block, without the overlap.
 
     Raises:
         InputError: block is below 1, or the overlap of the codec is not finite.
@@ -52,13 +52,13 @@ def encode_by_blocks(
 def decode_by_blocks(
     codec: Any, variables: dict[str, Any], latent: Float[Array | np.ndarray, "b frames d"], block: int = 256
 ) -> Float[np.ndarray, "b time c"]:
-    """Decodes a latent to frames * downsample_factor samples, equal to the result of ``codec.decode``.
+    """Decodes a latent to sounds of frames * downsample_factor samples, equal to the result of ``codec.decode``.
 
     Args:
         codec, variables: a codec of frames, such as ``archijax.from_pretrained("codec-16k").model``, and its variables.
             :func:`encode_by_blocks` explains both, and the errors.
         latent: the result of :func:`encode_by_blocks`.
-        block: number of frames of a block, without the overlap.
+        block: the number of frames of a block, without the overlap.
     """
     factor, decode = codec.downsample_factor, _compiled(codec, "decode")
     pieces = [
@@ -69,7 +69,7 @@ def decode_by_blocks(
 
 
 def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields blocks as (start, end, first, last): code the frames start:end, then keep first:last of the result."""
+    """Yields (start, end, first, last): the frames start:end are coded, and first:last of the result are kept."""
     require(block >= 1, "block", block, "1 or more")
     size, position = block + 2 * overlap, 0
     if frames <= size:
