@@ -98,6 +98,7 @@ def bad_files(folder):
     tone = np.ones((5_000, 1), np.float32) * 0.1
     (folder / "text.wav").write_text("not sound " * 100)
     (folder / "text.mp3").write_text("not sound " * 100)
+    (folder / "pages.ogg").write_bytes(b"OggS" + bytes(1_000))
     (folder / "nothing.flac").touch()
     soundfile.write(folder / "zero.wav", np.zeros((0, 1)), 8_000)
     soundfile.write(folder / "good.wav", tone, 8_000)
@@ -109,6 +110,7 @@ def bad_files(folder):
     return [
         ("text.wav", "not recognised"),
         ("text.mp3", "no MP3 frame"),
+        ("pages.ogg", "cannot be read"),
         ("nothing.flac", "0 bytes"),
         ("zero.wav", "length is zero"),
         ("rate0.wav", "sample rate"),

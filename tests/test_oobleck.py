@@ -32,10 +32,11 @@ def test_blocks_are_the_whole(variables, frames):
     whole = NET.clone(block_frames=None)
     sound = jax.random.normal(jax.random.key(1), (2, 8 * frames, 1))
     (latent, _), (expected, _) = (apply(net, "encode")(variables, sound) for net in (NET, whole))
-    np.testing.assert_allclose(latent, expected, rtol=1e-5, atol=1e-5)
+    # Rounding errors grow with the largest values, and depend on the processor.
+    np.testing.assert_allclose(latent, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
     decoded, expected = (apply(net, "decode")(variables, expected) for net in (NET, whole))
     assert decoded.shape == sound.shape
-    np.testing.assert_allclose(decoded, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(decoded, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
 def test_a_frame_reaches_no_further_than_the_overlap(variables):

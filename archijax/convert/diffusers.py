@@ -1,4 +1,4 @@
-"""Reads and writes Stable Audio in the layout of diffusers: model_index.json, and a folder for each part."""
+"""Reads and writes Stable Audio in the layout of diffusers: model_index.json and a folder for each part."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """Reads a Stable Audio model. Returns (its configuration, its variables).
+    """Reads a Stable Audio model. Returns (the configuration, the variables).
 
     Args:
-        name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
-        revision: a branch, tag or commit on the hub.
+        name: a folder, or a name on the hub. Without a network, the model must be in the local cache of the hub.
+        revision: a branch, tag or commit on the hub; None: the main branch.
         dtype: the type of the returned parameters, "float32" or "bfloat16".
-        sharding: a function from the shape of a parameter to its sharding, such as
-            :meth:`archijax.training.mesh.MeshParallel.sharding`. Parameters are then moved to the devices one by one.
+        sharding: a function from the shape of a parameter to the sharding of the parameter, such as
+            :meth:`archijax.training.mesh.MeshParallel.sharding`. The parameters are moved to the devices one by one.
             None: all parameters stay on the host as numpy arrays.
 
     Raises:
@@ -65,14 +65,16 @@ def read(
     folder = pretrained_folder(name, revision, FILES)
     config = read_config(folder, name)
     place, variables = placing(dtype, sharding), {}
+    tensors = {
+        part: Tensors(weight_files(name, folder / part, stem), t5.DECODER if part == "text_encoder" else ())
+        for part, stem in PARTS.items()
+    }
     tables = hub_tables(config, shapes(config))
     encoder = t5.load_t5_config(folder)
-    for part, stem in PARTS.items():
-        files = weight_files(name, folder / part, stem)
+    for part in PARTS:
         path, entries = tables[part] if part in tables else (EMBEDDER, t5.entries(encoder))
-        tensors = Tensors(files, leave_out=t5.DECODER if part == "text_encoder" else ())
         try:
-            params = table.from_torch(entries, tensors, place)
+            params = table.from_torch(entries, tensors[part], place)
         except InputError as error:
             raise InputError(f"{folder / part}: {error}") from error
         variables |= {(*path, *own): leaf for own, leaf in flatten_dict(params).items()}
@@ -80,7 +82,7 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """Returns the argument ``place`` of :func:`archijax.convert.table.from_torch`; :func:`read` explains the
+    """Returns the argument ``place`` of :func:`archijax.convert.table.from_torch`. :func:`read` explains the
     arguments."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
@@ -99,11 +101,13 @@ def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | N
 def whole(
     config: StableAudioConfig, variables: Mapping[tuple[str, ...], Any], place: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Makes the collections of a latent model from ``variables``, a dict that maps paths to parameters.
+    """Returns the collections of a latent model. ``variables`` is a dict from paths to parameters. ``place`` is the
+    result of :func:`placing`.
 
-    Mean and standard deviation of the latents get their initial values, so that the model does not scale its latents.
+    The mean and the standard deviation of the latents get initial values, so that the model does not scale latents.
     """
-    unknown = {name: np.asarray(leaf) for name, leaf in no_moments(config.autoencoder.latent_channels).items()}
+    unknown = jax.eval_shape(lambda: no_moments(config.autoencoder.latent_channels))
+    unknown = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in unknown.items()}
     path = ("frozen", "autoencoder", "state", "latents")
     return unflatten_dict(
         {**variables, **{(*path, name): place((*path, name), leaf) for name, leaf in unknown.items()}}
@@ -111,15 +115,21 @@ def whole(
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:
-    """Returns the shapes of all parameters of the net and the autoencoder, nested like the variables of the model.
+    """Returns the shapes of all parameters of the net and the autoencoder, in nested dicts like the variables of the
+    model.
 
     Only one layer is traced, because all layers have the same shapes. Tracing ``init`` would take much longer.
     """
     count = config.transformer.num_layers
     one = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, num_layers=1)).build()
-    key, frame = jax.random.key(0), jnp.zeros((1, 1, one.latent_channels))
-    embedding = jnp.zeros((1, 1, config.text.t5().d_model))
-    params = jax.eval_shape(lambda: one.model.net.init(key, frame, jnp.zeros(1), embedding=embedding))["params"]
+    width = config.text.t5().d_model
+
+    def init() -> dict[str, Any]:
+        # Arrays that are made here are traced. Made outside, each of them would be compiled.
+        frame, embedding = jnp.zeros((1, 1, one.latent_channels)), jnp.zeros((1, 1, width))
+        return one.model.net.init(jax.random.key(0), frame, jnp.zeros(1), embedding=embedding)
+
+    params = jax.eval_shape(init)["params"]
     params["net"] |= {f"layers_{i}": params["net"]["layers_0"] for i in range(count)}
     return {
         "params": {"net": params},
@@ -128,7 +138,7 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """Reads the configuration in a folder. Tokenizer and text encoder of the result are loaded from ``name``."""
+    """Reads the configuration from a folder. The model will load the tokenizer and the text encoder from ``name``."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))

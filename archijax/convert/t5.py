@@ -37,9 +37,12 @@ def entries(config: T5Config) -> list[Entry]:
             names[layer, "attention", matrix, "kernel"] = (f"{block}.0.SelfAttention.{matrix}.weight",)
         for matrix in ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo"):
             names[layer, "feed_forward", matrix, "kernel"] = (f"{block}.1.DenseReluDense.{matrix}.weight",)
-    tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
-    one = dataclasses.replace(config, num_layers=1)
-    shapes = flatten_dict(jax.eval_shape(lambda: T5Encoder(one).init(jax.random.key(0), tokens, mask))["params"])
+    one = T5Encoder(dataclasses.replace(config, num_layers=1))
+    shapes = flatten_dict(
+        jax.eval_shape(lambda: one.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)))[
+            "params"
+        ]
+    )
     # All layers have the same shapes.
     shapes |= {path: shapes["layers_0", *path[1:]] for path in names if path[0].startswith("layers_")}
     layout = {"kernel": "kernel", "scale": "same", "embedding": "same"}
@@ -77,12 +80,14 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
 
 
 def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarray]:
-    """Converts back to the state_dict of a Hugging Face T5EncoderModel, which has the embedding under two names."""
+    """Converts Flax parameters to the state_dict of a Hugging Face T5EncoderModel. The state_dict has the embedding
+    under two names."""
     return table.to_torch(entries(config), params)
 
 
 def load_t5_config(name_or_dir: str | Path, revision: str | None = None) -> T5Config:
-    """Returns the configuration of a T5, as `load_t5` does. For the names in `SIZES`, it reads no file."""
+    """Returns the configuration of a pretrained T5. For the names in `SIZES`, such as "t5-base", no file is read.
+    :func:`load_t5` explains the arguments."""
     if str(name_or_dir) in SIZES and not Path(name_or_dir).is_dir():
         return SIZES[str(name_or_dir)]
     files = ["config.json", "model_index.json", "text_encoder/config.json"]
@@ -97,7 +102,7 @@ def load_t5(name_or_dir: str | Path, revision: str | None = None) -> tuple[T5Con
 
     Args:
         name_or_dir: a folder with config.json and model.safetensors (or its shards and their index), or a hub name.
-        revision: a branch, tag or commit on the hub.
+        revision: a branch, tag or commit on the hub; None: the main branch.
 
     Returns:
         (the configuration, the result of `from_torch`).

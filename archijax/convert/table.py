@@ -73,23 +73,17 @@ class Entry:
         return {name: shape}
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
-        """Converts PyTorch's tensors, in the order of :meth:`tensors`, to the Flax parameter."""
+        """Converts PyTorch's tensors, in the order of :meth:`tensors`, to the Flax parameter, which is a new array."""
         array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
         if self.layout == "kernel":
-            # This moves the first axis to the end, so that the second transposition moves contiguous rows.
-            array = _first_last(array, ratio)
-            array = array.transpose(*range(1, array.ndim - 1), 0, array.ndim - 1)
-        elif self.layout == "transposed":
-            array = (array if ratio is None else (array * ratio).astype(array.dtype, copy=False)).transpose(
-                *range(2, array.ndim), 0, 1
-            )
-        elif self.layout in ("channel", "column"):
-            array = array.reshape(-1)
-        elif self.layout == "pointwise":
-            array = array[..., 0].T
-        return np.ascontiguousarray(array)
+            return _moved(array, (*range(2, array.ndim), 1, 0), ratio)
+        if self.layout == "transposed":
+            return _moved(array, (*range(2, array.ndim), 0, 1), ratio)
+        if self.layout == "pointwise":
+            return _moved(array[..., 0], (1, 0))
+        return np.array(array.reshape(-1) if self.layout in ("channel", "column") else array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
         """Converts the Flax parameter to the tensors that :meth:`tensors` lists, with only this parameter's rows."""
@@ -107,19 +101,24 @@ class Entry:
         return (_lengths(array).astype(array.dtype), array) if self.weight_norm else (array,)
 
 
-def _first_last(array: np.ndarray, ratio: np.ndarray | None = None) -> np.ndarray:
-    """Moves the first axis to the end, and multiplies each of the n rows by its factor in ``ratio`` [n, 1 ...].
+def _moved(array: np.ndarray, axes: tuple[int, ...], ratio: np.ndarray | None = None) -> np.ndarray:
+    """Returns a copy of an array with its axes in another order, as `np.transpose` has them. Each of the n rows of the
+    array is multiplied by its factor in ``ratio`` [n, 1 ...].
 
-    Only a few rows, which fit in the processor's cache, are moved at a time. This is twice as fast as moving all rows
-    at once, and needs no second copy of the array.
+    A few rows at a time are copied to a buffer in the processor's cache, and moved from there. The rows of the buffer
+    are a little apart: at distances of a power of two they would push each other out of the cache. All this is four
+    times as fast as `np.transpose`.
     """
-    flat = array.reshape(len(array), -1)
-    out = np.empty(flat.shape[::-1], array.dtype)
-    step = max(16, 2**15 // max(1, flat.shape[1]))
-    for first in range(0, len(flat), step):
-        rows = flat[first : first + step]
-        out[:, first : first + step] = (rows if ratio is None else rows * ratio.reshape(-1, 1)[first : first + step]).T
-    return out.reshape(*array.shape[1:], len(array))
+    out = np.empty([array.shape[axis] for axis in axes], array.dtype)
+    rows, size = out.transpose(np.argsort(axes)), array[:1].size
+    step = max(64, 2**16 // max(1, size))
+    buffer = np.empty((step, size + 16), array.dtype)[:, :size].reshape(step, *array.shape[1:])
+    for first in range(0, len(array), step):
+        block = array[first : first + step]
+        near = buffer[: len(block)]
+        np.multiply(block, 1 if ratio is None else ratio[first : first + step], out=near, casting="same_kind")
+        rows[first : first + step] = near
+    return out
 
 
 def _lengths(v: np.ndarray) -> np.ndarray:

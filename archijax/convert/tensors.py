@@ -1,8 +1,9 @@
-"""A mapping of the tensors in safetensors files. Each access reads the tensor anew; none is kept in memory."""
+"""A mapping of the tensors in safetensors files. Each access maps the tensor anew; none is kept in memory."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ TYPES = {
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """A mapping from the names of tensors to numpy arrays, which are read from the files at each access.
+    """A mapping from the names of tensors to numpy arrays. Each access returns a new read-only view of the file.
 
     Args:
         paths: the paths of the safetensors files.
@@ -42,14 +43,13 @@ class Tensors(Mapping[str, np.ndarray]):
         path, first, facts = self._places[name]
         if facts["dtype"] not in TYPES:
             raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
-        begin, end = facts["data_offsets"]
-        content = np.empty(end - begin, np.uint8)
-        # The safetensors library maps the file. The mapped pages count as memory, and take as long as another copy.
-        with path.open("rb") as file:
-            file.seek(first + begin)
-            if file.readinto(content) < len(content):
-                raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile")
-        return content.view(TYPES[facts["dtype"]]).reshape(facts["shape"])
+        place, size = first + facts["data_offsets"][0], _size(facts)
+        # A map of one tensor is free to make. A map of the whole file would count as memory until the last tensor.
+        try:
+            content = np.memmap(path, np.uint8, "r", place, (size,)) if size else np.empty(0, np.uint8)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile") from error
+        return np.asarray(content).view(TYPES[facts["dtype"]]).reshape(facts["shape"])
 
     def __contains__(self, name: object) -> bool:
         # This does not read the tensor.
@@ -70,6 +70,9 @@ def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
         with safe_open(path, framework="numpy"), path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
+            if hasattr(os, "posix_fadvise"):  # macOS lacks it.
+                # The system begins to read the file in the background.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})") from error
     header.pop("__metadata__", None)
@@ -81,3 +84,9 @@ def _renamed(name: str) -> str:
         if name.endswith(new):
             return name.removesuffix(new) + old
     return name
+
+
+def _size(facts: dict) -> int:
+    """Returns the number of bytes of a tensor."""
+    begin, end = facts["data_offsets"]
+    return end - begin
