@@ -1,8 +1,8 @@
-"""Audio generation with diffusion models in JAX and Flax: nets, diffusion, sampling, codecs, training, a pipeline.
+"""Generates audio with diffusion models in JAX and Flax: nets, diffusion, sampling, codecs, training and a pipeline.
 
-Arrays have the channels last: sound is float32 [batch, time, channels] in [-1, 1]. The most used functions and classes
-are in this module. The others are in the namespaces `nn`, `diffusion`, `sampling`, `audio`, `codecs`, `models`,
-`training` and `configs`.
+Channels are the last axis of an array: sound is float32 [batch, time, channels] in [-1, 1]. The most used functions and
+classes are in this module. The other functions and classes are in the namespaces `nn`, `diffusion`, `sampling`,
+`audio`, `codecs`, `models`, `training` and `configs`.
 """
 
 import importlib

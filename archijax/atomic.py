@@ -1,4 +1,4 @@
-"""Writes files and folders so that they are never incomplete."""
+"""Writes files and folders under temporary names, so that no incomplete file or folder has the final name."""
 
 import os
 import re
@@ -15,12 +15,14 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path for a file or a folder, and renames it to ``path`` at the end of the block.
+    """Yields a temporary path, at which the block writes a file or a folder. At the end of the block, the temporary
+    path is renamed to ``path``.
 
-    A file replaces an older file, and a folder replaces an empty folder. Parent folders are created. If two programs
-    write the same path at once, the path gets the result of the program that ends last. If the block fails, the
-    temporary file or folder is removed. If a process is killed, the next process on this machine that writes to the
-    same folder removes the temporary files of the killed process.
+    Example: ``with replacing("a.txt") as unfinished: unfinished.write_text("x")``. A new file replaces an old file, and
+    a new folder replaces an empty folder. Parent folders are created. If two programs write the same path at once, the
+    path gets the result of the program that ends last. If the block fails, the temporary file or folder is removed. If
+    a process is killed, the next process on this machine that writes to the same folder removes the temporary files of
+    the killed process.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Helps the command line programs: reads options into a dataclass, and prints errors as one sentence."""
+"""Helps the command line programs: reads options into a dataclass, and prints each error as one sentence."""
 
 import contextlib
 import functools
@@ -26,7 +26,10 @@ LISTED = "--help lists them all."  # the hint if no setting has a similar name
 
 
 def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
-    """Calls a program and returns its exit status: 2 if the input or the disk is at fault, 130 after Ctrl-C.
+    """Calls a program and returns the exit status.
+
+    The exit status is 130 after Ctrl-C. After an InputError, an OSError or a lack of memory, the message of the error
+    is printed on stderr, and the exit status is 2. Otherwise, the program returns the exit status.
 
     Args:
         program: a function without arguments that returns the exit status.
@@ -55,14 +58,15 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
 
 
 def parse(command: type[Command], arguments: list[str], *, prog: str, default: Command | None = None) -> Command:
-    """Returns an instance of a dataclass, filled from command line options. With --help, prints the help and exits.
+    """Returns an instance of a dataclass with the values of command line options. The option --help prints the help and
+    exits.
 
     Args:
-        command: the dataclass. The text under each field is the help for the option.
-        arguments: the arguments without the name of the program.
+        command: the dataclass. The string under a field is the help text of the option.
+        arguments: the arguments without the name of the program, such as ``["--steps", "3"]``.
         prog: the name of the program in the help.
-        default: an instance of the dataclass, whose fields are used for options that are not in ``arguments``; a field
-            that is `tyro.MISSING` makes its option required. None: the dataclass's own defaults.
+        default: an instance of the dataclass with the values of the options that are not in ``arguments``. If a field
+            of the instance is `tyro.MISSING`, the option is required. None: the defaults of the dataclass.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -95,11 +99,13 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
 
 
 def python_config(source: str | Path) -> Any:
-    """Runs a Python file and returns its variable `config`, or the variable NAME for "PATH:NAME"; None if there is no
-    such variable.
+    """Runs a Python file and returns the value of the variable `config` in the file, or None if there is no such
+    variable.
+
+    For the source "PATH:NAME", the result is the value of the variable NAME in the file PATH.
 
     Raises:
-        InputError: the file is no Python file, or raises an error when it runs.
+        InputError: the name of the file does not end in .py, or the file does not run as Python.
         OSError: the file cannot be read.
     """
     path, _, name = str(source).partition(":")
@@ -120,7 +126,8 @@ def python_config(source: str | Path) -> Any:
 
 
 def named_values(pairs: Iterable[str]) -> dict[str, str]:
-    """Turns texts NAME=VALUE into {NAME: VALUE}. Raises InputError for other texts, or if a name occurs twice."""
+    """Turns texts "NAME=VALUE" into a dict {"NAME": "VALUE"}. Raises InputError for other texts, or if a name occurs
+    twice."""
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -133,7 +140,8 @@ def named_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def weighted(source: str) -> tuple[Path, float]:
-    """Splits "DIR:WEIGHT" into (DIR, WEIGHT). "DIR" alone has weight 1. Raises InputError unless WEIGHT is above 0."""
+    """Splits "DIR:WEIGHT" into (DIR, WEIGHT). A text without a weight has weight 1. Raises InputError if WEIGHT is not
+    above 0."""
     folder, colon, number = source.rpartition(":")
     try:
         weight = float(number)
@@ -147,12 +155,13 @@ def weighted(source: str) -> tuple[Path, float]:
 
 
 def say(sentence: str) -> None:
-    """Prints a line on stderr, above the progress bar if there is one."""
+    """Prints a line on stderr. If there is a progress bar, the line is above the progress bar."""
     tqdm.write(sentence, file=sys.stderr)
 
 
 def bar(total: int, title: str, unit: str) -> tqdm:
-    """Returns a progress bar on stderr. If stderr is a log file, the bar prints a line every 30 seconds."""
+    """Returns a tqdm progress bar on stderr for ``total`` units, such as "step". If stderr is a log file, the bar
+    prints a line every 30 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True)
 
@@ -187,7 +196,7 @@ def _quieten() -> None:
 
 
 def _refuse(event: errors.ParseErrorEvent) -> None:
-    """Turns a parsing error of tyro into an InputError."""
+    """Raises an InputError for a parsing error of tyro."""
     match event:
         case errors.MissingArgs():
             missing = [argument.arg for argument in event.missing_arguments]

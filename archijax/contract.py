@@ -1,6 +1,7 @@
-"""The protocols of models, codecs and configurations. The programs and the pipeline use only these methods.
+"""Defines the protocols of models, codecs and configurations. The programs and the pipeline use only the methods in the
+protocols.
 
-A class with these methods can be trained, resumed, sampled and saved. It needs no base class.
+A model with these methods can be trained, resumed, sampled and saved. The class of the model needs no base class.
 """
 
 from __future__ import annotations
@@ -13,28 +14,30 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 Variables = dict[str, Any]
-"""Flax collections: "params" (trained, and averaged by the EMA), "frozen" (constant) and "state" (updated by each
-training step)."""
+"""A dict of Flax collections: "params" (trained, and averaged by the EMA), "frozen" (constant) and "state" (updated by
+each training step)."""
 
 Batch = Mapping[str, jax.Array | np.ndarray]
-"""Arrays [b, ...] by name: "audio", "tokens", "token_mask", "embedding", "latent", "features", "condition_NAME"."""
+"""A dict of arrays [b, ...] with the names "audio", "tokens", "token_mask", "embedding", "latent", "features" or
+"condition_NAME"."""
 
 Metrics = dict[str, jax.Array]
-"""Scalars by name. Each scalar is a mean over the batch. A mean over only some items of a batch has two scalars: NAME
-is the sum over these items divided by the batch size, and NAME:weight is the number of these items divided by the batch
-size. Both scalars are averaged over batches and devices. The ratio of the averages is then the mean over these
-items."""
+"""A dict of scalars by name. Each scalar is a mean over the batch. A mean over only k items of a batch [b] is stored as
+two scalars: NAME is the sum over the k items divided by b, and NAME:weight is k / b. Training averages both scalars
+over batches and devices. The average of NAME divided by the average of NAME:weight is the mean over these items of all
+batches."""
 
 LossResult = tuple[jax.Array, tuple[Metrics, Variables]]
-"""The tuple (loss, (metrics, new_state)). new_state, an empty dict if the model has no state, replaces the collection
-"state"."""
+"""The tuple (loss, (metrics, new_state)). new_state replaces the collection "state". A model without state returns an
+empty dict as new_state."""
 
 
 class Loss(Protocol):
-    """A pure function that computes a batch's loss. It can be jitted, vmapped, pmapped, differentiated and sharded."""
+    """A pure function that computes the loss of a batch. The function can be jitted, vmapped, pmapped, differentiated
+    and sharded."""
 
     def __call__(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
-        """Returns the loss, which is the mean over the items of the batch, with metrics and the new state."""
+        """Returns (loss, (metrics, new state)). The loss is the mean over the items of the batch."""
 
 
 @runtime_checkable
@@ -42,34 +45,36 @@ class Model(Protocol):
     """A model that can be trained: a class with the methods ``init`` and ``loss``."""
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Returns the initial variables, for batches with the shapes of ``batch``. No file is read.
+        """Returns the initial variables for batches with the shapes of ``batch``. The method reads no file.
 
         Args:
             batch: an example of a batch. The values do not matter, and one item is enough.
-            frozen: pretrained parts by name, for the collection "frozen". Parts that are not given are initialised at
+            frozen: a dict of pretrained parts by name, for the collection "frozen". All other parts are initialised at
                 random. A model without pretrained parts does not need this argument.
         """
 
     def loss(self, variables: Variables, keys: Key[Array, " b"], batch: Batch) -> LossResult:
-        """Returns the loss that training minimises, with metrics and the new state; see :class:`Loss`."""
+        """Returns (loss, (metrics, new state)); see :class:`Loss`. Training minimises the loss."""
 
 
 @runtime_checkable
 class MultiLossModel(Model, Protocol):
-    """A model with several losses that train different parts in turn, such as a codec and its discriminator."""
+    """A model with several losses. Each loss trains different parts, such as a codec or the codec's discriminator."""
 
     @property
     def losses(self) -> Sequence[tuple[Loss, Sequence[str]]]:
-        """Returns pairs (a loss, the names in "params" that this loss trains), in the order of training."""
+        """Returns pairs (a loss, the names of the parts in "params" that this loss trains), in the order of
+        training."""
 
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model that computes statistics over a whole batch, such as how often codes are used, even if a batch is split
-    over devices."""
+    """A model that computes statistics over a whole batch, such as how often codes are used. The batch can be split
+    over several devices."""
 
     def over(self, axis: str) -> Self:
-        """Returns a copy of the model that sums its statistics over a mapped axis, over which batches are split."""
+        """Returns a copy of the model that sums statistics over the mapped axis ``axis``. Batches are split over this
+        axis."""
 
 
 @runtime_checkable
@@ -85,20 +90,20 @@ class Generator(Model, Protocol):
         num_steps: int,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """Returns new sounds with the shape ``shape``: (b, time, c)."""
+        """Returns new sounds [b, time, c], where ``shape`` is (b, time, c). ``keys`` are one key per sound."""
 
 
 @runtime_checkable
 class DenoisingGenerator(Generator, Protocol):
-    """A generator whose denoising steps the caller can run one by one, such as for inpainting.
+    """A generator whose denoising steps the caller can run one by one, for example to inpaint.
 
     :class:`archijax.DiffusionModel` explains the arguments of the methods.
 
     Attributes:
-        process: the GaussianProcess: the noise schedule, and the quantity that the net predicts.
+        process: the GaussianProcess, which has the noise schedule and the quantity that the net predicts.
         cond_drop_prob: the probability that training drops the conditioning. Guidance needs a model with a value above
             0.
-        length_multiple: the number that must divide the number of samples of a sound.
+        length_multiple: the number of samples of a sound must be a multiple of this number.
     """
 
     process: Any
@@ -108,13 +113,13 @@ class DenoisingGenerator(Generator, Protocol):
     def start(
         self, keys: Key[Array, " b"], shape: tuple[int, int, int], t: Any = None, **settings: Any
     ) -> Float[Array, "b time c"]:
-        """Returns the noisy sounds that sampling starts from, with the shape ``shape``."""
+        """Returns the noisy sounds [b, time, c] from which sampling starts, where ``shape`` is (b, time, c)."""
 
     def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
-        """Returns the conditioning of the net: the arrays of a batch, with the tokens replaced by their embedding."""
+        """Returns the conditioning of the net: the arrays of a batch, in which the embedding replaces the tokens."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
-        """Returns a function (x, t) -> prediction, which calls the net with conditioning and guidance from
+        """Returns a function (x, t) -> prediction. The function calls the net with the conditioning and guidance in
         ``settings``."""
 
     def inpainting(
@@ -126,12 +131,13 @@ class DenoisingGenerator(Generator, Protocol):
 
 @runtime_checkable
 class EndlessGenerator(Generator, Protocol):
-    """A generator of endless sound, one chunk (called a split) after the other; see :class:`archijax.DiffusionAR`.
+    """A generator of endless sound; see :class:`archijax.DiffusionAR`. The net sees a window of the sound. The window
+    consists of splits of equal length, and sampling finishes one split after the other.
 
     Attributes:
-        length: the number of samples of the window.
+        length: the number of samples in the window.
         num_splits: the number of splits in the window.
-        split_length: the number of samples of a split.
+        split_length: the number of samples in a split.
     """
 
     length: int
@@ -141,18 +147,19 @@ class EndlessGenerator(Generator, Protocol):
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Returns standard normal noise [b, time, channels], which differs for other keys and for other values of
-        ``number``."""
+        """Returns standard normal noise [b, time, channels]. Other keys or another ``number`` give other noise."""
 
     def start(
         self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """Turns noise with time = ``length`` into sound, whose first half is the beginning of the endless sound."""
+        """Turns noise [b, length, c] into sound [b, length, c]. The first half of this sound is the beginning of the
+        endless sound."""
 
     def noised_to_ladder(
         self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """Adds noise to the result of :meth:`start`. Returns the first window for :meth:`shift`."""
+        """Returns the first window for :meth:`shift`. ``sounds`` is the result of :meth:`start`, to which ``noise`` is
+        added."""
 
     def shift(
         self,
@@ -162,7 +169,8 @@ class EndlessGenerator(Generator, Protocol):
         *,
         num_steps: int,
     ) -> tuple[Float[Array, "b time c"], Float[Array, "b split c"]]:
-        """Returns (the next window, which ends in ``fresh`` noise; the finished split that began ``window``)."""
+        """Returns (the next window, the next finished split of the sound). The noise ``fresh`` becomes the last split
+        of the next window."""
 
 
 @runtime_checkable
@@ -172,8 +180,8 @@ class Codec(Model, Protocol):
     The sample rate of the sound is a setting of the configuration; the codec itself does not use the sample rate.
 
     Attributes:
-        frames: the kind of frame: "latent" (a vector [latent_channels]), "mel" (a spectrum [mels, c], for any number of
-            channels) or "sound" (a sample [c] at a lower rate).
+        frames: the kind of frame: "latent" (a vector [latent_channels]), "mel" (a spectrum [mels, c], for any number c
+            of channels) or "sound" (a sample [c] at a lower rate).
         downsample_factor: the number of samples of sound per frame.
         latent_channels: the number of channels of a latent frame; None for other kinds of frames.
     """
@@ -185,12 +193,12 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """Returns (frames, the numbers that the bottleneck reports). There are time / downsample_factor frames, rounded
-        up.
+        """Returns (frames, a dict of the numbers that the bottleneck reports). The number of frames is time /
+        downsample_factor, rounded up.
 
         Args:
-            keys: one key per item, to draw frames from the distribution that the encoder predicts; None: the frames are
-                the mean of the distribution.
+            keys: one key per item. With keys, frames are drawn from the distribution that the encoder predicts. None:
+                the frames are the mean of this distribution.
         """
 
     def decode(
@@ -199,25 +207,26 @@ class Codec(Model, Protocol):
         frames: Float[Array | np.ndarray, "b frames *frame"],
         noise: Float[Array | np.ndarray, "b time c"] | None = None,
     ) -> Float[Array, "b time c"]:
-        """Decodes frames to sounds with time = frames * downsample_factor.
+        """Decodes frames to sounds [b, frames * downsample_factor, c].
 
         Args:
-            noise: standard normal noise, for a decoder that starts from noise; None: the same noise at every call.
+            noise: standard normal noise, for a decoder that starts from noise. None: the decoder uses the same noise at
+                every call.
         """
 
 
 @runtime_checkable
 class ScaledCodec(Codec, Protocol):
-    """A codec that knows the mean and the standard deviation of its latents. Latent models use both to normalise the
-    latents."""
+    """A codec that stores the mean and the standard deviation of each latent channel. Latent models use these numbers
+    to normalise the latents."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """Returns (the means, the standard deviations) of the latent's channels."""
+        """Returns (the means [c], the standard deviations [c]) of the channels of the latents."""
 
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion: ``model`` samples x, and ``finish(variables, x, frames)`` is the decoded
+    """A codec that decodes by diffusion. The diffusion model ``model`` samples x, and :meth:`finish` turns x into
     sound.
 
     Attributes:
@@ -233,50 +242,50 @@ class DiffusionDecoder(Codec, Protocol):
         noise: Float[Array, "b time c"],
         batch: Batch,
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for ``model``; :meth:`decode` explains the arguments. ``batch`` holds any other
-        conditioning."""
+        """Returns (noise, conditioning) for ``model``. :meth:`Codec.decode` explains ``frames`` and ``noise``.
+        ``batch`` has the other conditioning, such as tokens."""
 
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]
     ) -> Float[Array, "b time c"]:
-        """Turns x, which ``model`` has sampled from the noise that :meth:`prepare` returns, into sounds."""
+        """Turns x into sounds [b, time, c]. ``model`` has sampled x from the noise that :meth:`prepare` returns."""
 
 
 class ItemSource(Protocol):
-    """Reads training items, each of which is a crop of a file. `train.dataset.batches` makes batches of the items."""
+    """Reads training items. An item is a crop of a file. `train.dataset.batches` makes batches of the items."""
 
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
     ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
-        """Returns an item as a dict: its arrays by name, the text "prompt" (or, in its place, the array "embedding"),
-        and "fields".
+        """Returns an item as a dict. The dict has arrays by name, and the text "prompt" or the array "embedding".
 
-        "fields" is an optional dict of texts and numbers that describe the crop. Several threads call this method at
-        once.
+        The optional entry "fields" is a dict of texts and numbers that describe the crop. Several threads call this
+        method at the same time.
 
         Args:
             file: the file's entry in the manifest.
             crop: the number of the crop in the file, counted from 0.
-            crops: how many crops the file has.
+            crops: the number of crops in the file.
             rng: the generator of random numbers for the item.
 
         Raises:
-            InputError: the crop cannot be read. The caller then reads another crop instead.
+            InputError: the crop cannot be read. The caller then reads another crop.
         """
 
 
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a model. `archijax.configs.base.ModelConfig` has defaults for all members but
-    ``build``.
+    """A frozen dataclass that builds a model. The base class `archijax.configs.base.ModelConfig` has defaults for text,
+    autoencoder, conditioners and ``load_frozen``.
 
     Attributes:
         sample_rate: the sample rate of the sounds, in Hz.
         channels: the number of channels of the sounds.
         length: the number of samples of each training sound.
-        text: how the model reads text (TextConfig); None: the model reads no text.
+        text: the TextConfig of a model that reads text; None: the model reads no text.
         autoencoder: the configuration of a latent model's autoencoder; None: the model is no latent model.
-        conditioners: describe the numbers and categories that the model is conditioned on. Each conditioner has a
-            `name`, and a method `encode` that turns the values of a batch (text, number or None) into an array [b].
+        conditioners: objects that describe the numbers and categories on which the model is conditioned. Each
+            conditioner has a `name`, and a method `encode` that turns the values of a batch (text, number or None) into
+            an array [b].
     """
 
     sample_rate: int
@@ -290,5 +299,5 @@ class ModelConfig(Protocol):
         """Returns the model. Raises InputError if settings do not fit each other."""
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, for ``Model.init``. Raises InputError if a part is
-        missing."""
+        """Returns a dict of the pretrained parts that the settings name, for ``Model.init``. Raises InputError if a
+        part is missing."""

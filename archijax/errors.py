@@ -1,40 +1,43 @@
-"""The exception for wrong input, the warning about changed input, and functions that write their messages."""
+"""Defines an exception for wrong input, a warning about changed input, and functions that write messages."""
 
 import difflib
 from collections.abc import Callable, Iterable
 
 
 class InputError(ValueError):
-    """A setting or an input is wrong. The message is one sentence: what is wrong, its value, and what would be right.
+    """A setting or an input is wrong. The message is one sentence with the name and the value of the setting, and a
+    right value.
 
-    The programs print the message without a traceback and exit with status 2.
+    The command line programs print the message without a traceback and exit with status 2.
     """
 
 
 class InputWarning(UserWarning):
-    """An input was changed before its use: a part is lost, or the level is different. The message is one sentence.
+    """An input was changed before it was used: a part was cut off, or the level was changed. The message is one
+    sentence.
 
-    The programs print each message once.
+    The command line programs print each message once.
     """
 
 
 def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
-    """Returns a part of a sentence that lists the first ``limit`` names and says how many more there are."""
+    """Returns the first ``limit`` names as one text. If there are more names, the text ends in their number, as in "a,
+    b and 3 more"."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def suggestion(word: str, known: Iterable[str], otherwise: str, shown: Callable[[str], str] = str) -> str:
-    """Returns the end of a sentence about an unknown word: "did you mean" with the most similar known word, or
-    ``otherwise``.
+    """Returns "did you mean WORD?" with the known word that is most similar to ``word``. If no known word is similar,
+    the result is ``otherwise``.
 
     Args:
-        shown: a function that formats the known word for the sentence.
+        shown: a function from the known word to the text that the result shows.
     """
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {shown(close[0])}?" if close else otherwise
 
 
 def require(valid: bool, name: str, value: object, right: str) -> None:
-    """Raises InputError unless ``valid``. The message has the name of a setting, its value, and what would be right."""
+    """Raises InputError with the message "NAME must be RIGHT, not VALUE." if ``valid`` is False."""
     if not valid:
         raise InputError(f"{name} must be {right}, not {value}.")

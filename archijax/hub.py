@@ -1,4 +1,4 @@
-"""Finds the folders of pretrained models and reads their files, which are not trusted."""
+"""Finds the folders of pretrained models and reads files in these folders. The files are not trusted."""
 
 import json
 import re
@@ -15,17 +15,19 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # without two points in
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Whether a name has the form of a name on the Hugging Face hub, such as "google/flan-t5-base"."""
+    """Returns whether a name has the form of a name on the Hugging Face hub, such as "google/flan-t5-base"."""
     return re.fullmatch(f"{_PART}(/{_PART})?", str(name)) is not None
 
 
 def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) -> Path:
-    """Returns the folder of a pretrained model: `name` if it is a folder, else a snapshot from the Hugging Face hub.
+    """Returns the folder of a pretrained model: `name` if `name` is a folder, else a snapshot from the Hugging Face
+    hub.
 
     Args:
-        name: a folder, or a hub name such as "google/flan-t5-base". Without a network, the local cache is enough.
-        revision: a branch, tag or commit on the hub.
-        files: the names of the files to download, which can have wildcards.
+        name: a folder, or a hub name such as "google/flan-t5-base". Without a network, the model must be in the local
+            cache.
+        revision: a branch, tag or commit on the hub; None: the main branch.
+        files: the names of the files to download. The names can have wildcards, such as "model*.safetensors".
 
     Raises:
         InputError: `name` is neither a folder nor a hub name, or the model is neither in the cache nor on the hub.
@@ -53,20 +55,21 @@ def pretrained_folder(name: str | Path, revision: str | None, files: list[str]) 
 
 
 def part(folder: Path, name: str) -> Path:
-    """Returns the subfolder of a part, such as "tokenizer", if ``folder`` has diffusers' layout; else ``folder``."""
+    """Returns the subfolder ``name`` (such as "tokenizer") if ``folder`` has the layout of diffusers, else
+    ``folder``."""
     return folder / name if (folder / "model_index.json").is_file() and (folder / name).is_dir() else folder
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
-    """Returns a sentence that says which files of a model to download, and to which folder."""
+    """Returns an error message: the model ``name`` is not complete in ``place``, and the user should get ``files``."""
     source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
     advice = f"get {', '.join(files)} from {source} into one folder and use that folder as the model"
     return f"model {str(name)!r} is not complete in {place}: {advice}"
 
 
 def weight_files(name: str | Path, folder: Path, stem: str = "model") -> list[Path]:
-    """Returns the safetensors files of a folder: STEM.safetensors, or the shards that STEM.safetensors.index.json
-    names.
+    """Returns the paths of the safetensors files in a folder: STEM.safetensors, or the shards that
+    STEM.safetensors.index.json lists. ``name`` is the name of the model in error messages.
 
     Raises:
         InputError: files are missing, or the index names files outside of the folder.
@@ -105,7 +108,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Returns all tensors of a model by name, from one safetensors file or from shards with an index.
+    """Returns a dict of all tensors of a model by name. The tensors are read from one safetensors file, or from shards
+    with an index.
 
     Args:
         name: the name of the model in error messages.
@@ -121,7 +125,7 @@ def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()
 
 
 def read_safetensors(path: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Returns {name: tensor} for one file. :func:`read_weights` explains ``leave_out`` and the errors."""
+    """Returns {name: tensor} for one safetensors file. :func:`read_weights` explains ``leave_out`` and the errors."""
     from safetensors import SafetensorError, safe_open
 
     try:

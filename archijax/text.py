@@ -24,10 +24,10 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 class Words:
-    """A tokenizer whose tokens are words, digits and punctuation marks. It needs no file.
+    """A tokenizer whose tokens are words, digits and punctuation marks. This tokenizer needs no file.
 
-    The id of a token is a hash, so two words can have the same id. Case counts only for single letters: "A" is a note,
-    and "a" an article. "Db4" has the tokens db and 4, and "C#4" the tokens c# and 4.
+    The id of a token is a hash, so two words can have the same id. Case matters only for single letters, because "A"
+    can be a note and "a" can be an article. "Db4" has the tokens db and 4, and "C#4" has the tokens c# and 4.
     """
 
     pad_token_id, eos_token_id = 0, 1
@@ -39,7 +39,8 @@ class Words:
     def __call__(
         self, texts: str | list[str], *, max_length: int = 0, add_special_tokens: bool = True, **_: Any
     ) -> dict[str, Any]:
-        """Encodes a text to a list of ids without the end token, or a list of texts to arrays [b, max_length]."""
+        """Returns {"input_ids": a list of ids without the end token} for one text. For a list of texts, returns a dict
+        of "input_ids" and "attention_mask", both int32 [b, max_length], with the end token and padding."""
         if isinstance(texts, str):
             return {"input_ids": self._ids(texts)}
         tokens = np.full((len(texts), max_length), self.pad_token_id, np.int32)
@@ -55,9 +56,9 @@ class Words:
 
 
 class Extended:
-    """A tokenizer with additional words. ``placeholder_tokens[i]`` has the id -1 - i.
+    """A tokenizer with additional words. The word ``placeholder_tokens[i]`` has the id -1 - i.
 
-    No vocabulary has negative ids, so these ids fit every pretrained encoder.
+    The ids of a vocabulary are 0 or more, so the negative ids are new for every pretrained encoder.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | Words, placeholder_tokens: tuple[str, ...]):
@@ -67,7 +68,8 @@ class Extended:
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """Encodes texts with the tokenizer. Words in ``placeholder_tokens`` get their own ids."""
+        """Returns a dict of "input_ids" and "attention_mask", both [b, max_length]. Words in ``placeholder_tokens`` get
+        the ids -1 - i. :func:`tokenize` passes the ``settings`` that a pretrained tokenizer needs."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):
@@ -92,13 +94,12 @@ def load_tokenizer(
     """Loads the tokenizer of a T5 model, for :func:`tokenize`.
 
     Args:
-        name: "words" (see :class:`Words`) or "bytes", which need no download; or a folder; or a hub name such as
-            "t5-base". With "bytes", an id is a
-            byte of UTF-8 plus 3; 0 is the padding, and 1 the end. These are ByT5's ids without the 125 unused
-            sentinels. A model that is trained from scratch on these ids has `vocab_size=len(tokenizer)`, which is 259.
-            ByT5's own weights (vocab_size 384) read these ids too.
-        revision: a branch, tag or commit on the hub.
-        placeholder_tokens: additional words for the vocabulary; the word ``placeholder_tokens[i]`` gets the id -1 - i.
+        name: "words" (see :class:`Words`), "bytes", a folder, or a hub name such as "t5-base". "words" and "bytes" need
+            no files. With "bytes", an id is a byte of UTF-8 plus 3. The id 0 is the padding, and the id 1 is the end
+            token. The 259 ids are the ids of ByT5 without the 125 unused sentinels, so ByT5's own weights (vocab_size
+            384) read these ids too.
+        revision: a branch, tag or commit on the hub; None: the main branch.
+        placeholder_tokens: additional words for the vocabulary. The word ``placeholder_tokens[i]`` gets the id -1 - i.
 
     Raises:
         InputError: the tokenizer is missing or damaged.
@@ -129,9 +130,10 @@ def load_tokenizer(
 def tokenize(
     tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: list[str], max_length: int
 ) -> tuple[Int32[np.ndarray, "b {max_length}"], Bool[np.ndarray, "b {max_length}"]]:
-    """Turns a batch of texts into token ids. Every text ends in the end token, and is padded or cut to `max_length`.
+    """Turns a batch of texts into token ids. Each row has the ids of a text, the end token and padding. Texts with more
+    tokens are cut.
 
-    A text with the characters of a special token ("</s>") gets the ids of these characters.
+    The characters of a special token in a text, such as "</s>", are encoded like other characters.
 
     Args:
         tokenizer: the result of `load_tokenizer`.
@@ -165,7 +167,7 @@ def tokenize(
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: Iterable[str], max_length: int) -> bool:
-    """Warns (InputWarning) of the first text that `tokenize` would cut. Returns whether there is such a text."""
+    """Gives an InputWarning for the first text that `tokenize` would cut. Returns whether there is such a text."""
 
     def length(text: str) -> int:
         most = 4 * len(text) + 16  # a character is four bytes at most

@@ -1,1 +1,1 @@
-"""The sampling programs: ``python -m sample VERB --model DIR ...``."""
+"""Makes and edits sounds with trained models: ``python -m sample VERB --model DIR ...``."""

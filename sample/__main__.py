@@ -1,4 +1,4 @@
-"""python -m sample VERB --model DIR ..."""
+"""Runs the program of a verb: python -m sample VERB --model DIR ..."""
 
 import sys
 

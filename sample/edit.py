@@ -1,4 +1,4 @@
-"""The verbs that edit a sound: inpaint, vary, extend."""
+"""Defines the verbs that edit a sound: inpaint, vary, extend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +18,28 @@ from sample.writing import write
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(OneModel):
-    """The options of all verbs that edit a sound."""
+    """Defines the options of all verbs that edit a sound."""
 
     sound: tyro.conf.Positional[Path]
     """The sound file to edit."""
     out: Path
-    """The folder for the files."""
+    """The folder for the written files."""
     prompt: str = ""
     """The prompt, for a model that reads text."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
-    named are dropped."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions without a value
+    are dropped."""
     count: int = 1
-    """The number of results to make, each from other noise."""
+    """The number of results to make. Each result starts from different noise."""
     first: int = 0
-    """The number of the first result, counted from 0. Result i is always the same."""
+    """The number of the first result, counted from 0. The result with the number i is always the same."""
     batch_size: int = 16
     """The largest number of results in a batch."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 
     def options(self, pipeline: Pipeline) -> dict[str, Any]:
-        """Returns the arguments of Generation that all edits share: prompts, items, batch size and conditions."""
+        """Returns the arguments of Generation that all edits use: prompts, items, batch_size and conditions."""
         prompts = pipeline.checked([self.prompt])
         items = numbered(prompts, self.count, self.first)
         conditions = cli.named_values(self.set)
@@ -49,7 +49,7 @@ class Edit(OneModel):
         """Makes and writes the results.
 
         Args:
-            sound: the sound whose samples the results keep; None: the results keep no samples.
+            sound: the source, if the results keep samples of the source; None: the results keep no samples.
             seconds: the length of the new sound in each result; None: the whole result is new.
         """
         stem, output = (
@@ -61,7 +61,7 @@ class Edit(OneModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Edit):
-    """Regenerates a part of a sound, so that it fits the sound around it.
+    """Regenerates a part of a sound, so that the new part fits the sound before and after the part.
 
     The result has the sample rate and the channels of the file. Outside of the regenerated part, the samples of the
     file are kept.
@@ -72,7 +72,8 @@ class Inpaint(Edit):
     end: float
     """The end of the part in seconds."""
     num_resamples: int = 1
-    """How often each denoising step is repeated. With more repetitions, the new part fits better."""
+    """The number of times that each denoising step is taken. With a higher number, the new part fits the sound
+    better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
@@ -86,14 +87,14 @@ class Inpaint(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Vary(Edit):
-    """Makes variations of a sound: adds noise, which the model then removes.
+    """Makes variations of a sound: adds noise to the sound, and then removes the noise with the model.
 
     The result has the model's sample rate and channels.
     """
 
     strength: float = 0.5
-    """How much noise is added, from 0 to 1. Near 0, the variation is close to the sound. At 1, the variation has
-    nothing in common with the sound."""
+    """How much noise is added, above 0 and at most 1. Near 0, the variation is similar to the sound. At 1, the
+    variation has nothing in common with the sound."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""
@@ -112,7 +113,8 @@ class Extend(Edit):
     seconds: float
     """The length of the new sound in seconds."""
     num_resamples: int = 1
-    """How often each denoising step is repeated. With more repetitions, the new sound fits better."""
+    """The number of times that each denoising step is taken. With a higher number, the new sound fits the old sound
+    better."""
 
     def run(self) -> None:
         """Makes and writes the results. Raises InputError for wrong input, and OSError if writing fails."""

@@ -1,4 +1,4 @@
-"""The verbs encode and decode: they turn sounds into files of frames, and back."""
+"""Defines the verbs encode and decode, which turn sounds into files of frames, and back."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,10 +21,11 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OneModel, OnFiles):
-    """Encodes sounds to frames and writes the frames: latents by an autoencoder, mel spectrograms by a vocoder.
+    """Encodes sounds to frames and writes the frames. An autoencoder makes latents, and a vocoder makes mel
+    spectrograms.
 
-    Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and values that the verb
-    decode or vocode needs. Long sounds are encoded in parts of the training length.
+    Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and the values that the
+    verbs decode and vocode need. Long sounds are encoded in parts of the training length.
     """
 
     batch_size: int = 8
@@ -68,7 +69,7 @@ class Decode(Making, OneModel, OnFiles):
     originals."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
-    """Files of latents (.npz), folders of them, or patterns such as 'latents/*.npz'."""
+    """Files of latents (.npz), folders of such files, or patterns such as 'latents/*.npz'."""
 
     takes = (".npz",)
 
@@ -92,6 +93,6 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """Returns the pipeline. Raises InputError unless its model encodes and decodes one of the kinds `frames`."""
+    """Returns the pipeline. Raises InputError if the model is no codec, or has frames of another kind than `frames`."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

@@ -1,4 +1,4 @@
-"""The verb export: writes a model and its sampling as one program that needs only JAX and numpy."""
+"""Defines the verb export, which writes a model with the sampling loop as one program that needs only JAX and numpy."""
 
 import importlib.util
 import json
@@ -29,20 +29,21 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Export(OneModel):
-    """Writes text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch size.
+    """Writes the text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch
+    size.
 
-    The folder has sampler.jaxexport (the program, made by jax.export), weights.npz, sampler.json (which describes
-    inputs and output) and run.py, which makes WAV files with the program and needs only jax and numpy. The program
-    takes prompts, guidance scale and seed as inputs. All other settings are fixed by the export.
+    The program is sampler.jaxexport, which jax.export makes, and weights.npz has the weights. sampler.json describes
+    the inputs and the output. run.py makes WAV files with the program, and needs only jax and numpy. The inputs of the
+    program are prompts, guidance scale and seed. The export fixes all other settings.
     """
 
     out: Path
-    """The folder to write. It must be empty or not exist."""
+    """A new or empty folder, to which the files are written."""
     seconds: float | None = None
     """The length of each sound in seconds. The default is the length of the training sounds."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
-    named are dropped."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions without a value
+    are dropped."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 
@@ -60,7 +61,8 @@ class Export(OneModel):
 def write(
     folder: Path, pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a sampler of sounds with `length` samples to a new folder. The folder appears when all files are written.
+    """Writes a program that samples sounds of `length` samples to a new folder. The folder has a temporary name until
+    all files are written.
 
     Raises:
         InputError: the model does not take a setting, or the folder is not empty.
@@ -93,7 +95,8 @@ def write(
 def sampler(
     pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> tuple[Callable[[dict[str, jax.Array], dict[str, jax.Array]], jax.Array], dict[str, jax.ShapeDtypeStruct]]:
-    """Makes a pure function that generates the same sounds as :class:`Generation` with these settings.
+    """Returns a pure function that makes the same sounds as :class:`Generation` with these settings, and the inputs of
+    the function.
 
     Returns:
         (sample, inputs). `sample` takes a dict of weights and a dict of inputs, and returns sounds [b, length,
@@ -140,7 +143,7 @@ def sampler(
 def describe(
     pipeline: Pipeline, settings: SampleSettings, length: int, inputs: dict[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Any]:
-    """Returns the contents of sampler.json."""
+    """Returns the contents of sampler.json, which describes the inputs and the output of the program."""
     config, text = pipeline.config, pipeline.config.text
     meanings = {
         "seed": "root of the noise",

@@ -1,10 +1,10 @@
-"""Makes WAV files with the sampler in this folder. It needs only jax and numpy.
+"""Makes WAV files with the sampler in this folder. The only required packages are jax and numpy.
 
     python run.py SEED [PROMPT ...]
 
-or import this file and call sample(["warm pad", "drums"], seed=1), which returns float32 [prompts, time, channels].
-sampler.json describes the inputs and the output of the program. Releases of JAX can read the program for at least half
-a year after the release that wrote it.
+This command writes one file per prompt. In Python, ``from run import sample`` imports the sampler, and
+``sample(["warm pad", "drums"], seed=1)`` returns float32 [prompts, time, channels]. sampler.json describes the inputs
+and the output of the program. JAX can read the program for at least half a year after the export.
 """
 
 import json
@@ -32,7 +32,8 @@ def load():
 
 
 def tokenize(prompts, about):
-    """Turns prompts into (tokens int32, mask bool), both [prompts, max_length]. ``about`` describes the tokenizer."""
+    """Turns prompts into (tokens int32, mask bool), both [prompts, max_length]. ``about`` is the contents of
+    sampler.json."""
     if about["tokenizer"] == "bytes":
         padding, end = 0, 1
 
@@ -70,8 +71,8 @@ def tokenize(prompts, about):
 
 
 def sample(prompts=("",), seed=0, item=0, guidance=None):
-    """Returns a sound for each prompt, [prompts, time, channels], unclipped. A different `item` (a number) gives
-    different sounds. `guidance` is the guidance scale; None: the default."""
+    """Returns a sound for each prompt: float32 [prompts, time, channels], not clipped. Another number `item` gives
+    other sounds. `guidance` is the guidance scale; None: the scale in sampler.json."""
     about, program, weights = load()
     count = len(prompts)
     inputs = {"seed": np.uint32(seed), "items": np.full(count, item, np.uint32)}

@@ -1,4 +1,4 @@
-"""The verb generate: makes new sounds, with or without prompts."""
+"""Defines the verb generate, which makes new sounds, with or without prompts."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -26,25 +26,26 @@ class Generate(OneModel):
     """
 
     out: Path
-    """The folder for the files. Their names contain prompt, seed and item number."""
+    """The folder for the written files. The name of a file contains the prompt, the seed and the item number."""
     prompt: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """The prompt. The option can be repeated."""
+    """A prompt. The option can be repeated."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions that are not
-    named are dropped."""
+    """A condition of the model as NAME=VALUE, such as bpm=120. The option can be repeated. Conditions without a value
+    are dropped."""
     seconds: float | None = None
     """The length of each sound in seconds. The default is the length of the training sounds."""
     loop: bool = False
-    """Make sounds that loop without a seam. The length is rounded to one that the net can process."""
+    """Make sounds that can be repeated without an audible joint. The length is rounded to a length that the net can
+    process."""
     count: int = 1
     """The number of sounds per prompt."""
     first: int = 0
     """The number of the first item, counted from 0."""
     batch_size: int = 16
-    """The largest number of sounds in a batch, and of parts of a sound that are decoded at once."""
+    """The largest number of sounds in a batch. This is also the largest number of parts of a sound that are decoded at
+    once."""
     decoder_steps: int = 20
-    """If a diffusion autoencoder decodes the latents of a latent model: the number of denoising steps of the
-    decoder."""
+    """The number of denoising steps of the decoder, if the autoencoder of a latent model decodes by diffusion."""
     sampling: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings()
     """The settings of sampling."""
 

@@ -1,4 +1,4 @@
-"""Reads and writes frames (latents of autoencoders, mel spectrograms of vocoders) as .npz files.
+"""Reads and writes frames as .npz files. Frames are latents of autoencoders or mel spectrograms of vocoders.
 
     latent, or mel    float32 [frames, latent_channels], or [frames, mels, channels]
     kind              the kind of the model
@@ -27,7 +27,7 @@ from sample.work import Material
 
 
 def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, record: str) -> None:
-    """Writes the frames `rows` of a sound, with all other values that the file holds."""
+    """Writes the frames `rows` of a sound to a file, together with the other values of the file."""
     about = {
         "kind": kind_of(pipeline.config),
         "sample_rate": pipeline.config.sample_rate,
@@ -41,7 +41,7 @@ def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, r
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """Returns the contents of a file by name: arrays and plain values. The array of a .npy file gets the name "mel".
+    """Returns a dict of the arrays and plain values in a file by name. The array of a .npy file gets the name "mel".
 
     Raises InputError if the file has another format.
     """
@@ -58,8 +58,8 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """Reads a file of frames and returns them in the form that the model takes. Raises InputError if the kind of model
-    or the sizes in the file do not fit."""
+    """Returns the frames in a file as Material for the model. Raises InputError if the kind of model or the sizes in
+    the file do not fit the model."""
     content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
     if name not in content or content.get("kind", kind) != kind:
         names = ", ".join(content) or "nothing"

@@ -1,4 +1,4 @@
-"""The options that choose the model of a verb."""
+"""Defines the options that choose the model of a verb."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from archijax.pretrained import from_pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """The options for models with adapters, and for models of a user's own class."""
+    """Defines the options for models with adapters, and for models of a user's own class."""
 
     lora: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The folder of a run with --lora, as DIR or DIR:WEIGHT. The adapters from this run are added to the model. The
     option can be repeated."""
 
     config: Path | None = None
-    """For a model of your own class: the config file that defines it, FILE.py or FILE.py:NAME. Python runs this
+    """For a model of your own class: the config file that defines the model, FILE.py or FILE.py:NAME. Python runs this
     file."""
 
     def load(self, name: Path) -> Pipeline:
@@ -36,11 +36,11 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(Adapted):
-    """The options of verbs that use one model."""
+    """Defines the options of verbs that use one model."""
 
     model: Path
     """The folder of a training run or of a saved model, or a name on the Hugging Face hub."""
 
     def pipeline(self) -> Pipeline:
-        """The model, loaded at the first use. Raises InputError if the model cannot be loaded."""
+        """Loads the model and returns the pipeline. Raises InputError if the model cannot be loaded."""
         return self.load(self.model)

@@ -1,4 +1,4 @@
-"""The output of the sampling programs: a folder of WAV files, each with a picture."""
+"""Writes the output of the sampling programs: a folder of WAV files, each with a picture."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ MUCH = 1e-3  # the share of samples beyond full scale that is audible
 
 
 class Output:
-    """A folder for sounds with the sample rate ``sample_rate`` in Hz. It is created if it does not exist.
+    """Writes sounds with the sample rate ``sample_rate`` in Hz to a folder. The folder is created if it does not exist.
 
     Raises:
         InputError: the folder cannot be created or written to, or sound files cannot have this rate.
@@ -42,9 +42,9 @@ class Output:
         self.written, self.clipped, self.worst = 0, 0, 0.0
 
     def write(self, name: str, sound: np.ndarray, title: str, tags: dict[str, str], exact: bool = False) -> None:
-        """Writes a sound [time, channels] to NAME.wav and its picture to NAME.png, and prints the path of the WAV file.
+        """Writes a sound [time, channels] to NAME.wav and a picture to NAME.png, and prints the path of the WAV file.
 
-        With `exact`, samples are written unchanged, even those beyond full scale.
+        With `exact`, all samples are written unchanged, even samples beyond full scale.
         """
         path = self.folder / f"{name}.wav"
         title = textwrap.shorten(title.encode(errors="replace").decode(), 90, placeholder=" …")
@@ -61,7 +61,7 @@ class Output:
         tqdm.write(str(path))
 
     def tell_clipped(self) -> None:
-        """Prints how many sounds were clipped audibly."""
+        """Prints the number of sounds that were clipped audibly."""
         if self.clipped:
             cli.say(
                 f"{self.clipped} of {self.written} sounds were louder than full scale and clipped there, up to "
@@ -76,7 +76,8 @@ def slugs(texts: Sequence[str]) -> list[str]:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Makes names distinct: of equal names, all but the first get numbers. All names stay short enough for a suffix."""
+    """Makes names distinct: the second and later of several equal names get numbers. All names are cut by
+    :func:`shortened`."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
         same = (f"{name}-{number}" for number in itertools.count(2))
@@ -85,5 +86,6 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """Cuts a name, so that verb, seed, numbers and suffix still fit into the 255 bytes of a file name."""
+    """Cuts a name to 190 bytes, so that the verb, the seed, numbers and the suffix still fit into the 255 bytes of a
+    file name."""
     return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

@@ -1,4 +1,4 @@
-"""The verb reconstruct: encodes and decodes sounds, and measures the distances from the originals."""
+"""Defines the verb reconstruct, which encodes and decodes sounds, and measures the distances from the originals."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +19,9 @@ from sample.work import Making, Material, OnFiles
 class Reconstruct(Making, OneModel, OnFiles):
     """Encodes and decodes sounds, and prints the distances of the results from the originals.
 
-    An autoencoder encodes sounds as latents, an upsampler as sounds of its low rate, a vocoder as mel spectrograms. The
-    results have the model's sample rate and channels, and the loudness of the files. Long sounds are processed in parts
-    of the training length.
+    An autoencoder encodes sounds as latents, an upsampler encodes sounds as sounds of a lower rate, and a vocoder
+    encodes sounds as mel spectrograms. The results have the model's sample rate and channels, and the loudness of the
+    files. Long sounds are processed in parts of the training length.
     """
 
     @cached_property
@@ -30,7 +30,7 @@ class Reconstruct(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, Parts]:
-        """Returns two functions: from a sound to frames, and from frames to a sound."""
+        """Returns (a function from a sound to frames, a function from frames to a sound)."""
         (pipeline,) = self.pipelines
         decode = decoder(pipeline, self.settings, self.prompt, self.batch_size)
         return encoder(pipeline, self.batch_size), decode

@@ -1,4 +1,4 @@
-"""The verb save: writes a trained model as a folder to share."""
+"""Defines the verb save, which writes a trained model as a folder to share."""
 
 import dataclasses
 import json
@@ -16,12 +16,12 @@ from sample.model import OneModel
 class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. The --model option of
-    every verb takes the folder, or the folder's name on the hub.
+    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. The option --model of
+    every verb takes the folder, or the name on the hub.
     """
 
     out: Path
-    """The folder to write. It must be empty or not exist."""
+    """A new or empty folder, to which the model is written."""
     half: bool = False
     """Write the weights as float16, which halves the size."""
     autoencoder: str | None = None
@@ -43,7 +43,8 @@ class Save(OneModel):
 
 
 def last_metrics(path: Path, step: int) -> dict[str, float]:
-    """Returns the finite values in the last line up to `step` of a metrics.jsonl, or {} if there is no such line."""
+    """Returns the finite values in the last line of a metrics.jsonl whose step is at most `step`; {} if there is no
+    such line."""
     last = {}
     try:
         for line in path.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The verb upsample: turns sounds into sounds with a higher sample rate."""
+"""Defines the verb upsample, which turns sounds into sounds with a higher sample rate."""
 
 import itertools
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Making, Adapted, OnFiles):
-    """Adds the high band to sounds of a low sample rate. The low band stays the same, except near its upper end.
+    """Adds the high band to sounds of a low sample rate. The low band stays the same, except near the upper end of the
+    low band.
 
     Sounds are first converted to the model's low rate, channels and loudness. The results have the model's high rate
     and the loudness of the files. If a file has at least the high rate, the program also prints the distances of the
@@ -49,7 +50,7 @@ class Upsample(Making, Adapted, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
-        """Returns a function from sound to sound for each model, in the order of their use."""
+        """Returns a function from sound to sound for each model, in the order in which the models are used."""
         return tuple(decoder(pipeline, self.settings, self.prompt, self.batch_size) for pipeline in self.pipelines)
 
     def read(self, path: Path) -> Material:

@@ -1,4 +1,4 @@
-"""The verb vocode: makes sounds from mel spectrograms."""
+"""Defines the verb vocode, which makes sounds from mel spectrograms."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +20,15 @@ MELS = (".npy", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocode(Reconstruct):
-    """Makes sounds from mel spectrograms, which are computed from sound files or read from files.
+    """Makes sounds from mel spectrograms. The spectrograms are computed from sound files or read from files.
 
-    For sound files, it prints the distances of the results from the files. A saved spectrogram is a file that encode
-    wrote with a vocoder, or a .npy file with a log-mel spectrogram of the model, float32 [frames, mels, channels]. The
-    channels are processed independently of each other. The results have the model's sample rate.
+    For sound files, the program prints the distances of the results from the files. A saved spectrogram is a file that
+    encode wrote with a vocoder, or a .npy file with a log-mel spectrogram, float32 [frames, mels, channels], as the
+    model computes it. The channels are processed independently of each other. The results have the model's sample rate.
     """
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
-    """Sound files or saved spectrograms (.npz, .npy), folders of them, or patterns such as 'songs/**/*.flac'."""
+    """Sound files or saved spectrograms (.npz, .npy), folders of such files, or patterns such as 'songs/**/*.flac'."""
 
     takes = (*sorted(files.SUFFIXES), *MELS)
 

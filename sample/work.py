@@ -1,7 +1,8 @@
-"""What verbs that process files have in common: they find files, continue after an interruption, and measure results.
+"""Contains the common parts of verbs that process files. The verbs find files, continue after an interruption, and
+measure results.
 
 A result is not made again if the record of the existing WAV file shows the same weights, settings and source file. The
-record is stored as the comment of the WAV file. A WAV file gets its final name when it is complete.
+record is stored as the comment of the WAV file. A WAV file gets the final name when all samples are written.
 """
 
 import dataclasses
@@ -35,20 +36,21 @@ ELSEWHERE = ("sounds", "model", "config", "lora", "out", "batch_size")
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """The options of verbs that decode frames. The options for sampling steps apply only to models that decode by
+    """Defines the options of verbs that decode frames. The options for sampling apply only to models that decode by
     diffusion."""
 
     num_steps: int = 50
     """The number of denoising steps."""
     sampler: Literal["ddim", "euler", "heun", "dpm++"] = "ddim"
-    """The method that computes a denoising step. Compared with the other methods, dpm++ needs fewer steps, and a step
-    of heun takes twice the time."""
+    """The method of each denoising step. dpm++ needs fewer steps than the other methods, and a step of heun takes twice
+    the time."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """How the timesteps are spaced. The default depends on the diffusion method of the model."""
+    """The spacing of the timesteps. The default depends on the diffusion method of the model."""
     prompt: str = ""
     """The prompt, for a model that reads text."""
     guidance_scale: float | None = None
-    """How strictly a sound follows the prompt; 1: no guidance. The default is 3 for models with text, else 1."""
+    """How strictly a sound follows the prompt; 1 means no guidance. None: the default of the model, or 3 for a model
+    that was trained for guidance and has no default."""
     seed: int = 0
     """The seed of the noise, which is the same for all files."""
     batch_size: int = 8
@@ -56,18 +58,18 @@ class Making:
 
     @property
     def settings(self) -> SampleSettings:
-        """The settings of sampling. Raises InputError if one is out of range."""
+        """Returns the settings of sampling. Raises InputError if a setting is out of range."""
         names = ("num_steps", "sampler", "timestep_spacing", "guidance_scale", "seed")
         return SampleSettings(**{name: getattr(self, name) for name in names})
 
 
 class Material(NamedTuple):
-    """What a result is made from.
+    """Holds the input from which a result is made.
 
     Attributes:
         rows: the array to process: a sound [time, channels], or frames [frames, ...].
         gain: the factor by which the sound was multiplied. The result is divided by this factor.
-        length: the number of samples to keep of the result; None: all samples.
+        length: the number of samples of the result to keep; None: all samples.
         reference: the sound [time, channels] with which the result is compared; None: no comparison.
     """
 
@@ -79,19 +81,19 @@ class Material(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OnFiles:
-    """A verb that makes one result from each file. A subclass has a field `model`, and methods that make the result."""
+    """Makes one result from each file. A subclass has a field `model`, and methods that make the result."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
-    """Sound files, folders of them, or patterns such as 'songs/**/*.flac'."""
+    """Sound files, folders of sound files, or patterns such as 'songs/**/*.flac'."""
     out: Path
-    """The folder for the files."""
+    """The folder for the written files."""
 
     takes: ClassVar[Collection[str]] = files.SUFFIXES
     makes: ClassVar[str] = ".wav"
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """The loaded models, in the order of their use."""
+        """Returns the loaded models, in the order in which the verb uses them."""
         raise NotImplementedError
 
     @cached_property
@@ -104,15 +106,16 @@ class OnFiles:
         raise NotImplementedError
 
     def steps(self, material: Material) -> int:
-        """Returns the number of steps that `make` will report to the progress bar."""
+        """Returns the number of steps that `make` reports to the progress bar."""
         raise NotImplementedError
 
     def make(self, material: Material, progress: Progress) -> np.ndarray:
-        """Makes the result, with the loudness of the training sounds, and not yet cut to its final length."""
+        """Returns the result with the loudness of the training sounds. `finish` then cuts the result to the final
+        length."""
         raise NotImplementedError
 
     def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
-        """Gives a result of `make` its final length and loudness."""
+        """Returns a result of `make` with the final length and loudness."""
         return result[: material.length] / material.gain
 
     def write(
@@ -167,8 +170,8 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """Returns the distances measured for an existing result, or None if the result's record has another
-        `made_of`."""
+        """Returns the distances that were measured for an existing result, or None if the record of the result has
+        another `made_of`."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None
@@ -189,7 +192,7 @@ def digest(*parts: str | Path) -> str:
 
 
 def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Measures the distances between an estimate [time, channels] and its reference. Long sounds are measured in
+    """Returns a dict of the distances between an estimate [time, channels] and a reference. Long sounds are measured in
     pieces.
 
     Values that are not finite, such as the SI-SDR of silence, are left out.
@@ -224,10 +227,10 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 def sound_files(
     paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES, out: Path | None = None
 ) -> list[Path]:
-    """Lists the files that paths name. Each path is a file, or a folder or pattern in which files need one of the
+    """Returns a list of the files for some paths. A path is a file, or a folder or pattern for files with one of the
     suffixes.
 
-    When it searches folders and patterns, it skips the files in `out` that the program wrote.
+    Files in `out` are left out, unless a path is a file or `out` itself.
 
     Raises:
         InputError: there are no paths, or no file is found for a path.

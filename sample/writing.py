@@ -1,4 +1,4 @@
-"""Writes the sounds of a generation to files, with a progress bar. Sounds that exist already are skipped."""
+"""Writes the sounds of a generation to files, with a progress bar, and finds sounds that exist already."""
 
 import time
 
@@ -19,13 +19,13 @@ def write(
     exact: bool = False,
     made_of: str | None = None,
 ) -> None:
-    """Makes the sounds of a generation, and writes each as soon as it is made.
+    """Makes the sounds of a generation, and writes each sound as soon as the sound is made.
 
     Args:
-        stem: the beginning of the files' names; None: the prompt.
+        stem: the beginning of the names of the files; None: the prompt.
         seconds: the length of the new sound in each result; None: the whole result is new.
         exact: whether to write samples unchanged; see :meth:`Output.write`.
-        made_of: a hash of the model and the settings, by which :func:`finished` recognises sounds.
+        made_of: a hash of the model and the settings. :func:`finished` recognises sounds by this hash.
     """
     settings, scale = generation.settings, 1 if generation.scale is None else generation.scale
     cli.say("compiling …")
@@ -53,8 +53,8 @@ def write(
 
 
 def finished(generation: Generation, output: Output, made_of: str) -> set[tuple[int, int]]:
-    """Returns (number of the prompt, item) for each sound already made by the same model and settings. Prints the path
-    of each such sound."""
+    """Returns a set of (number of the prompt, item) for the sounds that the same model has already made with the same
+    settings. Prints the path of each such sound."""
     done = set()
     for (number, item), name in _names(generation).items():
         path = output.folder / f"{name}.wav"

@@ -16,12 +16,14 @@ from safetensors.numpy import load_file, save_file
 
 import archijax as aj
 from archijax.audio import files
+from archijax.audio.loudness import level, loudness
 from archijax.configs import KINDS
 from archijax.convert.t5 import to_torch
+from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained import from_pretrained, save_pretrained
 
-FACTS = Facts(loudness=-14.0, step=7, metrics={"loss": 0.25})
+FACTS = Facts(loudness=-14.0, loudness_by="lufs", step=7, metrics={"loss": 0.25})
 CODER = aj.configs.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
 AUTOENCODER = aj.configs.AutoEncoderConfig(
     coder=CODER,
@@ -103,6 +105,17 @@ def test_what_is_saved_comes_back(folder, variables):
     assert {path.name for path in folder.parent.iterdir()} == {"pads"}
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert (folder / "model.safetensors").stat().st_mode == (folder / "README.md").stat().st_mode
+
+
+def test_sounds_get_the_loudness_of_the_training_by_its_measure(variables):
+    # Hardly any of this hum is heard, so that its RMS is far above its loudness.
+    hum = np.sin(2 * np.pi * 20 * np.arange(8_000) / 8_000).astype(np.float32)[:, None] * 0.01
+    gains = {
+        by: Pipeline(TEXT_MODEL, TEXT_MODEL.build(), variables, Facts(-30.0, by)).gain(hum) for by in ("rms", "lufs")
+    }
+    assert loudness(hum * gains["lufs"], 8_000) == pytest.approx(-30, abs=0.1)
+    assert level(hum * gains["rms"]) == pytest.approx(-30, abs=0.1)
+    assert gains["lufs"] > 2 * gains["rms"]
 
 
 def test_transposed_arrays_are_saved_as_they_look(tmp_path, variables):
@@ -277,6 +290,7 @@ def test_an_index_stays_in_its_folder(tmp_path, variables, shard):
         (lambda s: s.update(model=[]), r"kind is \[\]"),
         (lambda s: s.update(loudness="loud"), "the loudness 'loud'"),
         (lambda s: s.update(loudness=True), "the loudness True"),
+        (lambda s: s.update(loudness_by="ears"), "the loudness_by 'ears'"),
         (lambda s: s.update(step=-1), "the step -1"),
         (lambda s: s.update(metrics=[1]), "metrics that are not finite numbers"),
         (lambda s: s.update(metrics={"loss": "low"}), "metrics that are not finite numbers"),

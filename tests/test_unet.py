@@ -177,6 +177,10 @@ def test_bfloat16_keeps_float32_parameters_and_stays_close():
         ({"attention_heads": None}, "needs attention_heads, but it is None"),
         ({"use_modulation": False}, "use_time_conditioning needs use_modulation"),
         ({"use_embedding_cfg": True}, "use_embedding_cfg needs embedding_max_length"),
+        (
+            {"use_embedding_cfg": True, "embedding_max_length": 4, "embedding_features": None, "cross_attentions": ()},
+            "use_embedding_cfg needs embedding_features",
+        ),
         ({"embedding_features": None}, "needs embedding_features"),
     ],
 )

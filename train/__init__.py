@@ -1,1 +1,1 @@
-"""The training program: ``python -m train CONFIG --data DIR --out DIR``."""
+"""Trains models: ``python -m train CONFIG --data DIR --out DIR``."""

@@ -1,4 +1,4 @@
-"""python -m train CONFIG.py --data DIR --out DIR [overrides]"""
+"""Trains a model: python -m train CONFIG.py --data DIR --out DIR [overrides]"""
 
 import dataclasses
 import sys
@@ -29,8 +29,7 @@ Several processes, on one machine or many, train together if each is started wit
 
 exit status: 0 finished; 2 wrong input or unwritable output; 3 diverged. In these cases, the same command would not
 help. 130 or 143 stopped by Ctrl-C or SIGTERM after saving; 75 or 134 another of several processes was lost. In these
-cases,
-the same command continues."""
+cases, the same command continues."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +38,14 @@ class Command:
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     data: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """A folder of sound files, with any subfolders; for a latent model also a folder of latents, from python -m
-    train.encode. The option can be repeated, as DIR or DIR:WEIGHT. A folder's share of the crops is proportional to its
-    weight, which is 1 by default."""
+    """A folder of sound files, with any subfolders. A latent model also takes a folder of latents from python -m
+    train.encode. The option can be repeated, as DIR or DIR:WEIGHT. The number of crops from a folder is proportional to
+    the folder's weight, which is 1 by default."""
     out: Path
     """The folder for the run's settings, metrics, checkpoints and samples."""
     dry_run: bool = False
-    """Print what the training needs (parameters, operations, memory per device, sharding), and do not start it. A
-    latent model is assumed to train on latents, unless --data has sounds."""
+    """Print what the training needs (parameters, operations, memory per device, sharding), and do not train. A latent
+    model is assumed to train on latents, unless --data has sounds."""
     distributed: bool = False
     """Train together with the other processes that Slurm, Kubernetes, Open MPI or a Cloud TPU started."""
     coordinator: str | None = None
@@ -111,9 +110,9 @@ def parse(arguments: list[str]) -> Command:
 
 
 def load_config(place: str | Path) -> TrainConfig:
-    """Runs a Python file and returns its variable `config`, or the variable NAME for "PATH:NAME".
+    """Runs a Python file and returns the variable `config` of the file, or the variable NAME for "PATH:NAME".
 
-    Raises InputError if the file does not define this variable, OSError if the file cannot be read.
+    Raises InputError if the file does not define this variable, and OSError if the file cannot be read.
     """
     config = cli.python_config(place)
     if not isinstance(config, TrainConfig):

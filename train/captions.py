@@ -23,33 +23,34 @@ _CAPTIONS = re.compile(r"captions?|caption_\d+|text")
 
 @dataclass(frozen=True)
 class Note:
-    """The captions and fields of a whole sound file, or of the part of it from `start` to `end` in seconds."""
+    """Holds the captions and fields of a whole sound file, or of the part from `start` to `end` in seconds."""
 
     captions: tuple[str, ...] = ()
     fields: dict[str, str | float] = field(default_factory=dict)
     start: float | None = None
     end: float | None = None
     empty: int = 0
-    """How many empty captions were left out."""
+    """The number of empty captions that were left out."""
 
 
 class Notes:
-    """The captions and fields in the tables of a folder and in the files beside its sounds.
+    """Reads the captions and fields of sounds from tables in a folder and from caption files beside the sounds.
 
-    A row belongs to the file in its column "file_name". "file_name" is a path relative to the table's folder or to the
-    folder of the sounds, and may lack the suffix. The columns "captions", "caption", "caption_1" and so on, and "text"
-    hold captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about the same part
-    of a file are joined, and the captions of all these rows are kept. A file beside a sound adds its fields, and its
-    captions if no row has captions for the sound.
+    The column "file_name" of a table has the file to which a row belongs: a path relative to the folder of the table or
+    of the sounds, with or without the suffix. The columns "captions", "caption", "caption_1" and so on, and "text" hold
+    captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about the same part of a
+    file are joined, and the captions of all these rows are kept. A caption file has the name of a sound with the suffix
+    .json or .txt. The fields of a caption file are added to the fields of the sound. The captions of a caption file are
+    used if no row has captions for the sound.
 
     Args:
         folder: the folder of the sounds.
         paths: the paths of the sounds, relative to the folder.
         tables: CSV files, tab-separated .tsv files, or files of one JSON object per line.
-        columns: texts "ROLE=COLUMN": the column that holds the information ROLE, one of `ROLES`. Several columns can
-            hold captions.
-        fields: the fields that the training uses. For these, rows about the same part of a file must have equal values.
-            A field that the training does not use is left out if such rows have different values.
+        columns: texts "ROLE=COLUMN", which give the role "file_name", "caption", "start" or "end" to a column. Several
+            columns can have the role "caption".
+        fields: the fields that the training uses. Rows about the same part of a file must have equal values of these
+            fields. If the rows have different values of another field, this field is left out.
 
     Raises:
         InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows about the same part of a
@@ -189,7 +190,7 @@ def _lacks(where: str, column: str, row: Mapping[str, Any]) -> str:
 
 
 def _note(row: Mapping[str, Any], columns: Mapping[str, list[str]], where: str, field_of: Callable) -> Note:
-    """Makes the Note that a row, or a file beside a sound, describes."""
+    """Returns the Note for a row of a table or for a caption file."""
     places = _columns(row, columns, "caption", where) or [name for name in row if _CAPTIONS.fullmatch(name)]
     cells = [cell for name in places for cell in (row[name] if isinstance(row[name], list) else [row[name]])]
     if wrong := [cell for cell in cells if not isinstance(cell, str | None)]:

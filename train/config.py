@@ -1,4 +1,5 @@
-"""The settings of a training run, as frozen dataclasses. The text under each field is the field's command line help."""
+"""Defines the settings of a training run as frozen dataclasses. The text under a field is the help on the command
+line."""
 
 import dataclasses
 import json
@@ -13,7 +14,7 @@ from train.dataset import DataConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training run, except the folders for data and results."""
+    """Holds the settings of one training run, except the folders for data and results."""
 
     model: Any
     """The configuration of the model."""
@@ -29,7 +30,7 @@ class TrainConfig:
     """The number of parts into which each device splits its crops. The parts are computed one by one, which needs less
     memory."""
     parallel: Literal["pmap", "mesh"] = "pmap"
-    """pmap: every device stores the whole training state. mesh: `fsdp` devices store one copy of it together."""
+    """pmap: every device stores the whole training state. mesh: `fsdp` devices together store one copy of the state."""
     fsdp: int = 1
     """For mesh: the number of devices that together store one copy of parameters, moving average and optimizer
     state."""
@@ -37,7 +38,7 @@ class TrainConfig:
     """The model from which a new run takes all weights whose names and shapes fit: the folder of a run, a model folder,
     or a name on the Hugging Face hub."""
     autoencoder: str | None = None
-    """For a latent model: the trained autoencoder, as a folder or a name. The autoencoder's settings must equal
+    """For a latent model: the folder or the name of the trained autoencoder. The settings of the autoencoder must equal
     model.autoencoder."""
     trainable: tuple[str, ...] = ()
     """Paths of the parts of the model to train, such as net, net/decoder or placeholders; empty: all parts. The other
@@ -47,18 +48,19 @@ class TrainConfig:
     lora_alpha: float | None = None
     """The scale (alpha) of the adapters; None: the same as the rank."""
     lora_targets: tuple[str, ...] = ("*/kernel",)
-    """Which parameters get adapters, as patterns of parameter names, such as net/*to_q/kernel."""
+    """Patterns for the names of the parameters that get adapters, such as net/*to_q/kernel."""
     steps: int = 1_000_000
     """The number of steps of the run."""
     seed: int = 0
     """The seed of all random numbers: initial parameters, order of the data, crops and noise."""
     max_skipped: int = 20
-    """The run stops after this number of skipped updates in a row. An update is skipped if it is not finite."""
+    """The run stops after this number of skipped updates in a row. An update is skipped if the loss or the gradient is
+    not finite."""
     log_every: int = 50
     """The number of steps between lines of metrics.jsonl. Each line has the means over the steps since the previous
     line."""
     profile: int = 0
-    """The number of steps to trace with jax.profiler, into OUT/profile."""
+    """The number of steps to trace with jax.profiler, into OUT/profile; 0: no trace."""
     tensorboard: bool = False
     """Also write metrics, sounds and spectrograms for TensorBoard, into OUT/tensorboard."""
     wandb: str | None = None
@@ -66,9 +68,9 @@ class TrainConfig:
     checkpoint_every: int = 2_000
     """The number of steps between checkpoints. Samples are written at each checkpoint."""
     keep_checkpoints: int = 3
-    """How many of the newest checkpoints to keep."""
+    """The number of checkpoints to keep. The newest checkpoints are kept."""
     keep_every: int = 0
-    """Also keep each checkpoint whose step is a multiple of this number; 0: none of them."""
+    """Also keep each checkpoint whose step is a multiple of this number; 0: keep no such checkpoints."""
     keep_best: int = 0
     """Also keep this number of checkpoints with the lowest validation loss, or with the lowest loss if there is no
     validation."""
@@ -86,7 +88,7 @@ class TrainConfig:
     sample_guidance_scale: float = 1.0
     """The guidance scale for the samples at each checkpoint; 1: no guidance."""
     sample_set: tuple[str, ...] = ()
-    """The conditions for the samples at each checkpoint as NAME=VALUE, such as bpm=120. Conditions not named here are
+    """The conditions for the samples at each checkpoint as NAME=VALUE, such as bpm=120. Conditions without a value are
     dropped."""
     sample_seconds: float = 0.0
     """The length in seconds of the samples at each checkpoint; 0: the length of the crops."""

@@ -1,4 +1,4 @@
-"""Lists what a folder of sounds contains: sound files, tar shards, tables, and files beside sounds."""
+"""Lists what a folder of sounds contains: sound files, tar shards, tables, and caption files beside the sounds."""
 
 import os
 import stat
@@ -20,11 +20,11 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class Sound(NamedTuple):
-    """A file that may be a sound: its path, its size in bytes and its time of modification in ns.
+    """Describes a file that may be a sound: the path, the size in bytes and the time of modification in ns.
 
     The path is relative to the folder of sounds, with slashes. For a member of a tar shard, `path` is the name of the
-    member, `shard` the path of the shard, `offset` the position of the member in the shard, and `modified` the time of
-    the shard.
+    member, `shard` is the path of the shard, and `offset` is the position of the member in the shard. `modified` is
+    then the time of the shard.
     """
 
     path: str
@@ -34,12 +34,13 @@ class Sound(NamedTuple):
     offset: int = 0
 
     def place(self, folder: Path) -> Place:
-        """Returns where the bytes of the file are: in a file of its own, or in a tar shard."""
+        """Returns the place of the bytes of the sound: the sound file, or a part of a tar shard."""
         return place(folder, self.path, self.size, self.shard, self.offset)
 
 
 class Shard(NamedTuple):
-    """A tar file: its size, its time of modification, and (name, offset, size) for each sound or caption file in it."""
+    """Describes a tar file: the size, the time of modification, and (name, offset, size) for each sound or caption
+    file."""
 
     size: int
     modified: int
@@ -47,23 +48,25 @@ class Shard(NamedTuple):
 
 
 def place(folder: Path, path: str, size: int, shard: str, offset: int) -> Place:
-    """Returns where the bytes of a file are: in the file ``path``, or at ``offset`` in the tar file ``shard``."""
+    """Returns the place of the bytes of a sound: the file ``path``, or ``size`` bytes from ``offset`` on in the tar
+    file ``shard``."""
     return Place(folder / shard, offset, offset + size, path) if shard else Place(folder / path)
 
 
 class Contents:
-    """The contents of a folder, without the files that runs wrote into it. `own` is the folder of the current run.
+    """Lists the contents of a folder, except the files that training runs wrote. `own` is the folder of the current
+    run.
 
     Attributes:
         sounds: the sound files, sorted by path.
         skipped: (path, reason) for each file or folder that cannot be opened.
-        undecoded: if ffmpeg is not installed, the number of files that need it, by suffix.
+        undecoded: the number of files that need ffmpeg, by suffix, if ffmpeg is not installed.
         tables: the files that contain tables of captions.
         sidecars: the caption files beside each sound, by the path of the sound.
-        shards: a dict from the path of each tar file to the file.
+        shards: the tar files, by path.
 
     Args:
-        known: the shards that the last run found, by their paths. If a shard is unchanged, it is not read again.
+        known: the shards that the last run found, by path. A shard that has not changed is not read again.
 
     Raises:
         InputError: a shard is cut off or damaged.
@@ -108,7 +111,7 @@ class Contents:
                     self._look_at(parent, name, beside)
 
     def _look_at(self, parent: str, name: str, beside: set[str]) -> None:
-        """Adds a sound to `sounds` and its caption files to `sidecars`, or adds a tar file to `shards`."""
+        """Adds a sound to `sounds` and the caption files of the sound to `sidecars`, or adds a tar file to `shards`."""
         stem, suffix = os.path.splitext(name)
         path = os.path.join(parent, name)
         if name.lower().endswith(_PACKED):
@@ -136,14 +139,14 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Returns whether files with this suffix can be read. If ffmpeg is missing and the suffix needs it, adds 1 to
-        ``undecoded``."""
+        """Returns whether files with this suffix can be read. If the suffix needs ffmpeg, but ffmpeg is missing, adds 1
+        to ``undecoded``."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1
         return suffix.lower() in files.SUFFIXES and suffix.lower() not in self._missing
 
     def _unpack(self) -> None:
-        """Adds the members of the shards as files of the folder."""
+        """Adds the members of the shards to `sounds` and `sidecars`."""
         names = Counter([sound.path for sound in self.sounds])
         names.update(name for shard in self.shards.values() for name, _, _ in shard.members)
         for path, shard in self.shards.items():

@@ -29,7 +29,7 @@ TRIES = 4  # the number of tries to find a crop that is not silent
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How sound files become training crops."""
+    """Describes how sound files become training crops."""
 
     sample_rate: int = 48_000
     """The sample rate in Hz. Files with other rates are resampled."""
@@ -39,24 +39,24 @@ class DataConfig:
     length: int = 2**18
     """The number of samples of a crop. Shorter files are padded with silence."""
     crop: Literal["random", "fixed"] = "random"
-    """random: crops start anywhere. fixed: a file is cut into n crops, and prompts end with "i of n"."""
+    """random: crops start at random positions. fixed: a file is cut into n crops, and prompts end with "i of n"."""
     prompt: str | None = None
     """The prompt of every crop; None: prompts come from captions or tags."""
     template: str | None = None
-    """A template that makes prompts from fields, such as "{title} by {artist:0.3}", which leaves out the artist in 30 %
-    of the prompts. {caption} stands for one of the captions. None: a prompt is a caption, or without captions the
-    shuffled tags, each left out with a probability of 10 %."""
+    """A template that makes prompts from fields, such as "{title} by {artist:0.3}". This template leaves out the artist
+    in 30 % of the prompts. {caption} stands for one of the captions. None: a prompt is a caption, or has the tags in
+    random order if there are no captions. Each tag is left out with a probability of 10 %."""
     captions: str | None = None
     """The table of captions: CSV, or one JSON object per line; None: metadata.csv and metadata.jsonl in the data
     folder."""
     columns: tuple[str, ...] = ()
-    """Which columns of the table to use, as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start
+    """The columns of the table to use, as ROLE=COLUMN. The roles are file_name, caption (one or more columns), start
     and end."""
     normalize: float | None = None
-    """The level in dBFS to which crops are scaled. The gain is at most 30 dB, and the peak at most 1; None: no
-    scaling."""
+    """The level in dBFS to which crops are scaled; None: crops are not scaled. The gain is at most 30 dB, and the peak
+    is at most 1."""
     normalize_by: Literal["rms", "lufs"] = "rms"
-    """How the level is measured: as the RMS, or as the perceived loudness by ITU-R BS.1770."""
+    """The measure of the level: rms, or lufs for the perceived loudness by ITU-R BS.1770."""
     pitch_shift: float = 0.0
     """The largest random shift of the pitch in semitones, up or down. The speed changes with the pitch."""
     random_gain: float = 0.0
@@ -66,10 +66,11 @@ class DataConfig:
     swap_channels: bool = False
     """Swap left and right in half of the crops."""
     skip_below: float | None = None
-    """The RMS in dBFS below which a random crop is drawn again, with at most four draws; None: take every crop."""
+    """A random crop whose RMS in dBFS is below this value is drawn again, up to three times; None: every crop is
+    used."""
     memory: float = 0.0
-    """Memory in GiB for decoded sounds. If the sounds of a folder fit, each is decoded once and kept; otherwise, every
-    crop is read from its file."""
+    """The memory in GiB for decoded sounds. If all sounds of a folder fit into this memory, each sound is decoded once
+    and kept. Otherwise, every crop is read from the sound file."""
     workers: int = 4
     """The number of threads that read files."""
     prefetch: int = 4
@@ -77,7 +78,7 @@ class DataConfig:
 
     @property
     def template_fields(self) -> tuple[str, ...]:
-        """The names of the fields that the template uses."""
+        """Returns the names of the fields that the template uses."""
         return () if self.template is None else Template.parse(self.template).names
 
     def __post_init__(self):
@@ -104,7 +105,8 @@ class DataConfig:
 
 
 class Sounds:
-    """Reads crops of the sound files in a manifest, with prompts: an `archijax.contract.ItemSource`."""
+    """Reads crops of the sound files in a manifest, and draws prompts. The class is an
+    `archijax.contract.ItemSource`."""
 
     def __init__(self, manifest: Manifest, config: DataConfig):
         self.root, self.config = Path(manifest.root), config
@@ -127,7 +129,7 @@ class Sounds:
         return {"audio": audio, "prompt": prompt, "fields": fields_at(file, start / self.config.sample_rate)}
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """From an item, reads the crop that begins at the frame `start`. Returns float32 [length, channels].
+        """Reads the crop of an item that begins at the frame `start`. Returns float32 [length, channels].
 
         Args:
             rng: the generator for the random changes to the crop that the settings ask for; None: no changes.
@@ -179,11 +181,12 @@ class Sounds:
 
 
 class Crops:
-    """All crops of an epoch, in the order of the manifest. Item k is (file, i, n): crop i of a file with n crops.
+    """Lists all crops of an epoch, in the order of the manifest. Element k is (file, i, n): crop i of a file with n
+    crops.
 
-    The number of crops in a file is the file's length divided by the crop's length, rounded, and at least one. Long
-    files thus give more crops. With fixed crops, a rest of at least half a crop at the end of a file becomes a crop
-    that ends in silence. A shorter rest is not used.
+    The number of crops in a file is max(1, round(length of the file / length of a crop)). Long files thus give more
+    crops. With fixed crops, the rest at the end of a file becomes a crop that ends in silence, if the rest is at least
+    half a crop. A shorter rest is not used.
     """
 
     def __init__(self, manifest: Manifest, config: DataConfig):
@@ -201,23 +204,24 @@ class Crops:
 
 
 def frames_at(entry: Entry, sample_rate: int) -> int:
-    """Returns how many frames an item has after resampling to `sample_rate`."""
+    """Returns the number of frames of an item after resampling to `sample_rate`."""
     return ceil_div(entry.frames * sample_rate, entry.sample_rate)
 
 
 def _whole(entry: Entry) -> Entry:
-    """Turns the entry of a part of a file into the entry of the whole file."""
+    """Returns the entry of the whole file for the entry of a part of the file."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """Returns the start of a crop of `length` samples in a file of `total` samples: random, or `crop * length`."""
+    """Returns the start of a crop of `length` samples in a file of `total` samples: a random start, or `crop *
+    length`."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
 def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
-    """Returns the fields of a crop: tags and fields of the item, seconds_start (the crop's start), seconds_total (the
-    item's length).
+    """Returns the fields of a crop: the tags and fields of the item, and "seconds_start" and "seconds_total", which are
+    the start of the crop and the length of the item.
 
     A field of the item replaces every other value with the same name.
 
@@ -232,8 +236,8 @@ def draw_prompt(
 ) -> str:
     """Draws a prompt for crop ``i`` of an item that has ``count`` crops.
 
-    The prompt comes from the first of these that exists: the setting `prompt`, the setting `template`, a caption of the
-    item, or the tags of the item.
+    The prompt comes from the first of these sources that exists: the setting `prompt`, the setting `template`, a
+    caption of the item, or the tags of the item.
 
     Args:
         turn: the index of the caption to take, modulo the number of captions; None: a random caption.
@@ -268,24 +272,24 @@ def batches(
 ) -> grain.DatasetIterator:
     """Returns an endless iterator of batches. Every epoch has another order, which depends on the seed alone.
 
-    With several folders, each folder's share of the crops is proportional to its weight. Each folder has its own
-    epochs.
+    With several folders, the number of crops from a folder is proportional to the folder's weight. Each folder has its
+    own epochs.
 
     All processes use the same order of crops. In step k, process i of n gets the crops (k n + i) batch_size ... (k n +
     i + 1) batch_size - 1 of that order. The batches of all processes, concatenated by process, thus equal the batch of
-    a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next one. The
+    a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next epoch. The
     number of threads does not change the batches.
 
     The iterator's ``get_state()`` returns a dict for JSON with the number of steps. ``set_state()`` continues at the
     saved step, also with another number n of processes, if batch_size * n is the same. ``close()`` ends the threads
     that read files.
 
-    If a file of the manifest cannot be read, a random crop of another file replaces its crop. The name of the
-    unreadable file is printed on stderr once.
+    If a file cannot be read, a random crop of another file replaces the crop of this file. The name of the unreadable
+    file is printed on stderr once.
 
     Args:
       manifest: the files, such as the result of `train.manifest.index`.
-      config: how to crop the files and make prompts.
+      config: the settings for crops and prompts.
       batch_size: the number of crops in the batch of this process.
       seed: the seed of all random choices, from 0 to 2**32 - 1.
       tokenize: a function from prompts to tokens [b, n] and mask [b, n] with constant n. It runs in the caller's
@@ -298,11 +302,12 @@ def batches(
         batch. It runs in the caller's thread.
 
     Yields:
-      {"audio": float32 [b, t, c] in [-1, 1]}, or the arrays that the source reads; with ``tokenize`` and prompts also
-      "tokens" int32 [b, n] and "token_mask" bool [b, n]; and the arrays of ``encode_fields``.
+      Dicts of arrays by name: "audio" float32 [b, t, c] in [-1, 1], or the arrays that the source reads. With
+      ``tokenize`` and prompts, a dict also has "tokens" int32 [b, n] and "token_mask" bool [b, n]. The arrays of
+      ``encode_fields`` are added.
 
     Raises:
-      InputError: the manifest is empty or an argument is out of range; during iteration: no file can be read.
+      InputError: the manifest is empty, an argument is out of range, or, during the iteration, no file can be read.
     """
     if not manifest.entries:
         raise InputError(f"The manifest of {manifest.root} has no usable file, but needs at least one.")
@@ -358,8 +363,8 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
     """Splits a manifest into (training, validation), with about ``fraction`` of the files in validation.
 
     A hash of the path decides whether a file is for training or validation. The decision stays the same when other
-    files are added or removed. If a folder has at least two files, both manifests get at least one of these. With
-    fraction 0, validation is empty.
+    files are added or removed. If a folder has at least two files, both manifests get at least one file of the folder.
+    With fraction 0, validation is empty.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"The validation fraction is {fraction}, but must be at least 0 and below 1.")
@@ -383,7 +388,8 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item. If the item cannot be read, reads a random other item. Several threads call the loader."""
+    """Reads an item, or a random other item of the same folder if the item cannot be read. Several threads call the
+    loader."""
 
     def __init__(self, manifest, crops, source):
         self.manifest, self.crops, self.source = manifest, crops, source

@@ -1,4 +1,4 @@
-"""python -m train.encode CONFIG.py --autoencoder MODEL --data DIR --out DIR [--texts N] [--shard I --of N] ..."""
+"""Writes latents of sounds: python -m train.encode CONFIG.py --autoencoder MODEL --data DIR --out DIR [overrides]"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +56,7 @@ exit status: 0 finished, 2 wrong input or unwritable output, 130 stopped by Ctrl
 
 @dataclass(frozen=True)
 class Command:
-    """Writes the latents of a folder of audio, and embeddings of texts. The same command continues an interrupted
+    """Writes the latents of a folder of sounds, and embeddings of prompts. The same command continues an interrupted
     run."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -65,8 +65,8 @@ class Command:
     out: Path
     """The folder for the latents."""
     texts: int = 0
-    """The number of prompts to draw for each crop, by the seed, and to write as embeddings; 0: none, and the training
-    encodes the prompts."""
+    """The number of prompts per crop whose embeddings are written; 0: no embeddings, so that the training encodes
+    prompts. The seed decides which prompts are drawn."""
     shard: int = 0
     """The number of this process, counted from 0."""
     of: int = 1
@@ -93,10 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
-    """Writes latents to `out`, for the files under `data` that process `shard` of `of` encodes; see `train.latents`.
+    """Writes latents of the files under `data` to `out`; see `train.latents`. Process `shard` of `of` encodes a part of
+    the files.
 
-    The embeddings of `texts` prompts for each crop are written too. Files that are encoded already are skipped. Files
-    that cannot be read are left out and named on stderr.
+    Embeddings of `texts` prompts per crop are written too. Files that are encoded already are skipped. Files that
+    cannot be read are left out and named on stderr.
 
     Raises:
         InputError: a setting is wrong, or the data, the autoencoder, the text encoder or the contents of `out` do not

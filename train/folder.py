@@ -1,7 +1,7 @@
 """Writes the files in the folder of a run, and reads them to continue the run.
 
-With several processes, only the first one reads and writes files. Checkpoints are the exception: each process reads and
-writes its own shards of a checkpoint.
+With several processes, only the first process reads and writes files. The exception is a checkpoint, of which each
+process reads and writes its own shards.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from train.vocabulary import fields_of, with_stored_values
 
 
 class Folder:
-    """The folder of a run. All processes must call the methods of this class. The first process reads the files, and
-    all processes get the result.
+    """Reads and writes the folder of a run. All processes must call the methods of this class. The first process reads
+    the files, and all processes get the result.
 
     Args:
-        out: the path of the folder, which is created with its first file.
+        out: the path of the folder. The folder is created when the first file is written.
         config: the settings of the run.
 
     Attributes:
@@ -57,8 +57,8 @@ class Folder:
         processes.from_first(self._write_settings)
 
     def index(self, data: Path, number: int = 0) -> Manifest:
-        """Returns the manifest of the folder `data`. Writes it to manifest.json; for a `number` above 0, to
-        manifest-NUMBER.json."""
+        """Returns the manifest of the folder `data`, and writes the manifest to manifest.json. If `number` is above 0,
+        the file is manifest-NUMBER.json."""
         settings, path = self.config.data, self.out / f"manifest{f'-{number}' if number else ''}.json"
         fields = fields_of(self.config)
         return processes.from_first(lambda: index(data, path, settings.captions, settings.columns, fields))
@@ -87,8 +87,8 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics files and continues after `step`, whose checkpoint has `record`. The trackers get the
-        metrics too."""
+        """Opens the metrics files, to continue after `step`. `record` is the record of the checkpoint of this step. The
+        trackers get the metrics too."""
         if self._leads:
             log = MetricsLog(
                 self.out / "metrics.jsonl",
@@ -101,7 +101,7 @@ class Folder:
             self._log = self._stack.enter_context(contextlib.closing(log))
 
     def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
-        """Adds the metrics of a step to the log. If a line of metrics is due, logs the speed too."""
+        """Adds the metrics of a step to the log. If a line of metrics is due, logs the result of `speed()` too."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads and self._log.add(step, values):
@@ -114,7 +114,7 @@ class Folder:
             facts: values to store in the checkpoint's record.
             score: the validation loss; None: the mean loss since the last checkpoint that was due.
             due: whether the settings ask for a checkpoint at this step. Only such checkpoints can be kept as the best
-                ones.
+                checkpoints.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]

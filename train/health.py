@@ -46,7 +46,8 @@ class Health:
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Describes the first non-finite value of a step. Recomputes the loss item by item, on a CPU if possible.
+    """Returns words that describe the first non-finite value of a step. The loss is computed again item by item, on a
+    CPU if possible.
 
     Args:
         variables: the collections of the model, on the host.

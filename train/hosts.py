@@ -18,19 +18,19 @@ SHUTDOWN_SECONDS = 10
 
 
 def join(coordinator: str | None = None, count: int | None = None, number: int | None = None) -> None:
-    """Joins the processes that train together. This must be the first use of JAX.
+    """Joins the processes that train together. This function must be called before any other use of JAX.
 
     Without arguments, the number and the addresses of the processes come from the program that started them: Slurm,
     Kubernetes, Open MPI or a Cloud TPU.
 
     Args:
-        coordinator: HOST:PORT of process 0; every process passes the same value.
+        coordinator: HOST:PORT of process 0. Every process passes the same value.
         count: the number of processes.
         number: the number of this process, counted from 0.
 
     Raises:
-        InputError: only some of the arguments are given, none are given although Slurm, Kubernetes, Open MPI or a Cloud
-            TPU did not start this process, or process 0 cannot be reached.
+        InputError: only some of the arguments are given, or process 0 cannot be reached. Or no argument is given, but
+            this process was not started by Slurm, Kubernetes, Open MPI or a Cloud TPU.
     """
     settings = (coordinator, count, number)
     if None in settings and settings != (None, None, None):

@@ -1,4 +1,4 @@
-"""Makes the variables of a new run, at random or from trained models."""
+"""Makes the variables of a new run from random numbers or from trained models."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,12 +20,13 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
     """Returns the collections that a new run starts from. The arrays of trained models are on the host.
 
     The arrays of `config.init_from` replace random arrays with the same name and shape. A report on stderr lists the
-    arrays that were replaced and those that were not. `config.autoencoder` is the frozen autoencoder of a latent model.
+    arrays that were replaced and the arrays that stayed random. `config.autoencoder` is the frozen autoencoder of a
+    latent model.
 
     Args:
         config: the settings of the run.
-        init: a function, like `model.init`, that takes pretrained parts and returns variables: these parts, and random
-            others.
+        init: a function from the pretrained parts to all variables of the model, such as `model.init`. The other parts
+            are random.
         frozen: the shapes of the frozen variables.
 
     Raises:
@@ -52,8 +53,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """Returns the model's pretrained parts: those of `source` if it has the same parts, else those that the settings
-    name."""
+    """Returns the pretrained parts of the model. The parts are taken from `source` if `source` has the same parts, or
+    else from the models that the settings name."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -109,11 +110,10 @@ def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
 
 
 class Match(NamedTuple):
-    """The result of comparing two trees of arrays by names "collection/module/.../leaf".
+    """Holds the result of a comparison of two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
-        variables: the first tree, in which each array of the second tree replaces the array with the same name and
-            shape.
+        variables: the first tree, in which arrays of the second tree replace the arrays with the same name and shape.
         matched: the names of the arrays taken from the second tree.
         missing: the names that only the first tree has.
         left_over: the names that only the second tree has.
@@ -128,7 +128,7 @@ class Match(NamedTuple):
 
 
 def match(variables: dict, source: dict) -> Match:
-    """Replaces arrays in `variables` by the arrays in `source` that have the same name and shape."""
+    """Replaces arrays in `variables` by the arrays in `source` with the same names and shapes."""
     ours, theirs = (flatten_dict(tree, keep_empty_nodes=True, sep="/") for tree in (variables, source))
     mine, others = ({name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs))
     both = [name for name in mine if name in others]

@@ -1,11 +1,12 @@
-"""Reads and writes a folder with the latents of every crop of a dataset, and embeddings of its prompts, computed once.
+"""Reads and writes a folder with the latents of every crop of a dataset, and with embeddings of prompts.
 
 The training of a latent model reads this folder in place of sounds and prompts.
 
-latents/PATH.npy            float32 [crops * frames, channels] of the sound file PATH, crop after crop; for a part of it
-                            PATH@FIRST-LAST.npy, in frames of the file
-embeddings/PATH.npy         float16 [crops * texts, max_length, features]: optional, of prompts drawn for each crop
-latents-SHARD-of-OF.json    the record of the process SHARD: settings, files, failures
+latents/PATH.npy            the latents of all crops of the sound file PATH: float32 [crops * frames, channels]. For
+                            the frames FIRST to LAST - 1 of a file, the name is PATH@FIRST-LAST.npy.
+embeddings/PATH.npy         the embeddings of prompts for all crops: float16 [crops * texts, max_length, features]
+                            (optional)
+latents-SHARD-of-OF.json    the record of the process SHARD: the settings, the files and the failures
 """
 
 import hashlib
@@ -48,7 +49,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def uses_texts(config: TrainConfig) -> bool:
-    """Returns whether a model can use stored embeddings of texts: the model needs a text encoder that is not
+    """Returns whether a model can use stored embeddings of texts. Such a model has a text encoder that is not
     trained."""
     text = config.model.text
     return text is not None and text.is_pretrained and not text.placeholder_tokens
@@ -101,7 +102,8 @@ def records(folder: Path) -> list[dict]:
 
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
-    """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`; names the differences."""
+    """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`. The message names the
+    differences."""
     different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if different:
         raise InputError(
@@ -110,20 +112,20 @@ def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], w
 
 
 class Latents:
-    """Reads the latents in a folder, and the embeddings if there are any: an `archijax.contract.ItemSource`.
+    """Reads the latents in a folder, and embeddings if there are any. The class is an `archijax.contract.ItemSource`.
 
     Attributes:
         manifest: the sound files from which the latents were made.
         weights: the fingerprint of the autoencoder's variables.
         length: the number of frames of a crop.
-        texts: the number of embeddings per crop; 0: there are no embeddings, or the model cannot use them.
+        texts: the number of embeddings per crop; 0: there are no embeddings that the model can use.
 
     Args:
         folder: the folder that `python -m train.encode` wrote.
         config: the settings of the latent training.
 
     Raises:
-        InputError: the folder is not complete, or has other settings.
+        InputError: the folder is not complete, or its latents were made with other settings.
     """
 
     def __init__(self, folder: str | Path, config: TrainConfig):
@@ -176,7 +178,8 @@ class Latents:
             )
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """Returns a dict: "latent" [length, channels], "embedding" [max_length, features] or "prompt", and "fields"."""
+        """Returns a dict of "latent" [length, channels], "embedding" [max_length, features] or "prompt", and
+        "fields"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
         seconds = start * self.config.length / (self.length * self.config.sample_rate)
         latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
@@ -190,7 +193,8 @@ class Latents:
         return min(frames, int(self._counts[entry.name]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Reads latents from frame `start` on: float32 [length, channels]. Raises InputError if they cannot be read."""
+        """Returns the latents from frame `start` on: float32 [length, channels]. Raises InputError if the file cannot
+        be read."""
         shape = (int(self._counts[entry.name]) * self.length, self.channels)
         latents = _stored(latent_path(self.folder, entry.name), shape)
         return np.array(latents[start : start + self.length], np.float32)
@@ -217,7 +221,7 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """Returns the time of modification (ns) that an item's embedding file gets. The time depends on captions and
+    """Returns the time of modification in ns for the embedding file of an item. The time depends on captions and
     fields."""
     if not entry.captions and not entry.fields:
         return entry.modified
@@ -232,8 +236,8 @@ def is_written(path: Path, modified: int) -> bool:
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes an array to a file and sets the file's time of modification to ``modified`` in ns, by which
-    :func:`is_written` recognises the file."""
+    """Writes an array to a file, and sets the time of modification to ``modified`` in ns. :func:`is_written` recognises
+    the file by this time."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
             np.save(file, array)
@@ -241,6 +245,6 @@ def write_array(path: Path, modified: int, array: np.ndarray) -> None:
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:
-    """Writes the record of this process: `facts`, and the files in `entries`."""
+    """Writes the record of this process, which has `facts` and the files in `entries`."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps({**facts, "entries": [asdict(entry) for entry in entries]}, indent=1) + "\n")

@@ -1,4 +1,5 @@
-"""Logs the metrics and the speed of a run, as means over some steps, to JSON lines and trackers."""
+"""Logs the metrics and the speed of a run to files of JSON lines and to trackers. Metrics are means over several
+steps."""
 
 import json
 import math
@@ -14,14 +15,15 @@ WEIGHT = ":weight"
 
 
 class MetricsLog:
-    """Writes `metrics.jsonl`: after every `every` steps and at the end, a line with the means since the line before.
+    """Writes a line of `metrics.jsonl` after every `every` steps and after the last step. A line has the means since
+    the previous line.
 
     The lines do not depend on the machine's speed, so that a resumed run and an uninterrupted run write the same file.
     The speed is in `speed.jsonl` in the same folder.
 
     Args:
-        path: the path of `metrics.jsonl`. Lines in it for steps after `resumed` are dropped, because the run writes
-            these lines again.
+        path: the path of `metrics.jsonl`. Lines for steps after `resumed` are dropped, because the run writes these
+            lines again.
         every: the number of steps per line.
         last: the last step of the run.
         resumed: the step from which the run continues.
@@ -48,10 +50,11 @@ class MetricsLog:
         self._file = path.open("a", buffering=1)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Adds the metrics of one step, and writes a line to `metrics.jsonl` if one is due. Returns whether it was due.
+        """Adds the metrics of one step, and writes a line to `metrics.jsonl` if a line is due. Returns whether a line
+        was due.
 
-        If there is a metric NAME:weight, it weights the mean of NAME (see `archijax.contract.Metrics`). Values that are
-        not finite are left out of the means.
+        A metric NAME:weight has the weights for the mean of NAME (see `archijax.contract.Metrics`). Values that are not
+        finite are left out of the means.
         """
         # The loss comes first, because readers look for it.
         for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):
@@ -72,7 +75,7 @@ class MetricsLog:
         return due
 
     def speed(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes a line with the speed of the run."""
+        """Writes a line with the speed of the run to `speed.jsonl`."""
         with self._speed.open("a") as file:
             file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in values.items()}}) + "\n")
         self._show(step, values)

@@ -59,13 +59,13 @@ def train(
         devices: the devices to use; None: all devices.
 
     Returns:
-        The exit status: 0 if the run is finished, 130 if SIGINT ended it early, 143 if SIGTERM did. After a signal, the
-        run completes the current step and saves a checkpoint.
+        The exit status: 0 if the run is finished, 130 after SIGINT, and 143 after SIGTERM. After a signal, the run
+        completes the current step and saves a checkpoint.
 
     Raises:
         InputError: a setting is wrong, or the data or the contents of `out` do not fit the settings.
         OSError: `out` cannot be written.
-        Diverged: `config.max_skipped` updates in a row had to be skipped.
+        Diverged: `config.max_skipped` updates in a row were skipped.
     """
     with contextlib.ExitStack() as stack:
         folders = [str(data)] if isinstance(data, str | Path) else list(data)
@@ -92,7 +92,7 @@ def tell(sentence: str) -> None:
 
 
 class Run:
-    """A training run. The public methods are called in the order of their definitions.
+    """Runs a training. The public methods must be called in the order in which they are defined.
 
     Attributes:
         step: the number of steps taken.
@@ -238,7 +238,7 @@ class Run:
         self._began = time.perf_counter()
 
     def begin(self) -> None:
-        """Opens the log and compiles the step."""
+        """Opens the log and compiles the training step."""
         config = self.config
         self.samples.check(self.shapes.variables(self.shapes.ema), self.example)
         chosen = trackers(config, self.out, self.step) if processes.leads() else ()
@@ -259,7 +259,7 @@ class Run:
         self.profile = self._closing(Profile(self.out / "profile", self.step + WARM, profiled))
 
     def take_step(self) -> None:
-        """Takes a step, and reads the metrics of the previous step while the devices work."""
+        """Takes a training step, and reads the metrics of the previous step while the devices work."""
         self.profile.before(self.step + 1)
         with self.clock.time("data"):
             batch = next(self.stream)
@@ -286,8 +286,8 @@ class Run:
         self.clock.take()
 
     def save_if_due(self) -> int | None:
-        """Validates, saves and samples, each if due at this step. After a signal, saves and returns the signal's
-        number."""
+        """Validates, saves a checkpoint and makes samples, each if it is due at this step. After a signal, saves a
+        checkpoint and returns the number of the signal."""
         config, step = self.config, self.step
         signal = self.signals.stop(step)
         due = step == config.steps or step % config.checkpoint_every == 0

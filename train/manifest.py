@@ -25,11 +25,12 @@ ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fi
 
 @dataclass(frozen=True)
 class Entry:
-    """An item of a manifest: a sound file that can be read, or a part of one, with captions and fields.
+    """Describes an item of a manifest: a readable sound file or a part of a sound file, with captions and fields.
 
-    About the file: its path relative to the root (with slashes), size in bytes, time of modification in ns, sample
-    rate, number of channels and tags. About the item: its number of frames, first frame, captions and fields
-    (`train.captions`). If the item is a part, `whole` is the number of frames of the whole file.
+    The file is described by the path relative to the root (with slashes), the size in bytes, the time of modification
+    in ns, the sample rate, the number of channels and the tags. The item is described by the number of frames, the
+    first frame, the captions and the fields (see `train.captions`). If the item is a part, `whole` is the number of
+    frames of the whole file.
     """
 
     path: str
@@ -53,11 +54,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """A name that no other item of the manifest has."""
+        """Returns a name that no other item of the manifest has."""
         return self.path if self.whole is None else f"{self.path}@{self.first}-{self.first + self.frames}"
 
     def place(self, root: Path) -> Place:
-        """Returns where the bytes of the file are: in a file of its own, or in a tar shard."""
+        """Returns the place of the bytes of the sound: the sound file, or a part of a tar shard."""
         return place(root, self.path, self.size, self.shard, self.offset)
 
     @property
@@ -66,22 +67,22 @@ class Entry:
 
 
 def read_entry(content: Mapping[str, Any]) -> Entry:
-    """Makes an Entry from the dict that `asdict` returned and JSON stored."""
+    """Returns the Entry for a dict that `asdict` returned and that was stored as JSON."""
     return Entry(**{**content, "captions": tuple(content["captions"])})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The items in the folder ``root``, sorted by path and first frame. `skipped` has (path, reason) for unusable
+    """Lists the items in the folder ``root``, sorted by path and first frame. `skipped` has (path, reason) for unusable
     files."""
 
     root: str
     entries: tuple[Entry, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     weights: tuple[float, ...] = (1.0,)
-    """The weights of the data folders. The crops that a folder contributes are proportional to its weight."""
+    """The weights of the data folders. The number of crops from a folder is proportional to the folder's weight."""
     shards: dict[str, Shard] = field(default_factory=dict)
-    """The tar files in the folder, by their paths."""
+    """The tar files in the folder, by path."""
 
     @property
     def seconds(self) -> float:
@@ -89,7 +90,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """A hash of everything in the items on which the training data depends."""
+        """Returns a hash of all facts about the items on which the training data depend."""
         facts = [(e.source, e.name, e.size, e.frames, e.captions, e.fields) for e in self.entries]
         return hashlib.sha256(json.dumps([self.weights, facts]).encode()).hexdigest()
 
@@ -101,10 +102,10 @@ def index(
     columns: Sequence[str] = (),
     fields: Sequence[str] = (),
 ) -> Manifest:
-    """Returns the Manifest of a folder: the sound files in it and its subfolders, with captions and fields.
+    """Returns the Manifest of a folder: the sound files in the folder and the subfolders, with captions and fields.
 
-    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, with .txt and
-    .json files beside them. The members of a tar file count as files of the folder, and are read without unpacking.
+    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, and caption
+    files (.txt and .json). The members of a tar file count as files of the folder, and are read without unpacking.
 
     Hidden files and folders, the folder of the manifest and the folders of runs are left out, so that no run trains on
     the results of runs. If ``folder`` is a run's folder, the subfolders that the run has written are left out.
@@ -117,7 +118,7 @@ def index(
         folder: the folder of the sounds.
         manifest_path: the path of the JSON file that stores the manifest.
         table: a table of captions and fields, in place of the tables in the folder; see `train.captions.Notes`.
-        columns: texts "ROLE=COLUMN", which say what columns of tables hold; see `train.captions.Notes`.
+        columns: texts "ROLE=COLUMN", which give roles to columns of tables; see `train.captions.Notes`.
         fields: the fields that the training uses.
 
     Raises:
@@ -157,7 +158,8 @@ def index(
 
 
 def _examined(folder, sounds, entries):
-    """Returns for each sound the entry of the whole file, or (path, reason) if the file is not usable."""
+    """Returns a list with the entry of the whole file for each sound, or with (path, reason) if the file is not
+    usable."""
     known = {
         Sound(entry.path, entry.size, entry.modified, entry.shard, entry.offset): replace(
             entry, frames=entry.whole or entry.frames, first=0, whole=None, captions=(), fields={}
@@ -218,7 +220,7 @@ def check_fields(manifest, names):
 
 
 def _written(manifest, notes):
-    """Returns the phrases of the summary that are about captions; none if there are no captions."""
+    """Returns the phrases about captions for the summary; [] if there are no captions."""
     items, captioned = len(manifest.entries), sum(bool(entry.captions) for entry in manifest.entries)
     for reason in notes.unreadable:
         print(f"skipping what is written beside a sound: {reason}", file=sys.stderr)

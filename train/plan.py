@@ -20,7 +20,7 @@ from train.setup import first_state, init, on_devices, training_model, training_
 
 
 def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of a batch of sounds, or a batch of latents if `latents` is true, by name."""
+    """Returns a dict of the shapes in a batch by name. The batch has latents instead of sounds if `latents` is True."""
     item = jax.eval_shape(lambda: example_batch(config.model))
     if latents:
         model, sound = build(config.model), item.pop("audio")
@@ -43,7 +43,7 @@ def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device]
 
     Args:
         config: the settings of the run.
-        data: the data folders as "DIR" or "DIR:WEIGHT", which need not exist.
+        data: the data folders as "DIR" or "DIR:WEIGHT". The folders need not exist.
         devices: the devices to use; None: all devices.
 
     Raises:
@@ -88,8 +88,8 @@ def _arrangement(config: TrainConfig, devices: Pmap | MeshParallel) -> str:
 
 
 def _sharding(config: TrainConfig, state: TrainState, devices: Pmap | MeshParallel) -> list[str]:
-    """Lists how the largest parameters are sharded. The moving average and the optimizer state have the same
-    sharding."""
+    """Returns lines that show how the largest parameters are sharded. The moving average and the optimizer state have
+    the same sharding."""
     if config.fsdp == 1:
         return [f"{'sharding':<12}the batch is split, the state is not"]
     parts = {"params": state.params, "frozen": state.frozen}

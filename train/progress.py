@@ -1,4 +1,4 @@
-"""Shows the progress of a run, measures times, and handles stop signals."""
+"""Shows the progress of a run, measures times, and handles SIGINT and SIGTERM."""
 
 import contextlib
 import signal
@@ -16,12 +16,12 @@ from archijax.cli import say
 
 
 class Progress:
-    """A progress bar with loss, steps per second, seconds of audio per second and the remaining time.
+    """Shows a progress bar with the loss, steps per second, seconds of audio per second and the remaining time.
 
     Args:
         first: the number of steps that the run has already taken.
         steps: the number of steps that the run takes in all.
-        audio_seconds: how many seconds of audio a batch has.
+        audio_seconds: the number of seconds of audio in a batch.
         hidden: whether the bar is hidden.
     """
 
@@ -44,7 +44,7 @@ class Progress:
         self._bar.update()
 
     def speed(self) -> float:
-        """The recent speed in steps per second; 0 before the first step."""
+        """Returns the recent speed in steps per second; 0 before the first step."""
         return 1 / self._mean if self._mean else 0.0
 
     def close(self) -> None:
@@ -54,10 +54,9 @@ class Progress:
 class Clock:
     """Measures how long steps spend on each kind of work, on the host.
 
-    data: waiting for the next batch and sending it. compute: starting the step; on a CPU, this is the computation
-        itself.
-    wait: waiting for the results of an accelerator. If the time for "data" is long and that for "wait" short, the
-    devices lack data.
+    "data" is the time for reading the next batch and sending it to the devices. "compute" is the time for starting the
+    step; on a CPU, this is the time of the computation. "wait" is the time of waiting for the results of an
+    accelerator. If "data" is long and "wait" is short, the devices lack data.
     """
 
     def __init__(self):
@@ -65,7 +64,7 @@ class Clock:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Measures the time of the block, and counts it as the kind of work `what`."""
+        """Measures the time that the block takes, and adds the time to the kind of work `what`."""
         began = time.perf_counter()
         yield
         self._spent[what] = self._spent.get(what, 0.0) + time.perf_counter() - began
@@ -94,20 +93,21 @@ class Profile:
         self.folder, self.first, self.last, self.running = folder, first, first + steps, False
 
     def before(self, step: int) -> None:
-        """Begins the trace if it is due. Call this before every step."""
+        """Begins the trace if the trace is due at `step`. Call this method before every step."""
         if self.first < step <= self.last and not self.running:
             jax.profiler.start_trace(str(self.folder))
             self.running = True
 
     def after(self, step: int, result: object) -> None:
-        """Ends the trace if it is due, once `result` is computed. Call this after every step with the step's result."""
+        """Waits for `result` and ends the trace, if `step` is the last step of the trace. Call this method after every
+        step with the result of the step."""
         if self.running and step >= self.last:
             jax.block_until_ready(result)
             self.close()
             say(f"the profile of the steps {self.first + 1} to {self.last} is in {self.folder}")
 
     def close(self) -> None:
-        """Ends the trace if it is still running."""
+        """Ends the trace if the trace is still running."""
         if self.running:
             jax.profiler.stop_trace()
             self.running = False
@@ -116,7 +116,7 @@ class Profile:
 class Signals:
     """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
 
-    With several processes, a SIGTERM to one process stops all of them at the same step, and Ctrl-C ends a process at
+    With several processes, a SIGTERM to one process stops all processes at the same step, and Ctrl-C ends a process at
     once. Use the class as a context manager. At the end of the block, the previous handlers are restored.
     """
 
@@ -127,7 +127,8 @@ class Signals:
         return self
 
     def stop(self, step: int) -> int | None:
-        """Returns the number of the signal if the run must stop after `step`, else None. Call this at every step."""
+        """Returns the number of the signal if the run must stop after `step`, else None. Call this method after every
+        step."""
         if jax.process_count() > 1:
             return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
         return self.seen

@@ -18,7 +18,7 @@ FIELDS = ("title", "artist", "album", "genre", "year")
 
 
 def describe(tags: dict[str, str], path: str) -> dict[str, str]:
-    """Returns the tags that can be in a prompt. A file without such tags gets its file name as title."""
+    """Returns the tags that can be in a prompt. If a file has no such tags, the file name becomes the title."""
     known = {name: tags[name] for name in FIELDS if tags.get(name)}
     return known or {"title": " ".join(PurePath(path).stem.replace("_", " ").split())}
 
@@ -50,7 +50,8 @@ def prompt(
 
 @dataclass(frozen=True)
 class Template:
-    """A template of prompts: (words before, name, probability to leave out) of each field, and the words at the end."""
+    """Holds a template of prompts: (words before the field, name, probability to leave out) of each field, and the
+    words at the end."""
 
     parts: tuple[tuple[str, str, float], ...]
     end: str
@@ -62,8 +63,8 @@ class Template:
     @staticmethod
     @cache
     def parse(text: str) -> "Template":
-        """Makes a Template from a text such as "{title} by {artist:0.3}". Here 0.3 is the probability to leave out the
-        artist.
+        """Makes a Template from a text such as "{title} by {artist:0.3}". In this text, 0.3 is the probability to leave
+        out the artist.
 
         Raises:
             InputError: the text is not a template.
@@ -85,11 +86,11 @@ class Template:
         return Template(tuple(parts), end)
 
     def fill(self, values: Mapping[str, str | float], rng: np.random.Generator) -> str:
-        """Draws a prompt. ``values`` has the values of the fields by name.
+        """Draws a prompt from the template. ``values`` has the values of the fields by name.
 
-        The words between two fields are used if both fields are used. A comma replaces the fields that are left out
-        between two others. The words before the first field are used if this field is used, and the words after the
-        last field if the last field is used. Without an artist, the prompt thus has no "by".
+        The words between two fields are used if both fields are used. If fields between two used fields are left out, a
+        comma replaces the left-out fields. The words before the first field are used if the first field is used. The
+        words after the last field are used if the last field is used. Without an artist, the prompt thus has no "by".
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):
@@ -105,7 +106,7 @@ class Template:
 def tokenizer(model: ModelConfig) -> Tokenize | None:
     """Returns a function from prompts to (tokens int32 [b, n], mask bool [b, n]), or None for a model without text.
 
-    The function warns, in the first process only, of the first prompt that is too long.
+    In the first process, the function warns of the first prompt that is too long.
     """
     text = model.text
     if text is None:

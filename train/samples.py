@@ -1,4 +1,4 @@
-"""Makes sounds at the checkpoints of a run, so that its progress can be heard."""
+"""Makes sounds at the checkpoints of a run, so that users can hear the progress."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,8 +23,7 @@ from train.trackers import Tracker
 class Samples:
     """Writes one WAV file and a spectrogram per prompt, always from the same noise. The file names contain the step.
 
-    If the model is a codec, it reconstructs one crop of the run's first batch per prompt, and the crops are written
-    too.
+    A codec reconstructs one crop of the run's first batch per prompt. The crops are written too.
 
     Args:
         model: the model of the run, which makes sound from noise, or encodes and decodes sound.
@@ -45,7 +44,7 @@ class Samples:
         self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
-        """Traces the sampler on shapes alone, so that a wrong setting raises its error at the start of a run.
+        """Traces the sampler on shapes alone, so that a wrong setting raises an error at the start of a run.
 
         Args:
             batch: the first batch of the run.

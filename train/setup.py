@@ -1,4 +1,4 @@
-"""Makes the parts of a training from its settings: devices, optimizer, the state of a new run, and the step."""
+"""Makes the parts of a training from the settings: the devices, the optimizer, the state of a new run, and the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from train.config import TrainConfig
 
 
 def on_devices(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pmap | MeshParallel:
-    """Returns the devices of a run. Raises InputError if the batch size is not a multiple of the number of devices."""
+    """Returns the Pmap or MeshParallel that runs steps on the devices. Raises InputError if the batch size does not fit
+    the number of devices."""
     if config.parallel == "mesh":
         return MeshParallel(
             config.batch_size, config.fsdp, grad_accumulation_steps=config.grad_accumulation_steps, devices=devices
@@ -30,14 +31,15 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
-    """Returns initial variables for a batch of one item, with pretrained parts, if any; see `contract.Model`."""
+    """Returns the initial variables for a batch of one item. `frozen` has the pretrained parts; see
+    `archijax.contract.Model`."""
     # `init` of a model without pretrained parts need not have this argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
 
 
 def training_model(config: TrainConfig) -> Model:
-    """Returns the model that a run trains; with `config.lora`, this is a `Lora` model that trains only adapters. Raises
-    InputError if settings do not fit each other."""
+    """Returns the model that a run trains. With `config.lora`, this is a `Lora` model, of which only the adapters are
+    trained. Raises InputError if settings do not fit each other."""
     model = build(config.model)
     return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
@@ -50,7 +52,8 @@ def first_state(config: TrainConfig, model: Model, variables: Variables) -> Trai
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """Returns the training step for a whole batch, or, if `axis` is given, for one device's part under `pmap`."""
+    """Returns the training step for a whole batch. If `axis` is given, the step is for the part of one device under
+    `pmap`."""
     return make_train_step(
         model,
         optimizer(config),

@@ -1,4 +1,4 @@
-"""Reads training items from one or several folders of sounds or latents. Each folder has a share of the crops."""
+"""Reads training items from one or several folders of sounds or latents. Each folder has a weight."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from train.vocabulary import fields_of
 
 
 class Sources:
-    """Reads the items of all data folders: an `archijax.contract.ItemSource`.
+    """Reads the items of all data folders. The class is an `archijax.contract.ItemSource`.
 
     Attributes:
         manifest: the items of all folders.
@@ -28,7 +28,7 @@ class Sources:
         index: a function (folder, number of the folder) that returns the manifest of the sounds in the folder.
 
     Raises:
-        InputError: a folder does not fit the settings, or some folders have sounds and others latents.
+        InputError: a folder does not fit the settings, or some folders have sounds and other folders have latents.
     """
 
     def __init__(self, config: TrainConfig, data: Sequence[str], index: Callable[[Path, int], Manifest]):

@@ -22,7 +22,7 @@ class Tracker(Protocol):
         """Shows the numbers in `values` by name."""
 
     def sound(self, step: int, name: str, sound: np.ndarray, sample_rate: int, picture: Path) -> None:
-        """Shows a sound [time, channels] in [-1, 1] and its spectrogram, a PNG file."""
+        """Shows a sound [time, channels] in [-1, 1] and the PNG file of the spectrogram."""
 
     def close(self) -> None:
         """Writes values that are not written yet, and closes the tracker."""
@@ -56,12 +56,13 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Sends metrics, sounds and spectrograms to Weights & Biases. With WANDB_MODE=offline, they stay on this machine.
+    """Sends metrics, sounds and spectrograms to Weights & Biases. With WANDB_MODE=offline, the data stay on this
+    machine.
 
     Args:
         project: the name of the project.
-        out: the folder of the run. Weights & Biases shows the name of this folder. The folder stores the id, so that a
-            continued run keeps the same id.
+        out: the folder of the run. Weights & Biases shows the name of this folder. The folder stores the id of the run,
+            so that a continued run has the same id.
         settings: the settings of the run.
     """
 
@@ -93,8 +94,8 @@ class WeightsAndBiases:
 
 
 def trackers(config: TrainConfig, out: Path, step: int) -> tuple[Tracker, ...]:
-    """Makes the trackers that the settings name, to continue from `step`. Raises InputError if a tracker's package is
-    missing."""
+    """Returns the trackers that the settings name. The trackers continue after `step`. Raises InputError if a package
+    is missing."""
     chosen: list[Tracker] = []
     if config.tensorboard:
         chosen.append(TensorBoard(out / "tensorboard", step))

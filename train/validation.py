@@ -20,15 +20,16 @@ from train.manifest import Manifest
 
 
 class Validation:
-    """Computes the mean loss of the averaged parameters on held-out files. The crops and the noise are always the same.
+    """Computes the mean loss on held-out files with the moving average of the parameters. All validations use the same
+    crops and noise.
 
     Args:
-        model: the model to validate. Only its first loss is used.
+        model: the model to validate. Only the first loss of the model is used.
         config: the settings of the run.
         manifest: the held-out files.
         devices: the devices of the run.
-        stream: a function that returns an iterator over batches of held-out files. In each process, the iterator reads
-            a part of these files.
+        stream: a function that returns an iterator over batches of held-out files. The iterator of each process reads a
+            part of these files.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Returns `evaluate(state, batch, key) -> loss`, which uses the averaged parameters. If `axis` is given, the loss
-    is averaged over this mapped axis."""
+    """Returns a function `evaluate(state, batch, key) -> loss`. The loss uses the moving average of the parameters. If
+    `axis` is given, the loss is averaged over this mapped axis."""
     loss, _ = losses(over_axis(model, axis))[0]
 
     def evaluate(state: TrainState, batch: Batch, key: jax.Array) -> jax.Array:

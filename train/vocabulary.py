@@ -1,4 +1,4 @@
-"""Finds the categories of a run: in the settings, in the data, or in what the run stored when it began."""
+"""Finds the categories of a run in the settings, in the data, or in the settings that the run stored when it began."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def fields_of(config: TrainConfig) -> tuple[str, ...]:
 
 
 def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
-    """Adds every category in the data to the settings. Raises InputError if a conditioner cannot encode a value."""
+    """Returns the settings with the categories in the data. Raises InputError if a conditioner cannot encode a
+    value."""
     if not config.model.conditioners:
         return config
     known = [fields_at(entry, 0.0) for entry in manifest.entries]
@@ -30,7 +31,7 @@ def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
 
 
 def with_stored_values(config: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
-    """Adds the categories in `stored`, the stored `as_json` of the run, to the settings."""
+    """Returns the settings with the categories in `stored`, which is the stored `as_json` of the run."""
     there = stored["model"].get("conditioners", ())
     found = {each["name"]: each["values"] for each in there if "values" in each}
     names = {each.name for each in config.model.conditioners}

@@ -24,16 +24,17 @@ from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 @dataclass(frozen=True, kw_only=True)
 class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
-    """The bottlenecks, in sequence, such as (TanhConfig(), QuantizerConfig(num_codes=16))."""
+    """The bottlenecks in the order of their use, such as (TanhConfig(), QuantizerConfig(num_codes=16))."""
     latent_channels: int | None = 32
-    """The number of channels of the latent; None: as many as the net's last level has, and the net has no output
-    convolution."""
+    """The number of channels of the latent; None: as many as the encoder's last level has, and the encoder has no
+    output convolution."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """The length of the training sounds in samples. Longer sounds are encoded and decoded in parts of this length."""
+    """The length of the training sounds in samples, a multiple of the number of samples per frame of the latent. Longer
+    sounds are encoded and decoded in parts of this length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
 
@@ -48,7 +49,7 @@ class _AutoEncoderConfig(ModelConfig):
         }
 
     def _checked(self, model: Any) -> Any:
-        """Returns the model. Raises InputError if its sizes do not fit each other."""
+        """Returns the model. Raises InputError if the sizes of the model's parts do not fit each other."""
         if self.length % model.downsample_factor:
             multiple = model.downsample_factor
             raise InputError(
@@ -72,16 +73,16 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """
 
     coder: CoderConfig | FrameCoderConfig
-    """The net, which works on samples or on the frames of an STFT."""
+    """The net, which works on samples (CoderConfig) or on the frames of an STFT (FrameCoderConfig)."""
     waveform: float = 1.0
-    """The weight of the mean absolute difference of samples."""
+    """The weight of the mean absolute difference between the samples of the true and of the decoded sound."""
     relative_waveform: float = 0.0
-    """The weight of the mean absolute difference of samples, after both sounds are divided by the true sound's RMS.
-    With this loss, the net learns phases first."""
+    """The weight of the mean absolute difference between samples after both sounds are divided by the true sound's RMS.
+    This loss depends mostly on the phases of the loudest partials."""
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
-    """The weight of the difference between complex spectra with compressed magnitudes."""
+    """The weight of the mean absolute difference between complex spectra with compressed magnitudes."""
     mel: float = 0.0
     """The weight of the log-mel loss."""
     windows: tuple[int, ...] = WINDOWS
@@ -90,14 +91,14 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     """The discriminator that is trained together with the net, such as AdversaryConfig(); None: no adversarial
     training."""
     adversarial: float = 1.0
-    """The weight of the discriminator's scores."""
+    """The weight of the adversarial error, which is low if the discriminator gives decoded sounds high scores."""
     feature_matching: float = 1.0
     """The weight of the difference between the discriminator's features for true and for decoded sound."""
     adversary_start: int = 0
-    """The number of training steps before the discriminator trains and has an effect."""
+    """The number of training steps before the discriminator is trained and used."""
     balanced: bool = False
-    """Whether the gradient of each loss is scaled, so that the gradient's norm depends only on the weight of the
-    loss."""
+    """Whether the gradient of each loss is divided by the average norm of this gradient, so that the weights alone set
+    the norms of the gradients."""
 
     def build(self) -> AutoEncoder:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -115,7 +116,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of the magnitudes of an STFT. Griffin-Lim makes sound from the decoded magnitudes."""
+    """An autoencoder of the magnitudes of an STFT, such as ``MagnitudeAutoEncoderConfig(coder=coder)`` with a
+    CoderConfig. Griffin-Lim makes sound from the decoded magnitudes."""
 
     coder: CoderConfig
     """The net, which encodes and decodes magnitudes."""

@@ -20,26 +20,26 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class AutoregressiveConfig(ModelConfig):
-    """Autoregressive diffusion with a U-Net, for endless sound without text.
+    """A model of endless sound without text, by autoregressive diffusion with a U-Net.
 
     Example: ``AutoregressiveConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), channels=1, length=1024,
     num_splits=4)``.
     """
 
     unet: UNetConfig
-    """The U-Net. The skip connections are concatenated, not modulated, because every sample has its own noise level."""
+    """The U-Net. Skip connections are concatenated, because modulation needs one noise level for all samples."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**18
-    """The number of samples that the net sees at once."""
+    """The number of samples that the net sees at once, a multiple of num_splits."""
     num_splits: int = 16
     """The number of splits into which the length is divided, an even number. Each split has its own noise level."""
     transform: TransformConfig | None = None
     """A filter bank, patches or an STFT around the net; None: the net works on samples."""
     method: Literal["v", "flow"] = "v"
-    """The diffusion method: v-diffusion or rectified flow."""
+    """The diffusion method: v-diffusion (v) or rectified flow (flow)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False

@@ -10,7 +10,7 @@ from archijax.contract import Model, Variables
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """The settings with which a model is sampled by default.
+    """The default settings for sampling from a model.
 
     Example: ``DiffusionConfig(unet, sampling=SampleDefaults(num_steps=20))``.
     """
@@ -20,14 +20,14 @@ class SampleDefaults:
     sampler: str = "ddim"
     """The method of each denoising step, a key of :data:`archijax.sampling.SAMPLERS`."""
     timestep_spacing: str | None = None
-    """The spacing of the timesteps: "linear", "cosine", "karras", "exponential"; None: the spacing of the diffusion
-    method."""
+    """The spacing of the timesteps: "linear", "cosine", "karras" or "exponential"; None: the default spacing of the
+    diffusion method."""
     guidance_scale: float | None = None
-    """How strictly a sound follows the prompt; None: 3 for a model that was trained for guidance, else 1."""
+    """The guidance scale; None: 3 for a model that was trained for guidance, else 1 (no guidance)."""
 
 
 class ModelConfig:
-    """The base class of model configurations: frozen dataclasses with the fields sample_rate, channels and length.
+    """The base class of model configurations, frozen dataclasses with the fields sample_rate, channels and length.
 
     Attributes:
         text: the configuration of the text conditioning; None: a model without text.
@@ -46,10 +46,11 @@ class ModelConfig:
         raise NotImplementedError
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Returns numbers that tell the model where its sound lies in a piece; {} if the model takes no such numbers.
+        """Returns a dict of numbers that tell the model the start of its sound in a piece, and the length of the piece;
+        {} if the model takes no such numbers.
 
-        A model that takes such numbers makes sounds of one length only. If a piece is shorter, silence follows the
-        piece.
+        A model that takes such numbers is sampled at the length of the training sounds. If the piece ends before the
+        sound ends, the rest of the sound is silence.
 
         Args:
             start: the time in the piece at which the sound begins, in seconds.
@@ -58,7 +59,7 @@ class ModelConfig:
         return {}
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained parts that the settings name, as ``frozen`` for ``model.init(key, batch, frozen)``.
-        Returns a dict from the names of the parts to their variables; {} without such parts. Raises InputError if a
-        part is missing."""
+        """Loads the pretrained parts that the settings name, for ``model.init(key, batch, frozen)``. Returns a dict of
+        variables by the name of the part; {} if the settings name no pretrained part. Raises InputError if a part is
+        missing."""
         return {}

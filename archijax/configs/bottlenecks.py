@@ -1,7 +1,7 @@
 """Configurations of the bottlenecks between an encoder and a decoder.
 
-A tuple of configurations stands for bottlenecks in sequence. ``AutoEncoderConfig(coder=coder, latent_channels=4,
-bottleneck=(TanhConfig(), QuantizerConfig()))`` first applies tanh, and then quantizes.
+A tuple of configurations stands for bottlenecks that are applied one after the other. ``AutoEncoderConfig(coder=coder,
+latent_channels=4, bottleneck=(TanhConfig(), QuantizerConfig()))`` first applies tanh, and then quantizes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TanhConfig:
     """The weight of a loss that keeps latents away from -1 and 1."""
 
     def build(self, channels: int) -> TanhBottleneck:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return TanhBottleneck(self.guard)
 
 
@@ -41,7 +41,7 @@ class NoiseConfig:
     """The standard deviation of the noise."""
 
     def build(self, channels: int) -> NoiserBottleneck:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return NoiserBottleneck(self.sigma)
 
 
@@ -54,10 +54,10 @@ class GaussianConfig:
     warmup_steps: int = 0
     """The number of training steps over which divergence_weight grows from 0."""
     free_bits: float = 0.0
-    """The divergence per channel, in nats, that does not count as a loss."""
+    """A divergence in nats. If the divergence of a channel is lower, this number replaces it in the loss."""
 
     def build(self, channels: int) -> GaussianBottleneck:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return GaussianBottleneck(self.divergence_weight, self.warmup_steps, self.free_bits)
 
 
@@ -66,29 +66,31 @@ class FiniteScalarConfig:
     """Finite scalar quantization: each channel is rounded to a few values."""
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    """The number of values of each channel. The list is repeated until all channels of the latent have a number."""
+    """The number of values of each channel. The list is repeated for further channels, so latent_channels must be a
+    multiple of the list's length."""
 
     def build(self, channels: int) -> FiniteScalarQuantizer:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         require(channels % len(self.levels) == 0, "latent_channels", channels, f"a multiple of {len(self.levels)}")
         return FiniteScalarQuantizer(self.levels)
 
 
 @dataclass(frozen=True)
 class VariationalConfig:
-    """Predicts a Gaussian for each value: a mean in (-1, 1), a log-variance in (0, 2), as in audio-encoders-pytorch."""
+    """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch. The mean is between -1 and 1, the
+    log-variance between 0 and 2."""
 
     kl_weight: float = 1e-4
     """The weight of the divergence from a standard Gaussian."""
 
     def build(self, channels: int) -> VariationalBottleneck:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return VariationalBottleneck(self.kl_weight)
 
 
 @dataclass(frozen=True)
 class BitcodesConfig:
-    """Turns latent vectors into bits."""
+    """Turns each latent vector into bits, and the bits into a sum of learned vectors."""
 
     num_bits: int = 8
     """The number of bits of each latent vector."""
@@ -97,7 +99,7 @@ class BitcodesConfig:
         require(self.num_bits >= 1, "bottleneck.num_bits", self.num_bits, "1 or more")
 
     def build(self, channels: int) -> BitcodesBottleneck:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return BitcodesBottleneck(channels, self.num_bits)
 
 
@@ -119,7 +121,7 @@ class QuantizerConfig:
             require(getattr(self, name) >= 1, f"bottleneck.{name}", getattr(self, name), "1 or more")
 
     def build(self, channels: int) -> VectorQuantizer:
-        """Builds the bottleneck of a latent with this number of channels."""
+        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
         return VectorQuantizer(
             channels,
             self.num_codes,
@@ -141,9 +143,10 @@ BottleneckConfig = (
 
 
 def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None) -> tuple[Bottleneck, ...]:
-    """Builds the bottlenecks of a latent, in sequence.
+    """Returns the bottlenecks of a latent, which are Flax modules, in the order of ``configs``.
 
     Args:
+        configs: the configurations, such as ``(TanhConfig(), QuantizerConfig())``.
         channels: the number of channels of the latent; None: as many as the net's last level has.
 
     Raises:

@@ -17,47 +17,48 @@ from archijax.configs.nets import positive
 
 @dataclass(frozen=True)
 class CoderConfig:
-    """An encoder of samples, and the decoder that mirrors the encoder. Lists run from sound to latent.
+    """The sizes of an encoder, and of the decoder that mirrors the encoder. The first entry of each list belongs to the
+    level next to the sound, the last entry to the level next to the latent.
 
-    ``CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))`` has one level. It is the ``coder`` of
-    an AutoEncoderConfig, a MagnitudeAutoEncoderConfig or an EncoderConfig.
+    ``CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))`` has one level. The field ``coder`` of
+    an AutoEncoderConfig, a MagnitudeAutoEncoderConfig or an EncoderConfig takes a CoderConfig.
     """
 
     channels: int
     """The number of channels that the multipliers multiply."""
     multipliers: tuple[int, ...]
-    """The numbers of channels before, between and after the levels, divided by ``channels``; one entry more than
+    """The number of channels before the first level and after each level, divided by ``channels``; one entry more than
     levels."""
     factors: tuple[int, ...]
     """The number by which each level divides the length."""
     num_blocks: tuple[int, ...]
     """The number of residual blocks of each level."""
     patch_size: int = 1
-    """The number of samples that become one position before the first level."""
+    """The number of neighbouring samples that are joined to one position before the first level."""
     resnet_groups: int = 8
-    """The number of groups of the group norms."""
+    """The number of groups of the group norms, a divisor of the number of channels of every level."""
 
     def __post_init__(self):
         positive(self, "coder", "channels", "patch_size", "resnet_groups")
 
     def settings(self) -> dict[str, Any]:
-        """Returns all fields by name; both Encoder1d and AutoEncoder1d have fields of these names."""
+        """Returns a dict of all fields by name. Encoder1d and AutoEncoder1d have fields with the same names."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
 
     def build(self, *, latent_channels: int | None, **settings: Any) -> AutoEncoder1d:
         """Builds the autoencoder of sound, such as ``coder.build(latent_channels=4, in_channels=1)``. ``settings`` are
-        the fields in_channels, bottleneck and dtype of :class:`AutoEncoder1d`."""
+        the fields in_channels (required), bottleneck and dtype of :class:`archijax.codecs.AutoEncoder1d`."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 
     def discriminator(self) -> Discriminator1d:
-        """Builds a discriminator from an encoder with these settings."""
+        """Builds a discriminator from an encoder with the settings of this CoderConfig."""
         return Discriminator1d(Encoder1d(**self.settings()))
 
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
-    """An encoder and a decoder of STFT frames, for the field ``coder`` of an AutoEncoderConfig. Lists begin with the
-    frame rate of the STFT.
+    """The sizes of an encoder and a decoder of STFT frames, for the field ``coder`` of an AutoEncoderConfig. The first
+    entry of each list belongs to the frame rate of the STFT, the last entry to the lowest frame rate.
 
     ``FrameCoderConfig(widths=(256, 384), factors=(4,), encoder_blocks=(2, 2), decoder_blocks=(4, 4))`` has two frame
     rates. For one frame rate, the lists have one entry each, and ``factors`` is empty.
@@ -70,7 +71,7 @@ class FrameCoderConfig:
     widths: tuple[int, ...] = (512,)
     """The number of channels at each frame rate."""
     factors: tuple[int, ...] = ()
-    """The ratio of each frame rate to the next one. There is one entry fewer than frame rates."""
+    """The ratio of each frame rate to the next lower frame rate; one entry fewer than frame rates."""
     encoder_blocks: tuple[int, ...] = (3,)
     """The number of blocks of the encoder at each frame rate."""
     decoder_blocks: tuple[int, ...] = (6,)
@@ -82,7 +83,8 @@ class FrameCoderConfig:
     def build(self, **settings: Any) -> FrameAutoEncoder:
         """Builds the autoencoder of sound.
 
-        ``settings`` are in_channels, latent_channels, bottleneck and dtype of :class:`FrameAutoEncoder`.
+        ``settings`` are the fields in_channels and latent_channels (both required), bottleneck and dtype of
+        :class:`archijax.codecs.FrameAutoEncoder`.
         """
         return FrameAutoEncoder(
             STFT(self.n_fft, self.hop_length, centred=False),
@@ -96,7 +98,7 @@ class FrameCoderConfig:
 
 @dataclass(frozen=True)
 class AdversaryConfig:
-    """Discriminators at several periods and resolutions.
+    """A discriminator that consists of a net for each period and a net for each STFT window.
 
     Example: ``AutoEncoderConfig(coder=coder, discriminator=AdversaryConfig())``.
     """

@@ -1,6 +1,6 @@
 """Configurations of conditioners: numbers and categories that a model is conditioned on, in addition to the prompt.
 
-The values of a sound, such as {"bpm": 120, "key": "A minor"}, become arrays on the host.
+A conditioner turns values that describe sounds, such as the number "bpm" or the category "key", into a NumPy array [b].
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from archijax.nn.conditioners import PREFIX, CategoryVector, Conditioners, Numbe
 from archijax.nn.numbers import Number, to_number
 
 Value = str | float | None
-"""The value of a field; None: unknown."""
+"""The value of a number or category; None: the value is unknown."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class NumberConfig:
     into: Literal["features", "embedding"] = "features"
     """Whether the vector that encodes the number is added to the time features or becomes a token of the embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out only this number, from 0 to below 1. Sampling can then leave out the number,
-    too."""
+    """The probability that training leaves out this number alone, at least 0 and below 1. Sampling can then leave out
+    the number, too."""
 
     def __post_init__(self):
         _check(self)
@@ -47,8 +47,8 @@ class NumberConfig:
             raise InputError(f"the number {self.name} has low {self.low} and high {self.high}: low must be below high")
 
     def encode(self, values: Sequence[Value]) -> Float32[np.ndarray, " b"]:
-        """Turns values into their positions in the range, from 0 to 1; None becomes -1. For the range from 60 to 180,
-        ``encode([120, None])`` is [0.5, -1].
+        """Turns each value into its position between ``low`` (0) and ``high`` (1). None becomes -1. For the range from
+        60 to 180, ``encode([120, None])`` returns [0.5, -1].
 
         Raises:
             InputError: a value is not a number, or is out of range.
@@ -77,8 +77,8 @@ class CategoryConfig:
     """Whether the vector that encodes the category is added to the time features or becomes a token of the
     embedding."""
     drop_prob: float = 0.1
-    """How often training leaves out only this category, from 0 to below 1. Sampling can then leave out the category,
-    too."""
+    """The probability that training leaves out this category alone, at least 0 and below 1. Sampling can then leave out
+    the category, too."""
 
     def __post_init__(self):
         _check(self)
@@ -88,8 +88,8 @@ class CategoryConfig:
             )
 
     def encode(self, values: Sequence[Value]) -> Int32[np.ndarray, " b"]:
-        """Turns the names of categories into indices of ``values``; None becomes -1. Raises InputError if a category is
-        unknown."""
+        """Turns the name of each category into its index in the field ``values``. None becomes -1. Raises InputError if
+        a category is unknown."""
         indices = {value: index for index, value in enumerate(self.values)}
         words = [None if value is None else to_word(value) for value in values]
         if unknown := [word for word in words if word is not None and word not in indices]:
@@ -98,7 +98,8 @@ class CategoryConfig:
         return np.array([-1 if word is None else indices[word] for word in words], np.int32)
 
     def vector(self, width: int) -> nn.Module:
-        """Returns the module that turns indices [b], from :meth:`encode`, into vectors [b, width]."""
+        """Returns the module that turns indices [b], from :meth:`encode`, into vectors [b, width]. The field ``values``
+        must not be empty."""
         if not self.values:
             raise InputError(f"the category {self.name} has no values: name them, or training finds them in the data")
         return CategoryVector(len(self.values), width)
@@ -117,9 +118,9 @@ def _check(config: ConditionerConfig) -> None:
 
 
 def to_word(value: str | float) -> str:
-    """Turns a value into the name of its category.
+    """Returns the name of a category as text, without spaces at both ends.
 
-    The number 4.0 is the category "4", because tables turn 4 into 4.0.
+    The number 4.0 becomes the category "4", because tables store 4 as 4.0.
     """
     return value.strip() if isinstance(value, str) else f"{value:g}"
 
@@ -132,11 +133,11 @@ def check_names(conditioners: Sequence[ConditionerConfig]) -> None:
 
 
 def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], features: int, embedding: int) -> nn.Module:
-    """Wraps a net with its conditioners. Returns the net itself if there are no conditioners.
+    """Returns the net, wrapped in :class:`archijax.nn.Conditioners` if there are any conditioners.
 
     Args:
-        features: the width of vectors that are added to the time features of the net.
-        embedding: the width of vectors that become tokens of the net's embedding.
+        features: the width of the vectors that are added to the time features of the net.
+        embedding: the width of the vectors that become tokens of the net's embedding.
     """
     if not conditioners:
         return net
@@ -150,13 +151,15 @@ def conditioned(net: nn.Module, conditioners: Sequence[ConditionerConfig], featu
 def encode_fields(
     conditioners: Iterable[ConditionerConfig | Number], fields: Mapping[str, Sequence[Value]]
 ) -> dict[str, Shaped[np.ndarray, " b"]]:
-    """Turns the values of conditioners into the arrays of a batch, by name.
+    """Turns the values of conditioners into arrays [b] for a batch. Returns a dict of these arrays by name, such as
+    "condition_bpm".
 
     Args:
-        fields: the values of each conditioner by its name, one value per item. None means an unknown value.
+        fields: the values of each conditioner by its name, one value per item, such as {"bpm": [120, None]}. None means
+            an unknown value.
 
     Raises:
-        InputError: a conditioner does not take a value.
+        InputError: a value is out of range, is no number, or is an unknown category.
     """
     arrays = {}
     for conditioner in conditioners:
@@ -169,8 +172,8 @@ def encode_fields(
 def with_values(
     conditioners: Sequence[ConditionerConfig | Number], fields: Mapping[str, Iterable[Value]]
 ) -> tuple[ConditionerConfig | Number, ...]:
-    """Returns the conditioners. A CategoryConfig without ``values`` gets the values in ``fields``, sorted
-    alphabetically.
+    """Returns the conditioners, with values for all categories. A CategoryConfig without ``values`` gets the values in
+    ``fields``, sorted alphabetically.
 
     Args:
         fields: the values that occur in the data, by the name of the conditioner.

@@ -40,8 +40,8 @@ class DiffusionConfig(ModelConfig):
     """A diffusion model of sound with a U-Net, with or without text.
 
     ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), length=1024)`` has no text.
-    ``DiffusionConfig(unet, text=TextConfig(pooled=True))`` reads text; in place of ``pooled``, the U-Net can have
-    ``cross_attentions``.
+    ``DiffusionConfig(unet, text=TextConfig(pooled=True))`` reads text. A U-Net with ``cross_attentions`` can read text
+    without ``pooled``.
     """
 
     unet: UNetConfig
@@ -57,15 +57,16 @@ class DiffusionConfig(ModelConfig):
     text: TextConfig | None = None
     """The text conditioning; None: a model without text."""
     conditioners: tuple[ConditionerConfig, ...] = ()
-    """Numbers and categories that the model is conditioned on, which are fields of the data."""
+    """Numbers and categories that the model is conditioned on. Each name is the name of a field in the data."""
     cond_drop_prob: float = 0.1
-    """How often training leaves out all conditioners and the prompt, as guidance needs. Without conditioners,
-    ``text.cond_drop_prob`` is used instead."""
+    """The probability that training leaves out all conditioners and the prompt; guidance needs more than 0. Without
+    conditioners, ``text.cond_drop_prob`` is used instead."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
-    """The diffusion method: v-diffusion, DDPM (noise prediction), EDM, or rectified flow."""
+    """The diffusion method: v-diffusion (v), DDPM (ddpm, which predicts the noise), EDM (edm) or rectified flow
+    (flow)."""
     schedule_shift: float = 1.0
-    """For v: a shift of the noise schedule. A shift below 1 gives more low noise levels, which quiet sounds need: try
-    the RMS of the sounds."""
+    """For v: the shift of the noise schedule. A shift below 1 gives more low noise levels, which quiet sounds need. A
+    good first try is the RMS of the sounds."""
     sigma_data: float = 0.5
     """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
@@ -76,12 +77,12 @@ class DiffusionConfig(ModelConfig):
     timestep_range: tuple[float, float] = (0.0, 1.0)
     """For v, DDPM and flow: the time at which sampling ends and the time at which it starts; 0 is sound, 1 is noise."""
     error: ErrorName = "mse"
-    """The error of training. mse, l1, huber and a_weighted (by the ear's sensitivity) compare predictions. stft and mel
-    compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
+    """The error of training. The errors mse, l1, huber and a_weighted (weighted by the ear's sensitivity) compare
+    predictions. stft and mel compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
     min_snr: float | None = None
     """The limit gamma of min-SNR weights, such as 5; None: all noise levels have equal weights."""
     stratified: bool = False
-    """Whether the items of a batch draw their diffusion times from different intervals, which are equally probable."""
+    """Whether the items of a batch draw their diffusion times from different intervals of equal probability."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False
@@ -112,7 +113,7 @@ class DiffusionConfig(ModelConfig):
             raise InputError(f"min_snr is {self.min_snr}: it must be above 0, such as 5")
 
     def process(self) -> GaussianProcess:
-        """Returns the diffusion method: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
+        """Returns the diffusion process: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
         methods = {
             "v": lambda: v_diffusion(self.schedule_shift),
             "ddpm": lambda: ddpm(betas=self.betas),
@@ -128,8 +129,8 @@ class DiffusionConfig(ModelConfig):
         return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
-        """Loads the parameters of the pretrained text encoder: {"embedder": parameters}; {} if the settings name
-        none."""
+        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} if the model has no pretrained
+        text encoder."""
         if self.text is None or not self.text.is_pretrained:
             return {}
         return {"embedder": load_t5(self.text.tokenizer)[1]}
@@ -145,7 +146,7 @@ class DiffusionConfig(ModelConfig):
 
         Args:
             wrap: the outermost wrapper of the net.
-            frame: number of samples of sound per position of the diffused array.
+            frame: the number of samples of sound per position of the diffused array.
             injected: settings of :class:`UNetV0` that the field ``unet`` does not have.
         """
         dtype = jnp.dtype(self.dtype)
@@ -189,8 +190,7 @@ class DiffusionConfig(ModelConfig):
         )
 
     def _dropping(self) -> dict[str, Any]:
-        """Returns the probabilities that training drops all conditioning together, and that it drops each conditioner
-        alone."""
+        """Returns the arguments cond_drop_prob and drop_probs of :class:`archijax.DiffusionModel` as a dict."""
         text = 0.0 if self.text is None else self.text.cond_drop_prob
         if not self.conditioners:
             return {"cond_drop_prob": text}
@@ -203,7 +203,7 @@ class EnvelopeConfig:
     """The net that estimates the envelope of an upsampler's high band."""
 
     n_fft: int = 1024
-    """The length of a frame in samples."""
+    """The length of the STFT's Hann window in samples."""
     hop_length: int = 256
     """The number of samples from one frame to the next."""
     channels: int = 192
@@ -214,18 +214,18 @@ class EnvelopeConfig:
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """A diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. sample_rate and length describe the upsampled
-    sound."""
+    """A diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. The fields sample_rate and length describe
+    the upsampled sound."""
 
     factor: int = 16
     """The sample rate of the result divided by the sample rate of the input, at least 2."""
     lowpass_filter_width: int = 6
-    """The width of the filters that make the low-rate sounds of training, in samples of the low rate. The original code
-    has 6. Such filters let a part of the high band fold into the low band. The net then relies on this part, which the
-    sounds of other resamplers do not have: 64 is better."""
+    """The width of the filter that makes the low-rate sounds of training, in samples of the low rate. The original code
+    uses 6. With a width of 6, low-rate sounds contain aliases of the high band, and the net learns to use these
+    aliases. A width of 64 is better, because low-rate sounds from other resamplers do not contain such aliases."""
     envelope: EnvelopeConfig | None = None
-    """The net that estimates the envelope of the high band, by which the spectrum is divided before diffusion; None:
-    the spectrum is not divided. With an envelope, training needs far fewer steps."""
+    """The net that estimates the envelope of the high band. The spectrum of a sound is divided by the envelope before
+    diffusion, and training needs far fewer steps. None: no envelope is used."""
 
     def build(self) -> DiffusionUpsampler:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -246,7 +246,7 @@ class UpsamplerConfig(DiffusionConfig):
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
     """A diffusion vocoder, which makes sound from log-mel spectrograms, such as ``VocoderConfig(unet,
-    mel_channels=80)``. Each channel is an independent sound."""
+    mel_channels=80)``. The channels of a sound are treated as independent mono sounds."""
 
     n_fft: int = 1024
     """The length of the spectrogram's Hann window in samples."""
@@ -255,8 +255,8 @@ class VocoderConfig(DiffusionConfig):
     mel_channels: int = 80
     """The number of mel bands."""
     whiten: bool = False
-    """Whether sound is divided by the envelope of its spectrogram before diffusion. Training then needs far fewer
-    steps."""
+    """Whether the spectrum of a sound is divided by the envelope of its mel spectrogram before diffusion. Training then
+    needs far fewer steps."""
 
     def build(self) -> DiffusionVocoder:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -270,26 +270,27 @@ class VocoderConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder of a diffusion autoencoder."""
+    """The encoder of a diffusion autoencoder, such as ``EncoderConfig(coder=coder)`` with a CoderConfig."""
 
     coder: CoderConfig
     """The net of the encoder."""
     kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
     """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
     n_fft: int = 1023
-    """The length of the window in samples; odd for magnitudes, so that frames and samples are aligned."""
+    """The length of the Hann window in samples. There must be one frame per hop_length samples: n_fft is odd for
+    magnitudes, and n_fft - hop_length is even for mel."""
     hop_length: int = 256
     """The number of samples from one frame to the next."""
     mel_channels: int = 80
     """The number of mel bands."""
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
-    """The bottlenecks, in sequence."""
+    """The bottlenecks in the order of their use."""
     latent_channels: int | None = 32
     """The number of channels of the latent; None: as many as the last level has, and the encoder has no output
     convolution."""
 
     def build(self, sample_rate: int, dtype: DTypeLike) -> Encoder1d:
-        """Builds the encoder of sounds with this sample rate in Hz."""
+        """Builds the encoder, a Flax module, for sounds with this sample rate in Hz."""
         shared = {
             **self.coder.settings(),
             "out_channels": self.latent_channels,
@@ -310,10 +311,11 @@ class EncoderConfig:
 class DiffusionAEConfig(DiffusionConfig):
     """A diffusion autoencoder.
 
-    The latent enters the net at a depth that has as many positions as the latent has frames. In
+    The latent enters the net at a depth that has as many positions as the latent has frames. An example is
     ``DiffusionAEConfig(UNetConfig(channels=(8, 16), factors=(1, 512), items=(1, 1)),
-    encoder=EncoderConfig(coder=coder))`` with ``coder.factors`` (2,), the latent has a frame per 2 * 256 samples, where
-    256 is the encoder's hop_length, and the net's second depth has a position per 512 samples.
+    encoder=EncoderConfig(coder=coder))`` with ``coder.factors`` (2,). The latent of this model has one frame per 2 *
+    256 samples, where 256 is the encoder's hop_length. The second depth of the net has one position per 1 * 512
+    samples.
     """
 
     encoder: EncoderConfig
@@ -348,7 +350,7 @@ class DiffusionAEConfig(DiffusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig(DiffusionConfig):
-    """A diffusion model of an autoencoder's latents. sample_rate, channels and length describe the sound.
+    """A diffusion model of an autoencoder's latents. The fields sample_rate, channels and length describe the sound.
 
     ``LatentConfig(UNetConfig(channels=(8,), factors=(1,), items=(1,)), autoencoder=AutoEncoderConfig(coder=CoderConfig(
     channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))))`` configures a small model.

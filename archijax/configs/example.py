@@ -9,9 +9,10 @@ from archijax.configs.conditioners import encode_fields
 
 
 def example_batch(config: Any) -> dict[str, Shaped[np.ndarray, "1 ..."]]:
-    """Returns a batch with one silent sound "audio" [1, length, channels], and an empty prompt if the model reads text.
+    """Returns a dict with "audio" [1, length, channels], which is silence. If the model reads text, the dict also has
+    "tokens" and "token_mask" [1, text.max_length]. For each conditioner, the dict has an array [1].
 
-    Use it to initialise a model: ``config.build().init(jax.random.key(0), example_batch(config))``.
+    ``config.build().init(jax.random.key(0), example_batch(config))`` initialises a model.
 
     Args:
         config: the configuration of a model, such as a :class:`archijax.configs.DiffusionConfig`.

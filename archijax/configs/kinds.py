@@ -1,4 +1,4 @@
-"""The kinds of model configurations, and their conversion to and from config.json."""
+"""The kinds of model configurations, and functions that convert configurations to and from config.json."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ KINDS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """Returns the kind of a configuration, a key of :data:`KINDS`.
+    """Returns the kind of a configuration, a key of :data:`KINDS` such as "diffusion".
 
-    For a class of a user, the kind is the name of the class.
+    If the class of the configuration is not in KINDS, the kind is the name of the class.
     """
     return next((kind for kind, cls in KINDS.items() if type(config) is cls), type(config).__name__)
 
@@ -64,7 +64,10 @@ def check_config(config: Any) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Turns a model configuration into nested dicts for JSON. The entry "kind" is the result of :func:`kind_of`."""
+    """Turns a model configuration into nested dicts for JSON. The entry "kind" is the result of :func:`kind_of`.
+
+    Raises InputError if ``config`` is not a model configuration.
+    """
     if not (dataclasses.is_dataclass(config) and hasattr(config, "build")):
         raise InputError(f"{type(config).__name__} is not a model configuration: known are {', '.join(KINDS)}")
     return {"kind": kind_of(config), **dataclasses.asdict(config)}
@@ -73,12 +76,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
     """Restores a model configuration from the result of :func:`to_dict`.
 
-    The class is found by the entry "kind" of ``values``. The class is one of :data:`KINDS`, or ``own``; other
-    configurations, such as a CoderConfig, are restored only as parts of a model configuration.
+    The entry "kind" of ``values`` selects the class, which is in :data:`KINDS` or is ``own``. Other configurations,
+    such as a CoderConfig, are restored only as parts of a model configuration.
 
     Args:
         values: the result of :func:`to_dict`.
-        own: a class that is not in :data:`KINDS`; it is used if the entry "kind" is its name.
+        own: a class that is not in :data:`KINDS`; it is used if the entry "kind" is the name of this class.
 
     Raises:
         InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.
@@ -95,7 +98,7 @@ def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
 
 
 def _read(expected: Any, value: Any, name: str) -> Any:
-    """Converts a value from JSON to the expected type, and returns it."""
+    """Returns a value from JSON, converted to the expected type."""
     origin, args = typing.get_origin(expected), typing.get_args(expected)
     if dataclasses.is_dataclass(expected) and isinstance(value, dict):
         types_of = typing.get_type_hints(expected)

@@ -15,7 +15,8 @@ from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 
 
 def positive(config: Any, owner: str, *names: str) -> None:
-    """Raises InputError if a setting is below 1. The message has the name of the setting's owner."""
+    """Raises InputError if one of the attributes ``names`` of ``config`` is below 1. The message calls the attribute
+    ``owner.name``."""
     for name in names:
         if getattr(config, name) < 1:
             raise InputError(f"{owner}.{name} is {getattr(config, name)}: it must be at least 1")
@@ -23,7 +24,7 @@ def positive(config: Any, owner: str, *names: str) -> None:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The settings of a U-Net. Lists have one entry per depth, outermost first.
+    """The settings of a U-Net. Each list has one entry per depth. The first entry belongs to the outermost depth.
 
     Example: ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)))``.
     """
@@ -43,15 +44,17 @@ class UNetConfig:
     attention_features: int = 64
     """The number of features of an attention head."""
     item: Literal["resnet", "convnext", "adaptive"] = "resnet"
-    """The first layer of each group: a residual block of two convolutions, a ConvNeXt V2 block, or a ConvNeXt block
-    with an adaptive norm (adaptive). Adaptive blocks learn notes in fewer steps than resnets."""
+    """The first layer of each group: a residual block of two convolutions (resnet), a ConvNeXt V2 block (convnext), or
+    a ConvNeXt block with an adaptive norm (adaptive). Models of notes need fewer training steps with adaptive blocks
+    than with resnets."""
     positions: int = 0
-    """The number of wavelengths (16, 32, 64, ... positions) whose sines and cosines tell the net where in the sound a
-    position is; 0: the net does not know positions."""
+    """The number of wavelengths (16, 32, 64, ... positions) of sines and cosines that are appended to the input as
+    channels. These channels tell the net where in the sound a position is; 0: no such channels."""
     linear_attention: bool = False
-    """Whether attention is linear. The cost of linear attention grows with the length, not with its square."""
+    """Whether attention is linear. The cost of linear attention is proportional to the length; the cost of other
+    attention grows with the square of the length."""
     resnet_groups: int = 8
-    """The number of groups of the group norms."""
+    """The number of groups of the group norms, a divisor of the number of channels of every depth."""
     modulation_features: int = 1024
     """The width of the time features."""
 
@@ -63,12 +66,12 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class LearnedTransformConfig:
-    """The learned filter bank around the U-Net: ``DiffusionConfig(unet, transform=LearnedTransformConfig())``."""
+    """A learned filter bank around the U-Net: ``DiffusionConfig(unet, transform=LearnedTransformConfig())``."""
 
     num_filters: int = 128
     """The number of filters per channel of the sound."""
     window_length: int = 128
-    """The length of a filter in samples, a multiple of the stride; either both are odd, or both are even."""
+    """The length of a filter in samples, a multiple of the stride. window_length - stride must be even."""
     stride: int = 64
     """The number of samples from one frame to the next."""
     filters: Literal["sinusoid", "random"] = "sinusoid"
@@ -78,13 +81,14 @@ class LearnedTransformConfig:
         positive(self, "transform", "num_filters", "window_length", "stride")
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> LearnedTransform:
-        """Wraps a net in the transform: the result takes and returns sound."""
+        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
+        UNetV0) and the inverse transform."""
         return LearnedTransform(net, self.num_filters, self.window_length, self.stride, self.filters, dtype)
 
 
 @dataclass(frozen=True)
 class PatchingConfig:
-    """Patches of samples, which become channels of the U-Net: ``DiffusionConfig(unet,
+    """Patches of samples, which become channels for the U-Net: ``DiffusionConfig(unet,
     transform=PatchingConfig(8))``."""
 
     patch_size: int
@@ -99,13 +103,14 @@ class PatchingConfig:
         return self.patch_size
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> Patching:
-        """Wraps a net in the transform: the result takes and returns sound."""
+        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
+        UNetV0) and the inverse transform."""
         return Patching(net, self.patch_size)
 
 
 @dataclass(frozen=True)
 class STFTConfig:
-    """The short-time Fourier transform around the U-Net: ``DiffusionConfig(unet, transform=STFTConfig())``."""
+    """A short-time Fourier transform around the U-Net: ``DiffusionConfig(unet, transform=STFTConfig())``."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -123,14 +128,15 @@ class STFTConfig:
         return self.hop_length
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> STFTTransform:
-        """Wraps a net in the transform: the result takes and returns sound."""
+        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
+        UNetV0) and the inverse transform."""
         return STFTTransform(net, self.n_fft, self.hop_length, self.polar)
 
 
 TransformConfig = LearnedTransformConfig | PatchingConfig | STFTConfig
 
 
-# The tokenizers of trained encoders, and their numbers of ids. 259 ids are 256 bytes and padding, end, unknown.
+# The number of ids of each tokenizer for trained encoders. "bytes" has 256 bytes and the ids padding, end and unknown.
 VOCABULARY = {"bytes": 259, "words": 4096}
 
 
@@ -142,16 +148,17 @@ class TextConfig:
     """
 
     tokenizer: str = "bytes"
-    """"words" or "bytes" for an encoder that is trained too, or the folder or hub name of a frozen T5, such as
-    t5-base. An encoder of words learns names sooner, and an encoder of bytes can read words that it never met."""
+    """"words" or "bytes" for a text encoder that is trained with the model, or the folder or hub name of a frozen T5,
+    such as t5-base. With words, names are learned in fewer steps. With bytes, the encoder can read words that are not
+    in the training data."""
     max_length: int = 64
     """The number of tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
-    """How often training drops the prompt, as guidance needs. The conditioners are kept."""
+    """The probability that training drops the prompt and keeps the conditioners; guidance needs more than 0."""
     pooled: bool = False
-    """Whether the mean of the embedding is added to the time features, which makes training much faster."""
+    """Whether a linear map of the embedding's mean is added to the time features. Training is then much faster."""
     features: int = 128
-    """The width of the trained encoder. A pretrained encoder has its own width."""
+    """The width of the trained encoder, a multiple of num_heads. A pretrained encoder has its own width."""
     num_layers: int = 2
     """The number of layers of the trained encoder."""
     num_heads: int = 4
@@ -174,7 +181,7 @@ class TextConfig:
         return self.tokenizer not in VOCABULARY
 
     def load_tokenizer(self) -> Any:
-        """Loads the tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
+        """Returns the tokenizer of prompts, see :func:`archijax.text.load_tokenizer`."""
         # This import takes seconds, and building a model does not need it.
         from archijax.text import load_tokenizer
 

@@ -26,10 +26,10 @@ class OobleckConfig(ModelConfig):
     decoder_channels: int = 128
     """The number of feature channels of the decoder after its last upsampling."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """The number of feature channels after each downsampling of the encoder, divided by ``encoder_channels``; the same
-    numbers multiply ``decoder_channels``."""
+    """The number of feature channels after each downsampling of the encoder, divided by ``encoder_channels``. In the
+    decoder, the same numbers multiply ``decoder_channels``."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
-    """The number by which each level divides the length, an even number."""
+    """The number by which each downsampling divides the length, an even number; as many entries as multipliers."""
     latent_channels: int = 64
     """The number of channels of the latent."""
     sample_rate: int = 44_100
@@ -37,14 +37,14 @@ class OobleckConfig(ModelConfig):
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**16
-    """The length of the training sounds in samples."""
+    """The length of the training sounds in samples, a multiple of the product of the strides."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     block_frames: int = 128
-    """The number of latent frames of a block. Longer sounds are coded block by block, which needs constant memory and
-    does not change the result."""
+    """The number of latent frames of a block. Longer sounds are encoded and decoded block by block, which needs
+    constant memory and does not change the result."""
     waveform: float = 1.0
-    """The weight of the mean absolute difference of samples."""
+    """The weight of the mean absolute difference between the samples of the true and of the decoded sound."""
     stft: float = 1.0
     """The weight of the multi-resolution STFT loss."""
     mel: float = 0.0

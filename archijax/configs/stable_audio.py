@@ -32,8 +32,8 @@ class TransformerConfig:
     num_layers: int = 24
     """The number of layers."""
     num_heads: int = 24
-    """The number of heads of queries, and of keys and values in self-attention. The width is num_heads *
-    head_features."""
+    """The number of heads in self-attention, and of heads of queries in cross-attention. The width of the transformer
+    is num_heads * head_features."""
     head_features: int = 64
     """The number of features of a head."""
     embedding_width: int = 768
@@ -42,9 +42,9 @@ class TransformerConfig:
     """The number of heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
     head_features."""
     time_features: int = 256
-    """The number of sines and cosines that encode the diffusion time."""
+    """The number of sines plus the number of cosines that encode the diffusion time, an even number."""
     rotary_features: int | None = None
-    """The number of features of a head that rotary positions rotate; None: half of head_features."""
+    """The number of features of a head that rotary positions rotate, an even number; None: half of head_features."""
     qk_norm: bool = False
     """Whether queries and keys are normalised, as in Stable Audio Open Small."""
 
@@ -53,13 +53,15 @@ class TransformerConfig:
 
 
 def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Number, ...]:
-    """Returns two conditioners: seconds_start, when a sound begins in its piece, and seconds_total, the piece's length.
+    """Returns two conditioners: seconds_start, the time in a piece at which a sound begins, and seconds_total, the
+    length of the piece.
 
     Example: ``StableAudioConfig(numbers=seconds(longest=512, length=2**21 / 44_100))``, which is the default.
 
     Args:
         longest: the highest value of both numbers, in seconds.
-        length: the length of the training sounds in seconds: the default of seconds_total, clipped to the range.
+        length: the length of the training sounds in seconds. The default of seconds_total is ``length``, clipped to the
+            range from shortest to longest.
         shortest: the lowest value of both numbers, in seconds.
     """
     shortest, longest = float(shortest), float(longest)
@@ -91,11 +93,12 @@ class StableAudioConfig(ModelConfig):
     channels: int = 2
     """The number of channels: 1 for mono, 2 for stereo."""
     length: int = 2**21
-    """The length of the training sounds in samples. The model can make sounds of other lengths."""
+    """The length of the training sounds in samples. The model can also make shorter sounds."""
     method: Literal["v", "flow"] = "v"
-    """The diffusion method: v-diffusion or rectified flow."""
+    """The diffusion method: v-diffusion (v) or rectified flow (flow)."""
     distilled: bool = False
-    """Whether the model is distilled: it needs eight steps and no guidance, like Stable Audio Open Small."""
+    """Whether the model is distilled, like Stable Audio Open Small. A distilled model has the method flow, and is
+    sampled in eight steps without guidance."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the computation. The parameters are float32."""
     remat: bool = False
@@ -114,7 +117,7 @@ class StableAudioConfig(ModelConfig):
 
     @property
     def conditioners(self) -> tuple[Number, ...]:
-        """The same as ``numbers``, under the name that other model configurations use."""
+        """The field ``numbers``, under the name that other model configurations use."""
         return self.numbers
 
     @property
@@ -127,19 +130,19 @@ class StableAudioConfig(ModelConfig):
         return SampleDefaults(num_steps=100, sampler="dpm++sde", timestep_spacing="exponential", guidance_scale=7.0)
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Returns the values of seconds_start and seconds_total, if the model takes these numbers."""
+        """Returns {"seconds_start": start, "seconds_total": total}. A number that the model lacks is left out."""
         values = {"seconds_start": start, "seconds_total": total}
         return {number.name: values[number.name] for number in self.numbers if number.name in values}
 
     def process(self) -> GaussianProcess:
-        """Returns the diffusion method: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
+        """Returns the diffusion process: a :class:`archijax.GaussianProcess`, such as ``v_diffusion()``."""
         if self.method == "flow":
             return rectified_flow()
         return dataclasses.replace(v_diffusion(), timestep_spacing=ExponentialSpacing())
 
     def load_frozen(self) -> Variables:
-        """Loads the parameters of the pretrained text encoder: {"embedder": parameters}; {} if the settings name
-        none."""
+        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} if the model has no pretrained
+        text encoder."""
         return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
 
     def build(self) -> LatentDiffusion:

@@ -1,7 +1,7 @@
 """Converts weights between the PyTorch originals and Flax parameters.
 
-table = entries(net, params)        # params: or their shapes, from jax.eval_shape
-params = from_torch(table, state)   # state: a state_dict, numpy arrays by name
+table = entries(net, params)        # params: parameters, or shapes from jax.eval_shape
+params = from_torch(table, state)   # state: a dict of numpy arrays by name
 state = to_torch(table, params)
 """
 

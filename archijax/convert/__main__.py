@@ -1,4 +1,4 @@
-"""python -m archijax.convert SRC DST: converts weights of the PyTorch originals to a model folder, and back."""
+"""Converts weights of the PyTorch originals to a model folder, and back: python -m archijax.convert SRC DST"""
 
 import dataclasses
 import sys
@@ -26,20 +26,20 @@ from archijax.pretrained.foreign import LAYOUTS
 @dataclass(frozen=True)
 class Convert:
     """Converts weights of the PyTorch originals (a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch) to a
-    model folder. If SRC is a model folder and DST ends in .safetensors, it converts back to a state_dict.
+    model folder. If SRC is a model folder and DST ends in .safetensors, the program converts the model to a state_dict.
 
     The program also converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 
     src: tyro.conf.Positional[Path]
-    """A state_dict (.safetensors, or PyTorch's .bin, .pt or .ckpt), a folder in Hugging Face's layout or a model
-    folder."""
+    """A state_dict (.safetensors, .bin, .pt or .ckpt), a folder in Hugging Face's layout, or a model folder."""
     dst: tyro.conf.Positional[Path]
     """The model folder to write, or a .safetensors file."""
     config: Path | None = None
-    """A model folder's config.json or a training config (.py) that describes the weights; archisound needs none."""
+    """The config.json of a model folder, or a training config (.py), that describes the model of SRC. An archisound
+    autoencoder needs no config."""
 
     layout: Literal["archijax", "diffusers", "stable-audio-tools"] = "archijax"
-    """The layout of DST. diffusers and stable-audio-tools are for Stable Audio alone."""
+    """The layout of DST. The layouts diffusers and stable-audio-tools are only for Stable Audio."""
 
     def run(self) -> None:
         """Converts SRC to DST. Raises InputError for wrong input, and OSError if DST cannot be written."""

@@ -27,11 +27,13 @@ from archijax.nn.resampling import Downsample, UpsampleNearest, UpsampleTranspos
 
 
 def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
-    """Makes the conversion table of a net, an encoder, or a diffusion model of :mod:`archijax.models`.
+    """Returns the conversion table of a net, an encoder, or a model of :mod:`archijax.models`, with one Entry per
+    parameter.
 
     Args:
-        module: the net or the model.
-        params: the parameters of the net or model (``variables["params"]``), or their shapes from ``jax.eval_shape``.
+        module: the net or the model, such as a result of :func:`archijax.UNetV0`. The modules in it must exist in the
+            originals.
+        params: the parameters of the net or model (``variables["params"]``), or the shapes from ``jax.eval_shape``.
 
     Raises:
         InputError: the net has a module that the originals do not have.
@@ -49,7 +51,8 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """Yields the entries of a module. PyTorch names begin with the prefix ``name``, which ends in a dot or is empty."""
+    """Yields the entries of a module. All PyTorch names begin with the prefix ``name``. A prefix ends in a dot or is
+    empty."""
     names = _NAMES.get(type(module))
     if names is None:
         raise InputError(f"{type(module).__name__} is not part of the PyTorch originals: it has no names to convert to")

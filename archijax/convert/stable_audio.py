@@ -27,10 +27,11 @@ SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """Returns {folder of a part: (the path of the part's parameters in the variables, the part's table)}.
+    """Returns a dict from the folder of each part to (path, table). ``path`` is the path of the part's parameters in
+    the variables, and ``table`` is the conversion table of the part.
 
     Args:
-        shapes: the variables of the model, or their shapes.
+        shapes: the variables of the model, or the shapes from :func:`archijax.convert.diffusers.shapes`.
 
     Raises:
         InputError: the model has a setting that diffusers does not support.
@@ -71,8 +72,8 @@ def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
-    """Completes a table: removes entries for parameters that ``shapes`` lacks, and sets ``shape`` and ``rows`` of the
-    other entries.
+    """Returns a complete table. Entries for parameters that ``shapes`` lacks are removed. The other entries get the
+    fields ``shape`` and ``rows``. ``shapes`` are nested dicts of the parameters of ``table``, or of their shapes.
 
     Raises:
         InputError: a parameter in ``shapes`` has no entry.
@@ -192,6 +193,7 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """Returns the table without those constants that ``state`` lacks. Newer files do not store these constants."""
+    """Returns the table without the entries for constants that ``state`` lacks. Newer files do not store these
+    constants."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

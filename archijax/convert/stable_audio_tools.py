@@ -51,13 +51,13 @@ def read(
     dtype: str = "float32",
     sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None = None,
 ) -> tuple[StableAudioConfig, dict[str, Any]]:
-    """Reads a Stable Audio model. Returns (its configuration, its variables).
+    """Reads a Stable Audio model. Returns (the configuration, the variables).
 
     Args:
-        name: a folder, or a name on the hub. Without a network, the hub's local cache is enough.
-        revision: a branch, tag or commit on the hub.
+        name: a folder, or a name on the hub. Without a network, the model must be in the local cache of the hub.
+        revision: a branch, tag or commit on the hub; None: the main branch.
         text_encoder: the folder or hub name of the T5; None: the hub name that model_config.json states.
-        dtype, sharding: see :func:`archijax.convert.diffusers.read`.
+        dtype, sharding: the arguments of :func:`archijax.convert.diffusers.read`.
 
     Raises:
         InputError: files are missing or damaged, a file is not in the format safetensors, settings are unknown, or
@@ -77,7 +77,7 @@ def read(
 
 
 def read_config(folder: Path, name: str | Path, text_encoder: str | None = None) -> StableAudioConfig:
-    """Reads the configuration from a folder's model_config.json. :func:`read` explains the other arguments."""
+    """Reads the configuration from model_config.json in ``folder``. :func:`read` explains the other arguments."""
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(absent(name, folder, FILES))

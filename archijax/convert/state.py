@@ -19,10 +19,11 @@ ADVICE = "if you trust it, load it with PyTorch and save its state_dict as .safe
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors in a file, or in a folder with Hugging Face's layout, by name. Floats become float32.
+    """Returns a dict of the tensors by name in a file, or in a folder with Hugging Face's layout. Floats become
+    float32.
 
-    PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that no code in them runs.
-    For a Lightning checkpoint, the result is the "state_dict" in it.
+    PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that the files cannot run
+    code. For a Lightning checkpoint, the result is the entry "state_dict" of the checkpoint.
 
     Raises:
         InputError: the file does not exist, has another format, is damaged, or needs code to be read.
@@ -115,13 +116,13 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The tensors of a state_dict that belong to a model, and the names of the other tensors.
+    """Holds the tensors of a state_dict that belong to a model, and the names of the other tensors.
 
     Attributes:
         state: the model's tensors, by their names without the prefix.
         prefix: the text that precedes the names of the model's tensors in the state_dict.
-        ignored: names in the state_dict that lack the prefix, such as those of another copy of the weights.
-        text_encoder: names in the state_dict that belong to a T5, which is loaded from its own folder instead.
+        ignored: names in the state_dict that lack the prefix, such as the names of another copy of the weights.
+        text_encoder: names in the state_dict that belong to a T5. The T5 is loaded from another folder.
     """
 
     state: dict[str, np.ndarray]
@@ -131,14 +132,15 @@ class Found:
 
 
 def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> tuple[Sequence[Entry], Found]:
-    """Returns (the table that fits a state_dict best, the tensors of the model as :class:`Found`).
+    """Returns (the table that fits a state_dict best, the tensors of the model as :class:`Found`). The tables are
+    results of :func:`archijax.convert.entries`.
 
     Names in the state_dict can begin with a prefix that a trainer added. If there are several copies of the weights,
-    the moving average ("ema_model") is taken, else the copy with the shortest prefix. If the original model has a text
-    plugin, the plugin's prefix is removed from all names, and the names of the plugin's T5 are left out.
+    the result is the moving average ("ema_model"), or else the copy with the shortest prefix. If the original model has
+    a text plugin, the plugin's prefix is removed from all names, and the names of the plugin's T5 are left out.
 
     Raises:
-        InputError: the state_dict has no name of any table.
+        InputError: the tables and the state_dict have no name in common.
     """
     named, encoder = _without_text(state)
     best = None

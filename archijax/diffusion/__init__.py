@@ -1,4 +1,4 @@
-"""The mathematics of diffusion: how noise is added to sound, and which quantity a net predicts."""
+"""Defines how diffusion adds noise to sound, and which quantity a net predicts."""
 
 import math
 from collections.abc import Callable
@@ -47,19 +47,20 @@ __all__ = [
 
 
 def v_diffusion(shift: float = 1.0) -> GaussianProcess:
-    """Returns the process of v-diffusion (Salimans & Ho 2022): x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps; the net
-    predicts v.
+    """Returns the :class:`GaussianProcess` of v-diffusion, in which the net predicts v (Salimans & Ho 2022). The noisy
+    sound is x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, with the sound x0 and noise eps.
 
     Args:
-        shift: the shift of :class:`CosineSchedule`; with 1, x_t follows the equation above.
+        shift: the shift of :class:`CosineSchedule`, above 0. With shift 1, x_t follows the equation above.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 
 
 def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -> GaussianProcess:
-    """Returns the process of DDPM (Ho et al. 2020): times are discrete, and the net predicts eps.
+    """Returns the :class:`GaussianProcess` of DDPM, with discrete times, in which the net predicts eps (Ho et al.
+    2020).
 
-    The time that the net receives at step k is k / num_steps.
+    At step k, the net receives the time k / num_steps.
 
     Args:
         num_steps: the number of noise levels, at least 21. See :class:`BetaSchedule`.
@@ -69,16 +70,17 @@ def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -
 
 
 def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None) -> GaussianProcess:
-    """Returns the process of EDM (Karras et al. 2022, table 1): x = x0 + sigma eps, with a preconditioned net.
+    """Returns the :class:`GaussianProcess` of EDM, with a preconditioned net (Karras et al. 2022, table 1). The noisy
+    sound is x = x0 + sigma eps.
 
     Training draws sigma from a log-normal distribution. The squared error of the net's output equals the weighted loss
     of equation 8 of the paper.
 
     Args:
-        sigma_data: the standard deviation of the sounds. The noise levels of the paper, which assumes 0.5, are
+        sigma_data: the standard deviation of the sounds. The paper assumes 0.5. Therefore the noise levels of the paper
+            are multiplied by sigma_data / 0.5.
+        sigma_range: a tuple of the lowest and the highest sigma of sampling. If None, the sigmas are 0.002 and 80, each
             multiplied by sigma_data / 0.5.
-        sigma_range: the lowest and the highest sigma of sampling; None: 0.002 and 80, each multiplied by sigma_data /
-            0.5.
     """
     scale = sigma_data / 0.5
     lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
@@ -92,8 +94,8 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
 
 
 def rectified_flow() -> GaussianProcess:
-    """Returns the process of rectified flow (Liu et al. 2022): x_t = (1 - t) x0 + t eps; the net predicts dx/dt = eps -
-    x0.
+    """Returns the :class:`GaussianProcess` of rectified flow, in which the net predicts dx/dt = eps - x0 (Liu et al.
+    2022). The noisy sound is x_t = (1 - t) x0 + t eps.
 
     Training draws t from a logit-normal distribution.
     """
@@ -105,11 +107,11 @@ def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[Float[Arr
 
     Pass this function to :class:`archijax.DiffusionModel` as `weight`: ``weight=min_snr(process)``. The weights
     multiply the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the squared
-    error of x0.
+    error of x0, where SNR is the signal-to-noise ratio alpha^2 / sigma^2.
 
     Args:
         process: the model's process, such as ``archijax.v_diffusion()``.
-        gamma: the upper limit of the signal-to-noise ratio alpha^2 / sigma^2.
+        gamma: the upper limit of the signal-to-noise ratio.
     """
 
     def weight(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

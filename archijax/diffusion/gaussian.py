@@ -1,4 +1,4 @@
-"""The Gaussian process x_t = alpha(t) x0 + sigma(t) eps, and conversions between the predictions of a net."""
+"""Contains the Gaussian process x_t = alpha(t) x0 + sigma(t) eps, and conversions between the predictions of a net."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from archijax.errors import InputError
 Prediction = Literal["v", "x0", "eps", "velocity", "score", "edm"]
 
 Time = Float[Array | np.ndarray | np.number, "..."] | float
-"""Diffusion times of an array x [b, ...]: one per item [b], a scalar, or any shape that broadcasts against x, such as
-[b, time, 1].
+"""Holds the diffusion times of an array x [b, ...]: one time per item [b], a scalar, or an array that broadcasts
+against x, such as [b, time, 1].
 """
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A diffusion process: a noise schedule, and the quantity that the net predicts.
+    """Describes a diffusion process by a noise schedule and the quantity that the net predicts.
 
-    To get one, call :func:`v_diffusion`, :func:`rectified_flow`, :func:`edm` or :func:`ddpm`, or take
-    ``model.process``. The methods take sounds x0, noise eps, noisy sounds x and predictions, all of the same shape
-    [b, ...]. The methods compute in the type of x.
+    The functions :func:`v_diffusion`, :func:`rectified_flow`, :func:`edm` and :func:`ddpm` return a process, and a
+    model has its process in ``model.process``. The methods take sounds x0, noise eps, noisy sounds x and predictions,
+    all of the same shape [b, ...]. Times t are [b], a scalar, or an array that broadcasts against x. The methods
+    compute in the type of x.
 
     Fields:
         schedule: the noise schedule, such as ``CosineSchedule()``, which computes alpha and sigma from a time.
-        prediction: the name of the quantity that the net predicts: "x0"; "eps"; "v" = alpha eps - sigma x0; "velocity"
-            = dx/dt = alpha' x0 + sigma' eps; "score" = -eps / sigma; "edm" = (x0 - c_skip x) / c_out (Karras et al.
-            2022, equation 7). The prediction "edm" needs a SigmaSchedule.
+        prediction: the name of the quantity that the net predicts: "x0", "eps", "v", "velocity", "score" or "edm". "v"
+            is alpha eps - sigma x0. "velocity" is the time derivative dx/dt = alpha' x0 + sigma' eps. "score" is -eps /
+            sigma. "edm" is (x0 - c_skip x) / c_out (Karras et al. 2022, equation 7) and needs a SigmaSchedule.
         training: the distribution of training times, such as ``Uniform()``.
         timestep_spacing: the default spacing of :meth:`timesteps`, such as ``LinearSpacing()``.
         sigma_data: the standard deviation of the sounds. Only the prediction "edm" uses sigma_data.
@@ -55,24 +56,27 @@ class GaussianProcess:
             raise InputError(f'the prediction "edm" needs a SigmaSchedule, not {type(self.schedule).__name__}')
 
     def alpha_sigma(self, t: Time, x: Float[Array, "*x"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-        """Returns (alpha, sigma) at the time t, in a shape that broadcasts against x."""
+        """Returns the tuple (alpha, sigma) at the time t. For t [b], both arrays are [b, 1, ..., 1] and broadcast
+        against x.
+        """
         return self.schedule.alpha_sigma(_shaped(t, x))
 
     def add_noise(self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time) -> Float[Array, "*x"]:
-        """Returns x_t = alpha x0 + sigma eps, the sound x0 with noise eps at the time t."""
+        """Returns x_t = alpha x0 + sigma eps, the sound x0 with noise eps at the time t, in the shape of x0."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
     def target(
         self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time, prediction: Prediction | None = None
     ) -> Float[Array, "*x"]:
-        """Returns the prediction that a perfect net makes at x_t: the target of training.
+        """Returns the prediction that a perfect net makes at x_t, in the shape of x0. This prediction is the target of
+        training.
 
-        Together with :meth:`x0_eps`, this method converts one prediction into another:
-        ``process.target(*process.x0_eps(v, x, t), t, "score")``.
+        Together, :meth:`x0_eps` and this method convert one prediction into another:
+        ``process.target(*process.x0_eps(v, x, t), t, "score")`` converts v into the score.
 
         Args:
-            prediction: the quantity to return; None: the quantity that the net of this process predicts.
+            prediction: the name of the quantity to return. If None, the field `prediction` is used.
         """
         prediction = prediction or self.prediction
         if prediction in ("x0", "eps"):
@@ -83,11 +87,11 @@ class GaussianProcess:
     def x0_eps(
         self, prediction: Float[Array, "*x"], x: Float[Array, "*x"], t: Time
     ) -> tuple[Float[Array, "*x"], Float[Array, "*x"]]:
-        """Returns (x0, eps): the sound and the noise that a prediction at x = x_t implies, where x = alpha x0 + sigma
-        eps.
+        """Returns the tuple (x0, eps), the sound and the noise that a prediction at x implies. Both have the shape of
+        x, and x = alpha x0 + sigma eps.
 
-        If the prediction is "x0", eps is not finite at sigma = 0. If the prediction is "eps", x0 is not finite at alpha
-        = 0.
+        If the field `prediction` is "x0", eps is not finite at sigma = 0. If the field is "eps", x0 is not finite at
+        alpha = 0.
         """
         alpha, sigma = self.alpha_sigma(t, x)
         if self.prediction == "x0":
@@ -100,7 +104,9 @@ class GaussianProcess:
         return (sigma * prediction - b * x) / determinant, (a * x - alpha * prediction) / determinant
 
     def net_input(self, x: Float[Array, "*x"], t: Float[Array, "*t"]) -> tuple[Float[Array, "*x"], Float[Array, "*t"]]:
-        """Returns the arguments for the net: (x, t), or (c_in x, ln(sigma) / 4) if the prediction is "edm"."""
+        """Returns the tuple (x, t) of arguments for the net. If the field `prediction` is "edm", the tuple is (c_in x,
+        ln(sigma) / 4). Both arrays keep their shapes.
+        """
         if self.prediction != "edm":
             return x, t
         sigma = _shaped(t, x)
@@ -111,13 +117,15 @@ class GaussianProcess:
     def timesteps(
         self, num_steps: int, timestep_spacing: str | TimestepSpacing | None = None, *, strength: float = 1.0
     ) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Returns the timesteps of sampling, descending. The last timestep is 0, unless the spacing ends above 0.
+        """Returns num_steps + 1 descending timesteps of sampling, in float32. The last timestep is 0, unless the field
+        `end` of the spacing is above 0.
 
         Args:
             num_steps: the number of steps between timesteps, at least 1.
             timestep_spacing: "linear", "cosine", "karras", "exponential", or an object such as
-                ``archijax.diffusion.spacing.KarrasSpacing()``. If None, it is the field `timestep_spacing`.
-            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
+                ``archijax.diffusion.KarrasSpacing()``. If None, the field `timestep_spacing` is used.
+            strength: the fraction of the way from sound (0) to noise (1) at which sampling starts, above 0 and at most
+                1.
 
         Raises:
             InputError: num_steps or strength is out of range, or no spacing has this name.
@@ -136,19 +144,19 @@ class GaussianProcess:
         return self.schedule.snapped(spacing.timesteps(self.schedule, num_steps, strength)).astype(np.float32)
 
     def by_noise(self, errors: Float[Array, " b"], t: Float[Array, " b"]) -> dict[str, Float[Array, ""]]:
-        """Averages errors in five equal intervals of the noise level.
+        """Averages the errors of a batch in each of five equal intervals of the noise level.
 
         The noise level is 2/pi atan(sigma / alpha), from 0 (sound) to 1 (noise) for every process. For v-diffusion
         without a shift, the noise level equals t.
 
         Args:
-            errors: the error of each item.
-            t: the time of each item.
+            errors: the error of each item [b].
+            t: the time of each item [b].
 
         Returns:
-            Two scalars for each interval, where M is the middle of the interval: "loss_at_noise_M", the sum of the
-            errors in the interval divided by b, and "loss_at_noise_M:weight", the fraction of the b items in the
-            interval (see :data:`archijax.contract.Metrics`).
+            A dictionary with two scalars for each interval. M is the middle of the interval: 0.1, 0.3, 0.5, 0.7 or 0.9.
+            "loss_at_noise_M" is the sum of the errors in the interval divided by b. "loss_at_noise_M:weight" is the
+            fraction of the b items in the interval (see :data:`archijax.contract.Metrics`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
         interval = jnp.clip((jnp.arctan2(sigma, alpha) * (10 / jnp.pi)).astype(jnp.int32), 0, 4)
@@ -162,10 +170,11 @@ class GaussianProcess:
     def coefficients(
         self, t: Time, x: Float[Array, "*x"], prediction: Prediction | None = None
     ) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-        """Returns (a, b), the coefficients of a prediction a x0 + b eps, in a shape that broadcasts against x.
+        """Returns the tuple (a, b) of coefficients in the equation prediction = a x0 + b eps. For t [b], both arrays
+        are [b, 1, ..., 1] and broadcast against x.
 
         Args:
-            prediction: the predicted quantity; None: the quantity that the net of this process predicts.
+            prediction: the name of the predicted quantity. If None, the field `prediction` is used.
 
         Raises:
             InputError: no prediction has this name.
@@ -190,6 +199,6 @@ class GaussianProcess:
 
 
 def _shaped(t: Time, x: Float[Array, "*x"]) -> Float[Array, "*t"]:
-    """Appends axes of length 1 to t, so that it broadcasts against x."""
+    """Appends axes of length 1 to t, so that t broadcasts against x."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim)) if t.ndim else t

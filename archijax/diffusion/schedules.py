@@ -1,4 +1,4 @@
-"""Noise schedules, which compute alpha and sigma from a diffusion time t, for x_t = alpha x0 + sigma eps."""
+"""Contains noise schedules, which compute alpha and sigma of x_t = alpha x0 + sigma eps from a diffusion time t."""
 
 from __future__ import annotations
 
@@ -14,50 +14,54 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A noise schedule: alpha multiplies the sound, sigma multiplies the noise. Times run from 0 (sound) to `start`
-    (noise).
+    """Describes a noise schedule, such as ``CosineSchedule()``: alpha multiplies the sound, and sigma multiplies the
+    noise. Times run from 0 (sound) to `start` (noise).
     """
 
     @property
     def start(self) -> float:
-        """The time of pure noise, where sampling starts."""
+        """Returns the time of pure noise, at which sampling starts."""
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """Returns (alpha, sigma) at the times t, each in the shape of t."""
+        """Returns the tuple (alpha, sigma) at the times t, each in the shape of t."""
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time at which sigma / alpha equals `ratio`."""
+        """Returns the times at which sigma / alpha equals `ratio`, in the shape of `ratio`."""
 
     def part(self, strength: float) -> float:
         """Returns the time at the fraction `strength` of the way from sound (0) to noise (1)."""
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Moves each of the descending times to a nearby time at which the net is trained. No two results are equal."""
+        """Moves each of the descending times [n] to a nearby time at which the net is trained. All results are
+        different.
+        """
 
 
 class UnitTime:
-    """The base class of schedules: times run from 0 to `start`, and a net is trained at all of these times."""
+    """Serves as the base class of schedules with times from 0 to `start`. A net is trained at all of these times."""
 
     start = 1.0
 
     def part(self, strength: float) -> float:
+        """Returns the time strength * start, for a strength from 0 (sound) to 1 (noise)."""
         return strength * self.start
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Returns the times unchanged, because the net is trained at all times."""
         return times
 
 
 @dataclass(frozen=True)
 class CosineSchedule(UnitTime):
-    """The schedule alpha = cos(angle), sigma = sin(angle), with t from 0 (sound) to 1 (noise).
+    """Defines the schedule alpha = cos(angle), sigma = sin(angle), for times t from 0 (sound) to 1 (noise).
 
     ``GaussianProcess(CosineSchedule(), "v")`` is a process with this schedule, see :func:`v_diffusion`.
 
     Fields:
-        shift: a number above 0 with tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is pi t / 2, as in the
-            original code. With a shift below 1, more of the times have low noise, which suits quiet sounds (amplitudes
-            far below 1). If shift equals the RMS of the sound, sound and noise are equally strong at t = 1/2 (Hoogeboom
-            et al. 2023, "simple diffusion", section 3.1).
+        shift: a number above 0 that defines the angle: tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is
+            pi t / 2, as in the original code. A shift below 1 lowers the noise between t = 0 and t = 1, which suits
+            quiet sounds (amplitudes far below 1). If shift equals the RMS of the sound, sound and noise are equally
+            strong at t = 1/2 (Hoogeboom et al. 2023, "simple diffusion", section 3.1).
 
     Raises:
         InputError: shift is not above 0.
@@ -70,72 +74,76 @@ class CosineSchedule(UnitTime):
             raise InputError(f"the shift of the schedule is {self.shift}: it must be above 0; 1 means no shift")
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """Returns (alpha, sigma) at the times t, each in the shape of t."""
+        """Returns the tuple (alpha, sigma) at the times t, each in the shape of t."""
         angle = t * (jnp.pi / 2)
         if self.shift != 1:
             angle = jnp.arctan2(self.shift * jnp.sin(angle), jnp.cos(angle))
         return jnp.cos(angle), jnp.sin(angle)
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time at which sigma / alpha equals `ratio`."""
+        """Returns the times at which sigma / alpha equals `ratio`, in the shape of `ratio`."""
         return jnp.arctan(ratio / self.shift) * (2 / jnp.pi)
 
 
 @dataclass(frozen=True)
 class LinearSchedule(UnitTime):
-    """The schedule alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al. 2022,
-    equation 1).
+    """Defines the schedule alpha = 1 - t, sigma = t, which is a straight line from sound (t = 0) to noise (t = 1) (Liu
+    et al. 2022, equation 1).
 
     ``GaussianProcess(LinearSchedule(), "velocity")`` is a process with this schedule, see :func:`rectified_flow`.
     """
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """Returns (alpha, sigma) at the times t, each in the shape of t."""
+        """Returns the tuple (alpha, sigma) at the times t, each in the shape of t."""
         return 1 - t, t
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time at which sigma / alpha equals `ratio`."""
+        """Returns the times at which sigma / alpha equals `ratio`, in the shape of `ratio`."""
         return ratio / (1 + ratio)
 
 
 @dataclass(frozen=True)
 class SigmaSchedule(UnitTime):
-    """The schedule alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
+    """Defines the schedule alpha = 1, sigma = t, in which the time is the standard deviation of the noise (Karras et
+    al. 2022).
 
     ``GaussianProcess(SigmaSchedule(), "edm", training=LogNormal())`` has this schedule, see :func:`edm`.
 
     Fields:
-        start: the highest time, where sampling starts.
+        start: the highest time, at which sampling starts.
     """
 
     start: float = 80.0
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """Returns (alpha, sigma) at the times t, each in the shape of t."""
+        """Returns the tuple (alpha, sigma) at the times t, each in the shape of t."""
         return jnp.ones_like(t), t
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time at which sigma / alpha equals `ratio`."""
+        """Returns the times at which sigma / alpha equals `ratio`, in the shape of `ratio`."""
         return ratio
 
     def part(self, strength: float) -> float:
+        """Returns the time strength^7 * start, for a strength from 0 (sound) to 1 (noise)."""
         # The strength is a fraction of the paper's ramp with rho = 7, because x at half of `start` is noise alone.
         return strength**7 * self.start
 
 
 @dataclass(frozen=True)
 class BetaSchedule(UnitTime):
-    """The schedule of DDPM, with discrete times k / num_steps, k = 0 ... num_steps: alpha^2 = prod_{i <= k} (1 -
-    beta_i), alpha^2 + sigma^2 = 1.
+    """Defines the schedule of DDPM, with alpha^2 + sigma^2 = 1. The discrete times are k / num_steps for k = 0 ...
+    num_steps.
 
-    Between the discrete times log(alpha^2) is linear. ``GaussianProcess(BetaSchedule(), "eps",
-    training=Discrete(1000))`` is a process with this schedule, see :func:`ddpm`.
+    At the time k / num_steps, alpha^2 is the product of 1 - beta_i over i = 1 ... k. Between the discrete times,
+    log(alpha^2) is linear. ``GaussianProcess(BetaSchedule(), "eps", training=Discrete(1000))`` is a process with this
+    schedule, see :func:`ddpm`.
 
     Fields:
         num_steps: the number of discrete steps, at least 21.
-        betas: "linear": for 1000 steps, beta rises from 1e-4 to 0.02; for another number of steps, both limits are
-            multiplied by 1000 / num_steps (Ho et al. 2020, section 4). "cosine": alpha^2 is proportional to cos^2(pi /
-            2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021, equation 17).
+        betas: "linear" or "cosine". With "linear" and 1000 steps, beta rises from 1e-4 to 0.02 (Ho et al. 2020, section
+            4); for another number of steps, both limits are multiplied by 1000 / num_steps. With "cosine", alpha^2 is
+            proportional to cos^2(pi / 2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021,
+            equation 17).
 
     Raises:
         InputError: num_steps is below 21, or betas is neither "linear" nor "cosine".
@@ -159,11 +167,11 @@ class BetaSchedule(UnitTime):
         return np.minimum(1 - squares[1:] / squares[:-1], 0.999)
 
     def _log_squares(self) -> Float[np.ndarray, " {self.num_steps}+1"]:
-        """The values of log(alpha^2) at the steps 0 ... num_steps, in float64."""
+        """Returns the values of log(alpha^2) at the steps 0 ... num_steps, in float64."""
         return np.concatenate([[0.0], np.cumsum(np.log1p(-self.beta()))])
 
     def alpha_sigma(self, t: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """Returns (alpha, sigma) at the times t, each in the shape of t."""
+        """Returns the tuple (alpha, sigma) at the times t, each in the shape of t."""
         steps, values = (
             jnp.asarray(a, t.dtype) for a in (np.arange(self.num_steps + 1) / self.num_steps, self._log_squares())
         )
@@ -171,7 +179,7 @@ class BetaSchedule(UnitTime):
         return jnp.exp(log_square / 2), jnp.sqrt(-jnp.expm1(log_square))
 
     def time(self, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time at which sigma / alpha equals `ratio`."""
+        """Returns the times at which sigma / alpha equals `ratio`, in the shape of `ratio`."""
         log_squares = self._log_squares()[1:]
         # log(sigma / alpha) rises with the step. Step 0 is left out, because log(0) is not finite.
         log_ratios = (np.log(-np.expm1(log_squares)) - log_squares) / 2
@@ -179,6 +187,9 @@ class BetaSchedule(UnitTime):
         return jnp.interp(jnp.log(ratio), jnp.asarray(log_ratios, ratio.dtype), jnp.asarray(times, ratio.dtype))
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Returns the descending times [n], rounded to different discrete times. Raises InputError if there are too few
+        discrete times.
+        """
         count, most = len(times) - 1, max(1, round(float(times[0]) * self.num_steps))
         if count > most:
             raise InputError(f"{count} steps are more than the {most} that the net is trained at: use fewer")

@@ -1,4 +1,4 @@
-"""Rules that space the timesteps of sampling between noise and sound."""
+"""Contains rules that choose the timesteps of sampling between noise and sound."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from archijax.errors import InputError
 
 @runtime_checkable
 class TimestepSpacing(Protocol):
-    """A rule that chooses the timesteps of sampling. ``process.timesteps(50, spacing)`` and
-    ``model.sample(..., timestep_spacing=spacing)`` take such an object.
+    """Describes a rule that chooses the timesteps of sampling, such as ``LinearSpacing()``. ``process.timesteps(50,
+    spacing)`` and ``model.sample(..., timestep_spacing=spacing)`` take such an object.
     """
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
         """Returns num_steps + 1 descending timesteps, in float64.
 
         Args:
-            schedule: the noise schedule, such as ``process.schedule``.
+            schedule: the noise schedule, such as ``CosineSchedule()`` or ``process.schedule``.
             num_steps: the number of steps between timesteps, at least 1.
-            strength: where sampling starts, as a fraction of the way from sound to noise, above 0 and at most 1.
+            strength: the fraction of the way from sound (0) to noise (1) at which sampling starts, above 0 and at most
+                1.
         """
 
 
@@ -39,13 +40,13 @@ def _check_fractions(name: str, start: float, end: float) -> None:
 
 @dataclass(frozen=True)
 class LinearSpacing:
-    """Evenly spaced timesteps: ``process.timesteps(50, LinearSpacing(shift=2.0))``.
+    """Chooses evenly spaced timesteps, such as in ``process.timesteps(50, LinearSpacing(shift=2.0))``.
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
-        shift: a number above 0. Each timestep, as a fraction t of the way from sound to noise, becomes shift t / (1 +
-            (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high noise, as
-            long sounds need.
+        shift: a number above 0. A timestep at the fraction t of the way from sound to noise moves to the fraction shift
+            t / (1 + (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high
+            noise, which suits long sounds.
 
     Raises:
         InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.
@@ -61,7 +62,9 @@ class LinearSpacing:
             raise InputError(f"the shift of the timesteps is {self.shift}: it must be above 0; 1 means no shift")
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
+        """Returns num_steps + 1 descending timesteps, such as ``LinearSpacing().timesteps(CosineSchedule(), 50, 1.0)``.
+        :class:`TimestepSpacing` explains the arguments.
+        """
         even = np.linspace(0, 1, num_steps + 1)
         times = _between(schedule, strength * self.start, self.end, 1 - even)
         if self.shift == 1:
@@ -72,7 +75,8 @@ class LinearSpacing:
 
 @dataclass(frozen=True)
 class CosineSpacing:
-    """Timesteps that follow a cosine and are denser at both ends: ``process.timesteps(50, CosineSpacing())``.
+    """Chooses timesteps that follow a cosine and are denser at both ends, such as in ``process.timesteps(50,
+    CosineSpacing())``.
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
@@ -88,18 +92,19 @@ class CosineSpacing:
         _check_fractions("cosine spacing", self.start, self.end)
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
+        """Returns num_steps + 1 descending timesteps, such as ``CosineSpacing().timesteps(CosineSchedule(), 50, 1.0)``.
+        :class:`TimestepSpacing` explains the arguments.
+        """
         wave = (1 + np.cos(np.pi * np.linspace(0, 1, num_steps + 1))) / 2
         return _between(schedule, strength * self.start, self.end, wave)
 
 
 @dataclass(frozen=True)
 class KarrasSpacing:
-    """Timesteps at which sigma / alpha falls from sigma_max to sigma_min, in smaller steps at low noise; the last step
-    goes to 0.
+    """Chooses timesteps at which sigma / alpha falls from sigma_max to sigma_min. The last timestep is 0.
 
-    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5).
-    ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
+    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5), so that steps are smaller at low
+    noise. ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
@@ -119,7 +124,9 @@ class KarrasSpacing:
             raise InputError(f"rho is {self.rho}: it must be at least 1")
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
+        """Returns num_steps + 1 descending timesteps, such as ``KarrasSpacing().timesteps(CosineSchedule(), 50, 1.0)``.
+        :class:`TimestepSpacing` explains the arguments.
+        """
         highest, lowest = _limits(schedule, strength, self.sigma_max, self.sigma_min)
         return _at_ratios(
             schedule, np.linspace(highest ** (1 / self.rho), lowest ** (1 / self.rho), num_steps) ** self.rho
@@ -128,8 +135,8 @@ class KarrasSpacing:
 
 @dataclass(frozen=True)
 class ExponentialSpacing:
-    """Timesteps at which log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min); the last step
-    goes to 0.
+    """Chooses timesteps at which log(sigma / alpha) falls in even steps from log(sigma_max) to log(sigma_min). The last
+    timestep is 0.
 
     The defaults are those of Stable Audio Open, for latents with a standard deviation of 1 (Evans et al. 2024).
     ``process.timesteps(50, ExponentialSpacing())`` uses this spacing.
@@ -148,7 +155,9 @@ class ExponentialSpacing:
         _check_sigmas(self.sigma_min, self.sigma_max)
 
     def timesteps(self, schedule: Schedule, num_steps: int, strength: float) -> Float[np.ndarray, " {num_steps}+1"]:
-        """Returns num_steps + 1 descending timesteps. A new sound has strength 1, see :class:`TimestepSpacing`."""
+        """Returns num_steps + 1 descending timesteps, such as ``ExponentialSpacing().timesteps(CosineSchedule(), 50,
+        1.0)``. :class:`TimestepSpacing` explains the arguments.
+        """
         return _at_ratios(
             schedule, np.geomspace(*_limits(schedule, strength, self.sigma_max, self.sigma_min), num_steps)
         )
@@ -162,8 +171,8 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """Returns the highest and the lowest sigma / alpha of sampling, both at most sigma / alpha at the time where
-    sampling starts.
+    """Returns the highest and the lowest sigma / alpha of sampling. Both are limited to sigma / alpha at the time at
+    which sampling starts.
     """
     # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():
@@ -180,7 +189,7 @@ def _at_ratios(schedule: Schedule, ratios: Float[np.ndarray, " n"]) -> Float[np.
 
 def _between(schedule: Schedule, start: float, end: float, weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Returns timesteps between two fractions, `start` and `end`, of the way from sound to noise. Weight 1 gives the
-    start, weight 0 the end.
+    start, and weight 0 gives the end.
     """
     times = schedule.part(start) * weight
     return times + schedule.part(end) * (1 - weight) if end else times

@@ -1,4 +1,4 @@
-"""Models. Each combines a net with methods to train and to use it. All have the methods ``init`` and ``loss``."""
+"""The models, which combine nets with methods for training and use. Each model has methods ``init`` and ``loss``."""
 
 from archijax.models.autoencoder import AutoEncoder, MagnitudeAutoEncoder
 from archijax.models.autoregressive import DiffusionAR

@@ -1,7 +1,7 @@
-"""Models that train autoencoders and use them as codecs: ``loss``, ``encode`` and ``decode``.
+"""Models that train an autoencoder (``loss``), encode sound (``encode``) and decode latents to sound (``decode``).
 
-The variables consist of the collections "params" (trained), "frozen" (empty) and "state" (arrays that a training step
-updates, such as codebooks).
+The variables of a model are a dict with the collections "params" (trained), "frozen" (empty) and "state" (arrays that a
+training step updates, such as codebooks).
 """
 
 from __future__ import annotations
@@ -70,11 +70,13 @@ class _Coder:
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """Pairs (loss method, names of the parameters that this loss trains). Training minimises the losses in turn."""
+        """The pairs (loss, names in "params" that the loss trains). A training step minimises these losses in turn."""
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
+        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c], where c is the net's in_channels.
+        The values in ``batch`` do not matter, and one item (b = 1) is enough.
+        """
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
             "params": {"net": variables["params"]},
@@ -85,27 +87,27 @@ class _Coder:
     def encode(
         self, variables: Variables, audio: Sound, keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes sounds to (latent, info). The info is a dict of arrays that the bottlenecks report, such as "loss".
+        """Encodes sounds. Returns (latent, info), where ``info`` is a dict of arrays that the bottlenecks report.
 
-        The latent has time / downsample_factor frames, rounded up; zeros are appended to the sound to fill the last
-        frame.
+        The latent has time / downsample_factor frames, rounded up. If the last frame is incomplete, zeros are appended
+        to the sound.
 
         Args:
-            keys: one key per item of the batch [b], for bottlenecks that draw random numbers; None: a variational
-                bottleneck returns its mean.
+            keys: one key per item [b], such as ``jax.random.split(key, b)``. A bottleneck that predicts a Gaussian uses
+                the keys to draw the latent. None: the latent is the mean of the Gaussian.
         """
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """Copies the model for batches that are split over a mapped axis of JAX. The vector quantizers of the copy sum
-        their statistics over this axis.
+        """Returns a copy of the model for training batches that ``jax.pmap`` splits over the axis called ``axis``. The
+        vector quantizers of the copy average their statistics over this axis.
         """
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
     def _trained(
         self, variables: Variables, keys: Key[Array, " ..."], x: Float[Array, " b *shape"]
     ) -> tuple[Float[Array, " b *_"], dict[str, Array], Variables]:
-        """Encodes and decodes x in training. Returns (the decoded x, the info of the bottlenecks, the new state)."""
+        """Encodes and decodes x in a training step. Returns (decoded x, info of the bottlenecks, new state)."""
         keys = per_item(keys, len(x))
         (decoded, info), moved = self.net.apply(self._variables(variables), x, keys=keys, train=True, mutable=["state"])
         return decoded, info, {"net": moved["state"]} if "state" in moved else {}
@@ -128,34 +130,37 @@ class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
     ``AutoEncoder(AutoEncoder1d(in_channels=1, channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
-    sample_rate=48000)`` is a small one. ``encode(variables, audio)`` turns sounds [b, time, c] into (latent, info) with
-    a latent [b, frames, latent_channels].
+    sample_rate=48000)`` is a small model. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time,
+    c], ``latent, info = model.encode(variables, audio)`` for a latent [b, frames, latent_channels], and
+    ``model.decode(variables, latent)`` for sounds [b, frames * downsample_factor, c].
 
     The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
-    adversarial and feature matching, and training alternates between this loss and a hinge loss for the discriminator
-    (Kumar et al. 2019, MelGAN). Training measures the mean and the standard deviation of each channel of the latent.
-    Diffusion models use this mean and standard deviation to scale latents.
+    adversarial and feature matching (Kumar et al. 2019, MelGAN). With a discriminator, each training step also
+    minimises a hinge loss, which trains the discriminator. Training measures the mean and the standard deviation of
+    each channel of the latent. Latent diffusion models use both numbers to scale latents.
 
     Fields:
-        net: the encoder and the decoder: an :class:`archijax.codecs.AutoEncoder1d`, an
+        net: the net that encodes and decodes: an :class:`archijax.codecs.AutoEncoder1d`, an
             :class:`archijax.codecs.FrameAutoEncoder` or an :class:`archijax.codecs.oobleck.Oobleck`.
         sample_rate: the sample rate of the sounds, in Hz.
         waveform: the weight of the mean absolute difference between samples of the sound and of the decoded sound.
-        relative_waveform: the weight of another error: the mean absolute difference between samples, relative to the
-            RMS of the sound.
+        relative_waveform: the weight of the mean absolute difference between samples after both sounds are divided by
+            the RMS of the true sound.
         stft: the weight of the multi-resolution STFT loss.
-        phase: the weight of the difference between the complex spectra of the sound and of the decoded sound.
+        phase: the weight of the mean absolute difference between the complex spectra of the sound and of the decoded
+            sound. Before the comparison, each magnitude is raised to the power 0.3.
         mel: the weight of the log-mel loss.
         windows: the window lengths of the stft, phase and mel losses, in samples.
-        discriminator: the net that distinguishes sounds from reconstructions; None: no adversarial training.
-        adversarial: the weight of the adversarial error, which is low if the discriminator takes decoded sounds for
-            true sounds.
+        discriminator: the net that distinguishes true from decoded sounds, such as ``archijax.codecs.Adversary()``;
+            None: no adversarial training.
+        adversarial: the weight of the adversarial error, which is low if the discriminator gives decoded sounds high
+            scores.
         feature_matching: the weight of the difference between the discriminator's features of the sound and of the
             decoded sound.
-        adversary_start: the number of training steps after which the discriminator starts to train and to have an
-            effect.
-        balanced: whether the gradient of each error with respect to the decoded sound is scaled, so that its norm
-            depends on the weight of the error alone (see :func:`archijax.codecs.balance.balanced_sum`).
+        adversary_start: the number of training steps before the discriminator is trained. During these steps the
+            adversarial and feature matching errors are zero.
+        balanced: whether each error's gradient with respect to the decoded sound is divided by a moving average of the
+            gradient's norm (see :func:`archijax.codecs.balance.balanced_sum`).
     """
 
     sample_rate: int
@@ -173,24 +178,27 @@ class AutoEncoder(_Coder):
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """Pairs (loss method, names of the parameters that this loss trains). Training minimises the losses in turn."""
+        """The pairs (loss, names in "params" that the loss trains). A training step minimises these losses in turn."""
         if self.discriminator is None:
             return super().losses
         return (*super().losses, (self.discriminator_loss, ("discriminator",)))
 
     @property
     def overlap(self) -> int:
-        """The number of neighbouring frames, on each side, that influence the latent or the decoded sound of a frame.
+        """The number of frames on each side of a frame that influence the frame's latent or decoded sound.
 
         Raises:
-            InputError: the net normalises over the whole sound, so that all frames influence each other.
+            InputError: the net is an AutoEncoder1d. The norms of an AutoEncoder1d use the whole sound, so that all
+                frames influence each other.
         """
         if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. One item is enough."""
+        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c], where c is the net's in_channels.
+        The values in ``batch`` do not matter, and one item (b = 1) is enough.
+        """
         if self.discriminator is None:
             variables = super().init(key, batch)
         else:
@@ -205,15 +213,15 @@ class AutoEncoder(_Coder):
         return {**variables, "state": state}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the loss that trains the autoencoder, not the discriminator.
+        """Computes the loss that trains the field ``net``. :meth:`discriminator_loss` trains the discriminator.
 
         Args:
             keys: one key per item of the batch [b], or a single key.
-            batch: "audio" [b, time, c].
+            batch: a dict with "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the errors, before weighting, and the numbers that the
-            bottleneck reports.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: each error before weighting, and the
+            numbers that the bottlenecks report. new_state is the new collection "state".
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})
@@ -232,7 +240,11 @@ class AutoEncoder(_Coder):
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the loss that trains the discriminator alone. Arguments and results are those of :meth:`loss`."""
+        """Computes the hinge loss that trains the discriminator, from the arguments of :meth:`loss`.
+
+        Returns (loss, (metrics, state)). The metrics "scores_true" and "scores_fake" are the mean scores of true and of
+        decoded sounds. The collection "state" is unchanged.
+        """
         state = variables.get("state", {})
 
         def judged() -> tuple[Float[Array, ""], ...]:
@@ -247,21 +259,21 @@ class AutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes frames of the latent to sounds with time = frames * downsample_factor. The argument `noise` has no
-        effect.
-        """
+        """Decodes a latent to sounds of frames * downsample_factor samples. The argument ``noise`` has no effect."""
         return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(
         self, variables: Variables
     ) -> tuple[Float[Array, " {self.latent_channels}"], Float[Array, " {self.latent_channels}"]]:
-        """Returns the mean and the standard deviation of each channel of the latent, measured in training; before
-        training, 0 and 1.
+        """Returns (mean, standard deviation) of each channel of the latent, measured in training. Before training, each
+        mean is 0 and each standard deviation is 1.
         """
         return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
 
     def _errors(self, variables: Variables, audio: Any) -> dict[str, Callable[[Sound], Float[Array, ""]]]:
-        """Returns the errors of the loss: a dict from the name of each weight to a function of the decoded sound."""
+        """Returns a dict that maps the name of each weight to a function. The function returns the error of a decoded
+        sound.
+        """
         errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
         if self.relative_waveform:
             errors["relative_waveform"] = lambda fake: relative_waveform_loss(fake, audio)
@@ -287,9 +299,7 @@ class AutoEncoder(_Coder):
     def _once_started(
         self, calls: Int[Array, ""] | int, judged: Callable[[], tuple[Array, ...]], count: int
     ) -> tuple[Float[Array, ""], ...]:
-        """Calls ``judged`` and returns its result; before the training step adversary_start, returns ``count`` zeros
-        instead.
-        """
+        """Returns the result of ``judged()``, or ``count`` zeros if ``calls`` is below ``adversary_start``."""
         if not self.adversary_start:
             return judged()
         return jax.lax.cond(calls >= self.adversary_start, judged, lambda: (jnp.zeros(()),) * count)
@@ -310,17 +320,18 @@ class AutoEncoder(_Coder):
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeAutoEncoder(_Coder):
-    """An autoencoder of the magnitudes of an STFT. The error is the mean absolute difference of log-magnitudes.
+    """An autoencoder of STFT magnitudes. Its training minimises the mean absolute difference of log-magnitudes.
 
-    ``encode(variables, audio)`` computes the magnitudes of sounds [b, time, c] and returns (latent, info), and
-    ``init(key, batch)`` makes the variables, both as in :class:`AutoEncoder`. The latent has no phase: :meth:`decode`
-    makes sound from the decoded magnitudes by Griffin-Lim, while a vocoder makes better sound from
-    :meth:`decode_magnitude`. Magnitudes below 1e-5 (white noise at about -100 dB) are raised to 1e-5.
+    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and ``latent, info =
+    model.encode(variables, audio)`` for a latent [b, frames, latent_channels]. The latent has no phase, so
+    ``model.decode(variables, latent)`` estimates phases by Griffin-Lim. A vocoder can make better sound from the
+    magnitudes that :meth:`decode_magnitude` returns. Magnitudes below 1e-5 (white noise at about -100 dB) are raised to
+    1e-5.
 
     Fields:
-        net: the encoder and the decoder of magnitudes, such as ``MAE1d(in_channels=1, channels=32, multipliers=(1, 2),
-            factors=(2,), num_blocks=(2,), stft=STFT(1024, 256, centred=False))``. The STFT must not be centred, or its
-            n_fft must be odd, so that there are time / hop_length frames.
+        net: the net that encodes and decodes magnitudes, such as ``MAE1d(in_channels=1, channels=32, multipliers=(1,
+            2), factors=(2,), num_blocks=(2,), stft=STFT(1024, 256, centred=False))``. To have time / hop_length frames,
+            the STFT must not be centred, or n_fft must be odd.
         num_steps: the number of steps of Griffin-Lim.
 
     Raises:
@@ -346,11 +357,11 @@ class MagnitudeAutoEncoder(_Coder):
 
         Args:
             keys: one key per item of the batch [b], or a single key.
-            batch: "audio" [b, time, c].
+            batch: a dict with "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the mean absolute difference ("log_magnitude") and the numbers
-            that the bottleneck reports.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: the mean absolute difference
+            ("log_magnitude") and the numbers that the bottlenecks report.
         """
         magnitude = self._input(batch["audio"])
         decoded, info, state = self._trained(variables, keys, magnitude)
@@ -360,10 +371,11 @@ class MagnitudeAutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes frames of the latent to sounds with time = frames * downsample_factor, by Griffin-Lim.
+        """Decodes a latent to magnitudes. Turns these into sounds of frames * downsample_factor samples by Griffin-Lim.
 
         Args:
-            noise: a sound [b, time, c] whose phases Griffin-Lim starts from; None: the same noise at every call.
+            noise: a sound [b, frames * downsample_factor, c] whose phases are the first estimate of Griffin-Lim; None:
+                the same random noise at every call.
         """
         magnitude = self.decode_magnitude(variables, frames)
         length = frames.shape[1] * self.downsample_factor
@@ -374,7 +386,7 @@ class MagnitudeAutoEncoder(_Coder):
         return griffin_lim(magnitude, phase, self.net.stft, length, self.num_steps)
 
     def decode_magnitude(self, variables: Variables, latent: Frames) -> Float[Array, "b n f c"]:
-        """Decodes a latent to magnitudes [b, frames of the STFT, frequencies, c]."""
+        """Decodes a latent to STFT magnitudes [b, frames * net.downsample_factor, n_fft // 2 + 1, c]."""
         return UNIT * self.net.apply(self._variables(variables), latent, method="decode")
 
     def _input(self, audio: Any) -> Float[Array, "b n f c"]:

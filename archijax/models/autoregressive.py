@@ -1,4 +1,4 @@
-"""Generates endless sound by autoregressive diffusion: the window is cut into splits, each with its own noise level."""
+"""The model of autoregressive diffusion, which generates endless sound."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Sound = Float[Array, "b time c"]
 class DiffusionAR:
     """A model of endless sound: autoregressive diffusion, as in audio-diffusion-pytorch.
 
-    The net sees a window of the sound, which is cut into splits of equal length. Training draws a random noise level
-    for each split. Sampling uses a ladder of noise levels, low at the beginning and high at the end, and moves this
-    ladder forward by one split at a time.
+    The net sees a window of the sound. The window consists of splits of equal length, and each split has its own noise
+    level. Training draws these noise levels at random. In sampling, the noise level rises from split to split in the
+    second half of the window, the ladder. Each call of :meth:`shift` moves the window forward by one split.
 
     Fields:
         net: a module ``net(x, append_channels=[b, time, 1], **conditioning)`` without time conditioning, such as
             ``AppendChannels(UNetV0(..., use_time_conditioning=False, use_modulation=False))``. The appended channel
             contains the diffusion time of each sample.
         length: the number of samples of the window, a multiple of num_splits.
-        num_splits: the number of splits of the window, an even number. The first half of the splits is the context, the
-            second half is the ladder.
+        num_splits: the number of splits of the window, an even number. The first half of the splits is context without
+            noise, the second half is the ladder.
         process: the diffusion process, with continuous times and the prediction "v" or "velocity", such as
-            ``archijax.v_diffusion()``. Other predictions are undefined in the first half of the window, which has no
-            noise.
+            ``archijax.v_diffusion()``. Other predictions are undefined where there is no noise, as in the first half of
+            the window.
 
     Raises:
         InputError: num_splits is not even, num_splits does not divide length, or the process has discrete times or
@@ -70,8 +70,8 @@ class DiffusionAR:
         return self.length // self.num_splits
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, length, c] and conditioning for the
-        net.
+        """Returns initial variables for ``batch``, a dict with "audio" [b, length, c] and the net's conditioning by
+        name. The values in ``batch`` do not matter, and one item (b = 1) is enough.
         """
         audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
@@ -79,8 +79,9 @@ class DiffusionAR:
         return {"params": {"net": initialize(init, key, audio, sigma, conditioning)["params"]}, "frozen": {}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the mean squared error of the prediction. ``keys`` are one key per item of the batch [b], or a
-        single key.
+        """Returns (loss, ({}, {})), where the loss is the mean squared error of the net's predictions.
+
+        ``batch`` has "audio" [b, length, c]. ``keys`` are one key per item of the batch [b], or a single key.
         """
         t, eps = self.draw(per_item(keys, len(batch["audio"])), batch["audio"].shape[1:])
         return self.loss_given(variables, batch, t, eps), ({}, {})
@@ -88,9 +89,7 @@ class DiffusionAR:
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, ...]
     ) -> tuple[Float[Array, "b {self.num_splits}"], Float[Array, "b {shape[0]} {shape[1]}"]]:
-        """Draws the arguments t (the times of the splits) and eps (the noise) of :meth:`loss_given`, for sounds of the
-        shape (length, c).
-        """
+        """Draws (times [b, num_splits], noise [b, length, c]) for :meth:`loss_given`. ``shape`` is (length, c)."""
 
         def one(key: Key[Array, ""]) -> tuple[Array, Array]:
             t_key, eps_key = jax.random.split(key)
@@ -102,7 +101,7 @@ class DiffusionAR:
     def loss_given(
         self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
     ) -> Float[Array, ""]:
-        """Computes the loss for known random numbers: the times t of the splits, and the noise eps."""
+        """Computes the loss for the given times t of the splits, and the given noise eps."""
         audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
@@ -126,9 +125,9 @@ class DiffusionAR:
         Args:
             keys: one key per item of the batch [b], or a single key.
             shape: the shape (b, time, c) of the new sounds.
-            num_steps: the number of denoising steps for the first window, at least num_splits. Each later shift of the
-                ladder takes num_steps // num_splits steps.
-            conditioning: arrays for the net, by name, besides append_channels.
+            num_steps: the number of denoising steps for the first window, at least num_splits. Each call of
+                :meth:`shift` takes num_steps // num_splits steps.
+            conditioning: other arrays for the net, by name. The model itself makes append_channels.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -143,8 +142,8 @@ class DiffusionAR:
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Draws standard normal noise. ``number`` states what the noise is for: 0 for :meth:`start`, 1 for
-        :meth:`noised_to_ladder`, and 2, 3, ... for the calls of :meth:`shift`.
+        """Draws standard normal noise, which differs for every ``number``. :meth:`sample` uses number 0 for
+        :meth:`start`, 1 for :meth:`noised_to_ladder`, and 2, 3, ... for the calls of :meth:`shift`.
         """
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), (time, channels)))(keys)
 
@@ -158,7 +157,7 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "b time c"]:
-        """Computes :meth:`sample` for known random numbers.
+        """Generates new sounds of chunks * split_length samples from given noise, as :meth:`sample` does.
 
         Args:
             noise: the noise for :meth:`start`.
@@ -195,11 +194,12 @@ class DiffusionAR:
         return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
-        """Adds noise to the first window, up to the first noise levels of the ladder. Pass the result to :meth:`shift`.
+        """Adds noise to the first window, up to the first noise level that each split has in :meth:`ladder`. Pass the
+        result to :meth:`shift`.
 
         Args:
             sounds: the result of :meth:`start`.
-            noise: standard normal noise in the shape of `sounds`.
+            noise: standard normal noise in the shape of ``sounds``.
             num_steps: the number that was passed to :meth:`start`.
         """
         return self.process.add_noise(sounds, noise, jnp.asarray(self.ladder(num_steps)[0])[None])
@@ -213,15 +213,15 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> tuple[Float[Array, "b {self.length} c"], Float[Array, "b {self.split_length} c"]]:
-        """Moves the ladder forward by one split.
+        """Denoises the window, and moves it forward by one split.
 
         Args:
             window: the result of :meth:`noised_to_ladder`, or the window that the last call returned.
-            fresh: standard normal noise [b, split_length, c], which becomes the last split.
+            fresh: standard normal noise [b, split_length, c], which becomes the last split of the next window.
             num_steps: the number that was passed to :meth:`start`.
 
         Returns:
-            (the next window, a finished split [b, split_length, c]).
+            (the next window [b, length, c], a finished split [b, split_length, c]).
         """
         window = self._advanced(variables, window, jnp.asarray(self.ladder(num_steps)), conditioning)
         middle = self.length // 2
@@ -229,8 +229,8 @@ class DiffusionAR:
         return jnp.concatenate([window[:, self.split_length :], fresh], axis=1), done
 
     def ladder(self, num_steps: int) -> Float32[np.ndarray, "{num_steps}//{self.num_splits}+1 {self.length} 1"]:
-        """Returns the diffusion times that each sample of the window passes through in one call of :meth:`shift`. The
-        last time of split i is the first time of split i - 1.
+        """Returns the diffusion times of each sample of the window in one call of :meth:`shift`, from first to last.
+        The last time of split i is the first time of split i - 1.
 
         Raises:
             InputError: num_steps is below num_splits.
@@ -259,7 +259,7 @@ class DiffusionAR:
         return denoise
 
     def _split(self, batch: Batch) -> tuple[Sound, dict[str, Any]]:
-        """Splits a batch into (audio, conditioning)."""
+        """Returns (the sounds of a batch, a dict of its other arrays)."""
         audio = jnp.asarray(batch["audio"], jnp.float32)
         if audio.shape[1] != self.length:
             raise InputError(f"the sounds have {audio.shape[1]} samples: this model needs {self.length}")

@@ -1,4 +1,4 @@
-"""Decodes frames to sound by diffusion, and reconstructs sound by any codec."""
+"""Functions that decode frames to sound by diffusion, and reconstruct sound with any codec."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def decode_by_diffusion(
         frames: the first result of the decoder's ``encode(variables, audio)``.
         noise: the standard normal noise that the diffusion starts from, with time = frames * downsample_factor; None:
             noise is drawn from the keys.
-        channels: the number of channels of the noise that is drawn.
+        channels: the number of channels c of the noise that is drawn; ``channels`` has no effect if noise is given.
         num_steps: the number of denoising steps.
-        batch: a dict of other conditioning for the diffusion model, such as tokens.
+        batch: other conditioning of the diffusion model, by name, such as "tokens" and "token_mask"; None: no other
+            conditioning.
         keys: one key per item of the batch [b], or a single key; None: the same key at every call.
         settings: other arguments of :meth:`archijax.DiffusionModel.sample`.
 
@@ -58,12 +59,14 @@ def decode_by_diffusion(
 def reconstruct(
     codec: Codec, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], **settings: Any
 ) -> Float[Array, "b time channels"]:
-    """Encodes sounds to frames, decodes these frames to sounds, and returns as many samples as ``audio`` has.
+    """Encodes sounds to frames, and decodes these frames. Returns sounds with as many samples as ``audio``.
 
     Args:
         codec: a model with encode and decode, such as ``archijax.configs.AutoEncoderConfig(...).build()``.
         variables: the variables of the codec, such as the result of ``codec.init(key, {"audio": audio})``.
-        settings: arguments of ``codec.decode``.
+        audio: the sounds. ``codec.downsample_factor`` must divide time, unless the codec is an
+            :class:`archijax.AutoEncoder`.
+        settings: other arguments of ``codec.decode``, such as ``num_steps=50`` if the codec decodes by diffusion.
     """
     frames, _ = codec.encode(variables, audio)
     return codec.decode(variables, frames, **settings)[:, : audio.shape[1]]

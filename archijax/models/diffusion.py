@@ -39,36 +39,40 @@ OWN = ("audio", "tokens", "token_mask")
 
 @dataclass(frozen=True, eq=False)
 class DiffusionModel:
-    """A diffusion model of sound, conditioned on text, an embedding, features, or nothing, such as
-    ``DiffusionModel(net=UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1)), process=v_diffusion())``.
+    """A diffusion model of sound, which can be conditioned on text, an embedding or features.
 
-    A batch has "audio" [b, time, c] in [-1, 1] and, if the net needs them, "tokens" int32 [b, n] with "token_mask" bool
-    [b, n], "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, c'], and "condition_NAME" [b] (see
-    :class:`archijax.nn.Conditioners`). The model reads audio and tokens itself and passes the other arrays to the net
-    by their names. If the model has an embedder and the batch has both tokens and an embedding, this embedding is
-    appended to the embedding of the text. If the batch has no tokens, its embedding is taken as the encoded text.
+    ``DiffusionModel(net=UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1)), process=v_diffusion())`` is a small
+    model. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and
+    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` for new sounds [b, time, c].
+
+    A batch is a dict with "audio" [b, time, c] in [-1, 1], where ``length_multiple`` divides time. For the embedder, a
+    batch has "tokens" int32 [b, n] and "token_mask" bool [b, n] (False for padding). For the net, a batch can have
+    "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, a] and "condition_NAME" [b] (see
+    :class:`archijax.nn.Conditioners`). If a batch has tokens and an embedding, this embedding is appended to the
+    embedding of the tokens. If a batch has an embedding but no tokens, this embedding is taken as the encoded text.
 
     Fields:
-        net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as :func:`UNetV0`.
+        net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as
+            ``archijax.UNetV0(...)``.
         process: the diffusion process, such as ``archijax.v_diffusion()``.
-        embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding; None: the model reads
-            no text.
-        frozen_embedder: whether the parameters of the embedder are pretrained and not trained.
+        embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding, such as an
+            :class:`archijax.nn.T5Encoder`; None: the model reads no text.
+        frozen_embedder: whether the parameters of the embedder are in "frozen", so that they are not trained.
         num_placeholders: the number of placeholder tokens. The trained embeddings of these tokens are the parameters
             "placeholders" [num_placeholders, e] (Gal et al. 2022, textual inversion).
         cond_drop_prob: the probability that training drops all conditioning of an item; guidance needs a probability
             above 0. For an item without conditioning, a learned embedding of the net replaces the embedding, zeros
-            replace the features, and -1 replaces each condition. A net with an embedding needs
-            :class:`ClassifierFreeGuidance`, which has this learned embedding.
+            replace the features, and -1 replaces each condition. For a learned embedding, a U-Net needs
+            ``use_embedding_cfg=True``.
         drop_probs: maps the name of an array ("embedding", "features", "condition_NAME") to the probability that
             training drops this array alone.
         stratified: whether the b items of a batch draw their times from b different intervals of equal probability. The
             time of an item then depends on the other items of its batch.
-        error: a function ``error(prediction, target)`` that returns the error of every value.
-        sound_error: a function of the estimated sound and the true sound, both [b, time, c], that returns the error of
-            each item [b]. If sound_error is set, ``error`` is not used.
+        error: a function ``error(prediction, target)`` that returns the error of every value, an array [b, time, c].
+        sound_error: a function ``sound_error(estimated sound, true sound)`` of arrays [b, time, c] that returns the
+            error of each item [b]. If sound_error is not None, ``error`` is not used.
         weight: a function that turns times t [b] into weights [b] for the errors of the items, such as
-            ``archijax.diffusion.min_snr(process)``.
+            ``archijax.diffusion.min_snr(process)``; None: equal weights.
     """
 
     net: nn.Module
@@ -90,9 +94,10 @@ class DiffusionModel:
         return getattr(self.net, "length_multiple", 1)
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``, of which one item with any values is enough.
+        """Returns initial variables: a dict with the collections "params" and "frozen".
 
         Args:
+            batch: a batch with the arrays of training. The values do not matter, and one item (b = 1) is enough.
             frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: the embedder gets random
                 parameters.
         """
@@ -111,12 +116,12 @@ class DiffusionModel:
         """Computes the mean error of the net's predictions at random times.
 
         Args:
-            keys: one key per item of the batch [b], so that the noise of an item does not depend on the other items; or
-                a single key.
+            keys: one key per item of the batch [b], or a single key. With one key per item, the noise of an item does
+                not depend on the other items.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the losses at five noise levels, see
-            :meth:`GaussianProcess.by_noise`; new_state is empty.
+            (loss, (metrics, {})). The metrics are a dict of scalars, the losses at five noise levels (see
+            :meth:`archijax.GaussianProcess.by_noise`).
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
@@ -130,7 +135,7 @@ class DiffusionModel:
         """Draws the random numbers that :meth:`loss_given` needs for sounds of the shape (time, c).
 
         Returns:
-            (the times [b], the noise [b, time, c], a mask [b]: True for items that lose all of their conditioning).
+            (times [b], noise [b, time, c], mask [b]). The mask is True for items that lose all of their conditioning.
         """
 
         def one(key: Key[Array, ""]) -> tuple[Array, ...]:
@@ -151,7 +156,9 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """Computes the loss for known random numbers: the times t, the noise eps and the mask, see :meth:`draw`."""
+        """Computes the loss for the times t, the noise eps and the mask, which :meth:`draw` returns. If
+        ``cond_drop_prob`` is above 0, the mask cannot be None.
+        """
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -163,7 +170,9 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """Computes the loss of each item, as :meth:`loss_given` does. For ``masks``, see :func:`draw_masks`."""
+        """Computes the loss of each item, from the arguments of :meth:`loss_given`. If there are ``masks`` (see
+        :func:`archijax.models.conditioning.draw_masks`), ``masked`` cannot be None.
+        """
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -204,32 +213,34 @@ class DiffusionModel:
         return_estimates: bool = False,
         **batch: Any,
     ) -> Sound | tuple[Sound, Float[Array, "steps b time c"]]:
-        """Generates new sounds, variations of a source, or a source with a new part. The result is not clipped to
-        [-1, 1].
+        """Generates new sounds [b, time, c], varies a source, or replaces a part of a source. The result is not clipped
+        to [-1, 1].
 
         Args:
             keys: one key per item of the batch [b], or a single key. With a single key, item i is the same in a batch
                 of any size.
             shape: the shape (b, time, c) of the new sounds; time can be any length. If ``length_multiple`` does not
-                divide time, the net's input is longer.
+                divide time, the net's input is longer, and the result is cut to ``time`` samples.
             num_steps: the number of denoising steps, at least 1.
             sampler: a sampler object, such as ``DDIM()`` or another value of :data:`archijax.sampling.SAMPLERS`.
-            timestep_spacing: a name such as "linear", or an object; see :meth:`GaussianProcess.timesteps`.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object (see
+                :meth:`archijax.GaussianProcess.timesteps`); None: the spacing of the process.
             guidance: the guidance scale, one number or one per item of the batch [b], where 1 means no guidance; or a
-                :class:`Guidance`.
-            negative: conditioning to guide away from, such as the tokens of a negative prompt; None: guide away from
-                sounds without conditioning.
-            clamp: the limit of the sound: every step clips its estimate of the sound to [-clamp, clamp]; None: no
-                clipping.
+                :class:`archijax.Guidance`. Guidance needs a ``cond_drop_prob`` above 0.
+            negative: a dict of the conditioning to guide away from, such as the "tokens" and "token_mask" of a negative
+                prompt; None: guide away from the net's prediction without conditioning.
+            clamp: the largest magnitude of the sound. Every step clips its estimate of the sound to [-clamp, clamp];
+                None: no clipping.
             threshold: the quantile for dynamic thresholding, such as 0.995; None: no thresholding.
             window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
                 is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
                 a seam. A circular sound needs a window, and a time that is a multiple of ``length_multiple``.
-            source: a sound [b, time, c]. A strength below 1 varies the sound; a mask selects what is kept of it.
-            strength: how much noise is added to the source, above 0 and at most 1 (noise alone).
+            source: sounds [b, time, c] to edit, with a strength below 1 or a mask; None: new sounds.
+            strength: how much noise is added to the source before sampling, above 0 and at most 1. With a strength of
+                1, sampling starts from noise alone.
             mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.
-            num_resamples: how often each step is taken if there is a mask, see :class:`Inpaint`.
+            num_resamples: how often each step is taken if there is a mask, see :class:`archijax.Inpaint`.
             noise: the standard normal noise to start from, in the given shape; None: noise is drawn from the keys.
             return_estimates: whether to return (sounds, estimates [num_steps, b, time, c]), with the estimate of the
                 sound at each step.
@@ -264,7 +275,7 @@ class DiffusionModel:
         noise: Sound | None = None,
         source: Sound | None = None,
     ) -> Float[Array, "b padded c"]:
-        """Makes the noisy sound that sampling starts from: alpha * source + sigma * noise.
+        """Returns the noisy sound that sampling starts from: alpha * source + sigma * noise.
 
         Args:
             keys: one key per item of the batch [b], or a single key.
@@ -296,9 +307,10 @@ class DiffusionModel:
     def inpainting(
         self, source: Sound, mask: Array | np.ndarray, sampler: Sampler = DDIM(), num_resamples: int = 1
     ) -> Inpaint:
-        """Returns a sampler that keeps the samples of the source for which the mask is True.
+        """Returns a sampler that keeps the samples of the source [b, time, c] for which the mask is True.
 
-        Source and mask are padded so that ``length_multiple`` divides their length.
+        The mask is bool and broadcasts against the source. Source and mask are padded to a multiple of
+        ``length_multiple``.
 
         Raises:
             InputError: the mask is not bool, or does not broadcast against the source.
@@ -318,13 +330,16 @@ class DiffusionModel:
         circular: bool = False,
         **conditioning: Any,
     ) -> Denoise:
-        """Returns the net, with its conditioning and guidance, as a function ``denoise(x, t)`` for
-        :func:`archijax.sampling.sample`.
+        """Returns a function ``denoise(x, t)`` for :func:`archijax.sampling.sample`, which calls the net with
+        conditioning and guidance.
+
+        The function ``denoise`` takes x [b, time, c] and t [b], and returns [b, time, c]. ``length_multiple`` must
+        divide time.
 
         Args:
             guidance, clamp, threshold, window, circular: see :meth:`sample`.
             negative: the result of :meth:`conditioning` for the batch to guide away from, or None.
-            conditioning: the result of :meth:`conditioning`. The arguments may include an embedding_mask, bool [b],
+            conditioning: the arrays in the result of :meth:`conditioning`. An embedding_mask, bool [b], can be added,
                 which is True for items without a prompt.
 
         Raises:
@@ -368,10 +383,10 @@ class DiffusionModel:
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
     def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the conditioning of the net: the arrays of a batch by name, with its tokens turned into the
-        embedding.
+        """Returns the conditioning of the net: a dict of the arrays of a batch without "audio". The "embedding" [b, n,
+        e] of the tokens replaces "tokens" and "token_mask".
 
-        If a batch has an embedding but no tokens, this embedding is the encoded text.
+        If a batch has an embedding but no tokens, this embedding is taken as the encoded text.
 
         Raises:
             InputError: the model reads text, but there are neither tokens nor an embedding; or the model reads no text,

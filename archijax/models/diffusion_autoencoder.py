@@ -26,16 +26,22 @@ from archijax.nn.initialize import initialize
 class DiffusionAE:
     """An autoencoder whose decoder is a diffusion model, conditioned on the latent (ArchiSound, section 5.4).
 
+    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], ``latent, _ =
+    model.encode(variables, audio)`` for a latent [b, time / downsample_factor, latent_channels], and
+    ``model.decode(variables, latent, num_steps=50, keys=key)`` for sounds [b, time, channels].
+
     Fields:
         model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
             ``DiffusionModel(net=UNetV0(..., context_channels=(0, 0, 32)))`` with inject_depth=2 and 32 latent channels.
-        encoder: the encoder from sound to latents, with its bottleneck, such as an :class:`archijax.codecs.Encoder1d`.
+        encoder: the encoder from sound to latents, with its bottleneck: an :class:`archijax.codecs.Encoder1d`,
+            :class:`archijax.codecs.ME1d` or :class:`archijax.codecs.MelE1d`.
         inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
         latent_factor: the number of positions of the diffused array per frame of the latent; None: the encoder's
             downsample_factor.
-        adapter: a pair of fixed functions (encode, decode): encode turns sound into the array that is diffused, decode
-            turns this array into sound; None: the sound itself is diffused. The encoder always receives the sound.
-        channels: the number of channels of the noise that decoding draws.
+        adapter: a pair of functions (encode, decode) without parameters: encode turns sound into the array [b,
+            positions, channels] that is diffused, and decode turns this array into sound. None: the sound itself is
+            diffused. The encoder always receives the sound.
+        channels: the number of channels of the diffused array, and of the noise that decoding draws.
     """
 
     model: DiffusionModel
@@ -63,10 +69,11 @@ class DiffusionAE:
         return self.latent_factor or self.encoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c], with a whole number of
-        frames.
+        """Returns initial variables: a dict with the collections "params", "frozen" and "state".
 
         Args:
+            batch: a dict with "audio" [b, time, c], where downsample_factor divides time. The values do not matter, and
+                one item (b = 1) is enough.
             frozen: see :meth:`DiffusionModel.init`.
         """
         net_key, encoder_key = jax.random.split(key)
@@ -82,18 +89,18 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """Copies the model for batches that are split over a mapped axis of JAX. The vector quantizers of the copy sum
-        their statistics over this axis.
+        """Returns a copy of the model for training batches that ``jax.pmap`` splits over the axis called ``axis``. The
+        vector quantizers of the copy average their statistics over this axis.
         """
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the sum of the bottleneck's loss and the diffusion loss, which is conditioned on each item's latent.
+        """Computes the diffusion loss, conditioned on the latents of the sounds, plus the bottleneck's loss.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are the diffusion loss ("diffusion"), the numbers that the
-            bottleneck reports, and the losses at five noise levels.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: "diffusion" (the diffusion loss), "kl" and
+            "commitment" if the bottleneck reports them, and the losses at five noise levels.
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
@@ -109,16 +116,18 @@ class DiffusionAE:
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
     ) -> Float[Array, ""]:
-        """Computes the diffusion loss for a known latent and known random numbers, see
-        :meth:`DiffusionModel.loss_given`.
+        """Computes the diffusion loss for a given latent of batch["audio"]. ``draws`` are the arguments t, eps and
+        masked of :meth:`DiffusionModel.loss_given`.
         """
         return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes sounds to (latent, info). ``keys``, one per item of the batch, are for bottlenecks that draw random
-        numbers.
+        """Encodes sounds to a latent of time / downsample_factor frames. Returns (latent, info).
+
+        ``info`` is a dict of arrays that the bottlenecks report. A bottleneck that predicts a Gaussian draws the latent
+        with ``keys``, one per item [b]; without keys, the latent is the mean of the Gaussian.
         """
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
@@ -129,7 +138,7 @@ class DiffusionAE:
         noise: Float[Array, " b *positions"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """Decodes frames of the latent to sounds with time = frames * downsample_factor.
+        """Decodes a latent to sounds with time = frames * downsample_factor.
 
         Args:
             noise: the standard normal noise that the diffusion starts from, in the shape of the diffused array; None:
@@ -141,8 +150,8 @@ class DiffusionAE:
     def prepare(
         self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for the diffusion model. The conditioning injects the latent at
-        ``inject_depth``.
+        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning is ``batch``,
+        a dict of other conditioning, with the new entry "channels", which injects the latent at ``inject_depth``.
         """
         # The last frame is repeated until the length is a multiple of the net's length_multiple.
         multiple = self.model.length_multiple
@@ -153,7 +162,7 @@ class DiffusionAE:
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
     ) -> Float[Array, "b time c"]:
-        """Turns the result x of the diffusion model into sounds."""
+        """Turns the array x that the diffusion model has sampled into sounds. ``frames`` has no effect."""
         return x if self.adapter is None else self.adapter[1](x)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:

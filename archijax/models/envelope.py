@@ -24,16 +24,19 @@ LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
 
 
 class Envelope(nn.Module):
-    """Estimates the level of each frequency at each time, of which the high ones are missing in the input.
+    """Estimates the level of each frequency at each time, for a sound whose high frequencies are missing.
 
-    White noise of variance 1, multiplied by the levels, has the estimated log-magnitudes as the mean of its own.
-    The levels of the low frequencies are the magnitudes of the input. A louder input gives louder levels, and silence
-    gives silence. Each channel is an independent sound.
+    ``net = Envelope(STFT(1024, 256), factor=4, channels=64, num_blocks=2)`` is a small net. ``levels =
+    net.apply(net.init(key, low), low)`` turns sounds [b, time, c] into log-levels [b, frames, 513, c].
+
+    After multiplication by the levels, the spectrum of white noise of variance 1 has, on average, the log-magnitudes
+    that the net estimates. The levels of the low frequencies are the magnitudes of the input. The levels of the high
+    frequencies are estimated relative to the loudness of the input. Each channel is treated as an independent sound.
 
     Fields:
-        stft: the transform of the sounds.
-        factor: the low band ends at 1 / factor of the highest frequency. The net reads seven eighths of the band and
-            estimates the levels of all frequencies above.
+        stft: the transform of the sounds, such as ``STFT(1024, 256)``.
+        factor: the highest frequency of the sounds divided by the highest frequency of the low band. The net reads
+            seven eighths of the low band, and estimates the levels of all higher frequencies.
         channels: the number of channels of the ConvNeXt blocks, which work on frames.
         num_blocks: the number of blocks.
         dtype: the type of the computation.
@@ -47,22 +50,22 @@ class Envelope(nn.Module):
 
     @property
     def bins(self) -> int:
-        """The number of low frequencies that are read."""
+        """The number of frequencies that the net reads, counted from 0 Hz."""
         return int(KNOWN * (self.stft.frequencies // self.factor))
 
     @property
     def noise(self) -> float:
         """The mean log-magnitude of white noise of variance 1.
 
-        The square of a complex Gaussian's magnitude, divided by its mean, has the mean logarithm -gamma, with the
-        constant gamma of Euler. Here its mean is the mean square of the window.
+        If z is a complex Gaussian and |z|^2 has the mean m, then log |z|^2 has the mean log(m) - gamma, with Euler's
+        constant gamma. Here m is the sum of the squared window divided by n_fft.
         """
         window = self.stft.window(self.stft.window_length or self.stft.n_fft)
         return float(0.5 * (np.log(np.sum(np.square(window)) / self.stft.n_fft) - np.euler_gamma))
 
     @nn.compact
     def __call__(self, low: Float[Array, "b time c"]) -> Float[Array, "b frames {self.stft.frequencies} c"]:
-        """Returns the natural logarithms of the levels."""
+        """Returns the natural logarithm of the level of each frame, frequency and channel."""
         known = log_magnitudes(self.stft.encode(full(low)))[:, :, : self.bins]
         b, frames, bins, c = known.shape
         known = jnp.moveaxis(known, -1, 1).reshape(b * c, frames, bins)
@@ -77,22 +80,28 @@ class Envelope(nn.Module):
         return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
 
     def gains(self, levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Turns log-levels into factors of noise. The lowest level, which stands for silence, becomes zero."""
+        """Turns log-levels into factors for the spectrum of noise. A factor is exp(level) minus a small constant, or 0
+        if this is negative, so that silence gets no noise.
+        """
         return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-self.noise), 0)
 
     def known(self, sound: Float[Array, "b time c"], levels: Float[Array, "*shape"]) -> Float[Array, "b time c"]:
-        """Divides the spectrum of a sound by levels, and leaves out the frequencies that are not read."""
+        """Returns a sound after division of its spectrum by exp(levels) [b, frames, frequencies, c]. Frequencies that
+        the net does not read are set to zero.
+        """
         read = (np.arange(self.stft.frequencies) < self.bins)[:, None]
         return self.stft.shaped(sound, jnp.where(read, jnp.exp(-levels), 0))
 
     def error(
         self, levels: Float[Array, "b frames {self.stft.frequencies} c"], sound: Float[Array, "b time c"]
     ) -> Float[Array, ""]:
-        """Computes the mean squared error of the estimated log-magnitudes of a sound's high band, in nepers."""
+        """Returns the mean squared difference between the estimated and the true natural log-magnitudes of a sound. The
+        mean is over all frequencies that the net does not read.
+        """
         true = log_magnitudes(self.stft.encode(sound))[:, :, self.bins :]
         return jnp.mean(jnp.square(levels[:, :, self.bins :] + self.noise - true))
 
 
 def log_magnitudes(z: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the natural logarithms of the magnitudes, at least log(1e-5)."""
+    """Returns the natural logarithms of the magnitudes of z, at least log(1e-5)."""
     return 0.5 * jnp.log(jnp.square(z.real) + jnp.square(z.imag) + SMALL**2)

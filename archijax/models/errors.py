@@ -22,18 +22,18 @@ HUBER = 0.1  # the difference at which Huber's error changes from a square to a 
 
 
 def squared(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the squared difference of every value."""
+    """Returns (prediction - target)^2 for every value."""
     return jnp.square(prediction - target)
 
 
 def absolute(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the absolute difference of every value."""
+    """Returns |prediction - target| for every value."""
     return jnp.abs(prediction - target)
 
 
 def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns twice Huber's error of every value (Huber 1964): d^2 for a difference d up to HUBER, then a straight
-    line.
+    """Returns twice the Huber loss of every value (Huber 1964). With d = |prediction - target|, the result is d^2 if d
+    is at most 0.1, and 0.1 (2 d - 0.1) if d is above 0.1.
     """
     difference = jnp.abs(prediction - target)
     return jnp.where(difference <= HUBER, jnp.square(difference), HUBER * (2 * difference - HUBER))
@@ -42,18 +42,21 @@ def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) ->
 def a_weighted_squared(
     prediction: Float[Array, "b time c"], target: Float[Array, "b time c"], sample_rate: int
 ) -> Float[Array, "b time c"]:
-    """Returns the squared difference after A-weighting, which weights frequencies by the ear's sensitivity."""
+    """Returns the square of the A-weighted difference between prediction and target.
+
+    A-weighting is a filter that weights frequencies by the ear's sensitivity.
+    """
     return jnp.square(a_weighted(prediction - target, sample_rate))
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """Returns {"error": f} or {"sound_error": f}, an argument for :class:`DiffusionModel`. f is the error called
-    ``name``.
+    """Returns one argument for :class:`DiffusionModel` as a dict: {"error": f} or {"sound_error": f}. The function f
+    computes the error called ``name``.
 
     Args:
-        name: "mse", "l1" and "huber" compare every value of the prediction. "a_weighted" takes the squared difference
-            of every value after A-weighting. "stft" (multi-resolution STFT) and "mel" compare the sound that the
-            prediction implies.
+        name: "mse", "l1", "huber" and "a_weighted" give an "error", which compares every value of the prediction.
+            "a_weighted" is the square of the A-weighted difference. "stft" (multi-resolution STFT) and "mel" give a
+            "sound_error", which compares the sound that the prediction implies.
         sample_rate: the sample rate of the sounds, in Hz.
         length: the number of samples of each sound.
 

@@ -21,8 +21,9 @@ from archijax.models.diffusion import DiffusionModel
 class LatentDiffusion:
     """A diffusion model of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
 
-    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, channels], the latents of sounds
-    that were encoded earlier.
+    A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, latent_channels], the latents of
+    sounds that were encoded earlier. Call ``variables = model.init(key, {"audio": audio})``, and
+    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` for new sounds [b, time, c].
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
@@ -44,12 +45,12 @@ class LatentDiffusion:
         return self.autoencoder.downsample_factor
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``, for example ``{"audio": zeros}`` with zeros
-        [b, time, c].
+        """Returns initial variables: a dict with the collections "params" and "frozen".
 
         Args:
-            frozen: a dict with the entries "autoencoder", pretrained variables, and "embedder", see
-                :meth:`DiffusionModel.init`. If an entry is missing, random values take its place.
+            batch: a batch with the arrays of training. The values do not matter, and one item (b = 1) is enough.
+            frozen: a dict of pretrained parts: the variables of the autoencoder as "autoencoder", and "embedder" (see
+                :meth:`DiffusionModel.init`). Missing parts get random values.
 
         Raises:
             InputError: the batch has no "audio", and ``frozen`` has no "autoencoder".
@@ -66,11 +67,11 @@ class LatentDiffusion:
         return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss` for the latents."""
+        """Computes the diffusion loss of the latents, with the arguments and results of :meth:`DiffusionModel.loss`."""
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
-        """Returns the latents that the diffusion model sees: the array "latent" of the batch, else the encoded "audio".
+        """Returns the latents for the diffusion model: the array "latent" of the batch, or else the encoded "audio".
 
         If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and standard deviation
         1.
@@ -95,12 +96,12 @@ class LatentDiffusion:
         decoder_steps: int = 20,
         **settings: Any,
     ) -> Float[Array, "{shape[0]} {shape[1]} {shape[2]}"]:
-        """Generates new sounds, and decodes each in one piece. For minutes of sound, use an :class:`archijax.Pipeline`,
-        which decodes in several pieces.
+        """Generates latents, and decodes each latent to a sound in one piece. For minutes of sound, use an
+        :class:`archijax.Pipeline`, which decodes a latent in several pieces.
 
         Args:
             keys: one key per item of the batch [b], or a single key.
-            shape: the shape (b, time, c) of the new sounds.
+            shape: the shape (b, time, c) of the new sounds, with the autoencoder's number of channels c.
             num_steps: the number of denoising steps for the latents.
             decoder_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
             settings: other arguments of :meth:`DiffusionModel.sample` for the latents, such as guidance and tokens.
@@ -124,12 +125,12 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """Decodes latents to sounds with time = frames * downsample_factor. The latents must have the scale of those
-        that :meth:`latents` returns.
+        """Decodes latents to sounds with time = frames * downsample_factor. The latents must have the same scale as the
+        result of :meth:`latents`.
 
         Args:
-            noise: the noise that an autoencoder starts from if it decodes by diffusion; None: the autoencoder draws
-                noise.
+            noise: the standard normal noise from which an autoencoder that decodes by diffusion starts; None: the
+                autoencoder draws noise.
             num_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
         """
         own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
@@ -137,7 +138,7 @@ class LatentDiffusion:
         return self.autoencoder.decode(own, latent, noise, **settings)
 
     def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
-        """Undoes the scaling of :meth:`latents`, so that the autoencoder can decode the latents."""
+        """Reverses the scaling of :meth:`latents`, so that the autoencoder can decode the latents."""
         latent = jnp.asarray(latent)
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent

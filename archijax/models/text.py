@@ -1,4 +1,4 @@
-"""The text of a diffusion model: the parameters of its embedder and placeholder tokens, and the embedding of tokens."""
+"""Functions for diffusion models that read text: they initialise the embedder, and turn tokens into an embedding."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def init_text(
     model: DiffusionModel, key: Key[Array, ""], batch: Batch, frozen: Variables | None
 ) -> tuple[Variables, Variables]:
-    """Makes the parameters of the embedder and of the placeholder tokens. Returns (trained parameters, frozen
-    parameters).
+    """Initialises the embedder and the embeddings of placeholder tokens. Returns (trained parameters, frozen
+    parameters): two dicts, to which the entries "embedder" and "placeholders" are added if the model has an embedder.
 
     Args:
         frozen: {"embedder": pretrained parameters}; None: a frozen embedder gets random parameters.
@@ -46,7 +46,7 @@ def init_text(
 
 
 def embed_text(model: DiffusionModel, variables: Variables, batch: Mapping[str, Any]) -> Float[Array, "b n e"]:
-    """Turns the tokens of a batch into their embedding, by the model's embedder.
+    """Returns the embedding of a batch's "tokens" [b, n] with "token_mask" [b, n], which the model's embedder computes.
 
     Raises:
         InputError: the batch has no tokens or no token_mask.

@@ -1,4 +1,4 @@
-"""The diffusion upsampler, which adds the high frequencies to sound of a low sample rate."""
+"""The diffusion upsampler, which adds high frequencies to sounds of a low sample rate."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ class DiffusionUpsampler:
     """A model that multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (ArchiSound,
     section 5.5).
 
+    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] at the high rate, and
+    ``model.decode(variables, low, num_steps=50, keys=key)`` to turn sounds [b, n, c] into sounds [b, n * factor, c].
+
     Fields:
         model: a diffusion model whose net takes appended channels, such as
             ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
         factor: the high sample rate divided by the low one, at least 2.
-        envelope: a net that estimates the envelope of the high band; None: the model works without one, as the
-            original code does. With an envelope, the spectrum of a sound is divided by the envelope before diffusion,
-            and multiplied by it afterwards, see :class:`DiffusionVocoder`. The high band is very quiet in most sounds,
-            and so the noise that a sampler leaves would be louder than the high band.
+        envelope: a net that estimates the envelope of the high band, an :class:`archijax.models.envelope.Envelope`;
+            None: no envelope is used, as in the original code. The spectrum of a sound is divided by the envelope
+            before diffusion, and multiplied by the envelope afterwards. The high band of most sounds is very quiet.
+            Without an envelope, the noise that a sampler leaves is louder than the high band.
         lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original code uses 6.
 
     Raises:
@@ -60,9 +63,10 @@ class DiffusionUpsampler:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c] at the high rate.
+        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c] at the high rate.
 
-        The field `factor` must divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
+        The field `factor` must divide time. The values in ``batch`` do not matter, and one item (b = 1) is enough. For
+        ``frozen``, see :meth:`DiffusionModel.init`.
         """
         if self.envelope is None:
             return self.model.init(key, self._conditioned(batch, *self._low({}, batch)), frozen)
@@ -73,8 +77,8 @@ class DiffusionUpsampler:
         return {**variables, "params": {**variables["params"], "envelope": envelope}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss`, with low-rate sounds computed from the sounds of the batch. With an
-        envelope, its error is added, which is also the metric "envelope".
+        """Computes :meth:`DiffusionModel.loss` for a batch of sounds at the high rate, which are resampled to get the
+        low-rate sounds. With an envelope, the loss includes the error of the envelope, which is the metric "envelope".
         """
         low, levels = self._low(variables, batch)
         loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(batch, low, levels))
@@ -84,13 +88,15 @@ class DiffusionUpsampler:
         return loss + error, ({**metrics, "envelope": error}, state)
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """Computes the loss of the diffusion model for known random numbers, see :meth:`DiffusionModel.loss_given`."""
+        """Computes the loss of the diffusion model. ``draws`` are the arguments t, eps and masked of
+        :meth:`DiffusionModel.loss_given`.
+        """
         return self.model.loss_given(variables, self._conditioned(batch, *self._low(variables, batch)), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames c"], dict[str, Array]]:
-        """Resamples sounds to the low rate. Returns (the low-rate sounds, an empty dict)."""
+        """Resamples sounds to the low rate. Returns (sounds of time // factor samples, an empty dict)."""
         return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
 
     def decode(
@@ -112,8 +118,8 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b frames*{self.factor} c"], dict[str, Any]]:
-        """Returns (noise, conditioning) for the diffusion model. The conditioning appends the low-rate sound to the
-        channels.
+        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning is ``batch``,
+        a dict of other conditioning, with the new entry "append_channels": the low-rate sound at the high rate.
         """
         low = self.upsampled(frames)
         return noise, {**batch, "append_channels": self._read(low, self._levels(variables, low))}
@@ -124,11 +130,11 @@ class DiffusionUpsampler:
         x: Float[Array | np.ndarray, "b time c"],
         frames: Float[Array | np.ndarray, "b frames c"],
     ) -> Float[Array, "b frames*{self.factor} c"]:
-        """Replaces the low frequencies of x, the result of the diffusion model, by the low-rate sound.
+        """Replaces the low frequencies of x, which the diffusion model has sampled, by the low-rate sound ``frames``.
 
-        The result is x - reupsampled(x) + upsampled(frames). At frequencies below half of the low rate, the result has
-        the spectrum of the low-rate sound; above, it has the spectrum of x (the range and the null space of resampling;
-        Wang, Yu & Zhang 2022).
+        With an envelope, the spectrum of x is first multiplied by the envelope. The result is x - reupsampled(x) +
+        upsampled(frames) (Wang, Yu & Zhang 2022). Below half of the low sample rate, the result has the spectrum of the
+        low-rate sound. Above this frequency, the result has the spectrum of x.
         """
         low = self.upsampled(frames)
         if self.envelope is not None:
@@ -148,7 +154,7 @@ class DiffusionUpsampler:
         return self.upsampled(self.encode({}, audio)[0])
 
     def _low(self, variables: Variables, batch: Batch) -> tuple[Float[Array, "b time c"], Levels]:
-        """Returns (the low band of the sounds of a batch, the levels that are estimated from it)."""
+        """Returns (the low band of the sounds of a batch, the log-levels that are estimated from the low band)."""
         low = self.reupsampled(jnp.asarray(batch["audio"]))
         return low, self._levels(variables, low)
 
@@ -166,9 +172,9 @@ class DiffusionUpsampler:
         return self.envelope.apply({"params": variables["params"]["envelope"]}, low)
 
     def _whitened(self, sound: Float[Array, "b time c"], levels: Levels) -> Float[Array, "b time c"]:
-        """Divides the spectrum of a sound by levels. Without an envelope, returns the sound."""
+        """Divides the spectrum of a sound by exp(levels). Without an envelope, returns the sound unchanged."""
         return sound if self.envelope is None else self.envelope.stft.shaped(sound, jnp.exp(-levels))
 
     def _read(self, low: Float[Array, "b time c"], levels: Levels) -> Float[Array, "b time c"]:
-        """Returns the low band as the net reads it: with an envelope, divided by the levels."""
+        """Returns the low band for the net. With an envelope, the spectrum of this band is divided by exp(levels)."""
         return low if self.envelope is None else self.envelope.known(low, levels)

@@ -25,17 +25,19 @@ class DiffusionVocoder:
     (ArchiSound, section 5.6).
 
     A learned transposed convolution turns the spectrogram into one channel of samples, which is appended to the noisy
-    sound.
+    sound. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and
+    ``model.decode(variables, mel, num_steps=50, keys=key)`` to turn spectrograms [b, frames, n_mel_channels, c] into
+    sounds [b, frames * hop_length, c].
 
     Fields:
         model: a diffusion model of mono sound, whose net takes one appended channel, such as
             ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
-        mel: the transform from sound to spectrograms, an :class:`archijax.audio.MelSpectrogram`. For this transform,
-            n_fft - hop_length and window_length - hop_length must be even.
-        whiten: whether the spectrum of a sound is divided by the envelope of its spectrogram before diffusion, and
+        mel: the transform from sound to spectrograms, such as ``archijax.audio.MelSpectrogram(1024, 256)``. For this
+            transform, n_fft - hop_length and window_length - hop_length must be even.
+        whiten: whether the spectrum of a sound is divided by the envelope of its mel spectrogram before diffusion, and
             multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
-            even in silence. Whitening has the same effect as noise shaped by the envelope (SpecGrad, Koizumi et al.
-            2022). The original code does not whiten.
+            even in silence. Whitening has the same effect as noise with the spectrum of the envelope (SpecGrad, Koizumi
+            et al. 2022). The original code does not whiten.
 
     Raises:
         InputError: n_fft or window_length differs from hop_length by an odd number.
@@ -61,8 +63,8 @@ class DiffusionVocoder:
             )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Makes the variables for batches with the shapes of ``batch``: "audio" [b, time, c]. The hop length must
-        divide time. For ``frozen``, see :meth:`DiffusionModel.init`.
+        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c]. The values in ``batch`` do not
+        matter, and one item (b = 1) is enough. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
         net_key, flat_key = jax.random.split(key)
         shape = (self._window, self.mel.n_mel_channels, 1)
@@ -74,20 +76,23 @@ class DiffusionVocoder:
         return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss` over all channels of the sounds in the batch, with spectrograms computed
-        from the sounds.
+        """Computes :meth:`DiffusionModel.loss` over all channels of the sounds [b, time, c] in the batch.
+
+        The spectrograms are computed from these sounds. The hop length must divide time.
         """
         audio = batch["audio"]
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
-        """Computes the loss for known random numbers of b * c mono sounds, see :meth:`DiffusionModel.loss_given`."""
+        """Computes the loss of the diffusion model. ``draws`` are the arguments t [b * c], eps [b * c, time, 1] and
+        masked [b * c] of :meth:`DiffusionModel.loss_given`.
+        """
         return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames mels c"], dict[str, Array]]:
-        """Computes the mel spectrograms of sounds. Returns (the spectrograms, an empty dict)."""
+        """Computes mel spectrograms of time // hop_length frames. Returns (the spectrograms, an empty dict)."""
         return self.mel.encode(audio), {}
 
     def decode(
@@ -113,7 +118,9 @@ class DiffusionVocoder:
 
         Args:
             noise: the noise that the diffusion starts from. If the noise has one channel, all channels of a sound start
-                from the same noise. Equal channels then stay equal, and sound keeps its place in the stereo image.
+                from the same noise. Equal spectrograms of two channels then give equal sounds, so that the stereo image
+                is kept.
+            batch: a dict of other conditioning, with arrays [b, ...].
         """
         channels = frames.shape[-1]
         noise = jnp.broadcast_to(noise, (*noise.shape[:2], channels))
@@ -126,15 +133,15 @@ class DiffusionVocoder:
         x: Float[Array | np.ndarray, "bc time 1"],
         frames: Float[Array | np.ndarray, "b frames mels c"],
     ) -> Float[Array, "b time c"]:
-        """Joins the mono sounds x, the result of the diffusion model, into sounds with c channels, and makes these
-        consistent with the spectrograms.
+        """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels. The sounds are
+        then changed by :meth:`colored` and :meth:`consistent`, so that they have the given spectrograms.
         """
         return self.consistent(self.colored(x, frames), frames)
 
     def colored(
         self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b time c"]:
-        """Joins mono sounds into sounds with c channels. If ``whiten`` is True, the spectra of the sounds are
+        """Joins b * c mono sounds into b sounds with c channels. If ``whiten`` is True, the spectra of the sounds are
         multiplied by the envelope of the spectrogram.
         """
         b, _, _, channels = spectrogram.shape
@@ -149,9 +156,10 @@ class DiffusionVocoder:
     ) -> Float[Array, "b time c"]:
         """Changes a sound, in num_steps steps, until it has the given spectrogram. The phases stay nearly the same.
 
-        Each step multiplies the sound's STFT by the ratio of two envelopes, that of the spectrogram and that of the
+        Each step multiplies the sound's STFT by the envelope of the spectrogram, divides it by the envelope of the
         sound, and inverts the STFT. The steps are alternating projections, like the algorithm of Griffin & Lim (1984).
-        A spectrogram that is normalised by "max" has lost its level; the method then returns the sound unchanged.
+        If ``mel.normalize`` is "max", the spectrogram does not contain the level of the sound. The sound is then
+        returned unchanged.
         """
         if self.mel.normalize == "max":
             return sound
@@ -165,8 +173,8 @@ class DiffusionVocoder:
     def flattened(
         self, variables: Variables, spectrogram: Float[Array | np.ndarray, "b frames mels c"]
     ) -> Float[Array, "b*c frames*{self.downsample_factor} 1"]:
-        """Turns each spectrogram into one channel of samples, for the net to read. Raises InputError for a wrong number
-        of mel bands.
+        """Turns the spectrogram of each channel into one channel of samples, which the net reads. Raises InputError for
+        a wrong number of mel bands.
         """
         b, frames, mels, channels = spectrogram.shape
         if mels != self.mel.n_mel_channels:
@@ -179,7 +187,9 @@ class DiffusionVocoder:
         return y[:, padding : padding + frames * hop]
 
     def channel_keys(self, keys: Key[Array, " ..."], shape: tuple[int, int, int]) -> Key[Array, " bc"]:
-        """Makes a key for each channel of sounds with the shape (b, time, c)."""
+        """Returns b * c keys, one for each channel of sounds with the shape (b, time, c). ``keys`` are one key per
+        sound [b], or a single key.
+        """
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
@@ -199,8 +209,8 @@ class DiffusionVocoder:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """Returns factors at each frame and frequency. White noise of variance 1, multiplied by these factors, has the
-        given spectrogram.
+        """Returns a factor for each frame and frequency. If the spectrum of white noise of variance 1 is multiplied by
+        these factors, the noise has the given spectrogram.
         """
         stft = self.mel.stft
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.

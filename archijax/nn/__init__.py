@@ -1,4 +1,4 @@
-"""Nets: layers, items of a U-Net, attention, the U-Net itself, and wrappers around nets."""
+"""Contains the U-Net and its layers, attention, the diffusion transformer, the T5 encoder, and wrappers around nets."""
 
 from archijax.nn.attention import Attention, CrossAttention, FeedForward, LinearAttention, LinearCrossAttention
 from archijax.nn.conditioners import CategoryVector, Conditioners, NumberVector

@@ -1,7 +1,7 @@
-"""Items of the U-Net: self-attention, cross-attention, linear attention, and the feed-forward layer.
+"""Contains items of a U-Net: self-attention, cross-attention, linear attention, and a feed-forward layer.
 
-Each item is called as ``item(x, context)``, with a :class:`archijax.nn.Context`. The result has the shape of x.
-Attention treats all positions of x as one sequence.
+Each item is called as ``item(x, context)``, where the context is a :class:`archijax.nn.Context`. The result has the
+shape of x. Attention treats all positions of x as one sequence.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """A context manager: programs that are traced in its ``with`` block run on every platform, not only on the current
-    one.
+    """Makes programs that are traced inside ``with portable():`` independent of the platform.
+
+    Inside the block, attention with ``implementation=None`` does not use cuDNN. A program that is exported on an NVIDIA
+    GPU then also runs on CPU and TPU.
     """
     token = _portable.set(True)
     try:
@@ -39,23 +41,26 @@ def portable() -> Iterator[None]:
 
 
 class Attention(nn.Module):
-    """x + attention(norm(x)), called as ``attention(x, context)`` (Vaswani et al. 2017), such as ``Attention(64, 8)``.
+    """Adds multi-head attention to x: the result is x + attention(norm(x)) (Vaswani et al. 2017).
+
+    With ``item = Attention(head_features=64, num_heads=8)``, ``item.init(key, x)`` makes the variables.
+    ``item.apply(variables, x)`` returns an array in the shape of x [b, *positions, c].
 
     Fields:
         head_features: the number of features of each head.
         num_heads: the number of heads.
-        cross: whether keys and values come from ``context.embedding`` [b, n, e] instead of x. If cross is False, the
-            context is not used.
-        linear: whether the attention is linear (Shen et al. 2021, "Efficient Attention"): one softmax is over the
-            features of q, the other over the positions of k, and k^T v is computed first. The cost then grows with the
-            length of x, not with the square of the length.
-        embedding_features: the number e of features that each token of the embedding must have; None: any number.
-        implementation: the implementation that ``jax.nn.dot_product_attention`` uses, "xla" or "cudnn". If None, the
-            fastest method is chosen. Cross-attention from a long x to few tokens first multiplies the keys by the query
-            weights and the values by the output weights. Any other attention uses cuDNN if it runs on an NVIDIA GPU, in
-            bfloat16 or float16, with at most 128 features per head (`jax.jvp` does not work with cuDNN), and plain
-            matrix products otherwise.
-        dtype: the type of the computation.
+        cross: whether keys and values are computed from ``context.embedding`` [b, n, e] instead of x. Cross-attention
+            is called as ``item.apply(variables, x, Context(embedding=embedding))``. If cross is False, the context is
+            not used.
+        linear: whether the attention is linear, softmax(q) (softmax(k)^T v) (Shen et al. 2021, "Efficient Attention").
+            The softmax of q is over features, and the softmax of k is over positions. The cost of linear attention
+            grows with the length of x, not with the square of the length.
+        embedding_features: the number e of features that each token of the embedding must have. None allows any number.
+        implementation: the implementation that ``jax.nn.dot_product_attention`` uses, "xla" or "cudnn" (only on NVIDIA
+            GPUs). On NVIDIA GPUs, None selects cuDNN in bfloat16 and float16 with at most 128 features per head. In all
+            other cases, and in cross-attention from a long x to few tokens, None selects matrix products. ``jax.jvp``
+            does not work with cuDNN. Linear attention does not use this field.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: cross is True, and the embedding is missing or does not have embedding_features features.
@@ -112,13 +117,13 @@ def attend(
     v: Float[Array, "b m g d"],
     implementation: str | None = None,
 ) -> Float[Array, "b n h d"]:
-    """Returns the attention softmax(q k^T / sqrt(d)) v.
+    """Returns the attention softmax(q k^T / sqrt(d)) v of each head, in the shape of q.
 
-    q has h heads, k and v have g heads. If g < h, each group of h / g neighbouring heads of queries shares one head of
-    keys and values (Ainslie et al. 2023).
+    q has h heads. k and v have g heads, and g must divide h. If g < h, each head of k and v is used by h / g
+    neighbouring heads of q (Ainslie et al. 2023).
 
     Args:
-        implementation: "xla", "cudnn" or None, see :class:`Attention`.
+        implementation: "xla", "cudnn" (only on NVIDIA GPUs), or None to choose automatically; see :class:`Attention`.
     """
     implementation = implementation or ("cudnn" if _cudnn_takes(q, k) else None)
     if implementation is None:
@@ -129,7 +134,7 @@ def attend(
 
 
 def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether cuDNN's attention supports queries and keys with these types and shapes."""
+    """Returns whether cuDNN's attention on this machine supports queries and keys with these types and shapes."""
     device, features = jax.local_devices()[0], q.shape[-1]
     if _portable.get() or not _known(q, k) or not device.device_kind.startswith("NVIDIA"):
         return False
@@ -138,7 +143,7 @@ def _cudnn_takes(q: Array | jax.ShapeDtypeStruct, k: Array | jax.ShapeDtypeStruc
 
 
 def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether all axes of the arrays have known lengths. In an exported program, a length can be symbolic."""
+    """Returns whether all axes of the arrays have known lengths. In an exported program, a length can be symbolic."""
     return all(isinstance(size, int) for array in arrays for size in array.shape)
 
 
@@ -146,7 +151,7 @@ def _known(*arrays: Array | jax.ShapeDtypeStruct) -> bool:
 def _attention(
     q: Float[Array, "b n h d"], k: Float[Array, "b m g d"], v: Float[Array, "b m g d"]
 ) -> Float[Array, "b n h d"]:
-    """Computes :func:`attend` by matrix products, with the softmax in at least float32."""
+    """Computes the result of :func:`attend` by matrix products, with the softmax in at least float32."""
     (b, n, h, d), groups = q.shape, k.shape[2]
     # The axis of heads comes before the axis of positions. The other order takes twice the time on CPU.
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q * d**-0.5, k, v))
@@ -158,7 +163,7 @@ def _attention(
 
 
 def _absorbing_pays(y: Float[Array, "b n c"], k: Float[Array, "b m h d"]) -> bool:
-    """Whether `_absorbed_attention` needs fewer multiplications than `_attention`."""
+    """Returns whether `_absorbed_attention` needs at most as many multiplications as `_attention`."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
     return _known(y, k) and m * c * (n + d) <= n * d * (c + m)
 
@@ -171,10 +176,11 @@ def _absorbed_attention(
     v: Float[Array, "b m h d"],
     to_out: Float[Array, "h d c"],
 ) -> Float[Array, "b n c"]:
-    """Computes attention to few tokens: first multiplies the keys by W_q and the values by W_o.
+    """Computes the attention softmax(y W_q k^T) v W_o as softmax(y (W_q k^T)) (v W_o), with W_q = to_q and W_o =
+    to_out.
 
-    softmax(y W_q k^T) v W_o equals softmax(y (W_q k^T)) (v W_o). The sizes of the new factors W_q k^T and v W_o do not
-    depend on the length n of y. Then the costs of only two matrix products, instead of four, grow with n.
+    The cost of W_q k^T and of v W_o does not depend on the length n of y. The number of matrix products whose cost
+    grows with n is then two instead of four. This order is faster if there are few keys.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -187,7 +193,7 @@ def _absorbed_attention(
 def _linear_attention(
     q: Float[Array, "b n h d"], k: Float[Array, "b m h d"], v: Float[Array, "b m h d"]
 ) -> Float[Array, "b n h d"]:
-    """Linear attention, with the softmaxes in at least float32."""
+    """Computes linear attention (see :class:`Attention`), with both softmaxes in at least float32."""
     q_rows = jax.nn.softmax(full(q), axis=-1) * q.shape[-1] ** -0.5
     k_columns = jax.nn.softmax(full(k), axis=1)
     summary = jnp.einsum("bnhd,bnhe->bhde", k_columns.astype(v.dtype), v)
@@ -195,35 +201,43 @@ def _linear_attention(
 
 
 class CrossAttention(Attention):
-    """Attention of x [b, time, c] to ``context.embedding`` [b, n, e], such as ``CrossAttention(64, 8)``, called as
-    ``(x, Context(embedding=embedding))``. The fields are those of :class:`Attention`.
+    """Adds to x [b, *positions, c] the cross-attention from x to ``context.embedding`` [b, n, e].
+
+    ``y, variables = CrossAttention(64, 8).init_with_output(key, x, Context(embedding=embedding))`` gives y in the shape
+    of x. The fields are those of :class:`Attention`.
     """
 
     cross: bool = True
 
 
 class LinearAttention(Attention):
-    """Linear self-attention over the positions of x, such as ``LinearAttention(64, 8)``. The fields are those of
-    :class:`Attention`.
+    """Adds linear self-attention over all positions to x [b, *positions, c].
+
+    ``y, variables = LinearAttention(64, 8).init_with_output(key, x)`` gives y in the shape of x. The fields are those
+    of :class:`Attention`.
     """
 
     linear: bool = True
 
 
 class LinearCrossAttention(CrossAttention):
-    """Linear attention of x [b, time, c] to ``context.embedding`` [b, n, e], called as ``(x, context)``. The fields are
-    those of :class:`Attention`.
+    """Adds to x [b, *positions, c] the linear cross-attention from x to ``context.embedding`` [b, n, e].
+
+    ``y, variables = LinearCrossAttention(64, 8).init_with_output(key, x, Context(embedding=embedding))`` gives y in the
+    shape of x. The fields are those of :class:`Attention`.
     """
 
     linear: bool = True
 
 
 class FeedForward(nn.Module):
-    """x + linear(gelu(linear(x))), called as ``item(x, context)``. The context is not used.
+    """Returns x + linear(gelu(linear(x))), in the shape of x [..., c]. The context is not used.
+
+    ``y, variables = FeedForward().init_with_output(key, x)`` gives y in the shape of x.
 
     Fields:
-        multiplier: the inner width divided by the number of channels of x.
-        dtype: the type of the computation.
+        multiplier: the number of features between the two linear maps, divided by c.
+        dtype: the type of the computation and of the result.
     """
 
     multiplier: int = 4

@@ -1,5 +1,5 @@
-"""Modules that condition a net on numbers and categories, by vectors added to the features or tokens appended to the
-embedding.
+"""Contains modules that condition a net on numbers and categories. A condition adds a vector to the features of the
+net, or appends a token to the embedding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREFIX = "condition_"
 class NumberVector(nn.Module):
     """Turns numbers [b] from 0 to 1 into vectors [b, width], by Fourier features with high and low frequencies.
 
-    A net takes the module as ``Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})``.
+    ``Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})`` conditions a net on such numbers.
 
     Fields:
         width: the number of features of each vector.
@@ -36,9 +36,10 @@ class NumberVector(nn.Module):
 
 
 class CategoryVector(nn.Module):
-    """Turns the indices [b] of categories, integers or floats, into learned vectors [b, width].
+    """Turns the indices [b] of categories into learned vectors [b, width]. The indices are whole numbers of any number
+    type.
 
-    A net takes the module as ``Conditioners(net, features={"genre": CategoryVector(10, 1024)}, tokens={})``.
+    ``Conditioners(net, features={"genre": CategoryVector(10, 1024)}, tokens={})`` conditions a net on categories.
 
     Fields:
         count: the number of categories. Indices are from 0 to count - 1.
@@ -54,22 +55,23 @@ class CategoryVector(nn.Module):
 
 
 class Conditioners(Wrapper):
-    """Conditions a net on named values: ``net(x, time, condition_NAME=[b], ...)``.
+    """Conditions a net on named numbers or categories, with one value per item of the batch.
 
-    ``Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})`` is called as ``net(x, time,
-    condition_gain=gain)``.
+    With ``conditioned = Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})``, ``conditioned.init(key,
+    x, time, condition_gain=gain)`` makes the variables. ``conditioned.apply(variables, x, time, condition_gain=gain)``
+    with gain [b] returns the result of the net, such as [b, *positions, c].
 
     A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that an
-    item of the batch lacks this condition: the vector is then zero, or the token is masked.
+    item of the batch lacks the condition. In this case the vector is zero, or the token is masked.
 
     Fields:
-        net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``. The net needs the
-            arguments embedding and embedding_mask only if the field `tokens` is not empty. A net that takes tokens must
-            contain a :class:`ClassifierFreeGuidance`, which replaces masked tokens.
-        features: maps the name of a condition to a module, such as a :class:`NumberVector`, that turns values [b] into
-            vectors [b, f].
-        tokens: maps the name of a condition to a module that turns values [b] into tokens [b, e]. The tokens are
-            appended in the order of this mapping.
+        net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``, such as
+            :func:`UNetV0`. The net needs the arguments embedding and embedding_mask only if the field `tokens` is not
+            empty. A net that takes tokens must contain a :class:`ClassifierFreeGuidance`, which replaces masked tokens.
+        features: maps the name of a condition to a module, such as ``NumberVector(f)``, that turns values [b] into
+            vectors [b, f]. f is the number of features that the net takes (``modulation_features`` of :func:`UNetV0`).
+        tokens: maps the name of a condition to a module, such as ``CategoryVector(10, e)``, that turns values [b] into
+            tokens [b, e]. The tokens are appended in the order of this mapping.
     """
 
     features: Mapping[str, nn.Module]
@@ -85,11 +87,14 @@ class Conditioners(Wrapper):
         embedding_mask: Bool[Array, " b"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with the conditions.
+        """Calls the net with the conditions, and returns the result of the net.
 
         Args:
-            conditioning: arrays ``condition_NAME`` [b], whose values are at least 0, or -1. If an array is missing, the
-                value is -1 for all items of the batch. All other arguments go to the net.
+            args: other arguments for the net, such as time [b].
+            features, embedding, embedding_mask: optional inputs of the net, to which the conditions are added.
+                embedding_mask is bool [b].
+            conditioning: arrays ``condition_NAME`` [b], and other arguments for the net. The values of a condition are
+                at least 0, or -1. If an array is missing, the value is -1 for all items of the batch.
 
         Raises:
             InputError: a condition does not have the shape [b].

@@ -1,8 +1,7 @@
-"""Wrappers that condition a net on the diffusion time, on an embedding (with classifier-free guidance), on appended
-channels, or on positions.
+"""Contains wrappers that condition a net on the diffusion time, an embedding, appended channels or positions.
 
-A net is any module ``net(x, **conditioning)``. A wrapper reads its own conditioning and passes all other arguments to
-its net. The outermost wrapper runs first.
+A net is any module ``net(x, **conditioning)``. A wrapper uses some of its arguments, and passes all other arguments to
+the net. If wrappers are nested, the outermost wrapper runs first.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from archijax.nn.linear import Linear
 
 
 class Wrapper(nn.Module):
-    """A module around a net.
+    """Calls a net. This class is the base class of all wrappers around nets.
 
     Fields:
         net: the module that the wrapper calls.
@@ -31,21 +30,22 @@ class Wrapper(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number. This number is 1 if the net has no ``length_multiple``."""
+        """Returns the number that must divide the length of x. This number is 1 if the net has no `length_multiple`."""
         return getattr(self.net, "length_multiple", 1)
 
 
 class NumberEmbedder(nn.Module):
     """Turns numbers, such as times, seconds or tempi, into vectors by Fourier features with learned frequencies.
 
-    The computation is in at least float32, because high frequencies make the sines sensitive to rounding.
+    ``y, variables = NumberEmbedder(64).init_with_output(key, x)`` turns x [...] into vectors y [..., 64]. The
+    computation is in at least float32, because high frequencies make the sines sensitive to rounding.
 
     Fields:
         features: the number of features of each vector.
         frequencies: the number of learned frequencies. Each frequency gives a sine and a cosine.
-        spread: the largest standard deviation of an initial frequency. Initial frequencies are normally distributed,
-            and their standard deviations grow geometrically from 1 to spread. With a spread above 1, the net learns
-            sooner to distinguish close numbers.
+        spread: the standard deviation of the last initial frequency. Initial frequencies are normally distributed, and
+            their standard deviations grow geometrically from 1 to spread. With a spread above 1, the net learns sooner
+            to distinguish close numbers.
     """
 
     features: int
@@ -66,7 +66,9 @@ class NumberEmbedder(nn.Module):
 
 
 class ClassEmbedder(nn.Module):
-    """Turns class numbers [...] into learned vectors [..., features].
+    """Turns integer class numbers [...] into learned vectors [..., features].
+
+    ``y, variables = ClassEmbedder(10, 64).init_with_output(key, ids)`` gives y [..., 64].
 
     Fields:
         num_classes: the number of classes. Class numbers are from 0 to num_classes - 1.
@@ -83,12 +85,13 @@ class ClassEmbedder(nn.Module):
 
 
 class TimeConditioning(Wrapper):
-    """Turns the diffusion time into features, which the net receives.
+    """Computes features [b, features] from the diffusion time, and calls the net with these features.
 
-    ``TimeConditioning(net)`` is called as ``(x, time)``.
+    ``TimeConditioning(net).init(key, x, time)`` with time [b] makes the variables.
+    ``TimeConditioning(net).apply(variables, x, time)`` returns the result of the net.
 
     Fields:
-        net: a module ``net(x, features=[b, features])``.
+        net: a module ``net(x, features=[b, features])``, such as a :class:`UNet`.
         features: the number of features that are computed from the time.
     """
 
@@ -103,15 +106,15 @@ class TimeConditioning(Wrapper):
         features: Float[Array, "b {self.features}"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with features computed from the time.
+        """Calls the net with features computed from the time, and returns the result of the net.
 
         Args:
-            time: [b], or [b, n] for n times per item. The features of the n times are summed.
-            features: other features, which are added to those of the time.
+            time: the diffusion times [b]. If time is [b, n], the features of the n times of an item are summed.
+            features: other features [b, features], which are added to those of the time.
             conditioning: other arguments for the net.
 
         Raises:
-            InputError: time is missing, or time or features have a wrong shape.
+            InputError: time is missing, or the shape of time or features is wrong.
         """
         if time is None or time.ndim not in (1, 2) or time.shape[0] != x.shape[0]:
             actual = "there is none" if time is None else f"it has shape {time.shape}"
@@ -135,17 +138,21 @@ class TimeConditioning(Wrapper):
 def guide(
     conditional: Float[Array, "*shape"], negative: Float[Array, "*shape"], scale: Float[Array, " ..."]
 ) -> Float[Array, "*shape"]:
-    """Returns negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6)."""
+    """Returns negative + (conditional - negative) * scale (Ho & Salimans 2022, equation 6). The scale is a scalar, or
+    an array that broadcasts against the predictions.
+    """
     return negative + (conditional - negative) * scale
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Gives a net classifier-free guidance: a learned embedding means "no embedding" (Ho & Salimans 2022).
+    """Gives a net classifier-free guidance, in which learned tokens represent a missing embedding (Ho & Salimans 2022).
 
-    All arguments after x are passed by name: ``net(x, time=time, embedding=embedding)``.
+    With ``wrapped = ClassifierFreeGuidance(net, max_length=64, features=768)``, ``wrapped.init(key, x,
+    embedding=embedding)`` makes the variables. ``wrapped.apply(variables, x, embedding=embedding)`` returns the result
+    of the net. All arguments after x are passed by name.
 
     Fields:
-        net: a module ``net(x, embedding=[b, n, features])``.
+        net: a module ``net(x, embedding=[b, n, features])``, such as a :class:`UNet`.
         max_length: the largest number n of tokens of an embedding.
         features: the number of features of each token.
     """
@@ -163,17 +170,17 @@ class ClassifierFreeGuidance(Wrapper):
         embedding_scale: float | Float[Array | np.ndarray, "*b"] = 1.0,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net with the embedding, and guides its prediction.
+        """Calls the net with the embedding, and guides the prediction of the net.
 
         Args:
-            embedding: [b, n, features], with at most max_length tokens.
-            embedding_mask: [b] or [b, n]. Where a mask [b] is True, the learned embedding replaces all tokens of the
-                item; where a mask [b, n] is True, the learned embedding replaces one token. Training usually masks a
+            embedding: the tokens [b, n, features], with n at most max_length. This argument is required.
+            embedding_mask: a bool array [b] or [b, n]. Where a mask [b] is True, learned tokens replace all tokens of
+                the item. Where a mask [b, n] is True, a learned token replaces one token. Training usually masks a
                 tenth of the items.
-            embedding_scale: the guidance scale, one number or one per item of the batch [b]. The result is masked +
-                (conditional - masked) * scale, where masked is the prediction for the learned embedding. If the scale
-                is the number 1, the net is called with the batch, else with a batch of double size. Use either a scale
-                other than 1 or embedding_mask, not both.
+            embedding_scale: the guidance scale, one number or one number per item of the batch [b]. The result is
+                masked + (conditional - masked) * scale, where masked is the prediction for the learned tokens. If the
+                scale is the number 1, the net is called with the batch; otherwise the net is called with a batch of
+                double size. Use either embedding_mask or a scale other than 1, not both.
             conditioning: other arguments for the net.
 
         Raises:
@@ -205,15 +212,19 @@ class ClassifierFreeGuidance(Wrapper):
 
 
 class EmbeddingFeatures(Wrapper):
-    """Adds a linear map of the mean of the embedding's tokens to the features [b, f] that the net receives.
+    """Computes the mean of the tokens of the embedding, and adds a linear map of this mean to the features [b, f].
 
-    A net learns many times faster to use this mean, by modulation, than to use the tokens, by cross-attention. The nets
-    of the original code have only cross-attention. :class:`ClassifierFreeGuidance` around this wrapper masks the
-    embedding before the mean is computed. If the net inside this wrapper reads ``embedding_mask`` [b] itself, the
-    wrapper adds nothing to the features of items where the mask is True.
+    ``EmbeddingFeatures(net).init(key, x, features=features, embedding=embedding)`` makes the variables.
+    ``EmbeddingFeatures(net).apply(variables, x, features=features, embedding=embedding)`` returns the result of the
+    net.
+
+    A net learns many times faster to use this mean (by modulation) than to use the tokens (by cross-attention). The
+    nets of the original code have only cross-attention. A :class:`ClassifierFreeGuidance` around this wrapper masks the
+    embedding before the mean is computed. If ``embedding_mask`` [b] is passed to this wrapper, nothing is added to the
+    features of items whose mask is True, and the net also receives the mask.
 
     Fields:
-        net: a module ``net(x, features=[b, f], embedding=[b, n, e])``.
+        net: a module ``net(x, features=[b, f], embedding=[b, n, e])``, such as a :class:`UNet`.
 
     Raises:
         InputError: the embedding or the features are missing.
@@ -241,7 +252,11 @@ class EmbeddingFeatures(Wrapper):
 
 
 class AppendChannels(Wrapper):
-    """Appends channels to x and calls the net: ``AppendChannels(net)`` is called as ``(x, time, append_channels=...)``.
+    """Appends channels to x and calls the net.
+
+    ``AppendChannels(net).init(key, x, time, append_channels=extra)`` makes the variables.
+    ``AppendChannels(net).apply(variables, x, time, append_channels=extra)`` returns the result of the net, with as many
+    channels as x.
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net is
@@ -260,8 +275,9 @@ class AppendChannels(Wrapper):
         """Appends append_channels to the channels of x and calls the net.
 
         Args:
-            append_channels: [b, *positions, any number of channels], with the batch size and the positions of x.
-            out_channels: the number of channels of the result; None: as many as x has.
+            append_channels: an array [b, *positions, any number of channels], with the batch size and the positions of
+                x.
+            out_channels: the number of channels of the result. If None, the result has as many channels as x.
             args, conditioning: other arguments for the net.
 
         Raises:
@@ -278,15 +294,19 @@ class AppendChannels(Wrapper):
 
 
 class AppendPositions(Wrapper):
-    """Appends sines and cosines of the position to the channels of x, and calls the net.
+    """Appends sines and cosines of the position to the channels of x [b, n, c], and calls the net.
 
-    Convolutions and attention do not know how far a position is from the beginning of the sound. With positions, a net
-    learns sooner that a note begins with an attack and then decays.
+    ``AppendPositions(net).init(key, x)`` makes the variables, and ``AppendPositions(net).apply(variables, x)`` returns
+    the result of the net. The result has as many channels as x, unless out_channels is set.
+
+    Without such channels, convolutions and attention cannot use the distance of a position from the beginning of the
+    sound. With such channels, a net learns sooner that a note begins with an attack and then decays.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :class:`UNet`, whose result has n channels.
-        count: the number of wavelengths: 16, 32, 64, ... positions. The longest wavelength should be twice the length
-            of x, because positions repeat after it.
+        net: a module ``net(x, ..., out_channels=n)`` with a field out_channels, such as :class:`UNet`. The result of
+            the net has n channels.
+        count: the number of wavelengths, which are 16, 32, 64, ... positions. The longest wavelength, 8 * 2^count,
+            should be twice the length of x, because the appended channels repeat with this period.
     """
 
     count: int = 6

@@ -1,4 +1,4 @@
-"""Fast initialisation of large nets: only the operations that compute parameters are run, one after the other."""
+"""Initialises large nets fast: only the operations that compute parameters are run, one after the other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 
 def initialize(init: Callable, *args: Any) -> Any:
-    """Returns ``init(*args)``, without the forward pass and without compiling one large program.
+    """Returns the result of ``init(*args)``, without the forward pass and without compiling one large program.
 
     ``variables = initialize(net.init, key, x, time)`` does the work of ``variables = net.init(key, x, time)``.
 
-    ``jax.jit(init)`` inlines the random generator once per parameter. With ``jax.jit``, a net with hundreds of
-    parameters takes minutes to compile. A plain call of ``init`` also computes the net's output. This function traces
+    ``jax.jit(init)`` inlines the random generator once per parameter, so that compiling a net with hundreds of
+    parameters takes minutes. A plain call of ``init`` also computes the output of the net. This function traces
     ``init``, drops the operations that the result does not need, and runs the others one by one. Each operation is
     compiled once per shape.
 
     Args:
         init: a pure function such as ``net.init``.
-        args: the arguments of ``init``. An array of which only the shape matters can be a ``jax.ShapeDtypeStruct``.
+        args: the arguments of ``init``, such as a key, x and time. If only the shape of an array matters, such as that
+            of x, the array can be a ``jax.ShapeDtypeStruct``.
 
     Returns:
         The result of ``init(*args)``.

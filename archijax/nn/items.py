@@ -1,6 +1,7 @@
-"""Items of a U-Net, ``item(x, context) -> x``, and modules that merge a skip with x, ``merge(skip, x, context) -> x``.
+"""Contains items of a U-Net, ``item(x, context) -> x``, and merge modules, ``merge(skip, x, context) -> x``.
 
-The context is a :class:`archijax.nn.Context`.
+A merge module joins x with the skip, which is the array of the same depth before downsampling. The context is a
+:class:`archijax.nn.Context`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from archijax.nn.norms import GlobalResponseNorm, GroupNorm, normalize
 
 
 class ConvBlock(nn.Module):
-    """Applies GroupNorm, SiLU and a convolution to x, in this order."""
+    """Applies GroupNorm, SiLU and a convolution to x, in this order.
+
+    ``y, variables = ConvBlock(16).init_with_output(key, x)`` gives y [b, *positions, 16].
+
+    Fields:
+        features: the number of channels of the result.
+        kernel_size: the kernel size of the convolution, an odd number.
+        groups: the number of groups of the group norm, a divisor of the number of channels of x.
+        dtype: the type of the computation and of the result.
+    """
 
     features: int
     kernel_size: int = 3
@@ -34,14 +44,16 @@ class ConvBlock(nn.Module):
 
 
 class Resnet(nn.Module):
-    """A residual block with two convolutions, each after a group norm and SiLU, called as ``item(x, context)``.
+    """Adds to x the result of two convolutions, each after a group norm and SiLU (a residual block).
+
+    ``y, variables = Resnet().init_with_output(key, x)`` gives y [b, *positions, channels]. The context is not used.
 
     Fields:
         groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
         kernel_size: the size of the convolutions' kernels, an odd number.
-        channels: the number of channels of the result; None: as many as x has. If x has another number of channels, a
-            convolution with kernel size 1 adapts x before the sum.
-        dtype: the type of the computation.
+        channels: the number of channels of the result. If None, the result has as many channels as x. If x has another
+            number of channels, a convolution with kernel size 1 adapts x before the sum.
+        dtype: the type of the computation and of the result.
     """
 
     groups: int = 8
@@ -60,13 +72,14 @@ class Resnet(nn.Module):
 
 
 class ConvNeXtV2(nn.Module):
-    """The block of ConvNeXt V2 (Woo et al. 2023), called as ``item(x, context)``.
+    """Applies the residual block of ConvNeXt V2 to x (Woo et al. 2023).
 
-    The block adds to x the result of a depthwise convolution with kernel size 7, a norm, an expansion to 4 times the
-    number of channels, GELU, global response normalisation and a contraction.
+    ``y, variables = ConvNeXtV2().init_with_output(key, x)`` gives y in the shape of x. The context is not used. The
+    layers are a depthwise convolution with kernel size 7, a norm, an expansion to 4 times the number of channels, GELU,
+    global response normalisation and a contraction. The result of the layers is added to x.
 
     Fields:
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -82,24 +95,25 @@ class ConvNeXtV2(nn.Module):
 
 
 def _active_features(context: Any) -> Float[Array, "b f"]:
-    """Returns the features of the context after SiLU. Raises InputError if there are none."""
+    """Returns silu(context.features). Raises InputError if the context has no features."""
     if context.features is None:
         raise InputError("modulation needs features [batch, features], but there are none: pass time= or features=")
     return nn.silu(context.features)
 
 
 class AdaptiveConvNeXt(nn.Module):
-    """A ConvNeXt block (Liu et al. 2022) whose norm is adaptive, as in diffusion transformers (Peebles & Xie 2023);
-    called as ``item(x, context)``.
+    """Applies a ConvNeXt block (Liu et al. 2022) with an adaptive norm to x, as in diffusion transformers (Peebles &
+    Xie 2023).
 
-    The block adds to x the result of a depthwise convolution with kernel size 7, a norm over channels, an expansion,
-    GELU and a contraction. The scale and shift of the norm, and a gate for each channel of the result, are computed
-    from ``context.features`` [b, f].
+    ``y, variables = AdaptiveConvNeXt().init_with_output(key, x, Context(features=features))`` gives y in the shape of
+    x. The layers are a depthwise convolution with kernel size 7, a norm over channels, an expansion, GELU and a
+    contraction. The result of the layers is multiplied by a gate and added to x. The gate of each channel, and the
+    scale and shift of the norm, are computed from ``context.features`` [b, f].
 
     Fields:
-        expansion: the width between the two dense layers, as a multiple of the number of channels.
-        gate: this number is added to the computed gates, which are small before training.
-        dtype: the type of the computation.
+        expansion: the number of features between expansion and contraction, divided by the number of channels of x.
+        gate: a number that is added to the computed gates, which are small before training.
+        dtype: the type of the computation. The result has the type of x.
 
     Raises:
         InputError: the context has no features.
@@ -122,12 +136,13 @@ class AdaptiveConvNeXt(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Modulates x: norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
+    """Returns norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
 
-    ``Modulation()`` is an item of a :class:`Block`, called as ``item(x, Context(features=features))``.
+    ``y, variables = Modulation().init_with_output(key, x, Context(features=features))`` gives y in the shape of x. The
+    norm is over the channels of x.
 
     Fields:
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: the context has no features.
@@ -144,13 +159,14 @@ class Modulation(nn.Module):
 
 
 class InjectChannels(nn.Module):
-    """Injects channels of the context into x: x + conv([x, context.channels[context.depth]]), with kernel size 1.
+    """Returns x + conv([x, injected]), where ``injected`` is ``context.channels[context.depth]``. The kernel size is 1.
 
-    At depth 0, the context is ``Context(channels=(array,))`` with an array [b, *positions of x, channels].
+    ``y, variables = InjectChannels(4).init_with_output(key, x, Context(channels=(injected,)))`` with injected [b,
+    *positions of x, 4] gives y in the shape of x.
 
     Fields:
         channels: the number of channels that the context has at this depth.
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: the context has no channels at this depth, or their shape is not [b, *positions of x, channels].
@@ -172,7 +188,7 @@ class InjectChannels(nn.Module):
 
 
 class SkipAdd(nn.Module):
-    """Merges a skip with x by the sum skip + x; called as ``merge(skip, x, context)``."""
+    """Returns skip + x. ``y = SkipAdd().apply({}, skip, x, None)`` needs no variables. The context is not used."""
 
     def __call__(
         self, skip: Float[Array, "b *positions c"], x: Float[Array, "b *positions c"], context: Any
@@ -181,12 +197,14 @@ class SkipAdd(nn.Module):
 
 
 class SkipConcat(nn.Module):
-    """Merges a skip with x by a convolution of the channels [skip * scale, x] with kernel size 1; called as
-    ``merge(skip, x, context)``.
+    """Concatenates the channels of skip * scale and x, and applies a convolution with kernel size 1.
+
+    ``y, variables = SkipConcat().init_with_output(key, skip, x, None)`` gives y in the shape of x. The context is not
+    used.
 
     Fields:
         scale: the factor that multiplies the skip.
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
     """
 
     scale: float = 2**-0.5
@@ -201,12 +219,13 @@ class SkipConcat(nn.Module):
 
 
 class SkipModulate(nn.Module):
-    """Merges a skip with x by the sum skip + scale * x; called as ``merge(skip, x, context)``.
+    """Returns skip + scale * x. The scale of each channel is computed from ``context.features`` [b, f].
 
-    The scale of each channel is computed from ``context.features`` [b, f].
+    ``y, variables = SkipModulate().init_with_output(key, skip, x, Context(features=features))`` gives y in the shape of
+    x.
 
     Fields:
-        dtype: the type of the computation.
+        dtype: the type in which the scale is computed. The result has the type of x.
 
     Raises:
         InputError: the context has no features.

@@ -1,8 +1,8 @@
-"""Linear maps and convolutions, in any number of dimensions.
+"""Contains linear maps and convolutions for one, two or three position axes.
 
-Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis; the same code works for
-two or three position axes. Parameters are float32. Initial parameters have the distribution that PyTorch uses, so that
-training settings of the original code still apply. ``dtype`` is the type of the computation.
+Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis. Parameters are float32.
+Initial parameters have the same distribution as in PyTorch, so that the training settings of the original code still
+apply. ``dtype`` is the type of the computation.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tupl
 
 
 def uniform_init(fan_in: int) -> Callable[..., Array]:
-    """Returns PyTorch's default initialiser of weights and biases: uniform numbers in (-b, b) with b = fan_in ** -0.5.
+    """Returns PyTorch's default initialiser of weights and biases, a function ``init(key, shape)``. The initialiser
+    returns float32 numbers that are uniform in (-b, b), with b = fan_in ** -0.5.
 
-    The initialiser rounds the number of random numbers up to a power of two, so that the random generator is compiled
-    for few sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
+    The initialiser rounds the number of drawn values up to a power of two, so that the random generator is compiled for
+    few sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -53,10 +54,11 @@ def conv(
     """Convolves (cross-correlates) x with a kernel, with stride 1 and without padding.
 
     Args:
-        kernel: [*sizes, c_in / groups, c_out], with one kernel size per position axis.
+        kernel: an array [*sizes, c_in / groups, c_out], with one kernel size per position axis.
+        groups: the number of groups of channels, a divisor of c_in and of c_out.
 
     Returns:
-        [b, *out, c_out]. Each position axis of the result has positions - size + 1 entries.
+        [b, *out, c_out], where out = positions - size + 1 for each position axis.
     """
     if x.ndim == 3 and groups == x.shape[-1] == kernel.shape[-1]:
         return depthwise(x, kernel[:, 0])
@@ -67,7 +69,8 @@ def conv(
 
 
 def depthwise(x: Float[Array, "b n c"], kernel: Float[Array | np.ndarray, "taps c"]) -> Float[Array, "b out c"]:
-    """Convolves each channel of x with its own filter, with stride 1 and without padding.
+    """Convolves each channel of x [b, n, c] with the filter kernel[:, channel], with stride 1 and without padding. The
+    result is [b, n - taps + 1, c].
 
     XLA compiles this sum of shifted products to one loop. The depthwise convolution of XLA is far slower on CPU.
     """
@@ -80,7 +83,7 @@ def pad_positions(
 ) -> Float[Array, "b *padded c"]:
     """Pads every position axis of x by ``padding`` positions at both ends. ``mode`` is that of ``jnp.pad``.
 
-    On CPU, padding first is faster than a convolution that pads by itself.
+    On CPU, padding before a convolution is faster than a convolution that pads its input.
     """
     if padding == 0:
         return x
@@ -88,7 +91,9 @@ def pad_positions(
 
 
 def fold(x: Float[Array, "b *positions c"], factor: int) -> Float[Array, "b *folded channels"]:
-    """Space to depth: [b, *positions, c] becomes [b, *positions / factor, factor ** len(positions) * c]."""
+    """Moves positions into channels (space to depth). With d position axes, [b, *positions, c] becomes [b, *positions /
+    factor, factor^d * c]. The factor must divide every number of positions.
+    """
     b, *positions, c = x.shape
     dims = len(positions)
     shape = [b]
@@ -100,7 +105,9 @@ def fold(x: Float[Array, "b *positions c"], factor: int) -> Float[Array, "b *fol
 
 
 def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "b *positions c"]:
-    """Depth to space: the inverse of :func:`fold`."""
+    """Moves channels into positions (depth to space), the inverse of :func:`fold`. With d position axes, [b,
+    *positions, c] becomes [b, *positions * factor, c / factor^d].
+    """
     b, *positions, c = x.shape
     dims = len(positions)
     x = x.reshape(b, *positions, *(factor,) * dims, c // factor**dims)
@@ -113,11 +120,14 @@ def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "
 def strided_conv(
     x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes c_in c_out"], stride: int
 ) -> Float[Array, "b *out c_out"]:
-    """Convolves x with a stride and without padding. Kernel sizes and numbers of positions must be multiples of the
-    stride.
+    """Convolves (cross-correlates) x with a stride and without padding. Kernel sizes and numbers of positions must be
+    multiples of the stride.
 
     Positions are folded into channels (see :func:`fold`), so that a convolution with stride 1 gives the result. The
     backward pass of a convolution with stride 1 is fast on every platform.
+
+    Returns:
+        [b, *out, c_out], where out = (positions - size) / stride + 1 for each position axis.
     """
     *sizes, c_in, c_out = kernel.shape
     kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
@@ -138,7 +148,7 @@ def transposed_conv(
     The computation is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        [b, *out, c_out]. Each position axis of the result has (positions - 1) * stride + size - 2 * padding entries.
+        [b, *out, c_out], where out = (positions - 1) * stride + size - 2 * padding for each position axis.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
@@ -152,7 +162,13 @@ def transposed_conv(
 
 
 class Weight(nn.Module):
-    """Returns the kernel [c, features] of a linear map without bias. The caller multiplies by the kernel."""
+    """Holds the kernel of a linear map without bias. ``kernel, variables = Weight(8).init_with_output(key, c)`` gives a
+    kernel [c, 8], where c is an int. The caller multiplies by the kernel.
+
+    Fields:
+        features: the number of features of the result of the linear map.
+        dtype: the type of the returned kernel.
+    """
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -163,7 +179,14 @@ class Weight(nn.Module):
 
 
 class Linear(nn.Module):
-    """A linear map of the last axis, with a bias."""
+    """Applies a linear map with a bias to the last axis of x.
+
+    ``y, variables = Linear(8).init_with_output(key, x)`` gives y [..., 8].
+
+    Fields:
+        features: the length of the last axis of the result.
+        dtype: the type of the computation and of the result.
+    """
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -176,7 +199,15 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution with stride 1, padded with zeros so that the result has the length of x.
+    """Convolves x with stride 1. Zeros are padded at both ends of x, so that the result has the positions of x.
+
+    ``y, variables = Conv(8, 3).init_with_output(key, x)`` gives y [b, *positions, 8].
+
+    Fields:
+        features: the number of channels of the result.
+        kernel_size: the kernel size on every position axis, an odd number.
+        groups: the number of groups of channels, a divisor of the number of channels of x and of features.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: the kernel size is even.

@@ -1,4 +1,4 @@
-"""Normalisation layers, which compute means and variances in at least float32."""
+"""Contains normalisation layers, which compute means and variances in at least float32."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from archijax.nn.arrays import full, over_positions
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation: mean and variance are over all positions and the channels of one group (Wu & He 2018).
+    """Normalises groups of channels: mean and variance are over all positions and the channels of one group (Wu & He
+    2018).
+
+    ``y, variables = GroupNorm(8).init_with_output(key, x)`` gives y in the shape of x.
+
+    Fields:
+        groups: the number of groups, a divisor of the number of channels of x.
+        epsilon: a number that is added to the variance.
 
     Raises:
         InputError: the number of groups does not divide the number of channels.
@@ -45,7 +52,7 @@ def _group_norm(
     size = x.shape[-1] // groups
 
     def average(y: Float[Array, "b n c"]) -> Float[Array, "b 1 c"]:
-        """Returns the mean of each group of channels, repeated for each channel of the group."""
+        """Returns the mean of each group over channels and positions, repeated for each channel of the group."""
         # The mean over positions comes first. It has the most terms, and this order is much faster on CPU.
         means = y.mean(1).reshape(y.shape[0], groups, size).mean(-1)
         return jnp.repeat(means, size, axis=-1)[:, None]
@@ -55,15 +62,17 @@ def _group_norm(
 
 
 def normalize(x: Float[Array, "*shape"], epsilon: float) -> Float[Array, "*shape"]:
-    """Normalises x to zero mean and unit variance over the last axis, in at least float32."""
+    """Normalises x to zero mean and unit variance over the last axis, in at least float32. The result has the shape of
+    x.
+    """
     return _standardized(x, lambda y: y.mean(-1, keepdims=True), epsilon, jnp.ones((), x.dtype))
 
 
 def _standardized(
     x: Float[Array, "*shape"], average: Callable, epsilon: float, scale: Float[Array, " ..."]
 ) -> Float[Array, "*shape"]:
-    """Returns scale * (x - mean) / sqrt(variance + epsilon), in at least float32. ``average`` is the function that
-    computes means.
+    """Returns scale * (x - mean) / sqrt(variance + epsilon), in at least float32. The function ``average`` computes the
+    means.
     """
     wide = full(x)
     scale = scale.astype(wide.dtype)
@@ -84,7 +93,9 @@ def _standardized(
 def _scaled_by_moments(
     x: Float[Array, "*shape"], mean: Float[Array, " ..."], gain: Float[Array, " ..."], average: Callable
 ) -> Float[Array, "*shape"]:
-    """Returns (x - mean) * gain. The derivative treats mean and gain = 1 / standard deviation as functions of x."""
+    """Returns (x - mean) * gain, with gain = 1 / standard deviation. The derivative treats mean and gain as functions
+    of x.
+    """
     return (x - mean) * gain
 
 
@@ -98,7 +109,11 @@ def _scaled_by_moments_jvp(average: Callable, primals: tuple, tangents: tuple) -
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, with a learned scale and bias."""
+    """Normalises x [..., c] over the last axis, then applies a learned scale and bias.
+
+    ``y, variables = LayerNorm().init_with_output(key, x)`` gives y in the shape of x. The field epsilon is added to the
+    variance.
+    """
 
     epsilon: float = 1e-5
 
@@ -112,7 +127,10 @@ class LayerNorm(nn.Module):
 
 
 class GlobalResponseNorm(nn.Module):
-    """The global response normalisation of ConvNeXt V2 (Woo et al. 2023, equation 2)."""
+    """Applies the global response normalisation of ConvNeXt V2 to x (Woo et al. 2023, equation 2).
+
+    ``y, variables = GlobalResponseNorm().init_with_output(key, x)`` gives y in the shape of x.
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *positions c"]) -> Float[Array, "b *positions c"]:

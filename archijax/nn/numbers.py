@@ -1,5 +1,5 @@
-"""Conditions a net on numbers such as seconds. Each number becomes a token, which follows the tokens of the text,
-and also a vector of features.
+"""Conditions a net on numbers such as seconds. Each number becomes a token, which follows the tokens of the text, and
+also a part of the features.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from archijax.nn.linear import Linear
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. A
-    :class:`NumberConditioning` around the net takes a list of numbers.
+    """Describes a number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. A
+    :class:`NumberConditioning` around the net takes a list of such descriptions.
 
     Fields:
-        name: the key under which a batch has the numbers, an array [b].
-        low, high: the lowest and the highest value. The net clips values outside of this range.
+        name: the name of the array [b] of numbers, in a batch and in the arguments of the net.
+        low, high: the lowest and the highest value. NumberConditioning clips values outside of this range.
         default: the value for a batch without this number.
 
     Raises:
@@ -46,7 +46,7 @@ class Number:
             raise InputError(f"the default of {self.name} is {self.default}: it must be from {self.low} to {self.high}")
 
     def encode(self, values: Sequence[str | float | None]) -> Float32[np.ndarray, " b"]:
-        """Turns a list of values, such as ``["30", None, 3.5]``, into an array [b]. None in the list becomes the field
+        """Turns a list of values, such as ``["30", None, 3.5]``, into a float32 array [b]. Each None becomes the field
         `default`. Raises InputError if a value is not a number.
         """
         numbers = [self.default if value is None else to_number(self, value, bounded=False) for value in values]
@@ -77,20 +77,24 @@ def to_number(of: Any, value: str | float, bounded: bool = True) -> float:
 
 
 class NumberConditioning(Wrapper):
-    """Conditions a net on numbers, by tokens and by features: ``net(x, time, seconds_total=[b], ...)``.
+    """Conditions a net on numbers. Each number becomes a token of the embedding and a part of the features.
 
-    ``NumberConditioning(net, [Number("seconds_total", 0, 512, 512)], width=8)`` wraps a net with embedding_features=8
-    and global_features=8. Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The
-    net's embedding consists of the tokens of the text, then one token per number. The net's features are the vectors of
-    the numbers, then the argument `features`.
+    ``conditioned = NumberConditioning(net, [Number("seconds_total", 0, 512, 512)], width=8)`` wraps a net such as
+    ``DiffusionTransformer(2, 2, head_features=8, embedding_features=8, global_features=8)``. ``conditioned.init(key, x,
+    time, seconds_total=seconds)`` makes the variables. ``conditioned.apply(variables, x, time, seconds_total=seconds)``
+    with seconds [b] returns the result of the net.
+
+    Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The embedding that the net
+    receives consists of the tokens of the text, then one token per number. The features that the net receives are the
+    vectors of the numbers, then the argument `features`.
 
     Fields:
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
-        numbers: the numbers, in the order of their tokens.
+        numbers: the list of numbers, in the order of their tokens.
         width: the length of the vector that encodes one :class:`Number`, and of each token that the net receives.
-        text_features: the number of features of each token of the text; None: width. If text_features differs from
-            width, a linear map turns each token into a vector of length `width`. A token that consists of zeros counts
-            as padding and stays zero.
+        text_features: the number of features of each token of the text. None means that this number is `width`. If
+            text_features differs from width, a linear map turns each token into a vector of length `width`. A token
+            that consists of zeros counts as padding and stays zero.
     """
 
     numbers: Sequence[Number]
@@ -106,11 +110,12 @@ class NumberConditioning(Wrapper):
         features: Float[Array | np.ndarray, "b f"] | None = None,
         **conditioning: Any,
     ) -> Float[Array, "b *positions out"]:
-        """Calls the net.
+        """Calls the net with the numbers, and returns the result of the net.
 
         Args:
-            embedding: the tokens of the text [b, n, text_features]; None: no text.
-            features: other features [b, f]; None: no other features.
+            args: other arguments for the net, such as time [b].
+            embedding: the tokens of the text [b, n, text_features]. None means that there is no text.
+            features: other features [b, f]. None means that there are no other features.
             conditioning: an array [b] under the name of each :class:`Number`, and other arguments for the net. A
                 missing array is filled with the default value of its Number.
 

@@ -1,4 +1,4 @@
-"""Layers that divide or multiply the number of positions by an integer factor, with convolutions."""
+"""Contains layers that divide or multiply the number of positions by an integer factor, with convolutions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _kernel_size(operation: str, width: int, factor: int) -> int:
 class Downsample(nn.Module):
     """Divides the length of every position axis by ``factor``, with a strided convolution.
 
-    The layer is called as ``downsample(x, channels, factor)``, where `channels` is the number of channels of the
-    result. With factor 1 the kernel size is 1.
+    ``y, variables = Downsample().init_with_output(key, x, channels, factor)`` gives y [b, *positions / factor,
+    channels]. The factor must divide every length. With factor 1 the kernel size is 1.
 
     Fields:
         width: the kernel size divided by the factor. factor * (width - 1) must be even.
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: factor * (width - 1) is odd.
@@ -56,13 +56,14 @@ class Downsample(nn.Module):
 
 
 class UpsampleNearest(nn.Module):
-    """Multiplies the length of every position axis by ``factor``: it repeats each position, then applies a convolution.
+    """Repeats each position of x ``factor`` times on every position axis, then applies a convolution.
 
-    The layer is called as ``upsample(x, channels, factor)``, where `channels` is the number of channels of the result.
+    ``y, variables = UpsampleNearest().init_with_output(key, x, channels, factor)`` gives y [b, *positions * factor,
+    channels].
 
     Fields:
         kernel_size: the kernel size of the convolution, an odd number.
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
     """
 
     kernel_size: int = 3
@@ -80,12 +81,12 @@ class UpsampleNearest(nn.Module):
 class UpsampleTranspose(nn.Module):
     """Multiplies the length of every position axis by ``factor``, with a transposed convolution.
 
-    The layer is called as ``upsample(x, channels, factor)``, where `channels` is the number of channels of the result.
-    With factor 1 the kernel size is 1.
+    ``y, variables = UpsampleTranspose().init_with_output(key, x, channels, factor)`` gives y [b, *positions * factor,
+    channels]. With factor 1 the kernel size is 1.
 
     Fields:
         width: the kernel size divided by the factor. factor * (width - 1) must be even.
-        dtype: the type of the computation.
+        dtype: the type of the computation and of the result.
 
     Raises:
         InputError: factor * (width - 1) is odd.

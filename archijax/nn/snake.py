@@ -1,4 +1,4 @@
-"""The snake activation: x plus a periodic function of x, which suits periodic sound (Ziyin et al. 2020)."""
+"""Contains the snake activation for periodic sound, x plus a periodic function of x (Ziyin et al. 2020)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def square_of_sine(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 class Snake(nn.Module):
-    """The activation x + sin(alpha x)^2 / beta. Each channel has a positive alpha and beta; the parameters are the
-    logarithms of alpha and beta.
+    """Returns x + sin(alpha x)^2 / beta, with a positive alpha and beta for each channel of x [..., c].
+
+    ``y, variables = Snake().init_with_output(key, x)`` gives y in the shape of x. The parameters are the logarithms of
+    alpha and beta.
     """
 
     @nn.compact

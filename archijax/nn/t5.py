@@ -1,7 +1,7 @@
-"""The T5 encoder in Flax, which encodes the prompts of models that read text.
+"""Contains the T5 encoder in Flax, which encodes the prompts of models that read text.
 
-Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
-(https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer; T5 1.1, Flan and ByT5 have a gated GELU
+The paper is Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+(https://arxiv.org/abs/1910.10683). T5 1.0 has a ReLU feed-forward layer. T5 1.1, Flan and ByT5 have a gated GELU
 feed-forward layer.
 """
 
@@ -22,20 +22,21 @@ from archijax.errors import InputError
 
 @dataclass(frozen=True)
 class T5Config:
-    """Sizes of a T5 encoder, named as in Hugging Face's config.json.
+    """Holds the sizes of a T5 encoder, with the names of Hugging Face's config.json.
 
     Args:
-        vocab_size: the number of token ids; at least `len(tokenizer)`, which is 259 for the tokenizer "bytes".
+        vocab_size: the number of token ids, at least ``len(tokenizer)``. For the tokenizer "bytes", this length is 259.
         d_model: the number of features of each token, inside the encoder and in its output.
-        d_kv: the number of features of each attention head; `num_heads * d_kv` can differ from `d_model`.
+        d_kv: the number of features of each attention head. `num_heads * d_kv` can differ from `d_model`.
         d_ff: the number of hidden features of the feed-forward layer.
         num_layers: the number of layers.
         num_heads: the number of attention heads.
         relative_attention_num_buckets: the number of buckets of relative positions, even and at least 4.
-        relative_attention_max_distance: positions at this distance in tokens, or farther, share the last bucket. This
-            distance must be above a quarter of the number of buckets.
-        layer_norm_epsilon: a number, above 0 and below 1, that every norm adds to the mean square.
-        gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5.
+        relative_attention_max_distance: a distance in tokens, above a quarter of the number of buckets. All positions
+            at this distance or farther share the last bucket.
+        layer_norm_epsilon: a float, above 0 and below 1, that every norm adds to the mean square.
+        gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5. Otherwise the
+            layer has a ReLU.
 
     Raises:
         InputError: a size is not a positive integer, or another field is out of its range.
@@ -66,7 +67,10 @@ class T5Config:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "T5Config":
-        """Makes the configuration from the contents of a Hugging Face config.json. Fields of the decoder are ignored.
+        """Makes the configuration from a mapping, the contents of a Hugging Face config.json.
+
+        The keys vocab_size, d_model, d_kv, d_ff, num_layers and num_heads are required. Fields of the decoder are
+        ignored.
 
         Raises:
             InputError: the model is not a T5 model, a field is missing, or this encoder does not support the value of a
@@ -90,9 +94,10 @@ def relative_buckets(
     """Returns the bucket, from 0 to num_buckets - 1, of each signed distance in tokens (key position minus query
     position).
 
-    The second half of the buckets is for keys after the query, the first half for all other keys. In each half, the
-    first buckets hold one distance each. The later buckets hold ranges of distances that grow logarithmically up to
-    `max_distance` (section 2.1 of the paper).
+    The second half of the buckets is for keys after the query, and the first half is for all other keys. In each half,
+    the first buckets hold one distance each. The later buckets hold ranges of distances, whose limits are spaced
+    logarithmically up to `max_distance` (section 2.1 of the paper). `num_buckets` is even and at least 4, and
+    `max_distance` is above num_buckets / 4.
     """
     # numpy computes the buckets: logarithms on accelerators differ in the last bit, which would move some distances to
     # the bucket below. The precision is single, as in the training of the pretrained models.
@@ -111,7 +116,11 @@ def _dense(features: int, fan_in: int, dtype: DTypeLike, name: str) -> nn.Dense:
 
 
 class Attention(nn.Module):
-    """Self-attention that adds a bias, computed from relative positions, to the scores."""
+    """Applies self-attention to x. A bias that depends on relative positions is added to the scores before the softmax.
+
+    ``y, variables = Attention(config, jnp.float32).init_with_output(key, x, bias)`` gives y [b, n, config.d_model]. The
+    config is a :class:`T5Config`.
+    """
 
     config: T5Config
     dtype: DTypeLike
@@ -132,7 +141,11 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward layer, with two matrices, or three if the layer is gated."""
+    """Applies the feed-forward layer, which has two matrices, or three if ``config.gated`` is True.
+
+    ``y, variables = FeedForward(config, jnp.float32).init_with_output(key, x)`` gives y [b, n, config.d_model]. The
+    config is a :class:`T5Config`.
+    """
 
     config: T5Config
     dtype: DTypeLike
@@ -149,7 +162,11 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer of the encoder: it adds the results of attention, then of feed-forward, to x."""
+    """Adds to x the result of attention, then the result of the feed-forward layer. This is one layer of the encoder.
+
+    ``y, variables = Layer(config, jnp.float32).init_with_output(key, x, bias)`` gives y [b, n, config.d_model]. The
+    config is a :class:`T5Config`.
+    """
 
     config: T5Config
     dtype: DTypeLike
@@ -171,17 +188,17 @@ T5_BASE = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers
 
 
 class T5Encoder(nn.Module):
-    """The encoder of a T5 model, called as ``encoder(tokens, mask)``. The encoder has no dropout, so that training and
-    sampling call it in the same way.
+    """Encodes token ids to vectors by the encoder of a T5 model.
 
-    ``T5Encoder(T5Config(vocab_size=259, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2))`` is a small one.
+    ``T5Encoder(T5Config(vocab_size=259, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2))`` is a small encoder.
+    ``encoder.init(key, tokens, mask)`` makes the variables, and ``encoder.apply(variables, tokens, mask)`` returns [b,
+    n, d_model]. The encoder has no dropout, so that the call is the same in training and in sampling.
 
     Args:
-        config: the sizes.
+        config: the sizes of the encoder.
         dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residual sums are
             float32.
-        zero_padding: whether the output is zero at positions of padding. The original T5 does not set the output to
-            zero there.
+        zero_padding: whether the output is set to zero at positions of padding. The original T5 does not do this.
     """
 
     config: T5Config = T5_BASE
@@ -199,7 +216,7 @@ class T5Encoder(nn.Module):
 
         Args:
             tokens: ids from 0 to `config.vocab_size` - 1. A larger id gives NaN vectors.
-            mask: True for a token of the text, False for padding, to which no token attends.
+            mask: a bool array [b, n], True for tokens of the text and False for padding. No token attends to padding.
             placeholders: the embeddings [k, d_model] of placeholder tokens. The ids of these tokens are -1, -2, ... -k.
 
         Raises:

@@ -1,8 +1,8 @@
-"""The diffusion transformer of Stable Audio: ``net(x, time, features=..., embedding=...)`` (Evans et al. 2024).
+"""Contains the diffusion transformer of Stable Audio (Evans et al. 2024).
 
 The net is the DiT of Peebles & Xie 2023 with the layers of language models: rotary positions, SwiGLU, and fewer heads
-of keys and values than of queries. Time and features do not modulate the layers: they become one token before the
-sequence of x.
+of keys and values than of queries. Time and features do not modulate the layers. Instead, one token encodes time and
+features, and precedes the sequence of x.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from archijax.nn.rotary import rotary_angles, rotate
 
 
 class Product(nn.Module):
-    """A linear map of the last axis without bias.
+    """Applies a linear map without bias to the last axis of x.
+
+    ``y, variables = Product(8).init_with_output(key, x)`` gives y [..., 8].
 
     Fields:
+        features: the length of the last axis of the result.
         zero: whether the initial kernel is zero.
+        dtype: the type of the computation and of the result.
     """
 
     features: int
@@ -42,7 +46,15 @@ class Product(nn.Module):
 
 
 class Projection(nn.Module):
-    """Two linear maps of the last axis, with SiLU in between."""
+    """Applies two linear maps to the last axis of x, with SiLU between the two maps.
+
+    ``y, variables = Projection(8, bias=True).init_with_output(key, x)`` gives y [..., 8].
+
+    Fields:
+        features: the length of the last axis after each linear map.
+        bias: whether both linear maps have a bias.
+        dtype: the type of the computation and of the result.
+    """
 
     features: int
     bias: bool
@@ -56,7 +68,10 @@ class Projection(nn.Module):
 
 
 class HeadsAttention(nn.Module):
-    """Multi-head attention from x to a source, without a norm and without a skip.
+    """Computes multi-head attention from x [b, n, c] to a source [b, m, e]. There is no norm and no residual
+    connection.
+
+    ``y, variables = HeadsAttention(8, 2, 2).init_with_output(key, x, source)`` gives y in the shape of x.
 
     Fields:
         head_features: the number of features of each head.
@@ -64,6 +79,7 @@ class HeadsAttention(nn.Module):
         source_heads: the number of heads of keys and values, a divisor of num_heads.
         qk_norm: whether a layer norm is applied to every query and key (Dehghani et al. 2023).
         implementation: "xla", "cudnn" or None, see :class:`archijax.nn.attention.Attention`.
+        dtype: the type of the computation and of the result.
     """
 
     head_features: int
@@ -77,8 +93,8 @@ class HeadsAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], source: Float[Array, "b m e"], angles: Float[Array, "n k"] | None = None
     ) -> Float[Array, "b n c"]:
-        """Returns the attention, in the shape of x. If ``angles`` are given, they rotate queries and keys, and x and
-        source must have equal lengths, n = m.
+        """Returns the attention, in the shape of x. Angles, such as ``rotary_angles(n, head_features)``, rotate queries
+        and keys. If ``angles`` are given, x and source must have equal lengths, n = m.
         """
 
         def heads(t: Float[Array, "b m e"], count: int, name: str) -> Float[Array, "b m {count} d"]:
@@ -96,10 +112,14 @@ class HeadsAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The feed-forward layer linear(h * silu(gate)), where [h, gate] = linear(x) (Shazeer 2020, equation 6).
+    """Returns linear(h * silu(gate)) in the shape of x [..., c], where [h, gate] = linear(x) (Shazeer 2020, equation
+    6).
+
+    ``y, variables = SwiGLU().init_with_output(key, x)`` gives y in the shape of x.
 
     Fields:
-        multiplier: the inner width divided by the number of channels of x.
+        multiplier: the number of features of h, divided by c.
+        dtype: the type of the computation and of the result.
     """
 
     multiplier: int = 4
@@ -114,8 +134,12 @@ class SwiGLU(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Adds to x the results of self-attention, of cross-attention if there is an embedding, and of SwiGLU, each after a
-    norm.
+    """Adds to x the results of self-attention, of cross-attention if there is an embedding, and of SwiGLU. Each of
+    these three parts begins with a norm.
+
+    With ``layer = TransformerLayer(8, 2, 2, False, None, jnp.float32)`` and ``angles = rotary_angles(n, 8)``, ``y,
+    variables = layer.init_with_output(key, x, embedding, angles)`` gives y in the shape of x [b, n, c]. The fields are
+    those of :class:`DiffusionTransformer`.
     """
 
     head_features: int
@@ -145,29 +169,29 @@ class TransformerLayer(nn.Module):
 
 
 class DiffusionTransformer(nn.Module):
-    """The diffusion transformer, ``net(x, time, ...)``, for x [b, n, c] with any number of channels.
+    """Applies a diffusion transformer to x [b, n, c], with any number of channels.
 
-    ``DiffusionTransformer(num_layers=2, num_heads=2)`` is a small one without conditioning.
-
-    Before training, the result is a linear map of x.
+    ``net = DiffusionTransformer(num_layers=2, num_heads=2)`` is a small net without conditioning. ``net.init(key, x,
+    time)`` makes the variables. ``net.apply(variables, x, time)`` with time [b] returns [b, n, c]. Before training, the
+    result is a linear map of x.
 
     Fields:
         num_layers: the number of layers.
         num_heads, head_features: the number of heads of queries, and the number of features of each head. Each token
             has num_heads * head_features features.
-        embedding_features: the number of features of the embedding's tokens; None: the net takes no embedding.
-        embedding_width: the number of features of each token after the projection that precedes cross-attention; None:
-            embedding_features.
-        embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads; None:
-            embedding_width / head_features, which must be at least 1.
-        global_features: the number f of the features [b, f] that the net takes; None: the net takes no features.
+        embedding_features: the number of features of each token of the embedding. If None, the net takes no embedding.
+        embedding_width: the number of features of each token after the projection that precedes cross-attention. If
+            None, this number is embedding_features.
+        embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads. If None,
+            this number is embedding_width // head_features, which must be at least 1.
+        global_features: the number f of the features [b, f] that the net takes. If None, the net takes no features.
         time_features: the number of sines plus the number of cosines that encode the time, an even number.
         rotary_features: the number of features of each head that rotary positions rotate, even and at most
-            head_features; None: half of head_features.
+            head_features. If None, half of head_features are rotated.
         qk_norm: whether a layer norm is applied to every query and key.
-        implementation: "xla", "cudnn" or None, see :class:`Attention`.
+        implementation: "xla", "cudnn" or None, see :class:`archijax.nn.attention.Attention`.
         remat: whether the backward pass recomputes the intermediate results of a layer, to save memory.
-        dtype: the type of the computation.
+        dtype: the type of the computation. The result is at least float32.
 
     Raises:
         InputError: rotary_features, time_features or embedding_heads is not an allowed value.
@@ -210,15 +234,17 @@ class DiffusionTransformer(nn.Module):
         embedding_mask: Bool[Array | np.ndarray, " b"] | None = None,
         out_channels: int | None = None,
     ) -> Float[Array, "b n out"]:
-        """Returns the prediction, in at least float32.
+        """Returns the prediction [b, n, out_channels], in at least float32.
 
         Args:
-            time: the diffusion time of each item. This argument is required.
-            features: one vector per sound, such as the encoded duration; required if global_features is set.
-            embedding: tokens for cross-attention; required if embedding_features is set.
-            embedding_mask: True for each item of the batch whose embedding is replaced by zeros, which mean "no
-                embedding" to the net.
-            out_channels: the number of channels of the result; None: as many as x has.
+            time: the diffusion time of each item [b]. This argument is required.
+            features: one vector per sound [b, global_features], such as the encoded duration. This argument is required
+                if global_features is set.
+            embedding: tokens [b, tokens, embedding_features] for cross-attention. This argument is required if
+                embedding_features is set.
+            embedding_mask: a bool array [b]. Where the mask is True, zeros replace the embedding of the item. For the
+                net, zeros mean "no embedding".
+            out_channels: the number of channels of the result. If None, the result has as many channels as x.
 
         Raises:
             InputError: an array has a wrong shape, is missing, or is given although the net takes no such array.
@@ -244,7 +270,7 @@ class DiffusionTransformer(nn.Module):
 
     @property
     def width(self) -> int:
-        """The number of features of each token."""
+        """Returns the number of features of each token."""
         return self.num_heads * self.head_features
 
     @property
@@ -262,7 +288,7 @@ class DiffusionTransformer(nn.Module):
     def _token(
         self, time: Float[Array | np.ndarray, " b"], features: Float[Array | np.ndarray, "b f"] | None
     ) -> Float[Array, "b {self.width}"]:
-        """Makes the one token that encodes time and features."""
+        """Returns the token that encodes time and features."""
         frequencies = self.param("time_frequencies", nn.initializers.normal(1.0), (self.time_features // 2,))
         # The angles are in at least float32, because high frequencies make them sensitive to rounding.
         angles = full(time)[:, None] * full(frequencies) * (2 * jnp.pi)

@@ -1,4 +1,4 @@
-"""Wrappers that give a net fewer positions with more channels, by a learned transform, patches or an STFT."""
+"""Contains wrappers that give a net fewer positions with more channels, by a learned transform, patches or an STFT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from archijax.nn.linear import fold, pad_positions, strided_conv, transposed_con
 
 
 def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str) -> None:
-    """Raises InputError unless ``multiple`` divides all lengths. The message names the ``origin`` of ``multiple``."""
+    """Raises InputError unless ``multiple`` divides all lengths of x. The message quotes ``origin``, which says what
+    ``multiple`` is.
+    """
     for length in x.shape[1:-1]:
         if length == 0 or length % multiple:
             raise InputError(
@@ -30,10 +32,10 @@ def _check_length(x: Float[Array, "b *positions c"], multiple: int, origin: str)
 
 
 def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarray, "{window} {count}"]:
-    """Returns filters: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
+    """Returns filters [window, count]: sines and cosines of evenly spaced frequencies, multiplied by a sine window.
 
-    If there are as many filters as samples in the window, synthesis after analysis returns the sound (a modulated
-    complex lapped transform, Malvar 1999).
+    If count equals window, analysis followed by synthesis returns the sound (a modulated complex lapped transform,
+    Malvar 1999).
     """
     time, frequency = np.arange(window)[:, None] + 0.5, np.arange((count + 1) // 2) + 0.5
     phase = 2 * np.pi / count * frequency * (time + stride / 2)
@@ -44,20 +46,23 @@ def _windowed_sinusoids(window: int, stride: int, count: int) -> Float[np.ndarra
 
 
 class LearnedTransform(Wrapper):
-    """A learned filter bank around a net (ArchiSound, section 5.2.4).
+    """Applies a learned filter bank to x, calls the net, and transforms the result back (ArchiSound, section 5.2.4).
 
-    A strided convolution transforms x for the net, and a transposed convolution transforms the net's result back.
+    With ``wrapped = LearnedTransform(net, num_filters=32, window_length=32, stride=16)``, ``wrapped.init(key, x,
+    time)`` makes the variables. ``wrapped.apply(variables, x, time)`` returns an array in the shape of x [b, time, c].
+    A strided convolution transforms x for the net, and a transposed convolution transforms the result of the net back.
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time / stride,
-            c * num_filters]; the net's result has n channels.
+            c * num_filters], and the result of the net has n channels.
         num_filters: the number of filters per channel of the sound.
         window_length: the length of a filter in samples, a multiple of the stride. Stride and window_length must both
             be odd or both be even.
         stride: the number of samples from one position of a filter to the next.
-        filters: the initial filters. "sinusoid": windowed sines and cosines; with num_filters = window_length, the
-            transform is then invertible. "random": random numbers, as in the original code; training then takes longer.
-        dtype: the type of the computation.
+        filters: the initial filters, "sinusoid" or "random". "sinusoid" gives windowed sines and cosines, and the
+            transform is invertible if num_filters = window_length. "random" gives random numbers, as in the original
+            code, and training then takes longer.
+        dtype: the type of the computation of the filters.
     """
 
     num_filters: int
@@ -68,17 +73,18 @@ class LearnedTransform(Wrapper):
 
     @property
     def length_multiple(self) -> int:
+        """Returns the number that must divide the length of x: the stride times the ``length_multiple`` of the net."""
         return self.stride * super().length_multiple
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b time out"]:
-        """Transforms x, calls the net and transforms its result back.
+        """Transforms x, calls the net, and transforms the result of the net back.
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result; None: as many as x has.
+            out_channels: the number of channels of the result. If None, the result has as many channels as x.
 
         Raises:
             InputError: time is not a multiple of ``length_multiple``, time is at most (window_length - stride) / 2, or
@@ -105,8 +111,8 @@ class LearnedTransform(Wrapper):
         return full(transposed_conv(z.astype(self.dtype), decode.astype(self.dtype), stride, padding))
 
     def _filters(self, key: Shaped[Array, " ..."], channels: int) -> Float[Array, "window {channels} filters"]:
-        """Returns the initial filters, ``num_filters`` for each channel. Sinusoids read one channel each, random
-        filters read all channels.
+        """Returns the initial filters, ``num_filters`` for each channel. Each sinusoid reads one channel, and each
+        random filter reads all channels.
         """
         if self.filters == "random":
             shape = (self.window_length, channels, channels * self.num_filters)
@@ -118,9 +124,12 @@ class LearnedTransform(Wrapper):
 class Patching(Wrapper):
     """Calls a net on patches: consecutive samples become channels of one position (ArchiSound, section 5.2.4).
 
+    ``Patching(net, 4).init(key, x, time)`` makes the variables, and ``Patching(net, 4).apply(variables, x, time)``
+    returns an array in the shape of x.
+
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x with positions /
-            patch_size positions and, for d position axes, c * patch_size^d channels; the net's result has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. For d position axes, the net receives an
+            x [b, *positions / patch_size, c * patch_size^d], and the result of the net has n channels.
         patch_size: the number of samples of a patch along each position axis.
     """
 
@@ -128,20 +137,21 @@ class Patching(Wrapper):
 
     @property
     def length_multiple(self) -> int:
+        """Returns the number that must divide every length of x: patch_size times the `length_multiple` of the net."""
         return self.patch_size * super().length_multiple
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *positions c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b *positions out"]:
-        """Turns patches into channels, calls the net and turns the channels of its result back into samples.
+        """Turns patches into channels, calls the net, and turns the channels of the net's result back into samples.
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result; None: as many as x has.
+            out_channels: the number of channels of the result. If None, the result has as many channels as x.
 
         Raises:
-            InputError: positions are not multiples of ``length_multiple``, or the patch size is below 1.
+            InputError: a number of positions is not a multiple of ``length_multiple``, or the patch size is below 1.
         """
         if self.patch_size < 1:
             raise InputError(f"the patch size is {self.patch_size}: it must be at least 1")
@@ -156,11 +166,14 @@ class STFTTransform(Wrapper):
     """Calls a net on the short-time Fourier transform of x, and applies the inverse transform to the net's result
     (ArchiSound, section 5.2.4).
 
+    ``STFTTransform(net).init(key, x, time)`` makes the variables, and ``STFTTransform(net).apply(variables, x, time)``
+    returns an array in the shape of x [b, time, c].
+
     Fields:
         net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time /
-            hop_length, 2 * (n_fft // 2 + 1) * c]; the net's result has n channels.
+            hop_length, 2 * (n_fft // 2 + 1) * c], and the result of the net has n channels.
         n_fft: the length of a window in samples.
-        hop_length: the number of samples from one window to the next.
+        hop_length: the number of samples from one window to the next, at most n_fft.
         polar: whether the channels are magnitudes and phases, instead of real and imaginary parts.
     """
 
@@ -170,20 +183,22 @@ class STFTTransform(Wrapper):
 
     @property
     def length_multiple(self) -> int:
+        """Returns the number that must divide the length of x: hop_length times the ``length_multiple`` of the net."""
         return self.hop_length * super().length_multiple
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b time c"], *args: Any, out_channels: int | None = None, **conditioning: Any
     ) -> Float[Array, "b time out"]:
-        """Transforms x, calls the net and transforms its result back.
+        """Transforms x, calls the net, and transforms the result of the net back.
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result; None: as many as x has.
+            out_channels: the number of channels of the result. If None, the result has as many channels as x.
 
         Raises:
-            InputError: time is not a multiple of ``length_multiple``.
+            InputError: time is not a multiple of ``length_multiple``, or time is at most (n_fft - hop_length) / 2,
+                rounded up.
         """
         stft = STFT(self.n_fft, self.hop_length, centred=False)
         _check_length(x, self.length_multiple, "hop_length times the product of the net's factors")

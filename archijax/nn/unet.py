@@ -1,11 +1,12 @@
-"""The U-Net: blocks of items around an inner U-Net, with a skip connection at every depth.
+"""Contains the U-Net. At every depth, items run before and after an inner U-Net, and a skip connection bypasses this
+inner U-Net.
 
 ``Block(channels=256, factor=2, items=[R, A] * 2)`` describes one depth of a net. An item is a Flax module or a function
-``item(x, context)`` that returns the new x. Items are templates: wherever an item stands in a list, the U-Net makes a
-copy with its own parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
+``item(x, context)`` that returns the new x. For each entry of a list of items, the U-Net makes a copy with its own
+parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
 Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
-sequence of items can be repeated. A scan over the items would be slower: with a scan, six depths of the net in
+sequence of items can be repeated. A scan over the items would be slower. With a scan, six depths of the net in
 audio-diffusion-pytorch's README compile in three quarters of the time, but train five times slower on CPU. If XLA does
 not inline the items, the six depths compile in six sevenths of the time, but train fifteen times slower.
 """
@@ -34,14 +35,14 @@ from archijax.nn.resampling import Downsample, UpsampleNearest
 
 @flax.struct.dataclass
 class Context:
-    """The conditioning that items can use, such as ``Context(features=..., embedding=...)`` in ``item(x, context)``.
+    """Holds the conditioning that items of a U-Net use, such as ``Context(features=features)`` in ``item(x, context)``.
 
     Fields:
-        features: one vector per sound [b, f], such as the features of the time; None: no features.
-        embedding: a sequence of vectors per sound [b, n, e], such as an encoded text; None: no embedding.
-        channels: one entry per depth, outermost first: an array [b, *positions after downsampling to that depth, c] to
-            inject, or None. Entries at the end can be left out.
-        depth: the depth of the item that is called; 0 is the outermost depth.
+        features: one vector per sound [b, f], such as the features of the time. None means no features.
+        embedding: a sequence of vectors per sound [b, n, e], such as an encoded text. None means no embedding.
+        channels: a tuple with one entry per depth, outermost first. An entry is None or an array to inject, [b,
+            *positions after downsampling to that depth, c]. Entries at the end can be left out.
+        depth: the depth of the item that is called. 0 is the outermost depth.
     """
 
     features: Float[Array, "b f"] | None = None
@@ -52,18 +53,19 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One depth of a U-Net: ``UNet([Block(8, factor=1), Block(16, factor=2, items=[Resnet(), Modulation()])])``.
+    """Describes one depth of a U-Net, such as ``Block(16, factor=2, items=[Resnet(), Modulation()])``.
 
-    The U-Net copies each item of the lists, so that every copy has its own parameters.
+    A :class:`UNet` takes a list of blocks. It copies each item of a block, so that every copy has its own parameters.
 
     Fields:
         channels: the number of channels at this depth.
         factor: the number by which downsampling to this depth divides the length.
         items: modules or functions ``(x, context) -> x``, such as :class:`Resnet`, which run after downsampling.
-        items_up: modules or functions ``(x, context) -> x``, which run before upsampling; None: copies of `items`.
-        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`; None: copies of the
-            U-Net's fields of the same names.
-        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`; None: a copy of the U-Net's field `skip`.
+        items_up: modules or functions ``(x, context) -> x``, which run before upsampling. None means copies of `items`.
+        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`. None means copies of
+            the U-Net's fields of the same names.
+        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`. None means a copy of the U-Net's field
+            `skip`.
     """
 
     channels: int
@@ -76,7 +78,7 @@ class Block:
 
 
 def _copy(template: Callable, parent: nn.Module, name: str) -> Callable:
-    """Copies a module, so that the copy has its own name and parameters. Returns a plain function as it is."""
+    """Copies a module, so that the copy has its own name and parameters. Returns a plain function unchanged."""
     return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
 
 
@@ -137,21 +139,24 @@ _keep_products = jax.checkpoint_policies.save_from_both_policies(
 
 
 class UNet(nn.Module):
-    """A U-Net of any depth, in one, two or three dimensions, called as ``net(x, features=..., ...)``.
+    """Applies a U-Net of any depth to x with one, two or three position axes.
 
-    :class:`TimeConditioning` around the U-Net turns the diffusion time into features.
+    With ``net = UNet([Block(8, factor=1), Block(16, factor=2, items=[Resnet(), Modulation()])])``, ``net.init(key, x,
+    features=features)`` makes the variables. ``net.apply(variables, x, features=features)`` with features [b, f]
+    returns [b, *positions, out_channels]. A :class:`TimeConditioning` around the U-Net turns the diffusion time into
+    features.
 
     Fields:
         blocks: one :class:`Block` per depth, outermost first.
-        out_channels: the number of channels of the result; None: as many as x has.
-        downsample, upsample, skip: the default modules. A :class:`Block` whose field of the same name is None
-            uses a copy of the default module.
+        out_channels: the number of channels of the result. If None, the result has as many channels as x.
+        downsample, upsample, skip: the default modules. A :class:`Block` whose field of the same name is None uses a
+            copy of the default module.
         remat: whether the backward pass recomputes all intermediate results of a block, to save memory. If remat is
-            False, the forward pass keeps the results of convolutions and matrix products, and the backward pass
-            recomputes only the cheap operations between them (norms, activations, modulation). With remat=False, a
-            training step of the README's net needs a third of the memory that it would need to keep all results. On
-            CPU, remat=True and remat=False save memory only with :func:`archijax.compiler.compiler_options`.
-        dtype: the type of the computation.
+            False, the forward pass keeps the results of convolutions and matrix products. The backward pass then
+            recomputes only cheap operations (norms, activations, modulation). With remat=False, a training step of the
+            README's net needs a third of the memory that keeping all results would need. On CPU, recomputation saves
+            memory only with :func:`archijax.compiler.compiler_options`.
+        dtype: the type of the computation. The result is at least float32.
     """
 
     blocks: Sequence[Block]
@@ -164,7 +169,7 @@ class UNet(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """The length of x must be a multiple of this number, the product of the blocks' factors."""
+        """Returns the number that must divide every length of x: the product of the blocks' factors."""
         return math.prod(block.factor for block in self.blocks)
 
     @nn.compact
@@ -177,11 +182,11 @@ class UNet(nn.Module):
         channels: Sequence[Float[Array, " b *_"] | None] = (),
         out_channels: int | None = None,
     ) -> Float[Array, "b *positions out"]:
-        """Returns the output of the net, which has the shape of x but out_channels channels, in at least float32.
+        """Returns the output of the net [b, *positions, out_channels], in at least float32.
 
         Args:
-            features, embedding, channels: see :class:`Context`.
-            out_channels: the number of channels of the result; None: the field `out_channels` decides. Wrappers that
+            features, embedding, channels: see :class:`Context`. Only some items need them, such as :class:`Modulation`.
+            out_channels: the number of channels of the result. If None, the field `out_channels` decides. Wrappers that
                 change the channels of x pass this argument.
 
         Raises:

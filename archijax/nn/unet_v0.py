@@ -1,4 +1,4 @@
-"""The U-Net of audio-diffusion-pytorch: one function builds its blocks, items and conditioning."""
+"""Builds the U-Net of audio-diffusion-pytorch: one function makes the blocks, the items and the conditioning."""
 
 from __future__ import annotations
 
@@ -43,42 +43,44 @@ def UNetV0(
     remat: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-    """Builds the U-Net of audio-diffusion-pytorch, ``net(x, time, ...)``, for x with any number of channels.
+    """Builds the U-Net of audio-diffusion-pytorch, such as ``UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1))``.
 
     Args:
         channels: the number of channels of each depth, outermost first.
-        factors: the downsampling factor of each depth.
+        factors: the downsampling factor of each depth. The product of the factors must divide the length of x.
         items: how often each depth repeats its group of items. A group is a resnet, then modulation, injected channels,
-            attention and cross-attention, where the other arguments ask for them.
-        attentions, cross_attentions: how many attention items the group of each depth has; None: no items of this kind.
-        context_channels: how many channels each depth injects from the argument ``channels`` of the net; None: no
-            channels are injected.
+            attention and cross-attention. The other arguments decide which of these a group contains.
+        attentions, cross_attentions: the number of attention or cross-attention items in the group of each depth. None
+            means 0 at every depth.
+        context_channels: the number of channels that each depth injects from the argument ``channels`` of the net. None
+            means 0 at every depth.
         attention_features: the number of features of each attention head. Nets with attention need this number and
             attention_heads.
         attention_heads: the number of attention heads.
         embedding_features: the number of features of each token of the embedding. Nets with cross-attention or
-            use_embedding_cfg need it.
+            use_embedding_cfg need this number.
         item: the first item of a group: "resnet"; "convnext" for a ConvNeXt V2 block; or "adaptive" for a ConvNeXt
             block with an adaptive norm, which takes the place of the group's modulation.
-        positions: the number of wavelengths of :class:`AppendPositions`, for x with one position axis; 0: the net does
-            not know positions.
+        positions: the number of wavelengths of :class:`AppendPositions`, for x with one position axis. With 0, the net
+            receives no positions.
         linear_attention: whether attention is linear.
         resnet_groups: the number of groups of the group norms, a divisor of the number of channels of every depth.
         use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
             concatenated.
         modulation_features: the number of features that are computed from ``time``.
         embedding_max_length: the largest number of tokens of an embedding. use_embedding_cfg=True needs this number.
-        use_time_conditioning: whether features are computed from ``time``. use_time_conditioning=True needs
-            use_modulation=True.
-        use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net.
+        use_time_conditioning: whether features are computed from ``time``, which needs use_modulation=True. If
+            use_time_conditioning is False, the net takes no time.
+        use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net, which then needs an embedding.
         use_embedding_features: whether a linear map of the mean of the embedding's tokens is added to the features.
-        out_channels: the number of channels of the result; None: as many as x has.
+        out_channels: the number of channels of the result. If None, the result has as many channels as x.
         attention_implementation: "xla", "cudnn" or None, see :class:`Attention`.
         remat, dtype: see :class:`UNet`.
 
     Returns:
-        A net ``net(x, time, features=..., embedding=..., channels=...)`` with x [b, *positions, c], time [b] and the
-        arrays of :class:`Context`. The net returns [b, *positions, out_channels].
+        A Flax module. ``net.init(key, x, time)`` with x [b, *positions, c] and time [b] makes the variables.
+        ``net.apply(variables, x, time, features=..., embedding=..., channels=...)`` returns [b, *positions,
+        out_channels]. The arrays after time are optional, see :class:`Context`. features are [b, modulation_features].
 
     Raises:
         InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide an entry of
@@ -102,8 +104,10 @@ def UNetV0(
         raise InputError(f"cross-attention needs embedding_features, but it is {embedding_features}")
     if use_time_conditioning and not use_modulation:
         raise InputError("use_time_conditioning needs use_modulation=True, because the net uses time by modulation")
-    if use_embedding_cfg and not embedding_max_length:
-        raise InputError(f"use_embedding_cfg needs embedding_max_length, but it is {embedding_max_length}")
+    if use_embedding_cfg:
+        for name, value in (("embedding_max_length", embedding_max_length), ("embedding_features", embedding_features)):
+            if not value:
+                raise InputError(f"use_embedding_cfg needs {name}, but it is {value}")
 
     attention = {"head_features": attention_features, "num_heads": attention_heads, "linear": linear_attention}
     attention |= {"implementation": attention_implementation, "dtype": dtype}
@@ -141,8 +145,8 @@ def UNetV0(
 
 
 def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
-    """Raises InputError if lists have different lengths, an entry is out of range, or resnet_groups does not divide
-    channels.
+    """Raises InputError if lists have different lengths, an entry is out of range, or resnet_groups does not divide an
+    entry of channels.
     """
     channels = per_depth["channels"]
     for name, values in per_depth.items():

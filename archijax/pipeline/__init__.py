@@ -1,4 +1,4 @@
-"""The pipeline: a trained model, and methods that use it on arrays and files."""
+"""Defines the pipeline: a trained model with methods that process arrays and files."""
 
 from archijax.pipeline.pipeline import Frames, Pipeline, Sounds
 from archijax.pipeline.settings import SampleSettings

@@ -1,7 +1,7 @@
 """Encodes and decodes sounds of any length, in parts of the training length.
 
-Sounds are [time, channels] with the model's sample rate and number of channels, and the loudness of the training
-sounds. Frames are latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
+Sounds are arrays [time, channels] with the sample rate and number of channels of the model, and the loudness of the
+training sounds. Frames are latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
 def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
-    """Returns a function that encodes a sound [time, c] of any length to frames."""
+    """Returns a function from a sound [time, c] of any length to frames [n, ...], with n = ceil(time /
+    downsample_factor).
+
+    Args:
+        loaded: a codec, such as ``archijax.from_pretrained("codec-16k")``.
+        batch_size: the largest number of parts of the sound that are encoded at once.
+    """
     frame = loaded.model.downsample_factor
 
     def make(
@@ -40,20 +46,21 @@ def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
 
 
 def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_size: int = 8, item: int = 0) -> Parts:
-    """Returns a function that decodes any number of frames to a sound.
+    """Returns a function from any number of frames [n, ...] to a sound [n * downsample_factor, c].
 
     Args:
-        loaded: a loaded model that is a codec.
+        loaded: a codec, such as ``archijax.from_pretrained("codec-16k")``.
         settings: the settings of sampling, for a model that decodes by diffusion. The settings num_steps, sampler,
-            timestep_spacing, guidance_scale, clamp, threshold and seed have an effect. The sampler must draw no noise,
-            so that parts agree where they overlap.
+            timestep_spacing, guidance_scale, clamp, threshold and seed have an effect. The sampler must be "ddim",
+            "euler", "heun" or "dpm++", and eta must be 0. These samplers draw no noise, so that parts agree where they
+            overlap.
         prompt: the prompt, for a model that reads text.
         batch_size: the largest number of parts that are decoded at once.
-        item: the number of the sound, which selects the noise that decoding starts from.
+        item: the number of the sound. The number selects the noise from which decoding starts.
 
     Raises:
-        InputError: the sampler draws noise; there is a prompt, but the model has no text; or there is a guidance scale,
-            but the model was not trained for guidance.
+        InputError: the sampler draws noise, the prompt is for a model without text, or the guidance scale is for a
+            model that was not trained for guidance.
     """
     settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
@@ -84,7 +91,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
 
 
 def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable[..., Array]:
-    """Returns a function (frames, noise, progress) -> sounds that decodes by diffusion."""
+    """Returns a function (frames, noise, progress) -> sounds. The function decodes by diffusion."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
             f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, so the parts of a "

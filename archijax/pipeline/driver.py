@@ -1,6 +1,8 @@
-"""The loop of sampling. Values that are the same in every step are computed once, and steps are taken in chunks.
+"""Runs the sampling loop. Values that are the same in every step are computed once. Steps are taken in chunks of up to
+8.
 
-Two compiled programs serve any number of steps: :func:`prepare`, and :func:`advance`, which takes the steps of a chunk.
+The two compiled programs are used for any number of steps: :func:`prepare` makes the first state, and :func:`advance`
+takes the steps of a chunk.
 """
 
 from __future__ import annotations
@@ -25,23 +27,23 @@ CHUNK = 8  # the largest number of steps in one call of the program
 SECONDS = 0.5  # a call should not take longer, so that users see progress
 
 Progress = Callable[[int], Any]
-"""A function that is called with the number of steps taken since the last call."""
+"""A function that is called with the number of steps that were taken since the last call."""
 
 
 def silent(count: int) -> None:
-    """A progress function that does nothing."""
+    """Does nothing. This is the default for arguments of the type `Progress`."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """The static arguments of the compiled programs. Each new value needs a compilation.
+    """Holds the static arguments of the compiled programs. Each new combination of values needs a compilation.
 
     Fields:
-        model: the model.
-        settings: the settings of sampling, as :attr:`SampleSettings.compiled` returns them.
-        window: number of samples of the overlapping windows that the net sees; None: the net sees the whole sound.
+        model: a model such as :class:`archijax.DiffusionModel`.
+        settings: the settings of sampling, such as ``SampleSettings().compiled``.
+        window: the number of samples of the overlapping windows that the net sees; None: the net sees the whole sound.
         circular: whether a window can contain the end and the beginning of a sound, so that the sound can loop.
-        num_resamples: how often each step is taken if there is a mask, at least 1.
+        num_resamples: the number of times that each step is taken if there is a mask, at least 1.
     """
 
     model: DenoisingGenerator
@@ -52,16 +54,17 @@ class Program:
 
 
 class Inputs(NamedTuple):
-    """The array inputs of sampling.
+    """Holds the arrays that are the inputs of sampling.
 
     Attributes:
-        noise: the noise that sampling starts from.
+        noise: the noise from which sampling starts.
         batch: the conditioning of the model, such as tokens.
         keys: one JAX key per item, for samplers that draw noise.
         scale: the guidance scale; None: no guidance.
-        negative: the conditioning that guidance leads away from; None: no conditioning.
+        negative: the conditioning from a negative prompt, for guidance; None: guidance uses the prediction without a
+            prompt.
         source: the sound to which noise is added; None: sampling starts from noise alone.
-        kept: a source, and a mask that is True for the samples to keep; None: no sample is kept.
+        kept: a source, and a mask that is True for the samples of the source to keep; None: no sample is kept.
     """
 
     noise: Float[Array, "b time c"]
@@ -77,7 +80,8 @@ class Inputs(NamedTuple):
 def prepare(
     program: Program, variables: Variables, inputs: Inputs, t: Float[Array | np.number, ""]
 ) -> tuple[State, Partial]:
-    """Returns (the state at the first time t, the function of one step from :func:`archijax.sampling.stepper`)."""
+    """Returns (the state at the first time t, a function of one step). :func:`archijax.sampling.stepper` explains the
+    function."""
     model, settings = program.model, program.settings
     keys = None if inputs.keys is None else step_keys(inputs.keys)
     x = model.start(jax.random.key(0), inputs.noise.shape, t, noise=inputs.noise, source=inputs.source)
@@ -97,12 +101,14 @@ def prepare(
 
 @jax.jit
 def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: Int[Array, ""]) -> State:
-    """Takes ``count`` steps over the first ``count + 1`` timesteps, and returns the new state."""
+    """Takes ``count`` steps over the first ``count + 1`` timesteps, and returns the new state. :func:`prepare` makes
+    ``step`` and the first ``state``."""
     return jax.lax.fori_loop(0, count, lambda i, state: step(state, (timesteps[i], timesteps[i + 1], None))[0], state)
 
 
 def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float:
-    """Compiles the programs for these shapes, if they are not compiled yet. Returns the seconds that this took."""
+    """Compiles the programs for the shapes of ``inputs``, unless they are compiled already. Returns the seconds that
+    the compilation took."""
     began = time.perf_counter()
     state, step = prepare(program, variables, inputs, np.float32(1))
     advance.lower(step, state, np.zeros(CHUNK + 1, np.float32), np.int32(1)).compile()
@@ -116,10 +122,10 @@ def run(
     timesteps: Float[np.ndarray, " n"],
     progress: Progress = silent,
 ) -> Float[Array, "b time c"]:
-    """Takes all steps over timesteps, and returns the sounds, not clipped.
+    """Takes n - 1 sampling steps over the n timesteps, and returns the sounds. The sounds are not clipped.
 
     The number of steps in a chunk adapts to the time that a chunk takes. The sounds do not depend on the size of the
-    chunks.
+    chunks. ``model.process.timesteps(n - 1)`` returns suitable timesteps.
     """
     state, step = prepare(program, variables, inputs, timesteps[0])
     done, size, waiting, began = 0, 1, 0, time.perf_counter()

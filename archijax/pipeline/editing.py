@@ -1,4 +1,4 @@
-"""Edits a sound: inpaints a part, samples variations, and extends the sound."""
+"""Edits a sound: inpaints a part, samples variations, or extends the sound."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ FADE = 0.01  # seconds after a joint over which new sound is changed to fit the 
 def inpainting(
     loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
 ) -> Generation:
-    """Prepares the sampling of sounds that differ from the source only in a part, from start to end in seconds.
+    """Returns a Generation of sounds that differ from the source only between ``start`` and ``end``, in seconds.
 
     The sounds have the sample rate and the number of channels of the source.
 
     Args:
-        options: the arguments prompts, items, batch_size and num_resamples of :class:`Generation`.
+        source: the result of :meth:`archijax.Pipeline.source`.
+        options: arguments of :class:`Generation`: prompts and items (both required), batch_size, num_resamples and
+            conditions.
 
     Raises:
-        InputError: the part is not in the sound, or contains no sample.
+        InputError: the part from ``start`` to ``end`` is not in the sound, or contains no sample.
     """
     config = loaded.config
     if not 0 <= start < end <= source.seconds:
@@ -70,15 +72,16 @@ def inpainting(
 def met(
     sound: Float32[np.ndarray, "n channels"], known: Float32[np.ndarray, "m channels"], joint: int, sample_rate: int
 ) -> None:
-    """Changes a sound in place after a joint, so that the sound continues the known sound before the joint without a
-    click.
+    """Changes ``sound`` in place after the joint, so that there is no click between ``known[:joint]`` and
+    ``sound[joint:]``.
 
-    The difference of the two sounds before the joint is mirrored in time, faded out, and added after the joint.
+    The difference ``known - sound`` before the joint is mirrored in time, faded out over 10 ms, and added after the
+    joint.
 
     Args:
-        sound: the sound to change.
-        known: the sound that is kept, of at least ``joint`` samples.
-        joint: the index of the first sample that is not kept.
+        sound: the sound [n, channels] to change.
+        known: the sound [m, channels] that is kept, with m >= ``joint``.
+        joint: the index of the first sample that comes from ``sound``.
         sample_rate: in Hz.
     """
     length = max(0, min(round(FADE * sample_rate), joint, len(sound) - joint))
@@ -87,9 +90,10 @@ def met(
 
 
 def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
-    """Returns the region that the model sees when it changes a part: the part and its surroundings.
+    """Returns the region of the source that the model sees: the part from ``begin`` to ``stop``, and the sound around
+    the part.
 
-    If all sounds of the model have one length, the region is not longer than this length.
+    If the model makes only sounds of one length, the region is not longer than this length.
     """
     length = loaded.config.length
     if not loaded.is_timed:
@@ -104,14 +108,15 @@ def _around(loaded: Loaded, source: Source, begin: int, stop: int) -> slice:
 
 
 def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength: float, **options: Any) -> Generation:
-    """Prepares the sampling of variations of the source: noise is added to the source, and then removed.
+    """Returns a Generation of variations of the source: noise is added to the source, and the model removes the noise.
 
     The sounds have the sample rate and the number of channels of the model.
 
     Args:
-        strength: how much noise is added, above 0 and at most 1. Near 0 the sounds are nearly the source, at 1 they are
-            unrelated to the source.
-        options: the arguments prompts, items and batch_size of :class:`Generation`.
+        source: the result of :meth:`archijax.Pipeline.source`.
+        strength: how much noise is added, above 0 and at most 1. Near 0, the variations are similar to the source. At
+            1, the variations are unrelated to the source.
+        options: arguments of :class:`Generation`: prompts and items (both required), batch_size and conditions.
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
     finish = Finish(source.model_rate, lambda audio, item, progress: audio / source.gain)
@@ -130,14 +135,15 @@ def _edited(
     batch_size: int = 16,
     **options: Any,
 ) -> Generation:
-    """Prepares an edit of audio with a strength or a mask. A latent model edits the latents of audio.
+    """Returns the Generation for an edit of ``audio`` with a strength or a mask. A latent model edits the latents of
+    ``audio``.
 
     Args:
-        audio: the source. If the model makes sounds of one length, zeros follow shorter audio.
+        audio: the source. If the model makes only sounds of one length, shorter audio is padded with zeros at the end.
         finish: the final processing of the edited audio (see `Finish`).
 
     Raises:
-        InputError: the model makes sounds of one length, and audio is longer.
+        InputError: the model makes only sounds of one length, and ``audio`` is longer.
     """
     settings, length = loaded.resolved(settings), len(audio)
     if loaded.is_timed:
@@ -165,13 +171,14 @@ def _edited(
 class Extension(Generation):
     """Samples sounds that continue the source, part by part, in constant memory.
 
-    The model samples windows of its own length. The first half of a window is the end of the sound so far, and the
-    second half is inpainted. The result has the sample rate and number of channels of the source, and begins with the
-    samples of the source.
+    The model samples windows of the training length. The first half of a window is the end of the sound so far, and the
+    model inpaints the second half. The result has the sample rate and number of channels of the source, and begins with
+    the samples of the source.
 
     Args:
-        seconds: the length of the new sound after the source.
-        options: see :func:`inpainting`.
+        source: the result of :meth:`archijax.Pipeline.source`.
+        seconds: the length of the new sound after the source, in seconds.
+        options: the arguments of :class:`Generation` that :func:`inpainting` takes.
     """
 
     def __init__(
@@ -213,7 +220,8 @@ class Extension(Generation):
         self.steps += (self._parts - 1) * len(self._batches) * self.settings.num_steps
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n rows channels"]:
-        """Samples the new rows (see :mod:`archijax.pipeline.latents`) of a batch of items."""
+        """Returns the new rows [n, rows, channels] of a batch of n items. :mod:`archijax.pipeline.latents` explains
+        rows."""
         tail, new = np.repeat(self._tail[None], len(items), axis=0), []
         for part in range(self._parts):
             self.numbers = self._numbers(part)

@@ -1,4 +1,4 @@
-"""Samples endless sound of any length in constant device memory."""
+"""Samples sounds of any length with a model of endless sound, in constant device memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ TAKEN = ("num_steps", "seed", "guidance_scale")
 
 
 class Endless(Generation):
-    """Samples endless sounds, one split of the model's window at a time. :class:`Generation` explains the arguments.
+    """Samples sounds with a model of endless sound, one split of the model's window at a time. ``loaded`` must have a
+    model such as :class:`archijax.DiffusionAR`. :class:`Generation` explains the arguments.
 
-    The devices hold only a window of the sounds. :meth:`stream` yields one split after the other.
+    The devices store only one window of each sound. :meth:`stream` yields one split after the other.
 
     Raises:
         InputError: a setting has no effect on this model, or num_steps is below the model's number of splits.
@@ -50,14 +51,15 @@ class Endless(Generation):
         self.steps = batches * (settings.num_steps + shifts * (settings.num_steps // model.num_splits))
 
     def check(self) -> None:
-        """Traces the sampling of the first window. Raises an error if the model cannot sample it."""
+        """Traces the sampling of the first window. Raises an error if the model cannot sample this window."""
         size = (self.loaded.config.channels, self.settings.num_steps)
         jax.eval_shape(partial(_start, self.loaded.model, *size), self.loaded.variables, self._keys(self.items[:1]))
 
     def stream(
         self, items: Sequence[tuple[int, int]], progress: Progress = silent
     ) -> Iterator[Float[np.ndarray, "n time c"]]:
-        """Yields the sounds of a batch of items without end: first half of a window, then one split at a time."""
+        """Yields parts [n, time, c] of the endless sounds of n items. The first part is half a window, and each later
+        part is a split."""
         model, num_steps, keys = self.loaded.model, self.settings.num_steps, self._keys(items)
         first, window = _start(model, self.loaded.config.channels, num_steps, self._variables, keys)
         progress(num_steps)
@@ -68,7 +70,7 @@ class Endless(Generation):
             yield np.asarray(split)[: len(items)]
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Float[np.ndarray, "n {self.length} c"]:
-        """Samples the sounds of a batch of items, before the final processing (see `Finish`)."""
+        """Returns the sounds of a batch of n items, before the final processing (see `Finish`)."""
         parts, length = [], 0
         for part in self.stream(items, progress):
             parts.append(part)
@@ -87,7 +89,7 @@ class Endless(Generation):
 def _start(
     model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b half c"], Float[Array, "b time c"]]:
-    """Returns (half a window of finished sound, the first window for `shift`)."""
+    """Returns (the first half of a window of finished sound, the first window for `shift`)."""
     noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
     sounds = model.start(variables, noise, num_steps=num_steps)
     return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)

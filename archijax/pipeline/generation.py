@@ -1,4 +1,5 @@
-"""Samples sounds in batches, with or without prompts. Each sound starts from its own noise, or from a source."""
+"""Samples sounds in batches, with or without prompts. The sampling of each sound starts from new noise, or from a
+source."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ from archijax.sampling.editing import check_source
 
 
 class Finish(NamedTuple):
-    """The final processing of each sound after sampling, such as decoding a latent.
+    """Describes the final processing of each sound after sampling, such as decoding a latent.
 
     Attributes:
         sample_rate: the sample rate of the result, in Hz.
-        apply: a function (sound [time, channels], number of the sound, progress) -> the result.
+        apply: a function (sound [time, channels], number of the sound, progress) -> processed sound [time, channels].
         steps: the number of steps that ``apply`` reports as progress.
     """
 
@@ -36,10 +37,10 @@ class Finish(NamedTuple):
 
 
 def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, int]]:
-    """Returns ``count`` items per prompt: pairs (number of the prompt, number of the sound), with sounds numbered from
-    ``first``.
+    """Returns ``count`` items per prompt. An item is a pair (number of the prompt, number of the sound).
 
-    The items of the first prompt come first. Raises InputError if count or first is out of range.
+    ``numbered(["a", "b"], 2, 5)`` returns [(0, 5), (0, 6), (1, 5), (1, 6)]. Raises InputError if ``count`` or ``first``
+    is out of range.
     """
     require(count >= 1, "count", count, "at least 1")
     require(0 <= first <= 2**32 - count, "first", first, "at least 0 and below 4294967296 with count")
@@ -49,34 +50,34 @@ def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, 
 class Generation:
     """Samples sounds in batches. An item is a pair (number of the prompt, number of the sound).
 
-    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). The sound depends on the seed, i and
-    its prompt, and not on the other items. The items of a batch are split over the local devices.
+    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). A sound depends on the seed, on i
+    and on the prompt, but not on the other items. The items of a batch are split over the local devices.
 
     Args:
-        loaded: the model.
+        loaded: the loaded model, such as a :class:`archijax.Pipeline`.
         settings: the settings of sampling.
-        prompts: the prompts, for a model with text; [""] for a model without text. An empty prompt stands for "no
-            prompt", as in training.
+        prompts: the prompts, for a model with text; [""] for a model without text. An empty prompt means "no prompt",
+            as in training.
         items: at least one item, such as the result of :func:`numbered`.
-        length: number of samples of each sound; None: the length of the training sounds.
-        batch_size: the largest number of sounds in a batch. All batches have the same shape, so that they need one
-            compilation.
-        source: a sound [length, channels] to vary (with ``strength``) or to fill (with ``mask``).
-        strength: how much noise is added to the source, above 0 and at most 1; 1 is noise alone.
-        mask: True for the samples of the source to keep.
-        num_resamples: how often each step is taken if there is a mask.
-        circular: make sounds that can loop: windows can contain the end and the beginning of a sound. A sound that can
-            loop needs window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
+        length: the number of samples of each sound; None: the length of the training sounds.
+        batch_size: the largest number of sounds in a batch. All batches have the same shape, so that one compilation is
+            enough.
+        source: a sound [length, channels] to vary (with ``strength``) or to inpaint (with ``mask``); None: no source.
+        strength: how much noise is added to the source, above 0 and at most 1. At 1, sampling starts from noise alone.
+        mask: bool [length], True for the samples of the source to keep; None: no sample is kept.
+        num_resamples: the number of times that each step is taken if there is a mask.
+        circular: whether windows can contain the end and the beginning of a sound, so that the sound can loop. True
+            needs window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
         finish: the final processing of each sound; None: no processing.
         conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has no
             effect.
-        numbers: numbers that the model is conditioned on in addition to ``conditions``, by name.
+        numbers: other numbers on which the model is conditioned, by name, such as the result of `Loaded.timing`.
 
     Attributes:
         steps: the total number of steps that `run` reports as progress.
 
     Raises:
-        InputError: settings contradict each other, or the model does not support them.
+        InputError: the settings contradict each other, or the model does not support a setting.
     """
 
     def __init__(
@@ -134,14 +135,16 @@ class Generation:
         return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
-        """Compiles the programs for these shapes, if they are not compiled yet. Returns the seconds that this took."""
+        """Compiles the sampling programs, unless they are compiled already. Returns the seconds that the compilation
+        took."""
         began, items = time.perf_counter(), self._batches[0]
         if self._program is not None:
             compile_for(self._program, self._variables, self._inputs(items, self.source, self.mask, 0))
         return time.perf_counter() - began
 
     def check(self) -> None:
-        """Traces the program of sampling. Raises an error if the model does not take the conditioning."""
+        """Traces the sampling program without running the program. Raises an error if the model does not take the
+        conditioning."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
             jax.eval_shape(partial(prepare, self._program), self.loaded.variables, inputs, self._timesteps[0])
@@ -149,13 +152,14 @@ class Generation:
             jax.eval_shape(self._whole, self.loaded.variables, inputs)
 
     def run(self, progress: Progress = silent) -> Iterator[tuple[int, int, Shaped[np.ndarray, "time c"]]]:
-        """Samples the sounds, and does not clip them. Yields (number of the prompt, number of the sound, sound)."""
+        """Samples all items. Yields (number of the prompt, number of the sound, sound [time, channels]). The sounds are
+        not clipped."""
         for items in self._batches:
             for (number, item), sound in zip(items, self.batch(items, progress), strict=True):
                 yield number, item, self.finish.apply(sound, item, progress)
 
     def batch(self, items: Sequence[tuple[int, int]], progress: Progress) -> Shaped[np.ndarray, "n time c"]:
-        """Samples the sounds of a batch of items, before the final processing (see `Finish`)."""
+        """Returns the sounds of a batch of n items, before the final processing (see `Finish`)."""
         return self.sample(items, progress, self.source, self.mask)
 
     def sample(
@@ -166,12 +170,12 @@ class Generation:
         mask: Bool[np.ndarray, " time"] | None = None,
         part: int = 0,
     ) -> Shaped[np.ndarray, "n {self.length} c"]:
-        """Samples the sounds of a batch of items from noise, or from a source.
+        """Returns the sounds of a batch of n items, sampled from noise or from a source.
 
         Args:
-            items: at most the batch size.
-            source: one source for all items, or one source per item.
-            part: the number of the part, if a sound is sampled in several parts. Each part has its own noise.
+            items: at most ``batch_size`` items.
+            source: one source for all items, or one source per item; None: no source.
+            part: the number of the part, if a sound is sampled in several parts. Each part uses different noise.
         """
         return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
 
@@ -191,7 +195,7 @@ class Generation:
         return sample(variables, inputs.keys, **scale, **inputs.batch)
 
     def _inputs(self, items: Sequence[tuple[int, int]], source, mask, part: int) -> Inputs:
-        """Returns the inputs of a batch. If the batch is not full, its last item is repeated."""
+        """Returns the inputs of a batch. If the batch is not full, the last item is repeated."""
         filling = self._size - len(items)
         items = [*items, *items[-1:] * filling]
         prompts = [self.prompts[number] for number, _ in items]
@@ -226,7 +230,8 @@ class Generation:
 def draw(
     root: Key[Array, ""], items: UInt32[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
 ) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
-    """Draws (noise, keys) for the items in one part of their sounds."""
+    """Returns (noise, keys) for sounds with the numbers ``items``. ``part`` is the number of the part of each sound, 0
+    if there is only one part. ``shape`` is (time, channels)."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
     # Each later part has its own keys, which differ from the keys of step_keys.
     keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)

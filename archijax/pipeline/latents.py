@@ -1,4 +1,5 @@
-"""The rows of the arrays that a diffusion model samples: samples of sound, or frames of a latent."""
+"""Converts between sound and the rows that a diffusion model makes. A row is a sample of sound or a frame of a
+latent."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from archijax.pipeline.settings import SampleSettings
 
 
 class Samples:
-    """Converts between sound and the rows that a model of sound samples. A row is a sample of sound.
+    """Converts between sound and the rows that a diffusion model of sound makes. A row is a sample of sound.
 
     Attributes:
-        loaded: the diffusion model that samples rows.
-        frame: number of samples of sound per row.
+        loaded: the diffusion model that makes rows.
+        frame: the number of samples of sound per row.
     """
 
     frame = 1
@@ -27,28 +28,30 @@ class Samples:
         self.loaded = loaded
 
     def encode(self, audio: Float[np.ndarray, "time c"]) -> Shaped[np.ndarray, "n channels"]:
-        """Turns a sound into rows. Zeros after the end of the sound fill the last row."""
+        """Turns a sound [time, c] into rows [n, channels], with n = ceil(time / frame). Zeros fill the last row."""
         return audio
 
     def decode(
         self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
     ) -> Float[np.ndarray, "n*{self.frame} c"]:
-        """Turns rows into sound. A decoder that starts from noise uses different noise for each item."""
+        """Turns rows into a sound. If the decoder starts from noise, the number ``item`` of the sound selects the
+        noise."""
         return rows
 
     def steps(self, rows: int) -> int:
-        """Returns how many steps :meth:`decode` reports as progress if it gets ``rows`` rows."""
+        """Returns the number of steps that :meth:`decode` reports as progress for ``rows`` rows."""
         return 0
 
 
 class Latents(Samples):
-    """Converts between sound and the rows that a latent model samples.
+    """Converts between sound and the rows that a latent model makes.
 
-    A row is a frame of the latent, in the scale of the diffusion model.
+    A row is a frame of the latent, normalised for the diffusion model.
 
     Args:
         whole: the latent model.
-        steps, seed: settings of an autoencoder that decodes by diffusion.
+        steps, seed: the number of denoising steps and the seed of the noise, for an autoencoder that decodes by
+            diffusion.
         batch_size: the largest number of parts of a sound that are encoded or decoded at once.
     """
 
@@ -75,13 +78,14 @@ class Latents(Samples):
 
 
 def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Samples:
-    """Returns the converter between sound and the rows that this model samples."""
+    """Returns the converter for a model: :class:`Latents` for a latent model, else :class:`Samples`."""
     if loaded.config.autoencoder is None:
         return Samples(loaded)
     return Latents(loaded, seed=settings.seed, batch_size=batch_size)
 
 
 def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:
-    """Turns a mask of samples into a mask of rows. A row is kept if all its samples are kept."""
+    """Turns a mask of samples into a mask of n = ceil(time / frame) rows. A row is kept if all samples of the row are
+    kept."""
     whole = np.pad(mask, (0, ceil_div(len(mask), frame) * frame - len(mask)), constant_values=True)
     return whole.reshape(-1, frame).all(axis=1)

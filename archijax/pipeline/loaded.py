@@ -1,4 +1,5 @@
-"""A model with its weights, and what all methods need from it: tokens, loudness, default settings."""
+"""Defines a model with weights, and functions that all methods of a pipeline need: tokens, loudness, default
+settings."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class LatentSizes:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model with its weights.
+    """Holds a model with weights. :class:`archijax.Pipeline` adds methods that use the model.
 
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
@@ -54,11 +55,10 @@ class Loaded:
     facts: Facts = Facts()
 
     def checked(self, prompts: str | Sequence[str]) -> list[str]:
-        """Returns the prompts without spaces around them; [""] if there is no prompt.
+        """Returns a list of the prompts without leading and trailing spaces. Returns [""] if ``prompts`` is empty.
 
         Raises:
-            InputError: there is a prompt, but the model was trained without text; or the model reads text, but there is
-                no prompt.
+            InputError: there is a prompt for a model without text, or there is no prompt for a model that reads text.
         """
         prompts = [prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         if self.tokenizer is None and any(prompts):
@@ -69,7 +69,8 @@ class Loaded:
         return prompts or [""]
 
     def tokens(self, prompts: Sequence[str]) -> dict[str, Shaped[np.ndarray, "b n"]]:
-        """Returns the "tokens" and the "token_mask" of a batch with these prompts; {} for a model without text."""
+        """Returns {"tokens": int32 [b, max_length], "token_mask": bool [b, max_length]} for b prompts; {} for a model
+        without text."""
         if self.tokenizer is None:
             return {}
         from archijax.text import tokenize, warn_of_cut
@@ -80,10 +81,12 @@ class Loaded:
         return {"tokens": tokens, "token_mask": mask}
 
     def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
-        """Turns a dict from names of conditioners to values into the arrays of a batch of ``count`` equal items.
+        """Returns the conditioning arrays, by name, of a batch of ``count`` equal items. ``values`` has the values of
+        conditioners by name, such as {"bpm": 120}.
 
         Raises:
-            InputError: the model has no condition of this name, or does not take the value.
+            InputError: the model has no conditioner with a name in ``values``, or a conditioner does not take the
+                value.
         """
         known = {conditioner.name: conditioner for conditioner in self.config.conditioners}
         for name, value in values.items():
@@ -96,19 +99,24 @@ class Loaded:
         return encode_fields(known.values(), fields)
 
     def gain(self, sound: Float[np.ndarray, "time c"]) -> np.float32:
-        """Returns the factor that gives a sound the loudness of the training sounds."""
-        return np.float32(1.0) if self.facts.loudness is None else gain(sound, self.facts.loudness)
+        """Returns the factor that gives a sound the loudness of the training sounds; 1 if the training sounds were not
+        scaled."""
+        if self.facts.loudness is None:
+            return np.float32(1.0)
+        rate = self.config.sample_rate if self.facts.loudness_by == "lufs" else None
+        return gain(sound, self.facts.loudness, sample_rate=rate)
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
-        """Returns the settings, with the model's defaults in place of None."""
+        """Returns a copy of the settings, in which the defaults of the model replace None."""
         # The configuration may be a user's class without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Returns numbers that tell the model the start of a sound and the length of the whole piece, both in seconds.
+        """Returns a dict of the conditioning numbers for a sound that begins ``start`` seconds into a piece of
+        ``total`` seconds.
 
-        The result is {} for a model that takes no such numbers.
+        The result is {} if the model takes no numbers for the start and the length.
         """
         # The configuration may be a user's class without timing.
         timing = getattr(self.config, "timing", None)
@@ -116,17 +124,19 @@ class Loaded:
 
     @property
     def is_timed(self) -> bool:
-        """Whether all sounds of the model have one length, and the model takes the numbers of :meth:`timing`."""
+        """Returns whether the model takes the numbers of :meth:`timing`. All sounds of such a model have the same
+        length."""
         return bool(self.timing(0.0, 1.0))
 
     @property
     def seconds(self) -> float:
-        """The length of the training sounds in seconds."""
+        """Returns the length of the training sounds in seconds."""
         return self.config.length / self.config.sample_rate
 
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
-        """Raises InputError unless the model follows ``protocol`` and, if ``frames`` are given, has frames of one of
-        these kinds."""
+        """Raises InputError if the model does not implement ``protocol``, a class in :mod:`archijax.contract`. If
+        ``frames`` are given, the model must also have frames of one of these kinds. ``verb`` is the verb of the
+        message, such as "decodes"."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
             raise InputError(
                 f"this needs a model that {verb} sound, but this model is of kind {kind_of(self.config)!r}"
@@ -134,7 +144,7 @@ class Loaded:
 
     @property
     def guidable(self) -> bool:
-        """Whether the model was trained for guidance."""
+        """Returns whether the model was trained for guidance."""
         inside = isinstance(self.model, DiffusionDecoder) or self.config.autoencoder is not None
         model = self.model.model if inside else self.model
         follows = self.tokenizer is not None or bool(self.config.conditioners)
@@ -142,17 +152,17 @@ class Loaded:
 
     @property
     def channels(self) -> int | None:
-        """The number of channels of the sounds that the model takes; None: any number."""
+        """Returns the number of channels of the sounds that the model takes; None: any number."""
         return None if isinstance(self.model, Codec) and self.model.frames == "mel" else self.config.channels
 
     @property
     def low_rate(self) -> int:
-        """The low sample rate of an upsampler, in Hz."""
+        """Returns the sample rate of the sounds that an upsampler takes, in Hz."""
         return self.config.sample_rate // self.model.downsample_factor
 
     @cached_property
     def halves(self) -> tuple[Loaded, Loaded]:
-        """The two models of a latent model: the diffusion model of its latents, and the autoencoder."""
+        """Returns the two parts of a latent model: (the diffusion model of latents, the autoencoder)."""
         config, model, frame = self.config, self.model, self.model.downsample_factor
         rate, length = config.sample_rate / frame, config.length // frame
         sizes = LatentSizes(rate, model.latent_channels, length, config.text, config.conditioners)
@@ -163,19 +173,22 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Any | None:
-        """The tokenizer of prompts; None for a model without text."""
+        """Returns the tokenizer of prompts; None for a model without text."""
         return None if self.config.text is None else self.config.text.load_tokenizer()
 
     @cached_property
     def on_device(self) -> Variables:
-        """The variables on the device. If the variables are only shapes, for a check of the model, they stay shapes."""
+        """Returns the variables on the device. Variables that are only shapes, for a check of the model, are returned
+        unchanged."""
         shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
         return self.variables if shapes else jax.device_put(self.variables)
 
     @cached_property
     def weights(self) -> str:
-        """A hash of the weights and the configuration."""
-        digest = hashlib.blake2b(repr((self.config, self.facts.loudness)).encode(), digest_size=12)
+        """Returns a hash of the weights and the configuration."""
+        digest = hashlib.blake2b(
+            repr((self.config, self.facts.loudness, self.facts.loudness_by)).encode(), digest_size=12
+        )
         for leaf in jax.tree.leaves(self.variables):
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()

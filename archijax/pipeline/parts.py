@@ -1,4 +1,4 @@
-"""Long sounds in parts of the training length, which overlap and fade into each other, and the noise of the parts."""
+"""Processes long sounds in overlapping parts of the training length, and draws the noise of the parts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,22 +18,23 @@ BLOCK = 256  # rows of noise that one key draws
 
 
 class Parts:
-    """Maps a long array to another array, part by part. This needs constant memory in addition to the two arrays.
+    """Maps a long array to another array, part by part. The memory in addition to the two arrays is constant.
 
     Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The first
-    quarter of an overlap therefore comes from the earlier part alone, and the last quarter from the later part alone.
-    In the middle of the overlap, the earlier part fades into the later part. A short array is one part, with padding at
-    its end.
+    quarter of an overlap therefore comes from the earlier part alone, and the last quarter comes from the later part
+    alone. In the middle of the overlap, the earlier part fades into the later part. An array that is shorter than a
+    part is padded at the end.
 
     Args:
         make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces [b, length *
-            rows_in, ...] are parts of the input, and starts int32 [b] are the numbers of the units at which the pieces
-            begin.
-        length: number of units of a part, such as frames of a latent.
-        rows_in, rows_out: number of rows of the input and of the output per unit.
+            rows_in, ...] are parts of the input. Piece k begins at row starts[k] * rows_in of the input, where starts
+            is int32 [b].
+        length: the number of units in a part. A unit is, for example, a frame of a latent.
+        rows_in, rows_out: the number of rows of the input and of the output per unit.
         batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power
             of two, so that sounds of all lengths need few compilations.
-        fading: whether parts fade into each other. False is for arrays without a meaningful mean, such as codes.
+        fading: whether parts fade into each other. False: the result changes to the later part in the middle of the
+            overlap.
         edge: whether the padding repeats the last row of the input. False: the padding is zeros.
         steps: the number of steps that ``make`` reports as progress.
 
@@ -62,14 +63,14 @@ class Parts:
         self._fade = np.clip(2 * position - 0.5, 0, 1).astype(np.float32) if fading else np.float32(position > 0.5)
 
     def steps(self, rows: int) -> int:
-        """Returns how many steps are reported as progress for an input with ``rows`` rows."""
+        """Returns the number of steps that are reported as progress for an input with ``rows`` rows."""
         count, size = self._count(rows)
         return ceil_div(count, size) * self._steps
 
     def __call__(
         self, rows: Shaped[np.ndarray, " rows *row"], progress: Progress = silent
     ) -> Shaped[np.ndarray, " -(-rows//{self.rows_in})*{self.rows_out} *out"]:
-        """Maps a whole input array to the output array."""
+        """Maps an input array [rows, ...] to the output array [ceil(rows / rows_in) * rows_out, ...]."""
         count, size = self._count(len(rows))
         whole = None
         for first in range(0, count, size):
@@ -103,7 +104,8 @@ class Parts:
 def noise(
     key: Key[Array, ""], starts: Int[Array, " b"], length: int, channels: int
 ) -> Float[Array, "b {length} {channels}"]:
-    """Returns sections of one endless noise that begin at the rows ``starts``.
+    """Returns b sections of one endless sequence of standard normal noise. Section k begins at row starts[k] of the
+    noise.
 
     The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
     """

@@ -1,4 +1,4 @@
-"""A trained model, and methods that use it.
+"""Defines a trained model with methods that use the model.
 
     pipeline = aj.from_pretrained("runs/mine")
     sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
@@ -31,19 +31,19 @@ from archijax.pipeline.sounds import Sound, Source, converted, load_sound
 
 
 class Sounds(NamedTuple):
-    """Sounds, float32 and not clipped, and their sample rate in Hz."""
+    """Holds sounds and the sample rate in Hz. The sounds are float32 and not clipped."""
 
     sounds: Shaped[np.ndarray, "count time c"]
     sample_rate: int
 
 
 class Frames(NamedTuple):
-    """The frames of a sound.
+    """Holds the frames of one sound.
 
     Attributes:
         frames: latents, a mel spectrogram, or sound of a lower rate.
         gain: the factor that gave the sound the loudness of the training sounds.
-        length: number of samples of the sound; None: all samples that the frames decode to.
+        length: the number of samples of the sound; None: the decoded sound is not cut.
     """
 
     frames: Shaped[np.ndarray, " n *frame"]
@@ -53,11 +53,12 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pipeline(Loaded):
-    """A model with its weights, and methods that use it. :func:`archijax.from_pretrained` returns a pipeline.
+    """Holds a model with weights, and has methods that use the model. :func:`archijax.from_pretrained` returns a
+    pipeline.
 
-    A model of your own needs ``Pipeline(config, model, variables)`` with ``model = config.build()``. Methods that make
-    sound return :class:`Sounds`: ``sounds, sample_rate = pipeline.generate(count=2, num_steps=20)``, where ``sounds``
-    is float32 [prompts * count, time, channels]. Edits take one prompt.
+    For a model of your own, call ``Pipeline(config, model, variables)`` with ``model = config.build()``. Methods that
+    make sound return :class:`Sounds`, as in ``sounds, sample_rate = pipeline.generate(count=2, num_steps=20)``. The
+    array ``sounds`` is float32 [prompts * count, time, channels]. The edits inpaint, vary and extend take one prompt.
 
     Fields:
         config: the configuration of the model, such as one of `archijax.configs`.
@@ -66,18 +67,19 @@ class Pipeline(Loaded):
         facts: facts about the training of the model.
 
     An input ``sound`` is the path of a file, or an array [time, channels] or [time] with its ``sample_rate`` in Hz. A
-    ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name, and
-    further options:
+    ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name. The
+    other options are:
 
-        count, first, batch_size: sample ``count`` sounds per prompt, with numbers from ``first`` on, in batches of at
-            most ``batch_size`` sounds. These options are for generate, inpaint, vary and extend.
-        num_resamples: take each step this number of times, so that new samples fit the old samples better. This option
-            is for inpaint and extend.
-        conditions: values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}.
-        progress: a function that is called with the number of steps taken since the last call.
+        count, first, batch_size: sample ``count`` sounds per prompt (default 1), with numbers from ``first`` on
+            (default 0), in batches of at most ``batch_size`` sounds. generate, inpaint, vary and extend take all three.
+            The methods that encode or decode take only ``batch_size``, the largest number of parts of a sound.
+        num_resamples: take each step this number of times, so that new samples fit the old samples better. Only
+            inpaint and extend take this option.
+        conditions: a dict of values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}. Only
+            generate, inpaint, vary and extend take this option.
+        progress: a function that is called with the number of steps that were taken since the last call.
 
-    All methods raise InputError if an argument is out of range, or if the model is of a kind that the method cannot
-    use.
+    All methods raise InputError if an argument is out of range, or if the method cannot use this kind of model.
     """
 
     def generate(
@@ -93,12 +95,13 @@ class Pipeline(Loaded):
         """Samples new sounds [prompts * count, time, channels]. The sounds of the first prompt come first.
 
         Args:
-            prompts: one or several texts; none for a model without text.
-            seconds: the length of each sound; None: the length of the training sounds. If the model makes only sounds
-                of one length, its sounds are cut to ``seconds``.
-            loop: make sounds that can be repeated without a seam. The length of the sounds is rounded to a multiple of
-                the model's length_multiple.
-            decoder_steps: number of denoising steps of the decoder, if a latent model decodes its latents by diffusion.
+            prompts: one text or several texts; () for a model without text.
+            seconds: the length of each sound, with time = round(seconds * sample_rate); None: the length of the
+                training sounds. If the model makes only sounds of one length, these sounds are cut to ``seconds``.
+            loop: make sounds that can be repeated without an audible joint. The length of the sounds is rounded to a
+                multiple of the model's length_multiple.
+            decoder_steps: the number of denoising steps of the decoder, if a latent model decodes its latents by
+                diffusion.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
@@ -109,7 +112,8 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Regenerates the part of a sound from start to end, in seconds. The other samples do not change.
+        """Regenerates the part of a sound from ``start`` to ``end``, in seconds. The other samples do not change, so
+        the results [count, time, channels] have the length, sample rate and channels of the sound.
 
         Example: ``pipeline.inpaint("a.wav", 1.0, 2.5, count=4)``, or with an array ``pipeline.inpaint(array, 1.0, 2.5,
         sample_rate=48_000)``.
@@ -121,11 +125,12 @@ class Pipeline(Loaded):
         self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Samples variations of a sound, with the sample rate and number of channels of the model.
+        """Samples variations [count, time, channels] of a sound. Sample rate and channels are those of the model, and
+        time is ceil(time of the sound * rate of the model / rate of the sound).
 
         Args:
-            strength: above 0 and at most 1. Near 0 the variations are nearly the sound, at 1 they are unrelated to the
-                sound.
+            strength: how much noise is added, above 0 and at most 1. Near 0, the variations are similar to the sound.
+                At 1, the variations are unrelated to the sound.
         """
         settings, options = self._edit(prompt, options)
         return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
@@ -134,15 +139,18 @@ class Pipeline(Loaded):
         self, sound: Sound, seconds: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Continues a sound by this number of seconds. The results begin with the samples of the sound."""
+        """Continues a sound by ``seconds``. The results [count, time, channels] have the sample rate and channels of
+        the sound, and begin with the samples of the sound. For a sound [n, c] with the sample rate of the model, time
+        is n + round(seconds * sample_rate)."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
     def encode(
         self, sound: Sound, *, sample_rate: int | None = None, batch_size: int = 8, progress: Progress = silent
     ) -> Frames:
-        """Encodes a sound to :class:`Frames`, whose ``frames`` are latents [n, latent_channels], a mel spectrogram [n,
-        mels, channels], or sound [n, channels] of a lower rate."""
+        """Encodes a sound to :class:`Frames`. The array ``frames`` has latents [n, latent_channels], a mel spectrogram
+        [n, mels, channels], or sound [n, channels] of a lower rate. For a sound with the model's sample rate, n is
+        ceil(time / model.downsample_factor)."""
         self.needs(Codec, "encodes")
         source = self.source(sound, sample_rate)
         return Frames(encoder(self, batch_size)(source.audio, progress), source.gain, len(source.audio))
@@ -155,10 +163,10 @@ class Pipeline(Loaded):
         progress: Progress = silent,
         **options: Any,
     ) -> Sounds:
-        """Decodes the result of :meth:`encode`, or an array of frames, to one sound: ``sounds`` is [1, time, channels].
+        """Decodes the result of :meth:`encode`, or an array [n, ...] of frames, to one sound [1, time, channels].
 
-        The sound decoded from :class:`Frames` has the loudness and the length of the sound that was encoded. Raises
-        InputError if the array does not have the axes of one sound's frames.
+        For :class:`Frames`, the result has the loudness and the duration of the encoded sound. For an array, time is n
+        * model.downsample_factor. Raises InputError if the array does not have the axes of one sound's frames.
         """
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
@@ -176,14 +184,17 @@ class Pipeline(Loaded):
         self, sound: Sound, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Encodes a sound and decodes the frames: ``sounds`` is [1, time, channels]."""
+        """Encodes a sound and decodes the frames to a sound [1, time, channels] of the same duration, with the sample
+        rate of the model."""
         _split(options, "batch_size")
         batch_size = options.get("batch_size", 8)
         frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
         return self.decode(frames, prompt, progress=progress, **options)
 
     def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
-        """Adds high frequencies to a sound. The sound is first resampled to the model's low rate."""
+        """Adds high frequencies to a sound: resamples the sound to the model's low rate, and returns a sound [1, time,
+        channels] with the model's sample rate. For a sound [n, c] of the low rate, time is n *
+        model.downsample_factor."""
         self.needs(Codec, "upsamples", "sound")
         low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
         scale = self.gain(low)
@@ -192,7 +203,8 @@ class Pipeline(Loaded):
     def vocode(
         self, sound: Sound | Frames, prompt: str = "", *, sample_rate: int | None = None, **options: Any
     ) -> Sounds:
-        """Makes sound from a mel spectrogram [frames, mels, channels], or from the mel spectrogram of a sound."""
+        """Makes a sound [1, time, channels] from a mel spectrogram [frames, mels, channels], with time = frames *
+        model.downsample_factor. If ``sound`` is a sound, the mel spectrogram of the sound is used."""
         self.needs(Codec, "vocodes", "mel")
         if isinstance(sound, Frames) or np.ndim(sound) == 3:
             return self.decode(sound, prompt, **options)
@@ -211,7 +223,8 @@ class Pipeline(Loaded):
         batch_size: int = 16,
         conditions: Mapping[str, str | float] | None = None,
     ) -> Generation:
-        """Returns the :class:`Generation` that :meth:`generate` runs. Both explain the arguments.
+        """Returns the :class:`Generation` that :meth:`generate` runs. See :class:`Generation` and :meth:`generate` for
+        the arguments.
 
         ``generation(settings, [""], [(0, 0), (0, 1)]).run()`` yields (number of the prompt, number of the sound, sound
         [time, channels]) for two sounds.
@@ -261,8 +274,8 @@ class Pipeline(Loaded):
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
-        """Loads a sound and converts it for the model. The attribute ``audio`` of the result is the converted sound
-        [time, channels]."""
+        """Loads a sound and converts the sound for the model. In the result, ``audio`` is the converted sound [time,
+        channels]."""
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
@@ -273,7 +286,7 @@ class Pipeline(Loaded):
 
 
 def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-    """Returns (the settings in options, the options with names in ``also``). Raises InputError if an option has another
+    """Returns (the settings in ``options``, the options with names in ``also``). Raises InputError for any other
     name."""
     rest = {name: options[name] for name in also if name in options}
     return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest

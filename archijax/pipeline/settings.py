@@ -1,4 +1,4 @@
-"""The settings of sampling. The command line, the pipeline and the loop of steps share the same frozen object."""
+"""Defines the settings of sampling. The command line, the pipeline and the sampling loop use the same frozen object."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from archijax.sampling import DDIM, DDPM, SAMPLERS, Guidance, Sampler, get_sampl
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """The settings of sampling.
+    """Holds the settings of sampling.
 
     ``pipeline.generate(num_steps=20, sampler="heun")`` and the other methods of a pipeline take settings by name.
-    ``pipeline.generation(SampleSettings(num_steps=20), prompts, items)`` takes them as one object.
+    ``pipeline.generation(SampleSettings(num_steps=20), prompts, items)`` takes settings as one object.
     """
 
     num_steps: int | None = None
-    """The number of denoising steps. The default is the model's own, else 50."""
+    """The number of denoising steps. None: the default of the model, such as 50."""
     sampler: Literal["ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde", "pingpong"] | None = None
-    """The method of each denoising step. The default is the model's own, else ddim. dpm++ needs fewer steps, a step of
-    heun takes twice the time, and pingpong is for distilled models."""
+    """The method of each denoising step. None: the default of the model, such as ddim. dpm++ needs fewer steps, a step
+    of heun takes twice the time, and pingpong is for distilled models."""
     eta: float = 0.0
-    """The noise that ddim adds: 0 is none, 1 is as much as ddpm adds."""
+    """The amount of noise that ddim adds, from 0 (no noise) to 1 (as much noise as ddpm)."""
     variance: float | None = None
     """The variance of ddpm's noise, from 0 (the smallest) to 1 (the largest, as in ArchiSound). The default is 0.5."""
     timestep_spacing: Literal["linear", "cosine", "karras", "exponential"] | None = None
-    """The spacing of the timesteps. The default depends on the model's diffusion method."""
+    """The spacing of the timesteps. The default depends on the diffusion method of the model."""
     guidance_scale: float | None = None
-    """How strictly a sound follows the prompt; 1 is no guidance. The default is the model's own, else 3 for a model
-    that was trained for guidance."""
+    """How strictly a sound follows the prompt; 1 means no guidance. None: the default of the model, or 3 for a model
+    that was trained for guidance and has no default."""
     guidance_rescale: float = 0.0
-    """How far guided predictions are rescaled to the loudness of unguided predictions, from 0 to 1."""
+    """How far guided predictions are rescaled to the loudness of predictions without guidance, from 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
-    """The lowest and the highest diffusion time with guidance; time 0 is sound, the largest time is noise."""
+    """The lowest and the highest diffusion time with guidance. Time 0 is clean sound, and the largest time is noise."""
     negative_prompt: str | None = None
-    """A prompt that guidance leads away from."""
+    """A prompt for sounds that guidance avoids."""
     sequential: bool = False
-    """Call the net twice for guidance, instead of once with the double batch. This needs less memory."""
+    """Call the net twice for guidance, instead of once with a batch of double size. Two calls need less memory."""
     clamp: float | None = None
-    """Clip the estimated sound to this amplitude at every step."""
+    """Clip the estimate of the sound to this amplitude at every step."""
     threshold: float | None = None
-    """The quantile of dynamic thresholding, such as 0.995: an estimated sound is scaled down until this quantile of its
-    amplitudes is at most 1."""
+    """The quantile for dynamic thresholding, such as 0.995. At every step, the estimate of the sound is scaled down
+    until this quantile of the amplitudes is at most 1."""
     window_seconds: float | None = None
-    """Length in seconds of the overlapping windows that the net sees. By default the net sees the whole sound."""
+    """The length in seconds of the overlapping windows that the net sees. By default, the net sees the whole sound."""
     seed: int = 0
     """The seed of the noise. All prompts start from the same noise."""
 
@@ -75,7 +75,8 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """Returns these settings, with a model's defaults in place of None."""
+        """Returns a copy of these settings, in which ``defaults`` replace the value None of num_steps, sampler,
+        timestep_spacing and guidance_scale."""
         values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
         if self.eta and self.sampler is None:
             values["sampler"] = "ddim"
@@ -84,28 +85,29 @@ class SampleSettings:
 
     @property
     def compiled(self) -> SampleSettings:
-        """These settings, with fixed values for all settings that a compiled program does not depend on."""
+        """Returns a copy of these settings, with fixed values for the settings that do not change the compiled
+        program."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property
     def has_negative_prompt(self) -> bool:
-        """Whether there is a negative prompt that is not empty."""
+        """Returns whether there is a negative prompt that is not empty."""
         return bool((self.negative_prompt or "").strip())
 
     def make_sampler(self) -> Sampler:
-        """Makes the sampler of these settings, such as a :class:`archijax.DDIM`."""
+        """Returns the sampler of these settings, such as a :class:`archijax.DDIM`."""
         if self.variance is not None:
             return DDPM(self.variance)
         return DDIM(self.eta) if self.eta else get_sampler(self.sampler or "ddim")
 
     def scale(self, guidable: bool) -> float | None:
-        """Returns the guidance scale; None: no guidance.
+        """Returns the guidance scale, or None if there is no guidance.
 
         Args:
             guidable: whether the model was trained for guidance.
 
         Raises:
-            InputError: there is a scale or a negative prompt, but the model was not trained for guidance.
+            InputError: there is a guidance scale or a negative prompt, but the model was not trained for guidance.
         """
         scale = self.guidance_scale if self.guidance_scale is not None else 3.0 if guidable else 1.0
         if not guidable and (scale != 1 or self.negative_prompt is not None):
@@ -118,7 +120,8 @@ class SampleSettings:
         return Guidance(scale, self.guidance_rescale, self.guidance_interval, self.sequential)
 
     def window(self, sample_rate: float, multiple: int) -> int | None:
-        """Returns the number of samples of a window, rounded to a multiple of ``multiple``; None: no windows."""
+        """Returns the number of samples of a window, rounded to a multiple of ``multiple``; None if window_seconds is
+        None."""
         if self.window_seconds is None:
             return None
         samples = to_samples("window_seconds", self.window_seconds, sample_rate)
@@ -129,13 +132,13 @@ NAMES = tuple(field.name for field in dataclasses.fields(SampleSettings))
 
 
 def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSettings:
-    """Makes settings from a dict of their names and values.
+    """Returns the settings for a dict of names and values, such as {"num_steps": 20}.
 
     Args:
         also: names of other options that the caller takes, for the error message.
 
     Raises:
-        InputError: no setting has this name. The message suggests a similar name.
+        InputError: no setting has one of the names. The message suggests a similar name.
     """
     for name in options.keys() - set(NAMES):
         known = [*NAMES, *also]
@@ -145,9 +148,9 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
 
 
 def to_samples(name: str, seconds: float, sample_rate: float) -> int:
-    """Converts seconds to samples, at least one.
+    """Returns seconds * sample_rate, rounded to an integer of at least 1.
 
-    Raises InputError with the setting's name if the seconds are out of range.
+    Raises InputError if ``seconds`` is out of range. ``name`` is the name of the setting in the message.
     """
     # The index of an array has 31 bits.
     longest = (2**31 - 1) // sample_rate

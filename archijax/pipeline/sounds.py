@@ -1,4 +1,5 @@
-"""Input sounds of a pipeline, converted to the sample rate, channels and loudness of a model, and back."""
+"""Loads the input sounds of a pipeline, and converts sounds to the sample rate, channels and loudness of a model, and
+back."""
 
 from __future__ import annotations
 
@@ -15,19 +16,19 @@ from archijax.errors import InputError
 from archijax.pipeline.loaded import Loaded
 
 Sound = str | Path | np.ndarray
-"""A file, or an array [time, channels] or [time] with a sample rate as a separate argument."""
+"""The path of a file, or an array [time, channels] or [time] with a sample rate as a separate argument."""
 
 Audio = Float32[np.ndarray, "time c"]
 
 
 class Recording(NamedTuple):
-    """A sound before conversion.
+    """Holds a sound before it is converted for a model.
 
     Attributes:
-        sound: the samples.
+        sound: the samples [time, c].
         sample_rate: in Hz.
-        layout: the speaker of each channel; None: unknown.
-        name: the name of the sound's file, for messages.
+        layout: the speaker of each channel, such as ("FL", "FR"); None: unknown.
+        name: the name of the file, for messages.
     """
 
     sound: Audio
@@ -37,11 +38,11 @@ class Recording(NamedTuple):
 
 
 def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
-    """Loads the recording of a file, or of an array with a sample rate in Hz.
+    """Returns the Recording of a sound file, or of an array [time, channels] or [time] with a sample rate in Hz.
 
     Raises:
-        InputError: the file does not exist or holds no sound; the array is not finite, has another shape, or comes
-            without its sample rate.
+        InputError: the file does not exist or holds no sound, or the array is not finite, has another shape or has no
+            sample rate.
     """
     if isinstance(sound, str | Path):
         from archijax.audio import files
@@ -60,9 +61,11 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
 
 
 def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio:
-    """Converts a recording to a sample rate in Hz and a number of channels.
+    """Returns a recording as an array [n, channels] with the sample rate ``to_rate`` in Hz. If ``channels`` is None,
+    the number of channels does not change.
 
-    The result equals that of `files.read` with the same rate and number of channels.
+    For a recording [time, c], n is ceil(time * to_rate / sample_rate). The result equals the result of
+    `archijax.audio.files.read` with the same rate and number of channels.
     """
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
@@ -78,7 +81,7 @@ def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio
 
 
 class Source:
-    """A recording, before and after its conversion for a loaded model.
+    """Holds a recording before and after the conversion for a loaded model.
 
     Attributes:
         sound: the sound [n, channels] before conversion.
@@ -98,16 +101,18 @@ class Source:
 
     @property
     def seconds(self) -> float:
-        """The length of the sound in seconds."""
+        """Returns the length of the sound in seconds."""
         return len(self.sound) / self.sample_rate
 
     @property
     def stride(self) -> int:
-        """The smallest number of ``audio`` samples that lasts a whole number of ``sound`` samples."""
+        """Returns the smallest number of samples of ``audio`` that lasts as long as a whole number of samples of
+        ``sound``."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
-        """The samples of ``audio`` from begin to end, where begin is rounded down to a multiple of :attr:`stride`."""
+        """Returns the slice of ``audio`` from begin to end, where begin is rounded down to a multiple of
+        :attr:`stride`."""
         return slice(max(0, begin) // self.stride * self.stride, min(len(self.audio), end))
 
     def restored(
@@ -116,10 +121,11 @@ class Source:
         """Converts audio back to the sample rate, number of channels and loudness of ``sound``.
 
         Args:
-            audio: a sound that begins at the first sample of the region.
+            audio: a sound that begins at the first sample of ``region``.
+            region: a slice of :attr:`audio`, from :meth:`region`.
 
         Returns:
-            (the position of the first sample in ``sound``, the converted sound).
+            (the index in ``sound`` at which the converted sound begins, the converted sound).
         """
         first = region.start * self.sample_rate // self.model_rate
         sound = audio / self.gain

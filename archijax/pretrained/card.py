@@ -15,14 +15,15 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
     Args:
         name: the name of the model folder, which becomes the title.
         config: the configuration of the model, such as `pipeline.config`.
-        facts: what is known about the training, such as the number of steps.
+        facts: the facts about the training, such as ``archijax.pretrained.Facts(step=5000)``.
         parameters: the number of the model's parameters.
     """
     settings = to_dict(config)
     text, kind = config.text, settings["kind"].replace("_", " ")
     seconds = config.length / config.sample_rate
     sound = f"{config.sample_rate} Hz, {config.channels} channel{'s' if config.channels > 1 else ''}"
-    values = {"step": facts.step, "loudness of the sounds (dBFS)": facts.loudness, **facts.metrics}
+    unit = {"rms": "dBFS", "lufs": "LUFS"}[facts.loudness_by]
+    values = {"step": facts.step, f"loudness of the sounds ({unit})": facts.loudness, **facts.metrics}
     figures = [f"| {key} | {value:g} |" for key, value in values.items() if value is not None]
     usage, command = _usage(config, name)
     return "\n".join(
@@ -70,7 +71,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
 
 
 def _usage(config: Any, name: str) -> tuple[list[str], str]:
-    """Returns (lines of Python, a shell command), which show how to use a model."""
+    """Returns (lines of Python, a shell command). Both show how to use a model."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
     if kind not in KINDS:

@@ -1,13 +1,14 @@
-"""Model folders: config.json, the weights as safetensors, and a model card.
+"""Writes and loads model folders, which contain config.json, the weights as safetensors, and a model card.
 
     save_pretrained("pads", config, variables, Facts(loudness=-14.0, step=5000))
-    pipeline = from_pretrained("pads")  # or its name on the Hugging Face hub
+    pipeline = from_pretrained("pads")  # or the folder's name on the Hugging Face hub
 
 A model folder contains arrays and text, but no code. If the configuration names a pretrained text encoder
-(`TextConfig.tokenizer` other than "bytes"), the folder contains neither the tokenizer nor the weights of the encoder.
-Both are loaded by the encoder's name in the configuration. If the folder is shared, this should be a name on the hub.
-The tokenizer "bytes" needs no files, and the weights of its encoder are in the folder. The folder of a latent model can
-name the autoencoder in the same way, so that several models share one autoencoder.
+(`TextConfig.tokenizer` other than "bytes" and "words"), the folder contains neither the tokenizer nor the weights of
+the encoder. Both are loaded by the encoder's name in the configuration. If the folder is shared, the encoder's name
+should be a name on the hub. The tokenizers "bytes" and "words" need no files, and the weights of their encoders are in
+the folder. The folder of a latent model can contain the name of another model in place of the autoencoder, so that
+several models share one autoencoder.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ def save_pretrained(
     half: bool = False,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Writes a model to a new folder. The folder has a temporary name until it is complete.
+    """Writes a model to a new folder. The folder has a temporary name until all files are written.
 
     Args:
         folder: a new or empty folder. The name of the folder becomes the title of the model card.
@@ -53,8 +54,9 @@ def save_pretrained(
         facts: what config.json and the model card say about the training, such as ``pipeline.facts`` or
             ``archijax.pipeline.facts.Facts(step=5000)``. If the facts name an autoencoder, the variables of the
             autoencoder are not written.
-        half: whether to write the weights as float16, which halves the size. Loading converts them back to float32.
-        shard_bytes: the largest size of a weights file in bytes. Larger weights are split into several files and an
+        half: whether to write the weights as float16, which halves the size. Loading converts the weights back to
+            float32.
+        shard_bytes: the largest size of a file of weights in bytes. Larger weights are split into several files with an
             index.
 
     Raises:
@@ -88,13 +90,13 @@ def load_folder(
     *,
     load: Callable[[str], Pipeline] | None = None,
 ) -> Pipeline:
-    """Loads a model from a local folder, or one on the Hugging Face hub, that :func:`save_pretrained` wrote.
+    """Loads a model that :func:`save_pretrained` wrote, from a local folder or from the Hugging Face hub.
 
     :func:`archijax.from_pretrained` explains the other arguments and the errors.
 
     Args:
-        own: the configuration's class, if the user has defined this class.
-        load: a function from the name of the autoencoder of a latent model to its :class:`archijax.Pipeline`.
+        own: the class of the configuration, if the user has defined this class; None: a class of `archijax.configs`.
+        load: a function that loads the autoencoder of a latent model by name, such as :func:`archijax.from_pretrained`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
     path = folder / "config.json"
@@ -155,15 +157,15 @@ def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
 
 
 def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shape and the type of every tensor that a model folder must contain, by name."""
+    """Returns a dict of the shape and type of every tensor that a model folder must contain, by name."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
     return {".".join(path): leaf for path, leaf in flat.items() if path[:2] not in elsewhere}
 
 
 def _halved(name: str, leaf: Any) -> np.ndarray:
-    """Converts a float32 tensor to float16; tensors of other types stay unchanged. Raises InputError if a value is too
-    large."""
+    """Converts a float32 tensor to float16. Other types stay unchanged. Raises InputError if a value is too large for
+    float16."""
     leaf = np.asarray(leaf)
     if leaf.dtype != np.float32:
         return leaf
@@ -180,7 +182,8 @@ def _whole(leaf: np.ndarray, expected: Any) -> np.ndarray:
 
 
 def _compare(expected: Mapping[str, Any], tensors: Mapping[str, Any], problem: str) -> None:
-    """Raises InputError with the names of tensors that are missing or unknown, or have a wrong shape or type."""
+    """Raises InputError if tensors are missing or unknown, or have a wrong shape or type. The message names the
+    tensors."""
     other = [
         f"{name} is {tensors[name].dtype} {list(tensors[name].shape)} instead of {leaf.dtype} {list(leaf.shape)}"
         for name, leaf in sorted(expected.items())
@@ -204,14 +207,16 @@ def _read_facts(settings: dict[str, Any], path: Any) -> Facts:
     loudness, step, autoencoder = (settings.get(name) for name in ("loudness", "step", "autoencoder"))
     metrics = settings.get("metrics", {})
     if not (loudness is None or _is_finite(loudness)):
-        raise InputError(f"{path} has the loudness {loudness!r}: it must be a number in dBFS, or null")
+        raise InputError(f"{path} has the loudness {loudness!r}: it must be a number of decibels, or null")
+    if (loudness_by := settings.get("loudness_by", "rms")) not in ("rms", "lufs"):
+        raise InputError(f'{path} has the loudness_by {loudness_by!r}: it must be "rms" or "lufs"')
     if not (step is None or (type(step) is int and step >= 0)):
         raise InputError(f"{path} has the step {step!r}: it must be an integer from 0, or null")
     if not isinstance(metrics, Mapping) or not all(map(_is_finite, metrics.values())):
         raise InputError(f"{path} has metrics that are not finite numbers by name")
     if not (autoencoder is None or isinstance(autoencoder, str)):
         raise InputError(f"{path} has the autoencoder {autoencoder!r}: it must be the name of a model, or null")
-    return Facts(loudness, step, dict(metrics), autoencoder)
+    return Facts(loudness, loudness_by, step, dict(metrics), autoencoder)
 
 
 def _is_finite(value: Any) -> bool:

@@ -11,8 +11,8 @@ LAYOUTS = HUB, TOOLS = "model_index.json", "model_config.json"
 
 
 def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | None:
-    """Loads Stable Audio from a folder in the layout of diffusers or stable-audio-tools. Returns None if the folder has
-    neither layout.
+    """Loads Stable Audio from a folder, or from the hub, in the layout of diffusers or stable-audio-tools. Returns None
+    if there is no such folder, or if the folder has neither layout.
 
     Raises:
         InputError: the folder has one of the two layouts, but the model is damaged or is not Stable Audio.

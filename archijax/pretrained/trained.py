@@ -1,4 +1,4 @@
-"""Loads trained models: bundled models, and models from a training run, a model folder or the hub."""
+"""Loads trained models: bundled models, and models from a training run, a model folder or the Hugging Face hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,23 +23,22 @@ def from_pretrained(
     config: Any | None = None,
     lora: Mapping[str | Path, float] | None = None,
 ) -> Pipeline:
-    """Loads a trained model. No code in the model's files runs.
+    """Loads a trained model. The files of a model cannot run code.
 
     Args:
-        name: the name of a bundled model, such as "notes"; a folder that `save_pretrained` wrote; the folder of a
-            training run, whose newest checkpoint is loaded; or the name of a model on the Hugging Face hub. Without a
-            network, a model in the hub's local cache is enough. A folder with Stable Audio can have the layout of
-            diffusers or stable-audio-tools. For a run that trained adapters, the result is the base model with the
-            adapters added.
-        revision: a branch, tag or commit on the hub.
-        config: for a model whose configuration class the user has defined, any instance of this class. Only the class
-            is used; the settings come from the model's folder.
-        lora: the adapters to add to the model: a dict from the folder of a run with adapters to the factor of these
-            adapters.
+        name: the name of a bundled model ("notes" or "codec-16k"), a folder that `save_pretrained` wrote, the folder of
+            a training run, or the name of a model on the Hugging Face hub. From a run, the newest checkpoint is loaded.
+            From a run that trained adapters, the result is the base model with the adapters added. Without a network, a
+            hub model must be in the local cache. Stable Audio can have the layout of diffusers or stable-audio-tools.
+        revision: a branch, tag or commit on the hub; None: the main branch.
+        config: an instance of the configuration class, for a model whose configuration class the user has defined. Only
+            the class is used. The settings come from the folder of the model.
+        lora: the adapters to add to the model, such as {"runs/adapters": 1.0}: a dict from the folder of a run with
+            adapters to the factor of these adapters.
 
     Returns:
-        A :class:`archijax.Pipeline`. The pipeline's fields are config, model, variables and facts. The variables are
-        numpy arrays; for a training run, they are the moving averages.
+        A :class:`archijax.Pipeline` with the fields config, model, variables and facts. The variables are numpy arrays.
+        For a training run, the parameters are the moving averages.
 
     Raises:
         InputError: the model does not exist, its files are damaged, its settings are unknown or impossible, its tensors
@@ -70,7 +69,7 @@ def _load(name: str | Path, revision: str | None, own: type | None) -> Pipeline:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder has checkpoints, which are folders with numbers as names."""
+    """Returns whether a folder has checkpoints, which are folders with numbers as names."""
     # `archijax.training.checkpoints.steps` knows this, too, but its import takes as long as loading a model.
     places = [place for place in (folder / "checkpoints", folder) if place.is_dir()]
     return any(path.name.isdecimal() and path.is_dir() for place in places for path in place.iterdir())
@@ -91,7 +90,8 @@ def _load_run(folder: Path, own: type | None) -> Pipeline:
     record, trees = _restore(folder, ("ema", "frozen", "state"))
     settings = record["config"]
     config = from_dict(settings["model"], own)
-    facts = Facts(settings.get("data", {}).get("normalize"), record.get("step"))
+    data = settings.get("data", {})
+    facts = Facts(data.get("normalize"), data.get("normalize_by", "rms"), record.get("step"))
     if settings.get("lora"):
         base = _load(settings["init_from"], None, own)
         return _adapted(Pipeline(config, build(config), base.variables, facts), record, trees, 1.0)

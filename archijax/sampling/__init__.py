@@ -1,4 +1,4 @@
-"""Sampling: steps from noise to sound, the loop that runs them, guidance and editing."""
+"""Contains samplers, the sampling loop, guidance, and functions that edit sounds."""
 
 from archijax.sampling.editing import Inpaint, slerp
 from archijax.sampling.guidance import Guidance, clamped, guided, thresholded

@@ -1,4 +1,4 @@
-"""Edits sounds with a generative model: fills gaps, continues sounds, interpolates between sounds."""
+"""Edits sounds with a generative model: the functions fill gaps, continue sounds, and interpolate between sounds."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler, renoised
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Inpaint:
-    """A sampler that keeps the source where the mask is True, and fills the rest by the steps of another sampler.
+    """Keeps the source where the mask is True, and fills the rest by the steps of another sampler.
 
-    ``sample(denoise, process, x, timesteps, Inpaint(source, mask), keys)`` uses this sampler, and
-    ``model.sample(..., source=source, mask=mask)`` makes one.
+    ``sample(denoise, process, x, timesteps, Inpaint(source, mask), keys)`` uses this sampler. ``model.sample(...,
+    source=source, mask=mask)`` creates and uses such a sampler.
 
-    After each step to t_next, the source, with as much noise as x has at t_next, replaces x where the mask is True.
-    After the last step, the source itself replaces x. With num_resamples above 1 every step is repeated: noise takes x
-    from t_next back to t, and the step is taken again, so that the new samples agree with the kept samples (Lugmayr et
-    al. 2022, RePaint, algorithm 1).
+    After each step to t_next, the source with the noise level of t_next replaces x where the mask is True. After the
+    step to time 0, the source without noise replaces x there. If num_resamples is above 1, every step is repeated:
+    noise is added to bring x from t_next back to t, and the step is taken again. The repetition makes the new samples
+    agree with the kept samples (Lugmayr et al. 2022, RePaint, algorithm 1).
 
-    When the original code (audio-diffusion-pytorch) repeats a step, it adds noise up to t only to the kept samples.
-    Therefore only the last two passes of the original code have an effect. To get the result of the original code, take
-    one pass (num_resamples=1) with redraw=True.
+    When the original code (audio-diffusion-pytorch) repeats a step, only the kept samples receive noise. To get the
+    result of the original code, take one pass (num_resamples=1) with redraw=True.
 
     Fields:
-        source: the sound to edit [b, time, c]. Only its samples where the mask is True are used.
-        mask: an array of bool, True where the source is kept. The mask broadcasts against the source.
+        source: the sound to edit [b, time, c]. Only the samples where the mask is True are used.
+        mask: a bool array that is True where the source is kept. The mask broadcasts against the source.
         sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source plus new noise replaces the kept samples not only after, but also before each step,
-            as in the original code.
+        redraw: whether the source plus new noise also replaces the kept samples before each step, as in the original
+            code.
 
     Raises:
         InputError: num_resamples is below 1.
@@ -55,8 +54,8 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays that a step uses, each in the shape of x. Each pass draws noise for the
-        sampler's step, to add to the source, and to bring the result back to the noise level of t.
+        """Returns the number of noise arrays that a step uses, each in the shape of x. In each pass, noise is drawn for
+        the step of the sampler, for the source, and for the return from t_next to t.
         """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
@@ -72,10 +71,10 @@ class Inpaint:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
-        [self.draws, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
+        be standard normal noise [self.draws, b, ...]. :meth:`Sampler.step` explains all arguments.
         """
         draws = self.sampler.draws
 
@@ -101,15 +100,16 @@ def slerp(
     b: Float[Array, " b *shape"],
     weight: float | Float[Array | np.ndarray | np.number, ""] | Float[Array | np.ndarray, " b"],
 ) -> Float[Array, " b *shape"]:
-    """Interpolates between a and b spherically, for each item of the batch (Shoemake 1985).
+    """Interpolates between a and b spherically, for each item of the batch (Shoemake 1985). The result has the shape of
+    a.
 
     If a and b are noise, the result is noise of the same level, while the mean of a and b would be too quiet. To
     interpolate between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate between the
-    noises, and sample from the result. To interpolate between two prompts, interpolate their embeddings.
+    noises, and sample from the result. To interpolate between two prompts, interpolate between the embeddings of the
+    prompts.
 
     Args:
-        weight: from 0 (the result is a) to 1 (the result is b); one weight for all items of the batch, or one per item
-            [b].
+        weight: from 0 (the result is a) to 1 (the result is b), one weight for all items or one weight per item [b].
 
     Raises:
         InputError: a and b have different shapes.
@@ -134,7 +134,9 @@ def slerp(
 def check_source(
     source: Array | np.ndarray | None, strength: float, mask: Array | np.ndarray | None, shape: tuple[int, ...]
 ) -> None:
-    """Raises InputError if source, strength and mask do not fit together, or the source does not have this shape."""
+    """Raises InputError if source, strength and mask do not fit together, or if the shape of the source is not
+    ``shape``. A mask or a strength below 1 needs a source. A source needs a mask or a strength below 1.
+    """
     if source is None and (mask is not None or strength != 1):
         setting = "a mask" if mask is not None else f"strength {strength}"
         raise InputError(f"{setting} needs a source, but there is none: pass a source too")
@@ -145,7 +147,7 @@ def check_source(
 
 
 def full_mask(mask: Array | np.ndarray, source: Array | np.ndarray) -> Bool[Array, "b time c"]:
-    """Broadcasts a mask to the shape of the source. Raises InputError if it is not bool or does not broadcast."""
+    """Broadcasts a mask to the shape of the source. Raises InputError if the mask is not bool or does not broadcast."""
     mask = jnp.asarray(mask)
     fits = all(size in (1, needed) for size, needed in zip(mask.shape[::-1], source.shape[::-1], strict=False))
     if mask.dtype != bool or mask.ndim > source.ndim or not fits:

@@ -1,4 +1,6 @@
-"""Functions that change predictions before a sampler uses them: guidance, and limits on the estimate of the sound."""
+"""Contains functions that change predictions before a sampler uses them: guidance, and limits on the estimate of the
+sound.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,19 @@ Scalar = float | Float[Array | np.ndarray | np.number, ""]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """The settings of classifier-free guidance: negative + (conditional - negative) * scale (Ho & Salimans 2022,
-    equation 6).
+    """Holds the settings of classifier-free guidance (Ho & Salimans 2022, equation 6). The guided prediction is
+    negative + (conditional - negative) * scale.
 
     The net makes the conditional prediction with the prompt, and the negative prediction with no prompt or with a
     negative prompt. The settings are passed as ``model.sample(..., guidance=Guidance(3.0, rescale=0.7))``.
 
     Fields:
-        scale: the guidance scale, one number or one per item of the batch [b]; 1 means no guidance.
+        scale: the guidance scale, one number or one number per item of the batch [b]. A scale of 1 means no guidance.
         rescale: the number phi, from 0 to 1 (Lin et al. 2024, equation 16). Large scales with rescale 0 make sounds too
             loud. With rescale 1, the guided estimate of each sound gets the standard deviation of the conditional
             estimate.
-        interval: the (lowest, highest) time of guidance; at all other times the scale is 1 (Kynkäänniemi et al. 2024).
-            If the interval is None, there is guidance at all times.
+        interval: a tuple of the lowest and the highest time of guidance. At all other times the scale is 1
+            (Kynkäänniemi et al. 2024). If the interval is None, there is guidance at all times.
         sequential: whether the net is called twice, instead of once with a batch of double size. Two calls need less
             memory and give the same result.
     """
@@ -52,8 +54,8 @@ class Guidance:
         x: Float[Array, " b *shape"],
         t: Float[Array, " b"],
     ) -> Float[Array, " b *shape"]:
-        """Combines the conditional and the negative prediction at x and t into the guided prediction. All three are the
-        quantity ``process.prediction``.
+        """Returns the guided prediction at x and t, in the shape of x. The guided, conditional and negative predictions
+        are values of the quantity ``process.prediction``.
 
         Raises:
             InputError: the scale is neither one number nor one number per item of the batch.
@@ -86,13 +88,14 @@ def guided(
     positive: PyTree[Array | np.ndarray],
     negative: PyTree[Array | np.ndarray],
 ) -> Denoise:
-    """Returns a function ``denoise(x, t)`` with classifier-free guidance, for :func:`sample`.
+    """Returns a function ``denoise(x, t)`` with classifier-free guidance, for :func:`sample`. For x [b, ...] and t [b],
+    the function returns the guided prediction in the shape of x.
 
     Args:
         predictor: a function that turns conditioning into a function ``denoise(x, t)``, such as ``lambda embedding:
             lambda x, t: net.apply(variables, x, t, embedding=embedding)``.
         process: the diffusion process, such as ``archijax.v_diffusion()``.
-        guidance: the guidance scale and other settings.
+        guidance: the guidance scale and other settings, such as ``Guidance(3.0)``.
         positive: the conditioning to guide towards, a pytree of arrays [b, ...].
         negative: the conditioning to guide away from, in the shapes of `positive`.
     """
@@ -110,9 +113,10 @@ def guided(
 
 
 def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> Denoise:
-    """Returns ``denoise`` with its estimate of the sound clipped to [-limit, limit], as in the code of Ho et al. 2020.
+    """Returns a function like ``denoise`` that clips the estimate of the sound to [-limit, limit], as in the code of Ho
+    et al. 2020.
 
-    ``denoise(x, t)`` must return the quantity ``process.prediction``.
+    ``denoise(x, t)`` must return the quantity ``process.prediction``, in the shape of x.
 
     Raises:
         InputError: limit is not above 0.
@@ -123,10 +127,11 @@ def clamped(denoise: Denoise, process: GaussianProcess, limit: float = 1.0) -> D
 
 
 def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.995) -> Denoise:
-    """Returns ``denoise`` with dynamic thresholding of its estimate of the sound (Saharia et al. 2022, section 2.3).
+    """Returns a function like ``denoise`` that applies dynamic thresholding to the estimate of the sound (Saharia et
+    al. 2022, section 2.3).
 
     If the quantile q of |x0| over one sound is above 1, the estimate x0 of this sound is clipped to [-q, q] and divided
-    by q. ``denoise(x, t)`` must return the quantity ``process.prediction``.
+    by q. ``denoise(x, t)`` must return the quantity ``process.prediction``, in the shape of x.
 
     Raises:
         InputError: quantile is not above 0 and at most 1.
@@ -147,8 +152,8 @@ def _changed(
     process: GaussianProcess,
     change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
 ) -> Denoise:
-    """Returns ``denoise`` with the function ``change`` applied to its estimate x0. eps changes too, so that x = alpha
-    x0 + sigma eps.
+    """Returns a function like ``denoise`` that applies the function ``change`` to the estimate x0. The implied noise
+    eps changes too, so that x = alpha x0 + sigma eps.
     """
 
     def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:
@@ -160,6 +165,6 @@ def _changed(
 def _prediction(
     process: GaussianProcess, x0: Float[Array, " b *shape"], x: Float[Array, " b *shape"], t: Float[Array, " b *time"]
 ) -> Float[Array, " b *shape"]:
-    """Returns the prediction at x that implies the estimate x0 and the eps for which x = alpha x0 + sigma eps."""
+    """Returns the prediction at x that implies the estimate x0 and the noise eps = (x - alpha x0) / sigma."""
     alpha, sigma = process.alpha_sigma(t, x)
     return process.target(x0, (x - alpha * x0) / jnp.maximum(sigma, 1e-8), t)

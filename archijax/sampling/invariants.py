@@ -1,4 +1,4 @@
-"""Loop-invariant code motion: values that are the same in every step of a loop are computed once, before the loop."""
+"""Moves loop-invariant code out of a loop: values that are the same in every step are computed before the loop."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Partial:
-    """Returns a version of ``step`` for a loop. This call computes the values that do not depend on the arguments of
-    ``step``.
+    """Returns a function that a loop can call instead of ``step``. The call of ``hoisted`` computes the values that do
+    not depend on the arguments of ``step``.
 
-    ``jax.lax.scan`` compiles the body of a loop as it is, and XLA moves little of the body out of the loop. Without
-    this function every step of a sampler would cast the weights to the type of the computation, and compute the same
-    attention keys and values from the same text.
+    ``jax.lax.scan`` does not move computations out of a loop, and XLA moves only few. Without this function, every step
+    of a sampler would cast the weights to the type of the computation, and compute the same attention keys and values
+    from the same text.
 
     Args:
         step: a pure function, which may close over arrays. Calls of jit and checkpoint inside ``step`` are inlined and
-            lose their options. To differentiate the loop, wrap the result in `jax.checkpoint`.
+            lose their options. To differentiate the loop, wrap the returned function in `jax.checkpoint`.
         example: example arguments of ``step``, or their shapes as ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A function that takes arguments of these shapes and returns the result of ``step``, up to rounding. The returned
-        function is a pytree that holds the values computed here: one jitted function can return it, and another can use
-        it in a loop.
+        A function that takes arguments with the shapes of ``example``, and returns the result of ``step``, up to
+        rounding. The function is a pytree that holds the computed values. Therefore one jitted function can return the
+        pytree, and another jitted function can call it in a loop.
     """
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)
@@ -86,8 +86,8 @@ def _is_call(equation: JaxprEqn) -> bool:
 
 
 def _inlined(jaxpr: Jaxpr, leaves: Sequence[Any]) -> list[Any]:
-    """Evaluates a jaxpr with its calls inlined. The leaves are the constants and the arguments of the jaxpr, as arrays
-    or numbers.
+    """Evaluates a jaxpr with its calls of jit and checkpoint inlined. The leaves are the constants and the arguments of
+    the jaxpr, as arrays or numbers.
     """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], leaves, strict=True))
     wanted = {v for e in jaxpr.eqns for v in _read(e)}.union(v for v in jaxpr.outvars if not isinstance(v, Literal))

@@ -1,4 +1,4 @@
-"""The sampling loop: one ``jax.lax.scan`` over timesteps runs a sampler's steps."""
+"""Contains the sampling loop: one ``jax.lax.scan`` over timesteps runs the steps of a sampler."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from archijax.sampling.steps import DDIM, Denoise, Sampler
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class State:
-    """The state that the sampling loop carries from step to step. :func:`begin` makes the first one.
+    """Holds the state that the sampling loop carries from step to step. :func:`begin` makes the first state.
 
     Attributes:
-        x: the noisy sound.
-        x0: the estimate of x0 at the previous step. Before the first step, x0 is x, which has the same sharding.
-        t_last: the time of the previous step. Before the first step, t_last is the first time.
-        keys: one key per item of the batch, if the sampler draws noise; else None.
+        x: the noisy sound [b, ...].
+        x0: the estimate of x0 at the previous step. Before the first step, this field is x.
+        t_last: the time of the previous step. Before the first step, this field is the first time.
+        keys: one key per item of the batch [b] if the sampler draws noise, and None otherwise.
     """
 
     x: Float[Array, " b *shape"]
@@ -42,12 +42,12 @@ def begin(
     t: Float[Array | np.ndarray | np.number, "*time"] | float,
     keys: Key[Array, " b"] | None = None,
 ) -> State:
-    """Makes the state before the first step, for :func:`advance`: ``begin(x, timesteps[0], keys)``.
+    """Returns the state before the first step, for :func:`advance`: ``begin(x, timesteps[0], keys)``.
 
     Args:
         x: the noisy sound at the first time.
         t: the first time.
-        keys: one key per item of the batch [b], if the sampler draws noise.
+        keys: one key per item, such as ``jax.random.split(key, b)``. Only samplers that draw noise need keys.
     """
     return State(x, x, jnp.asarray(t, _time_type(x)), keys)
 
@@ -61,13 +61,15 @@ def stepper(
 ) -> Partial:
     """Returns one step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
 
-    This call computes the values that are the same in every step, see :func:`hoisted`.
+    The call of ``stepper`` computes the values that are the same in every step, see :func:`hoisted`. The times t and
+    t_next have the shape and the type of ``state.t_last``.
 
     Args:
         denoise, process: see :func:`sample`.
         state: an example of the state, such as the first state. Only the shapes and types of the state matter.
         sampler: the sampler that takes the step, such as :class:`DDIM`.
-        noise: an example of the noise argument; None: each step draws its noise from ``state.keys``.
+        noise: an example of the noise that the function takes. If None, the noise that the function takes must be None,
+            and each step draws noise from ``state.keys``.
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -97,7 +99,7 @@ def advance(
     sampler: Sampler = DDIM(),
     noise: Float[Array, "times-1 draws b *shape"] | None = None,
 ) -> tuple[State, Float[Array, "times-1 b *shape"]]:
-    """Takes a state from the first timestep to the last.
+    """Takes a state from the first timestep to the last timestep.
 
     Args:
         denoise, process: see :func:`sample`.
@@ -105,10 +107,10 @@ def advance(
         timesteps: descending diffusion times [times], or [times, time, 1] if each sample of the sound has its own
             times.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
-        noise: standard normal noise for each step; None: each step draws its noise from ``state.keys``.
+        noise: standard normal noise for each step. If None, each step draws its noise from ``state.keys``.
 
     Returns:
-        (the state at the last timestep, the estimates of x0 at all earlier timesteps).
+        The tuple (the state at the last timestep, the estimates of x0 at all earlier timesteps [times - 1, b, ...]).
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -132,16 +134,16 @@ def sample(
     """Turns noise into sound. The function is pure: it can be jitted, vmapped, pmapped and differentiated.
 
     Args:
-        denoise: a function ``denoise(x, t)``, with x [b, ...] and t [b], that returns the net's prediction, the
+        denoise: a function ``denoise(x, t)`` for x [b, ...] and t [b]. The function returns the net's prediction of the
             quantity ``process.prediction``, in the shape of x. :func:`guided` makes such a function with guidance.
         process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
         x: the noisy sound at the first time. If sampling starts from pure noise, x is sigma * noise.
         timesteps: descending diffusion times, such as ``process.timesteps(50)``.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
-        keys: one key per item of the batch [b]. Samplers that draw noise need keys.
+        keys: one key per item, such as ``jax.random.split(key, b)``. Only samplers that draw noise need keys.
 
     Returns:
-        x at the last of the timesteps, in the shape of the argument x. If the last timestep is 0, the result is sound.
+        x at the last timestep, in the shape of the argument x. If the last timestep is 0, the result is sound.
 
     Raises:
         InputError: the sampler draws noise, but there are no keys.
@@ -150,7 +152,7 @@ def sample(
 
 
 def _each(t: Float[Array | np.ndarray | np.number, "*time"], x: Float[Array, " b *shape"]) -> Float[Array, " b *time"]:
-    """Repeats a time for every item of the batch: t [] becomes [b], t [time, 1] becomes [b, time, 1]."""
+    """Repeats a time for every item of the batch: t [] becomes [b], and t [time, 1] becomes [b, time, 1]."""
     return jnp.broadcast_to(t, (x.shape[0], *jnp.shape(t)))
 
 

@@ -1,4 +1,4 @@
-"""Samplers: a step takes x from one timestep to the next, in terms of alpha, sigma, x0 and eps.
+"""Contains samplers. A step takes x from one timestep to the next, by equations in alpha, sigma, x0 and eps.
 
 Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion process.
 """
@@ -17,18 +17,20 @@ from archijax.diffusion import GaussianProcess
 from archijax.errors import InputError
 
 Denoise = Callable[[Float[Array, " b *shape"], Float[Array, " b *time"]], Float[Array, " b *shape"]]
-"""``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``, shaped like x. x is
-[b, ...]; t is [b] or broadcasts against x, such as [b, time, 1].
+"""``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``, in the shape of x [b, ...].
+The times t are [b], or broadcast against x, such as [b, time, 1].
 """
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A method of sampling, which takes one step at a time. ``model.sample(..., sampler=DDIM())`` takes a sampler."""
+    """Describes a method of sampling, which takes one step at a time. ``model.sample(..., sampler=DDIM())`` takes a
+    sampler.
+    """
 
     @property
     def draws(self) -> int:
-        """The number of noise arrays that a step uses, each in the shape of x."""
+        """Returns the number of noise arrays that a step uses, each in the shape of x."""
 
     def step(
         self,
@@ -42,31 +44,31 @@ class Sampler(Protocol):
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         Args:
             process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
-            denoise: a function ``denoise(x, t)`` that returns the net's prediction of ``process.prediction``, in
-                the shape of x.
+            denoise: a function ``denoise(x, t)`` that returns the net's prediction of ``process.prediction``, in the
+                shape of x.
             x: the noisy sound at t, [b, ...].
             t, t_next: one time per item of the batch [b], or times that broadcast against x, such as [b, time, 1].
             noise: standard normal noise [self.draws, b, ...], or None if ``self.draws`` is 0.
-            x0_last, t_last: only for multistep methods: the estimate of x0 at the previous step, and the time of that
-                step. At the first step both are None, or t_last = t.
+            x0_last, t_last: the estimate of x0 at the previous step, and the time of that step. Only multistep methods
+                use these arguments. At the first step both are None, or t_last equals t.
         """
 
 
 @dataclass(frozen=True)
 class DDIM:
-    """The sampler x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z, where s is eta times the standard deviation of q(x'
-    | x, x0) (Song et al. 2021, equation 12).
+    """Takes the step x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z (Song et al. 2021, equation 12).
 
-    A prime marks values at t_next, and z is standard normal noise.
+    A prime marks values at t_next, and z is standard normal noise. s is eta times the standard deviation of q(x' | x,
+    x0).
 
     Fields:
         eta: the amount of noise of each step, from 0 to 1. With eta 0, the sampler is deterministic and equals the
-            first-order DPM-Solver; over ascending times, it turns a sound into the noise that leads to this sound. With
-            eta 1, the result has the distribution of :class:`DDPM` with variance 0.
+            first-order DPM-Solver. Over ascending times, a sampler with eta 0 turns a sound into the noise from which
+            sampling recovers the sound. With eta 1, the result has the distribution of :class:`DDPM` with variance 0.
 
     Raises:
         InputError: eta is not in [0, 1].
@@ -80,6 +82,7 @@ class DDIM:
 
     @property
     def draws(self) -> int:
+        """Returns 1 if eta is above 0, and otherwise 0: the number of noise arrays of a step."""
         return int(self.eta > 0)
 
     def step(
@@ -94,10 +97,10 @@ class DDIM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
-        [1, b, ...] is needed if eta is above 0. See :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. If eta is above 0, the
+        argument noise must be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
         """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         if self.eta == 0:
@@ -111,15 +114,15 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DDPM:
-    """The ancestral sampler, which adds noise to the mean of q(x' | x, x0) (Ho et al. 2020, algorithm 2). The sampler
-    works over any timesteps.
+    """Takes the ancestral step, which adds noise to the mean of q(x' | x, x0) (Ho et al. 2020, algorithm 2). A prime
+    marks values at t_next. The sampler works with any descending timesteps.
 
     Fields:
         variance: a number from 0 to 1 that chooses the variance of the noise. With 0, the noise has the variance of
             q(x' | x, x0), the smallest possible. With 1, the variance is that of q(x | x'), which ArchiSound uses. A
             number between 0 and 1 interpolates the logarithm of the variance (Nichol & Dhariwal 2021, equation 15).
-            With few sampling steps, 0 adds too little noise and 1 far too much; with 0.5, Gaussian data keep their
-            standard deviation. The step to sigma = 0 adds no noise.
+            With few sampling steps, 0 adds too little noise, and 1 adds far too much noise. With 0.5, Gaussian data
+            keep their standard deviation. The step to sigma = 0 adds no noise.
 
     Raises:
         InputError: variance is not in [0, 1].
@@ -144,10 +147,10 @@ class DDPM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
-        [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
+        be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t_next, x)
@@ -161,11 +164,11 @@ class DDPM:
 
 @dataclass(frozen=True)
 class Heun:
-    """A second-order sampler that calls the net twice per step.
+    """Takes second-order steps, which call the net twice per step.
 
-    Each step takes a step of :class:`DDIM` first. Then the step computes x' = x + (alpha' - alpha) x0 + (sigma' -
-    sigma) eps, where x0 and eps are means over both ends of the step. With :func:`archijax.edm`, this is algorithm 1 of
-    Karras et al. 2022. The step to sigma = 0 is a step of DDIM.
+    Each step first takes a step of :class:`DDIM`. Then the step computes x' = x + (alpha' - alpha) x0 + (sigma' -
+    sigma) eps, where x0 and eps are averages of the values at t and at t_next. A prime marks values at t_next. With
+    :func:`archijax.edm`, this method is algorithm 1 of Karras et al. 2022. The step to sigma = 0 is a step of DDIM.
     """
 
     draws = 0
@@ -182,10 +185,10 @@ class Heun:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. No noise is needed. See
-        :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise is not
+        used. :meth:`Sampler.step` explains all arguments.
         """
         x0, eps = process.x0_eps(denoise(x, t), x, t)
         end = process.add_noise(x0, eps, t_next)
@@ -206,10 +209,10 @@ class Heun:
 
 @dataclass(frozen=True)
 class DPMSolverPP:
-    """The sampler DPM-Solver++(2M) (Lu et al. 2022), of second order in log(alpha / sigma), with one call of the net
-    per step.
+    """Takes steps of DPM-Solver++(2M), a method of second order in log(alpha / sigma) (Lu et al. 2022). Each step calls
+    the net once.
 
-    The first step, and the step to sigma = 0, are of first order.
+    The first step and the step to sigma = 0 are of first order.
 
     Fields:
         stochastic: whether the SDE form of the method is used, which adds noise at each step.
@@ -219,6 +222,7 @@ class DPMSolverPP:
 
     @property
     def draws(self) -> int:
+        """Returns 1 if `stochastic` is True, and otherwise 0: the number of noise arrays of a step."""
         return int(self.stochastic)
 
     def step(
@@ -233,10 +237,10 @@ class DPMSolverPP:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
-        [1, b, ...] is needed if `stochastic` is True. See :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. If `stochastic` is True,
+        the argument noise must be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         alpha, sigma = process.alpha_sigma(t, x)
@@ -262,8 +266,8 @@ class DPMSolverPP:
 
 @dataclass(frozen=True)
 class PingPong:
-    """The sampler that adds new noise z to the estimate of x0 at each step: x' = alpha' x0 + sigma' z (Song et al.
-    2023, algorithm 1).
+    """Adds new noise z to the estimate of x0 at each step: x' = alpha' x0 + sigma' z (Song et al. 2023, algorithm 1). A
+    prime marks values at t_next.
 
     This sampler is for nets that are distilled to predict x0 in few steps, such as Stable Audio Open Small (Novack et
     al. 2025).
@@ -283,10 +287,10 @@ class PingPong:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t).
+        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
-        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. Standard normal noise
-        [1, b, ...] is needed. See :meth:`Sampler.step` for all arguments.
+        ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
+        be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
         """
         x0, _ = process.x0_eps(denoise(x, t), x, t)
         return process.add_noise(x0, noise[0], t_next), x0
@@ -301,13 +305,15 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++sde": DPMSolverPP(stochastic=True),
     "pingpong": PingPong(),
 }
-"""Maps names to samplers. "euler" is another name of "ddim", whose step is Euler's method from one (alpha, sigma) to
-the next.
+"""Maps names to samplers. "euler" is another name of "ddim", because a step of DDIM is Euler's method from one (alpha,
+sigma) to the next.
 """
 
 
 def get_sampler(name: str) -> Sampler:
-    """Returns the sampler called ``name``, such as "ddim", in :data:`SAMPLERS`. Raises InputError if there is none."""
+    """Returns the sampler with this name: "ddim", "ddpm", "euler", "heun", "dpm++", "dpm++sde" or "pingpong". Raises
+    InputError for any other name.
+    """
     if name not in SAMPLERS:
         raise InputError(f"sampler is {name!r}: it must be one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
@@ -320,9 +326,12 @@ def renoised(
     t_next: Float[Array, " b *time"],
     noise: Float[Array, " b *shape"],
 ) -> Float[Array, " b *shape"]:
-    """Adds noise to x, which is at time t_next, up to the level of time t: a sample of q(x_t | x_{t_next}).
+    """Adds noise to x at time t_next, up to the noise level of time t. The result, in the shape of x, is a sample of
+    q(x_t | x_{t_next}).
 
     Args:
+        process: the diffusion process, such as ``archijax.v_diffusion()``.
+        t, t_next: one time per item of the batch [b], where t has the higher noise level.
         noise: standard normal noise in the shape of x.
     """
     ratio, variance = _transition(process, x, t, t_next)
@@ -335,7 +344,7 @@ def _transition(
     t: Float[Array, " b *time"],
     t_next: Float[Array, " b *time"],
 ) -> tuple[Float[Array, " b *t"], Float[Array, " b *t"]]:
-    """Returns (ratio, variance) of the distribution q(x_t | x_{t_next}) = N(ratio x_{t_next}, variance)."""
+    """Returns the tuple (ratio, variance) of the distribution q(x_t | x_{t_next}) = N(ratio x_{t_next}, variance)."""
     alpha, sigma = process.alpha_sigma(t, x)
     alpha_next, sigma_next = process.alpha_sigma(t_next, x)
     ratio = alpha / alpha_next

@@ -1,5 +1,5 @@
-"""Samples long sounds with a net that was trained on short sounds. The net sees overlapping windows, which every step
-merges.
+"""Samples long sounds with a net that was trained on short sounds. In every step, the net predicts overlapping windows,
+and the predictions are averaged.
 """
 
 from __future__ import annotations
@@ -23,28 +23,30 @@ def windowed(
     circular: bool = False,
     along: PyTree[Float[Array, "b ..."]] | None = None,
 ) -> Denoise:
-    """Extends ``denoise`` to sounds longer than those that the net was trained on (Bar-Tal et al. 2023).
+    """Returns a function like ``denoise`` for sounds longer than those that the net was trained on (Bar-Tal et al.
+    2023).
 
     ``sample(windowed(denoise, 2**15, 2**14), process, x, timesteps)`` turns a long x into sound.
 
     Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
-    weights that fall towards the ends of a window, so that no seam appears. The net needs only the memory for one
-    window.
+    weights that fall towards the ends of a window. This avoids audible jumps at the ends of windows. The net needs only
+    the memory for one window.
 
     Args:
-        denoise: a function ``denoise(x, t)`` for x [b, window, c]. If `along` is given, the function is called as
-            ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
+        denoise: a function ``denoise(x, t)`` for x [b, window, c] and t [b]. If `along` is given, the function is
+            called as ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
         window: the number of samples that the net sees at once.
-        hop: the number of samples from one window to the next, at least 1 and at most `window`; half of `window` is
+        hop: the number of samples from one window to the next, at least 1 and at most `window`. Half of `window` is
             usual.
-        circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without a
-            seam.
-        along: conditioning [b, frames, ...] that runs along the sound. Each frame covers time / frames samples of the
-            sound. Each window receives its own frames.
+        circular: whether windows continue from the end of a sound to its beginning, so that the sound can be played in
+            a loop.
+        along: a pytree of conditioning arrays [b, frames, ...] that run along the sound. Each frame covers time /
+            frames samples of the sound. Each window receives the frames that it covers.
 
     Returns:
-        A function ``denoise(x, t)`` for x [b, time, c] and t [b]. The returned function raises InputError if time is
-        below `window`, or if windows and hops are not whole numbers of frames of `along`.
+        A function ``denoise(x, t)`` for x [b, time, c] and t [b], with a result in the shape of x. The returned
+        function raises InputError if time is below `window`, or if windows and hops are not whole numbers of frames of
+        `along`.
 
     Raises:
         InputError: hop is out of range.

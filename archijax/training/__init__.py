@@ -1,4 +1,4 @@
-"""Training as pure functions: the state, the step, and their distribution over devices.
+"""The state and the step of training as pure functions, and classes that distribute both over devices.
 
 The program that trains models is `train/`.
 """

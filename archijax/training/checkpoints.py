@@ -1,9 +1,9 @@
 """Checkpoints of a run: arrays and a JSON record, written asynchronously and atomically by Orbax.
 
-A folder of checkpoints has one folder per saved step, which is named after the step. Each part of the saved tree (its
-first level: `params`, `ema`, `opt_state`, ...) is a separate Orbax item, so that sampling reads the weights without the
-optimizer. The record lists the shape, dtype and checksum of every array. Shapes are compared before arrays are read,
-and checksums afterwards. Each process writes and reads its own shards; no host gathers them.
+A folder of checkpoints has one folder per saved step, whose name is the number of the step. Each part of the saved
+tree, an entry on the first level such as `params` or `opt_state`, is a separate Orbax item. Sampling can thus read the
+weights without the optimizer's state. The record lists the shape, dtype and checksum of every array. `restore` compares
+shapes before it reads the arrays, and checksums afterwards. Each process writes and reads only its own shards.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ RECORD = "record"
 class Checkpoints:
     """Saves and restores the checkpoints in a folder.
 
-    A checkpoint that none of the ``keep`` arguments keeps is removed.
+    A checkpoint is removed if none of the arguments keep, keep_every and keep_best keeps it.
 
         checkpoints = Checkpoints("runs/mine/checkpoints", keep=2)
         checkpoints.save(100, {"params": params}, {"seed": 0})
@@ -40,14 +40,14 @@ class Checkpoints:
         tree, record = checkpoints.restore({"params": params})
         checkpoints.close()
 
-    With several processes, every process calls every method, and all see the same folder.
+    With several processes, all processes must call every method, and must see the same folder.
 
     Args:
         folder: the folder of the checkpoints, which is created if it does not exist.
         keep: the number of newest checkpoints to keep.
-        keep_every: keep also the checkpoints of steps that are multiples of this number; 0: none.
-        keep_best: keep also this number of checkpoints with the lowest scores.
-        say: a function that the first process calls with one sentence if it skips a damaged checkpoint.
+        keep_every: if above 0, the checkpoints of all steps that are multiples of this number are also kept.
+        keep_best: the number of checkpoints with the lowest scores that are also kept.
+        say: a function that the first process calls with one sentence for each damaged checkpoint that it skips.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_writers())
 
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts to write a checkpoint, and returns when the arrays are copied and can be donated.
+        """Starts to write a checkpoint, and returns when the arrays are copied. The caller can then donate the arrays.
 
         The folder of the checkpoint gets its final name when the checkpoint is complete. If the process dies earlier,
         the other checkpoints are unchanged.
 
         Args:
-            step: the step of the training, which names the checkpoint.
-            tree: any pytree that flax can serialise. A leaf on the host must be equal in all processes; the first
-                process writes it.
+            step: the number of the training step, which becomes the name of the checkpoint's folder.
+            tree: any pytree that Flax can serialise, such as a nested dict of arrays or a :class:`TrainState`. An array
+                on the host must be equal in all processes, and the first process writes it.
             record: a dict of values that JSON can represent.
-            score: the score for ``keep_best``, lower is better; None: ``keep_best`` ignores this checkpoint.
+            score: the score for ``keep_best``, where lower is better; None: ``keep_best`` ignores this checkpoint.
 
         Raises:
             OSError: this write or the previous write failed in any process.
@@ -119,10 +119,11 @@ class Checkpoints:
 
         Args:
             target: a tree like the saved tree, with leaves of the same shape and dtype. A `jax.ShapeDtypeStruct` with a
-                sharding is restored with this sharding, any other leaf as a numpy array.
+                sharding is restored as an array with this sharding. Any other leaf is restored as a numpy array.
 
         Returns:
-            (tree, record plus "arrays" and "score"); None if nothing is saved. Damaged folders become `damaged_STEP`.
+            (tree, record), where the record has the additional entries "arrays" and "score"; None if no checkpoint is
+            saved. The folders of damaged checkpoints are renamed to `damaged_STEP`.
 
         Raises:
             InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.
@@ -155,7 +156,7 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """Returns the steps of the complete checkpoints in a folder, ascending; [] if the folder does not exist."""
+    """Returns the steps of the complete checkpoints in a folder, in ascending order; [] if there is no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -172,7 +173,7 @@ def restore_weights(
 
     Args:
         folder: the folder of a run, or its folder `checkpoints`.
-        step: the step of the checkpoint; None: the newest.
+        step: the step of the checkpoint; None: the newest checkpoint.
         parts: the names of the parts to read, which are keys on the first level of the saved tree.
 
     Returns:
@@ -210,8 +211,7 @@ def restore_weights(
 class _Retention(PreservationPolicy):
     """The policy that decides which checkpoints stay, with the arguments of `Checkpoints`.
 
-    Orbax has such policies too, but they read the scores from a file of their own. If the file of scores is damaged,
-    Orbax cannot open the folder.
+    The policies of Orbax read the scores from a separate file. If that file is damaged, Orbax cannot open the folder.
     """
 
     keep: int
@@ -229,9 +229,9 @@ class _Retention(PreservationPolicy):
 def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """Returns the handlers of Orbax, which write arrays without compression.
 
-    Compression makes weights only 8 % smaller, and compressed arrays need more memory. If two processes hold half of
-    the state each, a save needs extra memory in each process: 0.36 times the size of the state, or 0.8 to 1.0 times
-    with compression.
+    Compression makes weights only 8 % smaller, and needs more memory. If each of two processes holds half of the state,
+    a save needs extra memory in each process: 0.36 times the size of the state without compression, and 0.8 to 1.0
+    times this size with compression.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_everyone())
@@ -240,12 +240,13 @@ def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def _everyone() -> ocp.options.MultiprocessingOptions:
-    """Options with a list of all processes, so that Orbax waits by messages, not by a computation on the devices."""
+    """Returns options with a list of all processes. Orbax then waits for processes by messages, not by a computation on
+    the devices."""
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
-    """Options for a process that waits for no other process."""
+    """Returns options for a process that does not wait for other processes."""
     here = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
@@ -259,13 +260,13 @@ def _reader() -> ocp.Checkpointer:
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
-    """A tree as a flat dict {"part/name/name": leaf}, without empty branches."""
+    """Returns a tree as a flat dict {"part/name/name": leaf}, without None and without empty branches."""
     flat = flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
     return {name: leaf for name, leaf in flat.items() if leaf is not None and leaf is not empty_node}
 
 
 def _parts(flat: Mapping[str, Any]) -> dict[str, dict]:
-    """Splits a flat dict by the first part of its names, and returns {part: {part: nested dict}}."""
+    """Splits a flat dict {"part/name": leaf} into its parts. Returns {part: {part: nested dict}}."""
     nested = unflatten_dict(dict(flat), sep="/")
     return {part: {part: value} for part, value in nested.items()}
 
@@ -277,9 +278,9 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 def _writable(leaf: Any) -> Any:
     """Returns a leaf that Orbax can write.
 
-    With several processes, a leaf that is not split over them becomes a numpy array. In a single process, a leaf with
-    copies on several devices becomes one of the copies, because Orbax would compile programs that write a slice of each
-    copy.
+    With several processes, a leaf that is not split over processes becomes a numpy array. In a single process, a leaf
+    with copies on several devices becomes one of the copies. Otherwise, Orbax would compile programs that write a slice
+    of each copy.
     """
     if checksums.is_split(leaf):
         return leaf
@@ -332,7 +333,7 @@ def _check(arrays: Mapping[str, Any], sums: Mapping[str, int], record: Mapping[s
 
 
 def _read_arrays(path: Path, record: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the arrays with the names of the leaves, as a flat dict."""
+    """Returns the saved arrays with the names of the leaves, as a flat dict."""
     abstract = {}
     for name, leaf in leaves.items():
         shape = tuple(record["arrays"][name][0])

@@ -10,21 +10,23 @@ from archijax.training import processes
 
 
 def is_split(leaf: Any) -> bool:
-    """Whether other processes have shards of the leaf."""
+    """Returns whether other processes have shards of the leaf."""
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 
 def of_arrays(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The checksum of each array by name. All processes call this together, and send sums instead of shards."""
+    """Returns the checksum of each array by name. All processes must call this function together. The processes
+    exchange sums instead of shards."""
     own = {name: of_array(leaf) for name, leaf in arrays.items()}
     of_all = processes.from_all({name: own[name] for name, leaf in arrays.items() if is_split(leaf)})
     return own | {name: sum(each[name] for each in of_all) % 2**32 for name in of_all[0]}
 
 
 def of_array(leaf: Any) -> int:
-    """The sum, mod 2^32, of an array's values, read as integers. The sum does not depend on how the array is split.
+    """Returns the sum, modulo 2^32, of an array's values. The bytes of the values are read as unsigned integers.
 
-    For an array that is split over processes, the result is this process's part of the sum.
+    The sum does not depend on how the array is split over devices. For an array that is split over processes, the
+    result is this process's part of the sum.
     """
     pieces = [leaf]
     if isinstance(leaf, jax.Array):

@@ -1,4 +1,4 @@
-"""Compiling a training step in a thread, and ending a process while the compiler is still running."""
+"""Compiles a training step in a thread, and ends a process while the compiler is still running."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _COMPILER = "compiler"
 
 
 def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Callable[[], Compiled]:
-    """Compiles a step in a thread, so that other work can go on.
+    """Compiles a step in a thread, so that the caller can do other work meanwhile.
 
-    The compiler gets options for this platform, which cannot be passed to pmap itself. With several processes, a mapped
-    step cannot be compiled here, because each process has a part of the arguments, and only pmap can join the parts.
+    The compiler gets options for the platform of the devices, which ``jax.pmap`` does not accept. With several
+    processes, the step cannot be a result of ``jax.pmap``: each process has only a part of the arguments, and only a
+    call of the step can join the parts.
 
     Args:
-        step: a jitted or mapped function.
+        step: the result of ``jax.jit`` or ``jax.pmap``.
         devices: the devices of the step.
-        arguments: arrays or shapes, as in a call of the step.
+        arguments: the arguments of a call of the step, as arrays or ``jax.ShapeDtypeStruct``.
 
     Returns:
         A function that waits for the compiled step and returns it. This function also clears the caches of JAX, which
@@ -52,7 +53,7 @@ def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) ->
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process. If a compiler still runs after an error, the process ends without waiting for the compiler."""
+    """Ends the process with the exit status ``status``, without waiting for a compiler that is still running."""
     compilers = [thread for thread in threading.enumerate() if thread.name.startswith(_COMPILER)]
     with contextlib.suppress(KeyboardInterrupt):
         for thread in compilers:

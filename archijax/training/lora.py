@@ -1,8 +1,8 @@
 """Low-rank adapters of a model's weights (Hu et al. 2021). Adapters change only the parameters of a model; the code of
 its nets stays the same.
 
-A kernel W [..., n], seen as a matrix [m, n], becomes W + alpha / rank * A B with A [m, rank] and B [rank, n]. B is zero
-before training.
+A kernel W [..., n] is reshaped to a matrix [m, n], and becomes W + alpha / rank * A B with A [m, rank] and B [rank, n].
+B is zero before training.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TARGETS = ("*/kernel",)
 class Lora:
     """A model with adapters. Training changes the adapters alone.
 
-    The variables have {"lora": adapters} as "params", and the parameters of ``model`` in "frozen", under the name
-    "base".
+    ``Lora(model, rank=4).around(key, variables)`` turns variables of ``model`` into variables with adapters. In the
+    result, "params" is {"lora": adapters}, and "frozen" has the parameters of ``model`` under the name "base".
 
     Fields:
         model: a model with one loss.
         rank: the rank of the adapters, at least 1.
-        alpha: the adapters are scaled by alpha / rank; None: rank.
+        alpha: the number alpha in the scale alpha / rank of the adapters; None: alpha = rank.
         targets: patterns of the names of adapted parameters, such as "net/*to_q/kernel", where * matches any text.
 
     Raises:
@@ -62,34 +62,36 @@ class Lora:
         return (self.rank if self.alpha is None else self.alpha) / self.rank
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Initialises the model as without adapters, and returns variables with new adapters."""
+        """Returns initial variables of ``model`` with new adapters. The arguments are those of ``model.init``."""
         return self.around(key, self.model.init(key, batch, frozen) if frozen else self.model.init(key, batch))
 
     def around(self, key: Key[Array, ""], variables: Variables) -> Variables:
-        """Turns variables of ``model`` into variables with new adapters."""
+        """Returns variables with new adapters, for the given variables of ``model``."""
         adapters = draw(key, variables["params"], self.rank, self.targets)
         frozen = {**variables.get("frozen", {}), "base": variables["params"]}
         return {"params": {"lora": adapters}, "frozen": frozen, "state": variables.get("state", {})}
 
     def plain(self, variables: Variables) -> Variables:
-        """Turns variables with adapters into variables of ``model``, whose parameters then include the adapters."""
+        """Turns variables with adapters into variables of ``model``, by adding the adapters to the parameters."""
         frozen = dict(variables["frozen"])
         params = added(frozen.pop("base"), variables["params"]["lora"], self.scale)
         return {"params": params, "frozen": frozen, "state": variables.get("state", {})}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """The loss of ``model``, see :class:`archijax.contract.Loss`."""
+        """Computes the loss of ``model`` with the adapted parameters, see :class:`archijax.contract.Loss`."""
         return self.model.loss(self.plain(variables), keys, batch)
 
     def over(self, axis: str) -> Lora:
-        """Returns this model for batches that are split over a mapped axis."""
+        """Returns a copy of this model for batches that ``jax.pmap`` splits over the axis called ``axis``."""
         return Lora(over_axis(self.model, axis), self.rank, self.alpha, self.targets)
 
 
 def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = TARGETS) -> dict[str, Any]:
-    """Makes new adapters for parameters: {"name": {... {"a": [m, rank], "b": [rank, n]}}}. All products A B are zero.
+    """Returns new adapters: a nested dict like ``params``, with {"a": [m, rank], "b": [rank, n]} for each parameter
+    that gets an adapter. All "b" are zero.
 
-    A parameter gets an adapter if it matches a target, is a matrix, and has more values than the adapter.
+    A parameter [..., n] gets an adapter if its name matches a target, it has at least two axes, and it has more values
+    than the adapter.
 
     Raises:
         InputError: no parameter gets an adapter.
@@ -112,7 +114,7 @@ def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = T
 
 
 def added(params: Any, adapters: Mapping[str, Any], scale: float | Float[Array, ""]) -> Any:
-    """Adds scale * A B to each parameter that has an adapter, and returns all parameters.
+    """Returns ``params``, with scale * A B added to each parameter that has an adapter. :func:`draw` makes adapters.
 
     Raises:
         InputError: the parameter of an adapter does not exist, or has another shape.

@@ -1,4 +1,4 @@
-"""The losses of a model, and the parameters that each of them trains."""
+"""The losses of a model, and the parameters that each loss trains."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from archijax.contract import Model, MultiLossModel, StatefulModel
 
 Names = tuple[str, ...] | None
-"""The paths of parts of "params", such as "net" or "net/decoder"; None: all parts."""
+"""A tuple of paths of parts of "params", such as ("net/decoder",); None: all parts."""
 
 
 def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Names], ...]:
     """Returns pairs (a loss function of the model, the names of the parameters that this loss trains).
 
     Args:
-        trainable: paths of the only parts to train; empty: all parts. A loss that trains none of these parts is left
-            out.
+        trainable: paths of the parts to train, such as "net/decoder"; empty: all parts. The other parts are not
+            trained, and a loss that trains only other parts is left out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:
@@ -29,7 +29,7 @@ def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable,
 
 
 def select(params: Any, names: Names) -> Any:
-    """Returns the parameters with these names, nested as in ``params``."""
+    """Returns the parameters at the paths ``names``, nested as in ``params``."""
     if names is None:
         return params
     selected: dict[str, Any] = {}
@@ -43,14 +43,14 @@ def select(params: Any, names: Names) -> Any:
 
 
 def merge(params: Any, selected: Any) -> Any:
-    """Returns all parameters, with the selected parameters in place of those with the same names."""
+    """Returns ``params``, where the parameters in ``selected`` replace the parameters at the same paths."""
     if not isinstance(selected, dict):
         return selected
     return {**params, **{name: merge(params[name], part) for name, part in selected.items()}}
 
 
 def has(params: Any, name: str) -> bool:
-    """Whether the parameters have a part with this path."""
+    """Returns whether the parameters have a part at the path ``name``, such as "net/decoder"."""
     for key in name.split("/"):
         if not isinstance(params, dict) or key not in params:
             return False
@@ -59,5 +59,6 @@ def has(params: Any, name: str) -> bool:
 
 
 def over_axis(model: Model, axis: str | None) -> Model:
-    """Returns the model for batches that are split over this mapped axis; None: batches are not split."""
+    """Returns the model for batches that ``jax.pmap`` splits over the axis called ``axis``. If ``axis`` is None, the
+    batches are not split, and the model itself is returned."""
     return model.over(axis) if axis is not None and isinstance(model, StatefulModel) else model

@@ -1,4 +1,7 @@
-"""The training step on a mesh of devices, with the batch split over all of them and the state over groups of them."""
+"""Runs the training step on a mesh of devices, with the batch split over all devices.
+
+The state can be split over groups of devices.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,10 +22,10 @@ DATA, FSDP = "data", "fsdp"
 class MeshParallel:
     """Trains on all devices, where groups of `fsdp` devices share one copy of the state.
 
-    The state is the parameters, the optimizer's state and the averages. The compiler adds the communication between
-    devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of :class:`archijax.training.Pmap`,
-    but a state gets no axis of devices, and a step sees the whole batch. Make the step without an axis, and average
-    nothing over devices.
+    The state consists of the parameters, the moving average and the optimizer's state. The compiler adds the
+    communication between devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of
+    :class:`archijax.training.Pmap`, but arrays of a state get no axis of devices, and a step sees the whole batch.
+    Therefore the step must not average over devices: make it with ``axis=None``.
 
         devices = MeshParallel(batch_size=16)
         step = devices.compile(make_train_step(model, optimizer))  # with fsdp above 1, pass sharded=True
@@ -31,8 +34,8 @@ class MeshParallel:
         print(devices.get(metrics))
 
     Args:
-        batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
-            `grad_accumulation_steps`.
+        batch_size: the number of items of a batch over all devices and processes: a multiple of the number of devices
+            times `grad_accumulation_steps`.
         fsdp: the number of devices that share one copy of the state; it divides the number of devices. 1: every device
             has its own copy.
         grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
@@ -67,7 +70,8 @@ class MeshParallel:
         self.batch = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
 
     def sharding(self, leaf: Any) -> NamedSharding:
-        """Returns the sharding of an array of the state, which splits the longest axis that `fsdp` divides, if any."""
+        """Returns the sharding of an array of the state. The longest axis that `fsdp` divides is split. Arrays without
+        such an axis, and arrays with fewer than `small` values, are not split."""
         shape = np.shape(leaf)
         fitting = [axis for axis, size in enumerate(shape) if size % self.fsdp == 0]
         if self.fsdp == 1 or math.prod(shape) < self.small or not fitting:
@@ -76,9 +80,9 @@ class MeshParallel:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, FSDP))
 
     def compile(self, step: Callable) -> Callable:
-        """Compiles `step(state, batch, root_key) -> (state, metrics)`, which is written for a whole batch.
+        """Compiles `step(state, batch, root_key) -> (state, metrics)`, a function of a whole batch.
 
-        The compiled step donates its state, and the next state has the same sharding.
+        The compiled step donates its state. The state that it returns has the same sharding.
         """
 
         def sharded(state, batch, root_key):
@@ -89,14 +93,14 @@ class MeshParallel:
         return jax.jit(sharded, donate_argnums=0, compiler_options=options)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key) -> arrays`, which is written for a whole batch.
+        """Compiles `function(state, batch, root_key) -> arrays`, a function of a whole batch.
 
         The state is not donated.
         """
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
-        """Moves a state to the devices. Arrays that have their sharding already are not moved."""
+        """Returns a state on the devices. Arrays that already have the right sharding are not moved."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def target(self, shapes: Any) -> Any:
@@ -106,22 +110,22 @@ class MeshParallel:
         )
 
     def saved(self, state: Any) -> Any:
-        """Returns the tree for :meth:`Checkpoints.save`: the state itself, of which each process writes its shards."""
+        """Returns the tree for :meth:`Checkpoints.save`: the state itself. Each process writes its own shards."""
         return state
 
     def put_batch(self, batch: dict) -> dict:
-        """Moves this process's part of a batch [b, ...] to the devices. A single process passes the whole batch."""
+        """Puts a batch [b, ...] on the devices. With several processes, each process passes its part of the batch."""
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self.batch, np.asarray(leaf)), batch)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """Returns the shapes of what `put_state` and `put_batch` return."""
+        """Returns the shapes of the results of `put_state` and `put_batch`, as trees of ``jax.ShapeDtypeStruct``."""
 
         split = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch), batch)
         return self.target(state), split
 
     def get(self, tree: Any) -> Any:
-        """Copies a result of a step to the host. With several processes, all processes must call this method
-        together."""
+        """Returns a result of a step as NumPy arrays on the host. With several processes, all processes must call this
+        method together."""
         return jax.tree.map(_whole, tree)
 
     def _put(self, leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -18,21 +18,21 @@ class OptimizerConfig:
     """The settings of :func:`adamw`: AdamW with global-norm clipping and a learning rate schedule."""
 
     learning_rate: float = 1e-4
-    """Learning rate after the warm-up."""
+    """The learning rate after the warm-up."""
     b1: float = 0.95
-    """Decay of the gradient's running mean."""
+    """The decay of the gradient's running mean."""
     b2: float = 0.999
-    """Decay of the squared gradient's running mean."""
+    """The decay of the squared gradient's running mean."""
     eps: float = 1e-6
-    """A constant that is added to the root of the squared gradient's mean."""
+    """A constant that is added to the root of the squared gradient's running mean."""
     weight_decay: float = 1e-3
-    """Decoupled weight decay."""
+    """The decoupled weight decay: each update subtracts learning_rate * weight_decay * parameter."""
     clip_norm: float = 1.0
     """The largest global norm of gradients. Larger gradients are scaled down to this norm."""
     warmup_steps: int = 0
     """The number of steps over which the learning rate rises linearly from zero."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
-    """The learning rate after the warm-up: constant, or half a cosine that ends at zero at the last step."""
+    """The learning rate after the warm-up: constant, or half a cosine (cosine) that reaches zero at the last step."""
 
     def __post_init__(self):
         require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "more than 0")
@@ -49,9 +49,10 @@ class EmaConfig:
     """
 
     decay: float = 0.995
-    """The largest decay. The decay warms up as 1 - (1 + n)^-power, where n counts the steps since averaging started."""
+    """The largest decay. An update has the decay min(decay, 1 - (1 + n)^-power), where n counts the steps since
+    averaging started."""
     power: float = 0.7
-    """The exponent ``power`` in the warm-up of the decay."""
+    """The exponent ``power`` in the equation of the decay."""
     start: int = 100
     """The number of steps before averaging starts. Until then the average equals the parameters."""
     every: int = 10
@@ -64,7 +65,7 @@ class EmaConfig:
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Returns the learning rate as a function of the step, for a run of `steps` steps."""
+    """Returns a function from a step [] to its learning rate [], for a run of `steps` steps."""
     rate, warmup = config.learning_rate, config.warmup_steps
     if config.learning_rate_schedule == "cosine":
         after = optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
@@ -78,13 +79,13 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 class Skipping(optax.GradientTransformationExtraArgs):
     """An optax transformation whose state does not change if an update is skipped.
 
-    Its `update` has two more arguments: `finite` is a bool [] that says whether the loss and the gradients are finite,
-    and `grad_norm` is the global norm of the gradients, a float32 [].
+    The method `update` has two additional arguments. `finite`, a bool [], is True if the loss and the gradients are
+    finite. `grad_norm`, a float32 [], is the global norm of the gradients.
     """
 
 
 def skipping(optimizer: optax.GradientTransformation) -> Skipping:
-    """Turns an optax transformation into a :class:`Skipping`."""
+    """Turns an optax transformation into a :class:`Skipping`, whose state does not change if `finite` is False."""
     if isinstance(optimizer, Skipping):
         return optimizer
     optimizer = optax.with_extra_args_support(optimizer)
@@ -113,21 +114,22 @@ class AdamWState(NamedTuple):
 
 
 def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
-    """AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
+    """Returns AdamW (Loshchilov and Hutter, 2019) with clipped gradients and a learning rate schedule.
 
-    ``adamw(OptimizerConfig(learning_rate=1e-4), steps=1000)`` is the optimizer for :func:`make_train_step`. It computes
-    the same as `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`, at a lower cost on CPU, where XLA
-    stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs 154 MiB
-    instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense layers
-    takes 1.45 times as long, because most of its time goes to the optimizer.
+    ``adamw(OptimizerConfig(learning_rate=1e-4), steps=1000)`` is an optimizer for :func:`make_train_step`. The updates
+    are those of `optax.chain(optax.clip_by_global_norm(...), optax.adamw(...))`. The optimizer costs less on CPU, where
+    XLA stores the intermediate results of the chain. With the chain, the step of a U-Net of 20M parameters needs 154
+    MiB instead of 82 MiB in addition to state and batch, and takes 1.07 times as long. The step of a net of dense
+    layers takes 1.45 times as long with the chain, because most of this time goes to the optimizer.
 
     Args:
         config: the settings.
         steps: the number of steps of the run. The cosine schedule reaches zero after these steps.
 
     Returns:
-        An optax transformation, whose ``update(gradients, state, params, finite=jnp.array(True), grad_norm=norm)``
-        needs a bool array, False to skip the update, and the norm that ``optax.global_norm(gradients)`` returns.
+        An optax transformation with the methods ``init(params)`` and ``update(gradients, state, params,
+        finite=jnp.array(True), grad_norm=norm)``. If ``finite`` is False, the update is skipped. The norm is the result
+        of ``optax.global_norm(gradients)``.
     """
     schedule, b1, b2 = learning_rate_schedule(config, steps), config.b1, config.b2
 
@@ -164,7 +166,7 @@ def adamw(config: OptimizerConfig, steps: int = 1) -> Skipping:
 
 
 def global_norm(grads: PyTree) -> Float[Array, ""]:
-    """The global norm of gradients, in float32."""
+    """Returns the global norm of a tree of gradients, a float32 []."""
 
     def squared(leaf: Array) -> Float[Array, ""]:
         # A product avoids storing the squares before they are summed. The product is over all axes, because a leaf that
@@ -190,9 +192,9 @@ def ema_update(
 ) -> PyTree:
     """Returns the moving average after `steps` steps, updated with the parameters `params`.
 
-    decay_n = min(decay, 1 - (1 + n)^-power), where n counts the steps since `start`, as in the original. Until step
-    `start` the average is a copy of the parameters. Afterwards the average is updated every `every` steps, unless the
-    loss or a gradient of the step is not finite.
+    Until step `start`, the average is a copy of the parameters. Afterwards, the average becomes decay_n * average +
+    (1 - decay_n) * params after every `every` steps. Here decay_n = min(decay, 1 - (1 + n)^-power), and n counts the
+    steps since `start`, as in the original code. If `finite` is False, the average does not change.
     """
     since = steps - config.start
     n = jnp.maximum(since - 1, 0).astype(jnp.float32)

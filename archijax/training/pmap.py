@@ -1,4 +1,4 @@
-"""Runs the training step on all devices, with a copy of the state on each."""
+"""Runs the training step on all devices, with a copy of the state on each device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ SMALL = 2**12  # leaves with fewer values are not worth splitting
 
 
 def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 1) -> None:
-    """Raises InputError if a batch cannot be split over this number of devices and parts."""
+    """Raises InputError unless batch_size is a multiple of devices * grad_accumulation_steps."""
     count = devices * grad_accumulation_steps
     if batch_size % count:
         parts = f" times grad_accumulation_steps {grad_accumulation_steps}" if grad_accumulation_steps > 1 else ""
@@ -39,8 +39,8 @@ class Pmap:
         print(devices.get(metrics))
 
     Args:
-        batch_size: number of items of a batch over all devices and processes: a multiple of the number of devices times
-            `grad_accumulation_steps`.
+        batch_size: the number of items of a batch over all devices and processes: a multiple of the number of devices
+            times `grad_accumulation_steps`.
         grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
         devices: the devices to use; None: all.
 
@@ -59,14 +59,14 @@ class Pmap:
         self.sharding = NamedSharding(Mesh(np.array(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def compile(self, step: Callable) -> Callable:
-        """Compiles `step(state, batch, root_key) -> (state, metrics)`, which is written for one device's slice.
+        """Compiles `step(state, batch, root_key) -> (state, metrics)`, a function of one device's slice of a batch.
 
-        The compiled step donates its state.
+        The compiled step takes the results of `put_state` and `put_batch`, and donates its state.
         """
         return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, None), donate_argnums=0, devices=self.devices)
 
     def evaluate(self, function: Callable) -> Callable:
-        """Compiles `function(state, batch, root_key) -> arrays`, which is written for one device's slice.
+        """Compiles `function(state, batch, root_key) -> arrays`, a function of one device's slice of a batch.
 
         The state is not donated.
         """
@@ -83,7 +83,7 @@ class Pmap:
         return jax.device_put(jax.tree.map(self._split, batch), self.sharding)
 
     def shapes(self, state: Any, batch: dict) -> tuple[Any, dict]:
-        """Returns the shapes of what `put_state` and `put_batch` return."""
+        """Returns the shapes of the results of `put_state` and `put_batch`, as trees of ``jax.ShapeDtypeStruct``."""
         count = len(self.local)
 
         def stacked(leaf):
@@ -96,7 +96,7 @@ class Pmap:
         return jax.tree.map(stacked, state), jax.tree.map(split, batch)
 
     def target(self, shapes: Any) -> Any:
-        """Returns the shapes of a state, the target for :meth:`Checkpoints.restore`. Each host reads whole arrays."""
+        """Returns ``shapes``, the target for :meth:`Checkpoints.restore`. Each host reads whole arrays."""
         return shapes
 
     def saved(self, state: Any) -> Any:
@@ -104,7 +104,7 @@ class Pmap:
         return self.get(state)
 
     def get(self, tree: Any) -> Any:
-        """Copies a result of a step to the host, from the first device. All devices have equal copies."""
+        """Returns the first device's copy of a step's result, as NumPy arrays. The copies of all devices are equal."""
         # Indexing x[0] would compute on all devices. A shard needs no computation.
         return jax.tree.map(lambda leaf: np.array(leaf.addressable_shards[0].data)[0], tree)
 

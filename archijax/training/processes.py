@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 
 
 def leads() -> bool:
-    """Whether this is the first process, which does the work that only one process needs to do."""
+    """Returns whether this is the first process, which does the work that only one process needs to do."""
     return jax.process_index() == 0
 
 
 def from_all(value: Any) -> list:
     """Returns the values of all processes, in the order of the processes.
 
-    All processes call this together, with values that can be pickled.
+    All processes must call this function together, with values that can be pickled.
     """
     if jax.process_count() == 1:
         return [value]
@@ -61,8 +61,8 @@ def together(work: Callable[[], Result]) -> Result:
 def from_first(make: Callable[[], Result]) -> Result:
     """Calls `make` in the first process alone, and returns its result in all processes.
 
-    An InputError or OSError of `make` is raised in all processes. All processes call this together. The result is
-    pickled, so it should hold settings and lists, but no arrays.
+    An InputError or OSError of `make` is raised in all processes. All processes must call this function together. The
+    result is pickled, so it should not contain large arrays.
     """
     if jax.process_count() == 1:
         return make()
@@ -82,7 +82,8 @@ def from_first(make: Callable[[], Result]) -> Result:
 
 
 def array_from_first(leaf: Any) -> np.ndarray:
-    """Returns a host array of the first process. The other processes pass an array of the same shape and type."""
+    """Returns, in every process, the host array that the first process passes. The other processes pass an array of the
+    same shape and type."""
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)

@@ -21,11 +21,11 @@ class TrainState:
     """The arrays of a run after `step` steps. A checkpoint has all of these arrays.
 
     ``TrainState.create(model, model.init(key, batch), optimizer)`` makes the first state, and the step of
-    :func:`make_train_step` makes the next one.
+    :func:`make_train_step` makes the next state.
 
     Attributes:
         step: the number of steps, including skipped steps.
-        skipped: the number of steps without an update, because the loss or the gradient was not finite.
+        skipped: the number of steps without an update. A step makes no update if its loss or gradient is not finite.
         params: the parameters of the model, float32.
         ema: the moving average of the parameters.
         opt_state: a tuple of states of the optimizer, one for each loss of the model.
@@ -84,8 +84,8 @@ class TrainState:
         )
 
     def variables(self, params: Any) -> Variables:
-        """Returns the variables for the model's methods, as in ``state.variables(state.ema)``.
+        """Returns the variables for the model's methods, a dict with "params", "frozen" and "state".
 
-        Pass ``state.params`` or their average, ``state.ema``.
+        Pass ``state.params``, or their moving average ``state.ema``.
         """
         return {"params": params, "frozen": self.frozen, "state": self.state}

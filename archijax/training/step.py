@@ -30,23 +30,24 @@ def make_train_step(
     trainable: Sequence[str] = (),
     sharded: bool = False,
 ) -> TrainStep:
-    """Makes `train_step(state, batch, root_key) -> (state, metrics)`, a pure function to jit, with a donated state.
+    """Returns `train_step(state, batch, root_key) -> (state, metrics)`, a pure function for ``jax.jit``.
 
         optimizer = adamw(OptimizerConfig(learning_rate=1e-4), steps=1000)
         state = TrainState.create(model, model.init(jax.random.key(0), batch), optimizer)
         train_step = jax.jit(make_train_step(model, optimizer, EmaConfig()), donate_argnums=0)
         state, metrics = train_step(state, batch, jax.random.key(1))
 
-    The root key is the same at every step; the keys of the items depend on it and on `state.step`. If a loss or a
-    gradient is not finite, the step skips its update and adds 1 to `skipped`. The metrics are float32 scalars: the
-    metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the optimizer's
-    state has it. If the model has several losses, the metrics of the second and later losses end in the names of their
-    parameters, as in loss_discriminator and grad_norm_discriminator.
+    Pass the same root key at every step. The keys of the items depend on the root key and on `state.step`. If a loss or
+    a gradient is not finite, the step makes no update and adds 1 to `skipped`. The metrics are a dict of float32
+    scalars: the metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
+    optimizer's state has this value. If the model has several losses, each later loss has two metrics that end in the
+    names of its parameters, such as loss_discriminator and grad_norm_discriminator.
 
     Args:
-        model: a model, such as an :class:`archijax.DiffusionModel`, whose `loss(variables, keys, batch)` returns (loss,
-            (metrics, new_state)), all of them means over the batch. If the model has several losses (`losses`), they
-            are minimised in turn; each loss uses the parameters after the updates before it.
+        model: a model, such as an :class:`archijax.DiffusionModel`. Its method `loss(variables, keys, batch)` returns
+            (loss, (metrics, new_state)). Loss, metrics and new_state are means over the batch. If the model has several
+            losses (`losses`), a step minimises one loss after the other. Each loss is computed with the parameters that
+            the earlier losses have updated.
         optimizer: any optax transformation. :func:`archijax.training.adamw` needs the least time and memory.
         ema: the settings of the moving average; None: the defaults.
         axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
@@ -96,7 +97,8 @@ def _gradients(
     axis: str | None,
     count: int,
 ) -> tuple[tuple[Array, Metrics, PyTree], Variables]:
-    """Computes a batch in `count` parts; returns ((loss, metrics, gradients) as means over the parts, new state)."""
+    """Computes the losses of a batch in `count` parts. Returns ((loss, metrics, gradients), new state), where loss,
+    metrics and gradients are means over the parts."""
     trained = select(variables["params"], names)
 
     def mean(tree: Any) -> Any:
@@ -131,7 +133,7 @@ def _gradients(
 def _advanced(
     state: TrainState, variables: Variables, opt_state: tuple, finite: Bool[Array, ""], ema: EmaConfig
 ) -> TrainState:
-    """Returns the state after a step that computed these variables.
+    """Returns the state after a step that computed ``variables``.
 
     If ``finite`` is False, only `step` and `skipped` change.
     """

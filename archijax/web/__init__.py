@@ -1,1 +1,1 @@
-"""The web page: ``python -m archijax.web --model NAME_OR_DIR``."""
+"""Serves the web page: ``python -m archijax.web --model NAME_OR_DIR``."""

@@ -1,4 +1,4 @@
-"""python -m archijax.web --model NAME_OR_DIR: a page to play with models."""
+"""Serves a page on which models make sounds: python -m archijax.web --model NAME_OR_DIR"""
 
 import importlib.util
 import os
@@ -17,14 +17,15 @@ from archijax.web import studio
 
 @dataclass(frozen=True)
 class Web:
-    """Serves a page on which models make sounds. Ctrl-C ends it."""
+    """Serves a page on which models make sounds. Ctrl-C ends the program."""
 
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A bundled model, a folder or a name on the Hugging Face hub; several may be given. The default is "notes"."""
+    """A bundled model, a folder or a name on the Hugging Face hub. The option can be repeated. The default is
+    "notes"."""
     port: int = 7860
     """The port at which the page is served."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 lets other machines open the page, too."""
+    """The address at which the page is served. With 0.0.0.0, other machines can open the page too."""
 
     def run(self) -> None:
         """Serves the page until Ctrl-C. Raises InputError if a model or the port cannot be used."""

@@ -1,4 +1,4 @@
-"""The web page: its fields and buttons, and the functions behind them."""
+"""Defines the fields and buttons of the web page, and the functions that the buttons call."""
 
 import secrets
 import time
@@ -32,11 +32,11 @@ QUIET = {"api_visibility": "private"}
 
 
 class Page:
-    """The web page for the given models; call :meth:`serve` to open it.
+    """Builds the web page for the given models. :meth:`serve` serves the page.
 
     Args:
-        makers: models that generate sound, by name.
-        upsamplers: models that upsample sound, by name.
+        makers: a dict of models that generate sound, by name, as :func:`archijax.web.studio.load` returns.
+        upsamplers: a dict of models that upsample sound, by name.
         folder: the folder for the sounds that the page makes.
     """
 
@@ -103,7 +103,8 @@ class Page:
             self.model.change(self._defaults, self.model, changed, queue=False, **QUIET)
 
     def _defaults(self, name: str) -> list[Any]:
-        """Returns updates that set the fields to a model's defaults, and hide fields that the model does not use."""
+        """Returns updates that set the fields to the defaults of a model, and hide the fields that the model does not
+        use."""
         pipeline = self.models[name]
         settings, reads, guided = pipeline.resolved(SampleSettings()), bool(pipeline.config.text), pipeline.guidable
         values = [settings.num_steps, settings.sampler, settings.scale(guided), round(pipeline.seconds, 6)]
@@ -113,8 +114,8 @@ class Page:
         return [prompt, negative, steps, sampler, scale | guidance, seconds, *groups]
 
     def _work(self, verb: str, values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
-        """Makes a sound, and yields the progress. Gradio closes the generator when the user presses Stop or closes the
-        tab."""
+        """Makes a sound, and yields updates that show the progress. Gradio closes the generator when the user presses
+        Stop or closes the tab."""
         began, shelf, number = time.perf_counter(), values[self.shelf], values[self.history]
         name = values[self.upsampler if verb == "upsample" else self.model]
         pipeline, start = self.models[name], None if verb == "generate" else shelf.get(number)
@@ -178,15 +179,15 @@ def _condition(one: Any) -> gr.Dropdown | gr.Textbox:
 
 
 def bar(done: int, steps: int) -> str:
-    """Returns HTML of a progress bar. If ``done`` has reached ``steps``, as in decoding after sampling, the text shows
-    only ``done``."""
+    """Returns the HTML of a progress bar. If ``done`` is ``steps`` or more, as during decoding, the text shows only
+    ``done``."""
     known = f"value='{done}' max='{steps}'" if 0 < done < steps else ""
     text = f"Step {done} of {steps}" if known else f"Step {done}" if done else "Preparing: a new length takes a while."
     return f"<progress aria-label='Steps' {known}></progress>{text}"
 
 
 def card(kept: Kept) -> str:
-    """Returns HTML that shows a sound: its player, picture and downloads."""
+    """Returns HTML that shows a sound: the player, the picture and the download links."""
     wav, flac, png = (f"gradio_api/file={quote(str(kept.wav.with_suffix(end)))}" for end in (".wav", ".flac", ".png"))
     title = escape(kept.title)
     return (
@@ -197,6 +198,7 @@ def card(kept: Kept) -> str:
 
 
 def wrong(error: Exception, path: Path | None) -> str:
-    """Returns HTML that shows the message of an error, without the folder in which the file ``path`` lies."""
+    """Returns HTML that shows the message of an error. In the message, the name of the file replaces the path
+    ``path``."""
     sentence = getattr(error, "strerror", None) or str(error)
     return f"<p class='wrong'>{escape(sentence if path is None else sentence.replace(str(path), path.name))}</p>"

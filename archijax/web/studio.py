@@ -1,4 +1,4 @@
-"""The logic behind the page: it loads models, runs work that can be stopped, and keeps sounds as files."""
+"""Loads models for the web page, runs work that can be stopped, and keeps sounds as files."""
 
 import ctypes
 import queue
@@ -29,7 +29,8 @@ WORKER = ThreadPoolExecutor(1)  # one thread, so that one sound at a time uses a
 
 
 def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]]:
-    """Loads models, and returns (models that generate sound by name, models that upsample sound by name).
+    """Loads models with :func:`archijax.from_pretrained`. Returns two dicts from names to models: (models that generate
+    sound, models that upsample sound).
 
     Raises:
         InputError: a model does not exist, or neither generates nor upsamples sound.
@@ -46,11 +47,11 @@ def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]
 
 
 def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **options: Any) -> Callable[..., Sounds]:
-    """Returns a function that calls a method of the pipeline and returns the sounds that the method makes.
+    """Returns a function that calls a method of the pipeline and returns the Sounds. :func:`run` calls this function.
 
     Args:
         verb: the name of the method: generate, vary, inpaint, extend or upsample.
-        sound: the file of the sound to start from; None for generate.
+        sound: the file of the sound that the method edits; None for generate.
         options: the keyword arguments of the method, which must include num_steps (a number or None).
 
     Raises:
@@ -71,8 +72,8 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
 
 
 def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
-    """Yields the number of steps so far, several times a second, and then the sounds. Closing the generator stops the
-    work."""
+    """Calls ``make(progress=...)`` in a thread. Yields the number of steps so far, several times a second, and at the
+    end the sounds. Closing the generator stops the work."""
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def progress(count: int) -> None:
@@ -108,13 +109,13 @@ def _check_length(seconds: float, rate: int, channels: int) -> None:
 
 
 class Kept(NamedTuple):
-    """A sound that a browser tab has made or uploaded.
+    """Describes a sound that a browser tab has made or uploaded.
 
     Attributes:
         title: the title of the sound on the page.
         facts: a line that says how the sound was made.
-        wav: the WAV file of the sound. The .flac and .png files beside it have the same stem.
-        source: the file that an edit of the sound starts from: the uploaded file, or ``wav``.
+        wav: the WAV file of the sound. The .flac and .png files in the same folder have the same stem.
+        source: the file that an edit of the sound reads: the uploaded file, or ``wav``.
     """
 
     title: str
@@ -124,11 +125,12 @@ class Kept(NamedTuple):
 
 
 class Shelf(dict[int, Kept]):
-    """The sounds of a browser tab, by number. Each sound is in a folder with a random name. The oldest sounds are
-    removed."""
+    """Holds the sounds of a browser tab, by number. Each sound is in a folder with a random name. If there are more
+    than 50 sounds, the oldest sounds are removed."""
 
     def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
-        """Writes a new sound to files, and returns its number. Raises InputError or OSError if a write fails."""
+        """Writes the first sound of ``made`` to files below ``root``, and returns the number of the sound. Moves the
+        file ``source`` to the same folder. Raises InputError or OSError if a write fails."""
         (sound, *_), rate = made
         folder, stem = root / secrets.token_urlsafe(16), re.sub(r"[\W_]+", "-", title.lower()).strip("-")[:80]
         folder.mkdir(parents=True)
@@ -146,12 +148,13 @@ class Shelf(dict[int, Kept]):
         return number
 
     def upload(self, root: Path, path: Path) -> int:
-        """Keeps an uploaded sound, and returns its number. Raises InputError if the file is no sound or is too long."""
+        """Moves an uploaded sound to a folder below ``root``, and returns the number of the sound. Raises InputError if
+        the file is no sound or is too long."""
         header = files.verify(path)
         _check_length(_seconds(header), header.sample_rate, header.channels)
         return self.keep(root, Sounds(files.read(path)[None], header.sample_rate), path.name, "uploaded", path)
 
     def remove(self, numbers: Iterable[int] | None = None) -> None:
-        """Removes the sounds with these numbers and their files; None: all sounds."""
+        """Removes the sounds with these numbers, and the files of these sounds; None: all sounds."""
         for number in list(self) if numbers is None else numbers:
             shutil.rmtree(self.pop(number).wav.parent, ignore_errors=True)
