@@ -2,5 +2,5 @@
 
 
 def ceil_div(size: int, part: int) -> int:
-    """Returns size / part, rounded up to an integer."""
+    """Returns ``size / part``, rounded up to an integer."""
     return -(-size // part)

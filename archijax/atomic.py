@@ -1,4 +1,4 @@
-"""Writes files and folders under temporary names, so that no incomplete file or folder has the final name."""
+"""Writes files and folders under temporary names, and renames them when they are complete."""
 
 import os
 import re
@@ -20,8 +20,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Example: ``with replacing("a.txt") as unfinished: unfinished.write_text("x")``. A new file replaces an old file, and
     a new folder replaces an empty folder. Parent folders are created. If two programs write the same path at once, the
-    path gets the result of the program that ends last. If the block fails, the temporary file or folder is removed. If
-    a process is killed, the next process on this machine that writes to the same folder removes the temporary files of
+    program that ends last determines the contents. If the block fails, the temporary file or folder is removed. If a
+    process is killed, the next process on this machine that writes to the same folder removes the temporary files of
     the killed process.
     """
     path = Path(path).absolute()

@@ -1,4 +1,4 @@
-"""Helps the command line programs: reads options into a dataclass, and prints each error as one sentence."""
+"""Contains what command line programs share: reads options into a dataclass, and prints each error as one sentence."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ def run(program: Callable[[], int], *, interrupted: str = "interrupted") -> int:
     """Calls a program and returns the exit status.
 
     The exit status is 130 after Ctrl-C. After an InputError, an OSError or a lack of memory, the message of the error
-    is printed on stderr, and the exit status is 2. Otherwise, the program returns the exit status.
+    is printed on stderr, and the exit status is 2. Otherwise, the exit status is what the program returns.
 
     Args:
         program: a function without arguments that returns the exit status.
@@ -63,10 +63,10 @@ def parse(command: type[Command], arguments: list[str], *, prog: str, default: C
 
     Args:
         command: the dataclass. The string under a field is the help text of the option.
-        arguments: the arguments without the name of the program, such as ``["--steps", "3"]``.
+        arguments: the command line without the name of the program, such as ``["--steps", "3"]``.
         prog: the name of the program in the help.
-        default: an instance of the dataclass with the values of the options that are not in ``arguments``. If a field
-            of the instance is `tyro.MISSING`, the option is required. None: the defaults of the dataclass.
+        default: an instance of the dataclass with the default values of the options. If a value is `tyro.MISSING`, the
+            option is required. None: the defaults of the dataclass.
 
     Raises:
         InputError: an argument is unknown, missing or of the wrong type.
@@ -155,7 +155,7 @@ def weighted(source: str) -> tuple[Path, float]:
 
 
 def say(sentence: str) -> None:
-    """Prints a line on stderr. If there is a progress bar, the line is above the progress bar."""
+    """Prints a line on stderr. If there is a progress bar, the line appears above it."""
     tqdm.write(sentence, file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
-"""Defines the protocols of models, codecs and configurations. The programs and the pipeline use only the methods in the
+"""Defines the protocols of models, codecs and configurations. Programs and pipelines use only the methods in these
 protocols.
 
-A model with these methods can be trained, resumed, sampled and saved. The class of the model needs no base class.
+A model of any class with these methods can be trained, resumed, sampled and saved. No base class is needed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Model(Protocol):
         """Returns the initial variables for batches with the shapes of ``batch``. The method reads no file.
 
         Args:
-            batch: an example of a batch. The values do not matter, and one item is enough.
+            batch: an example of a batch. The values in the arrays do not matter, and one item is enough.
             frozen: a dict of pretrained parts by name, for the collection "frozen". All other parts are initialised at
                 random. A model without pretrained parts does not need this argument.
         """
@@ -59,22 +59,21 @@ class Model(Protocol):
 
 @runtime_checkable
 class MultiLossModel(Model, Protocol):
-    """A model with several losses. Each loss trains different parts, such as a codec or the codec's discriminator."""
+    """A model with several losses. Each loss trains its own parts, such as a codec or a discriminator."""
 
     @property
     def losses(self) -> Sequence[tuple[Loss, Sequence[str]]]:
-        """Returns pairs (a loss, the names of the parts in "params" that this loss trains), in the order of
-        training."""
+        """Returns pairs (a loss, the names of the parts in "params" that the loss trains), in the order of training."""
 
 
 @runtime_checkable
 class StatefulModel(Model, Protocol):
-    """A model that computes statistics over a whole batch, such as how often codes are used. The batch can be split
+    """A model that computes statistics over a whole batch, such as how often codes are used, even if the batch is split
     over several devices."""
 
     def over(self, axis: str) -> Self:
-        """Returns a copy of the model that sums statistics over the mapped axis ``axis``. Batches are split over this
-        axis."""
+        """Returns a copy of the model for batches that are split over the mapped axis ``axis``. The copy sums
+        statistics over this axis."""
 
 
 @runtime_checkable
@@ -90,7 +89,7 @@ class Generator(Model, Protocol):
         num_steps: int,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """Returns new sounds [b, time, c], where ``shape`` is (b, time, c). ``keys`` are one key per sound."""
+        """Returns new sounds [b, time, c], where ``shape`` is (b, time, c). ``keys`` has one JAX key per sound."""
 
 
 @runtime_checkable
@@ -101,9 +100,9 @@ class DenoisingGenerator(Generator, Protocol):
 
     Attributes:
         process: the GaussianProcess, which has the noise schedule and the quantity that the net predicts.
-        cond_drop_prob: the probability that training drops the conditioning. Guidance needs a model with a value above
-            0.
-        length_multiple: the number of samples of a sound must be a multiple of this number.
+        cond_drop_prob: the probability that training drops the conditioning. If it is 0, the model does not support
+            guidance.
+        length_multiple: the number of samples of a sound must be a multiple of length_multiple.
     """
 
     process: Any
@@ -116,16 +115,17 @@ class DenoisingGenerator(Generator, Protocol):
         """Returns the noisy sounds [b, time, c] from which sampling starts, where ``shape`` is (b, time, c)."""
 
     def conditioning(self, variables: Variables, batch: Batch) -> Mapping[str, Any]:
-        """Returns the conditioning of the net: the arrays of a batch, in which the embedding replaces the tokens."""
+        """Returns the conditioning of the net: the arrays of ``batch``, with the text embedding in place of the
+        tokens."""
 
     def denoiser(self, variables: Variables, **settings: Any) -> Any:
-        """Returns a function (x, t) -> prediction. The function calls the net with the conditioning and guidance in
-        ``settings``."""
+        """Returns a function (x, t) -> prediction. The function calls the net. ``settings`` has the conditioning and
+        the guidance."""
 
     def inpainting(
         self, source: Float[Array, "b time c"], mask: Array | np.ndarray, sampler: Any, num_resamples: int
     ) -> Any:
-        """Returns a sampler that keeps the source where the mask is True, and runs each step ``num_resamples``
+        """Returns a sampler that keeps the source where the mask is True. The sampler takes each step ``num_resamples``
         times."""
 
 
@@ -147,7 +147,8 @@ class EndlessGenerator(Generator, Protocol):
     def noise(
         self, keys: Key[Array, " b"], number: Int[Array, ""] | int, time: int, channels: int
     ) -> Float[Array, "b {time} {channels}"]:
-        """Returns standard normal noise [b, time, channels]. Other keys or another ``number`` give other noise."""
+        """Returns standard normal noise [b, time, channels]. Different keys and different values of ``number`` give
+        different noise."""
 
     def start(
         self, variables: Variables, noise: Float[Array, "b time c"], *, num_steps: int
@@ -158,8 +159,7 @@ class EndlessGenerator(Generator, Protocol):
     def noised_to_ladder(
         self, sounds: Float[Array, "b time c"], noise: Float[Array, "b time c"], *, num_steps: int
     ) -> Float[Array, "b time c"]:
-        """Returns the first window for :meth:`shift`. ``sounds`` is the result of :meth:`start`, to which ``noise`` is
-        added."""
+        """Adds ``noise`` to ``sounds``, the result of :meth:`start`, and returns the first window for :meth:`shift`."""
 
     def shift(
         self,
@@ -177,11 +177,11 @@ class EndlessGenerator(Generator, Protocol):
 class Codec(Model, Protocol):
     """A model that encodes sound to frames and decodes frames to sound.
 
-    The sample rate of the sound is a setting of the configuration; the codec itself does not use the sample rate.
+    The codec itself does not use the sample rate of the sound, which is a setting of the configuration.
 
     Attributes:
         frames: the kind of frame: "latent" (a vector [latent_channels]), "mel" (a spectrum [mels, c], for any number c
-            of channels) or "sound" (a sample [c] at a lower rate).
+            of channels) or "sound" (a sample [c] at a lower sample rate).
         downsample_factor: the number of samples of sound per frame.
         latent_channels: the number of channels of a latent frame; None for other kinds of frames.
     """
@@ -193,12 +193,12 @@ class Codec(Model, Protocol):
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames *frame"], Mapping[str, Array]]:
-        """Returns (frames, a dict of the numbers that the bottleneck reports). The number of frames is time /
-        downsample_factor, rounded up.
+        """Returns (frames, a dict of the numbers that the bottleneck reports). The number of frames is
+        ``ceil(time / downsample_factor)``.
 
         Args:
-            keys: one key per item. With keys, frames are drawn from the distribution that the encoder predicts. None:
-                the frames are the mean of this distribution.
+            keys: one JAX key per item, to draw the frames from the distribution that the encoder predicts. None: the
+                frames are the mean of this distribution.
         """
 
     def decode(
@@ -221,13 +221,12 @@ class ScaledCodec(Codec, Protocol):
     to normalise the latents."""
 
     def latent_scale(self, variables: Variables) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """Returns (the means [c], the standard deviations [c]) of the channels of the latents."""
+        """Returns (means [c], standard deviations [c]) of the latent channels."""
 
 
 @runtime_checkable
 class DiffusionDecoder(Codec, Protocol):
-    """A codec that decodes by diffusion. The diffusion model ``model`` samples x, and :meth:`finish` turns x into
-    sound.
+    """A codec that decodes by diffusion. A diffusion model samples an array x, and :meth:`finish` turns x into sound.
 
     Attributes:
         model: the diffusion model that samples x.
@@ -248,7 +247,7 @@ class DiffusionDecoder(Codec, Protocol):
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array | np.ndarray, "b frames *frame"]
     ) -> Float[Array, "b time c"]:
-        """Turns x into sounds [b, time, c]. ``model`` has sampled x from the noise that :meth:`prepare` returns."""
+        """Turns x into sounds [b, time, c]. ``model`` samples x, beginning with the noise from :meth:`prepare`."""
 
 
 class ItemSource(Protocol):
@@ -257,7 +256,7 @@ class ItemSource(Protocol):
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator
     ) -> Mapping[str, Shaped[np.ndarray, " ..."] | str | Mapping]:
-        """Returns an item as a dict. The dict has arrays by name, and the text "prompt" or the array "embedding".
+        """Returns an item as a dict. The dict has arrays, and either the text "prompt" or the array "embedding".
 
         The optional entry "fields" is a dict of texts and numbers that describe the crop. Several threads call this
         method at the same time.

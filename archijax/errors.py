@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 
 class InputError(ValueError):
-    """A setting or an input is wrong. The message is one sentence with the name and the value of the setting, and a
+    """A setting or an input is wrong. The message is one sentence with the name of the setting, the wrong value and a
     right value.
 
     The command line programs print the message without a traceback and exit with status 2.
@@ -21,8 +21,8 @@ class InputWarning(UserWarning):
 
 
 def listed(names: list[str], limit: int = 5, separator: str = ", ") -> str:
-    """Returns the first ``limit`` names as one text. If there are more names, the text ends in their number, as in "a,
-    b and 3 more"."""
+    """Returns the first ``limit`` names as one text. If there are more names, the text says how many, as in "a, b and 3
+    more"."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
@@ -31,7 +31,7 @@ def suggestion(word: str, known: Iterable[str], otherwise: str, shown: Callable[
     the result is ``otherwise``.
 
     Args:
-        shown: a function from the known word to the text that the result shows.
+        shown: a function from the known word to the text WORD in the result.
     """
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {shown(close[0])}?" if close else otherwise

@@ -1,4 +1,4 @@
-"""Finds the folders of pretrained models and reads files in these folders. The files are not trusted."""
+"""Finds the folders of pretrained models, and reads files in these folders. The files are not trusted."""
 
 import json
 import re
@@ -61,7 +61,8 @@ def part(folder: Path, name: str) -> Path:
 
 
 def absent(name: str | Path, place: str | Path, files: list[str]) -> str:
-    """Returns an error message: the model ``name`` is not complete in ``place``, and the user should get ``files``."""
+    """Returns an error message for a model ``name`` that is not complete in ``place``. The message says which ``files``
+    are needed."""
     source = "its source" if Path(name).is_dir() else f"https://huggingface.co/{name}"
     advice = f"get {', '.join(files)} from {source} into one folder and use that folder as the model"
     return f"model {str(name)!r} is not complete in {place}: {advice}"
@@ -108,8 +109,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_weights(name: str | Path, folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Returns a dict of all tensors of a model by name. The tensors are read from one safetensors file, or from shards
-    with an index.
+    """Returns a dict from names to all tensors of a model. The tensors are read from one safetensors file, or from
+    shards with an index.
 
     Args:
         name: the name of the model in error messages.

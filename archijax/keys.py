@@ -1,5 +1,5 @@
-"""Makes JAX keys for random numbers. Every number that is folded into a key is a constant of this module, so that no
-two streams of random numbers are equal.
+"""Makes JAX keys for random numbers. The constants of this module are the numbers that are folded into keys. With these
+constants, no two streams of random numbers are equal.
 
 A run has one root key. :func:`item_keys` computes the keys of the items in a training step, and :func:`per_item`
 computes the keys of sampled items. The key of an item is for the item's main random numbers, such as the noise.
@@ -28,7 +28,7 @@ CODING = 2**32 - 1  # the draws of encoding and decoding sounds, which differ fr
 
 
 def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
-    """Returns fold_in(key, number) for one key or for each of the keys [b]. ``number`` is a constant such as
+    """Returns ``fold_in(key, number)`` for a single key, or for each of several keys. ``number`` is a constant such as
     `SAMPLER_NOISE`."""
     fold = lambda key: jax.random.fold_in(key, number)  # noqa: E731
     return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
@@ -37,23 +37,23 @@ def stream(keys: Key[Array, " *b"], number: int) -> Key[Array, " *b"]:
 def item_keys(
     root_key: Key[Array, ""], step: Int[Array, ""] | int, first: Int[Array, ""] | int, count: int
 ) -> Key[Array, " {count}"]:
-    """Returns ``count`` keys: fold_in(fold_in(root_key, step), i) for i = first, ..., first + count - 1. The number i
-    is the index of the item in the whole batch.
+    """Returns ``count`` keys: ``fold_in(fold_in(root_key, step), i)`` for i = first, ..., first + count - 1. The number
+    i is the index of the item in the whole batch.
 
     The noise of an item thus does not depend on how the batch is split over devices or into parts. For example,
-    ``item_keys(jax.random.key(0), step=3, first=0, count=4)`` has the keys [4] of a batch of four items.
+    ``item_keys(jax.random.key(0), step=3, first=0, count=4)`` returns the four keys of a batch of four items.
     """
     return numbered(jax.random.fold_in(root_key, step), count, first)
 
 
 def numbered(key: Key[Array, ""], count: int, first: Int[Array, ""] | int = 0) -> Key[Array, " {count}"]:
-    """Returns ``count`` keys: fold_in(key, i) for i = first, ..., first + count - 1."""
+    """Returns ``count`` keys: ``fold_in(key, i)`` for i = first, ..., first + count - 1."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.int32))
 
 
 def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
-    """Returns one key per item. Keys [count] are returned unchanged. A single key gives fold_in(key, i) for i = 0, ...,
-    count - 1.
+    """Returns one key per item. ``count`` keys are returned unchanged. From a single key, the result is
+    ``fold_in(key, i)`` for i = 0, ..., count - 1.
 
     Raises:
         InputError: ``keys`` is neither one key nor ``count`` keys, or ``jax.random.key`` did not make the keys.
@@ -68,5 +68,5 @@ def per_item(keys: Key[Array, " ..."], count: int) -> Key[Array, " {count}"]:
 
 
 def step_keys(keys: Key[Array, " b"]) -> Key[Array, " b"]:
-    """Returns the keys [b] for the noise that samplers add. ``keys`` [b] are the keys of the items."""
+    """Returns the keys for the noise that samplers add, from the keys of the items."""
     return stream(keys, SAMPLER_NOISE)

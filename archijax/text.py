@@ -26,8 +26,8 @@ _FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 class Words:
     """A tokenizer whose tokens are words, digits and punctuation marks. This tokenizer needs no file.
 
-    The id of a token is a hash, so two words can have the same id. Case matters only for single letters, because "A"
-    can be a note and "a" can be an article. "Db4" has the tokens db and 4, and "C#4" has the tokens c# and 4.
+    The id of a token is a hash, so two words can have the same id. Only single letters keep their case, because "A" can
+    be a note and "a" can be an article. "Db4" has the tokens db and 4, and "C#4" has the tokens c# and 4.
     """
 
     pad_token_id, eos_token_id = 0, 1
@@ -56,7 +56,7 @@ class Words:
 
 
 class Extended:
-    """A tokenizer with additional words. The word ``placeholder_tokens[i]`` has the id -1 - i.
+    """A tokenizer with additional words. The word ``placeholder_tokens[i]`` has the id ``-1 - i``.
 
     The ids of a vocabulary are 0 or more, so the negative ids are new for every pretrained encoder.
     """
@@ -68,8 +68,8 @@ class Extended:
         self.pattern = re.compile(f"({'|'.join(longest)})")
 
     def __call__(self, texts: list[str], *, max_length: int, **settings: Any) -> dict[str, np.ndarray]:
-        """Returns a dict of "input_ids" and "attention_mask", both [b, max_length]. Words in ``placeholder_tokens`` get
-        the ids -1 - i. :func:`tokenize` passes the ``settings`` that a pretrained tokenizer needs."""
+        """Returns a dict of "input_ids" and "attention_mask", both [b, max_length]. The word ``placeholder_tokens[i]``
+        gets the id ``-1 - i``. :func:`tokenize` passes the ``settings`` that a pretrained tokenizer needs."""
         encoded = self.tokenizer(texts, max_length=max_length, **settings)
         tokens, mask = encoded["input_ids"], encoded["attention_mask"]
         for row, text in enumerate(texts):
@@ -96,10 +96,11 @@ def load_tokenizer(
     Args:
         name: "words" (see :class:`Words`), "bytes", a folder, or a hub name such as "t5-base". "words" and "bytes" need
             no files. With "bytes", an id is a byte of UTF-8 plus 3. The id 0 is the padding, and the id 1 is the end
-            token. The 259 ids are the ids of ByT5 without the 125 unused sentinels, so ByT5's own weights (vocab_size
-            384) read these ids too.
+            token. The 259 ids are the ids of ByT5 without the 125 unused sentinels, so ByT5 (vocab_size 384) can read
+            these ids too.
         revision: a branch, tag or commit on the hub; None: the main branch.
-        placeholder_tokens: additional words for the vocabulary. The word ``placeholder_tokens[i]`` gets the id -1 - i.
+        placeholder_tokens: additional words for the vocabulary. The word ``placeholder_tokens[i]`` gets the id
+            ``-1 - i``.
 
     Raises:
         InputError: the tokenizer is missing or damaged.
@@ -130,10 +131,10 @@ def load_tokenizer(
 def tokenize(
     tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: list[str], max_length: int
 ) -> tuple[Int32[np.ndarray, "b {max_length}"], Bool[np.ndarray, "b {max_length}"]]:
-    """Turns a batch of texts into token ids. Each row has the ids of a text, the end token and padding. Texts with more
-    tokens are cut.
+    """Turns a batch of texts into token ids. Each row has the ids of a text, the end token and padding. Texts that are
+    too long for ``max_length`` are cut.
 
-    The characters of a special token in a text, such as "</s>", are encoded like other characters.
+    The name of a special token in a text, such as "</s>", is encoded like other characters.
 
     Args:
         tokenizer: the result of `load_tokenizer`.
@@ -167,7 +168,7 @@ def tokenize(
 
 
 def warn_of_cut(tokenizer: PreTrainedTokenizerBase | Words | Extended, texts: Iterable[str], max_length: int) -> bool:
-    """Gives an InputWarning for the first text that `tokenize` would cut. Returns whether there is such a text."""
+    """Warns (InputWarning) of the first text that `tokenize` would cut. Returns whether there is such a text."""
 
     def length(text: str) -> int:
         most = 4 * len(text) + 16  # a character is four bytes at most

@@ -49,8 +49,8 @@ class Edit(OneModel):
         """Makes and writes the results.
 
         Args:
-            sound: the source, if the results keep samples of the source; None: the results keep no samples.
-            seconds: the length of the new sound in each result; None: the whole result is new.
+            sound: the source, if the results keep samples of it; None: the results keep no samples.
+            seconds: the length of the new part of each result; None: the whole result is new.
         """
         stem, output = (
             f"{shortened(self.sound.stem)}_{type(self).__name__.lower()}",
@@ -61,9 +61,9 @@ class Edit(OneModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Edit):
-    """Regenerates a part of a sound, so that the new part fits the sound before and after the part.
+    """Regenerates a part of a sound. The new part fits the sound before and after it.
 
-    The result has the sample rate and the channels of the file. Outside of the regenerated part, the samples of the
+    The result has the sample rate and the number of channels of the file. Outside of the new part, the samples of the
     file are kept.
     """
 
@@ -87,9 +87,9 @@ class Inpaint(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Vary(Edit):
-    """Makes variations of a sound: adds noise to the sound, and then removes the noise with the model.
+    """Makes variations of a sound: noise is added to the sound, and the model removes the noise.
 
-    The result has the model's sample rate and channels.
+    The result has the model's sample rate and number of channels.
     """
 
     strength: float = 0.5
@@ -105,9 +105,9 @@ class Vary(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Extend(Edit):
-    """Continues a sound, by half of the model's training length at a time, in constant memory.
+    """Continues a sound in constant memory. Each pass adds half of the model's training length.
 
-    The result has the sample rate and the channels of the file, and begins with the samples of the file.
+    The result has the sample rate and the number of channels of the file, and begins with the samples of the file.
     """
 
     seconds: float

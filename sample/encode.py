@@ -21,8 +21,8 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OneModel, OnFiles):
-    """Encodes sounds to frames and writes the frames. An autoencoder makes latents, and a vocoder makes mel
-    spectrograms.
+    """Encodes sounds to frames and writes the frames. The frames are latents for an autoencoder, and mel spectrograms
+    for a vocoder.
 
     Each .npz file has the array "latent" [frames, channels] or "mel" [frames, mels, channels], and the values that the
     verbs decode and vocode need. Long sounds are encoded in parts of the training length.
@@ -39,7 +39,7 @@ class Encode(OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """Returns the function that turns a sound into frames, part by part."""
+        """Returns a function that turns a sound into frames, part by part."""
         return encoder(self.pipelines[0], self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -65,7 +65,7 @@ class Encode(OneModel, OnFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(Making, OneModel, OnFiles):
-    """Makes sounds from latents that encode has written. The sounds have the loudness and the length of the
+    """Makes sounds from latents that the verb encode has written. The sounds have the loudness and the length of the
     originals."""
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]
@@ -79,7 +79,7 @@ class Decode(Making, OneModel, OnFiles):
 
     @cached_property
     def parts(self) -> Parts:
-        """Returns the function that turns latents into a sound, part by part."""
+        """Returns a function that turns latents into a sound, part by part."""
         return decoder(self.pipelines[0], self.settings, self.prompt, self.batch_size)
 
     def read(self, path: Path) -> Material:
@@ -93,6 +93,7 @@ class Decode(Making, OneModel, OnFiles):
 
 
 def coding(pipeline: Pipeline, *frames: str) -> Pipeline:
-    """Returns the pipeline. Raises InputError if the model is no codec, or has frames of another kind than `frames`."""
+    """Returns the pipeline. Raises InputError if the model is no codec, or if the kind of its frames is not in
+    `frames`."""
     pipeline.needs(Codec, "codes", *frames)
     return pipeline

@@ -1,4 +1,4 @@
-"""Defines the verb export, which writes a model with the sampling loop as one program that needs only JAX and numpy."""
+"""Defines the verb export, which writes a model and the sampling loop as one program that needs only JAX and numpy."""
 
 import importlib.util
 import json
@@ -29,12 +29,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Export(OneModel):
-    """Writes the text encoder, guidance and all denoising steps as one program for CPU, CUDA and TPU, for any batch
-    size.
+    """Writes the text encoder, guidance and all denoising steps as one program. The program runs on CPU, CUDA and TPU,
+    with any batch size.
 
-    The program is sampler.jaxexport, which jax.export makes, and weights.npz has the weights. sampler.json describes
-    the inputs and the output. run.py makes WAV files with the program, and needs only jax and numpy. The inputs of the
-    program are prompts, guidance scale and seed. The export fixes all other settings.
+    The files are the program (sampler.jaxexport, in the format of jax.export), the weights (weights.npz), a description
+    of the inputs and the output (sampler.json), and run.py, which makes WAV files and needs only jax and numpy. The
+    inputs of the program are prompts, guidance scale and seed. The export fixes all other settings.
     """
 
     out: Path
@@ -95,13 +95,13 @@ def write(
 def sampler(
     pipeline: Pipeline, settings: SampleSettings, length: int, conditions: Mapping[str, str] | None = None
 ) -> tuple[Callable[[dict[str, jax.Array], dict[str, jax.Array]], jax.Array], dict[str, jax.ShapeDtypeStruct]]:
-    """Returns a pure function that makes the same sounds as :class:`Generation` with these settings, and the inputs of
-    the function.
+    """Returns (sample, inputs). The pure function `sample` makes the same sounds as :class:`Generation` with these
+    settings.
 
     Returns:
-        (sample, inputs). `sample` takes a dict of weights and a dict of inputs, and returns sounds [b, length,
-        channels]. `inputs` is a dict of the inputs' shapes, in which b is a symbol. The inputs depend on the model and
-        the settings.
+        `sample` takes a dict of weights and a dict of inputs, and returns sounds [b, length, channels]. `inputs` is a
+        dict of the shapes of the inputs, in which the batch size b is a symbol. Which inputs there are depends on the
+        model and the settings.
     """
     settings = pipeline.resolved(settings)
     model, config, scale = pipeline.model, pipeline.config, settings.scale(pipeline.guidable)

@@ -2,7 +2,7 @@
 
     python run.py SEED [PROMPT ...]
 
-This command writes one file per prompt. In Python, ``from run import sample`` imports the sampler, and
+The command writes one file per prompt. In Python, ``from run import sample`` imports the sampler, and
 ``sample(["warm pad", "drums"], seed=1)`` returns float32 [prompts, time, channels]. sampler.json describes the inputs
 and the output of the program. JAX can read the program for at least half a year after the export.
 """
@@ -71,8 +71,8 @@ def tokenize(prompts, about):
 
 
 def sample(prompts=("",), seed=0, item=0, guidance=None):
-    """Returns a sound for each prompt: float32 [prompts, time, channels], not clipped. Another number `item` gives
-    other sounds. `guidance` is the guidance scale; None: the scale in sampler.json."""
+    """Returns a sound for each prompt: float32 [prompts, time, channels], not clipped. Each number `item` gives
+    different sounds. `guidance` is the guidance scale; None: the scale in sampler.json."""
     about, program, weights = load()
     count = len(prompts)
     inputs = {"seed": np.uint32(seed), "items": np.full(count, item, np.uint32)}

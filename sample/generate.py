@@ -20,7 +20,7 @@ from sample.writing import finished, write
 class Generate(OneModel):
     """Makes new sounds, with prompts if the model reads text. Writes WAV files, each with a spectrogram.
 
-    Item i of a prompt is always the same sound: --first 3 --count 1 makes only item 3. A sound that the same model has
+    Sound i of a prompt is always the same: --first 3 --count 1 makes only sound 3. A sound that the same model has
     already made with the same settings is skipped. A latent model makes sounds of any length. Sounds longer than the
     training sounds are sampled in overlapping windows, and decoded in parts.
     """

@@ -27,7 +27,7 @@ from sample.work import Material
 
 
 def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, record: str) -> None:
-    """Writes the frames `rows` of a sound to a file, together with the other values of the file."""
+    """Writes the frames `rows` of a sound to a file, together with the other values that this module lists."""
     about = {
         "kind": kind_of(pipeline.config),
         "sample_rate": pipeline.config.sample_rate,
@@ -41,9 +41,9 @@ def save(path: Path, pipeline: Pipeline, material: Material, rows: np.ndarray, r
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """Returns a dict of the arrays and plain values in a file by name. The array of a .npy file gets the name "mel".
+    """Returns a dict from names to the arrays and plain values in a file. The array of a .npy file gets the name "mel".
 
-    Raises InputError if the file has another format.
+    Raises InputError if the file is not a .npz or .npy file.
     """
     try:
         content = np.load(path, allow_pickle=False)
@@ -58,8 +58,8 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, pipeline: Pipeline) -> Material:
-    """Returns the frames in a file as Material for the model. Raises InputError if the kind of model or the sizes in
-    the file do not fit the model."""
+    """Returns the frames in a file as Material for the model. Raises InputError if the file is for another kind of
+    model, or if a size does not fit the model."""
     content, name, kind = contents(path), pipeline.model.frames, kind_of(pipeline.config)
     if name not in content or content.get("kind", kind) != kind:
         names = ", ".join(content) or "nothing"

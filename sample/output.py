@@ -25,7 +25,7 @@ class Output:
     """Writes sounds with the sample rate ``sample_rate`` in Hz to a folder. The folder is created if it does not exist.
 
     Raises:
-        InputError: the folder cannot be created or written to, or sound files cannot have this rate.
+        InputError: the folder cannot be created or written to, or sound files cannot have this sample rate.
     """
 
     def __init__(self, folder: Path, sample_rate: int):
@@ -70,13 +70,13 @@ class Output:
 
 
 def slugs(texts: Sequence[str]) -> list[str]:
-    """Returns a distinct file name for each text, made of lower-case letters, digits and dashes, about 40 characters
-    long."""
+    """Returns a distinct file name for each text. Names consist of lower-case letters, digits and dashes, and have
+    about 40 characters at most."""
     return distinct(re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "sound" for text in texts)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Makes names distinct: the second and later of several equal names get numbers. All names are cut by
+    """Makes names distinct: if several names are equal, all but the first get a number. All names are cut by
     :func:`shortened`."""
     taken: dict[str, None] = {}
     for name in map(shortened, names):
@@ -86,6 +86,6 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """Cuts a name to 190 bytes, so that the verb, the seed, numbers and the suffix still fit into the 255 bytes of a
-    file name."""
+    """Cuts a name to 190 bytes. The verb, the seed, numbers and the suffix then still fit into the 255 bytes of a file
+    name."""
     return os.fsencode(name)[:LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST else name

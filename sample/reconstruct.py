@@ -19,9 +19,9 @@ from sample.work import Making, Material, OnFiles
 class Reconstruct(Making, OneModel, OnFiles):
     """Encodes and decodes sounds, and prints the distances of the results from the originals.
 
-    An autoencoder encodes sounds as latents, an upsampler encodes sounds as sounds of a lower rate, and a vocoder
-    encodes sounds as mel spectrograms. The results have the model's sample rate and channels, and the loudness of the
-    files. Long sounds are processed in parts of the training length.
+    An autoencoder encodes sounds as latents, an upsampler encodes sounds as sounds of a lower sample rate, and a
+    vocoder encodes sounds as mel spectrograms. The results have the model's sample rate and number of channels, and the
+    loudness of the files. Long sounds are processed in parts of the training length.
     """
 
     @cached_property

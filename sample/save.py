@@ -16,8 +16,8 @@ from sample.model import OneModel
 class Save(OneModel):
     """Writes a model as a folder to share: config.json, model.safetensors and a model card, README.md.
 
-    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. The option --model of
-    every verb takes the folder, or the name on the hub.
+    Adapters are merged into the weights. The folder can be uploaded to the Hugging Face hub. In all verbs, the option
+    --model can be the folder or its name on the hub.
     """
 
     out: Path
@@ -43,7 +43,7 @@ class Save(OneModel):
 
 
 def last_metrics(path: Path, step: int) -> dict[str, float]:
-    """Returns the finite values in the last line of a metrics.jsonl whose step is at most `step`; {} if there is no
+    """Returns the finite values in the line of a metrics.jsonl with the largest step up to `step`; {} if there is no
     such line."""
     last = {}
     try:

@@ -22,12 +22,12 @@ from sample.work import Making, Material, OnFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Making, Adapted, OnFiles):
-    """Adds the high band to sounds of a low sample rate. The low band stays the same, except near the upper end of the
-    low band.
+    """Adds the high frequency band to sounds of a low sample rate. The low band stays the same, except near its upper
+    end.
 
-    Sounds are first converted to the model's low rate, channels and loudness. The results have the model's high rate
-    and the loudness of the files. If a file has at least the high rate, the program also prints the distances of the
-    result from the file.
+    Sounds are first converted to the sample rate, number of channels and loudness that the model takes. The results
+    have the model's sample rate and the loudness of the files. If a file has at least the model's sample rate, the
+    distances of the result from the file are printed too.
     """
 
     model: tyro.conf.UseAppendAction[tuple[Path, ...]]
@@ -50,7 +50,7 @@ class Upsample(Making, Adapted, OnFiles):
 
     @cached_property
     def parts(self) -> tuple[Parts, ...]:
-        """Returns a function from sound to sound for each model, in the order in which the models are used."""
+        """Returns one function from sound to sound per model, in the order in which the models are used."""
         return tuple(decoder(pipeline, self.settings, self.prompt, self.batch_size) for pipeline in self.pipelines)
 
     def read(self, path: Path) -> Material:

@@ -20,11 +20,13 @@ MELS = (".npy", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocode(Reconstruct):
-    """Makes sounds from mel spectrograms. The spectrograms are computed from sound files or read from files.
+    """Makes sounds from mel spectrograms. The inputs are files of mel spectrograms, or sound files whose mel
+    spectrograms are computed.
 
-    For sound files, the program prints the distances of the results from the files. A saved spectrogram is a file that
-    encode wrote with a vocoder, or a .npy file with a log-mel spectrogram, float32 [frames, mels, channels], as the
-    model computes it. The channels are processed independently of each other. The results have the model's sample rate.
+    For sound files, the program prints the distances of the results from the files. A file of a mel spectrogram is a
+    result of the verb encode with a vocoder, or a .npy file of a log-mel spectrogram, float32 [frames, mels, channels],
+    with the mel settings of the model. The channels are processed independently of each other. The results have the
+    model's sample rate.
     """
 
     sounds: tyro.conf.Positional[tuple[Path, ...]]

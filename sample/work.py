@@ -1,8 +1,8 @@
-"""Contains the common parts of verbs that process files. The verbs find files, continue after an interruption, and
+"""Contains the common parts of verbs that process files: the verbs find files, continue after an interruption, and
 measure results.
 
 A result is not made again if the record of the existing WAV file shows the same weights, settings and source file. The
-record is stored as the comment of the WAV file. A WAV file gets the final name when all samples are written.
+record is stored as the comment of the WAV file. A WAV file gets its final name when all samples are written.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Making:
 
 
 class Material(NamedTuple):
-    """Holds the input from which a result is made.
+    """Holds the input of one result.
 
     Attributes:
         rows: the array to process: a sound [time, channels], or frames [frames, ...].
@@ -110,12 +110,11 @@ class OnFiles:
         raise NotImplementedError
 
     def make(self, material: Material, progress: Progress) -> np.ndarray:
-        """Returns the result with the loudness of the training sounds. `finish` then cuts the result to the final
-        length."""
+        """Returns the result with the loudness of the training sounds, before `finish` cuts it."""
         raise NotImplementedError
 
     def finish(self, material: Material, result: np.ndarray) -> np.ndarray:
-        """Returns a result of `make` with the final length and loudness."""
+        """Gives a result of `make` its final length and loudness."""
         return result[: material.length] / material.gain
 
     def write(
@@ -170,8 +169,8 @@ class OnFiles:
             raise InputError(f"{failed} of {len(paths)} files could not be read.")
 
     def _finished(self, target: Path, made_of: str) -> dict[str, float] | None:
-        """Returns the distances that were measured for an existing result, or None if the record of the result has
-        another `made_of`."""
+        """Returns the distances in the record of an existing result, or None if the record is missing or has another
+        `made_of`."""
         try:
             record = json.loads(self.record(target))
             return record["figures"] if record["made_of"] == made_of else None
@@ -180,7 +179,7 @@ class OnFiles:
 
 
 def digest(*parts: str | Path) -> str:
-    """Returns a hash of texts, and of the contents of files."""
+    """Returns a hash of all parts: texts, and the contents of files."""
     state = hashlib.blake2b(digest_size=12)
     for part in parts:
         if isinstance(part, Path):
@@ -213,7 +212,8 @@ def measured(estimate: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Computes `metrics.si_sdr` of a whole sound from pieces (estimate, reference), with memory for one piece only."""
+    """Computes `metrics.si_sdr` of a whole sound from pieces (estimate, reference). Only one piece at a time is
+    processed."""
 
     def total(value: Callable[[np.ndarray, np.ndarray], float]) -> np.float64:
         return np.float64(sum(value(*(each.ravel().astype(np.float64) for each in pair)) for pair in pairs))
@@ -227,13 +227,13 @@ def _si_sdr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 def sound_files(
     paths: tuple[Path, ...], suffixes: Collection[str] = files.SUFFIXES, out: Path | None = None
 ) -> list[Path]:
-    """Returns a list of the files for some paths. A path is a file, or a folder or pattern for files with one of the
-    suffixes.
+    """Returns a list of the files that the paths select. A path is a file, or a folder or pattern that selects files
+    with one of the suffixes.
 
-    Files in `out` are left out, unless a path is a file or `out` itself.
+    Files in the folder `out` are selected only if their own path or `out` itself is in ``paths``.
 
     Raises:
-        InputError: there are no paths, or no file is found for a path.
+        InputError: there are no paths, or a path selects no file.
     """
     if not paths:
         raise InputError("There is no input: name files, folders of them, or patterns in quotes.")

@@ -19,11 +19,11 @@ def write(
     exact: bool = False,
     made_of: str | None = None,
 ) -> None:
-    """Makes the sounds of a generation, and writes each sound as soon as the sound is made.
+    """Makes the sounds of a generation, and writes each sound as soon as it is made.
 
     Args:
-        stem: the beginning of the names of the files; None: the prompt.
-        seconds: the length of the new sound in each result; None: the whole result is new.
+        stem: the text with which the file names begin; None: the prompt.
+        seconds: the length of the new part of each result; None: the whole result is new.
         exact: whether to write samples unchanged; see :meth:`Output.write`.
         made_of: a hash of the model and the settings. :func:`finished` recognises sounds by this hash.
     """

@@ -97,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str]) -> Command:
-    """Returns the Command that CONFIG.py and the arguments after it describe.
+    """Returns the Command for ``arguments``, which are CONFIG.py and the options after it.
 
-    Raises InputError for a file without a config, and for arguments that are unknown, missing or of the wrong type.
-    Prints the help and exits if the arguments ask for it.
+    Raises InputError for a file without a config, and for arguments that are unknown, missing or of the wrong type. The
+    option --help prints the help and exits.
     """
     path, *rest = arguments
     if path.startswith("-"):
@@ -110,9 +110,10 @@ def parse(arguments: list[str]) -> Command:
 
 
 def load_config(place: str | Path) -> TrainConfig:
-    """Runs a Python file and returns the variable `config` of the file, or the variable NAME for "PATH:NAME".
+    """Runs a Python file and returns its variable `config`. For "PATH:NAME", returns the variable NAME of the file
+    PATH.
 
-    Raises InputError if the file does not define this variable, and OSError if the file cannot be read.
+    Raises InputError if the file does not define the variable, and OSError if the file cannot be read.
     """
     config = cli.python_config(place)
     if not isinstance(config, TrainConfig):

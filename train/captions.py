@@ -36,25 +36,25 @@ class Note:
 class Notes:
     """Reads the captions and fields of sounds from tables in a folder and from caption files beside the sounds.
 
-    The column "file_name" of a table has the file to which a row belongs: a path relative to the folder of the table or
-    of the sounds, with or without the suffix. The columns "captions", "caption", "caption_1" and so on, and "text" hold
-    captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about the same part of a
-    file are joined, and the captions of all these rows are kept. A caption file has the name of a sound with the suffix
-    .json or .txt. The fields of a caption file are added to the fields of the sound. The captions of a caption file are
-    used if no row has captions for the sound.
+    In a table, the column "file_name" names the file to which a row belongs. The name is a path with or without the
+    suffix, relative to the folder of the table or of the sounds. The columns "captions", "caption", "caption_1" and so
+    on, and "text" hold captions. The columns "start" and "end" hold seconds. Every other column is a field. Rows about
+    the same part of a file are joined, and all of their captions are kept. A caption file has the name of a sound with
+    the suffix .json or .txt. The fields of a caption file are added to the fields of the sound. The captions of a
+    caption file are used only if no table has captions for the sound.
 
     Args:
         folder: the folder of the sounds.
         paths: the paths of the sounds, relative to the folder.
         tables: CSV files, tab-separated .tsv files, or files of one JSON object per line.
-        columns: texts "ROLE=COLUMN", which give the role "file_name", "caption", "start" or "end" to a column. Several
+        columns: texts "ROLE=COLUMN", which give a column the role "file_name", "caption", "start" or "end". Several
             columns can have the role "caption".
-        fields: the fields that the training uses. Rows about the same part of a file must have equal values of these
-            fields. If the rows have different values of another field, this field is left out.
+        fields: the fields that the training uses. Rows about the same part of a file must have equal values for these
+            fields. Other fields with different values are left out.
 
     Raises:
         InputError: a table cannot be read or lacks a column, no row belongs to a file, or rows about the same part of a
-            file have different values.
+            file contradict each other.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Notes:
             self._add(table, f"{os.path.abspath(folder)}{os.sep}", places, roles(columns))
 
     def of(self, path: str, sidecars: Sequence[Place] = ()) -> list[Note]:
-        """Returns the notes of a sound: one Note for the whole file, or one for each part of the file, in order."""
+        """Returns the notes of a sound: one Note for the whole file, or one Note per part of the file, in order."""
         written = []
         for sidecar in sidecars:
             try:
@@ -222,7 +222,7 @@ def _seconds(value: Any, what: str) -> float | None:
 
 
 def _field(value: Any) -> str | float | None:
-    """Returns the value as a number or a text, or None if the value is neither."""
+    """Returns the value if it is a number or a text, else None."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

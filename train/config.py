@@ -157,8 +157,8 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
 
 def unequal(ours: dict, theirs: dict) -> dict[str, tuple[Any, Any]]:
-    """Returns {dotted name: (our value, their value)} for settings that differ between nested dicts. A missing value is
-    None."""
+    """Returns {dotted name: (our value, their value)} for the settings that differ between two nested dicts. A missing
+    value is None."""
     ours, theirs = dotted(ours), dotted(theirs)
     pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted(ours.keys() | theirs.keys())}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

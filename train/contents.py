@@ -20,11 +20,11 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 class Sound(NamedTuple):
-    """Describes a file that may be a sound: the path, the size in bytes and the time of modification in ns.
+    """Describes a file that may be a sound: the path, the size in bytes and the modification time in ns.
 
     The path is relative to the folder of sounds, with slashes. For a member of a tar shard, `path` is the name of the
-    member, `shard` is the path of the shard, and `offset` is the position of the member in the shard. `modified` is
-    then the time of the shard.
+    member, `offset` is its position in the shard, `shard` is the path of the shard, and `modified` is the modification
+    time of the shard.
     """
 
     path: str
@@ -39,8 +39,8 @@ class Sound(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """Describes a tar file: the size, the time of modification, and (name, offset, size) for each sound or caption
-    file."""
+    """Describes a tar file: its size, its modification time, and (name, offset, size) for each sound or caption file in
+    it."""
 
     size: int
     modified: int
@@ -48,8 +48,8 @@ class Shard(NamedTuple):
 
 
 def place(folder: Path, path: str, size: int, shard: str, offset: int) -> Place:
-    """Returns the place of the bytes of a sound: the file ``path``, or ``size`` bytes from ``offset`` on in the tar
-    file ``shard``."""
+    """Returns the place of the bytes of a sound: the file ``path``, or the ``size`` bytes that begin at ``offset`` in
+    the tar file ``shard``."""
     return Place(folder / shard, offset, offset + size, path) if shard else Place(folder / path)
 
 
@@ -60,13 +60,13 @@ class Contents:
     Attributes:
         sounds: the sound files, sorted by path.
         skipped: (path, reason) for each file or folder that cannot be opened.
-        undecoded: the number of files that need ffmpeg, by suffix, if ffmpeg is not installed.
+        undecoded: a dict from suffixes to the numbers of files that cannot be decoded because ffmpeg is not installed.
         tables: the files that contain tables of captions.
-        sidecars: the caption files beside each sound, by the path of the sound.
-        shards: the tar files, by path.
+        sidecars: a dict from the path of each sound to the caption files beside it.
+        shards: a dict from paths to tar files.
 
     Args:
-        known: the shards that the last run found, by path. A shard that has not changed is not read again.
+        known: a dict from paths to the shards that the last run found. A shard that has not changed is not read again.
 
     Raises:
         InputError: a shard is cut off or damaged.
@@ -139,7 +139,7 @@ class Contents:
             self.sidecars[path] = [Place(Path(parent, one)) for one in written]
 
     def _is_sound(self, suffix: str) -> bool:
-        """Returns whether files with this suffix can be read. If the suffix needs ffmpeg, but ffmpeg is missing, adds 1
+        """Returns whether files with this suffix can be read. If they cannot be read because ffmpeg is missing, adds 1
         to ``undecoded``."""
         if suffix.lower() in self._missing:
             self.undecoded[suffix.lower()] += 1

@@ -132,7 +132,7 @@ class Sounds:
         """Reads the crop of an item that begins at the frame `start`. Returns float32 [length, channels].
 
         Args:
-            rng: the generator for the random changes to the crop that the settings ask for; None: no changes.
+            rng: the generator for random changes to the crop, which the settings can ask for; None: no changes.
 
         Raises:
             InputError: the file cannot be read.
@@ -184,9 +184,9 @@ class Crops:
     """Lists all crops of an epoch, in the order of the manifest. Element k is (file, i, n): crop i of a file with n
     crops.
 
-    The number of crops in a file is max(1, round(length of the file / length of a crop)). Long files thus give more
-    crops. With fixed crops, the rest at the end of a file becomes a crop that ends in silence, if the rest is at least
-    half a crop. A shorter rest is not used.
+    The number of crops in a file is ``max(1, round(file_length / crop_length))``, so long files give more crops. If
+    crops are fixed, a rest of at least half a crop at the end of a file is padded with silence. A shorter rest is not
+    used.
     """
 
     def __init__(self, manifest: Manifest, config: DataConfig):
@@ -209,21 +209,21 @@ def frames_at(entry: Entry, sample_rate: int) -> int:
 
 
 def _whole(entry: Entry) -> Entry:
-    """Returns the entry of the whole file for the entry of a part of the file."""
+    """Returns the entry of the whole file to which the entry belongs."""
     return entry if entry.whole is None else replace(entry, first=0, frames=entry.whole, whole=None)
 
 
 def draw_start(config: DataConfig, crop: int, length: int, total: int, rng: np.random.Generator) -> int:
-    """Returns the start of a crop of `length` samples in a file of `total` samples: a random start, or `crop *
-    length`."""
+    """Returns the start of a crop of `length` samples in a file of `total` samples: ``crop * length`` for fixed crops,
+    else a random start."""
     return int(rng.integers(max(1, total - length + 1))) if config.crop == "random" else crop * length
 
 
 def fields_at(entry: Entry, start: float) -> dict[str, str | float]:
-    """Returns the fields of a crop: the tags and fields of the item, and "seconds_start" and "seconds_total", which are
-    the start of the crop and the length of the item.
+    """Returns the fields of a crop: the tags and fields of the item, the start of the crop ("seconds_start") and the
+    length of the item ("seconds_total").
 
-    A field of the item replaces every other value with the same name.
+    If a name occurs twice, the field of the item is used.
 
     Args:
         start: the start of the crop in the item, in seconds.
@@ -240,7 +240,7 @@ def draw_prompt(
     caption of the item, or the tags of the item.
 
     Args:
-        turn: the index of the caption to take, modulo the number of captions; None: a random caption.
+        turn: selects the caption ``captions[turn % len(captions)]``; None: a random caption.
     """
     position = (i + 1, count) if config.crop == "fixed" else None
     captions = entry.captions if config.prompt is None else (config.prompt,)
@@ -270,36 +270,36 @@ def batches(
     fields: Sequence[str] = (),
     encode_fields: EncodeFields | None = None,
 ) -> grain.DatasetIterator:
-    """Returns an endless iterator of batches. Every epoch has another order, which depends on the seed alone.
+    """Returns an endless iterator of batches. Each epoch has its own order, which depends only on the seed.
 
     With several folders, the number of crops from a folder is proportional to the folder's weight. Each folder has its
     own epochs.
 
-    All processes use the same order of crops. In step k, process i of n gets the crops (k n + i) batch_size ... (k n +
-    i + 1) batch_size - 1 of that order. The batches of all processes, concatenated by process, thus equal the batch of
-    a single process with batch_size * n. A batch can contain the end of an epoch and the start of the next epoch. The
-    number of threads does not change the batches.
+    All processes use the same order of crops, cut into batches of batch_size crops. In step k, process i of n gets the
+    batch ``k * n + i``. The batches of all processes together thus equal the batch of a single process with
+    ``batch_size * n`` crops. A batch can contain the end of an epoch and the start of the next epoch. The number of
+    threads does not change the batches.
 
     The iterator's ``get_state()`` returns a dict for JSON with the number of steps. ``set_state()`` continues at the
-    saved step, also with another number n of processes, if batch_size * n is the same. ``close()`` ends the threads
+    saved step. The number n of processes can change, if ``batch_size * n`` stays the same. ``close()`` ends the threads
     that read files.
 
-    If a file cannot be read, a random crop of another file replaces the crop of this file. The name of the unreadable
-    file is printed on stderr once.
+    If a file cannot be read, a random crop of another file replaces its crop. The name of the unreadable file is
+    printed on stderr once.
 
     Args:
       manifest: the files, such as the result of `train.manifest.index`.
       config: the settings for crops and prompts.
       batch_size: the number of crops in the batch of this process.
       seed: the seed of all random choices, from 0 to 2**32 - 1.
-      tokenize: a function from prompts to tokens [b, n] and mask [b, n] with constant n. It runs in the caller's
-          thread.
+      tokenize: a function from prompts to tokens [b, n] and mask [b, n] with constant n. This function runs in the
+          caller's thread.
       shard_index: the number of this process, from 0.
       shard_count: the number of processes.
       source: the reader of the crops; None: the sounds of the manifest.
       fields: the names of the fields that ``encode_fields`` gets; see `fields_at`.
-      encode_fields: a function from {name: [a value or None for each crop]} to arrays [b, ...] by their names in the
-        batch. It runs in the caller's thread.
+      encode_fields: a function from the fields of a batch, {name: [a value or None for each crop]}, to a dict of arrays
+          [b, ...]. This function runs in the caller's thread.
 
     Yields:
       Dicts of arrays by name: "audio" float32 [b, t, c] in [-1, 1], or the arrays that the source reads. With
@@ -307,7 +307,7 @@ def batches(
       ``encode_fields`` are added.
 
     Raises:
-      InputError: the manifest is empty, an argument is out of range, or, during the iteration, no file can be read.
+      InputError: the manifest is empty or an argument is out of range. During the iteration: no file can be read.
     """
     if not manifest.entries:
         raise InputError(f"The manifest of {manifest.root} has no usable file, but needs at least one.")
@@ -388,7 +388,7 @@ def split(manifest: Manifest, fraction: float, seed: int = 0) -> tuple[Manifest,
 
 
 class _Loader:
-    """Reads an item, or a random other item of the same folder if the item cannot be read. Several threads call the
+    """Reads an item. If the item cannot be read, a random item of the same folder replaces it. Several threads call the
     loader."""
 
     def __init__(self, manifest, crops, source):

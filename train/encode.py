@@ -93,11 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 0, of: int = 1, texts: int = 0) -> None:
-    """Writes latents of the files under `data` to `out`; see `train.latents`. Process `shard` of `of` encodes a part of
-    the files.
+    """Writes latents of the files under `data` to `out`; see `train.latents`. The files are shared between `of`
+    processes, and this process has the number `shard`.
 
-    Embeddings of `texts` prompts per crop are written too. Files that are encoded already are skipped. Files that
-    cannot be read are left out and named on stderr.
+    For each crop, the embeddings of `texts` prompts are written too. Files that are already encoded are skipped. Files
+    that cannot be read are left out and listed on stderr.
 
     Raises:
         InputError: a setting is wrong, or the data, the autoencoder, the text encoder or the contents of `out` do not
@@ -161,7 +161,7 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
 
 
 def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
-    """Raises InputError if a folder holds embeddings made with settings ``theirs`` that differ from ``ours``."""
+    """Raises InputError if the embeddings in a folder were made with settings ``theirs`` that differ from ``ours``."""
     if theirs is None:
         return
     count = 0 if ours is None else ours["count"]
@@ -176,7 +176,8 @@ def _check_texts(out: Path, ours: dict | None, theirs: dict | None) -> None:
 
 
 def _over_devices(function: Callable, variables: Any) -> Callable:
-    """Returns a function from a host batch to `function(variables, batch)`, computed on all devices of this process."""
+    """Returns a function from a batch on the host to `function(variables, batch)`, which all devices of this process
+    compute."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), "items")
     split, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("items"), jax.P()))
     variables, function = jax.device_put(variables, everywhere), jax.jit(function)
@@ -224,7 +225,7 @@ def _encode_files(config: TrainConfig, model: Any, weights: dict, manifest: Mani
 
 
 def _embed_files(config: TrainConfig, texts: int, embedder: Any, weights: dict, manifest: Manifest, out: Path) -> None:
-    """Draws prompts for every file of the manifest and writes their embeddings."""
+    """Draws prompts for every file of the manifest, and writes the embeddings."""
     crops, tokenize = Crops(manifest, config.data), tokenizer(config.model)
     # Float32, so that the embeddings do not depend on the type in which the model computes.
     embedder = embedder.clone(dtype=jnp.float32)

@@ -1,7 +1,7 @@
 """Writes the files in the folder of a run, and reads them to continue the run.
 
-With several processes, only the first process reads and writes files. The exception is a checkpoint, of which each
-process reads and writes its own shards.
+With several processes, only the first process reads and writes files. The exception is checkpoints: each process reads
+and writes its own shards.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ class Folder:
         config: the settings of the run.
 
     Attributes:
-        config: the settings of the run. The settings of a continued run include the categories that were found in the
-            data when the run began.
+        config: the settings of the run. In a continued run, they include the categories that were found in the data
+            when the run began.
 
     Raises:
         InputError: the folder holds a run that cannot continue with these settings.
@@ -87,7 +87,7 @@ class Folder:
         return restored
 
     def start_log(self, step: int, record: Mapping, trackers: Sequence[Tracker]) -> None:
-        """Opens the metrics files, to continue after `step`. `record` is the record of the checkpoint of this step. The
+        """Opens the metrics files, to continue after `step`. `record` is the record of the checkpoint at `step`. The
         trackers get the metrics too."""
         if self._leads:
             log = MetricsLog(
@@ -101,7 +101,7 @@ class Folder:
             self._log = self._stack.enter_context(contextlib.closing(log))
 
     def add(self, step: int, values: Mapping[str, Any], speed: Callable[[], Mapping[str, float]]) -> None:
-        """Adds the metrics of a step to the log. If a line of metrics is due, logs the result of `speed()` too."""
+        """Adds the metrics of a step to the log. If a line is written, the result of `speed()` is logged too."""
         if math.isfinite(values["loss"]):
             self._since = [self._since[0] + values["loss"], self._since[1] + 1]
         if self._leads and self._log.add(step, values):
@@ -112,9 +112,9 @@ class Folder:
 
         Args:
             facts: values to store in the checkpoint's record.
-            score: the validation loss; None: the mean loss since the last checkpoint that was due.
-            due: whether the settings ask for a checkpoint at this step. Only such checkpoints can be kept as the best
-                checkpoints.
+            score: the validation loss; None: the mean training loss since the last checkpoint with ``due``.
+            due: whether the settings ask for a checkpoint at this step. Only checkpoints with ``due`` can be kept as
+                the best checkpoints.
         """
         if due and score is None and self._since[1]:
             score = self._since[0] / self._since[1]
@@ -133,7 +133,7 @@ class Folder:
         self._stack.close()
 
     def _stored(self) -> dict | None:
-        """Returns the settings that the folder's run has stored, or None if there is no run."""
+        """Returns the stored settings of the run in this folder, or None if there is no run."""
         path = self.out / "config.json"
         if not steps(self.out / "checkpoints") or not path.exists():
             return None

@@ -16,7 +16,7 @@ class Diverged(RuntimeError):
 
 
 class Health:
-    """Counts how many updates in a row were skipped. A run ends when this number reaches ``limit``.
+    """Counts how many updates in a row were skipped. A run ends at ``limit`` skipped updates in a row.
 
     Attributes:
         critical: whether one more skipped update would end the run.
@@ -30,7 +30,7 @@ class Health:
         return self.row + 1 >= self.limit
 
     def ill(self, skipped: int) -> bool:
-        """Returns whether too many updates in a row were skipped. ``skipped`` is the number of skipped updates in the
+        """Returns whether ``limit`` updates in a row were skipped. ``skipped`` is the number of skipped updates in the
         whole run."""
         self.row = self.row + 1 if skipped > self.skipped else 0
         self.skipped = skipped
@@ -46,8 +46,8 @@ class Health:
 
 
 def first_bad(model: Any, variables: dict, keys: jax.Array, batch: dict) -> str:
-    """Returns words that describe the first non-finite value of a step. The loss is computed again item by item, on a
-    CPU if possible.
+    """Returns words that describe the first value of a step that is not finite. The loss is computed again item by
+    item, on a CPU if possible.
 
     Args:
         variables: the collections of the model, on the host.

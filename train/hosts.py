@@ -24,13 +24,13 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
     Kubernetes, Open MPI or a Cloud TPU.
 
     Args:
-        coordinator: HOST:PORT of process 0. Every process passes the same value.
+        coordinator: HOST:PORT of process 0, the same in all processes.
         count: the number of processes.
         number: the number of this process, counted from 0.
 
     Raises:
-        InputError: only some of the arguments are given, or process 0 cannot be reached. Or no argument is given, but
-            this process was not started by Slurm, Kubernetes, Open MPI or a Cloud TPU.
+        InputError: only some of the arguments are given, or process 0 cannot be reached. With no arguments: the process
+            was not started by one of these programs.
     """
     settings = (coordinator, count, number)
     if None in settings and settings != (None, None, None):
@@ -58,7 +58,7 @@ def join(coordinator: str | None = None, count: int | None = None, number: int |
 def is_lost(error: Exception) -> bool:
     """Returns whether an error of JAX's runtime means that another process is lost.
 
-    JAX raises errors of its runtime as JaxRuntimeError or as ValueError. The messages of both begin with the code of an
+    Errors of JAX's runtime are of the type JaxRuntimeError or ValueError. Their messages begin with the code of an
     absl::Status.
     """
     code, colon, _ = str(error).partition(":")
@@ -68,9 +68,9 @@ def is_lost(error: Exception) -> bool:
 
 
 def give_up(error: Exception) -> NoReturn:
-    """Ends this process at once after an error, so that the other processes do not wait for it.
+    """Ends this process at once after an error. The other processes then do not wait for this process.
 
-    If another process is lost, a message says so, and the exit status is `LOST`.
+    If another process is lost, a message is printed, and the exit status is `LOST`.
     """
     lost = is_lost(error)
     if lost:

@@ -19,19 +19,18 @@ from train.config import TrainConfig, unequal
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
     """Returns the collections that a new run starts from. The arrays of trained models are on the host.
 
-    The arrays of `config.init_from` replace random arrays with the same name and shape. A report on stderr lists the
-    arrays that were replaced and the arrays that stayed random. `config.autoencoder` is the frozen autoencoder of a
-    latent model.
+    Arrays of the model `config.init_from` replace random arrays with the same name and shape. A report on stderr lists
+    the arrays that were replaced and the arrays that stayed random. The model `config.autoencoder` becomes the frozen
+    autoencoder of a latent model.
 
     Args:
         config: the settings of the run.
-        init: a function from the pretrained parts to all variables of the model, such as `model.init`. The other parts
-            are random.
+        init: a function from the pretrained parts to all variables, which makes the other parts at random.
         frozen: the shapes of the frozen variables.
 
     Raises:
-        InputError: a model does not exist or shares no array with the new model, the autoencoder differs from the
-            settings, or a latent model has no trained autoencoder.
+        InputError: a model does not exist or shares no array with the new model, or the autoencoder of a latent model
+            is missing or differs from the settings.
     """
     source = None if config.init_from is None else from_pretrained(config.init_from, config=config.model)
     pretrained = _pretrained(config, source)
@@ -53,8 +52,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
 
 
 def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
-    """Returns the pretrained parts of the model. The parts are taken from `source` if `source` has the same parts, or
-    else from the models that the settings name."""
+    """Returns the pretrained parts of the model. A part comes from `source` if it has the same settings in both models,
+    or else from the model that the settings name."""
     model = config.model
     if source is not None and _encoder(source.config) == _encoder(model):
         frozen = {name: part for name, part in source.variables["frozen"].items() if name != "autoencoder"}
@@ -73,7 +72,8 @@ def _pretrained(config: TrainConfig, source: Pipeline | None) -> Variables:
 
 
 def autoencoder(name: str, config: ModelConfig) -> Variables:
-    """Loads a trained autoencoder, or the autoencoder in a trained latent model, and returns its collections.
+    """Loads a trained autoencoder and returns its collections. ``name`` is an autoencoder, or a latent model that
+    contains one.
 
     Raises:
         InputError: the autoencoder's configuration is not `config`.
@@ -102,7 +102,8 @@ def _words(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
-    """Returns the variables, with the embedding of each placeholder token stored under the name of the token."""
+    """Returns the variables. Instead of the array of placeholder embeddings, there is a dict from each placeholder
+    token to its embedding."""
     if not words:
         return variables
     rows = dict(zip(words, variables["params"]["placeholders"], strict=True))
@@ -113,8 +114,8 @@ class Match(NamedTuple):
     """Holds the result of a comparison of two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
-        variables: the first tree, in which arrays of the second tree replace the arrays with the same name and shape.
-        matched: the names of the arrays taken from the second tree.
+        variables: the first tree. Arrays of the second tree have replaced the arrays with the same name and shape.
+        matched: the names of the arrays that were taken from the second tree.
         missing: the names that only the first tree has.
         left_over: the names that only the second tree has.
         reshaped: a sentence for each array whose shape differs between the trees.

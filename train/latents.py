@@ -1,6 +1,6 @@
 """Reads and writes a folder with the latents of every crop of a dataset, and with embeddings of prompts.
 
-The training of a latent model reads this folder in place of sounds and prompts.
+A latent model can be trained on this folder in place of sounds and prompts.
 
 latents/PATH.npy            the latents of all crops of the sound file PATH: float32 [crops * frames, channels]. For
                             the frames FIRST to LAST - 1 of a file, the name is PATH@FIRST-LAST.npy.
@@ -49,8 +49,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def uses_texts(config: TrainConfig) -> bool:
-    """Returns whether a model can use stored embeddings of texts. Such a model has a text encoder that is not
-    trained."""
+    """Returns whether a model can use stored embeddings of texts, which needs a text encoder that is not trained."""
     text = config.model.text
     return text is not None and text.is_pretrained and not text.placeholder_tokens
 
@@ -102,7 +101,7 @@ def records(folder: Path) -> list[dict]:
 
 
 def check_settings(folder: Path, ours: dict[str, Any], theirs: dict[str, Any], what: str = "latents") -> None:
-    """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`. The message names the
+    """Raises InputError if `theirs`, the settings stored in a folder, differ from `ours`. The message lists the
     differences."""
     different = [f"{name} is {there} there and {here} here" for name, (here, there) in unequal(ours, theirs).items()]
     if different:
@@ -118,7 +117,7 @@ class Latents:
         manifest: the sound files from which the latents were made.
         weights: the fingerprint of the autoencoder's variables.
         length: the number of frames of a crop.
-        texts: the number of embeddings per crop; 0: there are no embeddings that the model can use.
+        texts: the number of embeddings per crop; 0: there are none, or the model cannot use them.
 
     Args:
         folder: the folder that `python -m train.encode` wrote.
@@ -165,7 +164,7 @@ class Latents:
 
     @staticmethod
     def lie_in(folder: str | Path) -> bool:
-        """Returns whether a folder holds latents, complete or not."""
+        """Returns whether a folder holds latents, even if some of them are missing."""
         return any(Path(folder).glob("latents-*-of-*.json"))
 
     def check(self, frozen: Mapping[str, Any]) -> None:
@@ -178,8 +177,8 @@ class Latents:
             )
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """Returns a dict of "latent" [length, channels], "embedding" [max_length, features] or "prompt", and
-        "fields"."""
+        """Returns a dict of "latent" [length, channels], "fields", and either "embedding" [max_length, features] or
+        "prompt"."""
         start = draw_start(self.config, crop, self.length, self.frames(file), rng)
         seconds = start * self.config.length / (self.length * self.config.sample_rate)
         latent = {"latent": self.read(file, start), "fields": fields_at(file, seconds)}
@@ -188,13 +187,13 @@ class Latents:
         return {**latent, "prompt": draw_prompt(file, self.config, crop, crops, rng)}
 
     def frames(self, entry: Entry) -> int:
-        """Returns the number of latent frames of a file, without frames of padding."""
+        """Returns the number of latent frames of a file. Frames of padding do not count."""
         frames = ceil_div(frames_at(entry, self.config.sample_rate) * self.length, self.config.length)
         return min(frames, int(self._counts[entry.name]) * self.length)
 
     def read(self, entry: Entry, start: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Returns the latents from frame `start` on: float32 [length, channels]. Raises InputError if the file cannot
-        be read."""
+        """Returns the latents of a crop that begins at frame `start`: float32 [length, channels]. Raises InputError if
+        the file cannot be read."""
         shape = (int(self._counts[entry.name]) * self.length, self.channels)
         latents = _stored(latent_path(self.folder, entry.name), shape)
         return np.array(latents[start : start + self.length], np.float32)
@@ -221,7 +220,7 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def text_time(entry: Entry) -> int:
-    """Returns the time of modification in ns for the embedding file of an item. The time depends on captions and
+    """Returns the modification time in ns that the embedding file of an item gets. The time depends on captions and
     fields."""
     if not entry.captions and not entry.fields:
         return entry.modified
@@ -230,13 +229,14 @@ def text_time(entry: Entry) -> int:
 
 
 def is_written(path: Path, modified: int) -> bool:
-    """Returns whether `write_array` has written `path` with this time of modification in ns."""
+    """Returns whether `path` is a file that `write_array` has written, with the modification time ``modified`` in
+    ns."""
     # A file with an older or a newer time is made again.
     return path.exists() and path.stat().st_mtime_ns == modified
 
 
 def write_array(path: Path, modified: int, array: np.ndarray) -> None:
-    """Writes an array to a file, and sets the time of modification to ``modified`` in ns. :func:`is_written` recognises
+    """Writes an array to a file, and sets the modification time to ``modified`` in ns. :func:`is_written` recognises
     the file by this time."""
     with replacing(path) as unfinished:
         with unfinished.open("wb") as file:
@@ -245,6 +245,6 @@ def write_array(path: Path, modified: int, array: np.ndarray) -> None:
 
 
 def write_record(path: Path, entries: tuple[Entry, ...], **facts: Any) -> None:
-    """Writes the record of this process, which has `facts` and the files in `entries`."""
+    """Writes the record of this process. The record has `facts` and the files in `entries`."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps({**facts, "entries": [asdict(entry) for entry in entries]}, indent=1) + "\n")

@@ -15,19 +15,19 @@ WEIGHT = ":weight"
 
 
 class MetricsLog:
-    """Writes a line of `metrics.jsonl` after every `every` steps and after the last step. A line has the means since
-    the previous line.
+    """Writes a line of `metrics.jsonl` after steps that are multiples of `every`, and after the last step. A line has
+    the means since the previous line.
 
-    The lines do not depend on the machine's speed, so that a resumed run and an uninterrupted run write the same file.
-    The speed is in `speed.jsonl` in the same folder.
+    The lines do not depend on the speed of the machine, so a resumed run and an uninterrupted run write the same file.
+    The speed is written to `speed.jsonl` in the same folder.
 
     Args:
-        path: the path of `metrics.jsonl`. Lines for steps after `resumed` are dropped, because the run writes these
-            lines again.
+        path: the path of `metrics.jsonl`. Existing lines for steps after `resumed` are removed, because the run writes
+            them again.
         every: the number of steps per line.
         last: the last step of the run.
         resumed: the step from which the run continues.
-        window: the value of the attribute `window` at the step `resumed`.
+        window: the sums since the last line, as the checkpoint at `resumed` has stored them.
         trackers: the trackers that also show the metrics.
     """
 
@@ -53,8 +53,8 @@ class MetricsLog:
         """Adds the metrics of one step, and writes a line to `metrics.jsonl` if a line is due. Returns whether a line
         was due.
 
-        A metric NAME:weight has the weights for the mean of NAME (see `archijax.contract.Metrics`). Values that are not
-        finite are left out of the means.
+        The sum of NAME is divided by the sum of NAME:weight, if there is this metric (see `archijax.contract.Metrics`).
+        Values that are not finite are left out of the means.
         """
         # The loss comes first, because readers look for it.
         for name, value in sorted(metrics.items(), key=lambda metric: (metric[0] != "loss", metric[0])):

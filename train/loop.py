@@ -48,9 +48,9 @@ def train(
 
     A latent model can also train on latents that `train.encode` has written to `data`.
 
-    The training writes config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP,
-    samples/step_STEP_*.wav and .png to `out`. With several processes (see `train.hosts`), each process calls this
-    function, reads `data` and sees the same folder `out`.
+    The run writes config.json, manifest.json, metrics.jsonl, speed.jsonl, checkpoints/STEP, samples/step_STEP_*.wav and
+    .png to `out`. With several processes (see `train.hosts`), each process calls this function, reads `data` and sees
+    the same folder `out`.
 
     Args:
         config: the settings of the run.
@@ -92,7 +92,7 @@ def tell(sentence: str) -> None:
 
 
 class Run:
-    """Runs a training. The public methods must be called in the order in which they are defined.
+    """Trains a model. The public methods must be called in the order in which they are defined.
 
     Attributes:
         step: the number of steps taken.
@@ -179,7 +179,7 @@ class Run:
         return state.replace(frozen={}) if self.config.lora else state
 
     def _new_state(self) -> TrainState:
-        """Makes a new run's state in the first process, and sends the state to all devices, array by array."""
+        """Makes the state of a new run in the first process, and sends the state to all devices, array by array."""
         state = self.shapes
         if jax.process_count() == 1:
             # The compiler needs only shapes, so it runs while the weights are drawn and read.
@@ -202,7 +202,7 @@ class Run:
         return self.model.around(self.init_key, variables) if self.config.lora else variables
 
     def _adapted(self, record: dict) -> Any:
-        """Returns the frozen variables of the model that gets adapters, on the devices."""
+        """Reads the frozen variables of the model to which adapters are added, and sends them to the devices."""
         frozen = self.shapes.frozen
 
         def read() -> str:
@@ -286,7 +286,7 @@ class Run:
         self.clock.take()
 
     def save_if_due(self) -> int | None:
-        """Validates, saves a checkpoint and makes samples, each if it is due at this step. After a signal, saves a
+        """Does what is due at this step: validates, saves a checkpoint and makes samples. After a signal, saves a
         checkpoint and returns the number of the signal."""
         config, step = self.config, self.step
         signal = self.signals.stop(step)

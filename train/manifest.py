@@ -1,4 +1,4 @@
-"""Lists the sound files in a folder. The list is kept as JSON, so that the next run reads only changed files."""
+"""Lists the sound files in a folder. The list is stored as JSON, so the next run reads only changed files."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ ALWAYS = frozenset({"caption", "title", "seconds_start", "seconds_total"})  # fi
 
 @dataclass(frozen=True)
 class Entry:
-    """Describes an item of a manifest: a readable sound file or a part of a sound file, with captions and fields.
+    """Describes an item of a manifest: a readable sound file, or a part of one, with captions and fields.
 
-    The file is described by the path relative to the root (with slashes), the size in bytes, the time of modification
-    in ns, the sample rate, the number of channels and the tags. The item is described by the number of frames, the
-    first frame, the captions and the fields (see `train.captions`). If the item is a part, `whole` is the number of
-    frames of the whole file.
+    The file is described by the path relative to the root (with slashes), the size in bytes, the modification time in
+    ns, the sample rate, the number of channels and the tags. The item is described by the number of frames, the first
+    frame, the captions and the fields (see `train.captions`). If the item is a part, `whole` is the number of frames of
+    the whole file.
     """
 
     path: str
@@ -67,7 +67,7 @@ class Entry:
 
 
 def read_entry(content: Mapping[str, Any]) -> Entry:
-    """Returns the Entry for a dict that `asdict` returned and that was stored as JSON."""
+    """Returns the Entry for ``content``, a result of `asdict` that was stored as JSON."""
     return Entry(**{**content, "captions": tuple(content["captions"])})
 
 
@@ -90,7 +90,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Returns a hash of all facts about the items on which the training data depend."""
+        """Returns a hash of everything in the manifest that determines the training data."""
         facts = [(e.source, e.name, e.size, e.frames, e.captions, e.fields) for e in self.entries]
         return hashlib.sha256(json.dumps([self.weights, facts]).encode()).hexdigest()
 
@@ -104,15 +104,14 @@ def index(
 ) -> Manifest:
     """Returns the Manifest of a folder: the sound files in the folder and the subfolders, with captions and fields.
 
-    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can hold sounds too, and caption
+    Sound files have a suffix in `files.SUFFIXES`, in upper or lower case. Tar files can also hold sounds and caption
     files (.txt and .json). The members of a tar file count as files of the folder, and are read without unpacking.
 
-    Hidden files and folders, the folder of the manifest and the folders of runs are left out, so that no run trains on
-    the results of runs. If ``folder`` is a run's folder, the subfolders that the run has written are left out.
+    Hidden files and folders, the folder of the manifest and the folders of runs are left out. A run thus never trains
+    on the results of runs. If ``folder`` is a run's folder, the subfolders that the run has written are left out.
 
-    The function opens only new files, and files whose size or time of modification differs from the last manifest.
-    Files that cannot be decoded are left out and named on stderr. If anything has changed, the manifest is written
-    again.
+    The function opens only new files, and files whose size or modification time differs from the last manifest. Files
+    that cannot be decoded are left out and listed on stderr. If anything has changed, the manifest is written again.
 
     Args:
         folder: the folder of the sounds.
@@ -158,7 +157,7 @@ def index(
 
 
 def _examined(folder, sounds, entries):
-    """Returns a list with the entry of the whole file for each sound, or with (path, reason) if the file is not
+    """Returns a list with one element per sound: the entry of the whole file, or (path, reason) if the file is not
     usable."""
     known = {
         Sound(entry.path, entry.size, entry.modified, entry.shard, entry.offset): replace(
@@ -212,7 +211,7 @@ def check_folder(folder):
 
 
 def check_fields(manifest, names):
-    """Raises InputError if one of the fields `names` is in no item."""
+    """Raises InputError if a name in `names` is not a field of any item."""
     there = set().union(*({*entry.tags, *entry.fields} for entry in manifest.entries))
     if unknown := [name for name in names if name not in there | ALWAYS]:
         known = listed(sorted(there), 20) or "none"
@@ -220,7 +219,7 @@ def check_fields(manifest, names):
 
 
 def _written(manifest, notes):
-    """Returns the phrases about captions for the summary; [] if there are no captions."""
+    """Returns the texts about captions for the printed summary; [] if there are no captions."""
     items, captioned = len(manifest.entries), sum(bool(entry.captions) for entry in manifest.entries)
     for reason in notes.unreadable:
         print(f"skipping what is written beside a sound: {reason}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Computes, from shapes alone, what a training needs. No arrays are allocated and no weights are read."""
+"""Computes, from shapes alone, what a training run needs. No arrays are allocated and no weights are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.setup import first_state, init, on_devices, training_model, training_
 
 
 def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns a dict of the shapes in a batch by name. The batch has latents instead of sounds if `latents` is True."""
+    """Returns a dict from names to shapes for a batch. The batch has latents instead of sounds if `latents` is True."""
     item = jax.eval_shape(lambda: example_batch(config.model))
     if latents:
         model, sound = build(config.model), item.pop("audio")
@@ -36,10 +36,11 @@ def state_shapes(config: TrainConfig, model: Model) -> TrainState:
 
 
 def plan(config: TrainConfig, data: Sequence[str], devices: Sequence[jax.Device] | None = None) -> str:
-    """Returns lines of text that say what the training needs: parameters, operations, memory per device, sharding.
+    """Returns lines of text about a training run: its parameters, floating-point operations, memory per device and
+    sharding.
 
-    The step is compiled for the devices of this machine. A latent model is assumed to train on latents that
-    `train.encode` writes, unless there are sounds in `data`.
+    The step is compiled for the devices of this machine. A latent model is assumed to be trained on latents that
+    `train.encode` writes, unless `data` contains sounds.
 
     Args:
         config: the settings of the run.

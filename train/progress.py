@@ -52,11 +52,11 @@ class Progress:
 
 
 class Clock:
-    """Measures how long steps spend on each kind of work, on the host.
+    """Measures, on the host, the time that steps take for each kind of work.
 
     "data" is the time for reading the next batch and sending it to the devices. "compute" is the time for starting the
-    step; on a CPU, this is the time of the computation. "wait" is the time of waiting for the results of an
-    accelerator. If "data" is long and "wait" is short, the devices lack data.
+    step, which on a CPU includes the computation. "wait" is the time for which the host waits for the results of an
+    accelerator. If "data" is long and "wait" is short, the devices must wait for data.
     """
 
     def __init__(self):
@@ -64,7 +64,7 @@ class Clock:
 
     @contextlib.contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Measures the time that the block takes, and adds the time to the kind of work `what`."""
+        """Measures the time of the block, and adds it to the time of the kind of work `what`."""
         began = time.perf_counter()
         yield
         self._spent[what] = self._spent.get(what, 0.0) + time.perf_counter() - began
@@ -74,7 +74,7 @@ class Clock:
         self._steps += 1
 
     def take(self) -> dict[str, float]:
-        """Returns the seconds per step since the last call, as {"seconds_WHAT": seconds}."""
+        """Returns {"seconds_WHAT": seconds per step since the last call} for each kind of work WHAT."""
         taken = {f"seconds_{what}": spent / max(self._steps, 1) for what, spent in self._spent.items()}
         self._spent, self._steps = {}, 0
         return taken
@@ -86,14 +86,14 @@ class Profile:
     Args:
         folder: the folder to which the trace is written.
         first: the step after which the trace begins.
-        steps: the number of steps to trace; 0: none.
+        steps: the number of steps to trace; 0: no trace.
     """
 
     def __init__(self, folder: Path, first: int, steps: int):
         self.folder, self.first, self.last, self.running = folder, first, first + steps, False
 
     def before(self, step: int) -> None:
-        """Begins the trace if the trace is due at `step`. Call this method before every step."""
+        """Begins the trace if `step` is the first step of the trace. Call this method before every step."""
         if self.first < step <= self.last and not self.running:
             jax.profiler.start_trace(str(self.folder))
             self.running = True
@@ -107,14 +107,15 @@ class Profile:
             say(f"the profile of the steps {self.first + 1} to {self.last} is in {self.folder}")
 
     def close(self) -> None:
-        """Ends the trace if the trace is still running."""
+        """Ends a trace that is still running."""
         if self.running:
             jax.profiler.stop_trace()
             self.running = False
 
 
 class Signals:
-    """Handles SIGINT and SIGTERM, so that the current step can be finished and saved. A second signal ends the program.
+    """Handles SIGINT and SIGTERM: after a signal, the current step can be finished and saved. A second signal ends the
+    program.
 
     With several processes, a SIGTERM to one process stops all processes at the same step, and Ctrl-C ends a process at
     once. Use the class as a context manager. At the end of the block, the previous handlers are restored.

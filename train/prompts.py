@@ -30,14 +30,15 @@ def prompt(
     drop: float = 0.1,
     position: tuple[int, int] | None = None,
 ) -> str:
-    """Draws a prompt: the tags in random order, each left out with probability ``drop``, joined by spaces or commas.
+    """Draws a prompt: the tags in random order, joined by spaces or commas. Each tag is left out with probability
+    ``drop``.
 
     Args:
       tags: the result of `describe`. Tags whose names are not in `FIELDS` are ignored.
       rng: the generator of random numbers.
       drop: the probability to leave out each tag. If all tags are left out, the prompt is empty.
-      position: (i, n) for crop i of a file with n crops, counted from 1. The text "i of n" is then appended to every
-          prompt.
+      position: (i, n) for crop i of a file with n crops, where i begins at 1. The text "i of n" is then appended to
+          every prompt.
     """
     words = [tags[name] for name in FIELDS if tags.get(name)]
     order, kept = rng.permutation(len(words)), rng.random(len(words)) >= drop
@@ -50,8 +51,8 @@ def prompt(
 
 @dataclass(frozen=True)
 class Template:
-    """Holds a template of prompts: (words before the field, name, probability to leave out) of each field, and the
-    words at the end."""
+    """Holds a template of prompts: for each field (the words before it, its name, the probability to leave it out), and
+    the words at the end."""
 
     parts: tuple[tuple[str, str, float], ...]
     end: str
@@ -88,9 +89,9 @@ class Template:
     def fill(self, values: Mapping[str, str | float], rng: np.random.Generator) -> str:
         """Draws a prompt from the template. ``values`` has the values of the fields by name.
 
-        The words between two fields are used if both fields are used. If fields between two used fields are left out, a
-        comma replaces the left-out fields. The words before the first field are used if the first field is used. The
-        words after the last field are used if the last field is used. Without an artist, the prompt thus has no "by".
+        Words between two fields are used if both fields are used. Words at the beginning or the end are used if the
+        field next to them is used. If fields in the middle are left out, a comma replaces them and the words around
+        them. Without an artist, the prompt in the example of :meth:`parse` thus has no "by".
         """
         draws, text, before = rng.random(len(self.parts)), "", None
         for number, ((words, name, drop), draw) in enumerate(zip(self.parts, draws, strict=True)):

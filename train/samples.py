@@ -21,9 +21,10 @@ from train.trackers import Tracker
 
 
 class Samples:
-    """Writes one WAV file and a spectrogram per prompt, always from the same noise. The file names contain the step.
+    """Writes one WAV file and one spectrogram per prompt. The noise is the same at all checkpoints. The file names
+    contain the step.
 
-    A codec reconstructs one crop of the run's first batch per prompt. The crops are written too.
+    A codec instead reconstructs one crop per prompt, from the first batch. The original crops are written too.
 
     Args:
         model: the model of the run, which makes sound from noise, or encodes and decodes sound.
@@ -44,7 +45,7 @@ class Samples:
         self.reconstructs = isinstance(self.model, Codec)
 
     def check(self, variables: dict, batch: dict) -> None:
-        """Traces the sampler on shapes alone, so that a wrong setting raises an error at the start of a run.
+        """Traces the sampler on shapes alone. A wrong setting thus raises an error at the start of a run.
 
         Args:
             batch: the first batch of the run.

@@ -1,4 +1,5 @@
-"""Makes the parts of a training from the settings: the devices, the optimizer, the state of a new run, and the step."""
+"""Makes the parts of a training run from the settings: the devices, the optimizer, the state of a new run, and the
+step."""
 
 from __future__ import annotations
 
@@ -31,29 +32,28 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init(model: Model, key: jax.Array, item: Batch, frozen: Variables | None = None) -> Variables:
-    """Returns the initial variables for a batch of one item. `frozen` has the pretrained parts; see
-    `archijax.contract.Model`."""
+    """Returns the initial variables. `item` is a batch of one item, and `frozen` has the pretrained parts (see
+    `archijax.contract.Model`)."""
     # `init` of a model without pretrained parts need not have this argument.
     return model.init(key, item, frozen) if frozen else model.init(key, item)
 
 
 def training_model(config: TrainConfig) -> Model:
-    """Returns the model that a run trains. With `config.lora`, this is a `Lora` model, of which only the adapters are
+    """Returns the model that a run trains. With `config.lora`, the model is a `Lora`, of which only the adapters are
     trained. Raises InputError if settings do not fit each other."""
     model = build(config.model)
     return Lora(model, config.lora, config.lora_alpha, config.lora_targets) if config.lora else model
 
 
 def first_state(config: TrainConfig, model: Model, variables: Variables) -> TrainState:
-    """Makes the training state of a new run from its variables."""
+    """Makes the training state of a new run from the initial variables."""
     return TrainState.create(model, variables, optimizer(config), config.trainable)
 
 
 def training_step(
     config: TrainConfig, model: Model, axis: str | None = None, grad_accumulation_steps: int = 1
 ) -> TrainStep:
-    """Returns the training step for a whole batch. If `axis` is given, the step is for the part of one device under
-    `pmap`."""
+    """Returns the training step: for a whole batch, or with `axis` for the part of one device under `pmap`."""
     return make_train_step(
         model,
         optimizer(config),

@@ -23,7 +23,7 @@ class Sources:
         manifest: the items of all folders.
 
     Args:
-        config: the settings of the training.
+        config: the settings of the run.
         data: the folders, as "DIR" or "DIR:WEIGHT".
         index: a function (folder, number of the folder) that returns the manifest of the sounds in the folder.
 
@@ -55,7 +55,7 @@ class Sources:
         check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """Returns the item of a crop, read from the folder that contains the file."""
+        """Reads the item of a crop from the folder that contains the file."""
         return self._readers[file.source].item(file, crop, crops, rng)
 
     def check(self, frozen: Mapping[str, Any]) -> None:

@@ -19,13 +19,13 @@ class Tracker(Protocol):
     """Shows the metrics and sounds of a run."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the numbers in `values` by name."""
+        """Shows the numbers in `values`, a dict by name."""
 
     def sound(self, step: int, name: str, sound: np.ndarray, sample_rate: int, picture: Path) -> None:
         """Shows a sound [time, channels] in [-1, 1] and the PNG file of the spectrogram."""
 
     def close(self) -> None:
-        """Writes values that are not written yet, and closes the tracker."""
+        """Writes the values that are still in memory, and closes the tracker."""
 
 
 class TensorBoard:
@@ -61,8 +61,8 @@ class WeightsAndBiases:
 
     Args:
         project: the name of the project.
-        out: the folder of the run. Weights & Biases shows the name of this folder. The folder stores the id of the run,
-            so that a continued run has the same id.
+        out: the folder of the run. Weights & Biases shows the name of this folder. The id of the run is stored in this
+            folder, so a continued run has the same id.
         settings: the settings of the run.
     """
 
@@ -94,8 +94,8 @@ class WeightsAndBiases:
 
 
 def trackers(config: TrainConfig, out: Path, step: int) -> tuple[Tracker, ...]:
-    """Returns the trackers that the settings name. The trackers continue after `step`. Raises InputError if a package
-    is missing."""
+    """Returns the trackers that the settings name. They continue after `step`. Raises InputError if a package is
+    missing."""
     chosen: list[Tracker] = []
     if config.tensorboard:
         chosen.append(TensorBoard(out / "tensorboard", step))

@@ -20,16 +20,16 @@ from train.manifest import Manifest
 
 
 class Validation:
-    """Computes the mean loss on held-out files with the moving average of the parameters. All validations use the same
-    crops and noise.
+    """Computes the mean loss on held-out files, with the moving averages of the parameters. All validations use the
+    same crops and the same noise.
 
     Args:
         model: the model to validate. Only the first loss of the model is used.
         config: the settings of the run.
         manifest: the held-out files.
         devices: the devices of the run.
-        stream: a function that returns an iterator over batches of held-out files. The iterator of each process reads a
-            part of these files.
+        stream: a function that returns an iterator over batches of held-out files. In each process, the iterator reads
+            a different part of the crops.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Validation:
         self.count = min(ceil_div(len(Crops(manifest, config.data)), config.batch_size), config.validation_batches)
 
     def __call__(self, state: TrainState) -> float:
-        """Returns the validation loss of a training state that is on the devices."""
+        """Returns the validation loss of a training state, which is on the devices."""
         # The stream is closed at once, because the next validation reads the same crops with its own threads.
         with contextlib.closing(self.stream()) as stream:
             values = [
@@ -56,7 +56,7 @@ class Validation:
 
 
 def make_evaluation(model: Model, axis: str | None) -> Callable[[TrainState, Batch, jax.Array], jax.Array]:
-    """Returns a function `evaluate(state, batch, key) -> loss`. The loss uses the moving average of the parameters. If
+    """Returns a function `evaluate(state, batch, key) -> loss`. The parameters are the moving averages in ``state``. If
     `axis` is given, the loss is averaged over this mapped axis."""
     loss, _ = losses(over_axis(model, axis))[0]
 

@@ -1,4 +1,5 @@
-"""Finds the categories of a run in the settings, in the data, or in the settings that the run stored when it began."""
+"""Finds the values of category conditioners in the settings, in the data, or in the settings that the run stored when
+it began."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ def fields_of(config: TrainConfig) -> tuple[str, ...]:
 
 
 def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
-    """Returns the settings with the categories in the data. Raises InputError if a conditioner cannot encode a
-    value."""
+    """Returns the settings. Category conditioners without values get the values in the data. Raises InputError if a
+    conditioner cannot encode a value."""
     if not config.model.conditioners:
         return config
     known = [fields_at(entry, 0.0) for entry in manifest.entries]
@@ -31,7 +32,8 @@ def with_found_values(config: TrainConfig, manifest: Manifest) -> TrainConfig:
 
 
 def with_stored_values(config: TrainConfig, stored: Mapping[str, Any]) -> TrainConfig:
-    """Returns the settings with the categories in `stored`, which is the stored `as_json` of the run."""
+    """Returns the settings. Category conditioners without values get the values in `stored`, the result of `as_json`
+    that the run has stored."""
     there = stored["model"].get("conditioners", ())
     found = {each["name"]: each["values"] for each in there if "values" in each}
     names = {each.name for each in config.model.conditioners}

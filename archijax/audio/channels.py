@@ -71,15 +71,15 @@ def mix(
 
     Mono sound is copied to every channel. Sound with more than two channels and a known layout is first mixed to stereo
     with the gains of ITU-R BS.775. For example, the centre channel has a gain of 0.707, and the low-frequency channel
-    is dropped. If the sound then does not have the requested number of channels, the mean over its channels is copied
-    to every channel of the result.
+    is dropped. If the number of channels is still not ``channels``, the mean over the channels is copied to every
+    channel of the result.
 
     Warns (InputWarning) if the RMS of the loudest channel falls by more than 12 dB, except in nearly silent sound.
 
     Args:
         channels: the number of channels of the result.
         layout: the speaker of each channel of ``audio``, such as ("FL", "FR", "FC"); None if the speakers are unknown.
-        path: the file that the text of the warning names.
+        path: the name of the file, for the warning.
     """
     channels_in = audio.shape[1]
     if channels_in == channels:

@@ -1,4 +1,4 @@
-"""Computes the constant-Q transform and its inverse, as an invertible non-stationary Gabor transform."""
+"""Computes the constant-Q transform and its inverse by an invertible non-stationary Gabor transform."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ class CQT:
     """Encodes sound to the complex bands of a constant-Q transform, and decodes bands to sound.
 
     ``CQT(num_octaves=8, num_bins_per_octave=12, sample_rate=48000).encode(x)`` turns sound x [b, 48000 * n, c] into
-    bands [b, 2774 * n, 96, c]. Here a block has 48000 samples, and `max_window_length` is 2774.
+    bands [b, 2774 * n, 96, c]. In this example, a block has 48000 samples, and `max_window_length` is 2774.
 
-    The centre frequency of band k is nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave), where nyquist is half
-    the sample rate. The sound is cut into blocks of `block_length` samples. For each band, a window cuts a section out
-    of the spectrum of a block. An inverse Fourier transform turns this section into frames (Velasco, Holighaus, Dörfler
-    & Grill 2011). All bands have `max_window_length` frames per block.
+    The Nyquist frequency, ``nyquist``, is half the sample rate. Band k has the centre frequency
+    ``nyquist / 2 ** num_octaves * 2 ** (k / num_bins_per_octave)``. The sound is cut into blocks of `block_length`
+    samples. For each band, a window cuts a section out of the spectrum of a block. An inverse Fourier transform turns
+    this section into frames (Velasco, Holighaus, Dörfler & Grill 2011). All bands have `max_window_length` frames per
+    block.
 
     If `complete` is False, the results equal those of cqt-pytorch, which has no bands at the two ends of the spectrum.
-    Decoding then loses the frequencies below nyquist / 2 ** num_octaves. Decoding is also less exact above 0.99 *
-    nyquist, and nearly loses the frequency nyquist. If `complete` is True, there is one more band at each end of the
-    spectrum.
+    Decoding then loses the frequencies below ``nyquist / 2 ** num_octaves``. Frequencies above ``0.99 * nyquist`` are
+    decoded less exactly, and the Nyquist frequency is nearly lost. If `complete` is True, there is one more band at
+    each end of the spectrum.
 
     Fields:
-        num_octaves: the number of octaves below nyquist.
-        num_bins_per_octave: the number of bands in each octave. There are num_octaves * num_bins_per_octave bands.
+        num_octaves: the number of octaves below the Nyquist frequency.
+        num_bins_per_octave: the number of bands in each octave. There are ``num_octaves * num_bins_per_octave`` bands.
         sample_rate: in Hz.
-        block_length: the length of a block in samples; None: sample_rate samples. Longer blocks can separate lower
-            bands. If the block is too short to separate the lowest bands, frequencies between these bands are lost.
+        block_length: the length of a block in samples; None: sample_rate samples. The lower the bands, the longer the
+            block must be. If the block is too short to separate the lowest bands, frequencies between these bands are
+            lost.
         power_of_2_length: whether to round `max_window_length` up to a power of two. A length that is already a power
             of two is doubled.
-        complete: whether to add a first band from 0 Hz to the lowest band, and a last band around nyquist. With these
-            bands, decoding is the inverse of encoding for every sound.
+        complete: whether to add a first band from 0 Hz to the lowest band, and a last band around the Nyquist
+            frequency. With these bands, decoding is the inverse of encoding for every sound.
 
     Raises:
         InputError: a field is below 1, or `complete` is True and block_length is too short to separate the bands.
@@ -72,21 +74,21 @@ class CQT:
 
     @property
     def num_bins(self) -> int:
-        """Returns the number of bands: num_octaves * num_bins_per_octave, plus 2 if `complete` is True."""
+        """Returns the number of bands: ``num_octaves * num_bins_per_octave``, plus 2 if `complete` is True."""
         return len(self._bands[0])
 
     @property
     def max_window_length(self) -> int:
         """Returns the number of frames per block, which is the length of the longest window.
 
-        If `complete` and `power_of_2_length` are False, this is block_length / 2 * (2 ** (1 / B) - 2 ** (-1 / B)),
-        rounded, with B = num_bins_per_octave.
+        If `complete` and `power_of_2_length` are False, the number is
+        ``block_length / 2 * (2 ** (1 / B) - 2 ** (-1 / B))``, rounded, with ``B = num_bins_per_octave``.
         """
         longest = int(self._bands[1].max())
         return 1 << longest.bit_length() if self.power_of_2_length else longest
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.num_bins} c"]:
-        """Encodes a sound to bands. A sound of n * block_length samples becomes n * max_window_length frames.
+        """Encodes a sound to bands. ``n * block_length`` samples become ``n * max_window_length`` frames.
 
         Raises:
             InputError: time is not a multiple of block_length.
@@ -102,8 +104,7 @@ class CQT:
         return jnp.fft.ifft(crops, axis=1).reshape(b, -1, *crops.shape[2:])
 
     def decode(self, z: Complex[Array, "b frames {self.num_bins} c"]) -> Float[Array, "b time c"]:
-        """Decodes bands to sound, the inverse of :meth:`encode`. n * max_window_length frames become n * block_length
-        samples.
+        """Decodes bands to sound, as the inverse of :meth:`encode`.
 
         Raises:
             InputError: the number of bands is wrong, or the number of frames is not a multiple of max_window_length.
@@ -163,13 +164,13 @@ class CQT:
         return overlap
 
     def _indices(self, xp=jnp) -> Int[Array | np.ndarray, "{self.max_window_length} {self.num_bins}"]:
-        """Returns the bins of a block's spectrum that each window covers. Under jit the compiled program computes the
-        bins, instead of storing them as a constant."""
+        """Returns the bins of a block's spectrum that each window covers. Under jit, the bins are computed in the
+        compiled program, which would otherwise store them as a constant."""
         width = self.max_window_length
         return (xp.arange(width)[:, None] + xp.asarray(self._bands[0] - width // 2, "int32")) % self._block
 
 
 def _scaled(z: Complex[Array, "*z"], scale: Float[np.ndarray, "*scale"]) -> Complex[Array, "*z"]:
-    """Returns z * scale, computed in real arithmetic. A complex constant would take twice the memory."""
+    """Returns ``z * scale``, computed in real arithmetic. A complex ``scale`` would take twice the memory."""
     factor = jnp.asarray(scale, z.real.dtype)
     return jax.lax.complex(z.real * factor, z.imag * factor)

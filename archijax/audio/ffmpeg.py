@@ -1,4 +1,4 @@
-"""Decodes the formats that libsndfile does not know, by the program ``ffmpeg`` if it is installed."""
+"""Decodes formats that libsndfile cannot decode. The program ``ffmpeg`` must be installed."""
 
 import contextlib
 import functools
@@ -73,14 +73,14 @@ class Stream:
 
     @property
     def estimated(self) -> bool:
-        """Returns whether ``frames`` is an estimate, which is so if ffmpeg cannot seek to an exact time."""
+        """Returns whether ``frames`` is an estimate: True if ffmpeg cannot seek to an exact time."""
         return not self.seekable
 
     @property
     def promised(self) -> int:
         """Returns the smallest number of frames that a complete file can have.
 
-        This is ``frames`` minus 0.1 s, the longest delay that a codec adds to the length.
+        A codec can add a delay of up to 0.1 s to the stated length, so 0.1 s are subtracted from ``frames``.
         """
         return max(0, self.frames - int(_DELAY * self.sample_rate))
 
@@ -98,7 +98,7 @@ class Stream:
         return np.concatenate([np.zeros((0, self.channels), np.float32), *pieces])
 
     def count(self) -> int:
-        """Returns the number of frames that can be decoded. The whole file is decoded."""
+        """Decodes the whole file, and returns the number of decoded frames."""
         total = 0
         with self._decoder(0) as output:
             while data := output.read(_BLOCK * 4 * self.channels):
@@ -107,7 +107,7 @@ class Stream:
 
     @contextlib.contextmanager
     def _decoder(self, origin: int) -> Iterator[IO[bytes]]:
-        """Runs ffmpeg from frame `origin` on, and yields the pipe with the float32 samples."""
+        """Runs ffmpeg on the file, beginning at frame `origin`, and yields a pipe of float32 samples."""
         seek = ["-ss", f"{origin / self.sample_rate:.9f}"] if origin else []
         output = ["-f", "f32le", "-ar", str(self.sample_rate), "-ac", str(self.channels), "pipe:1"]
         command = ["ffmpeg", "-nostdin", "-v", "quiet", *seek, "-i", self.url, "-map", "0:a:0", *output]

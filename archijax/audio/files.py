@@ -38,8 +38,8 @@ class AudioInfo:
         frames: the length of the sound in samples per channel.
         sample_rate: in Hz.
         channels: the number of channels.
-        tags: a dict from lower-case names, such as title, artist, album, genre and year, to texts. The year has four
-            digits if the file states four digits.
+        tags: a dict from lower-case names, such as title, artist, album, genre and year, to texts. If the date contains
+            four digits in a row, these digits are the year.
         layout: the speaker of each channel, such as ("FL", "FR", "FC"). None if the file does not state the speakers,
             or has at most two channels.
     """
@@ -111,20 +111,20 @@ def read(
 
     Args:
         path: a file; or a `Place`, which is a part of a file, such as a member of an archive.
-        sample_rate: the output rate in Hz; None: the rate of the file.
-        channels: the number of output channels, mixed by `archijax.audio.channels.mix`; None: as in the file.
-        start: the index of the first frame to read, counted at the output rate.
-        frames: the number of frames (samples per channel) to read, counted at the output rate; None: all frames from
-            ``start`` to the end. Frames after the end of the file are zero.
+        sample_rate: the sample rate of the result in Hz; None: the sample rate of the file.
+        channels: the number of channels of the result, mixed by `archijax.audio.channels.mix`; None: as in the file.
+        start: the index of the first frame to read, at the sample rate of the result.
+        frames: the number of frames (samples per channel) to read, at the sample rate of the result; None: all frames
+            from ``start`` to the end. Frames after the end of the file are zero.
 
     Returns:
-        The sound [frames, channels], with full scale at 1. If ``frames`` is None and the file has n frames at rate r,
-        there are ceil(n * sample_rate / r) - start frames. Samples can exceed full scale after lossy codecs, resampling
+        The sound [frames, channels], with full scale at 1. For a file of n frames with sample rate r, ``frames=None``
+        gives ``ceil(n * sample_rate / r) - start`` frames. Samples can exceed full scale after lossy codecs, resampling
         and mixing, and in float files. A float file with samples more than 12 dB above full scale is scaled down, with
-        a warning (`archijax.audio.loudness.full_scale`).
+        a warning (see `archijax.audio.loudness.full_scale`).
 
     Raises:
-        InputError: the file does not exist, holds no sound, or has NaN or infinity in the crop; or an argument is out
+        InputError: the file does not exist or holds no sound, a sample of the crop is not finite, or an argument is out
             of range.
     """
     for name, value, least in (("sample_rate", sample_rate, 1), ("channels", channels, 1), ("frames", frames, 1)):
@@ -166,8 +166,8 @@ def read(
 
 @contextmanager
 def _opened(path: str | Path | Place) -> Iterator[libsndfile.Stream | ffmpeg.Stream]:
-    """Opens a file and yields its stream. Files are opened by ffmpeg if their suffix is in FFMPEG or if libsndfile
-    fails, and otherwise by libsndfile."""
+    """Opens a file and yields its stream. Files with a suffix in FFMPEG are opened by ffmpeg. Other files are opened by
+    libsndfile, or by ffmpeg if libsndfile fails."""
     place = path if isinstance(path, Place) else Place(Path(path))
     if not place.path.is_file():
         raise InputError(f"There is no file {place.path}.")

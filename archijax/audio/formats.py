@@ -1,4 +1,4 @@
-"""Lists the suffixes of sound files in lower case, for each decoder, and the allowed sample rates."""
+"""Lists the allowed sample rates, and the suffixes (in lower case) of the files that each decoder reads."""
 
 _LIBSNDFILE = ".wav .wave .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .caf .au .snd .voc .sph"
 _FFMPEG = ".m4a .m4b .mp4 .aac .wma .webm .mka .g722 .ac3 .eac3 .dts .amr .3gp .ape .wv .tta .mpc .spx .ra .dsf"

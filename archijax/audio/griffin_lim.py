@@ -29,19 +29,19 @@ def griffin_lim(
         c_n = analysis(synthesis(spectra with the given magnitudes and the phases of t_{n-1}))
         t_n = c_n + momentum (c_n - c_{n-1})
 
-    With a momentum of 0 this is the algorithm of Griffin & Lim 1984.
+    With a momentum of 0, the steps are those of Griffin & Lim 1984.
 
     Args:
         magnitude: the magnitudes [b, frames, frequencies, c], such as ``abs(stft.encode(x))``.
         phase: the initial phases in radians, with the shape of ``magnitude``: zeros, or
             ``random_phase(keys, magnitude.shape)`` from this module.
-        stft: the transform that computed the magnitudes, with frequencies = n_fft // 2 + 1.
-        length: the number of samples to return, such as ``x.shape[1]``; at most as many as the frames cover.
+        stft: the transform that computed the magnitudes, with ``frequencies = n_fft // 2 + 1``.
+        length: the number of samples to return, such as ``x.shape[1]``.
         num_steps: the number of projections after the first projection.
         momentum: the factor ``momentum`` in the equation for t_n, from 0 to about 1.
 
     Raises:
-        InputError: the shapes do not fit the transform, or the frames do not cover `length`.
+        InputError: the shapes do not fit the transform, or the frames are too few for `length` samples.
     """
     if magnitude.ndim != 4 or magnitude.shape[2] != stft.frequencies or phase.shape != magnitude.shape:
         raise InputError(
@@ -79,7 +79,7 @@ def mel_to_audio(
     length: int | None = None,
     num_steps: int = 32,
 ) -> Float[Array, "b time c"]:
-    """Computes a sound from a mel spectrogram. This inverts ``spectrogram.encode`` approximately.
+    """Computes a sound from a mel spectrogram, as an approximate inverse of ``spectrogram.encode``.
 
     ``mel_to_audio(spectrogram.encode(x), jax.random.split(jax.random.key(0), len(x)), spectrogram)`` returns a sound
     that is similar to x [b, time, c].
@@ -88,11 +88,11 @@ def mel_to_audio(
         mel: the result of ``spectrogram.encode``.
         keys: one JAX key per item, for the initial phases.
         spectrogram: the transform from sound to ``mel``, such as ``MelSpectrogram()``.
-        length: the number of samples to return; None: frames * hop_length.
+        length: the number of samples to return; None: ``frames * hop_length``.
         num_steps: the argument num_steps of :func:`griffin_lim`.
 
     Raises:
-        InputError: the number of mel bands is wrong, or the frames do not cover `length`.
+        InputError: the number of mel bands is wrong, or the frames are too few for `length` samples.
     """
     length = mel.shape[1] * spectrogram.hop_length if length is None else length
     magnitude = spectrogram.to_magnitude(mel)

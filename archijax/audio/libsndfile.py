@@ -69,7 +69,8 @@ def _parts(place: Place) -> list[Opener]:
 
 
 def name_of(path: Path) -> str | bytes:
-    """Returns a path as soundfile needs it: bytes on POSIX, where a path can be invalid text, or else a string."""
+    """Returns a path in the type that soundfile needs: bytes on POSIX, where a path can be invalid text, and a string
+    elsewhere."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
@@ -88,7 +89,7 @@ class Stream:
         channels: the number of channels.
         layout: the speaker of each channel, such as ("FL", "FR", "FC"). None if the file does not state the speakers,
             or has at most two channels.
-        tags: a dict from the names of the tags to their texts, as in the file.
+        tags: a dict of the tags in the file, from names to texts.
         floats: whether the samples are floating-point numbers, which can exceed full scale.
         left_out: the number of links that are left out, because they are damaged or have another sample rate than the
             first link.
@@ -122,7 +123,7 @@ class Stream:
     def promised(self) -> int:
         """Returns the number of frames that the header states.
 
-        If the file is cut off, libsndfile corrects this number, and ``frames`` is lower.
+        If the file is cut off, ``frames`` is the smaller number that libsndfile has found.
         """
         file, _ = self.parts[0]
         for stated, actual in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
@@ -144,7 +145,7 @@ class Stream:
         return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
 
     def count(self) -> int:
-        """Returns the number of frames that can be decoded. The whole file is decoded."""
+        """Decodes the whole file, and returns the number of decoded frames."""
         return sum(len(block) for _, opener in self.parts for block in _blocks(opener))
 
 
@@ -216,7 +217,7 @@ _APPLE = {
 
 
 def _mp3_states_length(place: Place) -> bool:
-    """Returns whether the first MP3 frame is a header that states the number of frames."""
+    """Returns whether the file begins with a header that states its length (Xing, Info or VBRI)."""
     with place.open() as file:
         head = file.read(10)
         file.seek(id3_size(head) if head[:3] == b"ID3" else 0)

@@ -24,13 +24,13 @@ def gain(
 ) -> np.float32:
     """Returns the factor by which a sound must be multiplied to have a given level.
 
-    The factor is smaller if the peak of the result would otherwise exceed 1. The factor is at most ``limit`` dB, so
-    that a very quiet sound, such as the end of a fade, stays quiet.
+    The factor is smaller if the peak of the result would otherwise exceed 1. The factor is at most ``limit`` dB, so a
+    very quiet sound, such as the end of a fade, stays quiet.
 
     Args:
         audio: the sound, not empty.
         level: the level of the result: an RMS in dBFS if ``sample_rate`` is None, else a `loudness` in LUFS.
-        limit: the largest factor, in dB.
+        limit: the largest allowed factor, in dB.
         sample_rate: in Hz; needed only if the level is a loudness.
     """
     peak = float(np.abs(audio).max())
@@ -69,12 +69,12 @@ def level(audio: Float[np.ndarray, "time c"]) -> float:
 def full_scale(place: Place, frames: int, decode: Callable[[int, int], Float[np.ndarray, "count c"]]) -> float:
     """Returns the number by which to divide the samples of a float file, usually 1. Warns if the number is not 1.
 
-    The number is 1 if no sample is more than 12 dB above full scale, which is a magnitude of 4. Otherwise, the number
-    is 32,768 if the samples seem to be unscaled 16-bit samples, or else the peak. In a long file only about 64 blocks
-    are searched for samples above this magnitude.
+    The number is 1 if no sample is more than 12 dB above full scale (a magnitude of 4). Otherwise, the number is 32,768
+    if the samples seem to be unscaled 16-bit samples, or else the peak. In a long file, only about 64 blocks are
+    searched for louder samples.
 
     Args:
-        place: the file, such as ``Place(Path("a.wav"))``. The result is computed once per file.
+        place: the file, such as ``Place(Path("a.wav"))``. The result for a file is computed only once.
         frames: the length of the file in samples per channel.
         decode: a function (begin, count) that returns ``count`` frames [count, c] from frame ``begin`` on.
     """

@@ -39,8 +39,8 @@ def mel_filters(n_fft: int, sample_rate: float, count: int) -> Float32[np.ndarra
 
 
 def _evenly(end: float | np.floating, count: int) -> Float32[np.ndarray, " {count}"]:
-    """Returns evenly spaced numbers from 0 to end. The numbers of the first half are computed from 0, the others from
-    end. The step is rounded to float32."""
+    """Returns evenly spaced numbers from 0 to end. The step is rounded to float32. Steps are added to 0 in the first
+    half, and subtracted from end in the second half."""
     end, i = np.float32(end), np.arange(count)
     step = np.float64(end / np.float32(count - 1))
     return np.where(i < count // 2, step * i, end - step * (count - 1 - i)).astype(np.float32)
@@ -66,9 +66,9 @@ def _power_of_ten(y: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
 class MelSpectrogram:
     """Computes mel spectrograms, as the vocoder and the mel encoder of the PyTorch originals do.
 
-    ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns sound x [b, time, c] into [b, time // 256, 80, c],
-    and :func:`mel_to_audio` turns this into sound. Frames have a Hann window and are not centred. The sound is first
-    extended by reflection, with (n_fft - hop_length) // 2 samples at each end.
+    ``MelSpectrogram(n_fft=1024, hop_length=256).encode(x)`` turns sound x [b, time, c] into a mel spectrogram
+    [b, time // 256, 80, c]. :func:`mel_to_audio` turns mel spectrograms into sound. Frames have a Hann window and are
+    not centred. The sound is first extended at each end by reflection of ``(n_fft - hop_length) // 2`` samples.
 
     Fields:
         n_fft: the length of a frame in samples.
@@ -76,10 +76,10 @@ class MelSpectrogram:
         window_length: the length of the window in samples; None: n_fft.
         sample_rate: in Hz.
         n_mel_channels: the number of mel bands.
-        normalize: how the mel magnitudes are scaled. None: the mel filters are applied to the magnitudes of an STFT
-            without a scale factor. "log": the result is the natural logarithm of these mel magnitudes, at least
-            log(1e-5). "max": the mel magnitudes of each sound are divided by their maximum, and the fourth root of the
-            quotient is scaled to [-1, 1]. The PyTorch original divides by the maximum of the whole batch.
+        normalize: the scale of the result. None: mel magnitudes, which are the mel filters applied to unscaled STFT
+            magnitudes. "log": the natural logarithm of mel magnitudes, which are first clipped to at least 1e-5. "max":
+            mel magnitudes divided by the maximum of the sound; the fourth root of the quotient is mapped from [0, 1] to
+            [-1, 1]. The PyTorch original divides by the maximum of the whole batch.
 
     Raises:
         InputError: the fields do not fit each other.
@@ -104,17 +104,18 @@ class MelSpectrogram:
 
     @property
     def stft(self) -> STFT:
-        """Returns the STFT before the mel filters, which expect its magnitudes multiplied by n_fft ** 0.5."""
+        """Returns the STFT. The mel filters are applied to its magnitudes, multiplied by ``n_fft ** 0.5``."""
         return STFT(self.n_fft, self.hop_length, self.window_length, centred=False)
 
     def encode(self, x: Float[Array, "b time c"]) -> Float[Array, "b frames {self.n_mel_channels} c"]:
         """Computes the mel spectrogram of a sound.
 
-        There are time // hop_length frames if n_fft - hop_length is even, else (time - 1) // hop_length frames.
+        The number of frames is ``time // hop_length`` if ``n_fft - hop_length`` is even, else
+        ``(time - 1) // hop_length``.
 
         Raises:
-            InputError: the sound is too short to be reflected, or shorter than a frame. For even n_fft - hop_length,
-                time must be at least hop_length and above (n_fft - hop_length) // 2.
+            InputError: the sound is too short for a frame or for reflection padding. If ``n_fft - hop_length`` is even,
+                time must be at least ``hop_length`` and larger than ``(n_fft - hop_length) // 2``.
         """
         padding = (self.n_fft - self.hop_length) // 2
         least = max(padding + 1, self.n_fft - 2 * padding)
@@ -133,12 +134,12 @@ class MelSpectrogram:
     def to_magnitude(
         self, mel: Float[Array, "b frames {self.n_mel_channels} c"], num_steps: int = 64
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
-        """Estimates STFT magnitudes (of :attr:`stft`) that have approximately this mel spectrogram.
+        """Estimates magnitudes of :attr:`stft` whose mel spectrogram is approximately ``mel``.
 
-        This is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate interpolates
-        over frequency between the mean magnitudes of the mel bands. The result is zero at 0 Hz and Nyquist, where all
-        filters are zero. If normalize is "max", the level of the sound is unknown. The largest mel magnitude of the
-        result is then about 1.
+        The method is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate
+        interpolates over frequency between the mean magnitudes of the mel bands. The result is zero at 0 Hz and
+        Nyquist, where all filters are zero. If normalize is "max", the level of the sound is unknown, and the largest
+        mel magnitude of the result is about 1.
 
         Args:
             mel: the result of :meth:`encode`.
@@ -176,7 +177,7 @@ class MelSpectrogram:
         The envelope interpolates over frequency between the mean magnitudes of the mel bands, and is at least 1e-5.
 
         Raises:
-            InputError: normalize is "max", so that the level of the sound is unknown.
+            InputError: normalize is "max". The level of the sound is then unknown.
         """
         if self.normalize == "max":
             raise InputError('a mel spectrogram with normalize "max" has lost its level: use None or "log"')

@@ -53,8 +53,8 @@ def si_sdr(estimate: Sounds, reference: Sounds, *, remove_mean: bool = False) ->
 
     Args:
         estimate, reference: sounds [n, time, channels] of the same shape.
-        remove_mean: whether to subtract the mean of each channel from both sounds first, as much of the literature on
-            speech does. If False, a constant offset counts as distortion, because a decoder should not add an offset.
+        remove_mean: whether to subtract the mean of each channel from both sounds first, as is common for speech. If
+            False, a constant offset of a decoder counts as distortion.
 
     Returns:
         One value per item [n]. The value is inf if the estimate is an exact multiple of the reference. In other cases
@@ -89,13 +89,13 @@ def _decibels(power: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*sha
 def paired_log_spectral_distance(estimate: Sounds, reference: Sounds, n_fft: int = 2048) -> Float64[np.ndarray, " n"]:
     """Returns the log-spectral distance of each item in dB (Gray & Markel 1976); 0 for equal spectra.
 
-    The distance is the RMS over frequencies of the difference between the two levels in dB. This RMS is averaged over
-    frames and channels. Levels have a soft floor at 100 dB below a full-scale sine. With the default n_fft, white noise
-    with an RMS of -75 dB is at this floor.
+    The distance is the RMS of the level difference in dB over all frequencies, averaged over frames and channels.
+    Levels have a soft floor at 100 dB below a full-scale sine. With the default n_fft, the level of white noise with an
+    RMS of -75 dB is at the floor.
 
     Args:
-        estimate, reference: sounds [n, time, channels] of the same shape, longer than n_fft / 2.
-        n_fft: the length of the Hann window in samples, a multiple of 4. The hop is n_fft / 4.
+        estimate, reference: sounds [n, time, channels] of the same shape, longer than ``n_fft / 2``.
+        n_fft: the length of the Hann window in samples, a multiple of 4. The hop is ``n_fft / 4``.
 
     Raises:
         InputError: shapes differ, a sound is empty or too short, or a sample is not finite.
@@ -144,8 +144,9 @@ def frechet_distance(a: Embeddings, b: Embeddings) -> float:
     """Returns the Fréchet distance between Gaussians that are fitted to two sets of embeddings (Dowson & Landau 1982).
 
     The distance is |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with unbiased covariances C. Like FID and
-    FAD, this is the square of the 2-Wasserstein distance, in squared units of the embedding. For small sets the result
-    is too large. Compare only results from equal numbers of embeddings, or use :func:`kernel_distance`.
+    FAD, this is the square of the 2-Wasserstein distance, in squared units of the embedding. The smaller the sets, the
+    more the result exceeds the true distance. Compare only results from sets of equal size, or use
+    :func:`kernel_distance`.
 
     Args:
         a, b: embeddings [n, d] and [m, d], with at least two rows each.
@@ -167,8 +168,8 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
 
     The kernel is (x . y / d + 1)^3, as in the kernel inception distance (Binkowski et al. 2018, section 4). The
     expected value does not depend on the sizes of the sets, so small sets suffice. For equal distributions the expected
-    value is 0, so a single value can be negative. The entries of embeddings should have magnitudes of about 1. If they
-    are far larger, outliers dominate the result.
+    value is 0, so a result can be negative. The entries of embeddings should have magnitudes of about 1. If they are
+    far larger, outliers dominate the result.
 
     Args:
         a, b: embeddings [n, d] and [m, d], with at least two rows each.
@@ -189,17 +190,18 @@ def kernel_distance(a: Embeddings, b: Embeddings) -> float:
 
 
 def log_mel_embedding(clips: Sounds, sample_rate: int) -> Float64[np.ndarray, "n 128"]:
-    """Returns the mean and the variation of each clip's spectrum, which is an embedding without learned weights.
+    """Returns an embedding of each clip that needs no learned weights: the mean and the standard deviation of the
+    spectrum over time.
 
-    The embedding is computed from a log-mel spectrogram with 64 HTK bands up to half the sample rate and windows of 64
-    ms. The power of the spectrogram is averaged over channels. The first 64 entries of the embedding are the means over
-    time of the levels, and the last 64 entries are the standard deviations over time. One unit is 50 dB: a level of -1
-    is silence (-100 dB), and a full-scale tone has a level of about 1.
+    The embedding is computed from a log-mel spectrogram with windows of 64 ms and with 64 HTK bands up to half the
+    sample rate. The power of the spectrogram is averaged over channels. The first 64 entries of the embedding are the
+    means of the levels over time, and the last 64 entries are their standard deviations. The unit of a level is 50 dB.
+    Silence (-100 dB) has the level -1, and a full-scale tone has a level of about 1.
 
-    With this embedding, :func:`frechet_distance` compares the timbre and the loudness of two sets, and how much both
-    vary within a set. The embedding ignores melody, rhythm and stereo, and does not measure what listeners prefer. Do
-    not call the distance FAD, because FAD uses the embedding of a trained network. Compare only sounds of the same
-    sample rate.
+    With this embedding, :func:`frechet_distance` compares two sets by their timbre and loudness, and by the variation
+    of timbre and loudness within each set. The embedding ignores melody, rhythm and stereo, and does not measure what
+    listeners prefer. The distance is not FAD, which uses the embedding of a trained network. Compare only sounds of the
+    same sample rate.
 
     Args:
         clips: sounds [n, time, channels], longer than 32 ms.

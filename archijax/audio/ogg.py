@@ -12,7 +12,7 @@ _HEADER = 27  # bytes of a page header before the table of segment sizes
 def links(place: Place) -> tuple[tuple[int, int], ...]:
     """Returns pairs (begin, end) with the byte range of each link, counted from the beginning of the place.
 
-    Most Ogg files have one link. A file that is not Ogg has none.
+    Most Ogg files have one link. For a file that is not Ogg, the result is empty.
     """
     return _links(place, place.version())
 

@@ -1,4 +1,4 @@
-"""Describes the place of a sound's bytes: a whole file, or a part of a file such as a member of an archive."""
+"""Describes where the bytes of a sound are: a whole file, or a part of a file such as a member of an archive."""
 
 import io
 import os
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def suffix(self) -> str:
-        """Returns the suffix of the name, or of the path of a whole file, in lower case, such as ".wav"."""
+        """Returns the suffix of ``name`` (for a whole file, of ``path``) in lower case, such as ".wav"."""
         return os.path.splitext(self.name or self.path)[1].lower()
 
     @property

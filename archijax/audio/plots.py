@@ -44,7 +44,7 @@ def _checked(audio: Audio, sample_rate: int) -> Float32[np.ndarray, "time channe
 
 
 def _lowest(sample_rate: int) -> float:
-    """Returns the lowest frequency of the axis in Hz: the smaller of 50 and sample_rate / 64."""
+    """Returns the lowest frequency of the axis in Hz: ``min(50, sample_rate / 64)``."""
     return min(50.0, sample_rate / 64)
 
 
@@ -64,7 +64,7 @@ def _decibels(power: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]
 
 
 def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "rows n"]:
-    """Computes levels [ROWS, n] in dB relative to a full-scale sine, with at most `frames` frames n.
+    """Computes levels [ROWS, n] in dB relative to a full-scale sine, where n is at most `frames`.
 
     Rows are spaced evenly in log-frequency, from `_lowest` to half the sample rate. Digital silence is -120 dB.
     """
@@ -80,10 +80,10 @@ def _levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -
 
 
 def _mel_levels(audio: Float[np.ndarray, "time c"], sample_rate: int, frames: int) -> Float[np.ndarray, "bands n"]:
-    """Computes levels [bands, n] in dB relative to a full-scale sine, with at most `frames` frames n.
+    """Computes levels [bands, n] in dB relative to a full-scale sine, where n is at most `frames`.
 
-    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. There are BANDS bands, or half as many
-    bands as bins if this is fewer.
+    Bands are spaced evenly on the mel scale, from 0 Hz to half the sample rate. The number of bands is BANDS, or half
+    the number of spectrum bins if that is smaller.
     """
     power = _power(audio, sample_rate, frames)
     bins = power.shape[1]
@@ -136,7 +136,8 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: int) -> None:
-    """Draws the channels below each other, in at most 1500 columns. A column spans the lowest to the highest sample."""
+    """Draws the channels below each other, in at most 1500 columns. Each column reaches from its lowest to its highest
+    sample."""
     step = ceil_div(len(audio), 1500)
     whole = np.pad(audio, ((0, -len(audio) % step), (0, 0)), mode="edge").reshape(-1, step, audio.shape[1])
     time = np.arange(len(whole)) * step / sample_rate
@@ -153,7 +154,7 @@ def _draw_waveform(axes: Axes, audio: Float[np.ndarray, "time c"], sample_rate: 
 def _waveform_and(
     path: str | Path, audio: Audio, sample_rate: int, title: str | None, levels: Levels, height: Height
 ) -> None:
-    """Writes a PNG of the waveform above a spectrogram, which ``levels`` computes."""
+    """Writes a PNG of the waveform above a spectrogram. The function ``levels`` computes the spectrogram."""
     audio = _checked(audio, sample_rate)
     seconds = len(audio) / sample_rate
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -191,7 +192,7 @@ def waveform(path: str | Path, audio: Audio, sample_rate: int, title: str | None
 
 
 def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a log-frequency spectrogram, with levels in dB relative to full scale.
+    """Writes a PNG of the waveform above a log-frequency spectrogram. Levels are in dB relative to full scale.
 
     The audio is [time, channels] or [time]. :func:`waveform` explains the arguments and errors.
     """
@@ -199,7 +200,7 @@ def spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | N
 
 
 def mel_spectrogram(path: str | Path, audio: Audio, sample_rate: int, title: str | None = None) -> None:
-    """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands, with levels in dB relative to full scale.
+    """Writes a PNG of the waveform above a mel spectrogram with 80 HTK bands. Levels are in dB relative to full scale.
 
     The audio is [time, channels] or [time]. :func:`waveform` explains the arguments and errors.
     """
@@ -213,7 +214,7 @@ def spectrogram_grid(
     columns: Sequence[str] = (),
     title: str | None = None,
 ) -> None:
-    """Writes a PNG of many spectrograms. Colours show levels in dB relative to the loudest value of each clip.
+    """Writes a PNG with a grid of spectrograms. Colours show levels in dB relative to the loudest value of each clip.
 
     Args:
         path: the PNG file; an existing file is replaced.
@@ -224,7 +225,7 @@ def spectrogram_grid(
         title: the text above the picture; None: no title.
 
     Raises:
-        InputError: rows differ in their number of clips, there is not one column name per clip, or a clip cannot be
+        InputError: rows have different numbers of clips, the number of column names is wrong, or a clip cannot be
             drawn.
     """
     counts = {len(clips) for clips in rows.values()} | ({len(columns)} if columns else set())

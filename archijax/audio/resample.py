@@ -23,14 +23,15 @@ def resample(
     rolloff: float = 0.99,
     lowpass_filter_width: int = 32,
 ) -> Float[Array, "b time*{factor_out}//{factor_in} c"]:
-    """Resamples a sound to factor_out / factor_in times its sample rate.
+    """Resamples a sound to ``factor_out / factor_in`` times its sample rate.
 
     ``resample(x, 48000, 44100)`` returns [b, time * 44100 // 48000, c].
 
-    This is band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window. The PyTorch original and
-    torchaudio use the same method, by default with a lowpass_filter_width of 6. If a tone of 1 kHz is resampled from 48
-    to 44.1 kHz and back, the width determines the SNR: 64 dB for 6, 88 dB for 16, and 119 dB for 32. A width of 32
-    costs little more time. The sound counts as zero before its beginning and after its end.
+    The method is band-limited interpolation (Smith & Gossett 1984) by a sinc with a cos^2 window. The PyTorch original
+    and torchaudio use the same method, by default with a lowpass_filter_width of 6. For a tone of 1 kHz that is
+    resampled from 48 to 44.1 kHz and back, the SNR is 64 dB with a width of 6, 88 dB with 16, and 119 dB with 32. A
+    width of 32 takes little more time than 6. Before the beginning and after the end of the sound, samples count as
+    zero.
 
     Args:
         factor_in, factor_out: the two sample rates, or two integers with the same ratio.
@@ -38,7 +39,7 @@ def resample(
         lowpass_filter_width: the number of zero crossings of the sinc on each side, at least 1.
 
     Raises:
-        InputError: an argument is out of range, or the greatest common divisor of the rates is so small that the
+        InputError: an argument is out of range, or the greatest common divisor of the factors is so small that the
             filters need too much memory.
     """
     if factor_in < 1 or factor_out < 1:
@@ -66,8 +67,9 @@ def resample(
 def _filters(source: int, target: int, rolloff: float, zeros: int) -> tuple[Float[np.ndarray, "taps {target}"], int]:
     """Returns (the filters of a block's outputs, the number of taps that come before the block).
 
-    A block has `source` input samples and `target` output samples, and each output sample has its own filter. Output
-    sample i lies i / target of a block after the first input sample. The number of taps is a multiple of `source`.
+    A block has `source` input samples and `target` output samples, and each output sample has its own filter. The time
+    from the first input sample to output sample i is ``i / target`` blocks. The number of taps is a multiple of
+    `source`.
     """
     cutoff = rolloff * min(source, target)
     before = math.ceil(zeros * source / cutoff)

@@ -1,4 +1,4 @@
-"""Computes the short-time Fourier transform and its exact inverse. Both are differentiable and have no loops."""
+"""Computes the short-time Fourier transform and its exact inverse. Both are differentiable, and use no loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from archijax.errors import InputError
 
 
 def hann(length: int) -> Float64[np.ndarray, " {length}"]:
-    """Returns the periodic Hann window, 0.5 - 0.5 cos(2 pi n / length)."""
+    """Returns the periodic Hann window, ``0.5 - 0.5 cos(2 pi n / length)``."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
@@ -23,16 +23,17 @@ def hann(length: int) -> Float64[np.ndarray, " {length}"]:
 class STFT:
     """Transforms sound to the spectra of windowed frames, and spectra to sound.
 
-    With ``stft = STFT(1024, 256)``, ``z = stft.encode(x)`` turns sound x [b, time, c] into complex spectra [b, time //
-    256 + 1, 513, c], and ``stft.decode(z, x.shape[1])`` returns x. The spectra are scaled by n_fft ** -0.5.
+    With ``stft = STFT(1024, 256)``, ``z = stft.encode(x)`` turns sound x [b, time, c] into complex spectra
+    [b, time // 256 + 1, 513, c], and ``stft.decode(z, x.shape[1])`` returns x. The spectra are scaled by
+    ``n_fft ** -0.5``.
 
     Fields:
         n_fft: the length of a frame in samples, odd or even.
         hop_length: the number of samples from one frame to the next frame.
         window_length: the length of the window, which lies in the middle of a frame; None: n_fft.
-        centred: if True, frame i has its centre at sample i * hop_length, as in PyTorch. There are
-            time // hop_length + 1 frames, or one fewer if n_fft is odd and hop_length divides time. If False, there are
-            time / hop_length frames. In both cases, the sound is extended by reflection at its ends.
+        centred: if True, frame i has its centre at sample ``i * hop_length``, as in PyTorch. The number of frames is
+            ``time // hop_length + 1``, or one less if n_fft is odd and time is a multiple of hop_length. If False, the
+            number of frames is ``time / hop_length``. In both cases, the sound is extended by reflection at its ends.
         window: a function from a length to the samples of a window, such as ``np.hamming``.
 
     Raises:
@@ -57,15 +58,15 @@ class STFT:
 
     @property
     def frequencies(self) -> int:
-        """Returns the number of bins, n_fft // 2 + 1, from 0 Hz to half the sample rate."""
+        """Returns the number of bins from 0 Hz to half the sample rate, ``n_fft // 2 + 1``."""
         return self.n_fft // 2 + 1
 
     def encode(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
         """Transforms a sound to spectra. The field ``centred`` determines the number of frames.
 
         Raises:
-            InputError: the sound is too short to be reflected, or frames are not centred and time is not a multiple of
-                hop_length.
+            InputError: the sound is too short for reflection padding, or ``centred`` is False and time is not a
+                multiple of hop_length.
         """
         left, right = self._padding()
         if x.shape[1] <= max(left, right):
@@ -89,7 +90,7 @@ class STFT:
             length: the number of samples to return, such as the length of the encoded sound.
 
         Raises:
-            InputError: the frames do not cover `length`, or there are gaps between the windows.
+            InputError: the frames are too few for `length` samples, or there are gaps between the windows.
         """
         window, left = self._window_length(), self._padding()[0]
         reach = (z.shape[1] - 1) * self.hop_length + (self.n_fft - window) // 2 + window - left
@@ -100,14 +101,14 @@ class STFT:
     def shaped(
         self, x: Float[Array, "b time c"], factors: Float[Array, "b frames {self.frequencies} c"]
     ) -> Float[Array, "b time c"]:
-        """Multiplies the spectra ``encode(x)`` by factors, and returns the sound with the nearest spectra."""
+        """Returns the sound whose spectra are nearest to ``encode(x) * factors``."""
         z = self.encode(x)
         return self.decode(z * factors.astype(z.dtype), x.shape[1])
 
     def analyse(self, x: Float[Array, "b time c"]) -> Complex[Array, "b frames {self.frequencies} c"]:
         """Transforms the frames that lie completely inside x to spectra, without padding.
 
-        There are (time - n_fft) // hop_length + 1 frames. Frame i starts at sample i * hop_length.
+        The number of frames is ``(time - n_fft) // hop_length + 1``. Frame i starts at sample ``i * hop_length``.
 
         Raises:
             InputError: the sound is shorter than a frame.
@@ -125,7 +126,7 @@ class STFT:
         """Computes the sound whose windowed frames are nearest to the frames with the spectra z.
 
         The distance is the sum of squared differences (Griffin & Lim 1984, equation 6). The sound has
-        (frames - 1) * hop_length + n_fft samples. Samples at both ends that are outside of all windows are zero.
+        ``(frames - 1) * hop_length + n_fft`` samples. Samples at both ends that are outside of all windows are zero.
 
         Raises:
             InputError: there are gaps between the windows.
@@ -171,9 +172,9 @@ class STFT:
 
 
 def to_polar(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Returns (magnitude, phase in radians). Where z is zero, both are zero, and so are their gradients.
+    """Returns (magnitude, phase in radians). Where z is zero, the magnitude, the phase and their gradients are zero.
 
-    A number counts as zero if the square of its magnitude underflows (in complex64, below a magnitude of 1e-19).
+    A number counts as zero if the square of its magnitude underflows: in complex64, if the magnitude is below 1e-19.
     """
     zero = jnp.square(z.real) + jnp.square(z.imag) < jnp.finfo(z.dtype).tiny
     real, imag = jnp.where(zero, 1, z.real), jnp.where(zero, 0, z.imag)

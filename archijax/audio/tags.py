@@ -45,7 +45,7 @@ _FREQUENT = 0.4  # in a text of the language, these letters are at least this sh
 def cleaned(tags: dict[str, str]) -> dict[str, str]:
     """Returns a dict of readable tags. Tags that are empty or cannot be made readable are left out.
 
-    The tag "date" becomes "year", with only the four digits of the year if the text has four digits in a row.
+    The tag "date" is renamed to "year". If its text contains four digits in a row, only these digits are kept.
     """
     texts = {name: text for name, value in tags.items() if (text := readable(" ".join(value.split())))}
     if date := texts.pop("date", None):
@@ -58,7 +58,7 @@ def cleaned(tags: dict[str, str]) -> dict[str, str]:
 def named(genre: str) -> str:
     """Returns the name of a genre. Numbers, such as "(17)" or "17", are replaced by their entry in `GENRES`.
 
-    This is the format of ID3v2 (section 4.2.1, TCON). For example, ``named("(17)")`` returns "Rock".
+    The format of the numbers is that of ID3v2 (section 4.2.1, TCON). For example, ``named("(17)")`` returns "Rock".
     """
     references = re.match(r"(?:\((?:\d+|RX|CR)\))*", genre).group()
     rest = genre[len(references) :].strip()

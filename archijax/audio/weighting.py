@@ -1,4 +1,4 @@
-"""Applies A-weighting to sounds (IEC 61672-1), which imitates how the ear hears quiet tones of each frequency."""
+"""Applies A-weighting (IEC 61672-1) to sounds. The weights imitate the sensitivity of the ear to quiet tones."""
 
 from __future__ import annotations
 

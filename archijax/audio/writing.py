@@ -26,7 +26,7 @@ def write(
     *,
     exact: bool = False,
 ) -> None:
-    """Writes a sound file. The file appears under its name only when it is complete.
+    """Writes a sound file. The file appears under its name only when all samples are written.
 
     The suffix of the path selects the format. The suffixes .wav and .flac give 24-bit samples, with a rounding error of
     at most 6e-8. The suffix .ogg gives Vorbis. Samples beyond [-1, 1] are clipped.
@@ -34,14 +34,14 @@ def write(
     Args:
         path: the file; an existing file is replaced.
         audio: the samples [time, channels], with full scale at 1.
-        sample_rate: in Hz, from 1000 to 768,000, or to 200,000 for .ogg.
+        sample_rate: in Hz, from 1000 to 768,000; for .ogg, from 1000 to 200,000.
         tags: a dict from names to texts. The names are title, artist, album, genre, year, comment, copyright, software
             and tracknumber. None: no tags.
         exact: whether to write every float32 sample unchanged and without clipping; only for .wav.
 
     Raises:
-        InputError: the audio has a wrong shape, is empty or is not finite; the format, rate or tag is not supported; or
-            the folder is missing, full or read-only.
+        InputError: the audio has a wrong shape, is empty or is not finite; the format, the sample rate or a tag is not
+            supported; or the folder is missing, full or read-only.
     """
     path = Path(path)
     audio = np.asarray(audio).astype(np.float32)
@@ -88,7 +88,7 @@ def write(
 
 
 def _whole(path: Path, frames: int) -> bool:
-    """Returns whether a file has this number of frames, and the last frames of the file can be decoded."""
+    """Returns whether a file has ``frames`` frames and its last frames can be decoded."""
     with libsndfile.opened(Place(path)) as stream:
         tail = min(frames, 4096)
         return stream.promised == stream.frames == frames and len(stream.decode(frames - tail, tail)) == tail

@@ -1,8 +1,8 @@
 """Defines discriminators that distinguish true sound from decoded sound, at several periods and resolutions.
 
 An :class:`Adversary` combines several discriminators, as HiFi-GAN (Kong et al. 2020) and DAC (Kumar et al. 2023) do.
-Each discriminator returns scores and features. Both are lists of arrays, called maps, which the losses of
-:mod:`archijax.codecs.losses` compare.
+Each discriminator returns scores and features. Both are lists of arrays, called maps. The losses of
+:mod:`archijax.codecs.losses` compare these lists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Maps = tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]
 
 
 class PeriodDiscriminator(nn.Module):
-    """Scores subsequences of a sound, each with samples that are one period apart.
+    """Scores subsequences of a sound. The samples of a subsequence are one period apart.
 
     With ``net = PeriodDiscriminator(3)``, call ``scores, features = net.apply(net.init(key, x), x)`` for sounds x
     [b, time, c].
@@ -47,9 +47,9 @@ class PeriodDiscriminator(nn.Module):
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
         """Returns (scores, features). The scores are a list of one map [b * c * period, n, 1].
 
-        The features are a list of four maps [b * c * period, n, channels * k] with k = 1, 4, 16 and 32. Each of the
-        four layers divides the length by 3, rounded up, beginning with ceil(time / period). The scores have the length
-        of the last layer.
+        The features are a list of four maps [b * c * period, n, channels * k] with k = 1, 4, 16 and 32. Before the
+        first layer, n is ``ceil(time / period)``. Each layer divides n by 3, rounded up. The scores have the n of the
+        last layer.
         """
         b, n, c = x.shape
         x = jnp.pad(x, ((0, 0), (0, -n % self.period), (0, 0)))
@@ -63,7 +63,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class _StridedConv(nn.Module):
-    """Applies a convolution with kernel size 5, stride 3 and zero padding. n positions become ceil(n / 3)."""
+    """Applies a convolution with kernel size 5, stride 3 and zero padding. ``n`` positions become ``ceil(n / 3)``."""
 
     features: int
 
@@ -78,10 +78,10 @@ class _StridedConv(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Scores the spectra of a sound at one resolution. Magnitudes are compressed, so that quiet sound counts too.
+    """Scores the spectra of a sound at one resolution. Magnitudes are compressed, so quiet sound counts too.
 
     With ``net = SpectrumDiscriminator(1024)``, call ``scores, features = net.apply(net.init(key, x), x)`` for sounds x
-    [b, time, c] that are longer than window / 2.
+    [b, time, c] that are longer than ``window / 2``.
 
     Fields:
         window: the number of samples of an STFT frame, a multiple of 64.
@@ -95,8 +95,8 @@ class SpectrumDiscriminator(nn.Module):
     def __call__(self, x: Float[Array, "b time c"]) -> Maps:
         """Returns (scores, features). The scores are a list of one map [b, frames, window / 64, 1].
 
-        The features are a list of four maps [b, frames, n, channels] with n = window / 8, / 16, / 32 and / 64. There
-        are frames = time // (window / 4) + 1.
+        The features are a list of four maps [b, frames, n, channels] where n is ``window / 8``, ``window / 16``,
+        ``window / 32`` and ``window / 64``. The number of frames is ``time // (window / 4) + 1``.
 
         Raises:
             InputError: window is not a multiple of 64, or the sound is too short.
@@ -113,7 +113,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class _PlaneConv(nn.Module):
-    """Applies a convolution with kernel size 3 x 3. The numbers of frames and frequencies stay the same."""
+    """Applies a convolution with kernel size 3 x 3. The result has as many frames and frequencies as the input."""
 
     features: int
 
@@ -129,7 +129,8 @@ class _PlaneConv(nn.Module):
 
 
 def _fold(x: Float[Array, "b n f c"], factor: int) -> Float[Array, "b n f//{factor} c*{factor}"]:
-    """Joins each group of ``factor`` neighbouring frequencies to one frequency with ``factor`` times the channels."""
+    """Joins each group of ``factor`` neighbouring frequencies to one frequency, with ``factor`` times as many
+    channels."""
     return x.reshape(*x.shape[:2], x.shape[2] // factor, -1)
 
 
@@ -160,10 +161,10 @@ class Adversary(nn.Module):
         self.by_window = [SpectrumDiscriminator(window, self.channels) for window in self.windows]
 
     def stages(self, x: Float[Array, "b time c"]) -> Maps:
-        """Returns (scores, features) of a sound. Both lists join the lists of all discriminators.
+        """Returns (scores, features) of a sound. Both lists are the concatenated lists of all discriminators.
 
-        There is one map of scores and there are four maps of features per discriminator. Call ``net.apply(variables, x,
-        method="stages")``.
+        Each discriminator adds one map of scores and four maps of features. Call
+        ``net.apply(variables, x, method="stages")``.
         """
         pairs = [net(x) for net in (*self.by_period, *self.by_window)]
         return [score for scores, _ in pairs for score in scores], [f for _, features in pairs for f in features]
@@ -174,7 +175,7 @@ class Adversary(nn.Module):
         """Returns (loss_generator, loss_discriminator, info) for true and decoded sounds of the same shape.
 
         The scalar loss_generator is the feature matching loss minus the mean score of ``fake``. The scalar
-        loss_discriminator is the hinge loss. ``info`` is a dict with the scalar "feature_matching" and the mean score
-        of each discriminator, "scores_true" and "scores_fake" [discriminators].
+        loss_discriminator is the hinge loss. ``info`` is a dict with the scalar "feature_matching", and the mean scores
+        "scores_true" and "scores_fake" [discriminators].
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

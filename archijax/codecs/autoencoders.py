@@ -27,17 +27,18 @@ class AutoEncoder1d(Levels, kw_only=True):
         latent, info = net.apply(variables, audio, method="encode")
         decoded = net.apply(variables, latent, method="decode")
 
-    ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i of the encoder has ``num_blocks[i]``
-    residual blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1] channels.
-    downsample_factor is patch_size times the product of the factors. resnet_groups, by default 8, must divide the
-    number of channels of every level. ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
+    Lists run from sound to latent. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i of
+    the encoder has ``num_blocks[i]`` residual blocks, and maps ``channels * multipliers[i]`` channels to
+    ``channels * multipliers[i + 1]`` channels. downsample_factor is patch_size times the product of the factors.
+    resnet_groups, by default 8, must divide the number of channels of every level.
+    ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
 
-    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`:
         in_channels: the number of channels of the sound.
         out_channels: the number of channels of the decoded sound; None: in_channels.
         bottleneck: a bottleneck, such as ``TanhBottleneck()``, or a sequence of bottlenecks; empty: no bottleneck.
-        bottleneck_channels: the number of channels of the latent; None: as many as the last level of the encoder
-            returns.
+        bottleneck_channels: the number of channels of the latent; None: the number of channels after the last level of
+            the encoder.
     """
 
     in_channels: int
@@ -68,9 +69,9 @@ class AutoEncoder1d(Levels, kw_only=True):
     def encode(
         self, x: Float[Array, "b time c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes a sound to (latent, info). The latent has ceil(time / downsample_factor) frames.
+        """Encodes a sound to (latent, info). The latent has ``ceil(time / downsample_factor)`` frames.
 
-        ``info`` is a dict with the scalar "loss" of the bottleneck, and further entries of the bottleneck.
+        ``info`` is a dict with the scalar "loss" and the other entries of the bottleneck.
 
         Args:
             random: optional arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, such as
@@ -84,7 +85,7 @@ class AutoEncoder1d(Levels, kw_only=True):
         return self.encoder(x, **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, " b time *c"]:
-        """Decodes a latent to a sound of frames * downsample_factor samples, with out_channels channels.
+        """Decodes a latent to a sound with ``frames * downsample_factor`` samples and out_channels channels.
 
         Raises:
             InputError: the number of channels of the latent is wrong.
@@ -94,7 +95,7 @@ class AutoEncoder1d(Levels, kw_only=True):
     def __call__(
         self, x: Float[Array, " b time *c_in"], **random: Any
     ) -> tuple[Float[Array, " b time *c_out"], dict[str, Array]]:
-        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        """Encodes and decodes x, and returns (decoded, info). The dict info is that of :meth:`encode`, plus the entry
         "latent".
 
         Raises:
@@ -116,12 +117,12 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         latent, info = net.apply(variables, magnitudes, method="encode")
         decoded = net.apply(variables, latent, method="decode")
 
-    Inside, the net computes with log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and
+    The layers of the net work on log-magnitudes. :class:`archijax.models.MagnitudeAutoEncoder` trains the net, and
     turns magnitudes into sound.
 
     Fields, in addition to the fields of :class:`AutoEncoder1d`:
         stft: the STFT that computes the magnitudes of a sound. The number of STFT frames must be a multiple of
-            downsample_factor; ``centred=False`` gives time / hop_length frames.
+            downsample_factor. With ``centred=False``, this number is ``time / hop_length``.
     """
 
     stft: STFT
@@ -133,9 +134,9 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     def encode(
         self, magnitude: Float[Array, "b time frequencies c"], **random: Any
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes magnitudes to (latent, info). The latent has ceil(time / downsample_factor) frames.
+        """Encodes magnitudes to (latent, info). The latent has ``ceil(time / downsample_factor)`` frames.
 
-        ``info`` is a dict with the scalar "loss" of the bottleneck, and further entries of the bottleneck.
+        ``info`` is a dict with the scalar "loss" and the other entries of the bottleneck.
 
         Args:
             random: optional arguments ``keys``, ``draws`` and ``train`` of ``Encoder1d.__call__``, such as
@@ -152,7 +153,8 @@ class MAE1d(AutoEncoder1d, kw_only=True):
         return self.encoder(to_channels(log_magnitude(magnitude)), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.stft.frequencies} c"]:
-        """Decodes a latent to magnitudes between e^-30 and e^20, with frames * downsample_factor STFT frames."""
+        """Decodes a latent to ``frames * downsample_factor`` STFT frames of magnitudes, which are between e^-30 and
+        e^20."""
         return jnp.exp(jnp.clip(from_channels(self.decoder(latent), self.stft.frequencies), *LOG_RANGE))
 
     def loss(
@@ -160,7 +162,7 @@ class MAE1d(AutoEncoder1d, kw_only=True):
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Encodes and decodes the magnitudes of a sound. Returns (mean absolute difference of log-magnitudes, info).
 
-        The mean absolute difference does not include the loss of the bottleneck, which is info["loss"]. Call
+        The loss of the bottleneck is ``info["loss"]``, and is not added to the difference. Call
         ``net.apply(variables, wave, method="loss")``.
         """
         magnitude, _ = to_polar(self.stft.encode(full(wave)))

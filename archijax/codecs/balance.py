@@ -1,4 +1,4 @@
-"""Computes a weighted sum of losses, in which the weight of a loss sets the norm of the loss's gradient."""
+"""Computes a weighted sum of losses. The weight of a loss sets the norm of the loss's gradient."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def balanced_sum(
     weights: Mapping[str, float],
     norms: Mapping[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-    """Returns a weighted sum of losses of x, whose gradient is sum_i weight_i * gradient_i / norm_i.
+    """Returns a weighted sum of losses of x. Its gradient is ``sum_i weight_i * gradient_i / norm_i``.
 
-    This is equation 4 of Défossez et al. 2022. Gradients are divided by the norms from before the call, so the result
-    does not depend on the devices over which a batch is split. A loss whose norm before the call is 0 adds no gradient.
+    This is equation 4 of Défossez et al. 2022. The gradients are divided by ``norms``, the norms of earlier calls. The
+    result therefore does not depend on how a batch is split over devices. A loss with the norm 0 adds no gradient.
 
     Args:
         x: the array that the losses measure, such as decoded sounds [b, time, c].
         losses: a dict from names to functions of x. Each function returns a scalar, a mean over the items of x.
         weights: a dict from the same names to the weight of each loss.
-        norms: a dict from the same names to the moving average of the norm of each gradient, a scalar array. At the
-            start all norms are ``jnp.zeros(())``.
+        norms: a dict from the same names to scalar arrays, the moving averages of the norms of the gradients. Before
+            the first call all norms are ``jnp.zeros(())``.
 
     Returns:
-        (the weighted sum, a dict of the losses, a dict of the new norms). Both dicts have the names of ``losses``, and
-        all values are scalars.
+        (the weighted sum, a dict of the losses, a dict of the new norms). The names in both dicts are those of
+        ``losses``. All values are scalars.
     """
     values, new_norms, direction = {}, {}, jnp.zeros_like(x)
     for name, loss in losses.items():

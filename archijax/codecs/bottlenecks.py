@@ -2,7 +2,7 @@
 
 All bottlenecks are called as ``bottleneck(x, *, keys=None, draws=None, train=False) -> (latent, info)``. ``info`` is a
 dict of arrays. If the bottleneck has a loss that training should minimise, ``info`` has an entry "loss". Random numbers
-are drawn from ``keys``, or passed as ``draws`` in the form that :meth:`Bottleneck.draw` returns. Encoders take one
+are drawn from ``keys``, or passed as ``draws``, which is a result of :meth:`Bottleneck.draw`. Encoders take one
 bottleneck or a sequence of bottlenecks.
 """
 
@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
         Args:
             keys: one JAX key per item, for random bottlenecks.
             draws: the result of ``draw(keys, x.shape[1:])``, as an alternative to ``keys``.
-            train: whether this is a training call.
+            train: whether the call is for training.
 
         Raises:
             InputError: a random bottleneck gets neither ``keys`` nor ``draws`` in training.
@@ -73,7 +73,7 @@ def in_sequence(
 ) -> tuple[Float[Array, "b n d"], Info]:
     """Applies bottlenecks one after the other, and returns (latent, info).
 
-    ``in_sequence((TanhBottleneck(), NoiserBottleneck()), x)`` is possible outside of a module. Bottlenecks with
+    ``in_sequence((TanhBottleneck(), NoiserBottleneck()), x)`` can be called outside of a module. Bottlenecks with
     variables must be submodules of a Flax module.
 
     Args:
@@ -81,12 +81,12 @@ def in_sequence(
         x: the output of an encoder.
         keys: one JAX key per item, for random bottlenecks.
         draws: for each bottleneck the result of its method `draw`, as an alternative to ``keys``.
-        train: whether this is a training call.
+        train: whether the call is for training.
 
     Returns:
-        (latent, info), where info has the entries of all bottlenecks. The scalar "loss" is the sum of the losses of all
-        bottlenecks. If two bottlenecks have an entry of the same name, the later entry gets the index of its bottleneck
-        as a suffix, as in "codes_1".
+        (latent, info), where info is a dict of the entries of all bottlenecks. The scalar "loss" is the sum of their
+        losses. If two bottlenecks have an entry of the same name, the index of the later bottleneck is appended to the
+        later name, as in "codes_1".
 
     Raises:
         InputError: the number of draws is wrong, or a random bottleneck gets neither ``keys`` nor ``draws`` in
@@ -104,15 +104,15 @@ def in_sequence(
 
 
 class TanhBottleneck(Bottleneck):
-    """Maps latents to (-1, 1) by tanh: ``latent, info = TanhBottleneck()(x)``.
+    """Maps latents to (-1, 1) by tanh, as in ``latent, info = TanhBottleneck()(x)``.
 
     The field ``bottleneck`` of encoders and autoencoders, such as :class:`AutoEncoder1d`, takes bottlenecks. ``info``
     has the scalar "saturated", the share of values whose magnitude is above 0.98. If there is a ``guard``, ``info``
     also has the scalar "loss".
 
     Fields:
-        guard: the weight of a loss that prevents saturation: the mean of max(0, |x| - 2)^2 over the inputs x; 0: no
-            loss.
+        guard: the weight of a loss that prevents saturation; 0: no loss. The loss is the mean of ``max(0, |x| - 2)^2``
+            over the inputs x.
     """
 
     guard: float = 0.0
@@ -128,7 +128,7 @@ class TanhBottleneck(Bottleneck):
 
 
 class NoiserBottleneck(Bottleneck):
-    """Adds Gaussian noise in training, so that similar latents decode to similar sounds.
+    """Adds Gaussian noise in training. The decoder then learns to decode similar latents to similar sounds.
 
     Call ``latent, _ = NoiserBottleneck()(x, keys=jax.random.split(key, len(x)), train=True)``. If ``train`` is False,
     the latent is x.
@@ -160,7 +160,7 @@ class VariationalBottleneck(Bottleneck):
     Welling 2014, appendix B), averaged over all values. "loss" is "kl" times ``loss_weight``.
 
     Fields:
-        loss_weight: the number by which "kl" is multiplied to give "loss".
+        loss_weight: the weight of "kl" in "loss".
     """
 
     loss_weight: float = 1.0
@@ -190,15 +190,16 @@ class GaussianBottleneck(Bottleneck):
 
     The mean is unbounded, and the standard deviation is above 1e-4. ``info`` has "mean" and "deviation" with the shape
     of x, and the scalars "kl" and "loss". "kl" is the KL divergence from a standard Gaussian in nats (Kingma & Welling
-    2014, appendix B), averaged over all values. "loss" is ``loss_weight`` times the same average, but each channel
-    counts with at least ``free_bits``.
+    2014, appendix B), averaged over all values. "loss" is ``loss_weight * kl``, except that a channel with a divergence
+    below ``free_bits`` counts as ``free_bits``.
 
     Fields:
         loss_weight: the weight of the divergence in "loss".
-        warmup_steps: the number of training calls over which the weight rises linearly from 0. If it is above 0,
-            training calls need ``mutable=["state"]``.
-        free_bits: a divergence in nats. If the divergence of a channel, averaged over batch and frames, is lower, the
-            channel counts with ``free_bits`` and has no gradient (Kingma et al. 2016, appendix C.8).
+        warmup_steps: the number of training calls in which the weight rises linearly from 0 to ``loss_weight``. If
+            warmup_steps is above 0, training calls need ``mutable=["state"]``.
+        free_bits: the smallest divergence of a channel in the loss, in nats. A channel with a lower divergence
+            (averaged over batch and frames) counts as ``free_bits``, and has no gradient (Kingma et al. 2016, appendix
+            C.8).
     """
 
     loss_weight: float = 1e-4
@@ -240,14 +241,14 @@ class BitcodesBottleneck(Bottleneck):
         latent, info = bottleneck.apply(variables, x)  # the latent has the shape of x
         latent = bottleneck.apply(variables, info["bits"], method="from_bits")
 
-    Each bit selects one of two learned vectors. Outside of training, the bit selects the vector that has the larger dot
+    Each bit selects one of two learned vectors. Outside of training, the bit selects the vector with the larger dot
     product with the latent vector. In training, the choice is random (Gumbel-softmax with a straight-through gradient,
-    Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits], which do not depend on the random choice.
+    Jang et al. 2017). ``info`` has "bits" int32 [b, n, num_bits]. These bits never depend on random numbers.
 
     Fields:
         channels: the number of channels of the input and of the latent.
         num_bits: the number of bits per latent vector.
-        temperature: the temperature of the softmax that gives the gradient.
+        temperature: the temperature of the softmax, which has an effect only on the gradient.
     """
 
     channels: int
@@ -275,7 +276,7 @@ class BitcodesBottleneck(Bottleneck):
         return self._sum(hard - lax.stop_gradient(soft) + soft), {"bits": bits}
 
     def from_bits(self, bits: Int[Array, "b n num_bits"]) -> Float[Array, "b n {self.channels}"]:
-        """Decodes bits to the same latent that encoding returned outside of training.
+        """Decodes bits to the latent that encoding returns outside of training.
 
         Raises:
             InputError: the number of bits is wrong.
@@ -319,7 +320,7 @@ def _normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, " b 
 
 
 def with_channels(x: Float[Array, "b n c"], channels: int) -> Float[Array, "b n {channels}"]:
-    """Returns x. Raises InputError if x has another number of channels."""
+    """Returns x. Raises InputError if x does not have ``channels`` channels."""
     if x.shape[-1] != channels:
         raise InputError(
             f"the input of the bottleneck has {x.shape[-1]} channels, but its channels field is {channels}"

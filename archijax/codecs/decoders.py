@@ -15,13 +15,14 @@ class Decoder1d(Levels, kw_only=True):
     """Decodes a latent to sound. A frame of the latent becomes downsample_factor samples.
 
     ``decoder = Decoder1d(out_channels=1, channels=32, multipliers=(4, 2, 1), factors=(4, 4), num_blocks=(2, 2))``
-    decodes a latent [b, frames, 128] to sound [b, 16 * frames, 1]: ``sound = decoder.apply(decoder.init(key, latent),
-    latent)``. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]``
-    residual blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1] channels.
-    downsample_factor is patch_size times the product of the factors. resnet_groups, by default 8, must divide the
-    number of channels of every level.
+    decodes a latent [b, frames, 128] to sound [b, 16 * frames, 1]:
+    ``sound = decoder.apply(decoder.init(key, latent), latent)``. Lists run from latent to sound. ``multipliers`` has
+    one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]`` residual blocks, and maps
+    ``channels * multipliers[i]`` channels to ``channels * multipliers[i + 1]`` channels. downsample_factor is
+    patch_size times the product of the factors. resnet_groups, by default 8, must divide the number of channels of
+    every level.
 
-    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from latent to sound:
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`:
         out_channels: the number of channels of the sound.
         in_channels: the number of channels of the latent. A convolution with kernel size 1 maps these channels to the
             input channels of the first level. None: the latent has the input channels of the first level, and there is
@@ -39,7 +40,7 @@ class Decoder1d(Levels, kw_only=True):
         self.to_out = Resnet(min(self.patch_size, self.out_channels), channels=self.out_channels, dtype=self.dtype)
 
     def __call__(self, z: Float[Array, "b frames c"]) -> Float[Array, "b time {self.out_channels}"]:
-        """Decodes a latent to a sound of frames * downsample_factor samples, in at least float32.
+        """Decodes a latent to a sound of ``frames * downsample_factor`` samples. The sound is in at least float32.
 
         Raises:
             InputError: the number of channels of the latent is wrong.

@@ -18,15 +18,14 @@ class Discriminator1d(nn.Module):
 
     ``net = Discriminator1d(encoder)`` is initialised by ``variables = net.init(key, true, fake)``, and
     ``net.apply(variables, true, fake)`` returns the losses of :meth:`__call__`. The stages are the output of the
-    encoder's patch layer and the outputs of all levels except the last level. There are thus as many stages as levels.
-    Half of the channels of a stage are scores, and the other half are features. The field ``discriminator`` of
-    :class:`archijax.AutoEncoder` takes the net.
+    encoder's patch layer and the outputs of all levels except the last level. The number of stages is thus the number
+    of levels. Half of the channels of a stage are scores, and the other half are features. The field ``discriminator``
+    of :class:`archijax.AutoEncoder` takes the net.
 
     Fields:
-        encoder: an encoder without a bottleneck, which reads the sounds: an :class:`Encoder1d`, such as
-            ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``, an :class:`ME1d` or a
-            :class:`MelE1d`.
-        use_loss: for each stage, whether the losses use the stage; at least one entry is True. None: all stages are
+        encoder: an :class:`Encoder1d`, :class:`ME1d` or :class:`MelE1d` without a bottleneck, such as
+            ``Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))``. Its input is sound.
+        use_loss: one bool per stage, True if the losses use the stage. At least one entry is True. None: all stages are
             used.
     """
 
@@ -34,7 +33,8 @@ class Discriminator1d(nn.Module):
     use_loss: Sequence[bool] | None = None
 
     def stages(self, x: Float[Array, "b time c"]) -> tuple[list[Float[Array, "b _ _"]], list[Float[Array, "b _ _"]]]:
-        """Returns (scores, features) of a sound: two lists with an array [b, n, channels / 2] for each stage in use.
+        """Returns (scores, features) of a sound. Both lists have an array [b, n, channels / 2] for each stage that the
+        losses use.
 
         Call ``net.apply(variables, x, method="stages")``.
 
@@ -58,14 +58,14 @@ class Discriminator1d(nn.Module):
         trained by the gradient of loss_discriminator with respect to the parameters of the discriminator.
 
         Args:
-            true: sounds from the data. Their length is a multiple of the encoder's patch_size.
+            true: sounds from the data. Their length must be a multiple of the encoder's patch_size.
             fake: generated or decoded sounds of the same shape.
 
         Returns:
             loss_generator: a scalar, the feature matching loss minus the mean score of ``fake``.
             loss_discriminator: a scalar, the hinge loss. The hinge loss is 0 if all scores are above 1 for ``true`` and
                 below -1 for ``fake``.
-            info: a dict with the feature matching loss ("feature_matching") and the mean score of each stage,
-                "scores_true" and "scores_fake" [stages].
+            info: a dict with the scalar "feature_matching", and the mean scores "scores_true" and "scores_fake"
+                [stages].
         """
         return adversarial_losses(*self.stages(true), *self.stages(fake))

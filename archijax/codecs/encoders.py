@@ -25,7 +25,7 @@ LOG_RANGE = (-30.0, 20.0)
 
 
 def log_magnitude(magnitude: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the natural logarithm of magnitudes, but at least -30. At silence the gradient is zero."""
+    """Returns the natural logarithm of magnitudes, clipped to at least -30. At silence, the gradient is zero."""
     return jnp.log(jnp.maximum(full(magnitude), math.exp(LOG_RANGE[0])))
 
 
@@ -33,14 +33,14 @@ class Encoder1d(Levels, kw_only=True):
     """Encodes sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``encoder = Encoder1d(channels=32, multipliers=(1, 2, 4), factors=(4, 4), num_blocks=(2, 2))`` encodes sound
-    [b, time, c] to a latent [b, time / 16, 128]: ``latent, info = encoder.apply(encoder.init(key, x), x)``.
-    ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]`` residual
-    blocks, and maps channels * multipliers[i] channels to channels * multipliers[i + 1] channels. downsample_factor is
-    patch_size times the product of the factors. resnet_groups, by default 8, must divide the number of channels of
-    every level.
+    [b, time, c] to a latent [b, time / 16, 128]: ``latent, info = encoder.apply(encoder.init(key, x), x)``. Lists run
+    from sound to latent. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i has
+    ``num_blocks[i]`` residual blocks, and maps ``channels * multipliers[i]`` channels to
+    ``channels * multipliers[i + 1]`` channels. downsample_factor is patch_size times the product of the factors.
+    resnet_groups, by default 8, must divide the number of channels of every level.
 
-    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`, whose lists run from sound to latent:
-        out_channels: the number of channels of the latent; None: as many as the last level returns.
+    Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`:
+        out_channels: the number of channels of the latent; None: the number of channels after the last level.
         bottleneck: a bottleneck, such as ``TanhBottleneck()``, or a sequence of bottlenecks; empty: no bottleneck.
     """
 
@@ -86,19 +86,20 @@ class Encoder1d(Levels, kw_only=True):
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], Info]:
         """Encodes x to (latent, info). The latent is in at least float32.
 
-        Each level divides the length by its factor, rounded up. The latent has ceil(time / downsample_factor) frames.
+        Each level divides the length by its factor, rounded up. The latent thus has ``ceil(time / downsample_factor)``
+        frames.
 
         Args:
             keys: one JAX key per item, for random bottlenecks.
             draws: for each bottleneck the result of its method ``draw(keys, shape)``, as an alternative to ``keys``.
-            train: whether this is a training call.
+            train: whether the call is for training.
 
         Returns:
             (latent, info). The info is a dict with the scalar "loss" and the entries of the bottlenecks; see
             :func:`archijax.codecs.bottlenecks.in_sequence`.
 
         Raises:
-            InputError: time is not a multiple of patch_size, or a bottleneck raises this error.
+            InputError: time is not a multiple of patch_size, or a bottleneck raises InputError.
         """
         return in_sequence(self.bottlenecks, full(self.features(x)[-1]), keys=keys, draws=draws, train=train)
 
@@ -107,14 +108,13 @@ class ME1d(Encoder1d, kw_only=True):
     """Encodes the STFT magnitudes of sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``ME1d(stft=STFT(1024, 256, centred=False), channels=32, multipliers=(1, 2), factors=(2,), num_blocks=(2,))`` is
-    initialised and called with sound [b, time, c], as :class:`Encoder1d` is, and returns (latent [b, time / 512, 64],
-    info).
+    called as :class:`Encoder1d` is, with sound [b, time, c], and returns (latent [b, time / 512, 64], info).
 
     Fields, in addition to the fields of :class:`Encoder1d`:
-        stft: the transform from sound to spectra. The number of STFT frames is a multiple of patch_size. The simplest
-            choice is ``centred=False``, which gives time / hop_length frames. A centred STFT with an even n_fft gives
-            one frame more.
-        use_log: whether to encode log-magnitudes, which are at least -30. If False, magnitudes are encoded.
+        stft: the transform from sound to spectra. The number of STFT frames must be a multiple of patch_size. The
+            simplest choice is ``centred=False``, which gives ``time / hop_length`` frames. A centred STFT with an even
+            n_fft gives ``time / hop_length + 1`` frames.
+        use_log: whether to encode log-magnitudes (clipped to at least -30) in place of magnitudes.
     """
 
     stft: STFT
@@ -134,11 +134,11 @@ class MelE1d(Encoder1d, kw_only=True):
     """Encodes the mel spectrogram of sound to a latent. downsample_factor samples become one frame of the latent.
 
     ``MelE1d(mel=MelSpectrogram(n_fft=1024, hop_length=256), channels=32, multipliers=(1, 2), factors=(2,),
-    num_blocks=(2,))`` is initialised and called with sound [b, time, c], as :class:`Encoder1d` is, and returns
-    (latent [b, time // 512, 64], info).
+    num_blocks=(2,))`` is called as :class:`Encoder1d` is, with sound [b, time, c], and returns (latent
+    [b, time // 512, 64], info).
 
     Fields, in addition to the fields of :class:`Encoder1d`:
-        mel: the transform from sound to a mel spectrogram. The number of mel frames is a multiple of patch_size.
+        mel: the transform from sound to a mel spectrogram. The number of mel frames must be a multiple of patch_size.
     """
 
     mel: MelSpectrogram

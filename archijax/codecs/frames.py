@@ -1,8 +1,8 @@
-"""Defines an autoencoder that works on STFT frames: it encodes STFT frames, and decodes frames for the inverse STFT.
+"""Defines an autoencoder whose layers work on STFT frames, between an STFT and an inverse STFT.
 
 As in Vocos (Siuzdak 2023), all layers work on frames instead of samples, so a second of sound has only some dozens of
-positions. The decoder predicts the magnitude and the phase of each frequency. Between the frame rates, strided
-convolutions join neighbouring frames.
+positions. The decoder predicts the magnitude and the phase of each frequency. The encoder lowers the frame rate in
+steps: strided convolutions join neighbouring frames.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ SCALES = (2.0, 0.1), (8.0, 1.0)
 class ConvNeXtBlock(nn.Module):
     """A residual block: a depthwise convolution over frames, then two dense layers on each frame.
 
-    As in Liu et al. 2022, the output of the dense layers is multiplied by a learned factor per channel, and added to
-    the input. ``block.apply(block.init(key, x), x)`` returns an array with the shape of x [b, n, c].
+    As in Liu et al. 2022, each channel of the dense output is multiplied by a learned factor, and added to the input of
+    the block. ``block.apply(block.init(key, x), x)`` returns an array with the shape of x [b, n, c].
 
     Fields:
-        expansion: the width between the two dense layers, as a multiple of the number of channels.
+        expansion: the number of features between the two dense layers, as a multiple of the number of channels.
         scale: the initial value of the learned factors.
         dtype: the type of the computation.
     """
@@ -69,10 +69,10 @@ class FrameEncoder(nn.Module):
 
     ``FrameEncoder(STFT(1024, 256, centred=False), (256, 384), num_blocks=(4, 4), factors=(4,), latent_channels=32)``
     encodes sound [b, time, c] to [b, time / 1024, 32]: ``y = encoder.apply(encoder.init(key, x), x)``. The length of
-    the sound must be a multiple of hop_length times the product of the factors.
+    the sound must be a multiple of ``hop_length * prod(factors)``.
 
     Fields:
-        stft: an STFT that is not centred, so that there are time / hop_length frames.
+        stft: an STFT that is not centred. It gives ``time / hop_length`` frames.
         channels: the number of channels of the blocks at each frame rate. The first frame rate is that of the STFT.
         num_blocks: the number of blocks at each frame rate.
         factors: for each frame rate except the last, the number of frames that are joined to one frame of the next
@@ -113,7 +113,8 @@ class FrameDecoder(nn.Module):
         stft: an STFT that is not centred, with hop_length samples per STFT frame.
         channels: the number of channels of the blocks at each frame rate. The first frame rate is that of the STFT.
         num_blocks: the number of blocks at each frame rate.
-        factors: for each frame rate except the last, the number of frames that one frame of the next rate becomes.
+        factors: for each frame rate except the last, the number of frames that are decoded from one frame of the next
+            rate.
         out_channels: the number of channels of the sound.
         dtype: the type of the computation.
     """
@@ -149,7 +150,7 @@ class FrameDecoder(nn.Module):
 def compressed(z: Complex[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Returns the real and the imaginary parts of numbers that have the magnitude |z|^0.3 and the phase of z.
 
-    The magnitude |z|^0.3 is exact only if |z| is far above 1e-5.
+    If |z| is not far above 1e-5, the magnitude is only approximate.
     """
     gain = (jnp.square(z.real) + jnp.square(z.imag) + SMALL**2) ** ((COMPRESSION - 1) / 2)
     return z.real * gain, z.imag * gain
@@ -169,10 +170,9 @@ def spectral_features(z: Complex[Array, "b n f c"]) -> Float[Array, "b n 3*f*c"]
 def interpolation(frequencies: int) -> Float32[np.ndarray, "{frequencies} bands"]:
     """Returns a matrix that interpolates linearly from bands to spectrum bins. For 513 bins there are 55 bands.
 
-    All bins of a tone's peak have the same phase, if phases are counted from the centre of the window. A layer that
-    predicts each bin must learn this equality for every bin. A layer that predicts bands learns high tones in a tenth
-    of the time, because there are few bands. The matrix rows of odd bins are negative, because this autoencoder counts
-    phases from the beginning of the window.
+    If phases refer to the centre of the window, all bins of a tone's peak have the same phase. A layer that predicts
+    bins must learn this for every bin. A layer that predicts the few bands learns high tones in a tenth of that time.
+    In this autoencoder, phases refer to the beginning of the window, so the matrix rows of odd bins are negative.
     """
     bins = np.arange(frequencies)
     columns = [np.ones(frequencies)]
@@ -202,10 +202,8 @@ def to_spectra(
     """Turns log-magnitudes and phases into complex spectra.
 
     Args:
-        log_magnitude: the natural logarithms of the magnitudes, plus 6. After 6 is subtracted, they are clipped to
-            LOG_MAGNITUDES.
-        cosine, sine: the components of a vector that points in the direction of the phase. The length of the vector has
-            no effect.
+        log_magnitude: natural logarithms of magnitudes, plus 6. The logarithms are clipped to LOG_MAGNITUDES.
+        cosine, sine: numbers proportional to the cosine and the sine of the phase. The positive factor has no effect.
     """
     magnitude = jnp.exp(jnp.clip(log_magnitude - 6, *LOG_MAGNITUDES))
     gain = magnitude * jax.lax.rsqrt(jnp.square(cosine) + jnp.square(sine) + 1e-8)
@@ -213,7 +211,7 @@ def to_spectra(
 
 
 class FrameAutoEncoder(nn.Module):
-    """Encodes sound to a latent by a :class:`FrameEncoder` and bottlenecks, and decodes it by a :class:`FrameDecoder`.
+    """Encodes sound by a :class:`FrameEncoder` and bottlenecks, and decodes latents by a :class:`FrameDecoder`.
 
         net = FrameAutoEncoder(
             STFT(1024, 256, centred=False), channels=(256, 384), factors=(4,), encoder_blocks=(4, 4),
@@ -226,7 +224,7 @@ class FrameAutoEncoder(nn.Module):
     This net encodes mono sound [b, 1024 * n, 1] to a latent [b, n, 32].
 
     Fields:
-        stft: the transform, such as ``STFT(1024, 256, centred=False)``. It must not be centred.
+        stft: an STFT that is not centred, such as ``STFT(1024, 256, centred=False)``.
         channels: the number of channels of the blocks at each frame rate, such as (256, 384). The first frame rate is
             that of the STFT.
         factors: for each frame rate except the last, the number of frames that are joined to one frame of the next
@@ -268,7 +266,7 @@ class FrameAutoEncoder(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """Returns the number of frames, on each side, that influence the latent or the sound of a frame."""
+        """Returns how many frames on each side of a frame influence its latent or its sound."""
         reach = {}
         for name, blocks in (("encoder", self.encoder_blocks), ("decoder", self.decoder_blocks)):
             samples, rate = self.stft.n_fft - self.stft.hop_length // 2, self.stft.hop_length
@@ -289,12 +287,12 @@ class FrameAutoEncoder(nn.Module):
         self.bottlenecks = [template.clone(parent=None, name=None) for template in self.bottleneck]
 
     def encode(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b frames d"], Info]:
-        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames.
+        """Encodes a sound to (latent, info). The latent has ``time / downsample_factor`` frames. The info is a dict
+        with the scalar "loss" and the entries of the bottlenecks.
 
         Args:
             random: the optional arguments ``keys``, ``draws`` and ``train`` of
-                :func:`archijax.codecs.bottlenecks.in_sequence`, such as ``keys=jax.random.split(key, b)``. The info is
-                a dict with the scalar "loss" and the entries of the bottlenecks.
+                :func:`archijax.codecs.bottlenecks.in_sequence`, such as ``keys=jax.random.split(key, b)``.
 
         Raises:
             InputError: the number of channels is wrong, or time is not a multiple of downsample_factor.
@@ -305,7 +303,7 @@ class FrameAutoEncoder(nn.Module):
         return in_sequence(self.bottlenecks, self.encoder(x), **random)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
-        """Decodes a latent to a sound of frames * downsample_factor samples.
+        """Decodes a latent to a sound of ``frames * downsample_factor`` samples.
 
         Raises:
             InputError: the number of channels of the latent is wrong.
@@ -315,7 +313,7 @@ class FrameAutoEncoder(nn.Module):
         return self.decoder(latent)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        """Encodes and decodes x, and returns (decoded, info). The dict info is that of :meth:`encode`, plus the entry
         "latent"."""
         latent, info = self.encode(x, **random)
         return self.decode(latent), {"latent": latent, **info}

@@ -18,7 +18,8 @@ from archijax.nn.linear import Conv, strided_conv, transposed_conv, uniform_init
 
 
 class _Downsample(nn.Module):
-    """Applies a convolution with kernel size 2 * factor + 1. Zeros fill the last of the ceil(n / factor) strides."""
+    """Applies a convolution with kernel size ``2 * factor + 1`` and stride ``factor``. Zeros extend x to a multiple of
+    the stride."""
 
     features: int
     factor: int
@@ -38,7 +39,7 @@ class _Downsample(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Applies a transposed convolution with kernel size 2 * factor and stride factor."""
+    """Applies a transposed convolution with kernel size ``2 * factor`` and stride ``factor``."""
 
     features: int
     factor: int
@@ -58,8 +59,8 @@ class Patch(nn.Module):
     """Applies a residual block, and then joins each group of ``patch_size`` positions to one position.
 
     ``Patch(features=32, patch_size=4, dtype=jnp.float32)`` turns x [b, n, 4] into [b, n / 4, 32]. ``features`` must be
-    a multiple of patch_size. The smaller of patch_size and the number of channels c must divide c and features /
-    patch_size.
+    a multiple of patch_size. Both c and ``features / patch_size`` must be multiples of ``min(patch_size, c)``, where c
+    is the number of channels.
 
     Raises:
         InputError: the number of positions is not a multiple of patch_size.
@@ -79,7 +80,8 @@ class Patch(nn.Module):
 
 
 def check_multiple(length: int, multiple: int, name: str) -> None:
-    """Raises InputError if the length is 0 or not a multiple of ``multiple``, which the message calls ``name``."""
+    """Raises InputError if the length is 0 or not a multiple of ``multiple``. In the message, ``multiple`` is called
+    ``name``."""
     if length == 0 or length % multiple:
         fitting = multiple * max(1, ceil_div(length, multiple))
         raise InputError(f"length {length} is not a multiple of {multiple} ({name}): pad to {fitting}")
@@ -119,7 +121,7 @@ class _Level(nn.Module):
 
 
 class DownLevel(_Level):
-    """Shortens x by the factor, rounded up, and then applies residual blocks.
+    """Divides the length of x by the factor (rounded up), and then applies residual blocks.
 
     ``DownLevel(features=64, factor=4, num_blocks=2, groups=8, dtype=jnp.float32)`` turns x [b, n, c] into
     [b, ceil(n / 4), 64]. ``groups``, the number of groups of the group norms, must divide ``features``.
@@ -131,7 +133,7 @@ class DownLevel(_Level):
 
 
 class UpLevel(_Level):
-    """Applies residual blocks, and then lengthens x by the factor.
+    """Applies residual blocks, and then multiplies the length of x by the factor.
 
     ``UpLevel(features=32, factor=4, num_blocks=2, groups=8, dtype=jnp.float32)`` turns x [b, n, c] into [b, 4 * n, 32].
     ``groups``, the number of groups of the group norms, must divide c.
@@ -149,11 +151,10 @@ class Levels(nn.Module, kw_only=True):
     """The base class of encoders and decoders, with their common fields. Lists run from the input to the output.
 
     Fields:
-        channels: the number of channels that the multipliers multiply.
-        multipliers: the numbers of channels before, between and after the levels, divided by ``channels``. There is one
-            entry more than levels: level i has channels * multipliers[i] input channels and channels * multipliers[i +
-            1] output channels.
-        factors: for each level, the factor by which an encoder shortens the sequence, or a decoder lengthens it.
+        channels: the number of channels for a multiplier of 1.
+        multipliers: the list has one entry more than there are levels. Level i has ``channels * multipliers[i]`` input
+            channels and ``channels * multipliers[i + 1]`` output channels.
+        factors: for each level, the number by which an encoder divides the length, and a decoder multiplies it.
         num_blocks: the number of residual blocks of each level.
         patch_size: the number of samples of sound that are joined to one position. It must divide the number of
             channels of the level next to the sound.
@@ -161,7 +162,7 @@ class Levels(nn.Module, kw_only=True):
         dtype: the type of the computation.
 
     Raises:
-        InputError: factors or num_blocks does not have one entry fewer than multipliers.
+        InputError: multipliers does not have one entry more than factors and num_blocks.
     """
 
     channels: int

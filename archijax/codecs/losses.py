@@ -1,8 +1,8 @@
 """Computes spectral, variational and adversarial losses of sound in [-1, 1] by pure functions.
 
-Losses are computed in at least float32. Losses and gradients are finite at silence and at constant sound. Each loss is
-a scalar, the mean over the items of a batch. If a batch is split into parts of equal size, the loss of the batch is the
-mean of the losses of the parts.
+Losses are computed in at least float32. Losses and gradients are finite for silence and for constant sound. Each loss
+is a scalar, the mean over the items of a batch. If a batch is split into parts of equal size, the loss of the batch is
+the mean of the losses of the parts.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def multi_resolution_stft_loss(
     """Returns spectral convergence plus the mean absolute difference of log-magnitudes, averaged over several STFTs.
 
     These are equations 3 to 6 of Yamamoto et al. 2020 (Parallel WaveGAN), with natural logarithms. Spectral convergence
-    is a relative error of each item and channel. The error is relative to the target, or to sound of -36 dB if the
-    target is quieter. For stereo sound the sum and the difference of the channels are compared too, with the same
-    weight as the channels. The stereo image then counts too (Steinmetz et al. 2020, a differentiable mixing console).
+    is the error of each item and channel, relative to the level of the target (at least -36 dB). For stereo sound, the
+    sum and the difference of the channels are compared too, with the same weight as the channels. The loss thus
+    includes the stereo image (Steinmetz et al. 2020, a differentiable mixing console).
 
     Args:
         prediction, target: sounds of the same shape, longer than half of the longest window.
@@ -85,8 +85,8 @@ def multi_resolution_stft_loss(
 def relative_waveform_loss(prediction: Float[Array, "b time c"], target: Float[Array, "b time c"]) -> Float[Array, ""]:
     """Returns the mean absolute difference of samples, relative to the RMS of the target over time.
 
-    The loss depends mostly on the phases of the loudest partials. Loud and quiet sounds and channels have the same
-    weight. If the RMS of the target is below 0.01 (-40 dB), the difference is relative to 0.01. If the prediction is
+    The loss depends mostly on the phases of the loudest partials. A quiet sound or channel has the same weight as a
+    loud one. If the RMS of the target is below 0.01 (-40 dB), the difference is relative to 0.01. If the prediction is
     silence and the target is noise, the loss is about 0.8.
 
     Args:
@@ -185,10 +185,10 @@ def _mean_over_maps(function: Callable[..., Array], *lists: Maps) -> Float[Array
 
 
 def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
-    """Returns max(0, 1 - real) + max(0, 1 + fake), averaged over each map, then over maps (Lim & Ye 2017).
+    """Returns the mean over maps of ``mean(max(0, 1 - real)) + mean(max(0, 1 + fake))`` (Lim & Ye 2017).
 
     Args:
-        real, fake: lists of arrays, the scores of true and of generated sound. Both lists have the same shapes.
+        real, fake: the scores of true and of generated sound: two lists of arrays (maps) with the same shapes.
 
     Raises:
         InputError: a list is empty, or shapes differ.
@@ -197,10 +197,10 @@ def hinge_discriminator_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
 
 
 def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
-    """Returns the mean of -fake over each map, averaged over maps (Lim & Ye 2017).
+    """Returns the mean over maps of ``mean(-fake)`` (Lim & Ye 2017).
 
     Args:
-        fake: a list of arrays, the scores of generated sound.
+        fake: the scores of generated sound, a list of arrays (maps).
 
     Raises:
         InputError: the list is empty.
@@ -209,10 +209,10 @@ def hinge_generator_loss(fake: Maps) -> Float[Array, ""]:
 
 
 def feature_matching_loss(real: Maps, fake: Maps) -> Float[Array, ""]:
-    """Returns the mean absolute difference of features, averaged over each map, then over maps (Kumar et al. 2019).
+    """Returns the mean over maps of ``mean(|real - fake|)``, for maps of features (Kumar et al. 2019).
 
     Args:
-        real, fake: lists of arrays, the features of true and of generated sound. Both lists have the same shapes.
+        real, fake: the features of true and of generated sound: two lists of arrays (maps) with the same shapes.
 
     Raises:
         InputError: a list is empty, or shapes differ.
@@ -225,10 +225,10 @@ def adversarial_losses(
 ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
     """Returns (loss of the generator, loss of the discriminator, info) from lists of scores and features.
 
-    The name "true" stands for true sound, and "fake" for decoded sound. The loss of the generator is the feature
-    matching loss minus the mean score of the decoded sound. The loss of the discriminator is the hinge loss. Both are
-    scalars. ``info`` is a dict with the scalar "feature_matching" and the mean score of each array, "scores_true" and
-    "scores_fake" [len(scores_true)].
+    "True" is true sound, and "fake" is decoded sound. The loss of the generator is the feature matching loss minus the
+    mean score of the decoded sound. The loss of the discriminator is the hinge loss. Both are scalars. ``info`` is a
+    dict with the scalar "feature_matching", and the mean scores of the maps, "scores_true" and "scores_fake"
+    [len(scores_true)].
 
     Raises:
         InputError: a list is empty, or shapes differ.

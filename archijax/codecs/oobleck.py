@@ -1,8 +1,8 @@
 """Defines Oobleck, the autoencoder of Stable Audio (Evans et al. 2024).
 
 Oobleck has convolutions on samples and a Gaussian latent. Like the Descript audio codec (Kumar et al. 2023), it has
-residual units of growing dilation at every rate, snake activations, and strided convolutions between the rates. The
-kernels of the originals have weight norm. When weights are loaded, these kernels are converted to plain kernels.
+residual units of growing dilation, snake activations, and strided convolutions that change the frame rate. The kernels
+of the originals have weight norm. When weights are loaded, these kernels are converted to plain kernels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KERNEL = 7  # taps of the dilated convolutions, and of the convolutions next to 
 
 
 class DilatedConv(nn.Module):
-    """Applies a convolution that keeps the length.
+    """Applies a dilated convolution that keeps the number of positions.
 
     ``conv.apply(conv.init(key, x), x)`` turns x [b, n, c] into [b, n, features].
 
@@ -63,7 +63,7 @@ class DilatedConv(nn.Module):
 
 
 class StridedConv(nn.Module):
-    """Applies a convolution with kernel size 2 * stride.
+    """Applies a convolution with kernel size ``2 * stride``.
 
     ``conv.apply(conv.init(key, x), x)`` turns x [b, n, c] into [b, n / stride, features], where n is a multiple of
     stride. If ``transposed`` is True, the result is [b, n * stride, features].
@@ -116,13 +116,13 @@ class SoftplusBottleneck(Bottleneck):
     """Predicts a Gaussian for each value of the latent, which has half as many channels as the input.
 
     ``latent, info = SoftplusBottleneck()(x)`` turns x [b, n, 2 * d] into a latent [b, n, d]. The first half of the
-    input channels are means, and the second half are scales. The standard deviation is softplus(scale) + 1e-4. If
+    input channels are means, and the second half are scales. The standard deviation is ``softplus(scale) + 1e-4``. If
     ``keys`` or ``draws`` are given, the latent is a sample. Otherwise, the latent is the mean. ``info`` has "mean" and
     "deviation" [b, n, d], and the scalars "kl" and "loss". "kl" is twice the KL divergence from a standard Gaussian,
     averaged over all values.
 
     Fields:
-        loss_weight: the number by which "kl" is multiplied to give "loss".
+        loss_weight: the weight of "kl" in "loss".
     """
 
     loss_weight: float = 1e-4
@@ -149,7 +149,7 @@ class OobleckEncoder(nn.Module):
 
     Fields:
         channels: the number of channels before the first downsampling.
-        multipliers: one entry per stride. After each stride there are ``channels * multiplier`` channels.
+        multipliers: one entry per stride. The strided convolution has ``channels * multiplier`` output channels.
         strides: even numbers, from sound to latent.
         out_channels: the number of channels of the result.
         dtype: the type of the computation.
@@ -206,7 +206,7 @@ class OobleckDecoder(nn.Module):
 
 
 class Oobleck(nn.Module):
-    """Encodes sound to a latent by an :class:`OobleckEncoder`, and decodes it by an :class:`OobleckDecoder`.
+    """Encodes sound by an :class:`OobleckEncoder` and a bottleneck, and decodes latents by an :class:`OobleckDecoder`.
 
     ``net = Oobleck(in_channels=1, latent_channels=8, channels=16, multipliers=(1, 2), strides=(2, 4))`` encodes mono
     sound [b, 8 * n, 1] to a latent [b, n, 8]. Call ``variables = net.init(key, audio)``, ``latent, info =
@@ -217,9 +217,9 @@ class Oobleck(nn.Module):
         latent_channels: the number of channels of the latent.
         channels: the number of channels of the encoder before the first downsampling.
         decoder_channels: the number of channels of the decoder after the last upsampling; None: ``channels``.
-        multipliers, strides: lists of the same length, from sound to latent, as in :class:`OobleckEncoder`. After each
-            stride the encoder has ``channels * multiplier`` channels.
-        bottleneck: a tuple of one bottleneck, which maps 2 * latent_channels channels to latent_channels channels.
+        multipliers, strides: lists of the same length, from sound to latent, as in :class:`OobleckEncoder`.
+        bottleneck: a tuple of one bottleneck, which maps ``2 * latent_channels`` channels to ``latent_channels``
+            channels.
         block_frames: the number of frames of a block; None: no blocks. Longer sounds and latents are coded block by
             block, in constant memory. Blocks overlap by ``overlap`` frames on each side, so the result is the same as
             without blocks.
@@ -263,7 +263,7 @@ class Oobleck(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """Returns the number of frames, on each side, that influence the latent or the sound of a frame."""
+        """Returns how many frames on each side of a frame influence its latent or its sound."""
         units = sum(KERNEL // 2 * dilation for dilation in DILATIONS)
         # The receptive field grows from the output back to the input, counted in positions of the current rate.
         decoder, encoder = KERNEL // 2, 1
@@ -281,13 +281,14 @@ class Oobleck(nn.Module):
         draws: Sequence[Draws] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b frames d"], Info]:
-        """Encodes a sound to (latent, info). The latent has time / downsample_factor frames. The info is that of the
-        bottleneck.
+        """Encodes a sound to (latent, info). The latent has ``time / downsample_factor`` frames. The bottleneck returns
+        the info.
 
         Args:
-            keys: one JAX key per item, to draw a sample. Without ``keys`` and ``draws`` the latent is the mean.
+            keys: one JAX key per item, to draw the latent from the Gaussian. Without ``keys`` and ``draws``, the latent
+                is the mean.
             draws: a sequence of one array, the standard normal noise [b, frames, d], as an alternative to ``keys``.
-            train: whether this is a training call. Training calls need ``keys`` or ``draws``.
+            train: whether the call is for training, which needs ``keys`` or ``draws``.
 
         Raises:
             InputError: the number of channels is wrong, or time is not a multiple of downsample_factor.
@@ -299,7 +300,7 @@ class Oobleck(nn.Module):
         return self.gaussian(coded, keys=keys, draws=None if draws is None else draws[0], train=train)
 
     def decode(self, latent: Float[Array, "b frames d"]) -> Float[Array, "b time {self.in_channels}"]:
-        """Decodes a latent to a sound of frames * downsample_factor samples.
+        """Decodes a latent to a sound of ``frames * downsample_factor`` samples.
 
         Raises:
             InputError: the number of channels of the latent is wrong.
@@ -309,7 +310,7 @@ class Oobleck(nn.Module):
         return self._by_blocks(self.decoder, latent, 1, self.downsample_factor)
 
     def __call__(self, x: Float[Array, "b time c"], **random) -> tuple[Float[Array, "b time c"], Info]:
-        """Encodes and decodes x, and returns (decoded, info). The info is that of :meth:`encode`, plus the latent as
+        """Encodes and decodes x, and returns (decoded, info). The dict info is that of :meth:`encode`, plus the entry
         "latent".
 
         :meth:`encode` explains the arguments and errors.
@@ -324,7 +325,7 @@ class Oobleck(nn.Module):
         """Returns ``code(x)``, computed in blocks if x is long.
 
         Args:
-            code: a function from frames of rows_in positions each to frames of rows_out positions each.
+            code: the function. A frame has rows_in positions in the input, and rows_out positions in the output.
         """
         frames, block, margin = x.shape[1] // rows_in, self.block_frames, self.overlap
         if block is None or frames <= block + 2 * margin or self.is_initializing():

@@ -19,14 +19,14 @@ class FiniteScalarQuantizer(Bottleneck):
     """Rounds each channel to one of a few values in [-1, 1], with a straight-through gradient (Mentzer et al. 2023).
 
     ``latent, info = FiniteScalarQuantizer((8, 5, 5, 5))(x)`` needs no variables, because there is no learned codebook.
-    The latent has the shape of x [b, n, channels]. Channels form groups of len(levels), and each group has one code.
-    ``info`` has "codes" int32 [b, n, channels / len(levels)], which are below the product of the levels. ``info`` also
-    has the scalar "usage", the share of all possible channel values that occur in the batch.
+    The latent has the shape of x [b, n, channels]. Each group of len(levels) channels has one code. ``info`` has
+    "codes" int32 [b, n, channels / len(levels)], which are below the product of the levels. ``info`` also has the
+    scalar "usage": the share of the possible values of the channels that occur in the batch.
 
     Fields:
-        levels: the number of values of each channel in a group, at least 2. The product of the levels is the number of
-            codes of a group. For example, a group of four channels with levels (8, 8, 8, 8) has 12 bits. The number of
-            channels of x must be a multiple of len(levels).
+        levels: for each channel of a group, the number of its values, at least 2. The product of the levels is the
+            number of codes of a group. For example, a group of four channels with levels (8, 8, 8, 8) has 12 bits. The
+            number of channels of x must be a multiple of len(levels).
     """
 
     levels: Sequence[int] = (8, 5, 5, 5)
@@ -62,7 +62,7 @@ class FiniteScalarQuantizer(Bottleneck):
         return np.cumprod([1, *self.levels[:-1]]).astype(np.int32)
 
     def _of_channels(self, channels: int) -> Int[np.ndarray, " {channels}"]:
-        """Returns the number of values of each channel."""
+        """Returns, for each channel, the number of its possible values."""
         if not self.levels or min(self.levels) < 2 or np.prod(self.levels, dtype=np.float64) > 2**31:
             raise InputError(f"levels are {self.levels}: each must be at least 2, and their product at most 2^31")
         if channels % len(self.levels):
@@ -79,13 +79,13 @@ class VectorQuantizer(Bottleneck):
     With ``quantizer = VectorQuantizer(channels=32)``, ``latent, info = quantizer.apply(quantizer.init(key, x), x)``
     returns a latent with the shape of x [b, n, channels]. ``info`` has "codes" int32 [b, n, num_levels], "perplexity"
     [num_levels] and the scalars "commitment" and "loss". "perplexity" is the effective number of codes in use.
-    "commitment" is the mean squared distance between vectors and their codes, and "loss" is "commitment" times
-    ``commitment_weight``.
+    "commitment" is the mean squared difference between the input of a level and the chosen vectors. "loss" is
+    "commitment" times ``commitment_weight``.
 
     There is one codebook per level. Each level after the first quantizes the residual of the levels before it, as in a
-    residual vector quantizer (Zeghidour et al. 2021). Training is that of VQ-VAE (van den Oord et al. 2017), with a
-    straight-through gradient and a commitment loss. Codebooks follow the encoder by moving averages (appendix A.1 of
-    that paper).
+    residual vector quantizer (Zeghidour et al. 2021). The quantizer is trained as in VQ-VAE (van den Oord et al. 2017),
+    with a straight-through gradient and a commitment loss. Codebook vectors are moving averages of the vectors that
+    chose them (appendix A.1).
 
     The codebooks are not parameters. The collection "state" holds "codebook" [num_levels, num_codes, channels] and
     "usage" [num_levels, num_codes], a moving average of the share of vectors that chose each code. A training call
@@ -93,21 +93,20 @@ class VectorQuantizer(Bottleneck):
     A code that is hardly used is replaced by a vector of the batch. At the start all codes are unused, so vectors of
     the first batches fill the codebooks.
 
-    If ``dropout`` is above 0, one net learns several bit rates. Some items of a training batch are then decoded from
-    only their first levels (Zeghidour et al. 2021, section III.C). All levels of these items still update the
-    codebooks.
+    If ``dropout`` is above 0, one net learns several bit rates. In training, only the first levels of some items are
+    then decoded (Zeghidour et al. 2021, section III.C). All levels of these items still update the codebooks.
 
     Fields:
         channels: the number of channels of the latent.
         num_codes: the number of codes per level.
         num_levels: the number of levels.
         decay: the decay of the moving averages, per training call.
-        commitment_weight: the number by which "commitment" is multiplied to give "loss".
-        dropout: the share of the items in a training batch whose number of levels is drawn uniformly.
-        revive_below: a code is replaced if its usage falls below this multiple of 1 / num_codes.
+        commitment_weight: the weight of "commitment" in "loss".
+        dropout: the probability that a training item uses a random number of levels (uniform from 1 to num_levels).
+        revive_below: a code is replaced if its usage falls below ``revive_below / num_codes``.
         axis_name: the axis over which ``pmap`` or ``shard_map`` splits a training batch evenly. Statistics are averaged
             over this axis, and unused codes are replaced by vectors from all devices. All devices thus have the same
-            codebooks. None: there is no such axis, as under ``jit`` with shardings.
+            codebooks. None: no mapped axis, as under ``jit`` with shardings.
     """
 
     channels: int
@@ -127,7 +126,7 @@ class VectorQuantizer(Bottleneck):
     def draw(
         self, keys: Key[Array, " b"], shape: tuple[int, int]
     ) -> Float[Array, "b n {self.num_levels}"] | tuple[Float[Array, "b n {self.num_levels}"], Int[Array, " b"]]:
-        """Draws a uniform rank in [0, 1) for each vector and level. Vectors with the highest ranks replace unused
+        """Draws a rank for each vector and level, uniformly in [0, 1). Vectors with the highest ranks replace unused
         codes.
 
         ``shape`` is (n, channels). With dropout, the result is (the ranks, the number of levels of each item).
@@ -194,7 +193,7 @@ class VectorQuantizer(Bottleneck):
         vectors: Float[Array, "m c"],
         ranks: Float[Array, " m"],
     ) -> tuple[Float[Array, "k c"], Float[Array, " k"]]:
-        """Returns the codebook and the usage of one level after a batch.
+        """Returns (codebook, usage) of one level, updated by a batch.
 
         Args:
             book, usage: the codebook and the usage before the batch.
@@ -227,13 +226,13 @@ class VectorQuantizer(Bottleneck):
 
 
 def _nearest(x: Float[Array, "b n c"], book: Float[Array, "k c"]) -> Int32[Array, "b n"]:
-    """Returns, for each vector of x, the index of the nearest vector in the codebook."""
+    """Returns the index of the codebook vector that is nearest to each vector of x."""
     products = jnp.matmul(x, book.T.astype(x.dtype), precision=lax.Precision.HIGHEST)
     return jnp.argmin(jnp.sum(jnp.square(book), axis=-1).astype(x.dtype) - 2 * products, axis=-1).astype(jnp.int32)
 
 
 def over_axis(bottleneck: Bottleneck | Sequence[Bottleneck], axis: str) -> tuple[Bottleneck, ...]:
-    """Returns bottlenecks for batches that are split over a mapped axis, as a tuple.
+    """Returns a tuple of bottlenecks for batches that are split over a mapped axis.
 
     Each :class:`VectorQuantizer` gets ``axis`` as its ``axis_name``. Other bottlenecks stay the same.
     """

@@ -1,7 +1,7 @@
 """Encodes and decodes long sounds in blocks, with constant memory and the same result as without blocks.
 
-The result of a block depends on `codec.overlap` frames on each side of the block. These frames are coded with the
-block, and their results are dropped. All blocks have the same shape, so a codec is compiled only once.
+The result of a block depends on `codec.overlap` frames before the block, and as many after it. These frames are coded
+with the block, and their results are dropped. All blocks have the same shape, so a codec is compiled only once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from archijax.errors import require
 def encode_by_blocks(
     codec: Any, variables: dict[str, Any], audio: Float[Array | np.ndarray, "b time c"], block: int = 256
 ) -> Float[np.ndarray, "b frames d"]:
-    """Encodes sounds to a latent, equal to the latent that ``codec.encode`` returns without keys.
+    """Encodes sounds to the latent that ``codec.encode`` returns without keys.
 
-    Call ``latent = encode_by_blocks(codec, variables, audio)`` and ``audio = decode_by_blocks(codec, variables,
-    latent)``. The latent [b, frames, latent_channels] has ceil(time / codec.downsample_factor) frames.
+    Call ``latent = encode_by_blocks(codec, variables, audio)`` and
+    ``audio = decode_by_blocks(codec, variables, latent)``. The latent [b, frames, latent_channels] has
+    ``ceil(time / codec.downsample_factor)`` frames.
 
     Args:
         codec: a codec with a finite `overlap`, such as ``archijax.AutoEncoder(net=net, sample_rate=48000)`` with a
@@ -52,11 +53,11 @@ def encode_by_blocks(
 def decode_by_blocks(
     codec: Any, variables: dict[str, Any], latent: Float[Array | np.ndarray, "b frames d"], block: int = 256
 ) -> Float[np.ndarray, "b time c"]:
-    """Decodes a latent to sounds of frames * downsample_factor samples, equal to the result of ``codec.decode``.
+    """Decodes a latent to the sounds that ``codec.decode`` returns, with ``frames * downsample_factor`` samples.
 
     Args:
-        codec, variables: a codec of frames, such as ``archijax.from_pretrained("codec-16k").model``, and its variables.
-            :func:`encode_by_blocks` explains both, and the errors.
+        codec, variables: a codec, such as ``archijax.from_pretrained("codec-16k").model``, and its variables, as for
+            :func:`encode_by_blocks`.
         latent: the result of :func:`encode_by_blocks`.
         block: the number of frames of a block, without the overlap.
     """

@@ -1,4 +1,4 @@
-"""Model configurations, which are frozen dataclasses that build a model and can be stored as config.json."""
+"""Contains the model configurations: frozen dataclasses that build a model and can be stored as config.json."""
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.autoregressive import AutoregressiveConfig

@@ -1,4 +1,4 @@
-"""Configurations of autoencoders."""
+"""Contains the configurations of autoencoders."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class _AutoEncoderConfig(ModelConfig):
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """The bottlenecks in the order of their use, such as (TanhConfig(), QuantizerConfig(num_codes=16))."""
     latent_channels: int | None = 32
-    """The number of channels of the latent; None: as many as the encoder's last level has, and the encoder has no
-    output convolution."""
+    """The number of channels of the latent, or None for the channels of the encoder's last level, without an output
+    convolution."""
     sample_rate: int = 48_000
     """Samples per second."""
     channels: int = 2
@@ -66,7 +66,7 @@ class _AutoEncoderConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of sound.
+    """Configures an autoencoder of sound.
 
     ``AutoEncoderConfig(coder=CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
     latent_channels=4)`` configures a small autoencoder.
@@ -77,8 +77,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     waveform: float = 1.0
     """The weight of the mean absolute difference between the samples of the true and of the decoded sound."""
     relative_waveform: float = 0.0
-    """The weight of the mean absolute difference between samples after both sounds are divided by the true sound's RMS.
-    This loss depends mostly on the phases of the loudest partials."""
+    """The weight of the mean absolute difference between samples, relative to the RMS of the true sound. This loss
+    depends mostly on the phases of the loudest partials."""
     stft: float = 0.0
     """The weight of the multi-resolution STFT loss."""
     phase: float = 0.0
@@ -88,7 +88,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     windows: tuple[int, ...] = WINDOWS
     """Window lengths of the stft, phase and mel losses in samples, multiples of 4."""
     discriminator: CoderConfig | AdversaryConfig | None = None
-    """The discriminator that is trained together with the net, such as AdversaryConfig(); None: no adversarial
+    """The discriminator that is trained together with the net, such as AdversaryConfig(). None means no adversarial
     training."""
     adversarial: float = 1.0
     """The weight of the adversarial error, which is low if the discriminator gives decoded sounds high scores."""
@@ -97,8 +97,8 @@ class AutoEncoderConfig(_AutoEncoderConfig):
     adversary_start: int = 0
     """The number of training steps before the discriminator is trained and used."""
     balanced: bool = False
-    """Whether the gradient of each loss is divided by the average norm of this gradient, so that the weights alone set
-    the norms of the gradients."""
+    """Whether the gradient of each loss is divided by the average norm of this gradient. The weights alone then set the
+    norms of the gradients."""
 
     def build(self) -> AutoEncoder:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -116,7 +116,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
-    """An autoencoder of the magnitudes of an STFT, such as ``MagnitudeAutoEncoderConfig(coder=coder)`` with a
+    """Configures an autoencoder of STFT magnitudes, such as ``MagnitudeAutoEncoderConfig(coder=coder)`` with a
     CoderConfig. Griffin-Lim makes sound from the decoded magnitudes."""
 
     coder: CoderConfig

@@ -1,4 +1,4 @@
-"""The configuration of models of endless sound."""
+"""Contains the configuration of models of endless sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class AutoregressiveConfig(ModelConfig):
-    """A model of endless sound without text, by autoregressive diffusion with a U-Net.
+    """Configures a model of endless sound without text: autoregressive diffusion with a U-Net.
 
     Example: ``AutoregressiveConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), channels=1, length=1024,
     num_splits=4)``.
@@ -37,7 +37,7 @@ class AutoregressiveConfig(ModelConfig):
     num_splits: int = 16
     """The number of splits into which the length is divided, an even number. Each split has its own noise level."""
     transform: TransformConfig | None = None
-    """A filter bank, patches or an STFT around the net; None: the net works on samples."""
+    """A filter bank, patches or an STFT around the net. With None, the net works on samples."""
     method: Literal["v", "flow"] = "v"
     """The diffusion method: v-diffusion (v) or rectified flow (flow)."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,4 +1,4 @@
-"""The base class of model configurations."""
+"""Contains the base class of model configurations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archijax.contract import Model, Variables
 
 @dataclass(frozen=True)
 class SampleDefaults:
-    """The default settings for sampling from a model.
+    """Holds the default settings of sampling.
 
     Example: ``DiffusionConfig(unet, sampling=SampleDefaults(num_steps=20))``.
     """
@@ -20,18 +20,18 @@ class SampleDefaults:
     sampler: str = "ddim"
     """The method of each denoising step, a key of :data:`archijax.sampling.SAMPLERS`."""
     timestep_spacing: str | None = None
-    """The spacing of the timesteps: "linear", "cosine", "karras" or "exponential"; None: the default spacing of the
-    diffusion method."""
+    """The spacing of the timesteps: "linear", "cosine", "karras" or "exponential". None means the default spacing of
+    the diffusion method."""
     guidance_scale: float | None = None
-    """The guidance scale; None: 3 for a model that was trained for guidance, else 1 (no guidance)."""
+    """The guidance scale. None means 3 for a model that was trained for guidance, and otherwise 1 (no guidance)."""
 
 
 class ModelConfig:
-    """The base class of model configurations, frozen dataclasses with the fields sample_rate, channels and length.
+    """Serves as the base class of model configurations: frozen dataclasses with sample_rate, channels and length.
 
     Attributes:
-        text: the configuration of the text conditioning; None: a model without text.
-        autoencoder: the configuration of the autoencoder of a latent model; None: the model diffuses no latents.
+        text: the configuration of the text conditioning, or None for a model without text.
+        autoencoder: the configuration of the autoencoder of a latent model, or None for other models.
         conditioners: numbers and categories that the model is conditioned on, see `archijax.configs.conditioners`.
         sampling: the default settings of sampling.
     """
@@ -46,8 +46,8 @@ class ModelConfig:
         raise NotImplementedError
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Returns a dict of numbers that tell the model the start of its sound in a piece, and the length of the piece;
-        {} if the model takes no such numbers.
+        """Returns a dict of two numbers for the model: the start of its sound in a piece, and the length of the piece.
+        Returns {} if the model takes no such numbers.
 
         A model that takes such numbers is sampled at the length of the training sounds. If the piece ends before the
         sound ends, the rest of the sound is silence.
@@ -60,6 +60,5 @@ class ModelConfig:
 
     def load_frozen(self) -> Variables:
         """Loads the pretrained parts that the settings name, for ``model.init(key, batch, frozen)``. Returns a dict of
-        variables by the name of the part; {} if the settings name no pretrained part. Raises InputError if a part is
-        missing."""
+        variables by the name of the part, or {} without pretrained parts. Raises InputError if a part is missing."""
         return {}

@@ -1,4 +1,4 @@
-"""Configurations of the bottlenecks between an encoder and a decoder.
+"""Contains the configurations of the bottlenecks between an encoder and a decoder.
 
 A tuple of configurations stands for bottlenecks that are applied one after the other. ``AutoEncoderConfig(coder=coder,
 latent_channels=4, bottleneck=(TanhConfig(), QuantizerConfig()))`` first applies tanh, and then quantizes.
@@ -29,7 +29,7 @@ class TanhConfig:
     """The weight of a loss that keeps latents away from -1 and 1."""
 
     def build(self, channels: int) -> TanhBottleneck:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return TanhBottleneck(self.guard)
 
 
@@ -41,7 +41,7 @@ class NoiseConfig:
     """The standard deviation of the noise."""
 
     def build(self, channels: int) -> NoiserBottleneck:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return NoiserBottleneck(self.sigma)
 
 
@@ -54,37 +54,37 @@ class GaussianConfig:
     warmup_steps: int = 0
     """The number of training steps over which divergence_weight grows from 0."""
     free_bits: float = 0.0
-    """A divergence in nats. If the divergence of a channel is lower, this number replaces it in the loss."""
+    """A divergence in nats. If the divergence of a channel is lower, free_bits replaces this divergence in the loss."""
 
     def build(self, channels: int) -> GaussianBottleneck:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return GaussianBottleneck(self.divergence_weight, self.warmup_steps, self.free_bits)
 
 
 @dataclass(frozen=True)
 class FiniteScalarConfig:
-    """Finite scalar quantization: each channel is rounded to a few values."""
+    """Applies finite scalar quantization: each channel is rounded to a few values."""
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
     """The number of values of each channel. The list is repeated for further channels, so latent_channels must be a
     multiple of the list's length."""
 
     def build(self, channels: int) -> FiniteScalarQuantizer:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         require(channels % len(self.levels) == 0, "latent_channels", channels, f"a multiple of {len(self.levels)}")
         return FiniteScalarQuantizer(self.levels)
 
 
 @dataclass(frozen=True)
 class VariationalConfig:
-    """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch. The mean is between -1 and 1, the
-    log-variance between 0 and 2."""
+    """Predicts a Gaussian for each value of the latent, as in audio-encoders-pytorch. The mean is between -1 and 1, and
+    the log-variance is between 0 and 2."""
 
     kl_weight: float = 1e-4
     """The weight of the divergence from a standard Gaussian."""
 
     def build(self, channels: int) -> VariationalBottleneck:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return VariationalBottleneck(self.kl_weight)
 
 
@@ -99,13 +99,13 @@ class BitcodesConfig:
         require(self.num_bits >= 1, "bottleneck.num_bits", self.num_bits, "1 or more")
 
     def build(self, channels: int) -> BitcodesBottleneck:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return BitcodesBottleneck(channels, self.num_bits)
 
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Vector quantization, which is residual if there are several levels."""
+    """Applies vector quantization. With several levels, the quantization is residual."""
 
     num_codes: int = 1024
     """The number of vectors of a codebook."""
@@ -114,14 +114,14 @@ class QuantizerConfig:
     commitment_weight: float = 0.25
     """The weight of the distance between latents and their codes."""
     dropout: float = 0.0
-    """The share of training sounds that use a random number of levels, so that the model has several bit rates."""
+    """The share of training sounds that use a random number of levels. The model then works at several bit rates."""
 
     def __post_init__(self):
         for name in ("num_codes", "num_levels"):
             require(getattr(self, name) >= 1, f"bottleneck.{name}", getattr(self, name), "1 or more")
 
     def build(self, channels: int) -> VectorQuantizer:
-        """Returns the bottleneck, a Flax module, for a latent with this number of channels."""
+        """Builds the bottleneck, a Flax module, for latents with ``channels`` channels."""
         return VectorQuantizer(
             channels,
             self.num_codes,
@@ -143,14 +143,14 @@ BottleneckConfig = (
 
 
 def build_bottlenecks(configs: Sequence[BottleneckConfig], channels: int | None) -> tuple[Bottleneck, ...]:
-    """Returns the bottlenecks of a latent, which are Flax modules, in the order of ``configs``.
+    """Builds the bottlenecks of a latent, a tuple of Flax modules in the order of ``configs``.
 
     Args:
         configs: the configurations, such as ``(TanhConfig(), QuantizerConfig())``.
-        channels: the number of channels of the latent; None: as many as the net's last level has.
+        channels: the number of channels of the latent, or None for that of the encoder's last level.
 
     Raises:
-        InputError: ``channels`` is below 1, or is None although a bottleneck needs a number.
+        InputError: ``channels`` is below 1, or is None for a bottleneck that needs a number.
     """
     if channels is not None:
         require(channels >= 1, "latent_channels", channels, "1 or more")

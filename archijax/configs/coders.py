@@ -1,4 +1,4 @@
-"""Configurations of the nets of autoencoders."""
+"""Contains the configurations of the nets of autoencoders."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from archijax.configs.nets import positive
 
 @dataclass(frozen=True)
 class CoderConfig:
-    """The sizes of an encoder, and of the decoder that mirrors the encoder. The first entry of each list belongs to the
-    level next to the sound, the last entry to the level next to the latent.
+    """Holds the sizes of an encoder, and of the decoder that mirrors the encoder. The first entry of each list belongs
+    to the level next to the sound. The last entry belongs to the level next to the latent.
 
     ``CoderConfig(channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))`` has one level. The field ``coder`` of
     an AutoEncoderConfig, a MagnitudeAutoEncoderConfig or an EncoderConfig takes a CoderConfig.
@@ -27,8 +27,8 @@ class CoderConfig:
     channels: int
     """The number of channels that the multipliers multiply."""
     multipliers: tuple[int, ...]
-    """The number of channels before the first level and after each level, divided by ``channels``; one entry more than
-    levels."""
+    """The numbers of channels before the first level and after each level, as multiples of ``channels``. There is one
+    entry more than levels."""
     factors: tuple[int, ...]
     """The number by which each level divides the length."""
     num_blocks: tuple[int, ...]
@@ -57,8 +57,8 @@ class CoderConfig:
 
 @dataclass(frozen=True)
 class FrameCoderConfig:
-    """The sizes of an encoder and a decoder of STFT frames, for the field ``coder`` of an AutoEncoderConfig. The first
-    entry of each list belongs to the frame rate of the STFT, the last entry to the lowest frame rate.
+    """Holds the sizes of an encoder and a decoder of STFT frames, for the field ``coder`` of an AutoEncoderConfig. The
+    first entry of each list belongs to the frame rate of the STFT. The last entry belongs to the lowest frame rate.
 
     ``FrameCoderConfig(widths=(256, 384), factors=(4,), encoder_blocks=(2, 2), decoder_blocks=(4, 4))`` has two frame
     rates. For one frame rate, the lists have one entry each, and ``factors`` is empty.
@@ -71,7 +71,7 @@ class FrameCoderConfig:
     widths: tuple[int, ...] = (512,)
     """The number of channels at each frame rate."""
     factors: tuple[int, ...] = ()
-    """The ratio of each frame rate to the next lower frame rate; one entry fewer than frame rates."""
+    """The ratio of each frame rate to the next lower frame rate. There is one entry fewer than frame rates."""
     encoder_blocks: tuple[int, ...] = (3,)
     """The number of blocks of the encoder at each frame rate."""
     decoder_blocks: tuple[int, ...] = (6,)
@@ -98,7 +98,7 @@ class FrameCoderConfig:
 
 @dataclass(frozen=True)
 class AdversaryConfig:
-    """A discriminator that consists of a net for each period and a net for each STFT window.
+    """Configures a discriminator: a net for each period, and a net for each STFT window.
 
     Example: ``AutoEncoderConfig(coder=coder, discriminator=AdversaryConfig())``.
     """

@@ -1,4 +1,4 @@
-"""Configurations of conditioners: numbers and categories that a model is conditioned on, in addition to the prompt.
+"""Configures conditioners: numbers and categories that a model is conditioned on, in addition to the prompt.
 
 A conditioner turns values that describe sounds, such as the number "bpm" or the category "key", into a NumPy array [b].
 """
@@ -19,12 +19,12 @@ from archijax.nn.conditioners import PREFIX, CategoryVector, Conditioners, Numbe
 from archijax.nn.numbers import Number, to_number
 
 Value = str | float | None
-"""The value of a number or category; None: the value is unknown."""
+"""The value of a number or category, or None for an unknown value."""
 
 
 @dataclass(frozen=True)
 class NumberConfig:
-    """A number that a model is conditioned on, such as a tempo.
+    """Describes a number that a model is conditioned on, such as a tempo.
 
     Example: ``DiffusionConfig(unet, conditioners=(NumberConfig("bpm", 60, 180),))``.
     """
@@ -47,8 +47,8 @@ class NumberConfig:
             raise InputError(f"the number {self.name} has low {self.low} and high {self.high}: low must be below high")
 
     def encode(self, values: Sequence[Value]) -> Float32[np.ndarray, " b"]:
-        """Turns each value into its position between ``low`` (0) and ``high`` (1). None becomes -1. For the range from
-        60 to 180, ``encode([120, None])`` returns [0.5, -1].
+        """Turns each value into its position from ``low`` (position 0) to ``high`` (position 1). None becomes -1. For
+        the range from 60 to 180, ``encode([120, None])`` returns [0.5, -1].
 
         Raises:
             InputError: a value is not a number, or is out of range.
@@ -64,7 +64,7 @@ class NumberConfig:
 
 @dataclass(frozen=True)
 class CategoryConfig:
-    """A category that a model is conditioned on, such as an instrument.
+    """Describes a category that a model is conditioned on, such as an instrument.
 
     Example: ``DiffusionConfig(unet, conditioners=(CategoryConfig("instrument", ("piano", "drums")),))``.
     """
@@ -72,7 +72,7 @@ class CategoryConfig:
     name: str
     """The name of the field in the data."""
     values: tuple[str, ...] = ()
-    """The categories; empty: training takes them from the data."""
+    """The categories, or () to take the categories from the training data."""
     into: Literal["features", "embedding"] = "features"
     """Whether the vector that encodes the category is added to the time features or becomes a token of the
     embedding."""

@@ -1,4 +1,4 @@
-"""Configurations of diffusion models."""
+"""Contains the configurations of diffusion models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from archijax.nn.unet_v0 import UNetV0
 
 @dataclass(frozen=True)
 class DiffusionConfig(ModelConfig):
-    """A diffusion model of sound with a U-Net, with or without text.
+    """Configures a diffusion model of sound with a U-Net, with or without text.
 
     ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)), length=1024)`` has no text.
     ``DiffusionConfig(unet, text=TextConfig(pooled=True))`` reads text. A U-Net with ``cross_attentions`` can read text
@@ -53,13 +53,13 @@ class DiffusionConfig(ModelConfig):
     length: int = 2**18
     """The length of the training sounds in samples. The model can make sounds of other lengths."""
     transform: TransformConfig | None = None
-    """A filter bank, patches or an STFT around the net; None: the net works on samples."""
+    """A filter bank, patches or an STFT around the net. With None, the net works on samples."""
     text: TextConfig | None = None
-    """The text conditioning; None: a model without text."""
+    """The text conditioning, or None for a model without text."""
     conditioners: tuple[ConditionerConfig, ...] = ()
     """Numbers and categories that the model is conditioned on. Each name is the name of a field in the data."""
     cond_drop_prob: float = 0.1
-    """The probability that training leaves out all conditioners and the prompt; guidance needs more than 0. Without
+    """The probability that training leaves out all conditioners and the prompt. Guidance needs more than 0. Without
     conditioners, ``text.cond_drop_prob`` is used instead."""
     method: Literal["v", "ddpm", "edm", "flow"] = "v"
     """The diffusion method: v-diffusion (v), DDPM (ddpm, which predicts the noise), EDM (edm) or rectified flow
@@ -70,7 +70,7 @@ class DiffusionConfig(ModelConfig):
     sigma_data: float = 0.5
     """For EDM: the RMS of the sounds."""
     sigma_range: tuple[float, float] | None = None
-    """For EDM: the lowest and the highest sigma of sampling; None: 0.002 and 80, both multiplied by sigma_data /
+    """For EDM: the lowest and the highest sigma of sampling. None means 0.002 and 80, both multiplied by sigma_data /
     0.5."""
     betas: Literal["linear", "cosine"] = "linear"
     """For DDPM: how the noise grows over the 1000 diffusion steps."""
@@ -80,7 +80,7 @@ class DiffusionConfig(ModelConfig):
     """The error of training. The errors mse, l1, huber and a_weighted (weighted by the ear's sensitivity) compare
     predictions. stft and mel compare the sounds that the predictions imply, by several STFTs or mel spectrograms."""
     min_snr: float | None = None
-    """The limit gamma of min-SNR weights, such as 5; None: all noise levels have equal weights."""
+    """The limit gamma of min-SNR weights, such as 5. With None, all noise levels have equal weights."""
     stratified: bool = False
     """Whether the items of a batch draw their diffusion times from different intervals of equal probability."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -129,8 +129,8 @@ class DiffusionConfig(ModelConfig):
         return dataclasses.replace(process, timestep_spacing=LinearSpacing(start, end))
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} if the model has no pretrained
-        text encoder."""
+        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} without a pretrained text
+        encoder."""
         if self.text is None or not self.text.is_pretrained:
             return {}
         return {"embedder": load_t5(self.text.tokenizer)[1]}
@@ -200,7 +200,7 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class EnvelopeConfig:
-    """The net that estimates the envelope of an upsampler's high band."""
+    """Configures the net that estimates the envelope of an upsampler's high band."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -214,18 +214,19 @@ class EnvelopeConfig:
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """A diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. The fields sample_rate and length describe
-    the upsampled sound."""
+    """Configures a diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. The fields sample_rate and length
+    describe the upsampled sound."""
 
     factor: int = 16
-    """The sample rate of the result divided by the sample rate of the input, at least 2."""
+    """The factor by which the sample rate rises, at least 2."""
     lowpass_filter_width: int = 6
-    """The width of the filter that makes the low-rate sounds of training, in samples of the low rate. The original code
-    uses 6. With a width of 6, low-rate sounds contain aliases of the high band, and the net learns to use these
-    aliases. A width of 64 is better, because low-rate sounds from other resamplers do not contain such aliases."""
+    """The width of the filter that makes the low-rate sounds of training, in samples at the low sample rate. The
+    original code uses 6. With a width of 6, low-rate sounds contain aliases of the high band, and the net learns to use
+    these aliases. A width of 64 is better, because low-rate sounds from other resamplers do not contain such
+    aliases."""
     envelope: EnvelopeConfig | None = None
     """The net that estimates the envelope of the high band. The spectrum of a sound is divided by the envelope before
-    diffusion, and training needs far fewer steps. None: no envelope is used."""
+    diffusion, and training needs far fewer steps. None means that no envelope is used."""
 
     def build(self) -> DiffusionUpsampler:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -245,7 +246,7 @@ class UpsamplerConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
-    """A diffusion vocoder, which makes sound from log-mel spectrograms, such as ``VocoderConfig(unet,
+    """Configures a diffusion vocoder, which makes sound from log-mel spectrograms, such as ``VocoderConfig(unet,
     mel_channels=80)``. The channels of a sound are treated as independent mono sounds."""
 
     n_fft: int = 1024
@@ -270,15 +271,15 @@ class VocoderConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder of a diffusion autoencoder, such as ``EncoderConfig(coder=coder)`` with a CoderConfig."""
+    """Configures the encoder of a diffusion autoencoder, such as ``EncoderConfig(coder=coder)`` with a CoderConfig."""
 
     coder: CoderConfig
     """The net of the encoder."""
     kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
     """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
     n_fft: int = 1023
-    """The length of the Hann window in samples. There must be one frame per hop_length samples: n_fft is odd for
-    magnitudes, and n_fft - hop_length is even for mel."""
+    """The length of the Hann window in samples. There must be one frame per hop_length samples: n_fft must be odd for
+    magnitudes, and n_fft - hop_length must be even for mel."""
     hop_length: int = 256
     """The number of samples from one frame to the next."""
     mel_channels: int = 80
@@ -286,7 +287,7 @@ class EncoderConfig:
     bottleneck: tuple[BottleneckConfig, ...] = (TanhConfig(),)
     """The bottlenecks in the order of their use."""
     latent_channels: int | None = 32
-    """The number of channels of the latent; None: as many as the last level has, and the encoder has no output
+    """The number of channels of the latent, or None for the channels of the last level, without an output
     convolution."""
 
     def build(self, sample_rate: int, dtype: DTypeLike) -> Encoder1d:
@@ -309,19 +310,19 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionAEConfig(DiffusionConfig):
-    """A diffusion autoencoder.
+    """Configures a diffusion autoencoder.
 
     The latent enters the net at a depth that has as many positions as the latent has frames. An example is
     ``DiffusionAEConfig(UNetConfig(channels=(8, 16), factors=(1, 512), items=(1, 1)),
-    encoder=EncoderConfig(coder=coder))`` with ``coder.factors`` (2,). The latent of this model has one frame per 2 *
-    256 samples, where 256 is the encoder's hop_length. The second depth of the net has one position per 1 * 512
+    encoder=EncoderConfig(coder=coder))`` with ``coder.factors`` (2,). The latent of this model has one frame per ``2 *
+    256`` samples, where 256 is the encoder's hop_length. The second depth of the net has one position per ``1 * 512``
     samples.
     """
 
     encoder: EncoderConfig
     """The encoder, which turns sounds into latents."""
     inject_depth: int | None = None
-    """The depth at which the latent enters; None: the deepest depth with as many positions as the latent has frames."""
+    """The depth at which the latent enters. None means the deepest depth with one position per frame."""
 
     def build(self) -> DiffusionAE:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -350,7 +351,8 @@ class DiffusionAEConfig(DiffusionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig(DiffusionConfig):
-    """A diffusion model of an autoencoder's latents. The fields sample_rate, channels and length describe the sound.
+    """Configures a diffusion model of an autoencoder's latents. The fields sample_rate, channels and length describe
+    the sound.
 
     ``LatentConfig(UNetConfig(channels=(8,), factors=(1,), items=(1,)), autoencoder=AutoEncoderConfig(coder=CoderConfig(
     channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,))))`` configures a small model.

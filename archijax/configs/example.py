@@ -1,4 +1,4 @@
-"""An example of a batch, with the shapes of training, to initialise a model."""
+"""Makes a batch with the shapes of training batches, to initialise a model."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from archijax.configs.conditioners import encode_fields
 
 def example_batch(config: Any) -> dict[str, Shaped[np.ndarray, "1 ..."]]:
     """Returns a dict with "audio" [1, length, channels], which is silence. If the model reads text, the dict also has
-    "tokens" and "token_mask" [1, text.max_length]. For each conditioner, the dict has an array [1].
+    "tokens" and "token_mask", both [1, text.max_length]. For each conditioner, the dict has an array [1].
 
     ``config.build().init(jax.random.key(0), example_batch(config))`` initialises a model.
 

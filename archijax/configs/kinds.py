@@ -1,4 +1,4 @@
-"""The kinds of model configurations, and functions that convert configurations to and from config.json."""
+"""Contains the kinds of model configurations, and functions that convert configurations to and from config.json."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def from_dict(values: dict[str, Any], own: type | None = None) -> Any:
 
     Args:
         values: the result of :func:`to_dict`.
-        own: a class that is not in :data:`KINDS`; it is used if the entry "kind" is the name of this class.
+        own: a class that is not in :data:`KINDS`, for an entry "kind" that is the name of this class.
 
     Raises:
         InputError: a kind or a setting is unknown, a setting is missing, or a value has another type.

@@ -1,4 +1,4 @@
-"""Configurations of nets."""
+"""Contains the configurations of nets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from archijax.nn.transforms import LearnedTransform, Patching, STFTTransform
 
 
 def positive(config: Any, owner: str, *names: str) -> None:
-    """Raises InputError if one of the attributes ``names`` of ``config`` is below 1. The message calls the attribute
-    ``owner.name``."""
+    """Raises InputError if one of the attributes ``names`` of ``config`` is below 1. The error message calls the
+    attribute ``owner.name``."""
     for name in names:
         if getattr(config, name) < 1:
             raise InputError(f"{owner}.{name} is {getattr(config, name)}: it must be at least 1")
@@ -24,7 +24,7 @@ def positive(config: Any, owner: str, *names: str) -> None:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The settings of a U-Net. Each list has one entry per depth. The first entry belongs to the outermost depth.
+    """Holds the settings of a U-Net. Each list has one entry per depth. The first entry belongs to the outermost depth.
 
     Example: ``DiffusionConfig(UNetConfig(channels=(8, 16), factors=(1, 2), items=(1, 1)))``.
     """
@@ -36,9 +36,9 @@ class UNetConfig:
     items: tuple[int, ...]
     """How often each depth repeats its group of layers."""
     attentions: tuple[int, ...] = ()
-    """The number of self-attention layers in the group of each depth; empty: none."""
+    """The number of self-attention layers in the group of each depth. Empty means none."""
     cross_attentions: tuple[int, ...] = ()
-    """The number of cross-attention layers in the group of each depth; empty: none."""
+    """The number of cross-attention layers in the group of each depth. Empty means none."""
     attention_heads: int = 8
     """The number of attention heads."""
     attention_features: int = 64
@@ -49,10 +49,10 @@ class UNetConfig:
     than with resnets."""
     positions: int = 0
     """The number of wavelengths (16, 32, 64, ... positions) of sines and cosines that are appended to the input as
-    channels. These channels tell the net where in the sound a position is; 0: no such channels."""
+    channels. These channels tell the net where in the sound a position is. 0 means no such channels."""
     linear_attention: bool = False
-    """Whether attention is linear. The cost of linear attention is proportional to the length; the cost of other
-    attention grows with the square of the length."""
+    """Whether attention is linear. The cost of linear attention is proportional to the length. The cost of other
+    attention is proportional to the square of the length."""
     resnet_groups: int = 8
     """The number of groups of the group norms, a divisor of the number of channels of every depth."""
     modulation_features: int = 1024
@@ -66,7 +66,8 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class LearnedTransformConfig:
-    """A learned filter bank around the U-Net: ``DiffusionConfig(unet, transform=LearnedTransformConfig())``."""
+    """Configures a learned filter bank around the U-Net: ``DiffusionConfig(unet,
+    transform=LearnedTransformConfig())``."""
 
     num_filters: int = 128
     """The number of filters per channel of the sound."""
@@ -81,14 +82,14 @@ class LearnedTransformConfig:
         positive(self, "transform", "num_filters", "window_length", "stride")
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> LearnedTransform:
-        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
-        UNetV0) and the inverse transform."""
+        """Returns a module that takes and returns sound [b, time, c]. The module applies the transform, the net and the
+        inverse transform."""
         return LearnedTransform(net, self.num_filters, self.window_length, self.stride, self.filters, dtype)
 
 
 @dataclass(frozen=True)
 class PatchingConfig:
-    """Patches of samples, which become channels for the U-Net: ``DiffusionConfig(unet,
+    """Configures patches of samples, which become channels for the U-Net: ``DiffusionConfig(unet,
     transform=PatchingConfig(8))``."""
 
     patch_size: int
@@ -103,14 +104,14 @@ class PatchingConfig:
         return self.patch_size
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> Patching:
-        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
-        UNetV0) and the inverse transform."""
+        """Returns a module that takes and returns sound [b, time, c]. The module applies the transform, the net and the
+        inverse transform."""
         return Patching(net, self.patch_size)
 
 
 @dataclass(frozen=True)
 class STFTConfig:
-    """A short-time Fourier transform around the U-Net: ``DiffusionConfig(unet, transform=STFTConfig())``."""
+    """Configures a short-time Fourier transform around the U-Net: ``DiffusionConfig(unet, transform=STFTConfig())``."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -128,8 +129,8 @@ class STFTConfig:
         return self.hop_length
 
     def wrap(self, net: nn.Module, dtype: DTypeLike) -> STFTTransform:
-        """Returns a module that takes and returns sound [b, time, c]. It consists of the transform, the net (such as a
-        UNetV0) and the inverse transform."""
+        """Returns a module that takes and returns sound [b, time, c]. The module applies the transform, the net and the
+        inverse transform."""
         return STFTTransform(net, self.n_fft, self.hop_length, self.polar)
 
 
@@ -142,7 +143,7 @@ VOCABULARY = {"bytes": 259, "words": 4096}
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text conditioning: the tokenizer and the encoder of prompts.
+    """Configures the text conditioning: the tokenizer and the encoder of prompts.
 
     Example: ``DiffusionConfig(unet, text=TextConfig(pooled=True))``.
     """
@@ -154,7 +155,7 @@ class TextConfig:
     max_length: int = 64
     """The number of tokens of a prompt. Longer prompts are cut."""
     cond_drop_prob: float = 0.1
-    """The probability that training drops the prompt and keeps the conditioners; guidance needs more than 0."""
+    """The probability that training drops the prompt and keeps the conditioners. Guidance needs more than 0."""
     pooled: bool = False
     """Whether a linear map of the embedding's mean is added to the time features. Training is then much faster."""
     features: int = 128

@@ -1,4 +1,4 @@
-"""The configuration of Oobleck, the autoencoder of Stable Audio."""
+"""Contains the configuration of Oobleck, the autoencoder of Stable Audio."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from archijax.models import AutoEncoder
 
 @dataclass(frozen=True)
 class OobleckConfig(ModelConfig):
-    """A convolutional autoencoder of samples with a Gaussian latent. The defaults are those of Stable Audio Open."""
+    """Configures a convolutional autoencoder with a Gaussian latent. The defaults are those of Stable Audio Open."""
 
     encoder_channels: int = 128
     """The number of feature channels of the encoder before its first downsampling."""
     decoder_channels: int = 128
     """The number of feature channels of the decoder after its last upsampling."""
     multipliers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """The number of feature channels after each downsampling of the encoder, divided by ``encoder_channels``. In the
-    decoder, the same numbers multiply ``decoder_channels``."""
+    """The number of feature channels after each downsampling of the encoder, as a multiple of ``encoder_channels``. In
+    the decoder, the same factors multiply ``decoder_channels``."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
-    """The number by which each downsampling divides the length, an even number; as many entries as multipliers."""
+    """The factor of each downsampling, an even number. There are as many entries as multipliers."""
     latent_channels: int = 64
     """The number of channels of the latent."""
     sample_rate: int = 44_100

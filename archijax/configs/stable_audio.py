@@ -1,4 +1,4 @@
-"""The configuration of Stable Audio Open, and of smaller models with its design."""
+"""Contains the configuration of Stable Audio Open and of smaller models with its design."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from archijax.nn.transformer import DiffusionTransformer
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The diffusion transformer, for the field ``transformer`` of a StableAudioConfig. The defaults are those of Stable
-    Audio Open."""
+    """Holds the sizes of the diffusion transformer, for the field ``transformer`` of a StableAudioConfig. The defaults
+    are those of Stable Audio Open."""
 
     num_layers: int = 24
     """The number of layers."""
@@ -39,12 +39,13 @@ class TransformerConfig:
     embedding_width: int = 768
     """The width of the tokens that cross-attention reads."""
     embedding_heads: int | None = None
-    """The number of heads of keys and values in cross-attention, a divisor of num_heads; None: embedding_width /
+    """The number of heads of keys and values in cross-attention, a divisor of num_heads. None means embedding_width //
     head_features."""
     time_features: int = 256
-    """The number of sines plus the number of cosines that encode the diffusion time, an even number."""
+    """The total number of sines and cosines that encode the diffusion time, an even number."""
     rotary_features: int | None = None
-    """The number of features of a head that rotary positions rotate, an even number; None: half of head_features."""
+    """The number of features of a head that rotary positions rotate, an even number. None means half of
+    head_features."""
     qk_norm: bool = False
     """Whether queries and keys are normalised, as in Stable Audio Open Small."""
 
@@ -71,7 +72,7 @@ def seconds(longest: float, length: float, shortest: float = 0.0) -> tuple[Numbe
 
 @dataclass(frozen=True, kw_only=True)
 class StableAudioConfig(ModelConfig):
-    """A diffusion transformer for latents, conditioned on text and times.
+    """Configures a diffusion transformer for latents, conditioned on text and numbers such as seconds.
 
     The defaults are those of Stable Audio Open. A smaller model has, for example,
     ``transformer=TransformerConfig(num_layers=2, num_heads=2, embedding_width=64)``, ``conditioning_features=64`` and
@@ -141,8 +142,8 @@ class StableAudioConfig(ModelConfig):
         return dataclasses.replace(v_diffusion(), timestep_spacing=ExponentialSpacing())
 
     def load_frozen(self) -> Variables:
-        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} if the model has no pretrained
-        text encoder."""
+        """Loads the pretrained text encoder. Returns {"embedder": parameters}, or {} without a pretrained text
+        encoder."""
         return {"embedder": load_t5(self.text.tokenizer)[1]} if self.text.is_pretrained else {}
 
     def build(self) -> LatentDiffusion:

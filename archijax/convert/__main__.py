@@ -26,7 +26,7 @@ from archijax.pretrained.foreign import LAYOUTS
 @dataclass(frozen=True)
 class Convert:
     """Converts weights of the PyTorch originals (a-unet, audio-diffusion-pytorch 0.1, audio-encoders-pytorch) to a
-    model folder. If SRC is a model folder and DST ends in .safetensors, the program converts the model to a state_dict.
+    model folder. If SRC is a model folder and DST ends in .safetensors, the model is converted to a state_dict.
 
     The program also converts Stable Audio between folders of diffusers, stable-audio-tools and this library."""
 

@@ -54,12 +54,12 @@ def read(
         name: a folder, or a name on the hub. Without a network, the model must be in the local cache of the hub.
         revision: a branch, tag or commit on the hub; None: the main branch.
         dtype: the type of the returned parameters, "float32" or "bfloat16".
-        sharding: a function from the shape of a parameter to the sharding of the parameter, such as
+        sharding: a function that returns the sharding of a parameter of the given shape, such as
             :meth:`archijax.training.mesh.MeshParallel.sharding`. The parameters are moved to the devices one by one.
             None: all parameters stay on the host as numpy arrays.
 
     Raises:
-        InputError: parts or files are missing or damaged, a file is not in the format safetensors, or tensors belong to
+        InputError: a part or a file is missing or damaged, weights are not in a safetensors file, or tensors belong to
             another model.
     """
     folder = pretrained_folder(name, revision, FILES)
@@ -82,8 +82,8 @@ def read(
 
 
 def placing(dtype: str, sharding: Callable[[jax.ShapeDtypeStruct], Sharding] | None) -> Callable[..., Any]:
-    """Returns the argument ``place`` of :func:`archijax.convert.table.from_torch`. :func:`read` explains the
-    arguments."""
+    """Returns the function ``place`` for :func:`archijax.convert.table.from_torch`. :func:`read` explains ``dtype`` and
+    ``sharding``."""
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: float32 or bfloat16 is needed")
     target = jnp.dtype(dtype)
@@ -104,7 +104,7 @@ def whole(
     """Returns the collections of a latent model. ``variables`` is a dict from paths to parameters. ``place`` is the
     result of :func:`placing`.
 
-    The mean and the standard deviation of the latents get initial values, so that the model does not scale latents.
+    The mean and the standard deviation of the latents get initial values, with which the model does not scale latents.
     """
     unknown = jax.eval_shape(lambda: no_moments(config.autoencoder.latent_channels))
     unknown = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in unknown.items()}
@@ -115,10 +115,11 @@ def whole(
 
 
 def shapes(config: StableAudioConfig) -> dict[str, Any]:
-    """Returns the shapes of all parameters of the net and the autoencoder, in nested dicts like the variables of the
-    model.
+    """Returns the shapes of all parameters of the net and the autoencoder. The nested dicts have the structure of the
+    model's variables.
 
-    Only one layer is traced, because all layers have the same shapes. Tracing ``init`` would take much longer.
+    Only one layer is traced, because all layers have the same shapes. To trace the whole ``init`` would take much
+    longer.
     """
     count = config.transformer.num_layers
     one = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, num_layers=1)).build()
@@ -138,7 +139,8 @@ def shapes(config: StableAudioConfig) -> dict[str, Any]:
 
 
 def read_config(folder: Path, name: str | Path) -> StableAudioConfig:
-    """Reads the configuration from a folder. The model will load the tokenizer and the text encoder from ``name``."""
+    """Reads the configuration from a folder. The configuration states ``name`` as the place of the tokenizer and the
+    text encoder."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise InputError(absent(name, folder, FILES))
@@ -256,7 +258,8 @@ def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _hub_settings(config: StableAudioConfig, encoder: T5Config) -> dict[str, dict[str, Any]]:
-    """Returns a dict that maps the folder of each part of a diffusers model to the contents of its config.json."""
+    """Returns a dict from the folder of each part of a diffusers model to the contents of config.json in this
+    folder."""
     net, vae, width = config.transformer, config.autoencoder, config.conditioning_features
     (number, other) = config.numbers
     if (number.low, number.high) != (other.low, other.high):

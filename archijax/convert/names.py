@@ -31,8 +31,8 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
     parameter.
 
     Args:
-        module: the net or the model, such as a result of :func:`archijax.UNetV0`. The modules in it must exist in the
-            originals.
+        module: the net or the model, such as a result of :func:`archijax.UNetV0`. All of its submodules must exist in
+            the originals.
         params: the parameters of the net or model (``variables["params"]``), or the shapes from ``jax.eval_shape``.
 
     Raises:
@@ -51,7 +51,7 @@ def entries(module: nn.Module | Any, params: Mapping[str, Any]) -> list[Entry]:
 
 
 def _walk(module: Any, path: Path, name: str) -> Iterator[Entry]:
-    """Yields the entries of a module. All PyTorch names begin with the prefix ``name``. A prefix ends in a dot or is
+    """Yields the entries of a module. All PyTorch names begin with the prefix ``name``, which ends in a dot or is
     empty."""
     names = _NAMES.get(type(module))
     if names is None:

@@ -78,8 +78,8 @@ def _conv(path: Path, name: str, *, transposed: bool = False, bias: bool = True)
 
 
 def shapes(config: OobleckConfig) -> dict[str, Any]:
-    """Returns nested dicts of the shapes (jax.ShapeDtypeStruct) of an Oobleck's parameters. Tracing ``Oobleck.init`` to
-    get these shapes would take seconds."""
+    """Returns nested dicts of the shapes (jax.ShapeDtypeStruct) of an Oobleck's parameters. To trace ``Oobleck.init``
+    for these shapes would take seconds."""
     flat: dict[Path, tuple[int, ...]] = {}
 
     def conv(path: Path, size: int, c_in: int, c_out: int) -> None:

@@ -27,8 +27,8 @@ SIDES = {"seconds_start": "start", "seconds_total": "end"}
 
 
 def hub_tables(config: StableAudioConfig, shapes: Mapping[str, Any]) -> dict[str, tuple[Path, list[Entry]]]:
-    """Returns a dict from the folder of each part to (path, table). ``path`` is the path of the part's parameters in
-    the variables, and ``table`` is the conversion table of the part.
+    """Returns a dict from the folder of each part to (path, table): the path of the part's parameters in the variables,
+    and the conversion table of the part.
 
     Args:
         shapes: the variables of the model, or the shapes from :func:`archijax.convert.diffusers.shapes`.
@@ -65,15 +65,15 @@ def tools_table(config: StableAudioConfig, shapes: Mapping[str, Any]) -> list[En
 
 
 def _within(shapes: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """Returns the variables below ``path``. For the path CONDITIONERS, the result lacks the entry "net"."""
+    """Returns the variables below ``path``. If the path is CONDITIONERS, the entry "net" is left out."""
     for name in path:
         shapes = shapes[name]
     return {name: inner for name, inner in shapes.items() if name != "net"} if path == CONDITIONERS else shapes
 
 
 def fitted(table: Iterable[Entry], shapes: Mapping[str, Any]) -> list[Entry]:
-    """Returns a complete table. Entries for parameters that ``shapes`` lacks are removed. The other entries get the
-    fields ``shape`` and ``rows``. ``shapes`` are nested dicts of the parameters of ``table``, or of their shapes.
+    """Returns a table with the fields ``shape`` and ``rows`` in its entries. Entries for parameters that ``shapes``
+    lacks are removed. ``shapes`` are nested dicts of parameters or of their shapes.
 
     Raises:
         InputError: a parameter in ``shapes`` has no entry.
@@ -193,7 +193,7 @@ def _tools_conditioners(numbers: tuple[str, ...], prefix: str) -> Iterator[Entry
 
 
 def frequencies_kept(state: Iterable[str], table: list[Entry]) -> list[Entry]:
-    """Returns the table without the entries for constants that ``state`` lacks. Newer files do not store these
+    """Returns the table without the entries for constants that are missing in ``state``. Newer files do not store these
     constants."""
     names = set(state)
     return [entry for entry in table if entry.constant is None or names & set(entry.names)]

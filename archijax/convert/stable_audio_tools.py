@@ -56,11 +56,11 @@ def read(
     Args:
         name: a folder, or a name on the hub. Without a network, the model must be in the local cache of the hub.
         revision: a branch, tag or commit on the hub; None: the main branch.
-        text_encoder: the folder or hub name of the T5; None: the hub name that model_config.json states.
-        dtype, sharding: the arguments of :func:`archijax.convert.diffusers.read`.
+        text_encoder: the folder or the hub name of the T5; None: the hub name in model_config.json.
+        dtype, sharding: as for :func:`archijax.convert.diffusers.read`.
 
     Raises:
-        InputError: files are missing or damaged, a file is not in the format safetensors, settings are unknown, or
+        InputError: a file is missing or damaged, weights are not in a safetensors file, a setting is unknown, or
             tensors do not fit the settings.
     """
     folder = pretrained_folder(name, revision, FILES)

@@ -1,4 +1,5 @@
-"""Reads state_dicts from files in several formats, finds a model's tensors in them, and reads archisound settings."""
+"""Reads state_dicts from files in several formats, finds the tensors of a model in a state_dict, and reads archisound
+settings."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ ADVICE = "if you trust it, load it with PyTorch and save its state_dict as .safe
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """Returns a dict of the tensors by name in a file, or in a folder with Hugging Face's layout. Floats become
-    float32.
+    """Returns a dict from names to tensors, read from a file or from a folder in the layout of Hugging Face. Floats
+    become float32.
 
-    PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so that the files cannot run
-    code. For a Lightning checkpoint, the result is the entry "state_dict" of the checkpoint.
+    PyTorch (the extra `torch`) reads .bin, .pt, .pth and .ckpt files with weights_only, so the files cannot run code.
+    For a Lightning checkpoint, the result is the entry "state_dict" of the checkpoint.
 
     Raises:
-        InputError: the file does not exist, has another format, is damaged, or needs code to be read.
+        InputError: the file does not exist, has an unknown format, is damaged, or contains code.
     """
     if path.is_dir():
         old = path / "pytorch_model.bin"
@@ -73,7 +74,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_archisound(folder: Path) -> AutoEncoderConfig | None:
-    """Reads the configuration of an archisound autoencoder. Returns None if the folder has no such config.json.
+    """Reads the configuration of an archisound autoencoder. Returns None if the folder has no config.json of
+    archisound.
 
     The folder must have the layout of autoencoder1d-AT-v1, whose config.json mixes settings of audio-encoders-pytorch
     and Hugging Face.
@@ -116,12 +118,12 @@ def read_archisound(folder: Path) -> AutoEncoderConfig | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Holds the tensors of a state_dict that belong to a model, and the names of the other tensors.
+    """Holds the tensors of a model that are in a state_dict, and the names of the other tensors.
 
     Attributes:
         state: the model's tensors, by their names without the prefix.
         prefix: the text that precedes the names of the model's tensors in the state_dict.
-        ignored: names in the state_dict that lack the prefix, such as the names of another copy of the weights.
+        ignored: the names in the state_dict without the prefix, such as the names of another copy of the weights.
         text_encoder: names in the state_dict that belong to a T5. The T5 is loaded from another folder.
     """
 
@@ -167,7 +169,8 @@ def find(tables: Sequence[Sequence[Entry]], state: Mapping[str, np.ndarray]) -> 
 
 
 def _without_text(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Returns (the state with the names of a model without the text plugin, the names of the plugin's T5)."""
+    """Removes the text plugin from the names of a state_dict. Returns (the state_dict, the names of the plugin's
+    T5)."""
     encoder = tuple(sorted(key for key in state if T5 in key))
     plugins = sorted({key.split(T5)[0] + "blocks.1." for key in encoder}, key=len, reverse=True)
     named = {}

@@ -1,4 +1,4 @@
-"""Converts the weights of a Hugging Face T5 encoder, and reads them from a folder or the hub."""
+"""Reads the weights of a Hugging Face T5 encoder from a folder or the hub, and converts the weights."""
 
 from __future__ import annotations
 
@@ -64,15 +64,14 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
     """Converts the state_dict of a Hugging Face T5EncoderModel or T5 to Flax parameters. The decoder is ignored.
 
     Args:
-        state: arrays of float64, float32, float16 or bfloat16 by their names in PyTorch. The embedding has two names in
-            PyTorch, and one of them is enough.
+        state: a dict from names in PyTorch to arrays of float64, float32, float16 or bfloat16. One of the two names of
+            the embedding is enough.
 
     Returns:
         Nested dicts of float32 numpy arrays, for `T5Encoder(config).apply({"params": ...}, tokens, mask)`.
 
     Raises:
-        InputError: tensors are missing or unknown, or have another shape or a type other than float. The message names
-            the tensors.
+        InputError: a tensor is missing or unknown, or has a wrong shape or type. The message lists the wrong tensors.
     """
     encoder = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
     params = table.from_torch(entries(config), encoder)
@@ -80,8 +79,8 @@ def from_torch(state: Mapping[str, np.ndarray], config: T5Config) -> dict[str, A
 
 
 def to_torch(params: Mapping[str, Any], config: T5Config) -> dict[str, np.ndarray]:
-    """Converts Flax parameters to the state_dict of a Hugging Face T5EncoderModel. The state_dict has the embedding
-    under two names."""
+    """Converts Flax parameters to the state_dict of a Hugging Face T5EncoderModel. The state_dict contains the
+    embedding twice, under two names."""
     return table.to_torch(entries(config), params)
 
 

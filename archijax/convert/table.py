@@ -1,4 +1,4 @@
-"""Converts between PyTorch's state_dicts and Flax parameters. One table serves both directions."""
+"""Converts PyTorch's state_dicts to Flax parameters, and back, by the same table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKERS = 2  # threads that convert parameters; each thread needs memory for som
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of a conversion table: where a parameter is in Flax, and its name and form in PyTorch.
+    """One row of a conversion table: the path of a parameter in Flax, and its name and layout in PyTorch.
 
     Fields:
         path: the path of the parameter in Flax.
@@ -30,12 +30,11 @@ class Entry:
             and [c] in Flax. "pointwise": [out, in, 1] in PyTorch and [in, out] in Flax.
         dims: the number of axes of length 1 after c in PyTorch, for the layout "channel".
         shape: the shape of the parameter in Flax.
-        constant: an array that only PyTorch stores, such as a window. The settings determine the array, so that Flax
-            needs no parameter.
-        rows: (the first row that belongs to this parameter, the number of rows of the whole array), if PyTorch stores
-            several parameters as rows of one array.
-        weight_norm: whether PyTorch stores the parameter as a product of a direction NAME_v and a length NAME_g [rows,
-            1 ...] (Salimans & Kingma 2016).
+        constant: an array that only PyTorch stores, such as a window. Flax computes the array from the settings.
+        rows: (the first row of this parameter, the number of rows of the array), if PyTorch stores several parameters
+            as rows of one array.
+        weight_norm: whether PyTorch stores the parameter as a direction NAME_v and norms NAME_g [rows, 1 ...] (Salimans
+            & Kingma 2016).
     """
 
     path: Path
@@ -49,8 +48,8 @@ class Entry:
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The shape of the array in PyTorch. If several parameters share the array, it is the shape of this parameter's
-        rows alone."""
+        """Returns the shape of the parameter in PyTorch. If several parameters share an array, only the rows of this
+        parameter count."""
         if self.constant is not None:
             return self.constant.shape
         if self.layout == "kernel":
@@ -64,7 +63,7 @@ class Entry:
         return (1, *self.shape, *(1,) * self.dims) if self.layout == "channel" else self.shape
 
     def tensors(self, name: str) -> dict[str, tuple[int, ...]]:
-        """Returns {name: shape} of the tensors that PyTorch stores for ``name``, which is one of the entry's names."""
+        """Returns {name: shape} for the tensors that PyTorch stores under ``name``, one of the names of the entry."""
         shape = self.torch_shape
         if self.rows is not None:
             return {name: (self.rows[1], *shape[1:])}
@@ -73,7 +72,8 @@ class Entry:
         return {name: shape}
 
     def to_flax(self, *tensors: np.ndarray) -> np.ndarray:
-        """Converts PyTorch's tensors, in the order of :meth:`tensors`, to the Flax parameter, which is a new array."""
+        """Returns the Flax parameter as a new array. ``tensors`` are the PyTorch tensors in the order of
+        :meth:`tensors`."""
         array, ratio = tensors[-1], _ratio(*tensors) if self.weight_norm else None
         if self.rows is not None:
             array = array[self.rows[0] :][: self.torch_shape[0]]
@@ -86,7 +86,7 @@ class Entry:
         return np.array(array.reshape(-1) if self.layout in ("channel", "column") else array)
 
     def to_torch(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Converts the Flax parameter to the tensors that :meth:`tensors` lists, with only this parameter's rows."""
+        """Returns the PyTorch tensors of a Flax parameter in the order of :meth:`tensors`, with only its own rows."""
         if self.layout == "kernel":
             array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
         elif self.layout == "transposed":
@@ -102,12 +102,12 @@ class Entry:
 
 
 def _moved(array: np.ndarray, axes: tuple[int, ...], ratio: np.ndarray | None = None) -> np.ndarray:
-    """Returns a copy of an array with its axes in another order, as `np.transpose` has them. Each of the n rows of the
-    array is multiplied by its factor in ``ratio`` [n, 1 ...].
+    """Returns a copy of an array with its axes in the order ``axes``, as `np.transpose` does. Row i of the array is
+    multiplied by ``ratio[i]``.
 
-    A few rows at a time are copied to a buffer in the processor's cache, and moved from there. The rows of the buffer
-    are a little apart: at distances of a power of two they would push each other out of the cache. All this is four
-    times as fast as `np.transpose`.
+    A few rows at a time are copied to a buffer in the processor's cache, and moved from the buffer. The rows of the
+    buffer have gaps, because rows at distances of a power of two would displace each other. This function is four times
+    as fast as `np.transpose`.
     """
     out = np.empty([array.shape[axis] for axis in axes], array.dtype)
     rows, size = out.transpose(np.argsort(axes)), array[:1].size
@@ -122,14 +122,14 @@ def _moved(array: np.ndarray, axes: tuple[int, ...], ratio: np.ndarray | None = 
 
 
 def _lengths(v: np.ndarray) -> np.ndarray:
-    """Returns the Euclidean lengths of the rows of v, [rows, 1 ...], in float32 or a more precise type."""
+    """Returns the Euclidean norms [rows, 1 ...] of the rows of v, in float32 or a more precise type."""
     rows = v.reshape(len(v), -1)
     rows = rows.astype(np.promote_types(v.dtype, np.float32) if v.dtype.kind == "f" else np.float32, copy=False)
     return np.sqrt(np.einsum("ij,ij->i", rows, rows)).reshape(-1, *(1,) * (v.ndim - 1))
 
 
 def _ratio(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Returns the factors [rows, 1 ...] that scale the rows of v to the lengths g."""
+    """Returns the factors [rows, 1 ...] that scale the rows of v to the norms g."""
     # A row of zeros has no direction, and stays zero.
     lengths = _lengths(v)
     lengths = np.where(lengths > 0, lengths, 1)
@@ -147,13 +147,13 @@ def from_torch(
     Args:
         table: the conversion table of the model, such as the result of :func:`archijax.convert.entries`.
         state: the state_dict, with numpy arrays by name. If a parameter has several names, one of them is enough. The
-            parameters are read one by one, so that a mapping that reads arrays from a file needs little memory.
-        place: a function of the path and the array of a parameter. The result contains what ``place`` returns, such as
-            a copy of the array on a device.
+            parameters are read one by one. Little memory is thus needed for a mapping that reads arrays from a file.
+        place: a function (path, array) that is called for each parameter. ``from_torch`` returns its results, such as
+            arrays on a device.
 
     Raises:
-        InputError: tensors are missing or unknown, do not fit the shapes or the settings, or differ although they
-            should be copies of one parameter. The message names the tensors.
+        InputError: a tensor is missing, unknown or does not fit the table, or tensors under several names of one
+            parameter differ. The message lists the wrong tensors.
     """
     known = {name for entry in table for whole in entry.names for name in entry.tensors(whole)}
     # For each entry, the first of its names that the state has. Tensors with the other names must be copies.
@@ -184,7 +184,7 @@ def from_torch(
 
 
 def _problem(entry: Entry, name: str, shape: tuple[int, ...], tensors: Mapping[str, np.ndarray]) -> str | None:
-    """Returns a sentence that says what is wrong with a tensor of an entry, or None if nothing is wrong."""
+    """Returns a sentence about what is wrong with a tensor of an entry, or None if nothing is wrong."""
     tensor = tensors[name]
     if tensor.shape != shape or not jnp.issubdtype(tensor.dtype, jnp.floating):
         return (
@@ -205,7 +205,7 @@ def _finite(tensor: np.ndarray) -> bool:
 
 
 def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """Returns a sentence for each tensor that should equal the tensor under the entry's first name, but differs."""
+    """Returns a sentence for each tensor that differs from the tensor under the first name of the entry."""
     wrong = []
     for whole in entry.names:
         if whole == first:
@@ -217,7 +217,7 @@ def _unequal(entry: Entry, first: str, state: Mapping[str, np.ndarray], tensors:
 
 
 def to_torch(table: Sequence[Entry], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Converts Flax parameters to a PyTorch state_dict, which lists a parameter under each of its names."""
+    """Converts Flax parameters to a PyTorch state_dict. A parameter with several names is listed under each name."""
     flat, state, rows = flatten_dict(params), {}, {}
     for entry in table:
         tensors = (entry.constant,) if entry.constant is not None else entry.to_torch(np.asarray(flat[entry.path]))

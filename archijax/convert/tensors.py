@@ -1,4 +1,4 @@
-"""A mapping of the tensors in safetensors files. Each access maps the tensor anew; none is kept in memory."""
+"""Defines a mapping of the tensors in safetensors files. The mapping keeps no tensor in memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ TYPES = {
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """A mapping from the names of tensors to numpy arrays. Each access returns a new read-only view of the file.
+    """Maps the names of tensors to numpy arrays. Each access returns a new array, which is a read-only view of the
+    file.
 
     Args:
         paths: the paths of the safetensors files.
         leave_out: prefixes of names. Tensors whose names begin with one of these prefixes are ignored.
 
     Raises:
-        InputError: a file is not in the format safetensors, or has numbers of a type that numpy lacks.
+        InputError: a file is not a safetensors file, or has numbers of a type that numpy lacks.
     """
 
     def __init__(self, paths: Sequence[Path], leave_out: tuple[str, ...] = ()):

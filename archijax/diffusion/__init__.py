@@ -51,7 +51,7 @@ def v_diffusion(shift: float = 1.0) -> GaussianProcess:
     sound is x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps, with the sound x0 and noise eps.
 
     Args:
-        shift: the shift of :class:`CosineSchedule`, above 0. With shift 1, x_t follows the equation above.
+        shift: the shift of :class:`CosineSchedule`, above 0. The equation for x_t holds for shift 1.
     """
     return GaussianProcess(CosineSchedule(shift), "v")
 
@@ -60,7 +60,7 @@ def ddpm(num_steps: int = 1000, betas: Literal["linear", "cosine"] = "linear") -
     """Returns the :class:`GaussianProcess` of DDPM, with discrete times, in which the net predicts eps (Ho et al.
     2020).
 
-    At step k, the net receives the time k / num_steps.
+    At step k, the net receives the time ``k / num_steps``.
 
     Args:
         num_steps: the number of noise levels, at least 21. See :class:`BetaSchedule`.
@@ -77,10 +77,10 @@ def edm(sigma_data: float = 0.5, sigma_range: tuple[float, float] | None = None)
     of equation 8 of the paper.
 
     Args:
-        sigma_data: the standard deviation of the sounds. The paper assumes 0.5. Therefore the noise levels of the paper
-            are multiplied by sigma_data / 0.5.
-        sigma_range: a tuple of the lowest and the highest sigma of sampling. If None, the sigmas are 0.002 and 80, each
-            multiplied by sigma_data / 0.5.
+        sigma_data: the standard deviation of the sounds. The paper uses 0.5. For another sigma_data, the noise levels
+            of the paper are multiplied by ``sigma_data / 0.5``.
+        sigma_range: a tuple of the lowest and the highest sigma of sampling, or None for 0.002 and 80, each multiplied
+            by ``sigma_data / 0.5``.
     """
     scale = sigma_data / 0.5
     lowest, highest = sigma_range or (0.002 * scale, 80.0 * scale)
@@ -105,13 +105,13 @@ def rectified_flow() -> GaussianProcess:
 def min_snr(process: GaussianProcess, gamma: float = 5.0) -> Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]:
     """Returns a function that turns times t into loss weights in the same shape (Hang et al. 2023, section 3.4).
 
-    Pass this function to :class:`archijax.DiffusionModel` as `weight`: ``weight=min_snr(process)``. The weights
-    multiply the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the squared
-    error of x0, where SNR is the signal-to-noise ratio alpha^2 / sigma^2.
+    The argument `weight` of :class:`archijax.DiffusionModel` takes such a function: ``weight=min_snr(process)``. The
+    weights multiply the squared error of the net's prediction. The weighted loss is then min(SNR, gamma) times the
+    squared error of x0, where SNR is the signal-to-noise ratio alpha^2 / sigma^2.
 
     Args:
         process: the model's process, such as ``archijax.v_diffusion()``.
-        gamma: the upper limit of the signal-to-noise ratio.
+        gamma: the upper limit of the signal-to-noise ratio in the weights.
     """
 
     def weight(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -92,11 +92,11 @@ def stratified(u: Float[Array, " b"], within: Float[Array, " b"]) -> Float[Array
     """Returns one uniform number in each of b equal intervals of (0, 1), in random order (Kingma et al. 2021, appendix
     I.1).
 
-    ``stratified(*jax.random.uniform(key, (2, b)))`` returns b numbers [b].
+    ``stratified(*jax.random.uniform(key, (2, b)))`` returns an array [b].
 
     Args:
-        u: uniform numbers [b] in (0, 1). The rank of u[i] chooses the interval of result i.
-        within: uniform numbers [b] in (0, 1). within[i] is the position of result i in its interval.
+        u: uniform numbers [b] in (0, 1). The rank of ``u[i]`` in u chooses the interval of ``result[i]``.
+        within: uniform numbers [b] in (0, 1). ``within[i]`` is the position of ``result[i]`` in its interval.
     """
     ranks = jnp.argsort(jnp.argsort(u))
     return (ranks.astype(u.dtype) + within) / len(u)

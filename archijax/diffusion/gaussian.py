@@ -62,7 +62,7 @@ class GaussianProcess:
         return self.schedule.alpha_sigma(_shaped(t, x))
 
     def add_noise(self, x0: Float[Array, "*x"], eps: Float[Array, "*x"], t: Time) -> Float[Array, "*x"]:
-        """Returns x_t = alpha x0 + sigma eps, the sound x0 with noise eps at the time t, in the shape of x0."""
+        """Adds noise to x0: returns x_t = alpha x0 + sigma eps at the time t, in the shape of x0."""
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
@@ -76,7 +76,7 @@ class GaussianProcess:
         ``process.target(*process.x0_eps(v, x, t), t, "score")`` converts v into the score.
 
         Args:
-            prediction: the name of the quantity to return. If None, the field `prediction` is used.
+            prediction: the name of the quantity to return, or None for the field `prediction`.
         """
         prediction = prediction or self.prediction
         if prediction in ("x0", "eps"):
@@ -121,14 +121,13 @@ class GaussianProcess:
         `end` of the spacing is above 0.
 
         Args:
-            num_steps: the number of steps between timesteps, at least 1.
-            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object such as
-                ``archijax.diffusion.KarrasSpacing()``. If None, the field `timestep_spacing` is used.
-            strength: the fraction of the way from sound (0) to noise (1) at which sampling starts, above 0 and at most
-                1.
+            num_steps: the number of sampling steps, at least 1.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", an object such as
+                ``archijax.diffusion.KarrasSpacing()``, or None for the field `timestep_spacing`.
+            strength: the point between sound (0) and noise (1) at which sampling starts, above 0 and at most 1.
 
         Raises:
-            InputError: num_steps or strength is out of range, or no spacing has this name.
+            InputError: num_steps or strength is out of range, or timestep_spacing is an unknown name.
         """
         if num_steps < 1:
             raise InputError(f"the number of steps is {num_steps}: it must be at least 1")
@@ -155,7 +154,7 @@ class GaussianProcess:
 
         Returns:
             A dictionary with two scalars for each interval. M is the middle of the interval: 0.1, 0.3, 0.5, 0.7 or 0.9.
-            "loss_at_noise_M" is the sum of the errors in the interval divided by b. "loss_at_noise_M:weight" is the
+            "loss_at_noise_M" is 1/b times the sum of the errors in the interval. "loss_at_noise_M:weight" is the
             fraction of the b items in the interval (see :data:`archijax.contract.Metrics`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
@@ -174,10 +173,10 @@ class GaussianProcess:
         are [b, 1, ..., 1] and broadcast against x.
 
         Args:
-            prediction: the name of the predicted quantity. If None, the field `prediction` is used.
+            prediction: the name of the predicted quantity, or None for the field `prediction`.
 
         Raises:
-            InputError: no prediction has this name.
+            InputError: prediction is an unknown name.
         """
         prediction = prediction or self.prediction
         alpha, sigma = self.alpha_sigma(t, x)

@@ -32,18 +32,16 @@ class Schedule(Protocol):
         """Returns the time at the fraction `strength` of the way from sound (0) to noise (1)."""
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Moves each of the descending times [n] to a nearby time at which the net is trained. All results are
-        different.
-        """
+        """Moves each of the descending times [n] to a nearby time at which the net is trained. All results differ."""
 
 
 class UnitTime:
-    """Serves as the base class of schedules with times from 0 to `start`. A net is trained at all of these times."""
+    """Serves as the base class of schedules whose nets are trained at all times from 0 to `start`."""
 
     start = 1.0
 
     def part(self, strength: float) -> float:
-        """Returns the time strength * start, for a strength from 0 (sound) to 1 (noise)."""
+        """Returns the time ``strength * start``, for a strength from 0 (sound) to 1 (noise)."""
         return strength * self.start
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -59,9 +57,9 @@ class CosineSchedule(UnitTime):
 
     Fields:
         shift: a number above 0 that defines the angle: tan(angle) = shift * tan(pi t / 2). With shift 1, the angle is
-            pi t / 2, as in the original code. A shift below 1 lowers the noise between t = 0 and t = 1, which suits
-            quiet sounds (amplitudes far below 1). If shift equals the RMS of the sound, sound and noise are equally
-            strong at t = 1/2 (Hoogeboom et al. 2023, "simple diffusion", section 3.1).
+            pi t / 2, as in the original code. A shift below 1 lowers the noise at all times between 0 and 1. Such a
+            shift suits quiet sounds (amplitudes far below 1). If shift equals the RMS of the sound, sound and noise are
+            equally strong at t = 1/2 (Hoogeboom et al. 2023, "simple diffusion", section 3.1).
 
     Raises:
         InputError: shift is not above 0.
@@ -87,8 +85,8 @@ class CosineSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class LinearSchedule(UnitTime):
-    """Defines the schedule alpha = 1 - t, sigma = t, which is a straight line from sound (t = 0) to noise (t = 1) (Liu
-    et al. 2022, equation 1).
+    """Defines the schedule alpha = 1 - t, sigma = t: a straight line from sound (t = 0) to noise (t = 1) (Liu et al.
+    2022, equation 1).
 
     ``GaussianProcess(LinearSchedule(), "velocity")`` is a process with this schedule, see :func:`rectified_flow`.
     """
@@ -104,8 +102,7 @@ class LinearSchedule(UnitTime):
 
 @dataclass(frozen=True)
 class SigmaSchedule(UnitTime):
-    """Defines the schedule alpha = 1, sigma = t, in which the time is the standard deviation of the noise (Karras et
-    al. 2022).
+    """Defines the schedule alpha = 1, sigma = t: the time is the standard deviation of the noise (Karras et al. 2022).
 
     ``GaussianProcess(SigmaSchedule(), "edm", training=LogNormal())`` has this schedule, see :func:`edm`.
 
@@ -124,7 +121,7 @@ class SigmaSchedule(UnitTime):
         return ratio
 
     def part(self, strength: float) -> float:
-        """Returns the time strength^7 * start, for a strength from 0 (sound) to 1 (noise)."""
+        """Returns the time ``strength^7 * start``, for a strength from 0 (sound) to 1 (noise)."""
         # The strength is a fraction of the paper's ramp with rho = 7, because x at half of `start` is noise alone.
         return strength**7 * self.start
 
@@ -141,8 +138,8 @@ class BetaSchedule(UnitTime):
     Fields:
         num_steps: the number of discrete steps, at least 21.
         betas: "linear" or "cosine". With "linear" and 1000 steps, beta rises from 1e-4 to 0.02 (Ho et al. 2020, section
-            4); for another number of steps, both limits are multiplied by 1000 / num_steps. With "cosine", alpha^2 is
-            proportional to cos^2(pi / 2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021,
+            4). For another number of steps, both limits are multiplied by ``1000 / num_steps``. With "cosine", alpha^2
+            is proportional to cos^2(pi / 2 (t + 0.008) / 1.008), and beta is at most 0.999 (Nichol & Dhariwal 2021,
             equation 17).
 
     Raises:
@@ -187,7 +184,7 @@ class BetaSchedule(UnitTime):
         return jnp.interp(jnp.log(ratio), jnp.asarray(log_ratios, ratio.dtype), jnp.asarray(times, ratio.dtype))
 
     def snapped(self, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Returns the descending times [n], rounded to different discrete times. Raises InputError if there are too few
+        """Rounds the descending times [n] to discrete times that all differ. Raises InputError if there are too few
         discrete times.
         """
         count, most = len(times) - 1, max(1, round(float(times[0]) * self.num_steps))

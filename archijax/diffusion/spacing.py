@@ -25,9 +25,8 @@ class TimestepSpacing(Protocol):
 
         Args:
             schedule: the noise schedule, such as ``CosineSchedule()`` or ``process.schedule``.
-            num_steps: the number of steps between timesteps, at least 1.
-            strength: the fraction of the way from sound (0) to noise (1) at which sampling starts, above 0 and at most
-                1.
+            num_steps: the number of sampling steps, at least 1.
+            strength: the point between sound (0) and noise (1) at which sampling starts, above 0 and at most 1.
         """
 
 
@@ -44,9 +43,9 @@ class LinearSpacing:
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
-        shift: a number above 0. A timestep at the fraction t of the way from sound to noise moves to the fraction shift
-            t / (1 + (shift - 1) t) (Esser et al. 2024, section 5.3.2). A shift above 1 puts more timesteps at high
-            noise, which suits long sounds.
+        shift: a number above 0. A timestep at the fraction t of the way from sound to noise moves to the fraction
+            ``shift * t / (1 + (shift - 1) * t)`` (Esser et al. 2024, section 5.3.2). A shift above 1 puts more
+            timesteps at high noise. Such a shift suits long sounds.
 
     Raises:
         InputError: 0 <= end < start <= 1 does not hold, or shift is not above 0.
@@ -75,8 +74,8 @@ class LinearSpacing:
 
 @dataclass(frozen=True)
 class CosineSpacing:
-    """Chooses timesteps that follow a cosine and are denser at both ends, such as in ``process.timesteps(50,
-    CosineSpacing())``.
+    """Chooses timesteps along a cosine, denser at both ends. ``process.timesteps(50, CosineSpacing())`` uses this
+    spacing.
 
     Fields:
         start, end: the first and the last timestep, as fractions of the way from sound (0) to noise (1).
@@ -103,8 +102,8 @@ class CosineSpacing:
 class KarrasSpacing:
     """Chooses timesteps at which sigma / alpha falls from sigma_max to sigma_min. The last timestep is 0.
 
-    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5), so that steps are smaller at low
-    noise. ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
+    (sigma / alpha)^(1/rho) falls in even steps (Karras et al. 2022, equation 5). The steps of sigma / alpha are
+    therefore smaller at low noise. ``process.timesteps(50, KarrasSpacing())`` uses this spacing.
 
     Fields:
         sigma_max, sigma_min: the highest and the lowest sigma / alpha, both above 0.
@@ -171,8 +170,8 @@ def _check_sigmas(lowest: float, highest: float) -> None:
 
 
 def _limits(schedule: Schedule, strength: float, highest: float, lowest: float) -> tuple[float, float]:
-    """Returns the highest and the lowest sigma / alpha of sampling. Both are limited to sigma / alpha at the time at
-    which sampling starts.
+    """Returns the highest and the lowest sigma / alpha of sampling. Neither is above the value of sigma / alpha at the
+    start of sampling.
     """
     # The values must be concrete, even while JAX traces the caller.
     with jax.ensure_compile_time_eval():

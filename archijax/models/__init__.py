@@ -1,4 +1,4 @@
-"""The models, which combine nets with methods for training and use. Each model has methods ``init`` and ``loss``."""
+"""Contains the models. A model combines nets with methods that train and use them, such as ``init`` and ``loss``."""
 
 from archijax.models.autoencoder import AutoEncoder, MagnitudeAutoEncoder
 from archijax.models.autoregressive import DiffusionAR

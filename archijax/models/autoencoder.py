@@ -1,4 +1,4 @@
-"""Models that train an autoencoder (``loss``), encode sound (``encode``) and decode latents to sound (``decode``).
+"""Contains models that train an autoencoder (``loss``), encode sound (``encode``) and decode latents (``decode``).
 
 The variables of a model are a dict with the collections "params" (trained), "frozen" (empty) and "state" (arrays that a
 training step updates, such as codebooks).
@@ -70,12 +70,12 @@ class _Coder:
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """The pairs (loss, names in "params" that the loss trains). A training step minimises these losses in turn."""
+        """The pairs (loss, names of its parameters). A training step minimises one loss after the other."""
         return ((self.loss, ("net",)),)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c], where c is the net's in_channels.
-        The values in ``batch`` do not matter, and one item (b = 1) is enough.
+        """Returns initial variables. ``batch`` is a dict with "audio" [b, time, c], where c is the net's in_channels.
+        Only the shapes in ``batch`` matter, and one item (b = 1) is enough.
         """
         variables = initialize(self.net.init, key, self._input(batch["audio"]))
         return {
@@ -89,18 +89,18 @@ class _Coder:
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
         """Encodes sounds. Returns (latent, info), where ``info`` is a dict of arrays that the bottlenecks report.
 
-        The latent has time / downsample_factor frames, rounded up. If the last frame is incomplete, zeros are appended
-        to the sound.
+        The latent has ``ceil(time / downsample_factor)`` frames. If the last frame is incomplete, zeros are appended to
+        the sound.
 
         Args:
             keys: one key per item [b], such as ``jax.random.split(key, b)``. A bottleneck that predicts a Gaussian uses
-                the keys to draw the latent. None: the latent is the mean of the Gaussian.
+                the keys to draw the latent. If keys is None, the latent is the mean of the Gaussian.
         """
         return self.net.apply(self._variables(variables), self._input(audio), keys=keys, method="encode")
 
     def over(self, axis: str) -> _Coder:
-        """Returns a copy of the model for training batches that ``jax.pmap`` splits over the axis called ``axis``. The
-        vector quantizers of the copy average their statistics over this axis.
+        """Returns a copy of the model for training with ``jax.pmap``, which splits batches over the axis called
+        ``axis``. The vector quantizers of the copy average their statistics over this axis.
         """
         return dataclasses.replace(self, net=self.net.clone(bottleneck=over_axis(self.net.bottleneck, axis)))
 
@@ -130,37 +130,37 @@ class AutoEncoder(_Coder):
     """An autoencoder of sound.
 
     ``AutoEncoder(AutoEncoder1d(in_channels=1, channels=8, multipliers=(1, 2), factors=(2,), num_blocks=(1,)),
-    sample_rate=48000)`` is a small model. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time,
-    c], ``latent, info = model.encode(variables, audio)`` for a latent [b, frames, latent_channels], and
-    ``model.decode(variables, latent)`` for sounds [b, frames * downsample_factor, c].
+    sample_rate=48000)`` is a small model. ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c]
+    makes the variables. ``latent, info = model.encode(variables, audio)`` gives a latent [b, frames, latent_channels].
+    ``model.decode(variables, latent)`` returns sounds [b, frames * downsample_factor, c].
 
-    The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors,
-    adversarial and feature matching (Kumar et al. 2019, MelGAN). With a discriminator, each training step also
-    minimises a hinge loss, which trains the discriminator. Training measures the mean and the standard deviation of
-    each channel of the latent. Latent diffusion models use both numbers to scale latents.
+    The loss is a weighted sum of errors plus the bottleneck's loss. With a discriminator, the sum has two more errors:
+    the adversarial error and feature matching (Kumar et al. 2019, MelGAN). Each training step then also minimises a
+    hinge loss, which trains the discriminator. Training measures the mean and the standard deviation of each channel of
+    the latent. Latent diffusion models use both numbers to scale latents.
 
     Fields:
         net: the net that encodes and decodes: an :class:`archijax.codecs.AutoEncoder1d`, an
             :class:`archijax.codecs.FrameAutoEncoder` or an :class:`archijax.codecs.oobleck.Oobleck`.
         sample_rate: the sample rate of the sounds, in Hz.
         waveform: the weight of the mean absolute difference between samples of the sound and of the decoded sound.
-        relative_waveform: the weight of the mean absolute difference between samples after both sounds are divided by
-            the RMS of the true sound.
+        relative_waveform: the weight of the mean absolute difference between samples, relative to the RMS of the true
+            sound.
         stft: the weight of the multi-resolution STFT loss.
         phase: the weight of the mean absolute difference between the complex spectra of the sound and of the decoded
             sound. Before the comparison, each magnitude is raised to the power 0.3.
         mel: the weight of the log-mel loss.
         windows: the window lengths of the stft, phase and mel losses, in samples.
-        discriminator: the net that distinguishes true from decoded sounds, such as ``archijax.codecs.Adversary()``;
-            None: no adversarial training.
+        discriminator: the net that distinguishes true from decoded sounds, such as ``archijax.codecs.Adversary()``, or
+            None for no adversarial training.
         adversarial: the weight of the adversarial error, which is low if the discriminator gives decoded sounds high
             scores.
         feature_matching: the weight of the difference between the discriminator's features of the sound and of the
             decoded sound.
         adversary_start: the number of training steps before the discriminator is trained. During these steps the
             adversarial and feature matching errors are zero.
-        balanced: whether each error's gradient with respect to the decoded sound is divided by a moving average of the
-            gradient's norm (see :func:`archijax.codecs.balance.balanced_sum`).
+        balanced: whether the gradient of each error with respect to the decoded sound is divided by a moving average of
+            its norm (see :func:`archijax.codecs.balance.balanced_sum`).
     """
 
     sample_rate: int
@@ -178,26 +178,26 @@ class AutoEncoder(_Coder):
 
     @property
     def losses(self) -> tuple[tuple[Loss, tuple[str, ...]], ...]:
-        """The pairs (loss, names in "params" that the loss trains). A training step minimises these losses in turn."""
+        """The pairs (loss, names of its parameters). A training step minimises one loss after the other."""
         if self.discriminator is None:
             return super().losses
         return (*super().losses, (self.discriminator_loss, ("discriminator",)))
 
     @property
     def overlap(self) -> int:
-        """The number of frames on each side of a frame that influence the frame's latent or decoded sound.
+        """The number of neighbours, on each side, on which the latent and the decoded sound of a frame depend.
 
         Raises:
-            InputError: the net is an AutoEncoder1d. The norms of an AutoEncoder1d use the whole sound, so that all
-                frames influence each other.
+            InputError: the net is an AutoEncoder1d. The norms of an AutoEncoder1d use the whole sound, so each frame
+                depends on all frames.
         """
         if not isinstance(self.net, FrameAutoEncoder | Oobleck):
             raise InputError(f"{type(self.net).__name__} normalises over the whole sound: use a codec of frames")
         return self.net.overlap
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c], where c is the net's in_channels.
-        The values in ``batch`` do not matter, and one item (b = 1) is enough.
+        """Returns initial variables. ``batch`` is a dict with "audio" [b, time, c], where c is the net's in_channels.
+        Only the shapes in ``batch`` matter, and one item (b = 1) is enough.
         """
         if self.discriminator is None:
             variables = super().init(key, batch)
@@ -220,8 +220,8 @@ class AutoEncoder(_Coder):
             batch: a dict with "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are a dict of scalars: each error before weighting, and the
-            numbers that the bottlenecks report. new_state is the new collection "state".
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: each error without its weight, and the
+            numbers that the bottlenecks report. new_state replaces the collection "state".
         """
         audio, fake, info, state = self._both(variables, keys, batch)
         old = variables.get("state", {})
@@ -240,7 +240,7 @@ class AutoEncoder(_Coder):
         return info["loss"] + total, ({**parts, **_report(info)}, state)
 
     def discriminator_loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the hinge loss that trains the discriminator, from the arguments of :meth:`loss`.
+        """Computes the hinge loss that trains the discriminator. The arguments are those of :meth:`loss`.
 
         Returns (loss, (metrics, state)). The metrics "scores_true" and "scores_fake" are the mean scores of true and of
         decoded sounds. The collection "state" is unchanged.
@@ -259,7 +259,7 @@ class AutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes a latent to sounds of frames * downsample_factor samples. The argument ``noise`` has no effect."""
+        """Decodes a latent to sounds of ``frames * downsample_factor`` samples. ``noise`` has no effect."""
         return self.net.apply(self._variables(variables), frames, method="decode")
 
     def latent_scale(
@@ -271,7 +271,7 @@ class AutoEncoder(_Coder):
         return mean_and_deviation(variables.get("state", {}).get("latents") or no_moments(self.latent_channels))
 
     def _errors(self, variables: Variables, audio: Any) -> dict[str, Callable[[Sound], Float[Array, ""]]]:
-        """Returns a dict that maps the name of each weight to a function. The function returns the error of a decoded
+        """Returns a dict that maps the name of each error to a function. The function computes the error of a decoded
         sound.
         """
         errors = {"waveform": lambda fake: jnp.mean(jnp.abs(fake - audio))}
@@ -320,18 +320,18 @@ class AutoEncoder(_Coder):
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeAutoEncoder(_Coder):
-    """An autoencoder of STFT magnitudes. Its training minimises the mean absolute difference of log-magnitudes.
+    """An autoencoder of STFT magnitudes. Training minimises the mean absolute difference of log-magnitudes.
 
-    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and ``latent, info =
-    model.encode(variables, audio)`` for a latent [b, frames, latent_channels]. The latent has no phase, so
+    ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] makes the variables. ``latent, info =
+    model.encode(variables, audio)`` gives a latent [b, frames, latent_channels]. The latent has no phase, so
     ``model.decode(variables, latent)`` estimates phases by Griffin-Lim. A vocoder can make better sound from the
     magnitudes that :meth:`decode_magnitude` returns. Magnitudes below 1e-5 (white noise at about -100 dB) are raised to
     1e-5.
 
     Fields:
         net: the net that encodes and decodes magnitudes, such as ``MAE1d(in_channels=1, channels=32, multipliers=(1,
-            2), factors=(2,), num_blocks=(2,), stft=STFT(1024, 256, centred=False))``. To have time / hop_length frames,
-            the STFT must not be centred, or n_fft must be odd.
+            2), factors=(2,), num_blocks=(2,), stft=STFT(1024, 256, centred=False))``. The STFT must give ``time /
+            hop_length`` frames: it must not be centred, or n_fft must be odd.
         num_steps: the number of steps of Griffin-Lim.
 
     Raises:
@@ -371,11 +371,11 @@ class MagnitudeAutoEncoder(_Coder):
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
     ) -> Float[Array, "b frames*{self.downsample_factor} c"]:
-        """Decodes a latent to magnitudes. Turns these into sounds of frames * downsample_factor samples by Griffin-Lim.
+        """Decodes a latent to magnitudes. Griffin-Lim turns these into ``frames * downsample_factor`` samples.
 
         Args:
-            noise: a sound [b, frames * downsample_factor, c] whose phases are the first estimate of Griffin-Lim; None:
-                the same random noise at every call.
+            noise: a sound [b, frames * downsample_factor, c], or None for the same random noise at every call.
+                Griffin-Lim begins with the phases of this sound.
         """
         magnitude = self.decode_magnitude(variables, frames)
         length = frames.shape[1] * self.downsample_factor

@@ -1,4 +1,4 @@
-"""The model of autoregressive diffusion, which generates endless sound."""
+"""Contains the model of autoregressive diffusion, which generates endless sound."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class DiffusionAR:
     """A model of endless sound: autoregressive diffusion, as in audio-diffusion-pytorch.
 
     The net sees a window of the sound. The window consists of splits of equal length, and each split has its own noise
-    level. Training draws these noise levels at random. In sampling, the noise level rises from split to split in the
-    second half of the window, the ladder. Each call of :meth:`shift` moves the window forward by one split.
+    level. Training draws these noise levels at random. In sampling, the second half of the window is the ladder: its
+    noise level rises from split to split. Each call of :meth:`shift` moves the window forward by one split.
 
     Fields:
         net: a module ``net(x, append_channels=[b, time, 1], **conditioning)`` without time conditioning, such as
@@ -36,14 +36,14 @@ class DiffusionAR:
             contains the diffusion time of each sample.
         length: the number of samples of the window, a multiple of num_splits.
         num_splits: the number of splits of the window, an even number. The first half of the splits is context without
-            noise, the second half is the ladder.
+            noise, and the second half is the ladder.
         process: the diffusion process, with continuous times and the prediction "v" or "velocity", such as
             ``archijax.v_diffusion()``. Other predictions are undefined where there is no noise, as in the first half of
             the window.
 
     Raises:
-        InputError: num_splits is not even, num_splits does not divide length, or the process has discrete times or
-            another prediction.
+        InputError: num_splits is odd or does not divide length, or the process has discrete times or a wrong
+            prediction.
     """
 
     net: nn.Module
@@ -70,8 +70,8 @@ class DiffusionAR:
         return self.length // self.num_splits
 
     def init(self, key: Key[Array, ""], batch: Batch) -> Variables:
-        """Returns initial variables for ``batch``, a dict with "audio" [b, length, c] and the net's conditioning by
-        name. The values in ``batch`` do not matter, and one item (b = 1) is enough.
+        """Returns initial variables. ``batch`` is a dict with "audio" [b, length, c] and the net's conditioning by
+        name. Only the shapes in ``batch`` matter, and one item (b = 1) is enough.
         """
         audio, conditioning = self._split(batch)
         sigma = jnp.zeros((*audio.shape[:2], 1))
@@ -101,7 +101,7 @@ class DiffusionAR:
     def loss_given(
         self, variables: Variables, batch: Batch, t: Float[Array, "b splits"], eps: Sound
     ) -> Float[Array, ""]:
-        """Computes the loss for the given times t of the splits, and the given noise eps."""
+        """Computes the loss for given times t of the splits and given noise eps."""
         audio, conditioning = self._split(batch)
         t = jnp.repeat(t, self.split_length, axis=1)[..., None]
         prediction = self._denoise(variables, conditioning)(self.process.add_noise(audio, eps, t), t)
@@ -126,8 +126,8 @@ class DiffusionAR:
             keys: one key per item of the batch [b], or a single key.
             shape: the shape (b, time, c) of the new sounds.
             num_steps: the number of denoising steps for the first window, at least num_splits. Each call of
-                :meth:`shift` takes num_steps // num_splits steps.
-            conditioning: other arrays for the net, by name. The model itself makes append_channels.
+                :meth:`shift` takes ``num_steps // num_splits`` steps.
+            conditioning: other arrays for the net, by name. The model makes append_channels itself.
         """
         count, time, channels = shape
         keys = per_item(keys, count)
@@ -157,13 +157,13 @@ class DiffusionAR:
         num_steps: int,
         **conditioning: Array,
     ) -> Float[Array, "b time c"]:
-        """Generates new sounds of chunks * split_length samples from given noise, as :meth:`sample` does.
+        """Generates new sounds of ``chunks * split_length`` samples from given noise. :meth:`sample` draws this noise.
 
         Args:
             noise: the noise for :meth:`start`.
             ladder_noise: the noise for :meth:`noised_to_ladder`.
-            fresh: the noise for the calls of :meth:`shift`, one split of noise per call. The last num_splits / 2 + 1
-                splits of ``fresh`` are not used.
+            fresh: the noise for the calls of :meth:`shift`, one split of noise per call. The last ``num_splits / 2 +
+                1`` splits of ``fresh`` are not used.
 
         Raises:
             InputError: fresh has fewer than num_splits splits, or num_steps is below num_splits.
@@ -187,15 +187,15 @@ class DiffusionAR:
     def start(
         self, variables: Variables, noise: Float[Array, "b {self.length} c"], *, num_steps: int, **conditioning: Array
     ) -> Float[Array, "b {self.length} c"]:
-        """Generates the first window from standard normal noise. In each step, all splits have the same noise level."""
+        """Generates the first window from standard normal noise. All splits have the same noise level in each step."""
         timesteps = jnp.asarray(self.process.timesteps(num_steps))
         timesteps = jnp.broadcast_to(timesteps[:, None, None], (num_steps + 1, self.length, 1))
         x = self.process.alpha_sigma(timesteps[:1, 0], noise)[1] * noise
         return self._advanced(variables, x, timesteps, conditioning)
 
     def noised_to_ladder(self, sounds: Sound, noise: Sound, *, num_steps: int) -> Sound:
-        """Adds noise to the first window, up to the first noise level that each split has in :meth:`ladder`. Pass the
-        result to :meth:`shift`.
+        """Adds noise to the first window. Each split gets the first noise level that :meth:`ladder` has for this split.
+        Pass the result to :meth:`shift`.
 
         Args:
             sounds: the result of :meth:`start`.
@@ -216,7 +216,7 @@ class DiffusionAR:
         """Denoises the window, and moves it forward by one split.
 
         Args:
-            window: the result of :meth:`noised_to_ladder`, or the window that the last call returned.
+            window: the result of :meth:`noised_to_ladder`, or the window that the last :meth:`shift` returned.
             fresh: standard normal noise [b, split_length, c], which becomes the last split of the next window.
             num_steps: the number that was passed to :meth:`start`.
 

@@ -1,5 +1,5 @@
-"""Functions that change the conditioning of a net, a dict of arrays. Training drops conditioning of some items, and
-guidance needs negative conditioning.
+"""Contains functions that change the conditioning of a net, which is a dict of arrays. Training drops conditioning of
+some items, and guidance needs negative conditioning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALONG = ("append_channels", "channels")
 
 
 def droppable(conditioning: Mapping[str, Any]) -> list[str]:
-    """Returns the names of those arrays that can be dropped: "embedding", "features" and every "condition_NAME"."""
+    """Returns the names of the arrays that can be dropped: "embedding", "features" and every "condition_NAME"."""
     return [name for name in conditioning if name in ("embedding", "features") or name.startswith(PREFIX)]
 
 
@@ -29,7 +29,8 @@ def drop(
 ) -> dict[str, Any]:
     """Drops conditioning of some items of the batch, and returns the new conditioning.
 
-    For these items, "embedding_mask" [b] becomes True, "features" become 0, and each "condition_NAME" becomes -1.
+    Where conditioning is dropped, "embedding_mask" [b] becomes True, "features" become 0, and each "condition_NAME"
+    becomes -1.
 
     Args:
         conditioning: arrays by name, such as "embedding" [b, n, e], "features" [b, f] and "condition_NAME" [b].
@@ -51,7 +52,7 @@ def drop(
 def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> dict[str, Bool[Array, " b"]]:
     """Draws the argument ``each`` of :func:`drop`: a dict that maps names of arrays to random masks [b].
 
-    ``probabilities`` maps the name of an array to the probability of True. There is no mask for a probability of 0.
+    ``probabilities`` maps the name of an array to the probability of True. A probability of 0 gives no mask.
     """
     keys = stream(keys, CONDITIONS)
     return {
@@ -64,13 +65,12 @@ def draw_masks(keys: Key[Array, " b"], probabilities: Mapping[str, float]) -> di
 def opposites(conditioning: dict[str, Any], negative: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (the conditioning to guide towards, the conditioning to guide away from).
 
-    To get the conditioning to guide away from, all arrays that :func:`droppable` lists are dropped from
-    ``conditioning``. Arrays in ``negative`` then replace the arrays with the same names. If there is an "embedding",
-    both results have an "embedding_mask" [b].
+    In the conditioning to guide away from, all arrays that :func:`droppable` lists are dropped (see :func:`drop`).
+    Arrays in ``negative`` then replace the arrays with the same names. If there is an "embedding", both results have an
+    "embedding_mask" [b].
 
     Raises:
-        InputError: no array can be dropped, or an array in ``negative`` differs in shape from the array with the same
-            name in ``conditioning``.
+        InputError: no array can be dropped, or an array in ``negative`` has another shape than in ``conditioning``.
     """
     negative = {name: array for name, array in negative.items() if name not in ALONG}
     for name, array in negative.items():

@@ -1,4 +1,4 @@
-"""Functions that decode frames to sound by diffusion, and reconstruct sound with any codec."""
+"""Contains functions that decode frames to sound by diffusion, and reconstruct sound with any codec."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ def decode_by_diffusion(
         decoder: a codec that decodes by diffusion, such as a :class:`archijax.DiffusionVocoder`.
         variables: the variables of the decoder.
         frames: the first result of the decoder's ``encode(variables, audio)``.
-        noise: the standard normal noise that the diffusion starts from, with time = frames * downsample_factor; None:
-            noise is drawn from the keys.
-        channels: the number of channels c of the noise that is drawn; ``channels`` has no effect if noise is given.
+        noise: the standard normal noise [b, frames * downsample_factor, c] from which diffusion starts, or None to draw
+            the noise from the keys.
+        channels: the number of channels of the noise, if the noise is drawn.
         num_steps: the number of denoising steps.
-        batch: other conditioning of the diffusion model, by name, such as "tokens" and "token_mask"; None: no other
-            conditioning.
-        keys: one key per item of the batch [b], or a single key; None: the same key at every call.
+        batch: other conditioning of the diffusion model, by name, such as "tokens" and "token_mask".
+        keys: one key per item of the batch [b], a single key, or None for the same key at every call.
         settings: other arguments of :meth:`archijax.DiffusionModel.sample`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The diffusion model, which combines a net, a diffusion process and the conditioning of the net.
+"""Contains the diffusion model, which combines a net, a diffusion process and the conditioning of the net.
 
 Training calls ``init(key, batch) -> variables`` and ``loss(variables, keys, batch) -> (loss, (metrics, new_state))``.
 The variables consist of the collections "params" (trained) and "frozen" (not trained). Every method is a pure function.
@@ -42,25 +42,25 @@ class DiffusionModel:
     """A diffusion model of sound, which can be conditioned on text, an embedding or features.
 
     ``DiffusionModel(net=UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1)), process=v_diffusion())`` is a small
-    model. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and
-    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` for new sounds [b, time, c].
+    model. ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] makes the variables.
+    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` returns new sounds [b, time, c].
 
     A batch is a dict with "audio" [b, time, c] in [-1, 1], where ``length_multiple`` divides time. For the embedder, a
     batch has "tokens" int32 [b, n] and "token_mask" bool [b, n] (False for padding). For the net, a batch can have
     "embedding" [b, n, e], "features" [b, f], "append_channels" [b, time, a] and "condition_NAME" [b] (see
     :class:`archijax.nn.Conditioners`). If a batch has tokens and an embedding, this embedding is appended to the
-    embedding of the tokens. If a batch has an embedding but no tokens, this embedding is taken as the encoded text.
+    embedding of the tokens. If a batch has an embedding but no tokens, the embedding counts as the encoded text.
 
     Fields:
         net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as
             ``archijax.UNetV0(...)``.
         process: the diffusion process, such as ``archijax.v_diffusion()``.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding, such as an
-            :class:`archijax.nn.T5Encoder`; None: the model reads no text.
-        frozen_embedder: whether the parameters of the embedder are in "frozen", so that they are not trained.
+            :class:`archijax.nn.T5Encoder`, or None for a model without text.
+        frozen_embedder: whether the embedder is not trained. The parameters of a frozen embedder are in "frozen".
         num_placeholders: the number of placeholder tokens. The trained embeddings of these tokens are the parameters
             "placeholders" [num_placeholders, e] (Gal et al. 2022, textual inversion).
-        cond_drop_prob: the probability that training drops all conditioning of an item; guidance needs a probability
+        cond_drop_prob: the probability that training drops all conditioning of an item. Guidance needs a probability
             above 0. For an item without conditioning, a learned embedding of the net replaces the embedding, zeros
             replace the features, and -1 replaces each condition. For a learned embedding, a U-Net needs
             ``use_embedding_cfg=True``.
@@ -72,7 +72,7 @@ class DiffusionModel:
         sound_error: a function ``sound_error(estimated sound, true sound)`` of arrays [b, time, c] that returns the
             error of each item [b]. If sound_error is not None, ``error`` is not used.
         weight: a function that turns times t [b] into weights [b] for the errors of the items, such as
-            ``archijax.diffusion.min_snr(process)``; None: equal weights.
+            ``archijax.diffusion.min_snr(process)``, or None for equal weights.
     """
 
     net: nn.Module
@@ -97,9 +97,8 @@ class DiffusionModel:
         """Returns initial variables: a dict with the collections "params" and "frozen".
 
         Args:
-            batch: a batch with the arrays of training. The values do not matter, and one item (b = 1) is enough.
-            frozen: {"embedder": pretrained parameters}, if the embedder is frozen; None: the embedder gets random
-                parameters.
+            batch: an example of a training batch. Only the shapes of the batch matter, and one item (b = 1) is enough.
+            frozen: {"embedder": pretrained parameters} for a frozen embedder, or None for random parameters.
         """
         net_key, embedder_key = jax.random.split(key)
         params, frozen = init_text(self, embedder_key, batch, frozen)
@@ -120,7 +119,7 @@ class DiffusionModel:
                 not depend on the other items.
 
         Returns:
-            (loss, (metrics, {})). The metrics are a dict of scalars, the losses at five noise levels (see
+            (loss, (metrics, {})). The metrics are the losses at five noise levels, a dict of scalars (see
             :meth:`archijax.GaussianProcess.by_noise`).
         """
         audio = jnp.asarray(batch["audio"])
@@ -156,7 +155,7 @@ class DiffusionModel:
         eps: Sound,
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
-        """Computes the loss for the times t, the noise eps and the mask, which :meth:`draw` returns. If
+        """Computes the loss for the results of :meth:`draw`: the times t, the noise eps and the mask ``masked``. If
         ``cond_drop_prob`` is above 0, the mask cannot be None.
         """
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
@@ -170,8 +169,8 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
-        """Computes the loss of each item, from the arguments of :meth:`loss_given`. If there are ``masks`` (see
-        :func:`archijax.models.conditioning.draw_masks`), ``masked`` cannot be None.
+        """Computes the loss of each item. The first arguments are those of :meth:`loss_given`. If there are ``masks``
+        (see :func:`archijax.models.conditioning.draw_masks`), ``masked`` cannot be None.
         """
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
@@ -217,31 +216,31 @@ class DiffusionModel:
         to [-1, 1].
 
         Args:
-            keys: one key per item of the batch [b], or a single key. With a single key, item i is the same in a batch
-                of any size.
-            shape: the shape (b, time, c) of the new sounds; time can be any length. If ``length_multiple`` does not
+            keys: one key per item of the batch [b], or a single key. With a single key, item i is the same for any
+                batch size.
+            shape: the shape (b, time, c) of the new sounds. time can be any length. If ``length_multiple`` does not
                 divide time, the net's input is longer, and the result is cut to ``time`` samples.
             num_steps: the number of denoising steps, at least 1.
             sampler: a sampler object, such as ``DDIM()`` or another value of :data:`archijax.sampling.SAMPLERS`.
-            timestep_spacing: "linear", "cosine", "karras", "exponential", or an object (see
-                :meth:`archijax.GaussianProcess.timesteps`); None: the spacing of the process.
-            guidance: the guidance scale, one number or one per item of the batch [b], where 1 means no guidance; or a
-                :class:`archijax.Guidance`. Guidance needs a ``cond_drop_prob`` above 0.
+            timestep_spacing: "linear", "cosine", "karras", "exponential", an object (see
+                :meth:`archijax.GaussianProcess.timesteps`), or None for the spacing of the process.
+            guidance: a guidance scale (one number, or one number per item [b]) or a :class:`archijax.Guidance`. A scale
+                of 1 means no guidance. Other scales need a ``cond_drop_prob`` above 0.
             negative: a dict of the conditioning to guide away from, such as the "tokens" and "token_mask" of a negative
-                prompt; None: guide away from the net's prediction without conditioning.
-            clamp: the largest magnitude of the sound. Every step clips its estimate of the sound to [-clamp, clamp];
-                None: no clipping.
-            threshold: the quantile for dynamic thresholding, such as 0.995; None: no thresholding.
+                prompt, or None to guide away from the prediction without conditioning.
+            clamp: the largest magnitude of the sound, or None for no limit. Every step clips its estimate to [-clamp,
+                clamp].
+            threshold: the quantile for dynamic thresholding, such as 0.995, or None for no thresholding.
             window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
                 is generated in windows that overlap by half. Without a window, the net sees the whole sound.
-            circular: whether windows continue from the end of a sound to its beginning, so that the sound loops without
-                a seam. A circular sound needs a window, and a time that is a multiple of ``length_multiple``.
-            source: sounds [b, time, c] to edit, with a strength below 1 or a mask; None: new sounds.
+            circular: whether windows continue from the end of a sound to its beginning. A circular sound can be played
+                in a loop, and needs a window and a time that is a multiple of ``length_multiple``.
+            source: sounds [b, time, c] to edit, or None for new sounds. A source needs a strength below 1 or a mask.
             strength: how much noise is added to the source before sampling, above 0 and at most 1. With a strength of
                 1, sampling starts from noise alone.
             mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.
             num_resamples: how often each step is taken if there is a mask, see :class:`archijax.Inpaint`.
-            noise: the standard normal noise to start from, in the given shape; None: noise is drawn from the keys.
+            noise: the standard normal noise to start from, in the given shape, or None to draw the noise from the keys.
             return_estimates: whether to return (sounds, estimates [num_steps, b, time, c]), with the estimate of the
                 sound at each step.
             batch: conditioning by name, as in a training batch: tokens, token_mask, embedding, features.
@@ -280,9 +279,9 @@ class DiffusionModel:
         Args:
             keys: one key per item of the batch [b], or a single key.
             shape: the shape (b, time, c) of the new sounds.
-            t: the time at which alpha and sigma are taken; None: the time of pure noise, ``process.schedule.start``.
-            noise: standard normal noise in the given shape; None: noise is drawn from the keys.
-            source: a sound in the given shape; None: zeros.
+            t: the diffusion time of alpha and sigma, or None for the time of pure noise, ``process.schedule.start``.
+            noise: standard normal noise in the given shape, or None to draw the noise from the keys.
+            source: a sound in the given shape, or None for zeros.
 
         Returns:
             The noisy sound [b, padded, c], where `padded` is time rounded up to a multiple of ``length_multiple``.
@@ -330,17 +329,16 @@ class DiffusionModel:
         circular: bool = False,
         **conditioning: Any,
     ) -> Denoise:
-        """Returns a function ``denoise(x, t)`` for :func:`archijax.sampling.sample`, which calls the net with
+        """Returns a function ``denoise(x, t)`` for :func:`archijax.sampling.sample`. The function calls the net with
         conditioning and guidance.
 
-        The function ``denoise`` takes x [b, time, c] and t [b], and returns [b, time, c]. ``length_multiple`` must
-        divide time.
+        ``denoise`` takes x [b, time, c] and t [b], and returns [b, time, c]. ``length_multiple`` must divide time.
 
         Args:
             guidance, clamp, threshold, window, circular: see :meth:`sample`.
-            negative: the result of :meth:`conditioning` for the batch to guide away from, or None.
-            conditioning: the arrays in the result of :meth:`conditioning`. An embedding_mask, bool [b], can be added,
-                which is True for items without a prompt.
+            negative: the conditioning to guide away from, such as ``model.conditioning(variables, batch)``, or None.
+            conditioning: arrays for the net by name, such as ``**model.conditioning(variables, batch)``. The array
+                embedding_mask, bool [b], can be added, and is True for items without a prompt.
 
         Raises:
             InputError: guidance is not 1 although cond_drop_prob is 0, circular is True without a window, or the window
@@ -383,14 +381,13 @@ class DiffusionModel:
         return lambda x, t: long(x, t) if circular or x.shape[1] > window else predict(x, t)
 
     def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the conditioning of the net: a dict of the arrays of a batch without "audio". The "embedding" [b, n,
+        """Returns the conditioning of the net: a dict of all arrays of a batch except "audio". The "embedding" [b, n,
         e] of the tokens replaces "tokens" and "token_mask".
 
-        If a batch has an embedding but no tokens, this embedding is taken as the encoded text.
+        If a batch has an embedding but no tokens, the embedding counts as the encoded text.
 
         Raises:
-            InputError: the model reads text, but there are neither tokens nor an embedding; or the model reads no text,
-                but there are tokens.
+            InputError: a model that reads text gets no tokens and no embedding, or a model without text gets tokens.
         """
         conditioning = {name: value for name, value in batch.items() if name not in OWN}
         if "append_channels" in conditioning:

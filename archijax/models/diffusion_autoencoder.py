@@ -1,4 +1,4 @@
-"""The diffusion autoencoder: an encoder turns sound into latents, and a diffusion model decodes the latents."""
+"""Contains the diffusion autoencoder: an encoder makes latents, and a diffusion model decodes the latents."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from archijax.nn.initialize import initialize
 class DiffusionAE:
     """An autoencoder whose decoder is a diffusion model, conditioned on the latent (ArchiSound, section 5.4).
 
-    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], ``latent, _ =
-    model.encode(variables, audio)`` for a latent [b, time / downsample_factor, latent_channels], and
-    ``model.decode(variables, latent, num_steps=50, keys=key)`` for sounds [b, time, channels].
+    ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] makes the variables. ``latent, _ =
+    model.encode(variables, audio)`` gives a latent [b, time / downsample_factor, latent_channels].
+    ``model.decode(variables, latent, num_steps=50, keys=key)`` returns sounds [b, time, channels].
 
     Fields:
         model: a diffusion model whose net injects the channels of the latent at ``inject_depth``, such as
             ``DiffusionModel(net=UNetV0(..., context_channels=(0, 0, 32)))`` with inject_depth=2 and 32 latent channels.
         encoder: the encoder from sound to latents, with its bottleneck: an :class:`archijax.codecs.Encoder1d`,
             :class:`archijax.codecs.ME1d` or :class:`archijax.codecs.MelE1d`.
-        inject_depth: a depth at which the net has one position per frame of the latent; 0 is the outermost depth.
-        latent_factor: the number of positions of the diffused array per frame of the latent; None: the encoder's
+        inject_depth: a depth at which the net has one position per frame of the latent. 0 is the outermost depth.
+        latent_factor: the number of positions of the diffused array per frame of the latent, or None for the encoder's
             downsample_factor.
-        adapter: a pair of functions (encode, decode) without parameters: encode turns sound into the array [b,
-            positions, channels] that is diffused, and decode turns this array into sound. None: the sound itself is
-            diffused. The encoder always receives the sound.
-        channels: the number of channels of the diffused array, and of the noise that decoding draws.
+        adapter: a pair of functions (encode, decode) without parameters, or None to diffuse the sound itself. encode
+            turns sound into the array [b, positions, channels] that is diffused, and decode turns this array into
+            sound. The encoder always receives the sound.
+        channels: the number of channels of the diffused array and of its noise.
     """
 
     model: DiffusionModel
@@ -72,7 +72,7 @@ class DiffusionAE:
         """Returns initial variables: a dict with the collections "params", "frozen" and "state".
 
         Args:
-            batch: a dict with "audio" [b, time, c], where downsample_factor divides time. The values do not matter, and
+            batch: a dict with "audio" [b, time, c], where downsample_factor divides time. Only the shapes matter, and
                 one item (b = 1) is enough.
             frozen: see :meth:`DiffusionModel.init`.
         """
@@ -89,8 +89,8 @@ class DiffusionAE:
         }  # fmt: skip
 
     def over(self, axis: str) -> DiffusionAE:
-        """Returns a copy of the model for training batches that ``jax.pmap`` splits over the axis called ``axis``. The
-        vector quantizers of the copy average their statistics over this axis.
+        """Returns a copy of the model for training with ``jax.pmap``, which splits batches over the axis called
+        ``axis``. The vector quantizers of the copy average their statistics over this axis.
         """
         bottleneck = over_axis(self.encoder.bottleneck, axis)
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
@@ -124,10 +124,10 @@ class DiffusionAE:
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames {self.latent_channels}"], dict[str, Array]]:
-        """Encodes sounds to a latent of time / downsample_factor frames. Returns (latent, info).
+        """Encodes sounds to a latent of ``time / downsample_factor`` frames. Returns (latent, info).
 
         ``info`` is a dict of arrays that the bottlenecks report. A bottleneck that predicts a Gaussian draws the latent
-        with ``keys``, one per item [b]; without keys, the latent is the mean of the Gaussian.
+        with ``keys``, one per item [b]. If keys is None, the latent is the mean of the Gaussian.
         """
         return self.encoder.apply(self._variables(variables), audio, keys=keys)
 
@@ -138,11 +138,11 @@ class DiffusionAE:
         noise: Float[Array, " b *positions"] | None = None,
         **settings: Any,
     ) -> Float[Array, "b time c"]:
-        """Decodes a latent to sounds with time = frames * downsample_factor.
+        """Decodes a latent to sounds of ``frames * downsample_factor`` samples.
 
         Args:
-            noise: the standard normal noise that the diffusion starts from, in the shape of the diffused array; None:
-                noise is drawn.
+            noise: the standard normal noise from which diffusion starts, in the shape of the diffused array, or None to
+                draw the noise.
             settings: other arguments of :func:`decode_by_diffusion`, such as ``num_steps=50, keys=key``.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
@@ -150,8 +150,8 @@ class DiffusionAE:
     def prepare(
         self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning is ``batch``,
-        a dict of other conditioning, with the new entry "channels", which injects the latent at ``inject_depth``.
+        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning consists of
+        ``batch`` (other conditioning) and the entry "channels", which injects the latent at ``inject_depth``.
         """
         # The last frame is repeated until the length is a multiple of the net's length_multiple.
         multiple = self.model.length_multiple
@@ -162,7 +162,7 @@ class DiffusionAE:
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
     ) -> Float[Array, "b time c"]:
-        """Turns the array x that the diffusion model has sampled into sounds. ``frames`` has no effect."""
+        """Turns x, the array that the diffusion model has sampled, into sounds. ``frames`` has no effect."""
         return x if self.adapter is None else self.adapter[1](x)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:

@@ -1,4 +1,4 @@
-"""A net that estimates the envelope of a sound's high band from the low band."""
+"""Contains a net that estimates the envelope of a sound's high band from the low band."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Envelope(nn.Module):
     ``net = Envelope(STFT(1024, 256), factor=4, channels=64, num_blocks=2)`` is a small net. ``levels =
     net.apply(net.init(key, low), low)`` turns sounds [b, time, c] into log-levels [b, frames, 513, c].
 
-    After multiplication by the levels, the spectrum of white noise of variance 1 has, on average, the log-magnitudes
-    that the net estimates. The levels of the low frequencies are the magnitudes of the input. The levels of the high
-    frequencies are estimated relative to the loudness of the input. Each channel is treated as an independent sound.
+    The levels of the low frequencies are the magnitudes of the input. The levels of the high frequencies are estimated
+    relative to the loudness of the input. The levels are factors for the spectrum of white noise of variance 1. The
+    product of levels and spectrum has, on average, the log-magnitudes of the sound. Each channel is treated as an
+    independent sound.
 
     Fields:
         stft: the transform of the sounds, such as ``STFT(1024, 256)``.
-        factor: the highest frequency of the sounds divided by the highest frequency of the low band. The net reads
+        factor: a number. The low band ends at ``1 / factor`` of the highest frequency of the sounds. The net reads
             seven eighths of the low band, and estimates the levels of all higher frequencies.
         channels: the number of channels of the ConvNeXt blocks, which work on frames.
         num_blocks: the number of blocks.
@@ -50,7 +51,7 @@ class Envelope(nn.Module):
 
     @property
     def bins(self) -> int:
-        """The number of frequencies that the net reads, counted from 0 Hz."""
+        """The number of frequency bins, from 0 Hz upwards, that the net reads."""
         return int(KNOWN * (self.stft.frequencies // self.factor))
 
     @property
@@ -58,7 +59,7 @@ class Envelope(nn.Module):
         """The mean log-magnitude of white noise of variance 1.
 
         If z is a complex Gaussian and |z|^2 has the mean m, then log |z|^2 has the mean log(m) - gamma, with Euler's
-        constant gamma. Here m is the sum of the squared window divided by n_fft.
+        constant gamma. Here m is ``sum(window**2) / n_fft``.
         """
         window = self.stft.window(self.stft.window_length or self.stft.n_fft)
         return float(0.5 * (np.log(np.sum(np.square(window)) / self.stft.n_fft) - np.euler_gamma))
@@ -80,14 +81,14 @@ class Envelope(nn.Module):
         return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
 
     def gains(self, levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Turns log-levels into factors for the spectrum of noise. A factor is exp(level) minus a small constant, or 0
-        if this is negative, so that silence gets no noise.
+        """Turns log-levels into factors for the spectrum of noise. A factor is exp(level) minus a small constant, but
+        at least 0. With this constant, silence gets no noise.
         """
         return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-self.noise), 0)
 
     def known(self, sound: Float[Array, "b time c"], levels: Float[Array, "*shape"]) -> Float[Array, "b time c"]:
-        """Returns a sound after division of its spectrum by exp(levels) [b, frames, frequencies, c]. Frequencies that
-        the net does not read are set to zero.
+        """Divides the spectrum of a sound by exp(levels) [b, frames, frequencies, c]. Frequencies that the net does not
+        read are set to zero.
         """
         read = (np.arange(self.stft.frequencies) < self.bins)[:, None]
         return self.stft.shaped(sound, jnp.where(read, jnp.exp(-levels), 0))

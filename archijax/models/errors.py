@@ -1,5 +1,5 @@
-"""Functions that compute errors of a diffusion net's predictions. An error compares predicted values with their
-targets, or the sound that a prediction implies with the true sound.
+"""Contains functions that compute errors of a diffusion net's predictions. An error compares either predicted values
+with their targets, or the sound that a prediction implies with the true sound.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def absolute(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"])
 
 
 def huber(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns twice the Huber loss of every value (Huber 1964). With d = |prediction - target|, the result is d^2 if d
-    is at most 0.1, and 0.1 (2 d - 0.1) if d is above 0.1.
+    """Returns twice the Huber loss of every value (Huber 1964). Let d be |prediction - target|. The result is d^2 if d
+    is at most 0.1, and 0.1 (2 d - 0.1) otherwise.
     """
     difference = jnp.abs(prediction - target)
     return jnp.where(difference <= HUBER, jnp.square(difference), HUBER * (2 * difference - HUBER))
@@ -50,7 +50,7 @@ def a_weighted_squared(
 
 
 def named_error(name: ErrorName, sample_rate: int, length: int) -> dict[str, Callable[..., Any]]:
-    """Returns one argument for :class:`DiffusionModel` as a dict: {"error": f} or {"sound_error": f}. The function f
+    """Returns a dict with one argument of :class:`DiffusionModel`: {"error": f} or {"sound_error": f}. The function f
     computes the error called ``name``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Latent diffusion: a diffusion model that generates the latents of an autoencoder."""
+"""Contains latent diffusion: a diffusion model that generates the latents of an autoencoder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from archijax.models.diffusion import DiffusionModel
 
 @dataclass(frozen=True, eq=False)
 class LatentDiffusion:
-    """A diffusion model of latents, which a frozen autoencoder decodes to sound (ArchiSound, chapter 5).
+    """A diffusion model of latents. A frozen autoencoder decodes the latents to sound (ArchiSound, chapter 5).
 
     A batch has "audio" [b, time, c], which the model encodes, or "latent" [b, frames, latent_channels], the latents of
-    sounds that were encoded earlier. Call ``variables = model.init(key, {"audio": audio})``, and
-    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` for new sounds [b, time, c].
+    sounds that were encoded earlier. ``variables = model.init(key, {"audio": audio})`` makes the variables.
+    ``model.sample(variables, key, shape=(b, time, c), num_steps=50)`` returns new sounds [b, time, c].
 
     Fields:
         model: the diffusion model of the latents, with its own conditioning, such as text.
@@ -48,8 +48,8 @@ class LatentDiffusion:
         """Returns initial variables: a dict with the collections "params" and "frozen".
 
         Args:
-            batch: a batch with the arrays of training. The values do not matter, and one item (b = 1) is enough.
-            frozen: a dict of pretrained parts: the variables of the autoencoder as "autoencoder", and "embedder" (see
+            batch: an example of a training batch. Only the shapes of the batch matter, and one item (b = 1) is enough.
+            frozen: a dict of pretrained parts: "autoencoder" (the variables of the autoencoder) and "embedder" (see
                 :meth:`DiffusionModel.init`). Missing parts get random values.
 
         Raises:
@@ -67,7 +67,7 @@ class LatentDiffusion:
         return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the diffusion loss of the latents, with the arguments and results of :meth:`DiffusionModel.loss`."""
+        """Computes :meth:`DiffusionModel.loss` for the latents of a batch."""
         return self.model.loss(variables, keys, self._conditioned(batch, self.latents(variables, batch)))
 
     def latents(self, variables: Variables, batch: Batch) -> Float[Array, "b frames {self.latent_channels}"]:
@@ -101,7 +101,7 @@ class LatentDiffusion:
 
         Args:
             keys: one key per item of the batch [b], or a single key.
-            shape: the shape (b, time, c) of the new sounds, with the autoencoder's number of channels c.
+            shape: the shape (b, time, c) of the new sounds. c is the autoencoder's number of channels.
             num_steps: the number of denoising steps for the latents.
             decoder_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
             settings: other arguments of :meth:`DiffusionModel.sample` for the latents, such as guidance and tokens.
@@ -125,12 +125,11 @@ class LatentDiffusion:
         *,
         num_steps: int = 20,
     ) -> Float[Array, "b frames*{self.downsample_factor} channels"]:
-        """Decodes latents to sounds with time = frames * downsample_factor. The latents must have the same scale as the
-        result of :meth:`latents`.
+        """Decodes latents to sounds of ``frames * downsample_factor`` samples. The latents must have the same scale as
+        the result of :meth:`latents`.
 
         Args:
-            noise: the standard normal noise from which an autoencoder that decodes by diffusion starts; None: the
-                autoencoder draws noise.
+            noise: the standard normal noise for an autoencoder that decodes by diffusion, or None to draw the noise.
             num_steps: the number of denoising steps of an autoencoder that decodes by diffusion.
         """
         own, latent = variables["frozen"]["autoencoder"], self.unscaled(variables, latent)
@@ -138,7 +137,7 @@ class LatentDiffusion:
         return self.autoencoder.decode(own, latent, noise, **settings)
 
     def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
-        """Reverses the scaling of :meth:`latents`, so that the autoencoder can decode the latents."""
+        """Reverses the scaling of :meth:`latents`. The autoencoder can then decode the latents."""
         latent = jnp.asarray(latent)
         if not isinstance(self.autoencoder, ScaledCodec):
             return latent

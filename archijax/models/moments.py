@@ -1,5 +1,5 @@
-"""Functions that measure the mean and the standard deviation of each channel of a latent in training. Diffusion models
-use this mean and standard deviation to scale latents.
+"""Contains functions that measure the mean and the standard deviation of each channel of a latent in training.
+Diffusion models use both numbers to scale latents.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ DECAY = 0.99  # the factor of the moving averages per training call
 LEAST = 1e-3  # the smallest standard deviation; quieter channels are not amplified further
 
 Moments = dict[str, Float[Array | np.ndarray, " ..."]]
-"""A dict of moving averages that start from zero. "mean" [channels] averages the latents, "square" [channels] averages
-the squares of the latents, and "weight" [] averages the number 1.
+"""A dict of moving averages. All averages start from zero. "mean" [channels] averages the latents, "square" [channels]
+averages the squares of the latents, and "weight" [] averages the number 1.
 """
 
 

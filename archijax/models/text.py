@@ -1,4 +1,6 @@
-"""Functions for diffusion models that read text: they initialise the embedder, and turn tokens into an embedding."""
+"""Contains functions for diffusion models that read text. The functions initialise the embedder, and turn tokens into
+an embedding.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
 def init_text(
     model: DiffusionModel, key: Key[Array, ""], batch: Batch, frozen: Variables | None
 ) -> tuple[Variables, Variables]:
-    """Initialises the embedder and the embeddings of placeholder tokens. Returns (trained parameters, frozen
-    parameters): two dicts, to which the entries "embedder" and "placeholders" are added if the model has an embedder.
+    """Initialises the embedder and the embeddings of placeholder tokens. Returns the dicts (trained parameters, frozen
+    parameters). The parameters of the embedder are "embedder" in one of the dicts. The embeddings of placeholder tokens
+    are "placeholders" in the first dict.
 
     Args:
-        frozen: {"embedder": pretrained parameters}; None: a frozen embedder gets random parameters.
+        frozen: {"embedder": pretrained parameters}, or None for random parameters.
     """
     params, frozen = {}, dict(frozen or {})
     if model.embedder is None:
@@ -46,7 +49,7 @@ def init_text(
 
 
 def embed_text(model: DiffusionModel, variables: Variables, batch: Mapping[str, Any]) -> Float[Array, "b n e"]:
-    """Returns the embedding of a batch's "tokens" [b, n] with "token_mask" [b, n], which the model's embedder computes.
+    """Computes the embedding of the "tokens" [b, n] and "token_mask" [b, n] of a batch, with the model's embedder.
 
     Raises:
         InputError: the batch has no tokens or no token_mask.

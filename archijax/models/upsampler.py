@@ -1,4 +1,4 @@
-"""The diffusion upsampler, which adds high frequencies to sounds of a low sample rate."""
+"""Contains the diffusion upsampler, which adds high frequencies to sounds of a low sample rate."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ Levels = Float[Array, "b frames f c"] | Float[Array, ""]  # zero without an enve
 
 @dataclass(frozen=True, eq=False)
 class DiffusionUpsampler:
-    """A model that multiplies the sample rate of sounds by ``factor``. The net sees the low-rate sound (ArchiSound,
-    section 5.5).
+    """A model that multiplies the sample rate of sounds by ``factor``. The net sees the sound of the low sample rate
+    (ArchiSound, section 5.5).
 
-    Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] at the high rate, and
-    ``model.decode(variables, low, num_steps=50, keys=key)`` to turn sounds [b, n, c] into sounds [b, n * factor, c].
+    ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] at the high sample rate makes the
+    variables. ``model.decode(variables, low, num_steps=50, keys=key)`` turns sounds low [b, n, c] into sounds [b, n *
+    factor, c].
 
     Fields:
         model: a diffusion model whose net takes appended channels, such as
             ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
-        factor: the high sample rate divided by the low one, at least 2.
-        envelope: a net that estimates the envelope of the high band, an :class:`archijax.models.envelope.Envelope`;
-            None: no envelope is used, as in the original code. The spectrum of a sound is divided by the envelope
-            before diffusion, and multiplied by the envelope afterwards. The high band of most sounds is very quiet.
-            Without an envelope, the noise that a sampler leaves is louder than the high band.
-        lowpass_filter_width: see :func:`archijax.audio.resample.resample`; the original code uses 6.
+        factor: the factor between the two sample rates, at least 2.
+        envelope: a net that estimates the envelope of the high band, an :class:`archijax.models.envelope.Envelope`, or
+            None for no envelope, as in the original code. The spectrum of a sound is divided by the envelope before
+            diffusion, and multiplied by the envelope afterwards. The high band of most sounds is very quiet. Without an
+            envelope, the noise that a sampler leaves is louder than the high band.
+        lowpass_filter_width: see :func:`archijax.audio.resample.resample`. The original code uses 6.
 
     Raises:
         InputError: the factor is below 2.
@@ -55,7 +56,7 @@ class DiffusionUpsampler:
 
     @property
     def downsample_factor(self) -> int:
-        """The number of samples of sound per sample at the low rate."""
+        """The number of samples of sound per sample at the low sample rate."""
         return self.factor
 
     def __post_init__(self):
@@ -63,9 +64,9 @@ class DiffusionUpsampler:
             raise InputError(f"the upsampling factor is {self.factor}: it must be at least 2")
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c] at the high rate.
+        """Returns initial variables. ``batch`` is a dict with "audio" [b, time, c] at the high sample rate.
 
-        The field `factor` must divide time. The values in ``batch`` do not matter, and one item (b = 1) is enough. For
+        The field `factor` must divide time. Only the shapes in ``batch`` matter, and one item (b = 1) is enough. For
         ``frozen``, see :meth:`DiffusionModel.init`.
         """
         if self.envelope is None:
@@ -77,8 +78,9 @@ class DiffusionUpsampler:
         return {**variables, "params": {**variables["params"], "envelope": envelope}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss` for a batch of sounds at the high rate, which are resampled to get the
-        low-rate sounds. With an envelope, the loss includes the error of the envelope, which is the metric "envelope".
+        """Computes :meth:`DiffusionModel.loss` for sounds at the high sample rate. The low-rate sounds are resampled
+        from these sounds. With an envelope, the error of the envelope is added to the loss, and is the metric
+        "envelope".
         """
         low, levels = self._low(variables, batch)
         loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(batch, low, levels))
@@ -96,7 +98,7 @@ class DiffusionUpsampler:
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames c"], dict[str, Array]]:
-        """Resamples sounds to the low rate. Returns (sounds of time // factor samples, an empty dict)."""
+        """Resamples sounds to the low sample rate. Returns (sounds of ``time // factor`` samples, an empty dict)."""
         return resample(audio, self.factor, 1, lowpass_filter_width=self.lowpass_filter_width), {}
 
     def decode(
@@ -118,8 +120,9 @@ class DiffusionUpsampler:
         noise: Float[Array | np.ndarray, "b frames*{self.factor} c"],
         batch: Batch,
     ) -> tuple[Float[Array, "b frames*{self.factor} c"], dict[str, Any]]:
-        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning is ``batch``,
-        a dict of other conditioning, with the new entry "append_channels": the low-rate sound at the high rate.
+        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning consists of
+        ``batch`` (other conditioning) and the entry "append_channels": the low-rate sound, resampled to the high sample
+        rate.
         """
         low = self.upsampled(frames)
         return noise, {**batch, "append_channels": self._read(low, self._levels(variables, low))}
@@ -134,7 +137,7 @@ class DiffusionUpsampler:
 
         With an envelope, the spectrum of x is first multiplied by the envelope. The result is x - reupsampled(x) +
         upsampled(frames) (Wang, Yu & Zhang 2022). Below half of the low sample rate, the result has the spectrum of the
-        low-rate sound. Above this frequency, the result has the spectrum of x.
+        low-rate sound. Above half of the low sample rate, the result has the spectrum of x.
         """
         low = self.upsampled(frames)
         if self.envelope is not None:
@@ -142,11 +145,13 @@ class DiffusionUpsampler:
         return x - self.reupsampled(x) + low
 
     def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
-        """Resamples a low-rate sound to the high rate."""
+        """Resamples a sound from the low to the high sample rate."""
         return resample(low, 1, self.factor, lowpass_filter_width=self.lowpass_filter_width)
 
     def reupsampled(self, audio: Float[Array | np.ndarray, "b time c"]) -> Float[Array, "b time c"]:
-        """Resamples a sound to the low rate and back. Raises InputError if the field `factor` does not divide time."""
+        """Resamples a sound to the low sample rate and back. Raises InputError if the field `factor` does not divide
+        time.
+        """
         if audio.shape[1] % self.factor:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the factor {self.factor} is needed"

@@ -1,4 +1,4 @@
-"""The diffusion vocoder, which makes sound from a mel spectrogram."""
+"""Contains the diffusion vocoder, which makes sound from a mel spectrogram."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class DiffusionVocoder:
     (ArchiSound, section 5.6).
 
     A learned transposed convolution turns the spectrogram into one channel of samples, which is appended to the noisy
-    sound. Call ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c], and
-    ``model.decode(variables, mel, num_steps=50, keys=key)`` to turn spectrograms [b, frames, n_mel_channels, c] into
+    sound. ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] makes the variables.
+    ``model.decode(variables, mel, num_steps=50, keys=key)`` turns spectrograms mel [b, frames, n_mel_channels, c] into
     sounds [b, frames * hop_length, c].
 
     Fields:
@@ -36,7 +36,7 @@ class DiffusionVocoder:
             transform, n_fft - hop_length and window_length - hop_length must be even.
         whiten: whether the spectrum of a sound is divided by the envelope of its mel spectrogram before diffusion, and
             multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
-            even in silence. Whitening has the same effect as noise with the spectrum of the envelope (SpecGrad, Koizumi
+            even in silence. Diffusion with noise that has the spectrum of the envelope is equivalent (SpecGrad, Koizumi
             et al. 2022). The original code does not whiten.
 
     Raises:
@@ -63,7 +63,7 @@ class DiffusionVocoder:
             )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
-        """Returns initial variables for ``batch``, a dict with "audio" [b, time, c]. The values in ``batch`` do not
+        """Returns initial variables. ``batch`` is a dict with "audio" [b, time, c]. Only the shapes in ``batch``
         matter, and one item (b = 1) is enough. For ``frozen``, see :meth:`DiffusionModel.init`.
         """
         net_key, flat_key = jax.random.split(key)
@@ -78,7 +78,7 @@ class DiffusionVocoder:
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
         """Computes :meth:`DiffusionModel.loss` over all channels of the sounds [b, time, c] in the batch.
 
-        The spectrograms are computed from these sounds. The hop length must divide time.
+        The spectrograms are computed from these sounds. hop_length must divide time.
         """
         audio = batch["audio"]
         return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
@@ -92,7 +92,7 @@ class DiffusionVocoder:
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b frames mels c"], dict[str, Array]]:
-        """Computes mel spectrograms of time // hop_length frames. Returns (the spectrograms, an empty dict)."""
+        """Computes mel spectrograms of ``time // hop_length`` frames. Returns (the spectrograms, an empty dict)."""
         return self.mel.encode(audio), {}
 
     def decode(
@@ -117,9 +117,9 @@ class DiffusionVocoder:
         """Returns (noise, conditioning) for the diffusion model, which treats each channel as an item of the batch.
 
         Args:
-            noise: the noise that the diffusion starts from. If the noise has one channel, all channels of a sound start
-                from the same noise. Equal spectrograms of two channels then give equal sounds, so that the stereo image
-                is kept.
+            noise: the noise from which diffusion starts. If the noise has one channel, all channels of a sound start
+                from the same noise. Equal spectrograms of two channels then give equal sounds, which keeps the stereo
+                image.
             batch: a dict of other conditioning, with arrays [b, ...].
         """
         channels = frames.shape[-1]
@@ -133,8 +133,8 @@ class DiffusionVocoder:
         x: Float[Array | np.ndarray, "bc time 1"],
         frames: Float[Array | np.ndarray, "b frames mels c"],
     ) -> Float[Array, "b time c"]:
-        """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels. The sounds are
-        then changed by :meth:`colored` and :meth:`consistent`, so that they have the given spectrograms.
+        """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels. :meth:`colored`
+        and :meth:`consistent` then give the sounds the spectrograms ``frames``.
         """
         return self.consistent(self.colored(x, frames), frames)
 
@@ -158,7 +158,7 @@ class DiffusionVocoder:
 
         Each step multiplies the sound's STFT by the envelope of the spectrogram, divides it by the envelope of the
         sound, and inverts the STFT. The steps are alternating projections, like the algorithm of Griffin & Lim (1984).
-        If ``mel.normalize`` is "max", the spectrogram does not contain the level of the sound. The sound is then
+        If ``mel.normalize`` is "max", the spectrogram does not contain the level of the sound, and the sound is
         returned unchanged.
         """
         if self.mel.normalize == "max":
@@ -209,8 +209,8 @@ class DiffusionVocoder:
         return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
 
     def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """Returns a factor for each frame and frequency. If the spectrum of white noise of variance 1 is multiplied by
-        these factors, the noise has the given spectrogram.
+        """Returns a factor for each frame and frequency. The factors turn the spectrum of white noise of variance 1
+        into a spectrum with the given spectrogram.
         """
         stft = self.mel.stft
         # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.

@@ -9,24 +9,21 @@ from jaxtyping import Array, Float
 
 
 def full(x: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns x in the same shape. float16 and bfloat16 are converted to float32; wider floating-point types do not
-    change.
-    """
+    """Converts float16 and bfloat16 to float32. Wider floating-point types and the shape of x do not change."""
     x = jnp.asarray(x)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def over_positions(v: Float[Array, "b c"], x: Float[Array, "b *positions c"]) -> Float[Array, "b ... c"]:
-    """Returns v [b, c] in the shape [b, 1, ..., 1, c], with as many axes as x, so that v broadcasts over the positions
-    of x.
-    """
+    """Reshapes v [b, c] to [b, 1, ..., 1, c] with as many axes as x. The result broadcasts over the positions of x."""
     return jnp.expand_dims(v, tuple(range(1, x.ndim - 1)))
 
 
 def halves(x: Float[Array, "*shape c"]) -> tuple[Float[Array, "*shape c//2"], Float[Array, "*shape c//2"]]:
-    """Splits x along the last axis, whose length c must be even, into two arrays [..., c // 2].
+    """Splits the last axis of x into two halves, each of the shape [..., c // 2]. The length c of this axis must be
+    even.
 
-    The function avoids ``jnp.split``: on CPU, XLA compiles the gradient of every call of ``jnp.split`` separately.
+    The function does not call ``jnp.split``, because XLA on CPU compiles the gradient of each call separately.
     """
     half = x.shape[-1] // 2
     return lax.slice_in_dim(x, 0, half, axis=-1), lax.slice_in_dim(x, half, None, axis=-1)

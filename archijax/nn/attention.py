@@ -52,18 +52,18 @@ class Attention(nn.Module):
         cross: whether keys and values are computed from ``context.embedding`` [b, n, e] instead of x. Cross-attention
             is called as ``item.apply(variables, x, Context(embedding=embedding))``. If cross is False, the context is
             not used.
-        linear: whether the attention is linear, softmax(q) (softmax(k)^T v) (Shen et al. 2021, "Efficient Attention").
-            The softmax of q is over features, and the softmax of k is over positions. The cost of linear attention
-            grows with the length of x, not with the square of the length.
-        embedding_features: the number e of features that each token of the embedding must have. None allows any number.
+        linear: whether to use linear attention, ``softmax(q) (softmax(k)^T v)`` (Shen et al. 2021, "Efficient
+            Attention"). The softmax of q is over features, and the softmax of k is over positions. The cost of linear
+            attention is proportional to the length of x, not to the square of the length.
+        embedding_features: the required number e of features of each token of the embedding, or None for any number.
         implementation: the implementation that ``jax.nn.dot_product_attention`` uses, "xla" or "cudnn" (only on NVIDIA
-            GPUs). On NVIDIA GPUs, None selects cuDNN in bfloat16 and float16 with at most 128 features per head. In all
-            other cases, and in cross-attention from a long x to few tokens, None selects matrix products. ``jax.jvp``
-            does not work with cuDNN. Linear attention does not use this field.
+            GPUs). None selects cuDNN on NVIDIA GPUs, if dtype is bfloat16 or float16 and a head has at most 128
+            features. None selects matrix products in all other cases, and for cross-attention from a long x to few
+            tokens. ``jax.jvp`` does not work with cuDNN. Linear attention ignores `implementation`.
         dtype: the type of the computation and of the result.
 
     Raises:
-        InputError: cross is True, and the embedding is missing or does not have embedding_features features.
+        InputError: cross-attention gets no embedding, or an embedding with a wrong number of features.
     """
 
     head_features: int
@@ -119,8 +119,8 @@ def attend(
 ) -> Float[Array, "b n h d"]:
     """Returns the attention softmax(q k^T / sqrt(d)) v of each head, in the shape of q.
 
-    q has h heads. k and v have g heads, and g must divide h. If g < h, each head of k and v is used by h / g
-    neighbouring heads of q (Ainslie et al. 2023).
+    q has h heads. k and v have g heads, and g must divide h. If g < h, h / g neighbouring heads of q share one head of
+    k and v (Ainslie et al. 2023).
 
     Args:
         implementation: "xla", "cudnn" (only on NVIDIA GPUs), or None to choose automatically; see :class:`Attention`.
@@ -163,7 +163,7 @@ def _attention(
 
 
 def _absorbing_pays(y: Float[Array, "b n c"], k: Float[Array, "b m h d"]) -> bool:
-    """Returns whether `_absorbed_attention` needs at most as many multiplications as `_attention`."""
+    """Returns True unless `_absorbed_attention` needs more multiplications than `_attention`."""
     (_, n, c), (_, m, _, d) = y.shape, k.shape
     return _known(y, k) and m * c * (n + d) <= n * d * (c + m)
 
@@ -176,11 +176,11 @@ def _absorbed_attention(
     v: Float[Array, "b m h d"],
     to_out: Float[Array, "h d c"],
 ) -> Float[Array, "b n c"]:
-    """Computes the attention softmax(y W_q k^T) v W_o as softmax(y (W_q k^T)) (v W_o), with W_q = to_q and W_o =
-    to_out.
+    """Computes the attention ``softmax(y W_q k^T) v W_o`` as ``softmax(y (W_q k^T)) (v W_o)``. Here W_q is to_q, and
+    W_o is to_out.
 
-    The cost of W_q k^T and of v W_o does not depend on the length n of y. The number of matrix products whose cost
-    grows with n is then two instead of four. This order is faster if there are few keys.
+    The cost of ``W_q k^T`` and ``v W_o`` does not depend on the length n of y. In this order, the cost of two matrix
+    products grows with n, instead of four. This order is faster for few keys.
     """
     keys = jnp.einsum("chd,bmhd->bchm", to_q * to_q.shape[-1] ** -0.5, k)
     values = jnp.einsum("bmhd,hdc->bhmc", v, to_out)
@@ -236,7 +236,7 @@ class FeedForward(nn.Module):
     ``y, variables = FeedForward().init_with_output(key, x)`` gives y in the shape of x.
 
     Fields:
-        multiplier: the number of features between the two linear maps, divided by c.
+        multiplier: a number. The first linear map returns ``multiplier * c`` features.
         dtype: the type of the computation and of the result.
     """
 

@@ -1,5 +1,5 @@
-"""Contains modules that condition a net on numbers and categories. A condition adds a vector to the features of the
-net, or appends a token to the embedding.
+"""Contains modules that condition a net on numbers and categories. Each number or category becomes a vector that is
+added to the features, or a token that is appended to the embedding.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class NumberVector(nn.Module):
 
 
 class CategoryVector(nn.Module):
-    """Turns the indices [b] of categories into learned vectors [b, width]. The indices are whole numbers of any number
-    type.
+    """Turns the indices [b] of categories into learned vectors [b, width]. The indices are whole numbers in a
+    floating-point type.
 
     ``Conditioners(net, features={"genre": CategoryVector(10, 1024)}, tokens={})`` conditions a net on categories.
 
@@ -59,10 +59,10 @@ class Conditioners(Wrapper):
 
     With ``conditioned = Conditioners(net, features={"gain": NumberVector(1024)}, tokens={})``, ``conditioned.init(key,
     x, time, condition_gain=gain)`` makes the variables. ``conditioned.apply(variables, x, time, condition_gain=gain)``
-    with gain [b] returns the result of the net, such as [b, *positions, c].
+    with gain [b] returns the result of the net.
 
     A condition either adds a vector to the features or appends a token to the embedding. The value -1 means that an
-    item of the batch lacks the condition. In this case the vector is zero, or the token is masked.
+    item of the batch lacks the condition. The vector of a missing condition is zero, and its token is masked.
 
     Fields:
         net: a module ``net(x, time, features=[b, f], embedding=[b, n, e], embedding_mask=[b, n])``, such as
@@ -93,8 +93,8 @@ class Conditioners(Wrapper):
             args: other arguments for the net, such as time [b].
             features, embedding, embedding_mask: optional inputs of the net, to which the conditions are added.
                 embedding_mask is bool [b].
-            conditioning: arrays ``condition_NAME`` [b], and other arguments for the net. The values of a condition are
-                at least 0, or -1. If an array is missing, the value is -1 for all items of the batch.
+            conditioning: arrays ``condition_NAME`` [b], and other arguments for the net. Values are at least 0, or -1
+                (missing). If the array of a condition is missing, all its values are -1.
 
         Raises:
             InputError: a condition does not have the shape [b].

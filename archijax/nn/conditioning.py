@@ -30,7 +30,7 @@ class Wrapper(nn.Module):
 
     @property
     def length_multiple(self) -> int:
-        """Returns the number that must divide the length of x. This number is 1 if the net has no `length_multiple`."""
+        """Returns the number that must divide the length of x: the `length_multiple` of the net, or 1."""
         return getattr(self.net, "length_multiple", 1)
 
 
@@ -43,9 +43,9 @@ class NumberEmbedder(nn.Module):
     Fields:
         features: the number of features of each vector.
         frequencies: the number of learned frequencies. Each frequency gives a sine and a cosine.
-        spread: the standard deviation of the last initial frequency. Initial frequencies are normally distributed, and
-            their standard deviations grow geometrically from 1 to spread. With a spread above 1, the net learns sooner
-            to distinguish close numbers.
+        spread: the largest standard deviation of an initial frequency. Each initial frequency is drawn from a normal
+            distribution. The standard deviations of these distributions grow geometrically from 1 to spread. With a
+            spread above 1, the net learns sooner to distinguish close numbers.
     """
 
     features: int
@@ -81,7 +81,7 @@ class ClassEmbedder(nn.Module):
     @nn.compact
     def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape {self.features}"]:
         table = self.param("table", nn.initializers.normal(1.0), (self.num_classes, self.features))
-        return table[ids]
+        return jnp.asarray(table)[ids]  # numpy arrays take no traced indices
 
 
 class TimeConditioning(Wrapper):
@@ -110,7 +110,7 @@ class TimeConditioning(Wrapper):
 
         Args:
             time: the diffusion times [b]. If time is [b, n], the features of the n times of an item are summed.
-            features: other features [b, features], which are added to those of the time.
+            features: other features [b, features], which are added to the features of the time.
             conditioning: other arguments for the net.
 
         Raises:
@@ -145,7 +145,7 @@ def guide(
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Gives a net classifier-free guidance, in which learned tokens represent a missing embedding (Ho & Salimans 2022).
+    """Adds classifier-free guidance to a net (Ho & Salimans 2022). Learned tokens replace a missing embedding.
 
     With ``wrapped = ClassifierFreeGuidance(net, max_length=64, features=768)``, ``wrapped.init(key, x,
     embedding=embedding)`` makes the variables. ``wrapped.apply(variables, x, embedding=embedding)`` returns the result
@@ -153,7 +153,7 @@ class ClassifierFreeGuidance(Wrapper):
 
     Fields:
         net: a module ``net(x, embedding=[b, n, features])``, such as a :class:`UNet`.
-        max_length: the largest number n of tokens of an embedding.
+        max_length: the largest number n of tokens in an embedding.
         features: the number of features of each token.
     """
 
@@ -173,14 +173,14 @@ class ClassifierFreeGuidance(Wrapper):
         """Calls the net with the embedding, and guides the prediction of the net.
 
         Args:
-            embedding: the tokens [b, n, features], with n at most max_length. This argument is required.
+            embedding: the tokens [b, n, features], with n at most max_length. The embedding is required.
             embedding_mask: a bool array [b] or [b, n]. Where a mask [b] is True, learned tokens replace all tokens of
-                the item. Where a mask [b, n] is True, a learned token replaces one token. Training usually masks a
+                the item. Where a mask [b, n] is True, a learned token replaces the token. Training usually masks a
                 tenth of the items.
-            embedding_scale: the guidance scale, one number or one number per item of the batch [b]. The result is
-                masked + (conditional - masked) * scale, where masked is the prediction for the learned tokens. If the
-                scale is the number 1, the net is called with the batch; otherwise the net is called with a batch of
-                double size. Use either embedding_mask or a scale other than 1, not both.
+            embedding_scale: the guidance scale: one number for all items, or one number per item [b]. The result is
+                ``masked + (conditional - masked) * scale``. Here ``masked`` is the prediction for the learned tokens.
+                Unless the scale is the Python number 1, the net is called with a batch of double size. Do not combine
+                embedding_mask with a scale other than 1.
             conditioning: other arguments for the net.
 
         Raises:
@@ -218,10 +218,10 @@ class EmbeddingFeatures(Wrapper):
     ``EmbeddingFeatures(net).apply(variables, x, features=features, embedding=embedding)`` returns the result of the
     net.
 
-    A net learns many times faster to use this mean (by modulation) than to use the tokens (by cross-attention). The
+    A net learns to use this mean (by modulation) many times faster than to use the tokens (by cross-attention). The
     nets of the original code have only cross-attention. A :class:`ClassifierFreeGuidance` around this wrapper masks the
-    embedding before the mean is computed. If ``embedding_mask`` [b] is passed to this wrapper, nothing is added to the
-    features of items whose mask is True, and the net also receives the mask.
+    embedding before the mean is computed. This wrapper can also receive an ``embedding_mask`` [b], which it passes to
+    the net. Where the mask is True, nothing is added to the features.
 
     Fields:
         net: a module ``net(x, features=[b, f], embedding=[b, n, e])``, such as a :class:`UNet`.
@@ -259,8 +259,8 @@ class AppendChannels(Wrapper):
     channels as x.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net is
-            called with the channels of x followed by the appended channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`, whose result has n channels. The net
+            receives the channels of x, followed by the appended channels.
     """
 
     @nn.compact
@@ -277,11 +277,11 @@ class AppendChannels(Wrapper):
         Args:
             append_channels: an array [b, *positions, any number of channels], with the batch size and the positions of
                 x.
-            out_channels: the number of channels of the result. If None, the result has as many channels as x.
+            out_channels: the number of channels of the result, or None for as many channels as x.
             args, conditioning: other arguments for the net.
 
         Raises:
-            InputError: append_channels are missing, or have another batch size or other positions than x.
+            InputError: append_channels is missing, or its batch size or positions differ from x.
         """
         if append_channels is None:
             raise InputError(f"append_channels are missing: {(*x.shape[:-1], 'any')} is needed")
@@ -299,14 +299,14 @@ class AppendPositions(Wrapper):
     ``AppendPositions(net).init(key, x)`` makes the variables, and ``AppendPositions(net).apply(variables, x)`` returns
     the result of the net. The result has as many channels as x, unless out_channels is set.
 
-    Without such channels, convolutions and attention cannot use the distance of a position from the beginning of the
-    sound. With such channels, a net learns sooner that a note begins with an attack and then decays.
+    Without sines and cosines, convolutions and attention cannot use the distance of a position from the beginning of
+    the sound. With sines and cosines, a net learns sooner that a note begins with an attack and then decays.
 
     Fields:
         net: a module ``net(x, ..., out_channels=n)`` with a field out_channels, such as :class:`UNet`. The result of
             the net has n channels.
-        count: the number of wavelengths, which are 16, 32, 64, ... positions. The longest wavelength, 8 * 2^count,
-            should be twice the length of x, because the appended channels repeat with this period.
+        count: the number of wavelengths: 16, 32, 64, ... positions. The appended channels repeat after the longest
+            wavelength, which is ``8 * 2^count`` positions. The longest wavelength should be twice the length of x.
     """
 
     count: int = 6

@@ -12,17 +12,17 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 def initialize(init: Callable, *args: Any) -> Any:
     """Returns the result of ``init(*args)``, without the forward pass and without compiling one large program.
 
-    ``variables = initialize(net.init, key, x, time)`` does the work of ``variables = net.init(key, x, time)``.
+    ``variables = initialize(net.init, key, x, time)`` replaces ``variables = net.init(key, x, time)``.
 
-    ``jax.jit(init)`` inlines the random generator once per parameter, so that compiling a net with hundreds of
-    parameters takes minutes. A plain call of ``init`` also computes the output of the net. This function traces
+    ``jax.jit(init)`` inlines the random generator once per parameter. The compilation of a net with hundreds of
+    parameters then takes minutes. A plain call of ``init`` also computes the output of the net. This function traces
     ``init``, drops the operations that the result does not need, and runs the others one by one. Each operation is
     compiled once per shape.
 
     Args:
         init: a pure function such as ``net.init``.
-        args: the arguments of ``init``, such as a key, x and time. If only the shape of an array matters, such as that
-            of x, the array can be a ``jax.ShapeDtypeStruct``.
+        args: the arguments of ``init``, such as a key, x and time. An array of which only the shape matters, such as x,
+            can be a ``jax.ShapeDtypeStruct``.
 
     Returns:
         The result of ``init(*args)``.

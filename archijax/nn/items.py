@@ -1,6 +1,6 @@
 """Contains items of a U-Net, ``item(x, context) -> x``, and merge modules, ``merge(skip, x, context) -> x``.
 
-A merge module joins x with the skip, which is the array of the same depth before downsampling. The context is a
+A merge module joins x with the skip. The skip is the array at the same depth before downsampling. The context is a
 :class:`archijax.nn.Context`.
 """
 
@@ -44,15 +44,15 @@ class ConvBlock(nn.Module):
 
 
 class Resnet(nn.Module):
-    """Adds to x the result of two convolutions, each after a group norm and SiLU (a residual block).
+    """Applies a residual block to x: two convolutions, each after a group norm and SiLU.
 
     ``y, variables = Resnet().init_with_output(key, x)`` gives y [b, *positions, channels]. The context is not used.
 
     Fields:
         groups: the number of groups of each group norm, a divisor of the number of channels of x and of the result.
-        kernel_size: the size of the convolutions' kernels, an odd number.
-        channels: the number of channels of the result. If None, the result has as many channels as x. If x has another
-            number of channels, a convolution with kernel size 1 adapts x before the sum.
+        kernel_size: the kernel size of both convolutions, an odd number.
+        channels: the number of channels of the result, or None for as many channels as x. If x has another number of
+            channels, a convolution with kernel size 1 adapts x before the residual sum.
         dtype: the type of the computation and of the result.
     """
 
@@ -111,7 +111,7 @@ class AdaptiveConvNeXt(nn.Module):
     scale and shift of the norm, are computed from ``context.features`` [b, f].
 
     Fields:
-        expansion: the number of features between expansion and contraction, divided by the number of channels of x.
+        expansion: the factor by which the expansion multiplies the number of channels of x.
         gate: a number that is added to the computed gates, which are small before training.
         dtype: the type of the computation. The result has the type of x.
 
@@ -136,7 +136,7 @@ class AdaptiveConvNeXt(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Returns norm(x) * (1 + scale) + shift, with scale and shift computed from ``context.features`` [b, f].
+    """Returns norm(x) * (1 + scale) + shift. Scale and shift are computed from ``context.features`` [b, f].
 
     ``y, variables = Modulation().init_with_output(key, x, Context(features=features))`` gives y in the shape of x. The
     norm is over the channels of x.
@@ -165,11 +165,11 @@ class InjectChannels(nn.Module):
     *positions of x, 4] gives y in the shape of x.
 
     Fields:
-        channels: the number of channels that the context has at this depth.
+        channels: the number of channels of ``injected``.
         dtype: the type of the computation and of the result.
 
     Raises:
-        InputError: the context has no channels at this depth, or their shape is not [b, *positions of x, channels].
+        InputError: ``injected`` is missing, or its shape is not [b, *positions of x, channels].
     """
 
     channels: int
@@ -197,7 +197,7 @@ class SkipAdd(nn.Module):
 
 
 class SkipConcat(nn.Module):
-    """Concatenates the channels of skip * scale and x, and applies a convolution with kernel size 1.
+    """Concatenates the channels of ``skip * scale`` and x, and applies a convolution with kernel size 1.
 
     ``y, variables = SkipConcat().init_with_output(key, skip, x, None)`` gives y in the shape of x. The context is not
     used.

@@ -1,7 +1,7 @@
 """Contains linear maps and convolutions for one, two or three position axes.
 
 Arrays have the channels last, ``[batch, *positions, channels]``. Sound has one position axis. Parameters are float32.
-Initial parameters have the same distribution as in PyTorch, so that the training settings of the original code still
+Initial parameters have the same distribution as in PyTorch. The training settings of the original code therefore still
 apply. ``dtype`` is the type of the computation.
 """
 
@@ -35,10 +35,10 @@ def _scaled(values: Float[Array, " count"], bound: Float[Array, ""], shape: tupl
 
 def uniform_init(fan_in: int) -> Callable[..., Array]:
     """Returns PyTorch's default initialiser of weights and biases, a function ``init(key, shape)``. The initialiser
-    returns float32 numbers that are uniform in (-b, b), with b = fan_in ** -0.5.
+    returns float32 numbers that are uniform in (-b, b), with ``b = fan_in ** -0.5``.
 
-    The initialiser rounds the number of drawn values up to a power of two, so that the random generator is compiled for
-    few sizes. Compiling the generator for every shape would take most of the time of initialising a large net.
+    The number of drawn values is rounded up to a power of two, so the random generator is compiled for few sizes only.
+    Without rounding, the compilation would take most of the time of initialising a large net.
     """
 
     def init(key: Shaped[Array, " ..."], shape: tuple[int, ...]) -> Float[Array, " ..."]:
@@ -58,7 +58,7 @@ def conv(
         groups: the number of groups of channels, a divisor of c_in and of c_out.
 
     Returns:
-        [b, *out, c_out], where out = positions - size + 1 for each position axis.
+        An array [b, *out, c_out], where ``out = positions - size + 1`` for each position axis.
     """
     if x.ndim == 3 and groups == x.shape[-1] == kernel.shape[-1]:
         return depthwise(x, kernel[:, 0])
@@ -69,10 +69,11 @@ def conv(
 
 
 def depthwise(x: Float[Array, "b n c"], kernel: Float[Array | np.ndarray, "taps c"]) -> Float[Array, "b out c"]:
-    """Convolves each channel of x [b, n, c] with the filter kernel[:, channel], with stride 1 and without padding. The
-    result is [b, n - taps + 1, c].
+    """Convolves each channel of x [b, n, c] with the filter ``kernel[:, channel]``, with stride 1 and without padding.
+    The result is [b, n - taps + 1, c].
 
-    XLA compiles this sum of shifted products to one loop. The depthwise convolution of XLA is far slower on CPU.
+    The function sums shifted copies of x, each multiplied by one row of the kernel. XLA compiles the sum to one loop.
+    On CPU, XLA's own depthwise convolution is far slower.
     """
     count = x.shape[1] - len(kernel) + 1
     return sum(x[:, i : i + count] * kernel[i] for i in range(len(kernel)))
@@ -81,7 +82,7 @@ def depthwise(x: Float[Array, "b n c"], kernel: Float[Array | np.ndarray, "taps 
 def pad_positions(
     x: Float[Array, "b *positions c"], padding: int, mode: str = "constant"
 ) -> Float[Array, "b *padded c"]:
-    """Pads every position axis of x by ``padding`` positions at both ends. ``mode`` is that of ``jnp.pad``.
+    """Pads every position axis of x by ``padding`` positions at both ends. ``jnp.pad`` defines ``mode``.
 
     On CPU, padding before a convolution is faster than a convolution that pads its input.
     """
@@ -92,7 +93,7 @@ def pad_positions(
 
 def fold(x: Float[Array, "b *positions c"], factor: int) -> Float[Array, "b *folded channels"]:
     """Moves positions into channels (space to depth). With d position axes, [b, *positions, c] becomes [b, *positions /
-    factor, factor^d * c]. The factor must divide every number of positions.
+    factor, factor^d * c]. The factor must divide the length of every position axis.
     """
     b, *positions, c = x.shape
     dims = len(positions)
@@ -120,14 +121,14 @@ def unfold(x: Float[Array, "b *folded channels"], factor: int) -> Float[Array, "
 def strided_conv(
     x: Float[Array, "b *positions c_in"], kernel: Float[Array | np.ndarray, "*sizes c_in c_out"], stride: int
 ) -> Float[Array, "b *out c_out"]:
-    """Convolves (cross-correlates) x with a stride and without padding. Kernel sizes and numbers of positions must be
-    multiples of the stride.
+    """Convolves (cross-correlates) x with a stride and without padding. The stride must divide every kernel size and
+    the length of every position axis.
 
-    Positions are folded into channels (see :func:`fold`), so that a convolution with stride 1 gives the result. The
+    The function folds positions into channels (see :func:`fold`), and then applies a convolution with stride 1. The
     backward pass of a convolution with stride 1 is fast on every platform.
 
     Returns:
-        [b, *out, c_out], where out = (positions - size) / stride + 1 for each position axis.
+        An array [b, *out, c_out], where ``out = (positions - size) / stride + 1`` for each position axis.
     """
     *sizes, c_in, c_out = kernel.shape
     kernel = fold(jnp.asarray(kernel).reshape(1, *sizes, c_in * c_out), stride)[0]
@@ -148,7 +149,7 @@ def transposed_conv(
     The computation is polyphase: a convolution with stride 1 computes ``stride`` outputs for each input position.
 
     Returns:
-        [b, *out, c_out], where out = (positions - 1) * stride + size - 2 * padding for each position axis.
+        An array [b, *out, c_out], where ``out = (positions - 1) * stride + size - 2 * padding`` for each position axis.
     """
     *sizes, c_in, c_out = kernel.shape
     dims, taps = len(sizes), sizes[0] // stride
@@ -163,10 +164,10 @@ def transposed_conv(
 
 class Weight(nn.Module):
     """Holds the kernel of a linear map without bias. ``kernel, variables = Weight(8).init_with_output(key, c)`` gives a
-    kernel [c, 8], where c is an int. The caller multiplies by the kernel.
+    kernel [c, 8], where c is an int. The caller multiplies its features by the kernel.
 
     Fields:
-        features: the number of features of the result of the linear map.
+        features: the number of output features of the linear map.
         dtype: the type of the returned kernel.
     """
 
@@ -199,7 +200,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolves x with stride 1. Zeros are padded at both ends of x, so that the result has the positions of x.
+    """Convolves x with stride 1. Zeros pad both ends of x, so the result has as many positions as x.
 
     ``y, variables = Conv(8, 3).init_with_output(key, x)`` gives y [b, *positions, 8].
 

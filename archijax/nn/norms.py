@@ -17,8 +17,8 @@ from archijax.nn.arrays import full, over_positions
 
 
 class GroupNorm(nn.Module):
-    """Normalises groups of channels: mean and variance are over all positions and the channels of one group (Wu & He
-    2018).
+    """Normalises groups of channels (Wu & He 2018). The mean and variance of a group are over all its channels and
+    positions.
 
     ``y, variables = GroupNorm(8).init_with_output(key, x)`` gives y in the shape of x.
 
@@ -93,8 +93,8 @@ def _standardized(
 def _scaled_by_moments(
     x: Float[Array, "*shape"], mean: Float[Array, " ..."], gain: Float[Array, " ..."], average: Callable
 ) -> Float[Array, "*shape"]:
-    """Returns (x - mean) * gain, with gain = 1 / standard deviation. The derivative treats mean and gain as functions
-    of x.
+    """Returns (x - mean) * gain, where gain is 1 / (standard deviation). The derivative treats mean and gain as
+    functions of x.
     """
     return (x - mean) * gain
 

@@ -1,5 +1,5 @@
-"""Conditions a net on numbers such as seconds. Each number becomes a token, which follows the tokens of the text, and
-also a part of the features.
+"""Conditions a net on numbers such as seconds. Each number becomes a token after the tokens of the text. Each number
+also becomes a part of the features.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Number:
     :class:`NumberConditioning` around the net takes a list of such descriptions.
 
     Fields:
-        name: the name of the array [b] of numbers, in a batch and in the arguments of the net.
+        name: the name of the array [b] that holds this number, in a batch and in the arguments of the net.
         low, high: the lowest and the highest value. NumberConditioning clips values outside of this range.
-        default: the value for a batch without this number.
+        default: the value for all items of a batch that lacks this number.
 
     Raises:
         InputError: low is not below high, or the default is not in the range.
@@ -84,17 +84,17 @@ class NumberConditioning(Wrapper):
     time, seconds_total=seconds)`` makes the variables. ``conditioned.apply(variables, x, time, seconds_total=seconds)``
     with seconds [b] returns the result of the net.
 
-    Each number is scaled from its range to [0, 1] and becomes a vector by Fourier features. The embedding that the net
-    receives consists of the tokens of the text, then one token per number. The features that the net receives are the
-    vectors of the numbers, then the argument `features`.
+    Each number is scaled from its range to [0, 1], and encoded as a vector by Fourier features. The embedding that the
+    net receives consists of the tokens of the text, then one token per number. The features that the net receives
+    consist of the vectors of all numbers, then the argument `features`.
 
     Fields:
         net: a module ``net(x, time, embedding=[b, tokens, width], features=[b, len(numbers) * width + f])``.
         numbers: the list of numbers, in the order of their tokens.
-        width: the length of the vector that encodes one :class:`Number`, and of each token that the net receives.
-        text_features: the number of features of each token of the text. None means that this number is `width`. If
-            text_features differs from width, a linear map turns each token into a vector of length `width`. A token
-            that consists of zeros counts as padding and stays zero.
+        width: the length of the vectors that encode numbers, and of the tokens that the net receives.
+        text_features: the number of features of each token of the text, or None for `width`. If text_features differs
+            from width, a linear map turns each token into a vector of length `width`. A token that consists of zeros
+            counts as padding and stays zero.
     """
 
     numbers: Sequence[Number]
@@ -114,13 +114,13 @@ class NumberConditioning(Wrapper):
 
         Args:
             args: other arguments for the net, such as time [b].
-            embedding: the tokens of the text [b, n, text_features]. None means that there is no text.
-            features: other features [b, f]. None means that there are no other features.
-            conditioning: an array [b] under the name of each :class:`Number`, and other arguments for the net. A
-                missing array is filled with the default value of its Number.
+            embedding: the tokens of the text [b, n, text_features], or None without text.
+            features: other features [b, f], or None.
+            conditioning: one array [b] for each :class:`Number`, by name, and other arguments for the net. The default
+                of a Number replaces a missing array.
 
         Raises:
-            InputError: the shape of a number is not [b], or the tokens of the text do not have text_features features.
+            InputError: the array of a number is not [b], or the tokens of the text have a wrong number of features.
         """
         tokens = [] if embedding is None else [self._text(embedding)]
         states = []

@@ -1,4 +1,4 @@
-"""Contains layers that divide or multiply the number of positions by an integer factor, with convolutions."""
+"""Contains convolutional layers that divide or multiply the number of positions by an integer factor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from archijax.nn.linear import Conv, pad_positions, strided_conv, transposed_con
 
 
 def _kernel_size(operation: str, width: int, factor: int) -> int:
-    """Returns factor * width, or 1 if the factor is 1. Raises InputError if padding cannot be equal at both ends."""
+    """Returns the kernel size: ``factor * width``, or 1 if the factor is 1. Raises InputError if padding cannot be
+    equal at both ends.
+    """
     size = factor * (width if factor > 1 else 1)
     if (size - factor) % 2:
         raise InputError(
@@ -28,14 +30,14 @@ class Downsample(nn.Module):
     """Divides the length of every position axis by ``factor``, with a strided convolution.
 
     ``y, variables = Downsample().init_with_output(key, x, channels, factor)`` gives y [b, *positions / factor,
-    channels]. The factor must divide every length. With factor 1 the kernel size is 1.
+    channels]. The factor must divide the length of every position axis. With factor 1 the kernel size is 1.
 
     Fields:
-        width: the kernel size divided by the factor. factor * (width - 1) must be even.
+        width: a number that defines the kernel size, ``factor * width``. ``factor * (width - 1)`` must be even.
         dtype: the type of the computation and of the result.
 
     Raises:
-        InputError: factor * (width - 1) is odd.
+        InputError: ``factor * (width - 1)`` is odd.
     """
 
     width: int = 1
@@ -85,11 +87,11 @@ class UpsampleTranspose(nn.Module):
     channels]. With factor 1 the kernel size is 1.
 
     Fields:
-        width: the kernel size divided by the factor. factor * (width - 1) must be even.
+        width: a number that defines the kernel size, ``factor * width``. ``factor * (width - 1)`` must be even.
         dtype: the type of the computation and of the result.
 
     Raises:
-        InputError: factor * (width - 1) is odd.
+        InputError: ``factor * (width - 1)`` is odd.
     """
 
     width: int = 1

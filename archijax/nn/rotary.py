@@ -14,7 +14,7 @@ BASE = 10_000.0  # the frequencies fall from 1 to 1 / BASE
 
 
 def rotary_frequencies(features: int) -> Float32[np.ndarray, " {features}//2"]:
-    """Returns the frequency of each pair of features [features / 2], for an even number of features. The angle of a
+    """Returns one frequency per pair of features [features / 2]. The number of features must be even. The angle of a
     pair is its frequency times the position.
     """
     return np.float32(1) / np.float32(BASE) ** (np.arange(0, features, 2, dtype=np.float32) / np.float32(features))
@@ -29,8 +29,8 @@ def rotary_angles(length: int, features: int) -> Float32[Array, "{length} {featu
 def rotate(x: Float[Array, "b n h d"], angles: Float[Array, "n k"]) -> Float[Array, "b n h d"]:
     """Rotates the first 2 k features of each head by the angles [n, k], and leaves the other features unchanged.
 
-    Features i and i + k of a head are a pair, so 2 k is at most d. The angles are those of ``rotary_angles(n, 2 * k)``.
-    The computation is in at least float32.
+    Features i and i + k of a head are a pair, so 2 k is at most d. ``rotary_angles(n, 2 * k)`` computes the angles. The
+    computation is in at least float32.
     """
     count = 2 * angles.shape[-1]
     wide = full(x)

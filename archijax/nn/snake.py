@@ -1,4 +1,4 @@
-"""Contains the snake activation for periodic sound, x plus a periodic function of x (Ziyin et al. 2020)."""
+"""Contains the snake activation for periodic sound: x plus a periodic function of x (Ziyin et al. 2020)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINE = (0.999999996, -0.16666658, 0.00833305062, -0.000198090464, 2.60516628e-06
 def square_of_sine(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Computes sin(x)^2 by products and sums. In float32 the error is at most 4e-7 for |x| up to 1e4.
 
-    XLA's sine is not vectorised on CPU, and a decoder of sound would spend half of its time on this sine.
+    XLA does not vectorise the sine on CPU. With XLA's sine, a decoder of sound would spend half of its time on sines.
     """
     turns = jnp.round(x * (1 / jnp.pi))
     for term in PI:

@@ -22,7 +22,7 @@ from archijax.errors import InputError
 
 @dataclass(frozen=True)
 class T5Config:
-    """Holds the sizes of a T5 encoder, with the names of Hugging Face's config.json.
+    """Holds the sizes of a T5 encoder. The fields have the names of Hugging Face's config.json.
 
     Args:
         vocab_size: the number of token ids, at least ``len(tokenizer)``. For the tokenizer "bytes", this length is 259.
@@ -32,10 +32,10 @@ class T5Config:
         num_layers: the number of layers.
         num_heads: the number of attention heads.
         relative_attention_num_buckets: the number of buckets of relative positions, even and at least 4.
-        relative_attention_max_distance: a distance in tokens, above a quarter of the number of buckets. All positions
-            at this distance or farther share the last bucket.
-        layer_norm_epsilon: a float, above 0 and below 1, that every norm adds to the mean square.
-        gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5. Otherwise the
+        relative_attention_max_distance: a distance in tokens. All positions that are at least this far away share the
+            last bucket. The distance must be above a quarter of the number of buckets.
+        layer_norm_epsilon: a float that every norm adds to the mean square, above 0 and below 1.
+        gated: whether the feed-forward layer is gated and has a tanh GELU, as in T5 1.1, Flan and ByT5. An ungated
             layer has a ReLU.
 
     Raises:
@@ -67,7 +67,7 @@ class T5Config:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "T5Config":
-        """Makes the configuration from a mapping, the contents of a Hugging Face config.json.
+        """Makes a T5Config from the contents of a Hugging Face config.json.
 
         The keys vocab_size, d_model, d_kv, d_ff, num_layers and num_heads are required. Fields of the decoder are
         ignored.
@@ -162,7 +162,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Adds to x the result of attention, then the result of the feed-forward layer. This is one layer of the encoder.
+    """Applies one layer of the encoder: adds to x the result of attention, then the result of the feed-forward layer.
 
     ``y, variables = Layer(config, jnp.float32).init_with_output(key, x, bias)`` gives y [b, n, config.d_model]. The
     config is a :class:`T5Config`.
@@ -192,13 +192,13 @@ class T5Encoder(nn.Module):
 
     ``T5Encoder(T5Config(vocab_size=259, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2))`` is a small encoder.
     ``encoder.init(key, tokens, mask)`` makes the variables, and ``encoder.apply(variables, tokens, mask)`` returns [b,
-    n, d_model]. The encoder has no dropout, so that the call is the same in training and in sampling.
+    n, d_model]. The encoder has no dropout, so the call is the same in training and in sampling.
 
     Args:
         config: the sizes of the encoder.
         dtype: the type of the matrix products and of the output. Parameters, norms, softmax and residual sums are
             float32.
-        zero_padding: whether the output is set to zero at positions of padding. The original T5 does not do this.
+        zero_padding: whether the output at padding is set to zero, unlike in the original T5.
     """
 
     config: T5Config = T5_BASE
@@ -220,7 +220,7 @@ class T5Encoder(nn.Module):
             placeholders: the embeddings [k, d_model] of placeholder tokens. The ids of these tokens are -1, -2, ... -k.
 
         Raises:
-            InputError: tokens and mask are not integers and booleans of one shape [b, n].
+            InputError: tokens are not integers [b, n], or the mask is not bool [b, n].
         """
         c = self.config
         if tokens.ndim != 2 or tokens.shape != mask.shape:

@@ -68,7 +68,7 @@ class Projection(nn.Module):
 
 
 class HeadsAttention(nn.Module):
-    """Computes multi-head attention from x [b, n, c] to a source [b, m, e]. There is no norm and no residual
+    """Computes multi-head attention from x [b, n, c] to a source [b, m, e]. The module has no norm and no residual
     connection.
 
     ``y, variables = HeadsAttention(8, 2, 2).init_with_output(key, x, source)`` gives y in the shape of x.
@@ -112,13 +112,13 @@ class HeadsAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Returns linear(h * silu(gate)) in the shape of x [..., c], where [h, gate] = linear(x) (Shazeer 2020, equation
-    6).
+    """Returns ``linear(h * silu(gate))`` in the shape of x [..., c], where ``[h, gate] = linear(x)`` (Shazeer 2020,
+    equation 6).
 
     ``y, variables = SwiGLU().init_with_output(key, x)`` gives y in the shape of x.
 
     Fields:
-        multiplier: the number of features of h, divided by c.
+        multiplier: a number. h has ``multiplier * c`` features.
         dtype: the type of the computation and of the result.
     """
 
@@ -134,8 +134,8 @@ class SwiGLU(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Adds to x the results of self-attention, of cross-attention if there is an embedding, and of SwiGLU. Each of
-    these three parts begins with a norm.
+    """Applies self-attention, cross-attention (if there is an embedding) and SwiGLU to x. Each of these three parts
+    begins with a norm, and its result is added to x.
 
     With ``layer = TransformerLayer(8, 2, 2, False, None, jnp.float32)`` and ``angles = rotary_angles(n, 8)``, ``y,
     variables = layer.init_with_output(key, x, embedding, angles)`` gives y in the shape of x [b, n, c]. The fields are
@@ -179,15 +179,15 @@ class DiffusionTransformer(nn.Module):
         num_layers: the number of layers.
         num_heads, head_features: the number of heads of queries, and the number of features of each head. Each token
             has num_heads * head_features features.
-        embedding_features: the number of features of each token of the embedding. If None, the net takes no embedding.
-        embedding_width: the number of features of each token after the projection that precedes cross-attention. If
-            None, this number is embedding_features.
-        embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads. If None,
-            this number is embedding_width // head_features, which must be at least 1.
-        global_features: the number f of the features [b, f] that the net takes. If None, the net takes no features.
-        time_features: the number of sines plus the number of cosines that encode the time, an even number.
-        rotary_features: the number of features of each head that rotary positions rotate, even and at most
-            head_features. If None, half of head_features are rotated.
+        embedding_features: the number of features of each token of the embedding, or None for a net without embedding.
+        embedding_width: the number of features to which each token is projected before cross-attention, or None for
+            embedding_features.
+        embedding_heads: the number of heads of keys and values in cross-attention, a divisor of num_heads. If
+            embedding_heads is None, this number is ``embedding_width // head_features``, which must be at least 1.
+        global_features: the number of features per item, [b, global_features], or None for a net without features.
+        time_features: the total number of sines and cosines that encode the time, an even number.
+        rotary_features: the number of features of each head that are rotated, even and at most head_features. None
+            rotates half of the features.
         qk_norm: whether a layer norm is applied to every query and key.
         implementation: "xla", "cudnn" or None, see :class:`archijax.nn.attention.Attention`.
         remat: whether the backward pass recomputes the intermediate results of a layer, to save memory.
@@ -237,17 +237,17 @@ class DiffusionTransformer(nn.Module):
         """Returns the prediction [b, n, out_channels], in at least float32.
 
         Args:
-            time: the diffusion time of each item [b]. This argument is required.
-            features: one vector per sound [b, global_features], such as the encoded duration. This argument is required
+            time: the diffusion time of each item [b]. The time is required.
+            features: one vector per sound [b, global_features], such as the encoded duration. The features are required
                 if global_features is set.
-            embedding: tokens [b, tokens, embedding_features] for cross-attention. This argument is required if
+            embedding: tokens [b, tokens, embedding_features] for cross-attention. The embedding is required if
                 embedding_features is set.
             embedding_mask: a bool array [b]. Where the mask is True, zeros replace the embedding of the item. For the
                 net, zeros mean "no embedding".
-            out_channels: the number of channels of the result. If None, the result has as many channels as x.
+            out_channels: the number of channels of the result, or None for as many channels as x.
 
         Raises:
-            InputError: an array has a wrong shape, is missing, or is given although the net takes no such array.
+            InputError: an array is missing, has a wrong shape, or is not an input of this net.
         """
         self._check(x, time, features, embedding)
         # As in the original, the initial kernels of mix_in and mix_out are zero, so that both change nothing at first.

@@ -53,16 +53,16 @@ class LearnedTransform(Wrapper):
     A strided convolution transforms x for the net, and a transposed convolution transforms the result of the net back.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time / stride,
-            c * num_filters], and the result of the net has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives [b, time / stride, c *
+            num_filters], and its result has n channels.
         num_filters: the number of filters per channel of the sound.
         window_length: the length of a filter in samples, a multiple of the stride. Stride and window_length must both
             be odd or both be even.
         stride: the number of samples from one position of a filter to the next.
-        filters: the initial filters, "sinusoid" or "random". "sinusoid" gives windowed sines and cosines, and the
-            transform is invertible if num_filters = window_length. "random" gives random numbers, as in the original
-            code, and training then takes longer.
-        dtype: the type of the computation of the filters.
+        filters: the initial filters, "sinusoid" or "random". "sinusoid" gives windowed sines and cosines. The transform
+            is then invertible if num_filters equals window_length. "random" gives random numbers, as in the original
+            code. Training then takes longer.
+        dtype: the type in which the filters are applied.
     """
 
     num_filters: int
@@ -84,11 +84,11 @@ class LearnedTransform(Wrapper):
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result. If None, the result has as many channels as x.
+            out_channels: the number of channels of the result, or None for as many channels as x.
 
         Raises:
-            InputError: time is not a multiple of ``length_multiple``, time is at most (window_length - stride) / 2, or
-                the window does not fit the stride.
+            InputError: time is not a multiple of ``length_multiple`` or not above ``(window_length - stride) / 2``, or
+                window_length does not fit the stride.
         """
         window, stride = self.window_length, self.stride
         if stride < 1 or window < 1 or window % stride or (window - stride) % 2:
@@ -128,8 +128,8 @@ class Patching(Wrapper):
     returns an array in the shape of x.
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. For d position axes, the net receives an
-            x [b, *positions / patch_size, c * patch_size^d], and the result of the net has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. For d position axes, the net receives [b,
+            *positions / patch_size, c * patch_size^d], and its result has n channels.
         patch_size: the number of samples of a patch along each position axis.
     """
 
@@ -148,10 +148,11 @@ class Patching(Wrapper):
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result. If None, the result has as many channels as x.
+            out_channels: the number of channels of the result, or None for as many channels as x.
 
         Raises:
-            InputError: a number of positions is not a multiple of ``length_multiple``, or the patch size is below 1.
+            InputError: a position axis has a length that is not a multiple of ``length_multiple``, or patch_size is
+                below 1.
         """
         if self.patch_size < 1:
             raise InputError(f"the patch size is {self.patch_size}: it must be at least 1")
@@ -170,8 +171,8 @@ class STFTTransform(Wrapper):
     returns an array in the shape of x [b, time, c].
 
     Fields:
-        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives an x [b, time /
-            hop_length, 2 * (n_fft // 2 + 1) * c], and the result of the net has n channels.
+        net: a module ``net(x, ..., out_channels=n)``, such as :func:`UNetV0`. The net receives [b, time / hop_length, 2
+            * (n_fft // 2 + 1) * c], and its result has n channels.
         n_fft: the length of a window in samples.
         hop_length: the number of samples from one window to the next, at most n_fft.
         polar: whether the channels are magnitudes and phases, instead of real and imaginary parts.
@@ -194,11 +195,10 @@ class STFTTransform(Wrapper):
 
         Args:
             args, conditioning: other arguments for the net.
-            out_channels: the number of channels of the result. If None, the result has as many channels as x.
+            out_channels: the number of channels of the result, or None for as many channels as x.
 
         Raises:
-            InputError: time is not a multiple of ``length_multiple``, or time is at most (n_fft - hop_length) / 2,
-                rounded up.
+            InputError: time is not a multiple of ``length_multiple``, or not above ``ceil((n_fft - hop_length) / 2)``.
         """
         stft = STFT(self.n_fft, self.hop_length, centred=False)
         _check_length(x, self.length_multiple, "hop_length times the product of the net's factors")

@@ -5,10 +5,11 @@ inner U-Net.
 ``item(x, context)`` that returns the new x. For each entry of a list of items, the U-Net makes a copy with its own
 parameters. The design follows a-unet's ``XUNet`` and audio-diffusion-pytorch's ``UNetV0``.
 
-Repeated items are unrolled, not scanned. Every copy has a name in the parameter tree (``down_2/items_5``), and any
-sequence of items can be repeated. A scan over the items would be slower. With a scan, six depths of the net in
-audio-diffusion-pytorch's README compile in three quarters of the time, but train five times slower on CPU. If XLA does
-not inline the items, the six depths compile in six sevenths of the time, but train fifteen times slower.
+The U-Net does not run repeated items with ``jax.lax.scan``. Every copy of an item has its own name in the parameter
+tree (``down_2/items_5``), and any sequence of items can be repeated. A scan would be slower. With a scan, six depths of
+the net in audio-diffusion-pytorch's README would compile in three quarters of the time on CPU, but a training step
+would take five times as long as now. If XLA did not inline the items, the six depths would compile in six sevenths of
+the time, but a step would take fifteen times as long as now.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Context:
     """Holds the conditioning that items of a U-Net use, such as ``Context(features=features)`` in ``item(x, context)``.
 
     Fields:
-        features: one vector per sound [b, f], such as the features of the time. None means no features.
-        embedding: a sequence of vectors per sound [b, n, e], such as an encoded text. None means no embedding.
-        channels: a tuple with one entry per depth, outermost first. An entry is None or an array to inject, [b,
-            *positions after downsampling to that depth, c]. Entries at the end can be left out.
+        features: one vector per sound [b, f], such as the features of the time, or None for no features.
+        embedding: a sequence of vectors per sound [b, n, e], such as an encoded text, or None for no embedding.
+        channels: a tuple with one entry per depth, outermost first. An entry is None, or an array [b, *positions, c] to
+            inject, with the positions of its depth. Entries at the end can be left out.
         depth: the depth of the item that is called. 0 is the outermost depth.
     """
 
@@ -55,16 +56,17 @@ class Context:
 class Block:
     """Describes one depth of a U-Net, such as ``Block(16, factor=2, items=[Resnet(), Modulation()])``.
 
-    A :class:`UNet` takes a list of blocks. It copies each item of a block, so that every copy has its own parameters.
+    A :class:`UNet` takes a list of blocks. The net copies each item of a block, and every copy has its own parameters.
 
     Fields:
         channels: the number of channels at this depth.
-        factor: the number by which downsampling to this depth divides the length.
+        factor: the downsampling factor of this depth.
         items: modules or functions ``(x, context) -> x``, such as :class:`Resnet`, which run after downsampling.
-        items_up: modules or functions ``(x, context) -> x``, which run before upsampling. None means copies of `items`.
-        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`. None means copies of
+        items_up: modules or functions ``(x, context) -> x``, which run before upsampling, or None for copies of
+            `items`.
+        downsample, upsample: modules ``(x, channels, factor) -> x``, such as :class:`Downsample`, or None for copies of
             the U-Net's fields of the same names.
-        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`. None means a copy of the U-Net's field
+        skip: a module ``(skip, x, context) -> x``, such as :class:`SkipAdd`, or None for a copy of the U-Net's field
             `skip`.
     """
 
@@ -78,7 +80,7 @@ class Block:
 
 
 def _copy(template: Callable, parent: nn.Module, name: str) -> Callable:
-    """Copies a module, so that the copy has its own name and parameters. Returns a plain function unchanged."""
+    """Returns a copy of a module, with its own name and parameters. A plain function is returned unchanged."""
     return template.clone(parent=parent, name=name) if isinstance(template, nn.Module) else template
 
 
@@ -148,14 +150,14 @@ class UNet(nn.Module):
 
     Fields:
         blocks: one :class:`Block` per depth, outermost first.
-        out_channels: the number of channels of the result. If None, the result has as many channels as x.
+        out_channels: the number of channels of the result, or None for as many channels as x.
         downsample, upsample, skip: the default modules. A :class:`Block` whose field of the same name is None uses a
             copy of the default module.
         remat: whether the backward pass recomputes all intermediate results of a block, to save memory. If remat is
             False, the forward pass keeps the results of convolutions and matrix products. The backward pass then
-            recomputes only cheap operations (norms, activations, modulation). With remat=False, a training step of the
-            README's net needs a third of the memory that keeping all results would need. On CPU, recomputation saves
-            memory only with :func:`archijax.compiler.compiler_options`.
+            recomputes only cheap operations (norms, activations, modulation). If all results were kept, a training step
+            of the net in the README would need three times the memory. On CPU, recomputation saves memory only with
+            :func:`archijax.compiler.compiler_options`.
         dtype: the type of the computation. The result is at least float32.
     """
 
@@ -185,12 +187,13 @@ class UNet(nn.Module):
         """Returns the output of the net [b, *positions, out_channels], in at least float32.
 
         Args:
-            features, embedding, channels: see :class:`Context`. Only some items need them, such as :class:`Modulation`.
-            out_channels: the number of channels of the result. If None, the field `out_channels` decides. Wrappers that
-                change the channels of x pass this argument.
+            features, embedding, channels: see :class:`Context`. Only some items, such as :class:`Modulation`, need
+                these arrays.
+            out_channels: the number of channels of the result, or None for that of the field `out_channels`. Wrappers
+                that change the channels of x pass out_channels.
 
         Raises:
-            InputError: a length is not a multiple of the product of the factors, or conditioning has a wrong shape.
+            InputError: `length_multiple` does not divide a length of x, or conditioning has a wrong shape.
         """
         x = jnp.asarray(x)  # of numpy, too: the parts of the net take JAX arrays
         blocks = [self._with_defaults(block) for block in self.blocks]

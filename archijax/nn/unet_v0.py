@@ -49,18 +49,18 @@ def UNetV0(
         channels: the number of channels of each depth, outermost first.
         factors: the downsampling factor of each depth. The product of the factors must divide the length of x.
         items: how often each depth repeats its group of items. A group is a resnet, then modulation, injected channels,
-            attention and cross-attention. The other arguments decide which of these a group contains.
-        attentions, cross_attentions: the number of attention or cross-attention items in the group of each depth. None
-            means 0 at every depth.
-        context_channels: the number of channels that each depth injects from the argument ``channels`` of the net. None
-            means 0 at every depth.
-        attention_features: the number of features of each attention head. Nets with attention need this number and
-            attention_heads.
+            attention and cross-attention. The other arguments decide which of these items a group contains.
+        attentions, cross_attentions: the numbers of attention and cross-attention items in the group of each depth, or
+            None for 0 at every depth.
+        context_channels: the number of channels that each depth injects from the argument ``channels`` of the net, or
+            None for 0 at every depth.
+        attention_features: the number of features of each attention head. Nets with attention need attention_features
+            and attention_heads.
         attention_heads: the number of attention heads.
         embedding_features: the number of features of each token of the embedding. Nets with cross-attention or
-            use_embedding_cfg need this number.
-        item: the first item of a group: "resnet"; "convnext" for a ConvNeXt V2 block; or "adaptive" for a ConvNeXt
-            block with an adaptive norm, which takes the place of the group's modulation.
+            use_embedding_cfg need embedding_features.
+        item: the first item of a group: "resnet", "convnext" (a ConvNeXt V2 block) or "adaptive" (a ConvNeXt block with
+            an adaptive norm). A group with "adaptive" has no separate modulation.
         positions: the number of wavelengths of :class:`AppendPositions`, for x with one position axis. With 0, the net
             receives no positions.
         linear_attention: whether attention is linear.
@@ -68,12 +68,13 @@ def UNetV0(
         use_modulation: whether the features modulate items and skips. If use_modulation is False, skips are
             concatenated.
         modulation_features: the number of features that are computed from ``time``.
-        embedding_max_length: the largest number of tokens of an embedding. use_embedding_cfg=True needs this number.
-        use_time_conditioning: whether features are computed from ``time``, which needs use_modulation=True. If
-            use_time_conditioning is False, the net takes no time.
-        use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net, which then needs an embedding.
+        embedding_max_length: the largest number of tokens in an embedding. Nets with use_embedding_cfg need
+            embedding_max_length.
+        use_time_conditioning: whether features are computed from ``time``. Time conditioning needs use_modulation=True.
+            Without time conditioning, the net takes no time.
+        use_embedding_cfg: whether :class:`ClassifierFreeGuidance` wraps the net. The net then needs an embedding.
         use_embedding_features: whether a linear map of the mean of the embedding's tokens is added to the features.
-        out_channels: the number of channels of the result. If None, the result has as many channels as x.
+        out_channels: the number of channels of the result, or None for as many channels as x.
         attention_implementation: "xla", "cudnn" or None, see :class:`Attention`.
         remat, dtype: see :class:`UNet`.
 
@@ -83,8 +84,7 @@ def UNetV0(
         out_channels]. The arrays after time are optional, see :class:`Context`. features are [b, modulation_features].
 
     Raises:
-        InputError: lists have different lengths, an entry is out of range, resnet_groups does not divide an entry of
-            channels, or a setting that another setting needs is missing.
+        InputError: a list has a wrong length, a value is not allowed, or a required setting is missing.
     """
     depths = len(channels)
     per_depth = {
@@ -145,9 +145,7 @@ def UNetV0(
 
 
 def _check_per_depth(per_depth: Mapping[str, Sequence[int]], resnet_groups: int, modulation_features: int) -> None:
-    """Raises InputError if lists have different lengths, an entry is out of range, or resnet_groups does not divide an
-    entry of channels.
-    """
+    """Raises InputError if a list has a wrong length, or an entry is not allowed."""
     channels = per_depth["channels"]
     for name, values in per_depth.items():
         if len(values) != len(channels):

@@ -1,7 +1,8 @@
 """Encodes and decodes sounds of any length, in parts of the training length.
 
-Sounds are arrays [time, channels] with the sample rate and number of channels of the model, and the loudness of the
-training sounds. Frames are latents, mel spectra or samples of a lower rate (see :class:`archijax.contract.Codec`).
+Sounds are arrays [time, channels]. They have the sample rate and the number of channels of the model, and the loudness
+of the training sounds. Frames are latents, mel spectra, or samples at a lower sample rate (see
+:class:`archijax.contract.Codec`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm++")
 
 
 def encoder(loaded: Loaded, batch_size: int = 8) -> Parts:
-    """Returns a function from a sound [time, c] of any length to frames [n, ...], with n = ceil(time /
-    downsample_factor).
+    """Returns a function from a sound [time, c] of any length to frames [n, ...], where n is
+    ``ceil(time / downsample_factor)``.
 
     Args:
         loaded: a codec, such as ``archijax.from_pretrained("codec-16k")``.
@@ -52,15 +53,13 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
         loaded: a codec, such as ``archijax.from_pretrained("codec-16k")``.
         settings: the settings of sampling, for a model that decodes by diffusion. The settings num_steps, sampler,
             timestep_spacing, guidance_scale, clamp, threshold and seed have an effect. The sampler must be "ddim",
-            "euler", "heun" or "dpm++", and eta must be 0. These samplers draw no noise, so that parts agree where they
-            overlap.
+            "euler", "heun" or "dpm++", and eta must be 0. These samplers draw no noise, so overlapping parts agree.
         prompt: the prompt, for a model that reads text.
         batch_size: the largest number of parts that are decoded at once.
         item: the number of the sound. The number selects the noise from which decoding starts.
 
     Raises:
-        InputError: the sampler draws noise, the prompt is for a model without text, or the guidance scale is for a
-            model that was not trained for guidance.
+        InputError: the sampler draws noise, or the model does not support the prompt or the guidance scale.
     """
     settings, model, factor = loaded.resolved(settings), loaded.model, loaded.model.downsample_factor
     (prompt,) = loaded.checked([prompt])
@@ -91,7 +90,7 @@ def decoder(loaded: Loaded, settings: SampleSettings, prompt: str = "", batch_si
 
 
 def _sampling(loaded: Loaded, settings: SampleSettings, prompt: str) -> Callable[..., Array]:
-    """Returns a function (frames, noise, progress) -> sounds. The function decodes by diffusion."""
+    """Returns a function (frames, noise, progress) -> sounds, which decodes by diffusion."""
     if settings.sampler not in DETERMINISTIC or settings.eta:
         raise InputError(
             f"The sampler {settings.sampler} with eta {settings.eta:g} draws noise at every step, so the parts of a "

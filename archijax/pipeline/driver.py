@@ -1,8 +1,8 @@
 """Runs the sampling loop. Values that are the same in every step are computed once. Steps are taken in chunks of up to
 8.
 
-The two compiled programs are used for any number of steps: :func:`prepare` makes the first state, and :func:`advance`
-takes the steps of a chunk.
+Two compiled programs serve any number of steps: :func:`prepare` makes the first state, and :func:`advance` takes the
+steps of a chunk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[int], Any]
 
 
 def silent(count: int) -> None:
-    """Does nothing. This is the default for arguments of the type `Progress`."""
+    """Does nothing. This function is the default for arguments of the type `Progress`."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Program:
     Fields:
         model: a model such as :class:`archijax.DiffusionModel`.
         settings: the settings of sampling, such as ``SampleSettings().compiled``.
-        window: the number of samples of the overlapping windows that the net sees; None: the net sees the whole sound.
-        circular: whether a window can contain the end and the beginning of a sound, so that the sound can loop.
-        num_resamples: the number of times that each step is taken if there is a mask, at least 1.
+        window: the length in samples of the overlapping windows that the net sees; None: the net sees the whole sound.
+        circular: whether a window can contain the end and the beginning of a sound. The sound can then loop.
+        num_resamples: how often each step is taken if there is a mask, at least 1.
     """
 
     model: DenoisingGenerator
@@ -61,10 +61,10 @@ class Inputs(NamedTuple):
         batch: the conditioning of the model, such as tokens.
         keys: one JAX key per item, for samplers that draw noise.
         scale: the guidance scale; None: no guidance.
-        negative: the conditioning from a negative prompt, for guidance; None: guidance uses the prediction without a
-            prompt.
+        negative: the conditioning that guidance uses for the negative prompt; None: guidance uses the prediction
+            without a prompt.
         source: the sound to which noise is added; None: sampling starts from noise alone.
-        kept: a source, and a mask that is True for the samples of the source to keep; None: no sample is kept.
+        kept: (a source, a mask). The mask is True for the samples of the source to keep. None: no sample is kept.
     """
 
     noise: Float[Array, "b time c"]
@@ -80,8 +80,8 @@ class Inputs(NamedTuple):
 def prepare(
     program: Program, variables: Variables, inputs: Inputs, t: Float[Array | np.number, ""]
 ) -> tuple[State, Partial]:
-    """Returns (the state at the first time t, a function of one step). :func:`archijax.sampling.stepper` explains the
-    function."""
+    """Returns (the first state, a function that takes one step), where t is the first timestep.
+    :func:`archijax.sampling.stepper` explains the function."""
     model, settings = program.model, program.settings
     keys = None if inputs.keys is None else step_keys(inputs.keys)
     x = model.start(jax.random.key(0), inputs.noise.shape, t, noise=inputs.noise, source=inputs.source)
@@ -107,7 +107,7 @@ def advance(step: Partial, state: State, timesteps: Float[Array, " n"], count: I
 
 
 def compile_for(program: Program, variables: Variables, inputs: Inputs) -> float:
-    """Compiles the programs for the shapes of ``inputs``, unless they are compiled already. Returns the seconds that
+    """Compiles the programs for the shapes of ``inputs``, unless they are already compiled. Returns the seconds that
     the compilation took."""
     began = time.perf_counter()
     state, step = prepare(program, variables, inputs, np.float32(1))
@@ -122,7 +122,7 @@ def run(
     timesteps: Float[np.ndarray, " n"],
     progress: Progress = silent,
 ) -> Float[Array, "b time c"]:
-    """Takes n - 1 sampling steps over the n timesteps, and returns the sounds. The sounds are not clipped.
+    """Takes ``n - 1`` sampling steps over the n timesteps, and returns the sounds. The sounds are not clipped.
 
     The number of steps in a chunk adapts to the time that a chunk takes. The sounds do not depend on the size of the
     chunks. ``model.process.timesteps(n - 1)`` returns suitable timesteps.

@@ -24,7 +24,7 @@ FADE = 0.01  # seconds after a joint over which new sound is changed to fit the 
 def inpainting(
     loaded: Loaded, settings: SampleSettings, source: Source, start: float, end: float, **options: Any
 ) -> Generation:
-    """Returns a Generation of sounds that differ from the source only between ``start`` and ``end``, in seconds.
+    """Returns a Generation of sounds that differ from the source only from ``start`` to ``end`` (in seconds).
 
     The sounds have the sample rate and the number of channels of the source.
 
@@ -72,8 +72,7 @@ def inpainting(
 def met(
     sound: Float32[np.ndarray, "n channels"], known: Float32[np.ndarray, "m channels"], joint: int, sample_rate: int
 ) -> None:
-    """Changes ``sound`` in place after the joint, so that there is no click between ``known[:joint]`` and
-    ``sound[joint:]``.
+    """Changes ``sound[joint:]`` in place, so that it follows ``known[:joint]`` without a click.
 
     The difference ``known - sound`` before the joint is mirrored in time, faded out over 10 ms, and added after the
     joint.
@@ -114,8 +113,8 @@ def variation(loaded: Loaded, settings: SampleSettings, source: Source, strength
 
     Args:
         source: the result of :meth:`archijax.Pipeline.source`.
-        strength: how much noise is added, above 0 and at most 1. Near 0, the variations are similar to the source. At
-            1, the variations are unrelated to the source.
+        strength: the amount of noise to add, above 0 and at most 1. Near 0, the variations are similar to the source.
+            At 1, the variations are unrelated to the source.
         options: arguments of :class:`Generation`: prompts and items (both required), batch_size and conditions.
     """
     require(0 < strength <= 1, "strength", strength, "above 0 and at most 1")
@@ -135,8 +134,8 @@ def _edited(
     batch_size: int = 16,
     **options: Any,
 ) -> Generation:
-    """Returns the Generation for an edit of ``audio`` with a strength or a mask. A latent model edits the latents of
-    ``audio``.
+    """Returns the Generation for an edit of ``audio``: either with a strength or with a mask. A latent model edits the
+    latents of ``audio``.
 
     Args:
         audio: the source. If the model makes only sounds of one length, shorter audio is padded with zeros at the end.
@@ -171,13 +170,13 @@ def _edited(
 class Extension(Generation):
     """Samples sounds that continue the source, part by part, in constant memory.
 
-    The model samples windows of the training length. The first half of a window is the end of the sound so far, and the
-    model inpaints the second half. The result has the sample rate and number of channels of the source, and begins with
-    the samples of the source.
+    The model samples windows of the training length. The first half of a window is the end of the finished sound, and
+    the model inpaints the second half. The result has the sample rate and number of channels of the source, and begins
+    with the samples of the source.
 
     Args:
         source: the result of :meth:`archijax.Pipeline.source`.
-        seconds: the length of the new sound after the source, in seconds.
+        seconds: the number of seconds to add to the source.
         options: the arguments of :class:`Generation` that :func:`inpainting` takes.
     """
 

@@ -25,10 +25,10 @@ TAKEN = ("num_steps", "seed", "guidance_scale")
 
 
 class Endless(Generation):
-    """Samples sounds with a model of endless sound, one split of the model's window at a time. ``loaded`` must have a
-    model such as :class:`archijax.DiffusionAR`. :class:`Generation` explains the arguments.
+    """Samples sounds with a model of endless sound, split by split. A split is a part of the model's window. ``loaded``
+    must have a model such as :class:`archijax.DiffusionAR`. :class:`Generation` explains the arguments.
 
-    The devices store only one window of each sound. :meth:`stream` yields one split after the other.
+    The devices store only one window of each sound.
 
     Raises:
         InputError: a setting has no effect on this model, or num_steps is below the model's number of splits.
@@ -51,7 +51,7 @@ class Endless(Generation):
         self.steps = batches * (settings.num_steps + shifts * (settings.num_steps // model.num_splits))
 
     def check(self) -> None:
-        """Traces the sampling of the first window. Raises an error if the model cannot sample this window."""
+        """Traces the sampling of the first window. Raises an error if the model cannot sample a window."""
         size = (self.loaded.config.channels, self.settings.num_steps)
         jax.eval_shape(partial(_start, self.loaded.model, *size), self.loaded.variables, self._keys(self.items[:1]))
 
@@ -89,7 +89,7 @@ class Endless(Generation):
 def _start(
     model: EndlessGenerator, channels: int, num_steps: int, variables: Variables, keys: Key[Array, " b"]
 ) -> tuple[Float[Array, "b half c"], Float[Array, "b time c"]]:
-    """Returns (the first half of a window of finished sound, the first window for `shift`)."""
+    """Returns (sound, window): the first half window of the finished sound, and the first window for `shift`."""
     noise, ladder = (model.noise(keys, number, model.length, channels) for number in range(2))
     sounds = model.start(variables, noise, num_steps=num_steps)
     return sounds[:, : model.length // 2], model.noised_to_ladder(sounds, ladder, num_steps=num_steps)

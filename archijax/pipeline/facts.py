@@ -13,9 +13,9 @@ class Facts:
 
     Attributes:
         loudness: the level to which the training sounds were scaled; None: the sounds were not scaled.
-        loudness_by: the measure of that level: "rms" in dBFS, or "lufs" (ITU-R BS.1770).
+        loudness_by: the measure of ``loudness``: "rms" in dBFS, or "lufs" (ITU-R BS.1770).
         step: the number of training steps; None: unknown.
-        metrics: a dict of the last metrics of the training by name. All values are finite.
+        metrics: a dict from names to the last values of the training metrics. All values are finite.
         autoencoder: the name of the model from which the autoencoder of a latent model is loaded; None: the variables
             of the latent model contain the autoencoder.
     """

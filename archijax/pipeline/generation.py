@@ -1,5 +1,4 @@
-"""Samples sounds in batches, with or without prompts. The sampling of each sound starts from new noise, or from a
-source."""
+"""Samples sounds in batches, with or without prompts. A sound is sampled from noise alone or from a source."""
 
 from __future__ import annotations
 
@@ -50,8 +49,8 @@ def numbered(prompts: Sequence[str], count: int, first: int) -> list[tuple[int, 
 class Generation:
     """Samples sounds in batches. An item is a pair (number of the prompt, number of the sound).
 
-    Sound i of every prompt starts from the noise of the key fold_in(key(seed), i). A sound depends on the seed, on i
-    and on the prompt, but not on the other items. The items of a batch are split over the local devices.
+    For every prompt, the noise of sound i is drawn from the key ``fold_in(key(seed), i)``. A sound depends on the seed,
+    on i and on the prompt, but not on the other items. The items of a batch are split over the local devices.
 
     Args:
         loaded: the loaded model, such as a :class:`archijax.Pipeline`.
@@ -60,18 +59,19 @@ class Generation:
             as in training.
         items: at least one item, such as the result of :func:`numbered`.
         length: the number of samples of each sound; None: the length of the training sounds.
-        batch_size: the largest number of sounds in a batch. All batches have the same shape, so that one compilation is
+        batch_size: the largest number of sounds in a batch. All batches have the same shape, so one compilation is
             enough.
         source: a sound [length, channels] to vary (with ``strength``) or to inpaint (with ``mask``); None: no source.
-        strength: how much noise is added to the source, above 0 and at most 1. At 1, sampling starts from noise alone.
+        strength: the amount of noise to add to the source, above 0 and at most 1. At 1, sampling starts from noise
+            alone.
         mask: bool [length], True for the samples of the source to keep; None: no sample is kept.
-        num_resamples: the number of times that each step is taken if there is a mask.
-        circular: whether windows can contain the end and the beginning of a sound, so that the sound can loop. True
-            needs window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
+        num_resamples: how often each step is taken if there is a mask.
+        circular: whether a window can contain the end and the beginning of a sound. The sound can then loop. Circular
+            windows need window_seconds in the settings, and a length that is a multiple of the model's length_multiple.
         finish: the final processing of each sound; None: no processing.
-        conditions: the values of the model's conditioners by name, for all sounds. A conditioner without a value has no
-            effect.
-        numbers: other numbers on which the model is conditioned, by name, such as the result of `Loaded.timing`.
+        conditions: a dict from the names of conditioners to values, which all sounds share. A conditioner without a
+            value has no effect.
+        numbers: a dict of the other conditioning numbers by name, such as the result of `Loaded.timing`.
 
     Attributes:
         steps: the total number of steps that `run` reports as progress.
@@ -135,7 +135,7 @@ class Generation:
         return jax.device_put(self.loaded.variables, self._replicated)
 
     def compile(self) -> float:
-        """Compiles the sampling programs, unless they are compiled already. Returns the seconds that the compilation
+        """Compiles the sampling programs, unless they are already compiled. Returns the seconds that the compilation
         took."""
         began, items = time.perf_counter(), self._batches[0]
         if self._program is not None:
@@ -143,7 +143,7 @@ class Generation:
         return time.perf_counter() - began
 
     def check(self) -> None:
-        """Traces the sampling program without running the program. Raises an error if the model does not take the
+        """Traces the sampling program, but does not run it. Raises an error if the model does not take the
         conditioning."""
         inputs = self._inputs(self._batches[0], self.source, self.mask, 0)
         if self._program is not None:
@@ -175,7 +175,7 @@ class Generation:
         Args:
             items: at most ``batch_size`` items.
             source: one source for all items, or one source per item; None: no source.
-            part: the number of the part, if a sound is sampled in several parts. Each part uses different noise.
+            part: the number of the part, if a sound is sampled in several parts. Parts have different noise.
         """
         return np.asarray(self._sounds(items, progress, source, mask, part))[: len(items), : self.length]
 
@@ -230,8 +230,8 @@ class Generation:
 def draw(
     root: Key[Array, ""], items: UInt32[Array, " b"], part: Int[Array, ""], shape: tuple[int, int]
 ) -> tuple[Float[Array, "b {shape[0]} {shape[1]}"], Key[Array, " b"]]:
-    """Returns (noise, keys) for sounds with the numbers ``items``. ``part`` is the number of the part of each sound, 0
-    if there is only one part. ``shape`` is (time, channels)."""
+    """Returns (noise, keys) for the sounds whose numbers are ``items``. ``part`` is the number of the part if a sound
+    has several parts, else 0. ``shape`` is (time, channels)."""
     keys = jax.vmap(lambda item: jax.random.fold_in(root, item))(items)
     # Each later part has its own keys, which differ from the keys of step_keys.
     keys = jax.vmap(lambda key: jax.lax.cond(part > 0, lambda: jax.random.fold_in(key, 1 + part), lambda: key))(keys)

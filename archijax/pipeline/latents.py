@@ -28,13 +28,14 @@ class Samples:
         self.loaded = loaded
 
     def encode(self, audio: Float[np.ndarray, "time c"]) -> Shaped[np.ndarray, "n channels"]:
-        """Turns a sound [time, c] into rows [n, channels], with n = ceil(time / frame). Zeros fill the last row."""
+        """Turns a sound [time, c] into rows [n, channels], where n is ``ceil(time / frame)``. Zeros fill the last
+        row."""
         return audio
 
     def decode(
         self, rows: Float[np.ndarray, "n channels"], item: int, progress: Progress = silent
     ) -> Float[np.ndarray, "n*{self.frame} c"]:
-        """Turns rows into a sound. If the decoder starts from noise, the number ``item`` of the sound selects the
+        """Turns rows into a sound. If the decoder starts from noise, ``item`` (the number of the sound) selects the
         noise."""
         return rows
 
@@ -78,14 +79,15 @@ class Latents(Samples):
 
 
 def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Samples:
-    """Returns the converter for a model: :class:`Latents` for a latent model, else :class:`Samples`."""
+    """Returns the converter between sound and the rows of a model: :class:`Latents` for a latent model, else
+    :class:`Samples`."""
     if loaded.config.autoencoder is None:
         return Samples(loaded)
     return Latents(loaded, seed=settings.seed, batch_size=batch_size)
 
 
 def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:
-    """Turns a mask of samples into a mask of n = ceil(time / frame) rows. A row is kept if all samples of the row are
+    """Turns a mask of samples into a mask of ``n = ceil(time / frame)`` rows. A row is kept if all of its samples are
     kept."""
     whole = np.pad(mask, (0, ceil_div(len(mask), frame) * frame - len(mask)), constant_values=True)
     return whole.reshape(-1, frame).all(axis=1)

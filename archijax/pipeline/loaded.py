@@ -1,5 +1,4 @@
-"""Defines a model with weights, and functions that all methods of a pipeline need: tokens, loudness, default
-settings."""
+"""Defines a model with weights. Its methods compute what a pipeline needs: tokens, gains and default settings."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from archijax.pipeline.settings import SampleSettings
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """Describes latents with the same attributes that describe sounds in a model configuration."""
+    """Describes latents. The attributes have the names that a model configuration uses for sounds."""
 
     sample_rate: float
     channels: int
@@ -45,7 +44,7 @@ class Loaded:
         config: the configuration of the model, such as one of `archijax.configs`.
         model: the model that the configuration builds.
         variables: the collections of the model: "params", "frozen" and "state". For a training run, "params" are the
-            moving averages.
+            moving averages of the parameters.
         facts: facts about the training of the model.
     """
 
@@ -81,12 +80,11 @@ class Loaded:
         return {"tokens": tokens, "token_mask": mask}
 
     def conditions(self, values: Mapping[str, str | float], count: int) -> dict[str, Shaped[np.ndarray, " {count}"]]:
-        """Returns the conditioning arrays, by name, of a batch of ``count`` equal items. ``values`` has the values of
-        conditioners by name, such as {"bpm": 120}.
+        """Returns a dict of conditioning arrays for ``count`` items with the same ``values``, a dict from names of
+        conditioners to values, such as {"bpm": 120}.
 
         Raises:
-            InputError: the model has no conditioner with a name in ``values``, or a conditioner does not take the
-                value.
+            InputError: a name in ``values`` is not the name of a conditioner, or a conditioner does not take its value.
         """
         known = {conditioner.name: conditioner for conditioner in self.config.conditioners}
         for name, value in values.items():
@@ -107,16 +105,16 @@ class Loaded:
         return gain(sound, self.facts.loudness, sample_rate=rate)
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
-        """Returns a copy of the settings, in which the defaults of the model replace None."""
+        """Returns a copy of the settings. The defaults of the model replace settings that are None."""
         # The configuration may be a user's class without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))
 
     def timing(self, start: float, total: float) -> dict[str, float]:
-        """Returns a dict of the conditioning numbers for a sound that begins ``start`` seconds into a piece of
+        """Returns a dict of the conditioning numbers for a sound that begins at second ``start`` of a piece with
         ``total`` seconds.
 
-        The result is {} if the model takes no numbers for the start and the length.
+        The result is {} if the model is not conditioned on the start and the length.
         """
         # The configuration may be a user's class without timing.
         timing = getattr(self.config, "timing", None)
@@ -134,9 +132,9 @@ class Loaded:
         return self.config.length / self.config.sample_rate
 
     def needs(self, protocol: type, verb: str, *frames: str) -> None:
-        """Raises InputError if the model does not implement ``protocol``, a class in :mod:`archijax.contract`. If
-        ``frames`` are given, the model must also have frames of one of these kinds. ``verb`` is the verb of the
-        message, such as "decodes"."""
+        """Raises InputError if the model does not implement ``protocol``, a class in :mod:`archijax.contract`. With
+        ``frames``, the kind of the model's frames must also be one of ``frames``. ``verb`` is the verb in the message,
+        such as "decodes"."""
         if not isinstance(self.model, protocol) or (frames and self.model.frames not in frames):
             raise InputError(
                 f"this needs a model that {verb} sound, but this model is of kind {kind_of(self.config)!r}"
@@ -178,7 +176,7 @@ class Loaded:
 
     @cached_property
     def on_device(self) -> Variables:
-        """Returns the variables on the device. Variables that are only shapes, for a check of the model, are returned
+        """Returns the variables on the device. Shapes, which replace variables in checks of a model, are returned
         unchanged."""
         shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(self.variables))
         return self.variables if shapes else jax.device_put(self.variables)

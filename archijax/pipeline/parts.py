@@ -18,7 +18,7 @@ BLOCK = 256  # rows of noise that one key draws
 
 
 class Parts:
-    """Maps a long array to another array, part by part. The memory in addition to the two arrays is constant.
+    """Maps a long array to another array, part by part. Besides the two arrays, only constant memory is needed.
 
     Neighbouring parts overlap by a quarter of their length. A net is less exact at the ends of its input. The first
     quarter of an overlap therefore comes from the earlier part alone, and the last quarter comes from the later part
@@ -26,14 +26,14 @@ class Parts:
     part is padded at the end.
 
     Args:
-        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces [b, length *
-            rows_in, ...] are parts of the input. Piece k begins at row starts[k] * rows_in of the input, where starts
-            is int32 [b].
+        make: a function (pieces, starts, progress) -> parts [b, length * rows_out, ...]. The pieces
+            [b, length * rows_in, ...] are parts of the input. Piece k begins at row ``starts[k] * rows_in`` of the
+            input. starts is int32 [b].
         length: the number of units in a part. A unit is, for example, a frame of a latent.
-        rows_in, rows_out: the number of rows of the input and of the output per unit.
-        batch_size: the largest number of parts in one call of ``make``. The size of a batch is this number or a power
-            of two, so that sounds of all lengths need few compilations.
-        fading: whether parts fade into each other. False: the result changes to the later part in the middle of the
+        rows_in, rows_out: the number of rows per unit, in the input and in the output.
+        batch_size: the largest number of parts in one call of ``make``. The size of a batch is either this number or a
+            power of two. Sounds of all lengths thus need few compilations.
+        fading: whether parts fade into each other. False: the result switches to the later part in the middle of the
             overlap.
         edge: whether the padding repeats the last row of the input. False: the padding is zeros.
         steps: the number of steps that ``make`` reports as progress.
@@ -104,10 +104,10 @@ class Parts:
 def noise(
     key: Key[Array, ""], starts: Int[Array, " b"], length: int, channels: int
 ) -> Float[Array, "b {length} {channels}"]:
-    """Returns b sections of one endless sequence of standard normal noise. Section k begins at row starts[k] of the
-    noise.
+    """Returns b sections of one endless sequence of standard normal noise. Section k begins at row ``starts[k]`` of the
+    sequence.
 
-    The noise depends on the key and the row alone: block j of 256 rows is normal(fold_in(key, j), (256, channels)).
+    The noise depends only on the key and the row: block j of 256 rows is ``normal(fold_in(key, j), (256, channels))``.
     """
 
     def one(start: Int[Array, ""]) -> Float[Array, "_ _"]:

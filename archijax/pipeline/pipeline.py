@@ -1,4 +1,4 @@
-"""Defines a trained model with methods that use the model.
+"""Defines the pipeline, a trained model with methods.
 
     pipeline = aj.from_pretrained("runs/mine")
     sounds, sample_rate = pipeline.generate(["warm pad", "drums"], count=4, guidance_scale=3.0)
@@ -41,9 +41,9 @@ class Frames(NamedTuple):
     """Holds the frames of one sound.
 
     Attributes:
-        frames: latents, a mel spectrogram, or sound of a lower rate.
+        frames: latents, a mel spectrogram, or sound at a lower sample rate.
         gain: the factor that gave the sound the loudness of the training sounds.
-        length: the number of samples of the sound; None: the decoded sound is not cut.
+        length: the number of samples to which the decoded sound is cut; None: no cut.
     """
 
     frames: Shaped[np.ndarray, " n *frame"]
@@ -70,16 +70,17 @@ class Pipeline(Loaded):
     ``prompt`` is for a model with text. Methods that sample take the settings of :class:`SampleSettings` by name. The
     other options are:
 
-        count, first, batch_size: sample ``count`` sounds per prompt (default 1), with numbers from ``first`` on
-            (default 0), in batches of at most ``batch_size`` sounds. generate, inpaint, vary and extend take all three.
-            The methods that encode or decode take only ``batch_size``, the largest number of parts of a sound.
-        num_resamples: take each step this number of times, so that new samples fit the old samples better. Only
+        count, first, batch_size: sample ``count`` sounds per prompt (default 1), in batches of at most ``batch_size``
+            sounds. Their numbers begin at ``first`` (default 0). generate, inpaint, vary and extend take all three.
+            Methods that encode or decode take only ``batch_size``, the largest number of parts that are processed at
+            once.
+        num_resamples: how often each step is taken. With more resamples, new samples fit kept samples better. Only
             inpaint and extend take this option.
-        conditions: a dict of values of the model's conditioners by name, such as {"bpm": 120, "key": "A minor"}. Only
-            generate, inpaint, vary and extend take this option.
-        progress: a function that is called with the number of steps that were taken since the last call.
+        conditions: a dict from names of conditioners to values, such as {"bpm": 120, "key": "A minor"}. Only generate,
+            inpaint, vary and extend take this option.
+        progress: a function that is called during the work, with the number of steps since the previous call.
 
-    All methods raise InputError if an argument is out of range, or if the method cannot use this kind of model.
+    All methods raise InputError if an argument is out of range, or if the method does not support the kind of model.
     """
 
     def generate(
@@ -96,12 +97,13 @@ class Pipeline(Loaded):
 
         Args:
             prompts: one text or several texts; () for a model without text.
-            seconds: the length of each sound, with time = round(seconds * sample_rate); None: the length of the
-                training sounds. If the model makes only sounds of one length, these sounds are cut to ``seconds``.
+            seconds: the length of each sound; None: the length of the training sounds. The length in samples is
+                ``time = round(seconds * sample_rate)``. If the model makes only sounds of one length, they are cut to
+                ``seconds``.
             loop: make sounds that can be repeated without an audible joint. The length of the sounds is rounded to a
                 multiple of the model's length_multiple.
-            decoder_steps: the number of denoising steps of the decoder, if a latent model decodes its latents by
-                diffusion.
+            decoder_steps: the number of denoising steps of the decoder, if the decoder of a latent model is a diffusion
+                model.
         """
         settings, options = _split(options, "count", "first", "batch_size", "conditions")
         prompts = self.checked(prompts)
@@ -112,8 +114,8 @@ class Pipeline(Loaded):
         self, sound: Sound, start: float, end: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Regenerates the part of a sound from ``start`` to ``end``, in seconds. The other samples do not change, so
-        the results [count, time, channels] have the length, sample rate and channels of the sound.
+        """Regenerates the part of a sound from ``start`` to ``end``, in seconds. The other samples do not change. The
+        results [count, time, channels] have the length, sample rate and number of channels of the sound.
 
         Example: ``pipeline.inpaint("a.wav", 1.0, 2.5, count=4)``, or with an array ``pipeline.inpaint(array, 1.0, 2.5,
         sample_rate=48_000)``.
@@ -125,12 +127,12 @@ class Pipeline(Loaded):
         self, sound: Sound, strength: float = 0.5, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Samples variations [count, time, channels] of a sound. Sample rate and channels are those of the model, and
-        time is ceil(time of the sound * rate of the model / rate of the sound).
+        """Samples variations [count, time, channels] of a sound. They have the sample rate ``model_rate`` and the
+        number of channels of the model. For n samples at the sample rate r, time is ``ceil(n * model_rate / r)``.
 
         Args:
-            strength: how much noise is added, above 0 and at most 1. Near 0, the variations are similar to the sound.
-                At 1, the variations are unrelated to the sound.
+            strength: the amount of noise to add, above 0 and at most 1. Near 0, the variations are similar to the
+                sound. At 1, the variations are unrelated to the sound.
         """
         settings, options = self._edit(prompt, options)
         return _sounds(variation(self, settings, self.source(sound, sample_rate), strength, **options), progress)
@@ -139,9 +141,9 @@ class Pipeline(Loaded):
         self, sound: Sound, seconds: float, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Continues a sound by ``seconds``. The results [count, time, channels] have the sample rate and channels of
-        the sound, and begin with the samples of the sound. For a sound [n, c] with the sample rate of the model, time
-        is n + round(seconds * sample_rate)."""
+        """Continues a sound by ``seconds``. The results [count, time, channels] have the sample rate and number of
+        channels of the sound, and begin with its samples. For a sound [n, c] with the sample rate of the model, time is
+        ``n + round(seconds * sample_rate)``."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
@@ -149,8 +151,8 @@ class Pipeline(Loaded):
         self, sound: Sound, *, sample_rate: int | None = None, batch_size: int = 8, progress: Progress = silent
     ) -> Frames:
         """Encodes a sound to :class:`Frames`. The array ``frames`` has latents [n, latent_channels], a mel spectrogram
-        [n, mels, channels], or sound [n, channels] of a lower rate. For a sound with the model's sample rate, n is
-        ceil(time / model.downsample_factor)."""
+        [n, mels, channels], or sound [n, channels] at a lower sample rate. For a sound with the model's sample rate, n
+        is ``ceil(time / model.downsample_factor)``."""
         self.needs(Codec, "encodes")
         source = self.source(sound, sample_rate)
         return Frames(encoder(self, batch_size)(source.audio, progress), source.gain, len(source.audio))
@@ -165,8 +167,9 @@ class Pipeline(Loaded):
     ) -> Sounds:
         """Decodes the result of :meth:`encode`, or an array [n, ...] of frames, to one sound [1, time, channels].
 
-        For :class:`Frames`, the result has the loudness and the duration of the encoded sound. For an array, time is n
-        * model.downsample_factor. Raises InputError if the array does not have the axes of one sound's frames.
+        For :class:`Frames`, the result has the loudness and the duration of the encoded sound. For an array, time is
+        ``n * model.downsample_factor``. Raises InputError if the array does not have the shape of the frames of one
+        sound.
         """
         self.needs(Codec, "decodes")
         settings, options = _split(options, "batch_size")
@@ -184,17 +187,17 @@ class Pipeline(Loaded):
         self, sound: Sound, prompt: str = "", *,
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
-        """Encodes a sound and decodes the frames to a sound [1, time, channels] of the same duration, with the sample
-        rate of the model."""
+        """Encodes a sound, and decodes the frames to a sound [1, time, channels]. The result has the duration of the
+        sound, and the sample rate of the model."""
         _split(options, "batch_size")
         batch_size = options.get("batch_size", 8)
         frames = self.encode(sound, sample_rate=sample_rate, batch_size=batch_size, progress=progress)
         return self.decode(frames, prompt, progress=progress, **options)
 
     def upsample(self, sound: Sound, prompt: str = "", *, sample_rate: int | None = None, **options: Any) -> Sounds:
-        """Adds high frequencies to a sound: resamples the sound to the model's low rate, and returns a sound [1, time,
-        channels] with the model's sample rate. For a sound [n, c] of the low rate, time is n *
-        model.downsample_factor."""
+        """Adds high frequencies to a sound, which is first resampled to the low sample rate that the model takes. The
+        result [1, time, channels] has the model's sample rate. For a sound [n, c] with the low sample rate, time is
+        ``n * model.downsample_factor``."""
         self.needs(Codec, "upsamples", "sound")
         low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
         scale = self.gain(low)
@@ -203,8 +206,8 @@ class Pipeline(Loaded):
     def vocode(
         self, sound: Sound | Frames, prompt: str = "", *, sample_rate: int | None = None, **options: Any
     ) -> Sounds:
-        """Makes a sound [1, time, channels] from a mel spectrogram [frames, mels, channels], with time = frames *
-        model.downsample_factor. If ``sound`` is a sound, the mel spectrogram of the sound is used."""
+        """Makes a sound [1, time, channels] from a mel spectrogram [frames, mels, channels], where time is
+        ``frames * model.downsample_factor``. ``sound`` can also be a sound, whose mel spectrogram is then computed."""
         self.needs(Codec, "vocodes", "mel")
         if isinstance(sound, Frames) or np.ndim(sound) == 3:
             return self.decode(sound, prompt, **options)
@@ -274,8 +277,8 @@ class Pipeline(Loaded):
         )  # fmt: skip
 
     def source(self, sound: Sound, sample_rate: int | None = None) -> Source:
-        """Loads a sound and converts the sound for the model. In the result, ``audio`` is the converted sound [time,
-        channels]."""
+        """Loads a sound and converts it for the model. The attribute ``audio`` of the result is the converted sound
+        [time, channels]."""
         return Source(load_sound(sound, sample_rate), self)
 
     def _edit(self, prompt: str, options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
@@ -286,8 +289,8 @@ class Pipeline(Loaded):
 
 
 def _split(options: dict[str, Any], *also: str) -> tuple[SampleSettings, dict[str, Any]]:
-    """Returns (the settings in ``options``, the options with names in ``also``). Raises InputError for any other
-    name."""
+    """Returns (the settings in ``options``, the options whose names are in ``also``). Raises InputError for other
+    options."""
     rest = {name: options[name] for name in also if name in options}
     return settings_of({name: value for name, value in options.items() if name not in rest}, also), rest
 

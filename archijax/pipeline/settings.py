@@ -75,8 +75,8 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """Returns a copy of these settings, in which ``defaults`` replace the value None of num_steps, sampler,
-        timestep_spacing and guidance_scale."""
+        """Returns a copy of these settings. If num_steps, sampler, timestep_spacing or guidance_scale is None, the
+        value in ``defaults`` replaces it."""
         values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
         if self.eta and self.sampler is None:
             values["sampler"] = "ddim"
@@ -85,8 +85,7 @@ class SampleSettings:
 
     @property
     def compiled(self) -> SampleSettings:
-        """Returns a copy of these settings, with fixed values for the settings that do not change the compiled
-        program."""
+        """Returns a copy of these settings. Settings that do not change the compiled program get a fixed value."""
         return dataclasses.replace(self, num_steps=None, guidance_scale=None, negative_prompt=None, seed=0)
 
     @property
@@ -135,10 +134,10 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
     """Returns the settings for a dict of names and values, such as {"num_steps": 20}.
 
     Args:
-        also: names of other options that the caller takes, for the error message.
+        also: the names of other options, which the error message can suggest.
 
     Raises:
-        InputError: no setting has one of the names. The message suggests a similar name.
+        InputError: a name is not the name of a setting. The message suggests a similar name.
     """
     for name in options.keys() - set(NAMES):
         known = [*NAMES, *also]
@@ -148,9 +147,9 @@ def settings_of(options: dict[str, Any], also: Iterable[str] = ()) -> SampleSett
 
 
 def to_samples(name: str, seconds: float, sample_rate: float) -> int:
-    """Returns seconds * sample_rate, rounded to an integer of at least 1.
+    """Returns ``seconds * sample_rate``, rounded to an integer of at least 1.
 
-    Raises InputError if ``seconds`` is out of range. ``name`` is the name of the setting in the message.
+    Raises InputError if ``seconds`` is out of range. The message calls the setting ``name``.
     """
     # The index of an array has 31 bits.
     longest = (2**31 - 1) // sample_rate

@@ -1,4 +1,4 @@
-"""Loads the input sounds of a pipeline, and converts sounds to the sample rate, channels and loudness of a model, and
+"""Loads the input sounds of a pipeline. Converts sounds to the sample rate, channels and loudness of a model, and
 back."""
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def load_sound(sound: Sound, sample_rate: int | None = None) -> Recording:
     """Returns the Recording of a sound file, or of an array [time, channels] or [time] with a sample rate in Hz.
 
     Raises:
-        InputError: the file does not exist or holds no sound, or the array is not finite, has another shape or has no
-            sample rate.
+        InputError: the file does not exist or holds no sound, the array is not finite or has a wrong shape, or its
+            sample rate is missing.
     """
     if isinstance(sound, str | Path):
         from archijax.audio import files
@@ -64,8 +64,8 @@ def converted(recording: Recording, to_rate: int, channels: int | None) -> Audio
     """Returns a recording as an array [n, channels] with the sample rate ``to_rate`` in Hz. If ``channels`` is None,
     the number of channels does not change.
 
-    For a recording [time, c], n is ceil(time * to_rate / sample_rate). The result equals the result of
-    `archijax.audio.files.read` with the same rate and number of channels.
+    For a recording [time, c], n is ``ceil(time * to_rate / sample_rate)``. With the same sample rate and number of
+    channels, `archijax.audio.files.read` returns the same result.
     """
     sound, sample_rate, layout, name = recording
     channels = channels or sound.shape[1]
@@ -106,13 +106,12 @@ class Source:
 
     @property
     def stride(self) -> int:
-        """Returns the smallest number of samples of ``audio`` that lasts as long as a whole number of samples of
+        """Returns the smallest number of samples of ``audio`` whose duration is a whole number of samples of
         ``sound``."""
         return self.model_rate // math.gcd(self.model_rate, self.sample_rate)
 
     def region(self, begin: int, end: int) -> slice:
-        """Returns the slice of ``audio`` from begin to end, where begin is rounded down to a multiple of
-        :attr:`stride`."""
+        """Returns a slice of ``audio`` from ``begin``, rounded down to a multiple of :attr:`stride`, to ``end``."""
         return slice(max(0, begin) // self.stride * self.stride, min(len(self.audio), end))
 
     def restored(
@@ -121,8 +120,8 @@ class Source:
         """Converts audio back to the sample rate, number of channels and loudness of ``sound``.
 
         Args:
-            audio: a sound that begins at the first sample of ``region``.
-            region: a slice of :attr:`audio`, from :meth:`region`.
+            audio: a sound whose first sample is at the beginning of ``region``.
+            region: a slice of :attr:`audio`, which is a result of :meth:`region`.
 
         Returns:
             (the index in ``sound`` at which the converted sound begins, the converted sound).

@@ -71,7 +71,7 @@ def card(name: str, config: Any, facts: Facts, parameters: int) -> str:
 
 
 def _usage(config: Any, name: str) -> tuple[list[str], str]:
-    """Returns (lines of Python, a shell command). Both show how to use a model."""
+    """Returns (lines of Python, a shell command), which both show how to use a model."""
     text, kind, quoted = config.text, to_dict(config)["kind"], json.dumps(name, ensure_ascii=False)
     lines = ["import archijax as aj", "", f"pipeline = aj.from_pretrained({quoted})"]
     if kind not in KINDS:

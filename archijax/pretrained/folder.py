@@ -5,10 +5,10 @@
 
 A model folder contains arrays and text, but no code. If the configuration names a pretrained text encoder
 (`TextConfig.tokenizer` other than "bytes" and "words"), the folder contains neither the tokenizer nor the weights of
-the encoder. Both are loaded by the encoder's name in the configuration. If the folder is shared, the encoder's name
-should be a name on the hub. The tokenizers "bytes" and "words" need no files, and the weights of their encoders are in
-the folder. The folder of a latent model can contain the name of another model in place of the autoencoder, so that
-several models share one autoencoder.
+the encoder. Both are loaded by the name of the encoder in the configuration. To share a folder, use an encoder with a
+name on the hub. The tokenizers "bytes" and "words" need no files, and the weights of their encoders are in the folder.
+The folder of a latent model can contain the name of another model in place of the autoencoder. Several models can thus
+share one autoencoder.
 """
 
 import dataclasses
@@ -51,13 +51,12 @@ def save_pretrained(
         config: the configuration of the model.
         variables: the collections of the model, such as ``pipeline.variables``, or the result of
             ``config.build().init(key, archijax.configs.example_batch(config))``.
-        facts: what config.json and the model card say about the training, such as ``pipeline.facts`` or
+        facts: facts about the training, for config.json and the model card, such as ``pipeline.facts`` or
             ``archijax.pipeline.facts.Facts(step=5000)``. If the facts name an autoencoder, the variables of the
             autoencoder are not written.
         half: whether to write the weights as float16, which halves the size. Loading converts the weights back to
             float32.
-        shard_bytes: the largest size of a file of weights in bytes. Larger weights are split into several files with an
-            index.
+        shard_bytes: the largest size in bytes of a file with weights. Larger models get several files and an index.
 
     Raises:
         InputError: the folder is not empty, the variables do not fit the configuration, or a weight is too large for
@@ -95,7 +94,7 @@ def load_folder(
     :func:`archijax.from_pretrained` explains the other arguments and the errors.
 
     Args:
-        own: the class of the configuration, if the user has defined this class; None: a class of `archijax.configs`.
+        own: a configuration class that the user has defined; None: a class of `archijax.configs`.
         load: a function that loads the autoencoder of a latent model by name, such as :func:`archijax.from_pretrained`.
     """
     folder = pretrained_folder(name, revision, WEIGHT_FILES)
@@ -144,7 +143,7 @@ def _names_encoder(config: Any) -> bool:
 
 
 def _elsewhere(config: Any, facts: Facts) -> list[tuple[str, str]]:
-    """Returns the paths of the variables that are not in a model folder, but are loaded from another model."""
+    """Returns the paths of the variables that a model folder lacks because they are loaded from another model."""
     return [ENCODER] * _names_encoder(config) + [AUTOENCODER] * (facts.autoencoder is not None)
 
 
@@ -157,7 +156,7 @@ def _autoencoder(config: Any, other: Pipeline, path: Path) -> Variables:
 
 
 def _expected(config: Any, model: Any, elsewhere: list[tuple[str, str]]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns a dict of the shape and type of every tensor that a model folder must contain, by name."""
+    """Returns a dict from the name of each tensor in a model folder to its shape and type."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     flat = flatten_dict(jax.eval_shape(model.init, key, example_batch(config)))
     return {".".join(path): leaf for path, leaf in flat.items() if path[:2] not in elsewhere}

@@ -15,7 +15,7 @@ def load_foreign(name: str | Path, revision: str | None = None) -> Pipeline | No
     if there is no such folder, or if the folder has neither layout.
 
     Raises:
-        InputError: the folder has one of the two layouts, but the model is damaged or is not Stable Audio.
+        InputError: the folder has one of these layouts, but the model is damaged or is not Stable Audio.
     """
     try:
         folder = pretrained_folder(name, revision, [HUB, TOOLS])

@@ -27,22 +27,22 @@ def from_pretrained(
 
     Args:
         name: the name of a bundled model ("notes" or "codec-16k"), a folder that `save_pretrained` wrote, the folder of
-            a training run, or the name of a model on the Hugging Face hub. From a run, the newest checkpoint is loaded.
-            From a run that trained adapters, the result is the base model with the adapters added. Without a network, a
-            hub model must be in the local cache. Stable Audio can have the layout of diffusers or stable-audio-tools.
+            a training run, or the name of a model on the Hugging Face hub. For a training run, the newest checkpoint is
+            loaded. If the run trained adapters, they are added to their base model. Without a network, a hub model must
+            be in the local cache. A folder of Stable Audio can have the layout of diffusers or stable-audio-tools.
         revision: a branch, tag or commit on the hub; None: the main branch.
-        config: an instance of the configuration class, for a model whose configuration class the user has defined. Only
-            the class is used. The settings come from the folder of the model.
-        lora: the adapters to add to the model, such as {"runs/adapters": 1.0}: a dict from the folder of a run with
-            adapters to the factor of these adapters.
+        config: an instance of the configuration class, if the user has defined this class. Only the class of the
+            instance is used. The settings come from the folder of the model.
+        lora: the adapters to add to the model: a dict from folders of runs that trained adapters to factors, such as
+            {"runs/adapters": 1.0}.
 
     Returns:
         A :class:`archijax.Pipeline` with the fields config, model, variables and facts. The variables are numpy arrays.
-        For a training run, the parameters are the moving averages.
+        For a training run, "params" are the moving averages of the parameters.
 
     Raises:
-        InputError: the model does not exist, its files are damaged, its settings are unknown or impossible, its tensors
-            do not fit the settings, or the adapters belong to another model.
+        InputError: the model does not exist or is damaged, its settings are wrong or do not fit its tensors, or the
+            adapters belong to another model.
     """
     pipeline = _load(name, revision, None if config is None else type(config))
     for folder, weight in (lora or {}).items():
@@ -69,7 +69,7 @@ def _load(name: str | Path, revision: str | None, own: type | None) -> Pipeline:
 
 
 def _is_run(folder: Path) -> bool:
-    """Returns whether a folder has checkpoints, which are folders with numbers as names."""
+    """Returns whether a folder contains checkpoints, which are folders whose names are numbers."""
     # `archijax.training.checkpoints.steps` knows this, too, but its import takes as long as loading a model.
     places = [place for place in (folder / "checkpoints", folder) if place.is_dir()]
     return any(path.name.isdecimal() and path.is_dir() for place in places for path in place.iterdir())

@@ -22,20 +22,20 @@ class Inpaint:
     ``sample(denoise, process, x, timesteps, Inpaint(source, mask), keys)`` uses this sampler. ``model.sample(...,
     source=source, mask=mask)`` creates and uses such a sampler.
 
-    After each step to t_next, the source with the noise level of t_next replaces x where the mask is True. After the
-    step to time 0, the source without noise replaces x there. If num_resamples is above 1, every step is repeated:
-    noise is added to bring x from t_next back to t, and the step is taken again. The repetition makes the new samples
-    agree with the kept samples (Lugmayr et al. 2022, RePaint, algorithm 1).
+    Where the mask is True, the source replaces x after each step, with noise of the level at t_next. At time 0, the
+    source has no noise. If num_resamples is above 1, every step is repeated: noise is added to move x from t_next back
+    to t, and the step is taken again. The repetition makes the new samples agree with the kept samples (Lugmayr et al.
+    2022, RePaint, algorithm 1).
 
     When the original code (audio-diffusion-pytorch) repeats a step, only the kept samples receive noise. To get the
-    result of the original code, take one pass (num_resamples=1) with redraw=True.
+    result of the original code, set num_resamples=1 and redraw=True.
 
     Fields:
         source: the sound to edit [b, time, c]. Only the samples where the mask is True are used.
         mask: a bool array that is True where the source is kept. The mask broadcasts against the source.
         sampler: the sampler that takes the steps, such as ``DDIM()``.
         num_resamples: how often each step is taken, at least 1.
-        redraw: whether the source plus new noise also replaces the kept samples before each step, as in the original
+        redraw: whether the source with new noise replaces the kept samples before each step, too, as in the original
             code.
 
     Raises:
@@ -54,8 +54,8 @@ class Inpaint:
 
     @property
     def draws(self) -> int:
-        """Returns the number of noise arrays that a step uses, each in the shape of x. In each pass, noise is drawn for
-        the step of the sampler, for the source, and for the return from t_next to t.
+        """Returns the number of noise arrays that a step uses, each in the shape of x. Each of the num_resamples passes
+        needs noise for the step of the sampler, for the source, and for the return from t_next to t.
         """
         return self.num_resamples * (self.sampler.draws + self.redraw + 1 + (self.num_resamples > 1))
 
@@ -71,7 +71,7 @@ class Inpaint:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
         be standard normal noise [self.draws, b, ...]. :meth:`Sampler.step` explains all arguments.
@@ -103,10 +103,9 @@ def slerp(
     """Interpolates between a and b spherically, for each item of the batch (Shoemake 1985). The result has the shape of
     a.
 
-    If a and b are noise, the result is noise of the same level, while the mean of a and b would be too quiet. To
-    interpolate between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate between the
-    noises, and sample from the result. To interpolate between two prompts, interpolate between the embeddings of the
-    prompts.
+    If a and b are noise, the result is noise of the same level. The mean of a and b would be too quiet. To interpolate
+    between two sounds, turn both into noise by :class:`DDIM` over ascending times, interpolate between the noises, and
+    sample from the result. To interpolate between two prompts, interpolate between the embeddings of the prompts.
 
     Args:
         weight: from 0 (the result is a) to 1 (the result is b), one weight for all items or one weight per item [b].
@@ -134,7 +133,7 @@ def slerp(
 def check_source(
     source: Array | np.ndarray | None, strength: float, mask: Array | np.ndarray | None, shape: tuple[int, ...]
 ) -> None:
-    """Raises InputError if source, strength and mask do not fit together, or if the shape of the source is not
+    """Raises InputError if source, strength and mask do not fit each other, or if the source does not have the shape
     ``shape``. A mask or a strength below 1 needs a source. A source needs a mask or a strength below 1.
     """
     if source is None and (mask is not None or strength != 1):

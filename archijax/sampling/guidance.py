@@ -28,17 +28,17 @@ class Guidance:
     negative + (conditional - negative) * scale.
 
     The net makes the conditional prediction with the prompt, and the negative prediction with no prompt or with a
-    negative prompt. The settings are passed as ``model.sample(..., guidance=Guidance(3.0, rescale=0.7))``.
+    negative prompt. ``model.sample(..., guidance=Guidance(3.0, rescale=0.7))`` uses such settings.
 
     Fields:
-        scale: the guidance scale, one number or one number per item of the batch [b]. A scale of 1 means no guidance.
+        scale: the guidance scale: one number for all items, or one number per item [b]. A scale of 1 means no guidance.
         rescale: the number phi, from 0 to 1 (Lin et al. 2024, equation 16). Large scales with rescale 0 make sounds too
             loud. With rescale 1, the guided estimate of each sound gets the standard deviation of the conditional
             estimate.
-        interval: a tuple of the lowest and the highest time of guidance. At all other times the scale is 1
-            (Kynkäänniemi et al. 2024). If the interval is None, there is guidance at all times.
-        sequential: whether the net is called twice, instead of once with a batch of double size. Two calls need less
-            memory and give the same result.
+        interval: a tuple of the lowest and the highest time of guidance (Kynkäänniemi et al. 2024). Outside of this
+            interval the scale is 1. If interval is None, guidance applies at all times.
+        sequential: whether each step calls the net twice, instead of once with a batch of double size. Two calls need
+            less memory and give the same result.
     """
 
     scale: Scalar | Float[Array | np.ndarray, " b"] = 1.0
@@ -58,7 +58,7 @@ class Guidance:
         are values of the quantity ``process.prediction``.
 
         Raises:
-            InputError: the scale is neither one number nor one number per item of the batch.
+            InputError: the scale has neither the shape [] nor [b].
         """
         shape = (-1, *(1,) * (conditional.ndim - 1))
         scale = jnp.asarray(self.scale, conditional.dtype)
@@ -130,11 +130,11 @@ def thresholded(denoise: Denoise, process: GaussianProcess, quantile: float = 0.
     """Returns a function like ``denoise`` that applies dynamic thresholding to the estimate of the sound (Saharia et
     al. 2022, section 2.3).
 
-    If the quantile q of |x0| over one sound is above 1, the estimate x0 of this sound is clipped to [-q, q] and divided
-    by q. ``denoise(x, t)`` must return the quantity ``process.prediction``, in the shape of x.
+    q is the quantile of |x0| over one sound, where x0 is the estimate of this sound. If q is above 1, x0 is clipped to
+    [-q, q] and divided by q. ``denoise(x, t)`` must return the quantity ``process.prediction``, in the shape of x.
 
     Raises:
-        InputError: quantile is not above 0 and at most 1.
+        InputError: quantile is not in (0, 1].
     """
     if not 0 < quantile <= 1:
         raise InputError(f"the quantile of dynamic thresholding is {quantile}: it must be above 0 and at most 1")
@@ -153,7 +153,7 @@ def _changed(
     change: Callable[[Float[Array, " b *shape"]], Float[Array, " b *shape"]],
 ) -> Denoise:
     """Returns a function like ``denoise`` that applies the function ``change`` to the estimate x0. The implied noise
-    eps changes too, so that x = alpha x0 + sigma eps.
+    eps changes too: x = alpha x0 + sigma eps still holds.
     """
 
     def changed(x: Float[Array, " b *shape"], t: Float[Array, " b *time"], *along: Any) -> Float[Array, " b *shape"]:

@@ -15,10 +15,10 @@ CALLS = ("jit", "pjit", "remat", "remat2", "checkpoint")
 
 
 def hoisted(step: Callable, *example: Any) -> Partial:
-    """Returns a function that a loop can call instead of ``step``. The call of ``hoisted`` computes the values that do
-    not depend on the arguments of ``step``.
+    """Returns a function that a loop can call instead of ``step``. Values that do not depend on the arguments of
+    ``step`` are computed only once, by ``hoisted``.
 
-    ``jax.lax.scan`` does not move computations out of a loop, and XLA moves only few. Without this function, every step
+    ``jax.lax.scan`` does not move computations out of a loop, and XLA moves only few. Without ``hoisted``, every step
     of a sampler would cast the weights to the type of the computation, and compute the same attention keys and values
     from the same text.
 
@@ -30,7 +30,7 @@ def hoisted(step: Callable, *example: Any) -> Partial:
     Returns:
         A function that takes arguments with the shapes of ``example``, and returns the result of ``step``, up to
         rounding. The function is a pytree that holds the computed values. Therefore one jitted function can return the
-        pytree, and another jitted function can call it in a loop.
+        function, and another jitted function can call the function in a loop.
     """
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*example)
     count = len(traced.consts)

@@ -26,8 +26,8 @@ class State:
 
     Attributes:
         x: the noisy sound [b, ...].
-        x0: the estimate of x0 at the previous step. Before the first step, this field is x.
-        t_last: the time of the previous step. Before the first step, this field is the first time.
+        x0: the estimate of x0 at the previous step. Before the first step, the field x0 equals x.
+        t_last: the time of the previous step. Before the first step, t_last is the first timestep.
         keys: one key per item of the batch [b] if the sampler draws noise, and None otherwise.
     """
 
@@ -45,8 +45,8 @@ def begin(
     """Returns the state before the first step, for :func:`advance`: ``begin(x, timesteps[0], keys)``.
 
     Args:
-        x: the noisy sound at the first time.
-        t: the first time.
+        x: the noisy sound at the first timestep.
+        t: the first timestep.
         keys: one key per item, such as ``jax.random.split(key, b)``. Only samplers that draw noise need keys.
     """
     return State(x, x, jnp.asarray(t, _time_type(x)), keys)
@@ -59,17 +59,18 @@ def stepper(
     sampler: Sampler = DDIM(),
     noise: Float[Array | jax.ShapeDtypeStruct, "draws b *shape"] | None = None,
 ) -> Partial:
-    """Returns one step as a function (state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t).
+    """Returns a function ``(state, (t, t_next, noise)) -> (state at t_next, estimate of x0 [b, ...] at t)`` that takes
+    one step.
 
-    The call of ``stepper`` computes the values that are the same in every step, see :func:`hoisted`. The times t and
+    Values that are the same in every step are computed only once, by ``stepper`` (see :func:`hoisted`). The times t and
     t_next have the shape and the type of ``state.t_last``.
 
     Args:
         denoise, process: see :func:`sample`.
         state: an example of the state, such as the first state. Only the shapes and types of the state matter.
         sampler: the sampler that takes the step, such as :class:`DDIM`.
-        noise: an example of the noise that the function takes. If None, the noise that the function takes must be None,
-            and each step draws noise from ``state.keys``.
+        noise: an example of the argument ``noise`` of the returned function. If the example is None, ``noise`` must be
+            None too, and each step draws noise from ``state.keys``.
 
     Raises:
         InputError: the sampler draws noise, but there are neither keys nor noise.
@@ -99,7 +100,7 @@ def advance(
     sampler: Sampler = DDIM(),
     noise: Float[Array, "times-1 draws b *shape"] | None = None,
 ) -> tuple[State, Float[Array, "times-1 b *shape"]]:
-    """Takes a state from the first timestep to the last timestep.
+    """Moves a state from the first timestep to the last timestep.
 
     Args:
         denoise, process: see :func:`sample`.
@@ -107,7 +108,7 @@ def advance(
         timesteps: descending diffusion times [times], or [times, time, 1] if each sample of the sound has its own
             times.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
-        noise: standard normal noise for each step. If None, each step draws its noise from ``state.keys``.
+        noise: standard normal noise for each step, or None to draw the noise from ``state.keys``.
 
     Returns:
         The tuple (the state at the last timestep, the estimates of x0 at all earlier timesteps [times - 1, b, ...]).
@@ -137,7 +138,7 @@ def sample(
         denoise: a function ``denoise(x, t)`` for x [b, ...] and t [b]. The function returns the net's prediction of the
             quantity ``process.prediction``, in the shape of x. :func:`guided` makes such a function with guidance.
         process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
-        x: the noisy sound at the first time. If sampling starts from pure noise, x is sigma * noise.
+        x: the noisy sound at the first timestep. If sampling starts from pure noise, x is sigma * noise.
         timesteps: descending diffusion times, such as ``process.timesteps(50)``.
         sampler: the sampler that takes the steps, such as :class:`DDIM`.
         keys: one key per item, such as ``jax.random.split(key, b)``. Only samplers that draw noise need keys.

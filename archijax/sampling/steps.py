@@ -1,4 +1,4 @@
-"""Contains samplers. A step takes x from one timestep to the next, by equations in alpha, sigma, x0 and eps.
+"""Contains samplers. A step moves x from one timestep to the next, by equations in alpha, sigma, x0 and eps.
 
 Every sampler is a frozen dataclass with one pure method, ``step``. Every sampler works with every diffusion process.
 """
@@ -24,7 +24,7 @@ The times t are [b], or broadcast against x, such as [b, time, 1].
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Describes a method of sampling, which takes one step at a time. ``model.sample(..., sampler=DDIM())`` takes a
+    """Describes a sampler, which moves x from one timestep to the next. ``model.sample(..., sampler=DDIM())`` takes a
     sampler.
     """
 
@@ -44,7 +44,7 @@ class Sampler(Protocol):
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         Args:
             process: the diffusion process, such as ``archijax.v_diffusion()`` or ``model.process``.
@@ -54,7 +54,7 @@ class Sampler(Protocol):
             t, t_next: one time per item of the batch [b], or times that broadcast against x, such as [b, time, 1].
             noise: standard normal noise [self.draws, b, ...], or None if ``self.draws`` is 0.
             x0_last, t_last: the estimate of x0 at the previous step, and the time of that step. Only multistep methods
-                use these arguments. At the first step both are None, or t_last equals t.
+                use x0_last and t_last. At the first step both are None, or t_last equals t.
         """
 
 
@@ -62,7 +62,7 @@ class Sampler(Protocol):
 class DDIM:
     """Takes the step x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z (Song et al. 2021, equation 12).
 
-    A prime marks values at t_next, and z is standard normal noise. s is eta times the standard deviation of q(x' | x,
+    A prime marks values at t_next, z is standard normal noise, and s is eta times the standard deviation of q(x' | x,
     x0).
 
     Fields:
@@ -82,7 +82,7 @@ class DDIM:
 
     @property
     def draws(self) -> int:
-        """Returns 1 if eta is above 0, and otherwise 0: the number of noise arrays of a step."""
+        """Returns the number of noise arrays of a step: 1 if eta is above 0, and otherwise 0."""
         return int(self.eta > 0)
 
     def step(
@@ -97,7 +97,7 @@ class DDIM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. If eta is above 0, the
         argument noise must be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
@@ -119,7 +119,7 @@ class DDPM:
 
     Fields:
         variance: a number from 0 to 1 that chooses the variance of the noise. With 0, the noise has the variance of
-            q(x' | x, x0), the smallest possible. With 1, the variance is that of q(x | x'), which ArchiSound uses. A
+            q(x' | x, x0), the smallest possible. With 1, the noise has the variance of q(x | x'), as in ArchiSound. A
             number between 0 and 1 interpolates the logarithm of the variance (Nichol & Dhariwal 2021, equation 15).
             With few sampling steps, 0 adds too little noise, and 1 adds far too much noise. With 0.5, Gaussian data
             keep their standard deviation. The step to sigma = 0 adds no noise.
@@ -147,7 +147,7 @@ class DDPM:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
         be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
@@ -164,10 +164,10 @@ class DDPM:
 
 @dataclass(frozen=True)
 class Heun:
-    """Takes second-order steps, which call the net twice per step.
+    """Takes second-order steps. Each step calls the net twice.
 
-    Each step first takes a step of :class:`DDIM`. Then the step computes x' = x + (alpha' - alpha) x0 + (sigma' -
-    sigma) eps, where x0 and eps are averages of the values at t and at t_next. A prime marks values at t_next. With
+    Each step first takes a step of :class:`DDIM`. The step then computes x' = x + (alpha' - alpha) x0 + (sigma' -
+    sigma) eps, where x0 and eps are the means of their values at t and at t_next. A prime marks values at t_next. With
     :func:`archijax.edm`, this method is algorithm 1 of Karras et al. 2022. The step to sigma = 0 is a step of DDIM.
     """
 
@@ -185,7 +185,7 @@ class Heun:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise is not
         used. :meth:`Sampler.step` explains all arguments.
@@ -215,14 +215,14 @@ class DPMSolverPP:
     The first step and the step to sigma = 0 are of first order.
 
     Fields:
-        stochastic: whether the SDE form of the method is used, which adds noise at each step.
+        stochastic: whether to use the SDE form of the method. This form adds noise at each step.
     """
 
     stochastic: bool = False
 
     @property
     def draws(self) -> int:
-        """Returns 1 if `stochastic` is True, and otherwise 0: the number of noise arrays of a step."""
+        """Returns the number of noise arrays of a step: 1 if `stochastic` is True, and otherwise 0."""
         return int(self.stochastic)
 
     def step(
@@ -237,7 +237,7 @@ class DPMSolverPP:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. If `stochastic` is True,
         the argument noise must be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
@@ -287,7 +287,7 @@ class PingPong:
         x0_last: Float[Array, " b *shape"] | None = None,
         t_last: Float[Array, " b *time"] | None = None,
     ) -> tuple[Float[Array, " b *shape"], Float[Array, " b *shape"]]:
-        """Takes x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
+        """Moves x from time t to time t_next. Returns (x at t_next, the estimate of x0 at t), both in the shape of x.
 
         ``denoise(x, t)`` returns the net's prediction of the quantity ``process.prediction``. The argument noise must
         be standard normal noise [1, b, ...]. :meth:`Sampler.step` explains all arguments.
@@ -326,8 +326,8 @@ def renoised(
     t_next: Float[Array, " b *time"],
     noise: Float[Array, " b *shape"],
 ) -> Float[Array, " b *shape"]:
-    """Adds noise to x at time t_next, up to the noise level of time t. The result, in the shape of x, is a sample of
-    q(x_t | x_{t_next}).
+    """Raises the noise level of x from the level at t_next to the level at t, by adding noise. The result, in the shape
+    of x, is a sample of q(x_t | x_{t_next}).
 
     Args:
         process: the diffusion process, such as ``archijax.v_diffusion()``.

@@ -23,30 +23,30 @@ def windowed(
     circular: bool = False,
     along: PyTree[Float[Array, "b ..."]] | None = None,
 ) -> Denoise:
-    """Returns a function like ``denoise`` for sounds longer than those that the net was trained on (Bar-Tal et al.
-    2023).
+    """Returns a function like ``denoise`` for sounds that are longer than the training sounds of the net (Bar-Tal et
+    al. 2023).
 
     ``sample(windowed(denoise, 2**15, 2**14), process, x, timesteps)`` turns a long x into sound.
 
-    Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged with
-    weights that fall towards the ends of a window. This avoids audible jumps at the ends of windows. The net needs only
-    the memory for one window.
+    Every step calls the net for one window after the other. Where windows overlap, their predictions are averaged. The
+    weights of the average fall towards the ends of a window, so the ends cause no audible jumps. The net needs only the
+    memory for one window.
 
     Args:
         denoise: a function ``denoise(x, t)`` for x [b, window, c] and t [b]. If `along` is given, the function is
-            called as ``denoise(x, t, along)``, with those frames of `along` that lie in the window.
+            called as ``denoise(x, t, along)``, with the frames of `along` in the window.
         window: the number of samples that the net sees at once.
         hop: the number of samples from one window to the next, at least 1 and at most `window`. Half of `window` is
             usual.
-        circular: whether windows continue from the end of a sound to its beginning, so that the sound can be played in
-            a loop.
-        along: a pytree of conditioning arrays [b, frames, ...] that run along the sound. Each frame covers time /
-            frames samples of the sound. Each window receives the frames that it covers.
+        circular: whether windows continue from the end of a sound to its beginning. The sound can then be played in a
+            loop.
+        along: a pytree of conditioning arrays [b, frames, ...] that run along the sound. Each frame covers ``time /
+            frames`` samples of the sound. Each window receives its own frames.
 
     Returns:
         A function ``denoise(x, t)`` for x [b, time, c] and t [b], with a result in the shape of x. The returned
-        function raises InputError if time is below `window`, or if windows and hops are not whole numbers of frames of
-        `along`.
+        function raises InputError if time is below `window`, or if `window` or a hop does not cover a whole number of
+        frames of `along`.
 
     Raises:
         InputError: hop is out of range.

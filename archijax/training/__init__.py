@@ -1,4 +1,4 @@
-"""The state and the step of training as pure functions, and classes that distribute both over devices.
+"""Contains the state of training, the training step as a pure function, and classes that distribute both over devices.
 
 The program that trains models is `train/`.
 """

@@ -1,9 +1,9 @@
-"""Checkpoints of a run: arrays and a JSON record, written asynchronously and atomically by Orbax.
+"""Saves and restores checkpoints of a run: arrays and a JSON record, which Orbax writes asynchronously and atomically.
 
-A folder of checkpoints has one folder per saved step, whose name is the number of the step. Each part of the saved
-tree, an entry on the first level such as `params` or `opt_state`, is a separate Orbax item. Sampling can thus read the
-weights without the optimizer's state. The record lists the shape, dtype and checksum of every array. `restore` compares
-shapes before it reads the arrays, and checksums afterwards. Each process writes and reads only its own shards.
+A folder of checkpoints has one folder per saved step, whose name is the number of the step. Each entry on the first
+level of the saved tree, such as `params` or `opt_state`, is a part. Each part is a separate Orbax item, so sampling can
+read the weights without the optimizer's state. The record lists the shape, dtype and checksum of every array. `restore`
+compares shapes before it reads the arrays, and checksums afterwards. Each process writes and reads only its own shards.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ RECORD = "record"
 class Checkpoints:
     """Saves and restores the checkpoints in a folder.
 
-    A checkpoint is removed if none of the arguments keep, keep_every and keep_best keeps it.
+    A checkpoint is removed unless keep, keep_every or keep_best selects it.
 
         checkpoints = Checkpoints("runs/mine/checkpoints", keep=2)
         checkpoints.save(100, {"params": params}, {"seed": 0})
@@ -45,7 +45,7 @@ class Checkpoints:
     Args:
         folder: the folder of the checkpoints, which is created if it does not exist.
         keep: the number of newest checkpoints to keep.
-        keep_every: if above 0, the checkpoints of all steps that are multiples of this number are also kept.
+        keep_every: if above 0, checkpoints whose step is a multiple of this number are also kept.
         keep_best: the number of checkpoints with the lowest scores that are also kept.
         say: a function that the first process calls with one sentence for each damaged checkpoint that it skips.
     """
@@ -77,7 +77,8 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_writers())
 
     def save(self, step: int, tree: Any, record: Mapping[str, Any], score: float | None = None) -> None:
-        """Starts to write a checkpoint, and returns when the arrays are copied. The caller can then donate the arrays.
+        """Starts to write a checkpoint, and returns as soon as the arrays are copied. The caller can then donate the
+        arrays.
 
         The folder of the checkpoint gets its final name when the checkpoint is complete. If the process dies earlier,
         the other checkpoints are unchanged.
@@ -87,7 +88,8 @@ class Checkpoints:
             tree: any pytree that Flax can serialise, such as a nested dict of arrays or a :class:`TrainState`. An array
                 on the host must be equal in all processes, and the first process writes it.
             record: a dict of values that JSON can represent.
-            score: the score for ``keep_best``, where lower is better; None: ``keep_best`` ignores this checkpoint.
+            score: the score for ``keep_best``, or None. Lower scores are better. ``keep_best`` ignores checkpoints
+                without a score.
 
         Raises:
             OSError: this write or the previous write failed in any process.
@@ -122,8 +124,8 @@ class Checkpoints:
                 sharding is restored as an array with this sharding. Any other leaf is restored as a numpy array.
 
         Returns:
-            (tree, record), where the record has the additional entries "arrays" and "score"; None if no checkpoint is
-            saved. The folders of damaged checkpoints are renamed to `damaged_STEP`.
+            (tree, record), or None if no checkpoint is saved. The record has the additional entries "arrays" and
+            "score". The folders of damaged checkpoints are renamed to `damaged_STEP`.
 
         Raises:
             InputError: names, shapes or dtypes differ from the saved tree, or every checkpoint is damaged.
@@ -156,7 +158,7 @@ class Checkpoints:
 
 
 def steps(folder: str | Path) -> list[int]:
-    """Returns the steps of the complete checkpoints in a folder, in ascending order; [] if there is no folder."""
+    """Returns the steps of the complete checkpoints in a folder, in ascending order, or [] if there is no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
@@ -173,14 +175,14 @@ def restore_weights(
 
     Args:
         folder: the folder of a run, or its folder `checkpoints`.
-        step: the step of the checkpoint; None: the newest checkpoint.
+        step: the step of the checkpoint, or None for the newest checkpoint.
         parts: the names of the parts to read, which are keys on the first level of the saved tree.
 
     Returns:
         (the record, the parts as nested dicts). A part without arrays is an empty dict.
 
     Raises:
-        InputError: the folder has no checkpoint, or no checkpoint of this step, or the checkpoint is damaged.
+        InputError: there is no checkpoint, or no checkpoint of this step, or the checkpoint is damaged.
     """
     folder = Path(folder).absolute()
     inner = folder / "checkpoints"
@@ -209,9 +211,10 @@ def restore_weights(
 
 @dataclasses.dataclass
 class _Retention(PreservationPolicy):
-    """The policy that decides which checkpoints stay, with the arguments of `Checkpoints`.
+    """Decides which checkpoints stay. The arguments of `Checkpoints` explain the fields.
 
-    The policies of Orbax read the scores from a separate file. If that file is damaged, Orbax cannot open the folder.
+    The policies of Orbax itself read the scores from a separate file. If that file is damaged, Orbax cannot open the
+    folder.
     """
 
     keep: int
@@ -230,8 +233,8 @@ def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """Returns the handlers of Orbax, which write arrays without compression.
 
     Compression makes weights only 8 % smaller, and needs more memory. If each of two processes holds half of the state,
-    a save needs extra memory in each process: 0.36 times the size of the state without compression, and 0.8 to 1.0
-    times this size with compression.
+    a save needs additional memory in each process: 0.36 times the size of the state without compression, and 0.8 to 1.0
+    times the size with compression.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_everyone())
@@ -240,8 +243,8 @@ def _writers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def _everyone() -> ocp.options.MultiprocessingOptions:
-    """Returns options with a list of all processes. Orbax then waits for processes by messages, not by a computation on
-    the devices."""
+    """Returns options with a list of all processes. Orbax then waits for other processes by messages, not by a
+    computation on the devices."""
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes=set(range(jax.process_count())))
 
 
@@ -276,11 +279,11 @@ def _shape_and_dtype(leaf: Any) -> tuple[list[int], str]:
 
 
 def _writable(leaf: Any) -> Any:
-    """Returns a leaf that Orbax can write.
+    """Converts a leaf into a form that Orbax can write.
 
     With several processes, a leaf that is not split over processes becomes a numpy array. In a single process, a leaf
-    with copies on several devices becomes one of the copies. Otherwise, Orbax would compile programs that write a slice
-    of each copy.
+    with copies on several devices becomes one of the copies. For a leaf with copies, Orbax would compile programs that
+    write a slice of each copy.
     """
     if checksums.is_split(leaf):
         return leaf

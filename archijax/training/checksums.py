@@ -1,4 +1,4 @@
-"""Checksums of arrays that can be split over devices and processes."""
+"""Computes checksums of arrays that can be split over devices and processes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def of_arrays(arrays: Mapping[str, Any]) -> dict[str, int]:
 
 
 def of_array(leaf: Any) -> int:
-    """Returns the sum, modulo 2^32, of an array's values. The bytes of the values are read as unsigned integers.
+    """Returns the sum, modulo 2^32, of the values of an array. The bytes of each value are read as unsigned integers.
 
     The sum does not depend on how the array is split over devices. For an array that is split over processes, the
     result is this process's part of the sum.

@@ -20,21 +20,21 @@ _COMPILER = "compiler"
 
 
 def compiling(step: Callable, devices: Sequence[jax.Device], *arguments: Any) -> Callable[[], Compiled]:
-    """Compiles a step in a thread, so that the caller can do other work meanwhile.
+    """Compiles a step in a thread. The caller can do other work during the compilation.
 
-    The compiler gets options for the platform of the devices, which ``jax.pmap`` does not accept. With several
-    processes, the step cannot be a result of ``jax.pmap``: each process has only a part of the arguments, and only a
-    call of the step can join the parts.
+    The compiler gets options for the platform of the devices. ``jax.pmap`` itself does not accept such options. With
+    several processes, the step cannot be a result of ``jax.pmap``: each process has only a part of the arguments, and
+    only a call of the step can join the parts.
 
     Args:
         step: the result of ``jax.jit`` or ``jax.pmap``.
         devices: the devices of the step.
-        arguments: the arguments of a call of the step, as arrays or ``jax.ShapeDtypeStruct``.
+        arguments: example arguments of the step, as arrays or ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A function that waits for the compiled step and returns it. This function also clears the caches of JAX, which
-        frees the memory of tracing and compiling: 0.7 GiB for a large net. Other functions are compiled again at their
-        next call.
+        A function that waits for the compiled step and returns it. The function also clears the caches of JAX. Clearing
+        the caches frees the memory of tracing and compiling, which is 0.7 GiB for a large net. All other functions are
+        compiled again at their next call.
     """
     lowered, options = step.lower(*arguments), compiler_options(devices[0].platform)
     pool = ThreadPoolExecutor(1, thread_name_prefix=_COMPILER)

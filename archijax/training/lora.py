@@ -1,8 +1,8 @@
-"""Low-rank adapters of a model's weights (Hu et al. 2021). Adapters change only the parameters of a model; the code of
-its nets stays the same.
+"""Contains low-rank adapters of a model's weights (Hu et al. 2021). Adapters change only the parameters of a model, not
+the code of its nets.
 
-A kernel W [..., n] is reshaped to a matrix [m, n], and becomes W + alpha / rank * A B with A [m, rank] and B [rank, n].
-B is zero before training.
+A kernel W [..., n] is reshaped to a matrix [m, n], and becomes ``W + (alpha / rank) A B`` with A [m, rank] and B [rank,
+n]. B is zero before training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGETS = ("*/kernel",)
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A model with adapters. Training changes the adapters alone.
+    """A model with adapters. Training changes only the adapters.
 
     ``Lora(model, rank=4).around(key, variables)`` turns variables of ``model`` into variables with adapters. In the
     result, "params" is {"lora": adapters}, and "frozen" has the parameters of ``model`` under the name "base".
@@ -36,7 +36,7 @@ class Lora:
     Fields:
         model: a model with one loss.
         rank: the rank of the adapters, at least 1.
-        alpha: the number alpha in the scale alpha / rank of the adapters; None: alpha = rank.
+        alpha: the number alpha in the factor ``alpha / rank`` of the adapters, or None for alpha = rank.
         targets: patterns of the names of adapted parameters, such as "net/*to_q/kernel", where * matches any text.
 
     Raises:
@@ -66,7 +66,7 @@ class Lora:
         return self.around(key, self.model.init(key, batch, frozen) if frozen else self.model.init(key, batch))
 
     def around(self, key: Key[Array, ""], variables: Variables) -> Variables:
-        """Returns variables with new adapters, for the given variables of ``model``."""
+        """Adds new adapters to the given variables of ``model``, and returns the new variables."""
         adapters = draw(key, variables["params"], self.rank, self.targets)
         frozen = {**variables.get("frozen", {}), "base": variables["params"]}
         return {"params": {"lora": adapters}, "frozen": frozen, "state": variables.get("state", {})}
@@ -90,7 +90,7 @@ def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = T
     """Returns new adapters: a nested dict like ``params``, with {"a": [m, rank], "b": [rank, n]} for each parameter
     that gets an adapter. All "b" are zero.
 
-    A parameter [..., n] gets an adapter if its name matches a target, it has at least two axes, and it has more values
+    A parameter [..., n] gets an adapter if its name matches a target, and if it has at least two axes and more values
     than the adapter.
 
     Raises:
@@ -114,7 +114,8 @@ def draw(key: Key[Array, ""], params: Any, rank: int, targets: Sequence[str] = T
 
 
 def added(params: Any, adapters: Mapping[str, Any], scale: float | Float[Array, ""]) -> Any:
-    """Returns ``params``, with scale * A B added to each parameter that has an adapter. :func:`draw` makes adapters.
+    """Adds ``scale * A B`` to each parameter that has an adapter, and returns all parameters. :func:`draw` makes
+    adapters.
 
     Raises:
         InputError: the parameter of an adapter does not exist, or has another shape.

@@ -1,4 +1,4 @@
-"""The losses of a model, and the parameters that each loss trains."""
+"""Lists the losses of a model, and the parameters that each loss trains."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from archijax.contract import Model, MultiLossModel, StatefulModel
 
 Names = tuple[str, ...] | None
-"""A tuple of paths of parts of "params", such as ("net/decoder",); None: all parts."""
+"""A tuple of paths of parts of "params", such as ("net/decoder",), or None for all parts."""
 
 
 def losses(model: Model, trainable: Sequence[str] = ()) -> tuple[tuple[Callable, Names], ...]:
     """Returns pairs (a loss function of the model, the names of the parameters that this loss trains).
 
     Args:
-        trainable: paths of the parts to train, such as "net/decoder"; empty: all parts. The other parts are not
-            trained, and a loss that trains only other parts is left out.
+        trainable: paths of the parts to train, such as "net/decoder", or () for all parts. A loss that trains none of
+            these parts is left out.
     """
     pairs = model.losses if isinstance(model, MultiLossModel) else ((model.loss, None),)
     if not trainable:

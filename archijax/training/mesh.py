@@ -25,7 +25,7 @@ class MeshParallel:
     The state consists of the parameters, the moving average and the optimizer's state. The compiler adds the
     communication between devices (Xu et al. 2021, GSPMD; Zhao et al. 2023, FSDP). The methods are those of
     :class:`archijax.training.Pmap`, but arrays of a state get no axis of devices, and a step sees the whole batch.
-    Therefore the step must not average over devices: make it with ``axis=None``.
+    Therefore the step must not average over devices: make the step with ``axis=None``.
 
         devices = MeshParallel(batch_size=16)
         step = devices.compile(make_train_step(model, optimizer))  # with fsdp above 1, pass sharded=True
@@ -34,17 +34,16 @@ class MeshParallel:
         print(devices.get(metrics))
 
     Args:
-        batch_size: the number of items of a batch over all devices and processes: a multiple of the number of devices
+        batch_size: the number of items of a batch over all devices and processes, a multiple of the number of devices
             times `grad_accumulation_steps`.
-        fsdp: the number of devices that share one copy of the state; it divides the number of devices. 1: every device
-            has its own copy.
+        fsdp: the number of devices that share one copy of the state, a divisor of the number of devices. With 1, every
+            device has its own copy.
         grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
-        small: arrays of the state with fewer values than this are copied whole to every device.
-        devices: the devices to use; None: all.
+        small: arrays of the state with fewer than `small` values are copied whole to every device.
+        devices: the devices to use, or None for all devices.
 
     Raises:
-        InputError: fsdp does not divide the number of devices, or batch_size is not a multiple of the number of devices
-            times `grad_accumulation_steps`.
+        InputError: fsdp does not divide the number of devices, or batch_size is not an allowed multiple.
     """
 
     axis = None
@@ -82,7 +81,7 @@ class MeshParallel:
     def compile(self, step: Callable) -> Callable:
         """Compiles `step(state, batch, root_key) -> (state, metrics)`, a function of a whole batch.
 
-        The compiled step donates its state. The state that it returns has the same sharding.
+        The compiled step donates its state. The returned state has the same sharding.
         """
 
         def sharded(state, batch, root_key):
@@ -100,7 +99,7 @@ class MeshParallel:
         return jax.jit(function)
 
     def put_state(self, state: Any) -> Any:
-        """Returns a state on the devices. Arrays that already have the right sharding are not moved."""
+        """Puts a state on the devices. Arrays that already have the right sharding are not moved."""
         return jax.tree.map(lambda leaf: self._put(leaf, self.sharding(leaf)), state)
 
     def target(self, shapes: Any) -> Any:

@@ -28,9 +28,9 @@ def check_divides(batch_size: int, devices: int, grad_accumulation_steps: int = 
 class Pmap:
     """Trains on all devices. Each device has the whole state and a slice of the batch.
 
-    A step or function sees one device's slice, and must itself average over devices, by ``jax.lax.pmean(value,
-    Pmap.axis)``. :func:`make_train_step` with ``axis=Pmap.axis`` makes such a step. With several processes, all
-    processes pass the same state, and each passes its part of a batch.
+    A step or function sees one device's slice of a batch, and must itself average over devices, by
+    ``jax.lax.pmean(value, Pmap.axis)``. :func:`make_train_step` with ``axis=Pmap.axis`` makes such a step. With several
+    processes, all processes pass the same state, and each process passes its own part of a batch.
 
         devices = Pmap(batch_size=16)
         step = devices.compile(make_train_step(model, optimizer, axis=devices.axis))
@@ -39,10 +39,10 @@ class Pmap:
         print(devices.get(metrics))
 
     Args:
-        batch_size: the number of items of a batch over all devices and processes: a multiple of the number of devices
+        batch_size: the number of items of a batch over all devices and processes, a multiple of the number of devices
             times `grad_accumulation_steps`.
         grad_accumulation_steps: the number of parts into which the step splits a device's slice of a batch.
-        devices: the devices to use; None: all.
+        devices: the devices to use, or None for all devices.
 
     Raises:
         InputError: batch_size is not a multiple of the number of devices times `grad_accumulation_steps`.
@@ -73,7 +73,7 @@ class Pmap:
         return jax.pmap(function, axis_name=AXIS, in_axes=(0, 0, None), devices=self.devices)
 
     def put_state(self, state: Any) -> Any:
-        """Copies a state of host arrays to every device. Each array becomes [devices of this process, ...]."""
+        """Copies a state of host arrays to every device of this process. Each array becomes [devices, ...]."""
         count = len(self.local)
         stacked = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf))), state)
         return jax.device_put(stacked, self.sharding)

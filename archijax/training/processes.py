@@ -1,4 +1,4 @@
-"""Messages between processes that train together. A single process sends no messages."""
+"""Exchanges messages between processes that train together. A single process sends no messages."""
 
 import pickle
 from collections.abc import Callable
@@ -82,8 +82,8 @@ def from_first(make: Callable[[], Result]) -> Result:
 
 
 def array_from_first(leaf: Any) -> np.ndarray:
-    """Returns, in every process, the host array that the first process passes. The other processes pass an array of the
-    same shape and type."""
+    """Returns the array of the first process in all processes. Each process passes a host array of the same shape and
+    type."""
     if jax.process_count() == 1:
         return leaf
     shape, dtype = np.shape(leaf), np.dtype(leaf.dtype)

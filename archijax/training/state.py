@@ -1,4 +1,4 @@
-"""The state of a training run, which consists of arrays only."""
+"""Contains the state of a training run, which consists of arrays only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from archijax.training.losses import has, losses, select
 
 @struct.dataclass
 class TrainState:
-    """The arrays of a run after `step` steps. A checkpoint has all of these arrays.
+    """Holds the arrays of a run after `step` steps. A checkpoint has all of these arrays.
 
     ``TrainState.create(model, model.init(key, batch), optimizer)`` makes the first state, and the step of
     :func:`make_train_step` makes the next state.
 
     Attributes:
         step: the number of steps, including skipped steps.
-        skipped: the number of steps without an update. A step makes no update if its loss or gradient is not finite.
+        skipped: the number of skipped steps. A step is skipped if its loss or gradient is not finite.
         params: the parameters of the model, float32.
         ema: the moving average of the parameters.
         opt_state: a tuple of states of the optimizer, one for each loss of the model.
@@ -55,12 +55,12 @@ class TrainState:
             model: the model whose losses the step minimises.
             variables: the collections that `model.init` returned.
             optimizer: the same optimizer as for :func:`make_train_step`.
-            trainable: paths of the parameters to train, such as "net" or "net/decoder", as in :func:`make_train_step`;
-                empty: all.
+            trainable: paths of the parameters to train, such as "net" or "net/decoder", or () for all parameters, as in
+                :func:`make_train_step`.
 
         Raises:
-            InputError: a parameter is trained by no loss or by several losses; or a path in trainable does not exist,
-                or is inside another path.
+            InputError: no loss or several losses train a parameter, or a path in trainable does not exist or is inside
+                another path.
         """
         params = variables["params"]
         named = [name for _, names in losses(model) for name in (params if names is None else names)]

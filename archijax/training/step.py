@@ -1,4 +1,4 @@
-"""One training step: a pure function of the state, a batch and the root key."""
+"""Makes the training step: a pure function of the state, a batch and the root key."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def make_train_step(
         state, metrics = train_step(state, batch, jax.random.key(1))
 
     Pass the same root key at every step. The keys of the items depend on the root key and on `state.step`. If a loss or
-    a gradient is not finite, the step makes no update and adds 1 to `skipped`. The metrics are a dict of float32
+    a gradient is not finite, the step makes no update, and adds 1 to `skipped`. The metrics are a dict of float32
     scalars: the metrics of the model, loss, grad_norm (before clipping), skipped (the total), and learning_rate if the
-    optimizer's state has this value. If the model has several losses, each later loss has two metrics that end in the
-    names of its parameters, such as loss_discriminator and grad_norm_discriminator.
+    optimizer's state has this value. If the model has several losses, each loss after the first has two metrics that
+    end in the names of its parameters, such as loss_discriminator and grad_norm_discriminator.
 
     Args:
-        model: a model, such as an :class:`archijax.DiffusionModel`. Its method `loss(variables, keys, batch)` returns
-            (loss, (metrics, new_state)). Loss, metrics and new_state are means over the batch. If the model has several
-            losses (`losses`), a step minimises one loss after the other. Each loss is computed with the parameters that
-            the earlier losses have updated.
+        model: a model, such as an :class:`archijax.DiffusionModel`. The method `loss(variables, keys, batch)` of a
+            model returns (loss, (metrics, new_state)). Loss, metrics and new_state are means over the batch. If the
+            model has several losses, a step minimises one loss after the other. Each loss uses the parameters that the
+            earlier losses have updated.
         optimizer: any optax transformation. :func:`archijax.training.adamw` needs the least time and memory.
-        ema: the settings of the moving average; None: the defaults.
-        axis: the mapped axis over which the batch is split and the step averages, such as ``Pmap.axis``; None: the step
-            sees the whole batch, as with :class:`archijax.training.MeshParallel`.
+        ema: the settings of the moving average, or None for the defaults.
+        axis: the mapped axis over which the batch is split, such as ``Pmap.axis``. The step averages over this axis. If
+            axis is None, the step sees the whole batch, as with :class:`archijax.training.MeshParallel`.
         grad_accumulation_steps: the number of equal parts into which a batch is split. The gradients of the parts are
             computed in turn and averaged. A loss that depends on the whole batch sees one part at a time, and the
             model's state is updated after each part.
-        trainable: paths of the parameters to train, such as "net" or "net/decoder"; empty: all.
+        trainable: paths of the parameters to train, such as "net" or "net/decoder", or () for all parameters.
         sharded: whether parameters are split over devices, as by a MeshParallel with fsdp above 1.
     """
     model, ema, optimizer = over_axis(model, axis), ema or EmaConfig(), skipping(optimizer)
@@ -97,8 +97,8 @@ def _gradients(
     axis: str | None,
     count: int,
 ) -> tuple[tuple[Array, Metrics, PyTree], Variables]:
-    """Computes the losses of a batch in `count` parts. Returns ((loss, metrics, gradients), new state), where loss,
-    metrics and gradients are means over the parts."""
+    """Computes the losses of a batch in `count` parts. Returns ((loss, metrics, gradients), new state). Loss, metrics
+    and gradients are means over the parts."""
     trained = select(variables["params"], names)
 
     def mean(tree: Any) -> Any:

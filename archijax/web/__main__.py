@@ -1,4 +1,4 @@
-"""Serves a page on which models make sounds: python -m archijax.web --model NAME_OR_DIR"""
+"""Serves a web page that makes sounds with models: python -m archijax.web --model NAME_OR_DIR"""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ from archijax.web import studio
 
 @dataclass(frozen=True)
 class Web:
-    """Serves a page on which models make sounds. Ctrl-C ends the program."""
+    """Serves a web page that makes sounds with models. Ctrl-C ends the program."""
 
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A bundled model, a folder or a name on the Hugging Face hub. The option can be repeated. The default is

@@ -35,8 +35,8 @@ class Page:
     """Builds the web page for the given models. :meth:`serve` serves the page.
 
     Args:
-        makers: a dict of models that generate sound, by name, as :func:`archijax.web.studio.load` returns.
-        upsamplers: a dict of models that upsample sound, by name.
+        makers: a dict from names to models that generate sound, as :func:`archijax.web.studio.load` returns.
+        upsamplers: a dict from names to models that upsample sound.
         folder: the folder for the sounds that the page makes.
     """
 
@@ -103,8 +103,8 @@ class Page:
             self.model.change(self._defaults, self.model, changed, queue=False, **QUIET)
 
     def _defaults(self, name: str) -> list[Any]:
-        """Returns updates that set the fields to the defaults of a model, and hide the fields that the model does not
-        use."""
+        """Returns updates of the fields: they get the defaults of a model, and fields that the model does not use are
+        hidden."""
         pipeline = self.models[name]
         settings, reads, guided = pipeline.resolved(SampleSettings()), bool(pipeline.config.text), pipeline.guidable
         values = [settings.num_steps, settings.sampler, settings.scale(guided), round(pipeline.seconds, 6)]
@@ -179,8 +179,8 @@ def _condition(one: Any) -> gr.Dropdown | gr.Textbox:
 
 
 def bar(done: int, steps: int) -> str:
-    """Returns the HTML of a progress bar. If ``done`` is ``steps`` or more, as during decoding, the text shows only
-    ``done``."""
+    """Returns the HTML of a progress bar. The text shows only ``done`` if ``done`` is at least ``steps``, as during
+    decoding."""
     known = f"value='{done}' max='{steps}'" if 0 < done < steps else ""
     text = f"Step {done} of {steps}" if known else f"Step {done}" if done else "Preparing: a new length takes a while."
     return f"<progress aria-label='Steps' {known}></progress>{text}"
@@ -198,7 +198,7 @@ def card(kept: Kept) -> str:
 
 
 def wrong(error: Exception, path: Path | None) -> str:
-    """Returns HTML that shows the message of an error. In the message, the name of the file replaces the path
-    ``path``."""
+    """Returns HTML that shows the message of an error. The message contains only the file name of ``path``, not the
+    path."""
     sentence = getattr(error, "strerror", None) or str(error)
     return f"<p class='wrong'>{escape(sentence if path is None else sentence.replace(str(path), path.name))}</p>"

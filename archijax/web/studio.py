@@ -47,7 +47,7 @@ def load(names: Iterable[str]) -> tuple[dict[str, Pipeline], dict[str, Pipeline]
 
 
 def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **options: Any) -> Callable[..., Sounds]:
-    """Returns a function that calls a method of the pipeline and returns the Sounds. :func:`run` calls this function.
+    """Returns the argument of :func:`run`: a function that calls a method of the pipeline and returns the Sounds.
 
     Args:
         verb: the name of the method: generate, vary, inpaint, extend or upsample.
@@ -55,7 +55,7 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
         options: the keyword arguments of the method, which must include num_steps (a number or None).
 
     Raises:
-        InputError: the verb needs a sound; seconds, strength, start or end is None; or an option exceeds a limit of the
+        InputError: ``sound`` is missing, an option that needs a number is None, or an option exceeds a limit of the
             page.
     """
     require(len(prompt) <= MOST_LETTERS, "The prompt", f"{len(prompt)} letters", f"at most {MOST_LETTERS} long")
@@ -72,8 +72,8 @@ def work(pipeline: Pipeline, verb: str, prompt: str, sound: Path | None, **optio
 
 
 def run(make: Callable[..., Sounds]) -> Iterator[int | Sounds]:
-    """Calls ``make(progress=...)`` in a thread. Yields the number of steps so far, several times a second, and at the
-    end the sounds. Closing the generator stops the work."""
+    """Calls ``make(progress=...)`` in a thread. Several times a second, yields the number of steps that are done.
+    Yields the sounds at the end. Closing the generator stops the work."""
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def progress(count: int) -> None:
@@ -125,12 +125,12 @@ class Kept(NamedTuple):
 
 
 class Shelf(dict[int, Kept]):
-    """Holds the sounds of a browser tab, by number. Each sound is in a folder with a random name. If there are more
-    than 50 sounds, the oldest sounds are removed."""
+    """Holds the sounds of a browser tab by their numbers. Each sound is in a folder with a random name. Only the newest
+    50 sounds are kept."""
 
     def keep(self, root: Path, made: Sounds, title: str, facts: str, source: Path | None = None) -> int:
         """Writes the first sound of ``made`` to files below ``root``, and returns the number of the sound. Moves the
-        file ``source`` to the same folder. Raises InputError or OSError if a write fails."""
+        file ``source`` to the folder of these files. Raises InputError or OSError if a write fails."""
         (sound, *_), rate = made
         folder, stem = root / secrets.token_urlsafe(16), re.sub(r"[\W_]+", "-", title.lower()).strip("-")[:80]
         folder.mkdir(parents=True)
