@@ -16,6 +16,16 @@ UNET = aj.configs.UNetConfig(
     attention_heads=2, attention_features=4, resnet_groups=4, modulation_features=16,
 )  # fmt: skip
 
+
+def drawn(init, *args, scale=0.1, seed=0):
+    """Random arrays with the shapes of the result of ``init(*args)``, which takes much longer and often gives zeros."""
+    draw = np.random.default_rng(seed).standard_normal
+    return jax.tree.map(
+        lambda leaf: (scale * draw(leaf.shape)).astype(leaf.dtype),
+        jax.eval_shape(lambda: init(jax.random.key(0), *args)),
+    )
+
+
 # The net in the README of the originals, without its number of heads.
 README_NET = dict(
     channels=(8, 32, 64, 128, 256, 512, 512, 1024, 1024),

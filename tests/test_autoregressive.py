@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nets import drawn
 
 import archijax as aj
 from archijax.configs import from_dict, to_dict
@@ -26,7 +27,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return model.init(jax.random.key(0), {"audio": jnp.zeros((1, 32, 2))})
+    return drawn(model.init, {"audio": jnp.zeros((1, 32, 2))})
 
 
 def test_the_ladder_moves_on_by_a_split(model):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from nets import LATENT_MODEL, STABLE_AUDIO, UNET
+from nets import LATENT_MODEL, STABLE_AUDIO, UNET, drawn
 
 import archijax as aj
 from archijax.configs import CategoryConfig, NumberConfig, example_batch, from_dict, to_dict
@@ -110,10 +110,7 @@ def test_a_model_folder_keeps_the_vocabulary():
 @pytest.fixture(scope="module")
 def built():
     model = MODEL.build()
-    variables = model.init(jax.random.key(0), example_batch(MODEL))
-    # The output of a new net can be constant, because some weights start as zeros.
-    draw = np.random.default_rng(0).standard_normal
-    return model, jax.tree.map(lambda leaf: jnp.asarray(0.3 * draw(leaf.shape), leaf.dtype), variables)
+    return model, drawn(model.init, example_batch(MODEL), scale=0.3)
 
 
 def test_every_condition_matters_where_it_is_there_and_nowhere_else(built):

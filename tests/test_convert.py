@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import UNET
+from nets import UNET, drawn
 
 import archijax as aj
 from archijax import convert
@@ -19,7 +19,9 @@ from archijax.codecs.quantizers import VectorQuantizer
 @pytest.fixture(scope="module")
 def converted():
     net = aj.UNetV0(**vars(UNET), embedding_features=6)
-    params = net.init(jax.random.key(0), jnp.zeros((1, 8, 2)), jnp.zeros(1), embedding=jnp.zeros((1, 2, 6)))["params"]
+    params = drawn(lambda key: net.init(key, jnp.zeros((1, 8, 2)), jnp.zeros(1), embedding=jnp.zeros((1, 2, 6))))[
+        "params"
+    ]
     table = convert.entries(net, params)
     return table, params, convert.to_torch(table, params)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, text_batch
+from nets import TEXT_MODEL, drawn, text_batch
 
 from archijax.pipeline import SampleSettings
 from archijax.pipeline import driver as module
@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return model.init(jax.random.key(0), text_batch(1))
+    return drawn(model.init, text_batch(1))
 
 
 def batch():

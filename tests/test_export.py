@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from flax.traverse_util import flatten_dict
-from nets import TEXT_MODEL, UNET, text_batch
+from nets import TEXT_MODEL, UNET, drawn, text_batch
 
 from archijax import InputError
 from archijax.configs import to_dict
@@ -35,7 +35,7 @@ PLAIN_MODEL = replace(TEXT_MODEL, text=None, unet=replace(UNET, cross_attentions
 def run_folder(folder, config):
     """The folder of a finished run, with random weights. The trained weights differ from their average."""
     batch = text_batch(1) if config.text else {"audio": text_batch(1)["audio"]}
-    params = jax.device_get(config.build().init(jax.random.key(1), batch)["params"])
+    params = drawn(config.build().init, batch)["params"]
     checkpoints = Checkpoints(folder / "checkpoints")
     state = {"params": jax.tree.map(np.zeros_like, params), "ema": params, "frozen": {}, "state": {}}
     settings = {"model": to_dict(config), "data": {"normalize": -14.0}}

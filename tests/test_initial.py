@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL
+from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL, drawn
 from test_train import CONFIG as TOY
 
 import archijax as aj
@@ -28,19 +28,16 @@ from train.initial import initial, match
 DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=1)
 
 
-def drawn(config, seed):
-    """Random variables of a model, faster than `init`."""
-    shapes = jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))
-    draw = np.random.default_rng(seed).standard_normal
-    return jax.tree.map(lambda leaf: (0.1 * draw(leaf.shape)).astype(leaf.dtype), shapes)
+def variables_of(config, seed):
+    return drawn(config.build().init, example_batch(config), seed=seed)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """A folder of saved models: a trained autoencoder `coder`, and a latent model `latent`."""
     folder = tmp_path_factory.mktemp("models")
-    save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
-    save_pretrained(folder / "latent", LATENT_MODEL, drawn(LATENT_MODEL, 2))
+    save_pretrained(folder / "coder", AUTOENCODER, variables_of(AUTOENCODER, 1))
+    save_pretrained(folder / "latent", LATENT_MODEL, variables_of(LATENT_MODEL, 2))
     return folder
 
 
@@ -118,7 +115,7 @@ def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "audio").mkdir()
     files.write(tmp_path / "audio" / "a.wav", 0.1 * np.ones((500, 1)), 8000)
-    before = drawn(SMALL, 4)
+    before = variables_of(SMALL, 4)
     save_pretrained(tmp_path / "base", SMALL, before)
     given = [
         "--init-from",
@@ -187,7 +184,7 @@ def test_learned_words_keep_their_embeddings(monkeypatch):
 
 def test_weights_of_other_models(models, capsys):
     narrow = dataclasses.replace(LATENT_MODEL, unet=dataclasses.replace(LATENT_MODEL.unet, modulation_features=8))
-    variables = drawn(narrow, 3)
+    variables = variables_of(narrow, 3)
     # The autoencoder is in the other model's weights.
     new = initial(
         TrainConfig(narrow, data=DATA, init_from=str(models / "latent")), around(variables), variables["frozen"]
@@ -196,7 +193,7 @@ def test_weights_of_other_models(models, capsys):
     assert "of another shape, and new: " in said
     assert "params/net/net/net/up_0/skip/to_scale/kernel is [16, 3] there and [8, 3] here" in said
     assert "left over" not in said
-    theirs = drawn(LATENT_MODEL, 2)
+    theirs = variables_of(LATENT_MODEL, 2)
     equal(new["frozen"], theirs["frozen"])
     equal(new["params"]["embedder"], theirs["params"]["embedder"])
     assert jax.tree.structure(new) == jax.tree.structure(variables)
@@ -204,7 +201,7 @@ def test_weights_of_other_models(models, capsys):
 
 
 def test_other_autoencoders_are_refused(models):
-    variables = drawn(LATENT_MODEL, 3)
+    variables = variables_of(LATENT_MODEL, 3)
     louder = dataclasses.replace(LATENT_MODEL, autoencoder=dataclasses.replace(AUTOENCODER, stft=0.5))
     for config, names, message in [
         (louder, {"autoencoder": "latent"}, r"model\.autoencoder\.stft is 0\.5, but 0\.0 in .*latent"),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, text_batch
+from nets import TEXT_MODEL, drawn, text_batch
 from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
@@ -28,7 +28,7 @@ def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
 def test_a_real_net_is_really_split():
     model, batch = TEXT_MODEL.build(), text_batch(8)
     config = OptimizerConfig(learning_rate=1e-3)
-    state = jax.device_get(TrainState.create(model, model.init(jax.random.key(0), batch), adamw(config)))
+    state = jax.device_get(TrainState.create(model, drawn(model.init, batch), adamw(config)))
 
     def step(axis=None):
         return make_train_step(model, adamw(config), EmaConfig(start=0, every=1), axis=axis)

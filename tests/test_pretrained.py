@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, text_batch
+from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, drawn, text_batch
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
@@ -49,19 +49,16 @@ CONFIGS = {
 }
 
 
-def drawn(config):
-    """Random variables of a model, faster than `init`."""
+def variables_of(config):
     batch = text_batch(1)
     if getattr(config, "text", None) is None:
         batch = {"audio": batch["audio"]}
-    shapes = jax.eval_shape(config.build().init, jax.random.key(0), batch)
-    draw = np.random.default_rng(0).standard_normal
-    return jax.tree.map(lambda leaf: (0.1 * draw(leaf.shape)).astype(leaf.dtype), shapes)
+    return drawn(config.build().init, batch)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    return drawn(TEXT_MODEL)
+    return variables_of(TEXT_MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +123,7 @@ def test_transposed_arrays_are_saved_as_they_look(tmp_path, variables):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_comes_back(tmp_path, kind):
-    variables = drawn(CONFIGS[kind])
+    variables = variables_of(CONFIGS[kind])
     save_pretrained(tmp_path / "model", CONFIGS[kind], variables)
     loaded = from_pretrained(tmp_path / "model")
     assert loaded.config == CONFIGS[kind]
@@ -145,7 +142,7 @@ def test_a_text_encoder_that_is_named_stays_where_it_is(tmp_path):
     save_file(to_torch(params, encoder), tmp_path / "t5" / "model.safetensors")
     text = dataclasses.replace(TEXT_MODEL.text, tokenizer=str(tmp_path / "t5"))
     config = dataclasses.replace(TEXT_MODEL, text=text)
-    variables = {**drawn(config), "frozen": {"embedder": params}}
+    variables = {**variables_of(config), "frozen": {"embedder": params}}
     save_pretrained(tmp_path / "pads", config, variables)
     assert all(name.startswith("params.net.") for name in load_file(tmp_path / "pads" / "model.safetensors"))
     assert f"`{tmp_path / 't5'}`" in (tmp_path / "pads" / "README.md").read_text()
@@ -168,7 +165,7 @@ def test_large_weights_are_split(tmp_path, variables):
 
 @pytest.mark.parametrize("config", [TEXT_MODEL, AUTOENCODER], ids=["diffusion", "autoencoder"])
 def test_the_model_cards_lines_run(tmp_path, monkeypatch, config):
-    save_pretrained(tmp_path / 'my "pads"', config, drawn(config), FACTS)
+    save_pretrained(tmp_path / 'my "pads"', config, variables_of(config), FACTS)
     card = (tmp_path / 'my "pads"' / "README.md").read_text()
     assert "| step | 7 |" in card
     assert "| loss | 0.25 |" in card
@@ -345,7 +342,7 @@ def test_what_is_too_large_for_half_is_not_written(tmp_path, variables):
 
 def test_a_latent_model_names_its_autoencoder(tmp_path):
     config, codec = CONFIGS["latent"], tmp_path / "codec"
-    own = drawn(config)
+    own = variables_of(config)
     save_pretrained(codec, AUTOENCODER, own["frozen"]["autoencoder"])
     save_pretrained(tmp_path / "model", config, own, dataclasses.replace(FACTS, autoencoder=str(codec)))
     stored = load_file(tmp_path / "model" / "model.safetensors")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+from nets import drawn
 
 import archijax as aj
 from archijax.audio import files, metrics
@@ -40,7 +41,7 @@ def model(tmp_path_factory):
         length=LENGTH,
     )
     batch = {"audio": np.zeros((1, LENGTH, 1), np.float32)}
-    variables = jax.device_get(config.build().init(jax.random.key(1), batch))
+    variables = drawn(config.build().init, batch)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = {"params": variables["params"], "ema": variables["params"], "frozen": {}, "state": variables["state"]}
     record = {"step": 7, "config": {"model": to_dict(config), "data": {"normalize": -3.0}}}

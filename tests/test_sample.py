@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from nets import drawn
 
 from archijax import InputError
 from archijax.audio import files
@@ -44,7 +45,7 @@ def save(folder, text):
     batch = {"audio": np.zeros((1, LENGTH, 2), np.float32)}
     if text:
         batch |= {"tokens": np.zeros((1, 8), np.int32), "token_mask": np.ones((1, 8), bool)}
-    params = jax.device_get(config.build().init(jax.random.key(1), batch)["params"])
+    params = drawn(config.build().init, batch)["params"]
     checkpoints = Checkpoints(folder / "checkpoints")
     state = {"params": jax.tree.map(np.zeros_like, params), "ema": params, "frozen": {}, "state": {}}
     checkpoints.save(7, state, {"step": 7, "config": {"model": to_dict(config)}})

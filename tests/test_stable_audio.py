@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nets import OOBLECK as CODEC
 from nets import STABLE_AUDIO as SMALL
-from nets import write_t5
+from nets import drawn, write_t5
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
@@ -59,12 +59,6 @@ def test_a_configuration_survives_json():
     assert from_dict(json.loads(json.dumps(to_dict(CODEC)))) == CODEC
 
 
-def drawn(shapes, scale):
-    """Random arrays with these shapes. Initial arrays would often be zero."""
-    draw = np.random.default_rng(0).standard_normal
-    return jax.tree.map(lambda leaf: (scale * draw(leaf.shape)).astype(np.float32), shapes)
-
-
 @pytest.fixture(scope="module")
 def trained():
     model = SMALL.build()
@@ -75,8 +69,7 @@ def trained():
         "seconds_start": jnp.arange(8.0),
         "seconds_total": 10 + jnp.arange(8.0),
     }
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {**batch, "audio": jnp.zeros((1, 256, 2))})
-    return model, drawn(shapes, 0.2), batch
+    return model, drawn(model.init, {**batch, "audio": jnp.zeros((1, 256, 2))}, scale=0.2), batch
 
 
 def gradient(model, variables, batch):
@@ -113,7 +106,7 @@ def test_the_net_of_a_method_and_a_transform():
     net = aj.LearnedTransform(aj.DiffusionTransformer(1, 2, 8), num_filters=4, window_length=4, stride=2)
     model = aj.DiffusionModel(net, process=aj.edm())
     batch = {"audio": jnp.ones((2, 16, 2))}
-    variables = model.init(jax.random.key(0), batch)
+    variables = drawn(model.init, batch)
     loss, _ = jax.jit(model.loss)(variables, jax.random.key(1), batch)
     assert jnp.isfinite(loss)
 
@@ -147,7 +140,7 @@ def test_the_texts_mean_joins_the_state_and_is_dropped_with_the_text():
     config = dataclasses.replace(SMALL, text=dataclasses.replace(SMALL.text, pooled=True))
     net, x, time = config.build().model.net, jnp.ones((2, 16, 4)), jnp.array([0.3, 0.6])
     embedding = jax.random.normal(jax.random.key(1), (2, 5, 8))
-    params = drawn(jax.eval_shape(lambda: net.init(jax.random.key(0), x, time, embedding=embedding))["params"], 0.2)
+    params = drawn(lambda key: net.init(key, x, time, embedding=embedding), scale=0.2)["params"]
 
     @jax.jit
     def call(params, embedding, mask):
@@ -195,7 +188,7 @@ def pretrained(tmp_path_factory):
         conditioning_features=64,
         text=TextConfig(tokenizer=str(folder), max_length=5),
     )
-    variables = drawn(diffusers.shapes(config), 0.1)
+    variables = drawn(lambda key: diffusers.shapes(config))
     variables["frozen"]["autoencoder"]["state"] = {"latents": no_moments(4)}
     return config, {**variables, "frozen": {**variables["frozen"], **config.load_frozen()}}
 
@@ -239,7 +232,7 @@ def test_the_smaller_model_has_a_single_file_alone(pretrained, tmp_path):
     config, variables = pretrained
     transformer = dataclasses.replace(config.transformer, qk_norm=True, embedding_width=256)
     config = dataclasses.replace(config, method="flow", numbers=config.numbers[1:], transformer=transformer)
-    variables = {"params": drawn(diffusers.shapes(config), 0.1)["params"], "frozen": variables["frozen"]}
+    variables = {"params": drawn(lambda key: diffusers.shapes(config))["params"], "frozen": variables["frozen"]}
     with pytest.raises(aj.InputError, match="diffusers has no transformer with qk_norm"):
         diffusers.hub_tables(config, variables)
     stable_audio_tools.write(tmp_path, config, variables)

@@ -236,8 +236,8 @@ def draw_prompt(
 ) -> str:
     """Draws a prompt for crop ``i`` of an item that has ``count`` crops.
 
-    The prompt comes from the first of these sources that exists: the setting `prompt`, the setting `template`, a
-    caption of the item, or the tags of the item.
+    The caption is the setting `prompt`, or else a caption of the item. The setting `template`, if it exists, makes the
+    prompt from the caption and the tags. Without a template, the prompt is the caption, or else it is made of the tags.
 
     Args:
         turn: selects the caption ``captions[turn % len(captions)]``; None: a random caption.

@@ -75,7 +75,7 @@ def text_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def record_path(folder: Path, shard: int, of: int) -> Path:
-    """Returns the path of the record that process `shard` of `of` writes."""
+    """Returns the path of the record that process number `shard` of `of` processes writes."""
     return folder / f"latents-{shard}-of-{of}.json"
 
 

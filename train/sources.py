@@ -55,7 +55,7 @@ class Sources:
         check_fields(self.manifest, fields_of(config))
 
     def item(self, file: Entry, crop: int, crops: int, rng: np.random.Generator) -> dict[str, np.ndarray | str | dict]:
-        """Reads the item of a crop from the folder that contains the file."""
+        """Reads the item of a crop from the data folder that contains the sound file of the crop."""
         return self._readers[file.source].item(file, crop, crops, rng)
 
     def check(self, frozen: Mapping[str, Any]) -> None:

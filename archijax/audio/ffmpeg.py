@@ -119,7 +119,7 @@ class Stream:
 
 
 def stream(place: Place) -> Stream:
-    """Returns the first sound stream of a file, such as ``stream(Place(Path("a.m4a")))``.
+    """Returns the first sound stream of a file. Example: ``stream(Place(Path("a.m4a")))``.
 
     Raises:
         InputError: ffmpeg is not installed, or finds no sound in the file.

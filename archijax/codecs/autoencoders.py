@@ -27,11 +27,11 @@ class AutoEncoder1d(Levels, kw_only=True):
         latent, info = net.apply(variables, audio, method="encode")
         decoded = net.apply(variables, latent, method="decode")
 
-    Lists run from sound to latent. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i of
-    the encoder has ``num_blocks[i]`` residual blocks, and maps ``channels * multipliers[i]`` channels to
+    Each list is in order from sound to latent. ``multipliers`` has one entry more than ``factors`` and ``num_blocks``.
+    Level i of the encoder has ``num_blocks[i]`` residual blocks, and maps ``channels * multipliers[i]`` channels to
     ``channels * multipliers[i + 1]`` channels. downsample_factor is patch_size times the product of the factors.
-    resnet_groups, by default 8, must divide the number of channels of every level.
-    ``archijax.AutoEncoder(net=net, sample_rate=48000)`` trains the net.
+    resnet_groups, by default 8, must divide the number of channels of every level. ``archijax.AutoEncoder(net=net,
+    sample_rate=48000)`` trains the net.
 
     Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`:
         in_channels: the number of channels of the sound.

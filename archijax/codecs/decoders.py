@@ -16,11 +16,11 @@ class Decoder1d(Levels, kw_only=True):
 
     ``decoder = Decoder1d(out_channels=1, channels=32, multipliers=(4, 2, 1), factors=(4, 4), num_blocks=(2, 2))``
     decodes a latent [b, frames, 128] to sound [b, 16 * frames, 1]:
-    ``sound = decoder.apply(decoder.init(key, latent), latent)``. Lists run from latent to sound. ``multipliers`` has
-    one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]`` residual blocks, and maps
-    ``channels * multipliers[i]`` channels to ``channels * multipliers[i + 1]`` channels. downsample_factor is
-    patch_size times the product of the factors. resnet_groups, by default 8, must divide the number of channels of
-    every level.
+    ``sound = decoder.apply(decoder.init(key, latent), latent)``. Each list is in order from latent to sound.
+    ``multipliers`` has one entry more than ``factors`` and ``num_blocks``. Level i has ``num_blocks[i]`` residual
+    blocks, and maps ``channels * multipliers[i]`` channels to ``channels * multipliers[i + 1]`` channels.
+    downsample_factor is patch_size times the product of the factors. resnet_groups, by default 8, must divide the
+    number of channels of every level.
 
     Fields, in addition to the fields of :class:`archijax.codecs.levels.Levels`:
         out_channels: the number of channels of the sound.

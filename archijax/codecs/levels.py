@@ -148,7 +148,8 @@ class UpLevel(_Level):
 
 
 class Levels(nn.Module, kw_only=True):
-    """The base class of encoders and decoders, with their common fields. Lists run from the input to the output.
+    """The base class of encoders and decoders, with their common fields. Each list is in order from the input to the
+    output.
 
     Fields:
         channels: the number of channels for a multiplier of 1.

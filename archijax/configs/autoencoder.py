@@ -116,7 +116,7 @@ class AutoEncoderConfig(_AutoEncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeAutoEncoderConfig(_AutoEncoderConfig):
-    """Configures an autoencoder of STFT magnitudes, such as ``MagnitudeAutoEncoderConfig(coder=coder)`` with a
+    """Configures an autoencoder of STFT magnitudes. Example: ``MagnitudeAutoEncoderConfig(coder=coder)`` with a
     CoderConfig. Griffin-Lim makes sound from the decoded magnitudes."""
 
     coder: CoderConfig

@@ -46,7 +46,7 @@ class CoderConfig:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(CoderConfig)}
 
     def build(self, *, latent_channels: int | None, **settings: Any) -> AutoEncoder1d:
-        """Builds the autoencoder of sound, such as ``coder.build(latent_channels=4, in_channels=1)``. ``settings`` are
+        """Builds the autoencoder of sound. Example: ``coder.build(latent_channels=4, in_channels=1)``. ``settings`` are
         the fields in_channels (required), bottleneck and dtype of :class:`archijax.codecs.AutoEncoder1d`."""
         return AutoEncoder1d(**self.settings(), bottleneck_channels=latent_channels, **settings)
 

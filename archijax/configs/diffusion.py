@@ -214,7 +214,7 @@ class EnvelopeConfig:
 
 @dataclass(frozen=True)
 class UpsamplerConfig(DiffusionConfig):
-    """Configures a diffusion upsampler, such as ``UpsamplerConfig(unet, factor=2)``. The fields sample_rate and length
+    """Configures a diffusion upsampler. Example: ``UpsamplerConfig(unet, factor=2)``. The fields sample_rate and length
     describe the upsampled sound."""
 
     factor: int = 16
@@ -246,7 +246,7 @@ class UpsamplerConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(DiffusionConfig):
-    """Configures a diffusion vocoder, which makes sound from log-mel spectrograms, such as ``VocoderConfig(unet,
+    """Configures a diffusion vocoder, which makes sound from log-mel spectrograms. Example: ``VocoderConfig(unet,
     mel_channels=80)``. The channels of a sound are treated as independent mono sounds."""
 
     n_fft: int = 1024
@@ -271,7 +271,7 @@ class VocoderConfig(DiffusionConfig):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Configures the encoder of a diffusion autoencoder, such as ``EncoderConfig(coder=coder)`` with a CoderConfig."""
+    """Configures the encoder of a diffusion autoencoder. Example: ``EncoderConfig(coder=coder)`` with a CoderConfig."""
 
     coder: CoderConfig
     """The net of the encoder."""

@@ -136,8 +136,8 @@ class DiffusionUpsampler:
         """Replaces the low frequencies of x, which the diffusion model has sampled, by the low-rate sound ``frames``.
 
         With an envelope, the spectrum of x is first multiplied by the envelope. The result is x - reupsampled(x) +
-        upsampled(frames) (Wang, Yu & Zhang 2022). Below half of the low sample rate, the result has the spectrum of the
-        low-rate sound. Above half of the low sample rate, the result has the spectrum of x.
+        upsampled(frames) (Wang, Yu & Zhang 2022). At frequencies below half of the low sample rate, the result has the
+        spectrum of the low-rate sound. Above half of the low sample rate, the result has the spectrum of x.
         """
         low = self.upsampled(frames)
         if self.envelope is not None:

@@ -22,7 +22,7 @@ from archijax.nn.linear import Linear
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """Describes a number that a net is conditioned on, such as ``Number("seconds_total", 0, 512, 512)``. A
+    """Describes a number that a net is conditioned on. Example: ``Number("seconds_total", 0, 512, 512)``. A
     :class:`NumberConditioning` around the net takes a list of such descriptions.
 
     Fields:

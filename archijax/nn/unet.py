@@ -36,7 +36,7 @@ from archijax.nn.resampling import Downsample, UpsampleNearest
 
 @flax.struct.dataclass
 class Context:
-    """Holds the conditioning that items of a U-Net use, such as ``Context(features=features)`` in ``item(x, context)``.
+    """Holds the conditioning for items of a U-Net. Example: ``Context(features=features)`` in ``item(x, context)``.
 
     Fields:
         features: one vector per sound [b, f], such as the features of the time, or None for no features.
@@ -54,7 +54,7 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Describes one depth of a U-Net, such as ``Block(16, factor=2, items=[Resnet(), Modulation()])``.
+    """Describes one depth of a U-Net. Example: ``Block(16, factor=2, items=[Resnet(), Modulation()])``.
 
     A :class:`UNet` takes a list of blocks. The net copies each item of a block, and every copy has its own parameters.
 

@@ -43,7 +43,7 @@ def UNetV0(
     remat: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
-    """Builds the U-Net of audio-diffusion-pytorch, such as ``UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1))``.
+    """Builds the U-Net of audio-diffusion-pytorch. Example: ``UNetV0(channels=(8, 16), factors=(1, 2), items=(1, 1))``.
 
     Args:
         channels: the number of channels of each depth, outermost first.

@@ -122,8 +122,8 @@ class Loaded:
 
     @property
     def is_timed(self) -> bool:
-        """Returns whether the model takes the numbers of :meth:`timing`. All sounds of such a model have the same
-        length."""
+        """Returns whether the model accepts the numbers that :meth:`timing` returns. All sounds of such a model have
+        the same length."""
         return bool(self.timing(0.0, 1.0))
 
     @property
