@@ -160,7 +160,7 @@ def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     )
     with pytest.raises(aj.InputError, match="a frame every 2 samples, and the net a position every 1, 4"):
         wrong.build()
-    variables = drawn(model.init, {"audio": AUDIO[:1]})
+    variables = drawn(model.init, {"audio": AUDIO[:1]}, scale=0.3)
     latent, _ = jax.jit(model.encode)(variables, AUDIO)
     assert latent.shape == (2, 16, 3)
     assert float(jnp.abs(latent).max()) < 1
@@ -194,7 +194,7 @@ def test_latent_diffusion_trains_on_sound_and_on_latents_alike():
     )
     assert both.shape == (2, 50, 2)
     np.testing.assert_allclose(both[1], last[0], atol=1e-4)
-    np.testing.assert_array_equal(*last)
+    np.testing.assert_allclose(*last, atol=1e-5)
 
 
 def test_windows_take_their_part_of_what_runs_along():

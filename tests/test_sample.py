@@ -45,7 +45,7 @@ def save(folder, text):
     batch = {"audio": np.zeros((1, LENGTH, 2), np.float32)}
     if text:
         batch |= {"tokens": np.zeros((1, 8), np.int32), "token_mask": np.ones((1, 8), bool)}
-    params = drawn(config.build().init, batch)["params"]
+    params = drawn(config.build().init, batch, scale=0.2)["params"]
     checkpoints = Checkpoints(folder / "checkpoints")
     state = {"params": jax.tree.map(np.zeros_like, params), "ema": params, "frozen": {}, "state": {}}
     checkpoints.save(7, state, {"step": 7, "config": {"model": to_dict(config)}})

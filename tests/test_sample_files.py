@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from nets import LATENT_MODEL, drawn
+from nets import LATENT_MODEL
 
 import archijax as aj
 from archijax.audio import files
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
     def folder(name):
         if not (root / name).exists():
             config = CONFIGS[name]
-            variables = drawn(config.build().init, example_batch(config))
+            variables = jax.device_get(config.build().init(jax.random.key(1), example_batch(config)))
             save_pretrained(root / name, config, variables, Facts(loudness=-6.0))
         return str(root / name)
 
