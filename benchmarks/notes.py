@@ -44,7 +44,7 @@ def main() -> None:
     rows = held_out(options.notes, options.count)
     rate = pipeline.config.sample_rate
     real = [files.read(options.notes / row["file_name"], sample_rate=rate, channels=1) for row in rows]
-    among = sorted({row["instrument"] for row in _rows(options.notes)})
+    among = instrument_names(options.notes)
 
     began = time.perf_counter()
     settings = SampleSettings(seed=options.seed, **chosen)
@@ -81,6 +81,11 @@ def main() -> None:
             (options.out / folder / "metadata.jsonl").write_text(f"{text}\n")
 
 
+def instrument_names(folder: Path) -> list[str]:
+    """Returns the names of the instruments of a set."""
+    return sorted({row["instrument"] for row in _rows(folder)})
+
+
 def held_out(folder: Path, count: int) -> list[dict]:
     """Draws ``count`` random notes of the set's held-out part, with seed 0. Returns their lines of metadata.jsonl."""
     rows = [row for row in _rows(folder) if row["split"] == "heldout"]
@@ -113,11 +118,20 @@ def score(
     clips: Sequence[np.ndarray], rows: Sequence[dict], rate: int, among: Sequence[str]
 ) -> tuple[float, float, float]:
     """Returns (share of clips with the prompt's pitch, share with the prompt's instrument, median periodicity)."""
+    pitches, names, periodicity = judged(clips, rows, rate, among)
+    return float(np.mean(pitches)), float(np.mean(names)), float(np.median(periodicity))
+
+
+def judged(
+    clips: Sequence[np.ndarray], rows: Sequence[dict], rate: int, among: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (whether a clip has the prompt's pitch, whether it has the prompt's instrument, its periodicity), each an
+    array with one entry per clip."""
     classifier = instrument.load()
     heard = [pitch.pitch(clip, rate) for clip in clips]
     pitches = [abs(one.midi - row["pitch"]) < RIGHT for one, row in zip(heard, rows, strict=True)]
     names = [classifier.heard(clip, rate, among) == row["instrument"] for clip, row in zip(clips, rows, strict=True)]
-    return float(np.mean(pitches)), float(np.mean(names)), float(np.median([one.periodicity for one in heard]))
+    return np.array(pitches), np.array(names), np.array([one.periodicity for one in heard])
 
 
 def _rows(folder: Path) -> list[dict]:
