@@ -1,6 +1,7 @@
 """The code blocks ("fences") of README and site, with the marks in the comments above them.
 
-<!-- needs: GPU --> (or network) marks a fence that tests cannot run. <!-- file: NAME --> marks the content of a file.
+<!-- needs: GPU --> (or network, or data) marks a fence that tests cannot run.
+<!-- file: NAME --> marks the content of a file.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 # Cards of models are links, and are tested with the models.
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if not path.is_symlink())]
 LANGUAGES = {"python", "sh"}
-NEEDS = {"GPU", "network"}
+NEEDS = {"GPU", "network", "data"}
 # Pages may name the settings of these configs.
 CONFIGS = ("quickstart.py", "stable_audio.py:small", "codec.py")
 # Options of make bench.

@@ -152,6 +152,8 @@ def test_files_that_are_not_weights_are_one_sentence(config, tmp_path, capsys):
         said = capsys.readouterr().err
         assert words in said, name
         assert said.count("\n") == 1
+    assert run(tmp_path / "absent", tmp_path / "model") == 2
+    assert "neither a file nor a folder" in capsys.readouterr().err
     assert run(weights, tmp_path / "model") == 2
     assert "describe it with --config" in capsys.readouterr().err
     assert run(weights, tmp_path / "model", "--config", tmp_path / "notes.txt") == 2

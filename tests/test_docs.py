@@ -30,7 +30,10 @@ from train.__main__ import load_config
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # With these options, trainings and sampling take seconds in place of minutes.
-TRAINED = {"--steps": "2", "--batch-size": "4", "--log-every": "1", "--sample-steps": "2", "--validation": "0.4"}
+TRAINED = {
+    "--steps": "2", "--batch-size": "4", "--log-every": "1", "--sample-steps": "2", "--sample-prompts": "",
+    "--validation": "0.4",
+}  # fmt: skip
 SAMPLED = {"--num-steps": "2", "--count": "1"}
 SHORTER = {"--seconds": ("180", "4")}
 

@@ -116,6 +116,8 @@ class Convert:
 
     def _config(self) -> Any:
         if self.config is None:
+            if not self.src.exists():
+                raise InputError(f"{self.src} is neither a file nor a folder")
             config = read_archisound(self.src)
             if config is None:
                 raise InputError(f"{self.src} does not state its model: describe it with --config")
