@@ -19,7 +19,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path is renamed to ``path``.
 
     Example: ``with replacing("a.txt") as unfinished: unfinished.write_text("x")``. A new file replaces an old file, and
-    a new folder replaces an empty folder. Parent folders are created. If two programs write the same path at once, the
+    a new folder replaces an empty folder. Parent folders are created. If two programs write the same file at once, the
     program that ends last determines the contents. If the block fails, the temporary file or folder is removed. If a
     process is killed, the next process on this machine that writes to the same folder removes the temporary files of
     the killed process.

@@ -1,6 +1,7 @@
 """python -m benchmarks.adapters MODEL ADAPTERS NOTES: measures what a model loses of other notes when adapters are on.
 
-ADAPTERS is a run's folder or FOLDER:WEIGHT, as for --lora of `python -m sample`. NOTES is a folder of the set `notes`.
+MODEL is a latent model at 16 kHz. ADAPTERS is a run's folder or FOLDER:WEIGHT, as for --lora of `python -m sample`.
+NOTES is a folder of the set `notes`.
 The model generates the same held-out notes without and with the adapters, from the same noise. The two judges in numpy
 judge the pitch and the instrument of each note. A note is lost if it is right without the adapters and wrong with them.
 The program then generates notes of the demo's new instrument, and judges them as the demo does.
@@ -12,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from archijax import cli
+from archijax.errors import InputError
 from archijax.pipeline import SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.notes import asked, held_out, instrument_names, judged, sounds
 from demo import hearing, instrument
-from demo.note import bundled
+from demo.note import RATE, bundled
 
 
 def main() -> None:
@@ -28,6 +30,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     plain = from_pretrained(options.model)
+    if plain.config.autoencoder is None or plain.config.sample_rate != RATE:
+        raise InputError(f"{options.model} is no latent model of {RATE} Hz: the demo's judge needs one.")
     adapted = from_pretrained(options.model, lora=dict([cli.weighted(options.adapters)]))
     rows, settings = held_out(options.notes, options.count), SampleSettings(seed=options.seed)
     rate, names = plain.config.sample_rate, instrument_names(options.notes)

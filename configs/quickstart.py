@@ -26,7 +26,7 @@ from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
-LENGTH = 43_008  # samples: 2.69 s, 168 frames of the codec
+LENGTH = 32_768  # samples: 2.05 s, 128 frames of the codec
 
 config = TrainConfig(
     model=aj.configs.LatentConfig(
@@ -54,9 +54,9 @@ config = TrainConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.995, start=100, every=1),
     batch_size=12,
-    steps=1_750,
+    steps=2_800,
     log_every=100,
-    checkpoint_every=875,
+    checkpoint_every=1_400,
     keep_checkpoints=2,
     sample_prompts=("a soft flute playing C5", "a loud electric bass, E2", "vibraphone A4"),
     sample_guidance_scale=2.0,

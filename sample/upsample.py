@@ -79,6 +79,6 @@ class Upsample(Making, Adapted, OnFiles):
         sound = material.rows
         for pipeline, parts in zip(self.pipelines, self.parts, strict=True):
             # The training measured the level of whole crops. This is the level of the low band.
-            gain = pipeline.gain(sound)
+            gain = pipeline.gain(sound, pipeline.low_rate)
             sound = parts(sound * gain, progress) / gain
         return sound

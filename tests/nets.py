@@ -18,12 +18,17 @@ UNET = aj.configs.UNetConfig(
 
 
 def drawn(init, *args, scale=0.1, seed=0):
-    """Random arrays with the shapes of the result of ``init(*args)``, which takes much longer and often gives zeros."""
+    """Random arrays with the shapes of ``init(key, *args)``. `init` takes longer, and its arrays are often zero."""
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), *args))
     draw = np.random.default_rng(seed).standard_normal
-    return jax.tree.map(
-        lambda leaf: (scale * draw(leaf.shape)).astype(leaf.dtype),
-        jax.eval_shape(lambda: init(jax.random.key(0), *args)),
-    )
+
+    def leaf(path, shape):
+        # The moments of latents are sums of squares. Random numbers would be impossible.
+        if jax.tree_util.DictKey("latents") in path:
+            return np.zeros(shape.shape, shape.dtype)
+        return (scale * draw(shape.shape)).astype(shape.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 # The net in the README of the originals, without its number of heads.

@@ -44,7 +44,7 @@ def made(request):
 
 
 def test_they_train_and_reconstruct_any_number_of_channels_and_items(made):
-    _, model, variables = made
+    name, model, variables = made
     keys = per_item(jax.random.key(2), 2)
 
     def loss(params, keys, audio):
@@ -65,6 +65,8 @@ def test_they_train_and_reconstruct_any_number_of_channels_and_items(made):
     assert np.isfinite(both).all()
     last = jnp.array([1, 1])
     np.testing.assert_allclose(again(AUDIO[last], keys[last]), both[last], atol=1e-5)
+    if name == "vocoder":  # A program for one item takes long to compile.
+        np.testing.assert_allclose(again(AUDIO[1:], keys[1:]), both[1:], atol=1e-5)
 
 
 def test_they_follow_the_contract(made):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from nets import UNET, drawn
+from safetensors.numpy import save_file
 
 import archijax as aj
 from archijax import convert
@@ -14,6 +15,8 @@ from archijax.codecs.bottlenecks import BitcodesBottleneck, TanhBottleneck, Vari
 from archijax.codecs.discriminator import Discriminator1d
 from archijax.codecs.encoders import ME1d, MelE1d
 from archijax.codecs.quantizers import VectorQuantizer
+from archijax.convert.table import Entry
+from archijax.convert.tensors import Tensors
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,26 @@ def test_a_bottleneck_of_ones_own_has_no_names():
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), SOUND))["params"]
     with pytest.raises(aj.InputError, match="VectorQuantizer is not part of the PyTorch originals"):
         convert.entries(net, shapes)
+
+
+@pytest.mark.parametrize("weight_norm", [False, True])
+@pytest.mark.parametrize(("layout", "shape"), [("kernel", (50, 40, 150)), ("transposed", (3, 150, 400))])
+def test_arrays_of_several_blocks_of_rows_come_back(layout, shape, weight_norm):
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    entry = Entry(("kernel",), ("weight",), layout, shape=shape, weight_norm=weight_norm)
+    tensors = entry.to_torch(array)
+    assert tensors[-1].shape == entry.torch_shape
+    back = entry.to_flax(*tensors)
+    np.testing.assert_array_equal(back, array)
+    assert back.flags.c_contiguous
+    assert not np.shares_memory(back, tensors[-1])
+
+
+def test_a_file_that_shrinks_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": np.ones(8, np.float32), "b": np.ones(2_000, np.float32)}, path)
+    tensors = Tensors([path])
+    np.testing.assert_array_equal(tensors["a"], 1)
+    path.write_bytes(path.read_bytes()[:2_000])
+    with pytest.raises(aj.InputError, match="ends in the middle of b"):
+        tensors["b"]

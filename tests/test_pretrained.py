@@ -23,6 +23,7 @@ from archijax.pipeline import Pipeline
 from archijax.pipeline.facts import Facts
 from archijax.pretrained import from_pretrained, save_pretrained
 
+BY = ("rms", "lufs")
 FACTS = Facts(loudness=-14.0, loudness_by="lufs", step=7, metrics={"loss": 0.25})
 CODER = aj.configs.CoderConfig(channels=4, multipliers=(1, 2), factors=(2,), num_blocks=(1,), resnet_groups=2)
 AUTOENCODER = aj.configs.AutoEncoderConfig(
@@ -107,12 +108,16 @@ def test_what_is_saved_comes_back(folder, variables):
 def test_sounds_get_the_loudness_of_the_training_by_its_measure(variables):
     # Hardly any of this hum is heard, so that its RMS is far above its loudness.
     hum = np.sin(2 * np.pi * 20 * np.arange(8_000) / 8_000).astype(np.float32)[:, None] * 0.01
-    gains = {
-        by: Pipeline(TEXT_MODEL, TEXT_MODEL.build(), variables, Facts(-30.0, by)).gain(hum) for by in ("rms", "lufs")
-    }
+    of = {by: Pipeline(TEXT_MODEL, TEXT_MODEL.build(), variables, Facts(loudness=-30.0, loudness_by=by)) for by in BY}
+    gains = {by: pipeline.gain(hum) for by, pipeline in of.items()}
     assert loudness(hum * gains["lufs"], 8_000) == pytest.approx(-30, abs=0.1)
     assert level(hum * gains["rms"]) == pytest.approx(-30, abs=0.1)
     assert gains["lufs"] > 2 * gains["rms"]
+    # An upsampler measures the sound at the low sample rate.
+    louder = 5 * hum
+    assert loudness(louder * of["lufs"].gain(louder, 4_000), 4_000) == pytest.approx(-30, abs=0.1)
+    with pytest.raises(aj.InputError, match="the sound has 2000 Hz and 1 channels"):
+        of["lufs"].gain(hum, 2_000)
 
 
 def test_transposed_arrays_are_saved_as_they_look(tmp_path, variables):

@@ -106,6 +106,7 @@ def whole(
 
     The mean and the standard deviation of the latents get initial values, with which the model does not scale latents.
     """
+    # The moments are zeros. Made by JAX, each of them would be compiled.
     unknown = jax.eval_shape(lambda: no_moments(config.autoencoder.latent_channels))
     unknown = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in unknown.items()}
     path = ("frozen", "autoencoder", "state", "latents")

@@ -106,17 +106,20 @@ def _moved(array: np.ndarray, axes: tuple[int, ...], ratio: np.ndarray | None = 
     multiplied by ``ratio[i]``.
 
     A few rows at a time are copied to a buffer in the processor's cache, and moved from the buffer. The rows of the
-    buffer have gaps, because rows at distances of a power of two would displace each other. This function is four times
-    as fast as `np.transpose`.
+    buffer have gaps: rows at distances of a power of two would evict each other from the cache. In float32, this
+    function is four times as fast as `np.transpose`.
     """
     out = np.empty([array.shape[axis] for axis in axes], array.dtype)
     rows, size = out.transpose(np.argsort(axes)), array[:1].size
-    step = max(64, 2**16 // max(1, size))
+    step = min(len(array), max(64, 2**16 // (size + 16)))
     buffer = np.empty((step, size + 16), array.dtype)[:, :size].reshape(step, *array.shape[1:])
-    for first in range(0, len(array), step):
+    for first in range(0, len(array), max(1, step)):
         block = array[first : first + step]
         near = buffer[: len(block)]
-        np.multiply(block, 1 if ratio is None else ratio[first : first + step], out=near, casting="same_kind")
+        if ratio is None:
+            near[...] = block
+        else:
+            np.multiply(block, ratio[first : first + step], out=near, casting="same_kind")
         rows[first : first + step] = near
     return out
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +23,8 @@ TYPES = {
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """Maps the names of tensors to numpy arrays. Each access returns a new array, which is a read-only view of the
-    file.
+    """Maps the names of tensors to numpy arrays. Each access returns a new array, which is a read-only map of the
+    tensor in its file. The files must not change meanwhile.
 
     Args:
         paths: the paths of the safetensors files.
@@ -45,11 +47,14 @@ class Tensors(Mapping[str, np.ndarray]):
         if facts["dtype"] not in TYPES:
             raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
         place, size = first + facts["data_offsets"][0], _size(facts)
-        # A map of one tensor is free to make. A map of the whole file would count as memory until the last tensor.
+        # Mapping one tensor costs nothing. The pages of a map of the whole file would stay in memory until all tensors
+        # are read.
         try:
+            if path.stat().st_size < place + size:
+                raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile")
             content = np.memmap(path, np.uint8, "r", place, (size,)) if size else np.empty(0, np.uint8)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} ends in the middle of {name}: it has changed meanwhile") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error})") from error
         return np.asarray(content).view(TYPES[facts["dtype"]]).reshape(facts["shape"])
 
     def __contains__(self, name: object) -> bool:
@@ -71,13 +76,18 @@ def _header(path: Path) -> Iterator[tuple[str, int, dict]]:
         with safe_open(path, framework="numpy"), path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
-            if hasattr(os, "posix_fadvise"):  # macOS lacks it.
-                # The system begins to read the file in the background.
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            _read_ahead(file)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})") from error
     header.pop("__metadata__", None)
     return ((name, 8 + size, facts) for name, facts in header.items())
+
+
+def _read_ahead(file: BinaryIO) -> None:
+    """Asks the system to read a file in the background. This is a hint, which some systems do not take."""
+    if hasattr(os, "posix_fadvise"):  # macOS and Windows lack it.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _renamed(name: str) -> str:

@@ -145,7 +145,8 @@ def guide(
 
 
 class ClassifierFreeGuidance(Wrapper):
-    """Adds classifier-free guidance to a net (Ho & Salimans 2022). Learned tokens replace a missing embedding.
+    """Adds classifier-free guidance to a net (Ho & Salimans 2022). Learned tokens replace the
+    embeddings that `embedding_mask` drops.
 
     With ``wrapped = ClassifierFreeGuidance(net, max_length=64, features=768)``, ``wrapped.init(key, x,
     embedding=embedding)`` makes the variables. ``wrapped.apply(variables, x, embedding=embedding)`` returns the result

@@ -81,7 +81,9 @@ def UNetV0(
     Returns:
         A Flax module. ``net.init(key, x, time)`` with x [b, *positions, c] and time [b] makes the variables.
         ``net.apply(variables, x, time, features=..., embedding=..., channels=...)`` returns [b, *positions,
-        out_channels]. The arrays after time are optional, see :class:`Context`. features are [b, modulation_features].
+        out_channels]. features are [b, modulation_features], see :class:`Context`. init takes the same arrays as
+        apply. Nets with cross-attention, use_embedding_cfg or use_embedding_features need embedding. Nets with
+        context_channels need channels. Nets with modulation but without time conditioning need features.
 
     Raises:
         InputError: a list has a wrong length, a value is not allowed, or a required setting is missing.

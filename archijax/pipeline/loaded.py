@@ -96,16 +96,21 @@ class Loaded:
         fields = {name: [values.get(name)] * count for name in known}
         return encode_fields(known.values(), fields)
 
-    def gain(self, sound: Float[np.ndarray, "time c"]) -> np.float32:
+    def gain(self, sound: Float[np.ndarray, "time c"], sample_rate: int | None = None) -> np.float32:
         """Returns the factor that gives a sound the loudness of the training sounds; 1 if the training sounds were not
-        scaled."""
+        scaled. The sample rate of the sound is in Hz, by default that of the model.
+
+        Raises:
+            InputError: the loudness in LUFS of a sound with more than five channels, or below 4000 Hz, is needed.
+        """
         if self.facts.loudness is None:
             return np.float32(1.0)
-        rate = self.config.sample_rate if self.facts.loudness_by == "lufs" else None
-        return gain(sound, self.facts.loudness, sample_rate=rate)
+        rate = sample_rate or self.config.sample_rate
+        return gain(sound, self.facts.loudness, sample_rate=rate if self.facts.loudness_by == "lufs" else None)
 
     def resolved(self, settings: SampleSettings) -> SampleSettings:
-        """Returns a copy of the settings. The defaults of the model replace settings that are None."""
+        """Returns a copy of the settings. The defaults of the model replace the number of steps, the
+        sampler, the spacing of the timesteps and the guidance scale, if they are None."""
         # The configuration may be a user's class without sampling defaults.
         defaults = getattr(self.config, "sampling", SampleDefaults())
         return settings.or_else(defaults if self.guidable else dataclasses.replace(defaults, guidance_scale=None))

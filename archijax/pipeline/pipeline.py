@@ -200,7 +200,7 @@ class Pipeline(Loaded):
         ``n * model.downsample_factor``."""
         self.needs(Codec, "upsamples", "sound")
         low = converted(load_sound(sound, sample_rate), self.low_rate, self.config.channels)
-        scale = self.gain(low)
+        scale = self.gain(low, self.low_rate)
         return self.decode(Frames(low * scale, scale), prompt, **options)
 
     def vocode(

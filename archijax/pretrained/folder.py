@@ -215,7 +215,7 @@ def _read_facts(settings: dict[str, Any], path: Any) -> Facts:
         raise InputError(f"{path} has metrics that are not finite numbers by name")
     if not (autoencoder is None or isinstance(autoencoder, str)):
         raise InputError(f"{path} has the autoencoder {autoencoder!r}: it must be the name of a model, or null")
-    return Facts(loudness, loudness_by, step, dict(metrics), autoencoder)
+    return Facts(loudness=loudness, loudness_by=loudness_by, step=step, metrics=dict(metrics), autoencoder=autoencoder)
 
 
 def _is_finite(value: Any) -> bool:

@@ -91,7 +91,7 @@ def _load_run(folder: Path, own: type | None) -> Pipeline:
     settings = record["config"]
     config = from_dict(settings["model"], own)
     data = settings.get("data", {})
-    facts = Facts(data.get("normalize"), data.get("normalize_by", "rms"), record.get("step"))
+    facts = Facts(loudness=data.get("normalize"), loudness_by=data.get("normalize_by", "rms"), step=record.get("step"))
     if settings.get("lora"):
         base = _load(settings["init_from"], None, own)
         return _adapted(Pipeline(config, build(config), base.variables, facts), record, trees, 1.0)
