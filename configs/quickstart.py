@@ -18,8 +18,8 @@ beside other work. Of 96 notes, pairs of instrument and pitch that the training 
 With guidance 1, the pitch of 37.5 % and the instrument of 43.8 % are right, with guidance 4, 53.1 and 47.9 %. Four
 variants were worse: 2,300 batches of 8 with a learning rate of 0.0015 (30.2 and 51.0 %, guidance 3); a schedule with
 more high noise, schedule_shift=3, for 1,600 steps (25.0 and 62.5 %); two seconds of 28 instruments (19.8 and 8.3 %,
-guidance 3); and two seconds of the eight instruments for 2,800 steps (41.7 and 34.4 %), whose training loss fell on:
-the net learns these notes by heart. Most wrong pitches are a semitone or an octave off.
+guidance 3); and two seconds of the eight instruments for 2,800 steps (41.7 and 34.4 %), which had the lowest training
+loss: the net probably learns these notes by heart. Most wrong pitches are a semitone or an octave off.
 """
 
 import archijax as aj
