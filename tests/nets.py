@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import archijax as aj
+from archijax.configs import example_batch
 from archijax.convert.t5 import to_torch
 
 UNET = aj.configs.UNetConfig(
@@ -29,6 +30,11 @@ def drawn(init, *args, scale=0.1, seed=0):
         return (scale * draw(shape.shape)).astype(shape.dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def variables_of(config, seed=0):
+    """Random variables of the model of a config."""
+    return drawn(config.build().init, example_batch(config), seed=seed)
 
 
 # The net in the README of the originals, without its number of heads.

@@ -9,8 +9,7 @@ import tarfile
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, write_t5
-from test_initial import drawn
+from nets import AUTOENCODER, LATENT_MODEL, variables_of, write_t5
 
 import archijax as aj
 from archijax.audio import files
@@ -47,7 +46,7 @@ def folder(tmp_path_factory):
     for name, frames in zip(NAMES, (64, 128, 352), strict=True):
         sound = 0.3 * np.random.default_rng(frames).standard_normal((frames, 1)).clip(-1, 1)
         files.write(folder / "audio" / name, sound, 8000, {"artist": "someone"})
-    save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
+    save_pretrained(folder / "coder", AUTOENCODER, variables_of(AUTOENCODER, 1))
     write_t5(folder / "t5", 1)
     return folder
 
@@ -81,7 +80,7 @@ def record(folder, name):
 
 
 def test_every_crop_is_encoded_by_itself(folder, whole):
-    model, variables = AUTOENCODER.build(), drawn(AUTOENCODER, 1)
+    model, variables = AUTOENCODER.build(), variables_of(AUTOENCODER, 1)
     for name, count in zip(NAMES, (1, 2, 6), strict=True):
         sound = files.read(folder / "audio" / name, frames=64 * count).reshape(count, 64, 1)
         latents = np.load(latent_path(whole, name))
@@ -139,7 +138,7 @@ def test_changed_files_are_encoded_again_and_broken_ones_left_out(folder, capsys
 
 def test_wrong_input_is_one_sentence(folder, capsys):
     assert run(folder, "other", "--data.normalize", "-20") == 0
-    save_pretrained(folder / "second", AUTOENCODER, drawn(AUTOENCODER, 2))
+    save_pretrained(folder / "second", AUTOENCODER, variables_of(AUTOENCODER, 2))
     capsys.readouterr()
     for arguments, message in [
         (["other"], "holds latents of other settings: data.normalize is -20.0 there and None here"),
@@ -254,7 +253,7 @@ def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys)
         "a.wav": ["one", "two"], "c.wav": ["part"], "deep/b.wav": [],
     }  # fmt: skip
     sound = files.read(audio / "c.wav", start=64, frames=128).reshape(2, 64, 1)
-    expected, _ = jax.jit(AUTOENCODER.build().encode)(drawn(AUTOENCODER, 1), sound)
+    expected, _ = jax.jit(AUTOENCODER.build().encode)(variables_of(AUTOENCODER, 1), sound)
     stored = np.load(latent_path(tmp_path / "out", "c.wav@64-192"))
     np.testing.assert_allclose(stored, np.reshape(expected, (-1, 3)), atol=1e-6)
 

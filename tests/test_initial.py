@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import optax
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL, drawn
+from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL, variables_of
 from test_train import CONFIG as TOY
 
 import archijax as aj
 from archijax.audio import files
-from archijax.configs import KINDS, example_batch
+from archijax.configs import KINDS
 from archijax.errors import InputError
 from archijax.pretrained import from_pretrained, save_pretrained
 from archijax.text import tokenize
@@ -26,10 +26,6 @@ from train.dataset import DataConfig
 from train.initial import initial, match
 
 DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=1)
-
-
-def variables_of(config, seed):
-    return drawn(config.build().init, example_batch(config), seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, write_t5
-from test_initial import drawn
+from nets import AUTOENCODER, LATENT_MODEL, variables_of, write_t5
 
 import archijax as aj
 from archijax.audio import files
@@ -101,7 +100,7 @@ def folder(tmp_path_factory):
     for frames in (64, 128, 352):
         sound = 0.3 * np.random.default_rng(frames).standard_normal((frames, 1)).clip(-1, 1)
         files.write(folder / "audio" / f"{frames}.wav", sound, 8000, {"artist": "someone"})
-    save_pretrained(folder / "coder", AUTOENCODER, drawn(AUTOENCODER, 1))
+    save_pretrained(folder / "coder", AUTOENCODER, variables_of(AUTOENCODER, 1))
     encode(config(folder), folder / "audio", folder / "stored")
     return folder
 
@@ -142,8 +141,8 @@ def tokenize(texts):
 def test_training_on_latents_is_training_on_their_sounds(folder):
     latents = Latents(folder / "stored", config(folder))
     sounds = index(folder / "audio", folder / "manifest.json")
-    variables = drawn(LATENT_MODEL, 2)
-    variables["frozen"]["autoencoder"] = drawn(AUTOENCODER, 1)
+    variables = variables_of(LATENT_MODEL, 2)
+    variables["frozen"]["autoencoder"] = variables_of(AUTOENCODER, 1)
     loss = jax.jit(LATENT_MODEL.build().loss)
     ours, theirs = stream(latents), batches(sounds, DATA, batch_size=4, seed=3, tokenize=tokenize)
     for step in range(4):
@@ -193,7 +192,7 @@ def test_random_crops_start_at_any_frame_of_the_sound(folder):
 def test_the_program_trains_on_latents_of_its_own_autoencoder_alone(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(KINDS, "toy", None)
     (tmp_path / "toy.py").write_text(TOY)
-    save_pretrained(tmp_path / "other", AUTOENCODER, drawn(AUTOENCODER, 2))
+    save_pretrained(tmp_path / "other", AUTOENCODER, variables_of(AUTOENCODER, 2))
 
     def run(coder):
         arguments = ["--data", str(folder / "stored"), "--out", str(tmp_path / "run"), "--autoencoder", str(coder)]
@@ -231,8 +230,8 @@ def test_latents_that_do_not_fit_are_refused(folder, tmp_path):
 
 def test_training_on_texts_is_training_on_their_prompts(folder, texts):
     settings = text_config(folder)
-    variables = drawn(settings.model, 2)
-    variables["frozen"] = {"autoencoder": drawn(AUTOENCODER, 1), "embedder": load_t5(folder / "t5")[1]}
+    variables = variables_of(settings.model, 2)
+    variables["frozen"] = {"autoencoder": variables_of(AUTOENCODER, 1), "embedder": load_t5(folder / "t5")[1]}
     loss = jax.jit(settings.model.build().loss)
     ours, theirs = (
         stream(Latents(folder / name, settings), tokenize=tokenizer(settings.model)) for name in ("texts", "stored")
@@ -302,7 +301,7 @@ def test_latents_of_several_folders(folder, tmp_path):
     own = np.load(latent_path(tmp_path / "more", "64.wav"))
     assert sum(np.array_equal(latent, own) for latent in batch) == 10
     with pytest.raises(InputError, match=r"are of another autoencoder"):
-        both.check({"autoencoder": drawn(AUTOENCODER, 2)})
+        both.check({"autoencoder": variables_of(AUTOENCODER, 2)})
     with pytest.raises(InputError, match="hold latents and others sounds: all must be of one kind"):
         Sources(config(folder), [str(folder / "stored"), str(tmp_path / "audio")], index)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from test_initial import SMALL, variables_of
+from nets import variables_of
+from test_initial import SMALL
 
 import archijax as aj
 from archijax.pretrained import from_pretrained, save_pretrained

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, drawn, text_batch
+from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, variables_of
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
@@ -48,13 +48,6 @@ CONFIGS = {
     "stable_audio": STABLE_AUDIO,
     "magnitude_autoencoder": aj.configs.MagnitudeAutoEncoderConfig(coder=CODER, length=64, n_fft=15, hop_length=4),
 }
-
-
-def variables_of(config):
-    batch = text_batch(1)
-    if getattr(config, "text", None) is None:
-        batch = {"audio": batch["audio"]}
-    return drawn(config.build().init, batch)
 
 
 @pytest.fixture(scope="module")
