@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,21 @@ def read(
         part: Tensors(weight_files(name, folder / part, stem), t5.DECODER if part == "text_encoder" else ())
         for part, stem in PARTS.items()
     }
-    tables = hub_tables(config, shapes(config))
-    encoder = t5.load_t5_config(folder)
-    for part in PARTS:
-        path, entries = tables[part] if part in tables else (EMBEDDER, t5.entries(encoder))
+    encoder = t5.entries(t5.load_t5_config(folder))
+
+    def convert(part: str, path: tuple[str, ...], entries: list[table.Entry]) -> None:
         try:
             params = table.from_torch(entries, tensors[part], place)
         except InputError as error:
             raise InputError(f"{folder / part}: {error}") from error
-        variables |= {(*path, *own): leaf for own, leaf in flatten_dict(params).items()}
+        variables.update({(*path, *own): leaf for own, leaf in flatten_dict(params).items()})
+
+    # Tracing the nets takes as long as converting the text encoder, which needs no trace of them.
+    with ThreadPoolExecutor(1) as pool:
+        tables = pool.submit(lambda: hub_tables(config, shapes(config)))
+        convert("text_encoder", EMBEDDER, encoder)
+    for part, (path, entries) in tables.result().items():
+        convert(part, path, entries)
     return config, whole(config, variables, place)
 
 
