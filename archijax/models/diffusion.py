@@ -52,8 +52,7 @@ class DiffusionModel:
     embedding of the tokens. If a batch has an embedding but no tokens, the embedding counts as the encoded text.
 
     Fields:
-        net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as
-            ``archijax.UNetV0(...)``.
+        net: any module ``net(x, time, **conditioning)`` whose result has the shape of x, such as a :class:`UNet`.
         process: the diffusion process, such as ``archijax.v_diffusion()``.
         embedder: a module ``(tokens, mask) -> [b, n, e]`` that turns tokens into the embedding, such as an
             :class:`archijax.nn.T5Encoder`, or None for a model without text.
@@ -156,8 +155,7 @@ class DiffusionModel:
         masked: Bool[Array, " b"] | None = None,
     ) -> Float[Array, ""]:
         """Computes the loss for the results of :meth:`draw`: the times t, the noise eps and the mask ``masked``. If
-        ``cond_drop_prob`` is above 0, the mask cannot be None.
-        """
+        ``cond_drop_prob`` is above 0, the mask cannot be None."""
         return jnp.mean(self.errors(variables, batch, t, eps, masked))
 
     def errors(
@@ -170,8 +168,7 @@ class DiffusionModel:
         masks: Mapping[str, Bool[Array, " b"]] | None = None,
     ) -> Float[Array, " b"]:
         """Computes the loss of each item. The first arguments are those of :meth:`loss_given`. If there are ``masks``
-        (see :func:`archijax.models.conditioning.draw_masks`), ``masked`` cannot be None.
-        """
+        (see :func:`archijax.models.conditioning.draw_masks`), ``masked`` cannot be None."""
         audio = jnp.asarray(batch["audio"])
         conditioning = self.conditioning(variables, batch)
         if self.cond_drop_prob > 0 or masks:
@@ -212,12 +209,10 @@ class DiffusionModel:
         return_estimates: bool = False,
         **batch: Any,
     ) -> Sound | tuple[Sound, Float[Array, "steps b time c"]]:
-        """Generates new sounds [b, time, c], varies a source, or replaces a part of a source. The result is not clipped
-        to [-1, 1].
+        """Generates new sounds [b, time, c], varies a source, or replaces a part of it, without clipping to [-1, 1].
 
         Args:
-            keys: one key per item of the batch [b], or a single key. With a single key, item i is the same for any
-                batch size.
+            keys: one key per item [b], or a single key, with which item i is the same for any batch size.
             shape: the shape (b, time, c) of the new sounds. time can be any length. If ``length_multiple`` does not
                 divide time, the net's input is longer, and the result is cut to ``time`` samples.
             num_steps: the number of denoising steps, at least 1.
@@ -228,19 +223,17 @@ class DiffusionModel:
                 of 1 means no guidance. Other scales need a ``cond_drop_prob`` above 0.
             negative: a dict of the conditioning to guide away from, such as the "tokens" and "token_mask" of a negative
                 prompt, or None to guide away from the prediction without conditioning.
-            clamp: the largest magnitude of the sound, or None for no limit. Every step clips its estimate to [-clamp,
-                clamp].
+            clamp: every step clips its estimate of the sound to [-clamp, clamp]; None: no clipping.
             threshold: the quantile for dynamic thresholding, such as 0.995, or None for no thresholding.
             window: the number of samples that the net sees at once, a multiple of ``length_multiple``. A longer sound
                 is generated in windows that overlap by half. Without a window, the net sees the whole sound.
             circular: whether windows continue from the end of a sound to its beginning. A circular sound can be played
                 in a loop, and needs a window and a time that is a multiple of ``length_multiple``.
             source: sounds [b, time, c] to edit, or None for new sounds. A source needs a strength below 1 or a mask.
-            strength: how much noise is added to the source before sampling, above 0 and at most 1. With a strength of
-                1, sampling starts from noise alone.
+            strength: how much noise is added to the source, above 0 and at most 1. At 1, it is replaced by noise.
             mask: bool, True for the samples of the source to keep. The mask broadcasts against the source.
             num_resamples: how often each step is taken if there is a mask, see :class:`archijax.Inpaint`.
-            noise: the standard normal noise to start from, in the given shape, or None to draw the noise from the keys.
+            noise: the standard normal noise to start from, in the given shape; None: noise is drawn from the keys.
             return_estimates: whether to return (sounds, estimates [num_steps, b, time, c]), with the estimate of the
                 sound at each step.
             batch: conditioning by name, as in a training batch: tokens, token_mask, embedding, features.
@@ -308,8 +301,7 @@ class DiffusionModel:
     ) -> Inpaint:
         """Returns a sampler that keeps the samples of the source [b, time, c] for which the mask is True.
 
-        The mask is bool and broadcasts against the source. Source and mask are padded to a multiple of
-        ``length_multiple``.
+        The mask is bool and broadcasts against the source. Both are padded to a multiple of ``length_multiple``.
 
         Raises:
             InputError: the mask is not bool, or does not broadcast against the source.
@@ -329,10 +321,8 @@ class DiffusionModel:
         circular: bool = False,
         **conditioning: Any,
     ) -> Denoise:
-        """Returns a function ``denoise(x, t)`` for :func:`archijax.sampling.sample`. The function calls the net with
-        conditioning and guidance.
-
-        ``denoise`` takes x [b, time, c] and t [b], and returns [b, time, c]. ``length_multiple`` must divide time.
+        """Returns a function ``denoise(x, t) -> [b, time, c]`` for :func:`archijax.sampling.sample`. It calls the net
+        with conditioning and guidance. ``length_multiple`` must divide the length of x [b, time, c]. t is [b].
 
         Args:
             guidance, clamp, threshold, window, circular: see :meth:`sample`.
@@ -383,8 +373,6 @@ class DiffusionModel:
     def conditioning(self, variables: Variables, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the conditioning of the net: a dict of all arrays of a batch except "audio". The "embedding" [b, n,
         e] of the tokens replaces "tokens" and "token_mask".
-
-        If a batch has an embedding but no tokens, the embedding counts as the encoded text.
 
         Raises:
             InputError: a model that reads text gets no tokens and no embedding, or a model without text gets tokens.
