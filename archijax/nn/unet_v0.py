@@ -98,18 +98,17 @@ def UNetV0(
         "context_channels": context_channels or (0,) * depths,
     }
     _check_per_depth(per_depth, resnet_groups, modulation_features)
-    if any(per_depth["attentions"]) or any(per_depth["cross_attentions"]):
-        for name, value in (("attention_features", attention_features), ("attention_heads", attention_heads)):
-            if not value:
-                raise InputError(f"attention needs {name}, but it is {value}: use a positive number")
+    attends = any(per_depth["attentions"]) or any(per_depth["cross_attentions"])
+    for name, value in (("attention_features", attention_features), ("attention_heads", attention_heads)):
+        if attends and not value:
+            raise InputError(f"attention needs {name}, but it is {value}: use a positive number")
     if any(per_depth["cross_attentions"]) and not embedding_features:
         raise InputError(f"cross-attention needs embedding_features, but it is {embedding_features}")
     if use_time_conditioning and not use_modulation:
         raise InputError("use_time_conditioning needs use_modulation=True, because the net uses time by modulation")
-    if use_embedding_cfg:
-        for name, value in (("embedding_max_length", embedding_max_length), ("embedding_features", embedding_features)):
-            if not value:
-                raise InputError(f"use_embedding_cfg needs {name}, but it is {value}")
+    for name, value in (("embedding_max_length", embedding_max_length), ("embedding_features", embedding_features)):
+        if use_embedding_cfg and not value:
+            raise InputError(f"use_embedding_cfg needs {name}, but it is {value}")
 
     attention = {"head_features": attention_features, "num_heads": attention_heads, "linear": linear_attention}
     attention |= {"implementation": attention_implementation, "dtype": dtype}
@@ -120,8 +119,7 @@ def UNetV0(
     }[item]
     blocks = []
     for width, factor, repeats, selfs, crosses, injected in zip(*per_depth.values(), strict=True):
-        group = [first]
-        group += [Modulation(dtype=dtype)] * (use_modulation and item != "adaptive")
+        group = [first, *[Modulation(dtype=dtype)] * (use_modulation and item != "adaptive")]
         group += [InjectChannels(injected, dtype=dtype)] * (injected > 0)
         group += [Attention(**attention)] * selfs if selfs else []
         group += [CrossAttention(**attention, embedding_features=embedding_features)] * crosses if crosses else []
