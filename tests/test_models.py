@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, UNET, drawn, text_batch
+from nets import TEXT_MODEL, UNET, text_batch
 
 import archijax as aj
 from archijax.keys import per_item
@@ -15,7 +15,7 @@ from archijax.keys import per_item
 @pytest.fixture(scope="module")
 def text_model():
     model = TEXT_MODEL.build()
-    return model, drawn(model.init, text_batch(1))
+    return model, model.init(jax.random.key(0), text_batch(1))
 
 
 def test_the_loss_is_the_error_of_the_prediction(text_model):
