@@ -14,7 +14,7 @@ import numpy as np
 
 from archijax.arithmetic import ceil_div
 from archijax.audio import files
-from archijax.audio.loudness import gain, level
+from archijax.audio.loudness import LOWEST_RATE, gain, level
 from archijax.contract import ItemSource
 from archijax.errors import InputError, require
 from train.captions import roles
@@ -94,9 +94,8 @@ class DataConfig:
         if self.normalize_by not in ("rms", "lufs"):
             raise InputError(f'data.normalize_by is "{self.normalize_by}", but must be "rms" or "lufs".')
         if self.normalize_by == "lufs":
-            require(
-                self.sample_rate >= 4_000, "data.sample_rate", self.sample_rate, "4000 or more for loudness in LUFS"
-            )
+            allowed = f"{LOWEST_RATE} or more for loudness in LUFS"
+            require(self.sample_rate >= LOWEST_RATE, "data.sample_rate", self.sample_rate, allowed)
         for name in ("random_gain", "pitch_shift", "memory"):
             require(0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "0 or more")
         require(not self.swap_channels or self.channels == 2, "data.channels", self.channels, "2 for swap_channels")

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from archijax.audio.place import Place
 from archijax.errors import InputError, InputWarning
 
+LOWEST_RATE = 4_000  # Hz; the filters of BS.1770 need it
 _INTEGER = 32_768  # full scale of 16-bit samples; some programs write such samples to float files unscaled
 _BEYOND = 4.0  # 12 dB above full scale; the peaks of a loud mix are lower
 _BLOCK, _BLOCKS = 4096, 64  # frames of a block, and the number of blocks in which loud samples are searched
@@ -51,15 +52,15 @@ def loudness(audio: Float[np.ndarray, "time c"], sample_rate: int) -> float:
 
     Args:
         audio: the sound, with at most five channels.
-        sample_rate: in Hz; at least 4000, because of the filters of the standard.
+        sample_rate: in Hz; at least LOWEST_RATE, because of the filters of the standard.
 
     Raises:
         InputError: the sound has more than five channels, or a lower sample rate.
     """
-    if sample_rate < 4_000 or audio.shape[1] > 5:
+    if sample_rate < LOWEST_RATE or audio.shape[1] > 5:
         raise InputError(
-            f"loudness in LUFS is defined for at least 4000 Hz and at most 5 channels: the sound has {sample_rate} Hz "
-            f"and {audio.shape[1]} channels"
+            f"loudness in LUFS is defined for at least {LOWEST_RATE} Hz and at most 5 channels: the sound has "
+            f"{sample_rate} Hz and {audio.shape[1]} channels"
         )
     import pyloudnorm  # imports much of scipy
 

@@ -38,11 +38,11 @@ def entries(config: T5Config) -> list[Entry]:
         for matrix in ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo"):
             names[layer, "feed_forward", matrix, "kernel"] = (f"{block}.1.DenseReluDense.{matrix}.weight",)
     one = T5Encoder(dataclasses.replace(config, num_layers=1))
-    shapes = flatten_dict(
-        jax.eval_shape(lambda: one.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)))[
-            "params"
-        ]
-    )
+
+    def init() -> dict[str, Any]:
+        return one.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool))["params"]
+
+    shapes = flatten_dict(jax.eval_shape(init))
     # All layers have the same shapes.
     shapes |= {path: shapes["layers_0", *path[1:]] for path in names if path[0].startswith("layers_")}
     layout = {"kernel": "kernel", "scale": "same", "embedding": "same"}

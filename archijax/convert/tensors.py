@@ -46,7 +46,8 @@ class Tensors(Mapping[str, np.ndarray]):
         path, first, facts = self._places[name]
         if facts["dtype"] not in TYPES:
             raise InputError(f"{path} holds {name} as {facts['dtype']}: {', '.join(TYPES)} are read")
-        place, size = first + facts["data_offsets"][0], _size(facts)
+        begin, end = facts["data_offsets"]
+        place, size = first + begin, end - begin
         # Mapping one tensor costs nothing. The pages of a map of the whole file would stay in memory until all tensors
         # are read.
         try:
@@ -95,9 +96,3 @@ def _renamed(name: str) -> str:
         if name.endswith(new):
             return name.removesuffix(new) + old
     return name
-
-
-def _size(facts: dict) -> int:
-    """Returns the number of bytes of a tensor."""
-    begin, end = facts["data_offsets"]
-    return end - begin
