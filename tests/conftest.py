@@ -51,7 +51,14 @@ CHECKED = (
     "archijax.sampling",
     *(f"archijax.training.{name}" for name in _TRAINING.split()),
 )
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
+_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in PEP 484
+
+
+def check(function):
+    """Checks a function or a class. Inner functions are made again at every call, and their checks would be too."""
+    return function if "<locals>" in function.__qualname__ else _beartype(function)
+
+
 jaxtyping.install_import_hook(CHECKED, "conftest.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -94,3 +101,5 @@ def _forgetful():
     yield
     jax.clear_caches()
     gc.collect()
+    # What is left belongs to modules. The next collection need not look at it.
+    gc.freeze()

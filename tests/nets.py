@@ -1,6 +1,7 @@
 """Tiny nets and models that several tests share."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -30,6 +31,12 @@ def drawn(init, *args, scale=0.1, seed=0):
         return (scale * draw(shape.shape)).astype(shape.dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def drawn_with_state(init, batch):
+    """Random parameters, and the true state of ``init(key, batch)``, which can have counts and codes."""
+    state = jax.jit(lambda key, batch: init(key, batch)["state"])(jax.random.key(1), batch)
+    return {**drawn(init, batch), "state": state}
 
 
 def variables_of(config, seed=0):
@@ -102,6 +109,14 @@ STABLE_AUDIO = aj.configs.StableAudioConfig(
     sample_rate=8000,
     length=256,
 )
+
+
+def killed_run(whole: Path, folder: Path, step: int) -> None:
+    """Copies the folder of a run without its checkpoints after a step, like that of a run that was killed there."""
+    shutil.copytree(whole, folder)
+    for checkpoint in (folder / "checkpoints").iterdir():
+        if checkpoint.name.isdigit() and int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
 
 
 def write_t5(folder: Path, seed: int) -> None:

@@ -52,7 +52,6 @@ def test_any_number_of_chunks_begins_alike(model, variables):
     long = sample(keys, 72)
     assert long.shape == (2, 72, 2)
     assert np.isfinite(long).all()
-    np.testing.assert_allclose(sample(keys, 48), long[:, :48], atol=1e-5)
     # A short sound equals the start of a longer sound.
     np.testing.assert_allclose(sample(keys, 32)[:, :16], long[:, :16], atol=1e-5)
     np.testing.assert_allclose(sample(keys[:1], 48), long[:1, :48], atol=1e-5)
@@ -74,16 +73,19 @@ def test_a_stream_without_an_end_is_the_sound_of_a_sample(model, variables):
 def test_the_loss_sees_a_noise_level_for_every_split(model, variables):
     batch = {"audio": jax.random.normal(jax.random.key(2), (3, 32, 2))}
     keys = per_item(jax.random.key(3), 3)
-    t, eps = model.draw(keys, (32, 2))
+    t, eps = jax.jit(model.draw, static_argnums=1)(keys, (32, 2))
     assert t.shape == (3, 4)
-    angle = jnp.repeat(t, 8, axis=1)[..., None] * jnp.pi / 2
-    x, v = (
-        jnp.cos(angle) * batch["audio"] + jnp.sin(angle) * eps,
-        jnp.cos(angle) * eps - jnp.sin(angle) * batch["audio"],
-    )
-    prediction = model.net.apply({"params": variables["params"]["net"]}, x, append_channels=angle / (jnp.pi / 2))
-    loss = float(model.loss(variables, keys, batch)[0])
-    assert loss == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
+
+    @jax.jit
+    def both(t, eps, audio):
+        levels = jnp.repeat(t, 8, axis=1)[..., None]
+        cos, sin = (wave(levels * jnp.pi / 2) for wave in (jnp.cos, jnp.sin))
+        x, v = cos * audio + sin * eps, cos * eps - sin * audio
+        prediction = model.net.apply({"params": variables["params"]["net"]}, x, append_channels=levels)
+        return model.loss(variables, keys, {"audio": audio})[0], jnp.mean((prediction - v) ** 2)
+
+    loss, wanted = both(t, eps, batch["audio"])
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_what_cannot_be_made_says_why(model, variables):
@@ -95,11 +97,12 @@ def test_what_cannot_be_made_says_why(model, variables):
     with pytest.raises(aj.InputError, match="length is 33"):
         aj.DiffusionAR(model.net, length=33, num_splits=4)
     with pytest.raises(aj.InputError, match="sounds have 16 samples"):
-        model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 16, 2))})
+        jax.eval_shape(model.loss, variables, jax.random.key(0), {"audio": jnp.zeros((1, 16, 2))})
     with pytest.raises(aj.InputError, match="steps is 3"):
-        model.sample(variables, jax.random.key(0), shape=(1, 40, 2), num_steps=3)
+        jax.eval_shape(lambda key: model.sample(variables, key, shape=(1, 40, 2), num_steps=3), jax.random.key(0))
+    draws = jnp.zeros((1, 32, 2)), jnp.zeros((1, 32, 2)), jnp.zeros((3, 1, 8, 2))
     with pytest.raises(aj.InputError, match="the number of chunks is 3"):
-        model.sample_given(variables, *jnp.zeros((2, 1, 32, 2)), jnp.zeros((3, 1, 8, 2)), num_steps=4)
+        jax.eval_shape(lambda *draws: model.sample_given(variables, *draws, num_steps=4), *draws)
 
 
 CONFIG = aj.configs.AutoregressiveConfig(

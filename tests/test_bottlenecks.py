@@ -46,10 +46,13 @@ def trained(bottleneck, variables, x=X, **random):
 @pytest.mark.parametrize("bottleneck", ALL[1:], ids=lambda b: type(b).__name__)
 def test_keys_and_the_draws_they_make_are_the_same(bottleneck):
     variables = made(bottleneck)
-    with jax.disable_jit():  # compiled programs can round differently
-        by_keys = trained(bottleneck, variables, keys=KEYS)
-        by_draws = trained(bottleneck, variables, draws=bottleneck.draw(KEYS, X.shape[1:]))
-    jax.tree.map(np.testing.assert_array_equal, by_keys, by_draws)
+
+    @jax.jit  # two programs could round differently
+    def both(variables, keys):
+        by_draws = trained(bottleneck, variables, draws=bottleneck.draw(keys, X.shape[1:]))
+        return trained(bottleneck, variables, keys=keys), by_draws
+
+    jax.tree.map(np.testing.assert_array_equal, *both(variables, KEYS))
     with pytest.raises(InputError, match="neither keys nor draws in training"):
         trained(bottleneck, variables)
 
@@ -319,7 +322,8 @@ def test_dropout_gives_items_fewer_levels_in_training_alone():
     )
     many = jax.random.split(jax.random.key(8), 900)
     for dropout, share in ((1.0, 1 / 3), (0.3, 0.8)):
-        _, kept = VectorQuantizer(4, 8, 3, dropout=dropout).draw(many, (1, 4))
+        draw = jax.jit(VectorQuantizer(4, 8, 3, dropout=dropout).draw, static_argnums=1)
+        _, kept = jax.device_get(draw(many, (1, 4)))
         assert set(np.unique(kept)) == {1, 2, 3}
         assert float((kept == 3).mean()) == pytest.approx(share, abs=0.05)
 

@@ -11,7 +11,7 @@ from archijax.errors import InputError
 from train.dataset import DataConfig, Sounds, batches, split
 from train.manifest import check_fields, index
 
-CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=2)
+CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=2, prefetch=1)
 
 
 @pytest.fixture
@@ -169,11 +169,11 @@ def test_resume_draws_the_same_captions(folder):
 
 def test_one_prompt_for_all_and_the_place_of_a_crop(folder):
     (folder / "a.txt").write_text("of a")
-    fixed = DataConfig(sample_rate=8_000, channels=1, length=4_000, crop="fixed")
+    fixed = dataclasses.replace(CONFIG, length=4_000, crop="fixed")
     texts = {text for level, text in visits(listed(folder), fixed) if level == 1}
     assert texts == {"of a 1 of 2", "of a, 1 of 2", "of a 2 of 2", "of a, 2 of 2"}
-    mine = DataConfig(sample_rate=8_000, channels=1, length=1_000, prompt="mine")
-    assert {text for _, text in visits(listed(folder), mine)} == {"mine"}
+    mine = dataclasses.replace(CONFIG, prompt="mine")
+    assert {text for _, text in visits(listed(folder), mine, 40)} == {"mine"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -46,13 +47,22 @@ def assert_same(one, two):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.fixture
-def saved(tmp_path):
-    said = []
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, say=said.append)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder of two checkpoints. The first of three is no longer there."""
+    folder = tmp_path_factory.mktemp("written") / "checkpoints"
+    checkpoints = Checkpoints(folder, keep=2)
     for step in (1, 2, 3):
         checkpoints.save(step, make_state(step), {"step": step, "data": {"position": step * 10}})
-    checkpoints.wait()
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture
+def saved(written, tmp_path):
+    said = []
+    shutil.copytree(written, tmp_path / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, say=said.append)
     yield checkpoints, said
     checkpoints.close()
 

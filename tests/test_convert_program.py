@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from folders import traced_once  # noqa: F401
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj
@@ -48,7 +49,12 @@ def test_the_originals_weights_become_a_model_folder_and_a_state_dict_again(conf
     tensors, case = (load_file(GOLDEN / "v_diffusion" / f"{name}.safetensors") for name in ("weights", "io"))
     loaded = from_pretrained(tmp_path / "model")
     noise = np.moveaxis(case["noise"], 1, -1)
-    sound = loaded.model.sample(loaded.variables, jax.random.key(0), shape=noise.shape, noise=noise, num_steps=10)
+
+    @jax.jit
+    def sample(variables, noise):
+        return loaded.model.sample(variables, jax.random.key(0), shape=noise.shape, noise=noise, num_steps=10)
+
+    sound = sample(loaded.variables, noise)
     wanted = np.moveaxis(case["sample10"], 1, -1)
     assert np.linalg.norm(sound - wanted) / np.linalg.norm(wanted) < 1e-5
     assert run(tmp_path / "model", tmp_path / "back.safetensors") == 0
@@ -99,7 +105,7 @@ def test_an_archisound_autoencoder_needs_no_configuration(tmp_path, capsys):
     assert run(archisound(tmp_path / "hub"), tmp_path / "model") == 0
     assert "its names have the prefix 'autoencoder.'" in capsys.readouterr().err
     loaded, case = from_pretrained(tmp_path / "model"), load_file(GOLDEN / "autoencoder_tanh" / "io.safetensors")
-    latent, _ = loaded.model.encode(loaded.variables, np.moveaxis(case["x"], 1, -1))
+    latent, _ = jax.jit(loaded.model.encode)(loaded.variables, np.moveaxis(case["x"], 1, -1))
     wanted = np.moveaxis(case["latent"], 1, -1)
     assert np.linalg.norm(latent - wanted) / np.linalg.norm(wanted) < 1e-5
 

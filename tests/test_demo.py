@@ -1,15 +1,16 @@
 """The parts of `make demo`: a new instrument, real notes, judges, a table with promises, a page."""
 
+import functools
 import re
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
+from nets import variables_of
 
 import archijax as aj
 from archijax.audio import files
-from archijax.configs import example_batch
+from benchmarks.judges import instrument as judge_of_instruments
 from benchmarks.judges.pitch import pitch
 from demo import __main__ as demo
 from demo import hearing, instrument, page, table
@@ -41,6 +42,29 @@ config = TrainConfig(
 """
 
 
+def of_equal_sounds(function):
+    """The function of (sound, rate), computed once for equal sounds."""
+    known = {}
+
+    @functools.wraps(function)
+    def once(sound, rate):
+        key = sound.shape, sound.tobytes(), rate
+        if key not in known:
+            known[key] = function(sound, rate)
+        return known[key]
+
+    return once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heard_once():
+    """Lets the judges hear each sound once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hearing, "pitch", of_equal_sounds(pitch))
+        patch.setattr(judge_of_instruments, "features", of_equal_sounds(judge_of_instruments.features))
+        yield
+
+
 @pytest.fixture(scope="module")
 def notes():
     return instrument.notes()
@@ -57,7 +81,7 @@ def test_a_third_of_the_new_instruments_pitches_is_held_out_and_all_are_in_tune(
     # The training has nearly all of the twelve pitch classes.
     assert len({note.pitch % 12 for note in train}) >= 10
     for note in held_out:
-        assert abs(pitch(note.sound, RATE).midi - note.pitch) < 0.1
+        assert abs(hearing.pitch(note.sound, RATE).midi - note.pitch) < 0.1
         assert note.sound.shape == (64_000, 1)
         assert 0.1 < np.abs(note.sound).max() <= 1
     for note in train:
@@ -122,24 +146,24 @@ def test_the_page_has_a_player_for_each_sound(tmp_path):
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_the_exit_status_tells_whether_prompts_are_followed(follows, tmp_path, monkeypatch, capfd):
+def test_the_exit_status_tells_whether_prompts_are_followed(follows, notes, tmp_path, monkeypatch, capfd):
     class Model:
         def init(self, *_):
             return {"frozen": {}}
 
     facts = aj.pretrained.Facts(autoencoder="codec")
     pipeline = aj.Pipeline(SimpleNamespace(sample_rate=RATE), Model(), {"frozen": {}}, facts)
-    rng = np.random.default_rng(0)
+    noises = np.random.default_rng(0).uniform(-0.5, 0.5, (12, 2 * RATE, 1))
 
     def play(_, pipeline, asked, what):
         if what == BEFORE:
             return sounds(bundled())
-        noise = [rng.uniform(-0.5, 0.5, (2 * RATE, 1)) for _ in asked]
-        return sounds(asked) if follows and what != UNTRAINED else noise
+        return sounds(asked) if follows and what != UNTRAINED else list(noises[: len(asked)])
 
     pictures = []
     monkeypatch.setattr(demo, "from_pretrained", lambda name: pipeline)
     monkeypatch.setattr(demo, "example_batch", lambda config: {})
+    monkeypatch.setattr(instrument, "notes", lambda: notes)
     monkeypatch.setattr(demo, "_coded", lambda pipeline, some: list(some))
     monkeypatch.setattr(demo.Demo, "_sample", play)
     monkeypatch.setattr(demo.Demo, "_train", lambda *_: 0)
@@ -158,14 +182,13 @@ def test_the_exit_status_tells_whether_prompts_are_followed(follows, tmp_path, m
 
 
 @pytest.mark.slow
-def test_the_whole_demonstration_with_an_untrained_model(tmp_path, monkeypatch, capfd):
+def test_the_whole_demonstration_with_an_untrained_model(tmp_path, monkeypatch, capfd, unchecked):
     (tmp_path / "tiny.py").write_text(CONFIG)
     config = demo.cli.python_config(tmp_path / "tiny.py").model
-    codec = config.autoencoder.build().init(jax.random.key(0), example_batch(config.autoencoder))
-    aj.save_pretrained(tmp_path / "codec", config.autoencoder, jax.device_get(codec))
-    variables = config.build().init(jax.random.key(1), example_batch(config), {"autoencoder": codec})
-    facts = aj.pretrained.Facts(autoencoder=str(tmp_path / "codec"))
-    aj.save_pretrained(tmp_path / "model", config, jax.device_get(variables), facts)
+    codec = variables_of(config.autoencoder)
+    aj.save_pretrained(tmp_path / "codec", config.autoencoder, codec)
+    variables = {**variables_of(config), "frozen": {"autoencoder": codec}}
+    aj.save_pretrained(tmp_path / "model", config, variables, aj.pretrained.Facts(autoencoder=str(tmp_path / "codec")))
     monkeypatch.setattr(demo, "CONFIG", str(tmp_path / "tiny.py"))
     out = tmp_path / "out"
     # The model follows no prompt, and the demo reports that.

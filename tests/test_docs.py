@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fences import (
@@ -23,17 +25,16 @@ from fences import (
     program,
     write_files,
 )
+from nets import variables_of
 
+import archijax as aj
 from archijax import InputError
-from train.__main__ import load_config
+from train.__main__ import load_config, parse
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # With these options, trainings and sampling take seconds in place of minutes.
-TRAINED = {
-    "--steps": "2", "--batch-size": "4", "--log-every": "1", "--sample-steps": "2", "--sample-prompts": "",
-    "--validation": "0.4",
-}  # fmt: skip
+TRAINED = {"--steps": "2", "--batch-size": "4", "--log-every": "1"}
 SAMPLED = {"--num-steps": "2", "--count": "1"}
 SHORTER = {"--seconds": ("180", "4")}
 
@@ -103,9 +104,12 @@ def test_what_the_site_embeds_is_there_and_small():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=lambda page: page.stem)
-def test_the_python_of_a_page_runs(page, tmp_path):
-    _run_python(program(page), tmp_path)
+def test_the_python_of_every_page_runs(tmp_path):
+    """Each page is a program with variables of its own. All of them run in one process."""
+    programs = {str(page.relative_to(ROOT)): code for page in PAGES if (code := program(page))}
+    assert len(programs) > 5
+    code = [f"exec(compile({code!r}, {name!r}, 'exec'), {{'__name__': '__main__'}})" for name, code in programs.items()]
+    _run_python("\n".join(code), tmp_path)
 
 
 @pytest.mark.slow
@@ -113,6 +117,11 @@ def test_the_notebook_runs(tmp_path):
     cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
     assert all(not cell.get("outputs") for cell in cells)
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    # Fewer steps are enough.
+    fewer = {"range(300)": "range(100)", "num_steps=10,": "num_steps=2,", "num_steps=20,": "num_steps=2,"}
+    for long, short in fewer.items():
+        assert code.count(long) == 1
+        code = code.replace(long, short)
     said = _run_python("import matplotlib\nmatplotlib.use('agg')\n" + code, tmp_path)
     first, last = map(float, re.search(r"loss (\S+) -> (\S+)", said).groups())
     assert last < 0.8 * first
@@ -130,27 +139,40 @@ def _run_python(code: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "latent", "first-sound", "own"])
-def test_the_commands_of_a_page_run_one_after_the_other(name, tmp_path):
-    """Runs the commands in an empty folder, in the order of the page, with few steps, in one process."""
-    page = DOCS / f"{name}.md"
-    write_files(DOCS / "train.md", tmp_path)
-    write_files(page, tmp_path)
+def test_the_commands_of_pages_run_one_after_the_other(tmp_path):
+    """Runs the commands of each page in a folder, in the order of the page, with few steps, all in one process."""
     code = [
-        "import runpy, shutil",
+        "import os, runpy, shutil",
         "from pathlib import Path",
         *(f"from {module}.__main__ import main as {module}" for module in ("train", "sample")),
         "from train.encode import main as encode",
-        "runpy.run_path('make_songs.py')",
-        # A third of the songs are enough.
-        "for number, path in enumerate(sorted(Path('songs').glob('*.wav'))): number % 3 and path.unlink()",
-        "shutil.copy(next(Path('songs').glob('*.wav')), 'in.wav')",
     ]
-    some = [fence for fence in fences(page) if fence.language == "sh" and not fence.needs]
-    calls = [(_call(words, tmp_path), words) for fence in some for words in commands(fence)]
-    code += [f"assert {call} == 0, {shlex.join(words)!r}" for call, words in calls if call]
+    _write_models(tmp_path / "models")
+    for name in ("train", "latent", "first-sound", "own"):
+        page, folder = DOCS / f"{name}.md", tmp_path / name
+        shutil.copytree(tmp_path / "models", folder)
+        write_files(DOCS / "train.md", folder)
+        write_files(page, folder)
+        some = [fence for fence in fences(page) if fence.language == "sh" and not fence.needs]
+        calls = [(_call(words, folder), words) for fence in some for words in commands(fence)]
+        code += [
+            f"os.chdir({str(folder)!r})",
+            "runpy.run_path('make_songs.py')",
+            # Four songs are enough.
+            "for number, path in enumerate(sorted(Path('songs').glob('*.wav'))): number % 6 and path.unlink()",
+            "shutil.copy(next(Path('songs').glob('*.wav')), 'in.wav')",
+            *(f"assert {call} == 0, {shlex.join(words)!r}" for call, words in calls if call),
+            "assert set(Path().glob('*/*.wav')) > set(Path().glob('songs/*.wav'))",
+        ]
     _run_python("\n".join(code), tmp_path)
-    assert list(tmp_path.glob("*/*.wav")) != list(tmp_path.glob("songs/*.wav"))
+
+
+def _write_models(folder: Path) -> None:
+    """Writes tiny models. The commands use a folder in place of the bundled model of the same name."""
+    path = str(ROOT / "configs" / "notes.py")
+    model = parse([path, "--data", "data", "--out", "out", *_small(path)]).config.model
+    for name, config in {"codec-16k": model.autoencoder, "notes": model}.items():
+        aj.save_pretrained(folder / name, config, variables_of(config))
 
 
 def _call(words: list[str], folder: Path) -> str | None:
@@ -158,9 +180,11 @@ def _call(words: list[str], folder: Path) -> str | None:
     match words:
         case ["python", "-m", "train", place, *rest] if not {"--help", "--dry-run"} & set(rest):
             path = config_path(place, folder)
-            return f"train({[path, *_with(rest, TRAINED), *_small(path)]})"
+            validation = {"--validation": "0.4" if "--validation" in rest else "0"}
+            return f"train({[path, *_with(rest, TRAINED | validation), *_small(path), '--sample-prompts']})"
         case ["python", "-m", "train.encode", place, *rest]:
-            return f"encode({[config_path(place, folder), *rest]})"
+            path = config_path(place, folder)
+            return f"encode({[path, *rest, *_small(path)]})"
         case ["python", "-m", "sample", verb, *rest]:
             if verb == "generate":
                 rest = _with(rest, SAMPLED)
@@ -171,11 +195,25 @@ def _call(words: list[str], folder: Path) -> str | None:
 
 
 def _small(path: str) -> list[str]:
-    """Options that make the U-Net of a config narrow, with one group of items at each depth."""
-    if (unet := getattr(load_config(path).model, "unet", None)) is None:
-        return []
-    sizes = {"items": [1 for _ in unet.items], "channels": [min(channels, 64) for channels in unet.channels]}
-    return [word for name, values in sizes.items() for word in (f"--model.unet.{name}", *map(str, values))]
+    """Options that make the nets of a config narrow, with one depth and few layers."""
+    sizes = _sizes(load_config(path).model)
+    return [word for name, values in sizes.items() for word in (f"--model.{name}", *map(str, values))]
+
+
+def _sizes(model: Any) -> dict[str, tuple[int, ...]]:
+    sizes = {}
+    if unet := getattr(model, "unet", None):
+        last = {name: values[-1:] for name, values in vars(unet).items() if isinstance(values, tuple)}
+        sizes |= {f"unet.{name}": values for name, values in {**last, "channels": (32,), "items": (1,)}.items()}
+    if getattr(model, "text", None):
+        sizes["text.num-layers"] = (1,)
+    if isinstance(coder := getattr(model, "coder", None), aj.configs.FrameCoderConfig):
+        sizes |= {"coder.widths": (8,), "coder.encoder-blocks": (1,), "coder.decoder-blocks": (1,)}
+    elif coder:
+        sizes |= {"coder.multipliers": (1, 1), "coder.factors": coder.factors[:1], "coder.num-blocks": (0,)}
+    if autoencoder := getattr(model, "autoencoder", None):
+        sizes |= {f"autoencoder.{name}": values for name, values in _sizes(autoencoder).items()}
+    return sizes
 
 
 def _with(words: list[str], options: dict[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, drawn, text_batch
+from nets import LATENT_MODEL, TEXT_MODEL, drawn, text_batch
 
 from archijax.pipeline import SampleSettings
 from archijax.pipeline import driver as module
@@ -17,7 +17,7 @@ SHAPE = (2, 64, 2)
 
 @pytest.fixture(scope="module")
 def model():
-    return dataclasses.replace(TEXT_MODEL, dtype="bfloat16").build()
+    return dataclasses.replace(TEXT_MODEL, unet=LATENT_MODEL.unet, dtype="bfloat16").build()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import tarfile
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, variables_of, write_t5
+from folders import traced_once, variables_of  # noqa: F401
+from nets import AUTOENCODER, LATENT_MODEL, write_t5
 
 import archijax as aj
 from archijax.audio import files
@@ -34,6 +35,7 @@ config = TrainConfig(
     batch_size=8,
 )
 """
+DATA = dict(sample_rate=8000, channels=1, length=64, prefetch=1)
 NAMES = ("a.wav", "deep/b.wav", "c.wav")
 
 
@@ -157,7 +159,7 @@ def test_wrong_input_is_one_sentence(folder, capsys):
 def test_texts_are_prompts_that_training_draws(folder, whole, texts):
     # Every prompt of forty epochs of training, and its embedding.
     model = dataclasses.replace(LATENT_MODEL, text=aj.configs.TextConfig(tokenizer=str(folder / "t5"), max_length=24))
-    data, tokenize, prompts = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed"), tokenizer(model), set()
+    data, tokenize, prompts = DataConfig(**DATA, crop="fixed"), tokenizer(model), set()
 
     def note(drawn):
         prompts.update(drawn)
@@ -258,7 +260,7 @@ def test_latents_keep_the_captions_and_follow_new_ones(folder, tmp_path, capsys)
     np.testing.assert_allclose(stored, np.reshape(expected, (-1, 3)), atol=1e-6)
 
     settings = TrainConfig(
-        LATENT_MODEL, DataConfig(sample_rate=8000, channels=1, length=64), batch_size=8,
+        LATENT_MODEL, DataConfig(**DATA), batch_size=8,
         autoencoder=str(folder / "coder"),
     )  # fmt: skip
     latents, prompts, fields = Latents(tmp_path / "out", settings), [], []

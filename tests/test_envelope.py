@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nets import drawn
 
 import archijax as aj
 from archijax.audio.resample import resample
@@ -22,64 +23,74 @@ CONFIG = aj.configs.UpsamplerConfig(
 )
 
 
+FRAMES = np.float32(0.3 * np.random.default_rng(1).standard_normal((1, LENGTH // 3, 1)))
+
+
 @pytest.fixture(scope="module")
 def made():
     model = CONFIG.build()
-    return model, jax.jit(model.init)(jax.random.key(0), {"audio": jnp.zeros((1, LENGTH, 1))})
-
-
-@pytest.fixture(scope="module")
-def decode(made):
-    model, variables = made
-    return jax.jit(lambda frames, noise: model.decode(variables, frames, noise, num_steps=1))
+    batch = {"audio": jnp.zeros((1, LENGTH, 1))}
+    envelope = jax.jit(lambda key: model.init(key, batch)["params"]["envelope"])(jax.random.key(0))
+    variables = drawn(model.init, batch)
+    return model, {**variables, "params": {**variables["params"], "envelope": envelope}}
 
 
 def test_noise_of_the_levels_has_the_log_magnitudes_that_the_error_compares():
     stft = STFT(128, 32)
     envelope = Envelope(stft, factor=2, channels=4, num_blocks=1)
-    noise = jax.random.normal(jax.random.key(0), (4, 8192, 1))
-    measured = log_magnitudes(stft.encode(noise))[:, :, 1:-1].mean()
+    noise = jnp.float32(np.random.default_rng(0).standard_normal((4, 8192, 1)))
+    levels = jnp.zeros((4, noise.shape[1] // 32 + 1, 65, 1))
+
+    @jax.jit
+    def both(noise):
+        return log_magnitudes(stft.encode(noise))[:, :, 1:-1].mean(), envelope.error(levels, noise)
+
+    measured, error = both(noise)
     assert float(measured) == pytest.approx(envelope.noise, abs=0.02)
     # For levels of 1 and noise, the error is the variance of the log-magnitude of a complex Gaussian, pi^2 / 24. The
     # highest of the 33 frequencies is real, and varies more.
-    levels = jnp.zeros((4, noise.shape[1] // 32 + 1, 65, 1))
-    assert float(envelope.error(levels, noise)) == pytest.approx(np.pi**2 / 24, rel=0.12)
+    assert float(error) == pytest.approx(np.pi**2 / 24, rel=0.12)
 
 
 def test_the_low_band_is_known_and_silence_gives_silence(made):
     model, variables = made
-    low = model.upsampled(0.3 * jax.random.normal(jax.random.key(1), (1, LENGTH // 3, 1)))
-    levels = jax.jit(model.envelope.apply)({"params": variables["params"]["envelope"]}, low)
+
+    @jax.jit
+    def both(frames):
+        low = model.upsampled(frames)
+        levels = model.envelope.apply({"params": variables["params"]["envelope"]}, low)
+        return levels, log_magnitudes(model.envelope.stft.encode(low))
+
+    levels, wanted = both(FRAMES)
     bins = model.envelope.bins
     assert bins == 18  # of 21
-    np.testing.assert_allclose(
-        levels[:, :, :bins], log_magnitudes(model.envelope.stft.encode(low))[:, :, :bins], atol=1e-5
-    )
-    silent = jax.jit(model.envelope.apply)({"params": variables["params"]["envelope"]}, jnp.zeros_like(low))
+    np.testing.assert_allclose(levels[:, :, :bins], wanted[:, :, :bins], atol=1e-5)
+    silent, _ = both(0 * FRAMES)
     assert float(silent.max()) < np.log(1e-3)
 
 
-def test_a_louder_sound_gets_a_louder_high_band_and_keeps_its_low_band(made, decode):
-    model, _ = made
-    frames = 0.3 * jax.random.normal(jax.random.key(1), (1, LENGTH // 3, 1))
-    noise = jax.random.normal(jax.random.key(2), (1, LENGTH, 1))
-    loud, quiet, silent = (decode(gain * frames, noise) for gain in (1, 0.01, 0))
+def test_a_louder_sound_gets_a_louder_high_band_and_keeps_its_low_band(made):
+    model, variables = made
+    noise = jnp.float32(np.random.default_rng(2).standard_normal((1, LENGTH, 1)))
 
-    def high(sound):
+    @jax.jit
+    def parts(frames):
+        sound = model.decode(variables, frames, noise, num_steps=1)
         rest = sound - model.reupsampled(sound)
-        return float(jnp.sqrt(jnp.mean(jnp.square(rest[:, 256:-256]))))
+        high = jnp.sqrt(jnp.mean(jnp.square(rest[:, 256:-256])))
+        return sound, high, resample(sound, 3, 1, lowpass_filter_width=6)
 
-    assert 50 < high(loud) / high(quiet) < 200
-    assert float(jnp.abs(silent).max()) < 10 ** (-70 / 20)
-    kept = resample(loud, 3, 1, lowpass_filter_width=6)[:, 64:-64]
-    assert float(jnp.abs(kept - frames[:, 64:-64]).max()) < 0.3 * float(jnp.abs(frames).max())
+    (_, loud, kept), (_, quiet, _), (silent, _, _) = (parts(np.float32(gain) * FRAMES) for gain in (1, 0.01, 0))
+    assert 50 < float(loud) / float(quiet) < 200
+    assert np.abs(silent).max() < 10 ** (-70 / 20)
+    assert np.abs(kept - FRAMES)[:, 64:-64].max() < 0.3 * np.abs(FRAMES).max()
 
 
 def test_training_lowers_the_error_of_the_envelope(made):
     """Sounds whose high band is a tenth as loud as the low band: the net learns this in some steps."""
     model, variables = made
-    white = jax.random.normal(jax.random.key(3), (4, LENGTH, 1))
-    low = model.reupsampled(white)
+    white = np.random.default_rng(3).standard_normal((4, LENGTH, 1)).astype(np.float32)
+    low = jax.jit(model.reupsampled)(white)
     audio = 0.1 * low + 0.01 * (white - low)
     keys = jax.random.split(jax.random.key(4), 4)
 

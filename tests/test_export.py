@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from flax.traverse_util import flatten_dict
+from folders import traced_once  # noqa: F401
 from nets import TEXT_MODEL, UNET, drawn, text_batch
 
 from archijax import InputError
@@ -119,7 +120,7 @@ def test_the_exported_script_tokenizes_as_the_library_does(name, pipeline):
 
 
 @pytest.mark.slow
-def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(pipeline, saved, tmp_path):
+def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(pipeline, saved, tmp_path, unchecked):
     folder = tmp_path / "sampler"
     command = ["export", "--model", str(saved), "--out", str(folder), "--num-steps", "4", "--seed", "2"]
     assert main(command) == 0
@@ -140,7 +141,7 @@ def test_an_exported_sampler_makes_the_same_sounds_with_jax_and_numpy_alone(pipe
 
 
 @pytest.mark.slow
-def test_its_script_writes_sounds(plain, tmp_path):
+def test_its_script_writes_sounds(plain, tmp_path, unchecked):
     write(tmp_path / "sampler", plain, SampleSettings(num_steps=2, eta=0.5), 50)
     script = str(tmp_path / "sampler" / "run.py")
     code = f"import runpy; sys.argv = ['run.py', '3']; runpy.run_path({script!r}, None, '__main__')"
@@ -152,7 +153,7 @@ def test_its_script_writes_sounds(plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_setting_is_that_of_the_live_sampler(pipeline):
+def test_every_setting_is_that_of_the_live_sampler(pipeline, unchecked):
     settings = {
         "num_steps": 3,
         "sampler": "dpm++sde",

@@ -34,7 +34,12 @@ class Inner(nn.Module):
 def case():
     model = aj.DiffusionModel(Outer())
     batch = {"audio": np.random.default_rng(0).standard_normal((3, 8, 2)).astype(np.float32)}
-    return model, jax.device_get(model.init(jax.random.key(0), batch)), jax.random.split(jax.random.key(1), 3), batch
+    return (
+        model,
+        jax.device_get(jax.jit(model.init)(jax.random.key(0), batch)),
+        jax.random.split(jax.random.key(1), 3),
+        batch,
+    )
 
 
 def changed(variables, value, *path):
@@ -88,7 +93,7 @@ def test_the_loss_is_told_by_noise_level(process):
 
 def test_a_loss_is_the_sum_of_its_levels(case):
     model, variables, keys, batch = case
-    loss, (metrics, _) = model.loss(variables, keys, batch)
+    loss, (metrics, _) = jax.jit(model.loss)(variables, keys, batch)
     weights = {name: value for name, value in metrics.items() if name.endswith(":weight")}
     np.testing.assert_allclose(sum(metrics[name.removesuffix(":weight")] for name in weights), loss, rtol=1e-6)
     np.testing.assert_allclose(sum(weights.values()), 1, rtol=1e-6)

@@ -48,36 +48,7 @@ def ends(processes):
 
 
 @pytest.mark.slow
-def test_two_processes_agree_with_one_and_continue_when_one_was_killed(setting, tmp_path):  # noqa: F811
-    out, overrides = tmp_path / "two", ["--checkpoint-every", "10", "--log-every", "1", "--parallel", "mesh"]
-    processes = start(setting, out, "--steps", "100000", *overrides)
-    deadline = time.monotonic() + 120
-    while len(lines(out)) < 25 and time.monotonic() < deadline and processes[0].poll() is None:
-        time.sleep(0.01)
-    processes[1].send_signal(signal.SIGKILL)
-    codes, errors = ends(processes)
-    # JAX can detect the lost process before the step does. It then ends the process itself.
-    assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
-    assert "has lost another one" in errors[0] or "another task died" in errors[0]
-    # The checkpoint of step 20 can be incomplete.
-    reached = steps(out / "checkpoints")[-1]
-    assert reached >= 10
-
-    total = str(reached + 5)
-    codes, errors = ends(start(setting, out, "--steps", total, *overrides, "--parallel", "pmap"))
-    assert codes == [0, 0], errors
-    assert f"continuing at step {reached}" in errors[0]
-    assert "step" not in errors[1]
-    assert main(command(setting, tmp_path / "one", "--steps", total, *overrides)) == 0
-    ours, whole = (restore_weights(tmp_path / name, parts=("params", "ema", "opt_state"))[1] for name in ("two", "one"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, whole)
-    logs = [[json.loads(line) for line in lines(tmp_path / name)] for name in ("two", "one")]
-    for one, two in zip(*logs, strict=True):
-        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
-
-
-@pytest.mark.slow
-def test_a_kill_while_saving_is_resumed_to_the_bit(setting, tmp_path):  # noqa: F811
+def test_a_kill_while_saving_is_resumed_to_the_bit_and_two_processes_agree_with_one(setting, tmp_path):  # noqa: F811
     overrides = ["--parallel", "mesh", "--fsdp", "8", "--checkpoint-every", "5", "--log-every", "1"]
     out = tmp_path / "struck"
     processes = start(setting, out, "--steps", "100000", *overrides)
@@ -88,19 +59,35 @@ def test_a_kill_while_saving_is_resumed_to_the_bit(setting, tmp_path):  # noqa: 
         time.sleep(0.0005)
     processes[1].send_signal(signal.SIGKILL)
     codes, errors = ends(processes)
+    # JAX can detect the lost process before the step does. It then ends the process itself.
     assert codes[0] in (hosts.LOST, -signal.SIGABRT), errors[0]
+    assert "has lost another one" in errors[0] or "another task died" in errors[0]
     # The kill can have damaged the checkpoint of step 10.
     reached = steps(out / "checkpoints")[-1]
     assert reached >= 5
     total = str(reached + 7)
-    for name in ("struck", "calm"):
+    for name, began in ("calm", "compiling"), ("struck", f"continuing at step {reached}"):
         codes, errors = ends(start(setting, tmp_path / name, "--steps", total, *overrides))
         assert codes == [0, 0], errors
+        assert began in errors[0]
+        assert "step" not in errors[1]
     parts = ("step", "skipped", "params", "ema", "opt_state", "state")
     struck, calm = (restore_weights(tmp_path / name, parts=parts) for name in ("struck", "calm"))
     jax.tree.map(np.testing.assert_array_equal, struck[1], calm[1])
     assert struck[0] == calm[0]
     assert lines(out) == lines(tmp_path / "calm")
+
+    # Two processes continue in another mode, and agree with one process.
+    total = str(reached + 12)
+    codes, errors = ends(start(setting, tmp_path / "calm", "--steps", total, "--log-every", "1"))
+    assert codes == [0, 0], errors
+    assert main(command(setting, tmp_path / "one", "--steps", total, *overrides)) == 0
+    parts = ("params", "ema", "opt_state")
+    two, one = (restore_weights(tmp_path / name, parts=parts)[1] for name in ("calm", "one"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), two, one)
+    logs = [[json.loads(line) for line in lines(tmp_path / name)] for name in ("calm", "one")]
+    for two, one in zip(*logs, strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
 
 
 # A program for two processes: process 1 exits during a computation, and process 0 reports the error.

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import optax
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL, variables_of
+from folders import traced_once, variables_of  # noqa: F401
+from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL
 from test_train import CONFIG as TOY
 
 import archijax as aj
@@ -107,7 +108,7 @@ SMALL = aj.configs.DiffusionConfig(
 
 
 @pytest.mark.slow
-def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys):
+def test_a_new_word_is_learned_by_a_model_that_stays_as_it_is(tmp_path, capsys, unchecked):
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "audio").mkdir()
     files.write(tmp_path / "audio" / "a.wav", 0.1 * np.ones((500, 1)), 8000)

@@ -2,16 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import UNET
+from nets import LATENT_MODEL
 
 import archijax as aj
 
 
 def test_the_numbers_are_those_of_init():
-    net = aj.UNetV0(**vars(UNET), embedding_features=6)
+    net = aj.UNetV0(**vars(LATENT_MODEL.unet), embedding_features=6)
     x, t, embedding = jnp.ones((1, 8, 2)), jnp.ones(1), jnp.ones((1, 2, 6))
     init = lambda key, x, t, e: net.init(key, x, t, embedding=e)  # noqa: E731
-    plain = init(jax.random.key(3), x, t, embedding)
+    plain = jax.jit(init)(jax.random.key(3), x, t, embedding)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (x, t, embedding))
     quick = aj.nn.initialize(init, jax.random.key(3), *abstract)
     assert jax.tree.structure(quick) == jax.tree.structure(plain)

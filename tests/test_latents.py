@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from nets import AUTOENCODER, LATENT_MODEL, variables_of, write_t5
+from folders import traced_once, variables_of  # noqa: F401
+from nets import AUTOENCODER, LATENT_MODEL, write_t5
 
 import archijax as aj
 from archijax.audio import files
@@ -28,7 +29,7 @@ from train.manifest import index
 from train.prompts import tokenizer
 from train.sources import Sources
 
-DATA = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=2)
+DATA = DataConfig(sample_rate=8000, channels=1, length=64, crop="fixed", workers=2, prefetch=1)
 TOY = """
 import dataclasses
 from typing import Any
@@ -312,7 +313,7 @@ def test_latents_with_texts_and_without_do_not_mix(folder, texts):
 
 
 @pytest.mark.slow
-def test_a_training_on_texts_continues_bit_for_bit(folder, texts, tmp_path, monkeypatch):
+def test_a_training_on_texts_continues_bit_for_bit(folder, texts, tmp_path, monkeypatch, unchecked):
     monkeypatch.setitem(KINDS, "quick", Quick)
     settings = text_config(
         folder, batch_size=2, steps=4, log_every=1, checkpoint_every=2, validation=0.4, sample_prompts=()

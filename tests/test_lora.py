@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from nets import variables_of
+from nets import killed_run, variables_of
 from test_initial import SMALL
 
 import archijax as aj
@@ -113,7 +113,7 @@ config = TrainConfig(
 
 
 @pytest.mark.slow
-def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
+def test_adapters_are_trained_resumed_and_used(tmp_path, capsys, unchecked):
     (tmp_path / "config.py").write_text(CONFIG)
     (tmp_path / "data").mkdir()
     soundfile.write(tmp_path / "data" / "a.wav", 0.3 * np.sin(np.arange(900) * 0.1), 8000)
@@ -125,11 +125,12 @@ def test_adapters_are_trained_resumed_and_used(tmp_path, capsys):
         return train([str(tmp_path / "config.py"), *given, "--lora", "2", *more])
 
     assert run("whole") == 0
-    assert run("parts", "--steps", "2") == 0
-    assert run("parts") == 0
+    killed_run(tmp_path / "whole", tmp_path / "parts", 2)
+    assert run("parts", "--sample-prompts") == 0
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (tmp_path / "parts" / "metrics.jsonl").read_bytes()
-    parts = ("params", "ema", "opt_state", "frozen")
+    parts = ("step", "params", "ema", "opt_state", "frozen")
     (_, ours), (_, whole) = (restore_weights(tmp_path / name, parts=parts) for name in ("parts", "whole"))
+    assert int(whole["step"]) == 4
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
     # Checkpoints contain only adapters.
     assert ours["frozen"] == {}

@@ -1,10 +1,12 @@
 """The training step on a mesh of devices equals the one on a single device."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, drawn, text_batch
+from nets import LATENT_MODEL, TEXT_MODEL, drawn, text_batch
 from test_train_step import close, equals_one_device
 
 from archijax.errors import InputError
@@ -25,8 +27,8 @@ def test_parts_of_a_batch_on_data_x_fsdp_equal_the_whole_on_one_device():
 
 
 @pytest.mark.slow
-def test_a_real_net_is_really_split():
-    model, batch = TEXT_MODEL.build(), text_batch(8)
+def test_a_real_net_is_really_split(unchecked):
+    model, batch = dataclasses.replace(TEXT_MODEL, unet=LATENT_MODEL.unet).build(), text_batch(8)
     config = OptimizerConfig(learning_rate=1e-3)
     state = jax.device_get(TrainState.create(model, drawn(model.init, batch), adamw(config)))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nets import TEXT_MODEL, UNET, text_batch
+from nets import LATENT_MODEL, TEXT_MODEL, UNET, drawn, text_batch
 
 import archijax as aj
 from archijax.keys import per_item
@@ -15,24 +15,31 @@ from archijax.keys import per_item
 @pytest.fixture(scope="module")
 def text_model():
     model = TEXT_MODEL.build()
-    return model, model.init(jax.random.key(0), text_batch(1))
+    return model, drawn(model.init, text_batch(1))
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    """The text model with a net of one depth."""
+    model = dataclasses.replace(TEXT_MODEL, unet=LATENT_MODEL.unet).build()
+    return model, drawn(model.init, text_batch(1), scale=0.2)
 
 
 def test_the_loss_is_the_error_of_the_prediction(text_model):
     model, variables = text_model
-    batch, keys = text_batch(3), per_item(jax.random.key(3), 3)
-    loss, (metrics, state) = jax.jit(model.loss)(variables, keys, batch)
-    t, eps, masked = model.draw(keys, batch["audio"].shape[1:])
-    x = jnp.cos(t * jnp.pi / 2)[:, None, None] * batch["audio"] + jnp.sin(t * jnp.pi / 2)[:, None, None] * eps
-    v = jnp.cos(t * jnp.pi / 2)[:, None, None] * eps - jnp.sin(t * jnp.pi / 2)[:, None, None] * batch["audio"]
 
     @jax.jit
-    def predict(x):
+    def both(keys, batch):
+        t, eps, masked = model.draw(keys, batch["audio"].shape[1:])
+        cos, sin = (wave(t * jnp.pi / 2)[:, None, None] for wave in (jnp.cos, jnp.sin))
+        x, v = cos * batch["audio"] + sin * eps, cos * eps - sin * batch["audio"]
         conditioning = model.conditioning(variables, batch)
-        return model.net.apply({"params": variables["params"]["net"]}, x, t, **conditioning, embedding_mask=masked)
+        params = {"params": variables["params"]["net"]}
+        prediction = model.net.apply(params, x, t, **conditioning, embedding_mask=masked)
+        return model.loss(variables, keys, batch), jnp.mean((prediction - v) ** 2)
 
-    prediction = predict(x)
-    assert float(loss) == pytest.approx(float(jnp.mean((prediction - v) ** 2)), rel=1e-5)
+    (loss, (metrics, state)), wanted = both(per_item(jax.random.key(3), 3), text_batch(3))
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
     assert state == {}
     # The loss by noise level sums to the loss, and the weights to 1.
     weights = {name: float(value) for name, value in metrics.items() if name.endswith(":weight")}
@@ -43,7 +50,9 @@ def test_the_loss_is_the_error_of_the_prediction(text_model):
 
 def test_draws_are_uniform_normal_and_as_often_masked_as_asked(text_model):
     model, _ = text_model
-    t, eps, masked = model.draw(jax.random.split(jax.random.key(0), 4000), (4, 2))
+    t, eps, masked = jax.device_get(
+        jax.jit(model.draw, static_argnums=1)(jax.random.split(jax.random.key(0), 4000), (4, 2))
+    )
     np.testing.assert_allclose(np.quantile(t, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
     assert abs(float(eps.mean())) < 0.02
     assert float(eps.std()) == pytest.approx(1, abs=0.02)
@@ -51,8 +60,8 @@ def test_draws_are_uniform_normal_and_as_often_masked_as_asked(text_model):
 
 
 @pytest.mark.slow
-def test_an_item_draws_and_sounds_the_same_in_any_batch(text_model):
-    model, variables = text_model
+def test_an_item_draws_and_sounds_the_same_in_any_batch(small_model, unchecked):
+    model, variables = small_model
     keys = per_item(jax.random.key(3), 4)
     for many, one in zip(model.draw(keys, (64, 2)), model.draw(keys[2:3], (64, 2)), strict=True):
         np.testing.assert_array_equal(many[2:3], one)
@@ -69,8 +78,8 @@ def test_an_item_draws_and_sounds_the_same_in_any_batch(text_model):
 
 
 @pytest.mark.slow
-def test_the_loss_is_pure_under_jit_vmap_and_pmap(text_model):
-    model, variables = text_model
+def test_the_loss_is_pure_under_jit_vmap_and_pmap(small_model, unchecked):
+    model, variables = small_model
     batch, keys = text_batch(4), per_item(jax.random.key(3), 4)
 
     def loss(keys, batch):
@@ -87,27 +96,34 @@ def test_the_loss_is_pure_under_jit_vmap_and_pmap(text_model):
 
 def test_gradients_reach_every_parameter(text_model):
     model, variables = text_model
-    batch, keys = text_batch(4), per_item(jax.random.key(3), 4)
-    masked = jnp.array([True, False, False, True])
-    t, eps, _ = model.draw(keys, (64, 2))
+    batch, masked = text_batch(4), jnp.array([True, False, False, True])
+    t, eps = jnp.float32([0.2, 0.4, 0.6, 0.8]), jax.random.normal(jax.random.key(3), (4, 64, 2))
     gradient = jax.jit(jax.grad(lambda params: model.loss_given({"params": params}, batch, t, eps, masked)))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables["params"])):
-        assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
+        assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_any_length_is_sampled_from_the_noise_of_that_length(text_model):
+def test_any_length_is_sampled_from_the_noise_of_that_length_whole_or_by_windows(text_model):
     model, variables = text_model
-    batch = {name: value[:1] for name, value in text_batch(1).items() if name != "audio"}
-    sampler = jax.jit(model.sample, static_argnames=("shape", "num_steps"))
-    out = sampler(variables, jax.random.key(0), shape=(1, 61, 2), num_steps=1, **batch)
+    batch = {name: value for name, value in text_batch(1).items() if name != "audio"}
+
+    @functools.partial(jax.jit, static_argnames=("length", "window"))
+    def run(key, length=61, **settings):
+        return model.sample(variables, key, shape=(1, length, 2), num_steps=2, **batch, **settings)
+
+    out = run(jax.random.key(0))
     assert out.shape == (1, 61, 2)
     assert np.isfinite(out).all()
     start = model.start(jax.random.key(0), (1, 61, 2))
     assert start.shape == (1, 64, 2)
     drawn = jax.random.normal(per_item(jax.random.key(0), 1)[0], (61, 2))
     np.testing.assert_allclose(start[0, :61], drawn, atol=1e-6)
-    given = sampler(variables, jax.random.key(9), shape=(1, 61, 2), num_steps=1, noise=drawn[None], **batch)
+    # A window longer than the sound changes nothing.
+    given = run(jax.random.key(9), noise=drawn[None], window=256)
     np.testing.assert_allclose(given, out, atol=1e-6)
+    assert jax.eval_shape(functools.partial(run, length=200, window=64), jax.random.key(0)).shape == (1, 200, 2)
+    with pytest.raises(aj.InputError, match="window has 60 samples: a multiple of 8"):
+        run(jax.random.key(0), length=200, window=60)
 
 
 def test_features_alone_are_dropped_in_training_and_guided_away_from():
@@ -120,28 +136,43 @@ def test_features_alone_are_dropped_in_training_and_guided_away_from():
 
     model = aj.DiffusionModel(Net(), cond_drop_prob=0.5)
     batch = {"audio": jnp.zeros((2, 8, 1)), "features": jnp.array([[3.0, 1.0], [5.0, 1.0]])}
-    variables = model.init(jax.random.key(0), batch)
-    t, eps = jnp.full(2, 0.5), jnp.zeros((2, 8, 1))
+
+    @jax.jit
+    def found(batch, away):
+        variables, t = model.init(jax.random.key(0), batch), jnp.full(2, 0.5)
+        errors = model.errors(variables, batch, t, jnp.zeros((2, 8, 1)), jnp.array([True, False]))
+        guided = [
+            model.denoiser(variables, guidance=2.0, features=batch["features"], **negative)(batch["audio"], t)
+            for negative in ({}, {"negative": away})
+        ]
+        return errors, *(denoised[:, 0, 0] for denoised in guided)
+
+    errors, from_none, from_away = found(batch, {"features": jnp.ones((2, 2))})
     # The target is zero, so the error is the square of the net's input.
-    errors = model.errors(variables, batch, t, eps, jnp.array([True, False]))
     np.testing.assert_allclose(errors, [0, 25])
-    denoise = model.denoiser(variables, guidance=2.0, features=batch["features"])
-    np.testing.assert_allclose(denoise(batch["audio"], t)[:, 0, 0], [6, 10])
-    away = {"features": jnp.ones((2, 2))}
-    denoise = model.denoiser(variables, guidance=2.0, negative=away, features=batch["features"])
-    np.testing.assert_allclose(denoise(batch["audio"], t)[:, 0, 0], [5, 9])
+    np.testing.assert_allclose(from_none, [6, 10])
+    np.testing.assert_allclose(from_away, [5, 9])
 
 
 def test_a_pretrained_encoder_is_frozen():
-    config = TEXT_MODEL.build()
-    weights = config.embedder.init(jax.random.key(9), text_batch(1)["tokens"], text_batch(1)["token_mask"])["params"]
-    model = aj.DiffusionModel(config.net, embedder=config.embedder, frozen_embedder=True)
+    config = dataclasses.replace(TEXT_MODEL, unet=LATENT_MODEL.unet, transform=None).build()
     batch = text_batch(2)
-    variables = model.init(jax.random.key(0), batch, {"embedder": weights})
+    weights = drawn(config.embedder.init, batch["tokens"], batch["token_mask"])["params"]
+    model = aj.DiffusionModel(config.net, embedder=config.embedder, frozen_embedder=True)
+
+    def init(key, batch):
+        variables = model.init(key, batch, {"embedder": weights})
+        assert variables["frozen"]["embedder"] is weights
+        return variables
+
+    variables = {**drawn(init, batch), "frozen": {"embedder": weights}}
     assert set(variables["params"]) == {"net"}
-    assert variables["frozen"]["embedder"] is weights
-    gradient = jax.jit(jax.grad(lambda variables: model.loss(variables, jax.random.key(1), batch)[0]))(variables)
-    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient["frozen"]))
+
+    @jax.jit
+    def gradient(frozen):
+        return jax.grad(lambda frozen: model.loss({**variables, "frozen": frozen}, jax.random.key(1), batch)[0])(frozen)
+
+    assert all(np.abs(leaf).max() == 0 for leaf in jax.tree.leaves(gradient(variables["frozen"])))
 
     # A batch can have an embedding in place of tokens. With both, the embeddings are concatenated.
     text = jax.random.normal(jax.random.key(2), (2, 6, 8))
@@ -187,8 +218,8 @@ def test_calls_that_cannot_work_say_why(text_model, unchecked):
 
 
 @pytest.mark.slow
-def test_samplers_guidance_and_edits_go_through_sample(text_model):
-    model, variables = text_model
+def test_samplers_guidance_and_edits_go_through_sample(small_model, unchecked):
+    model, variables = small_model
     batch = {name: value for name, value in text_batch(2).items() if name != "audio"}
     keys, shape = per_item(jax.random.key(3), 2), (2, 61, 2)
     source = 0.3 * jax.random.normal(jax.random.key(4), shape)
@@ -236,24 +267,9 @@ def test_samplers_guidance_and_edits_go_through_sample(text_model):
     assert estimates.shape == (3, *shape)
 
 
-def test_long_sounds_are_sampled_by_windows(text_model):
-    model, variables = text_model
-    batch = {name: value for name, value in text_batch(1).items() if name != "audio"}
-    run = jax.jit(
-        lambda window: model.sample(
-            variables, jax.random.key(0), shape=(1, 200, 2), num_steps=2, window=window, **batch
-        ),
-        static_argnums=0,
-    )
-    assert run(64).shape == (1, 200, 2)
-    np.testing.assert_allclose(run(256), run(None), atol=1e-6)
-    with pytest.raises(aj.InputError, match="window has 60 samples: a multiple of 8"):
-        run(60)
-
-
 @pytest.mark.slow
-def test_eight_devices_sample_what_one_does(text_model):
-    model, variables = text_model
+def test_eight_devices_sample_what_one_does(small_model, unchecked):
+    model, variables = small_model
     batch = {name: value for name, value in text_batch(8).items() if name != "audio"}
     keys = per_item(jax.random.key(3), 8)
 
@@ -274,28 +290,38 @@ def test_eight_devices_sample_what_one_does(text_model):
 
 @pytest.mark.parametrize("method", ["v", "ddpm", "edm", "flow"])
 def test_every_method_trains_and_samples(method):
-    config = dataclasses.replace(
-        TEXT_MODEL, text=None, unet=dataclasses.replace(UNET, cross_attentions=()), method=method
-    )
+    unet = dataclasses.replace(LATENT_MODEL.unet, cross_attentions=())
+    config = dataclasses.replace(TEXT_MODEL, text=None, unet=unet, transform=None, method=method)
     model = dataclasses.replace(config.build(), stratified=True)
     batch = {"audio": text_batch(2)["audio"]}
-    variables = model.init(jax.random.key(0), batch)
-    loss, gradient = jax.jit(jax.value_and_grad(lambda v: model.loss(v, jax.random.key(1), batch)[0]))(variables)
+
+    @jax.jit
+    def both(variables):
+        loss = lambda variables: model.loss(variables, jax.random.key(1), batch)[0]  # noqa: E731
+        return jax.value_and_grad(loss)(variables), model.sample(
+            variables, jax.random.key(2), shape=(1, 64, 2), num_steps=4
+        )
+
+    (loss, gradient), out = both(drawn(model.init, batch))
     # The error of an untrained net is about the size of the target, which is near 1 with every method.
     assert 0.1 < float(loss) < 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    out = jax.jit(lambda v: model.sample(v, jax.random.key(2), shape=(1, 64, 2), num_steps=4))(variables)
     assert np.isfinite(out).all()
 
 
 def test_the_error_and_the_weight_of_the_loss_are_options(text_model):
     model, variables = text_model
-    batch, keys = text_batch(3), per_item(jax.random.key(3), 3)
-    t, eps, masked = model.draw(keys, (64, 2))
+    batch, masked = text_batch(3), jnp.array([False, True, False])
+    t, eps = jnp.float32([0.1, 0.2, 0.4]), jax.random.normal(jax.random.key(3), (3, 64, 2))
     absolute = dataclasses.replace(model, error=lambda a, b: jnp.abs(a - b))
     # A weight that selects the first item.
     first = dataclasses.replace(absolute, weight=lambda times: (times == t[0]).astype(times.dtype))
-    weighted, plain = (float(jax.jit(m.loss_given)(variables, batch, t, eps, masked)) for m in (first, absolute))
-    alone = jax.tree.map(lambda leaf: leaf[:1], (batch, t, eps, masked))
-    assert weighted == pytest.approx(float(jax.jit(absolute.loss_given)(variables, *alone)) / 3, rel=1e-4)
-    assert plain != pytest.approx(float(jax.jit(model.loss_given)(variables, batch, t, eps, masked)), rel=1e-2)
+
+    @jax.jit
+    def losses(*given):
+        return [each.loss_given(variables, *given) for each in (first, absolute, model)]
+
+    weighted, plain, squared = losses(batch, t, eps, masked)
+    _, alone, _ = losses(*jax.tree.map(lambda leaf: np.repeat(leaf[:1], 3, axis=0), (batch, t, eps, masked)))
+    assert float(weighted) == pytest.approx(float(alone) / 3, rel=1e-4)
+    assert float(plain) != pytest.approx(float(squared), rel=1e-2)

@@ -25,8 +25,8 @@ def apply(net, method):
     return jax.jit(lambda variables, x: net.apply(variables, x, method=method))
 
 
-# A complete last block, a last block that overlaps another, and the shortest sound that is split.
-@pytest.mark.parametrize("frames", [80, 77, 49])
+# A complete last block, and the shortest sound that is split, whose last block overlaps another.
+@pytest.mark.parametrize("frames", [56, 49])
 def test_blocks_are_the_whole(variables, frames):
     assert frames > 8 + 2 * NET.overlap
     whole = NET.clone(block_frames=None)
@@ -43,14 +43,14 @@ def test_a_frame_reaches_no_further_than_the_overlap(variables):
     net, frames = NET.clone(block_frames=None), 61
     latent = jax.random.normal(jax.random.key(1), (1, frames, 2))
     decode = apply(net, "decode")
-    moved = jnp.any(decode(variables, latent) != decode(variables, latent.at[:, 30].add(1)), axis=(0, 2))
-    reached = np.flatnonzero(np.asarray(moved).reshape(frames, 8).any(axis=1))
+    one, other = (np.asarray(decode(variables, each)) for each in (latent, latent.at[:, 30].add(1)))
+    reached = np.flatnonzero(np.any((one != other).reshape(frames, 8, 1), axis=(1, 2)))
     assert 30 - NET.overlap <= reached.min() < 28
     assert 32 < reached.max() <= 30 + NET.overlap
     sound = jax.random.normal(jax.random.key(2), (1, 8 * frames, 1))
     encode = apply(net, "encode")
-    changed = encode(variables, sound.at[:, 240:248].add(1))[0]
-    reached = np.flatnonzero(jnp.any(encode(variables, sound)[0] != changed, axis=(0, 2)))
+    one, other = (np.asarray(encode(variables, each)[0]) for each in (sound, sound.at[:, 240:248].add(1)))
+    reached = np.flatnonzero(np.any(one != other, axis=(0, 2)))
     assert 30 - NET.overlap <= reached.min() < 28
     assert 32 < reached.max() <= 30 + NET.overlap
 
@@ -65,7 +65,7 @@ def test_the_square_of_sine():
 
 
 @pytest.mark.slow
-def test_it_is_a_codec_that_trains():
+def test_it_is_a_codec_that_trains(unchecked):
     config = OobleckConfig(
         encoder_channels=4, decoder_channels=4, multipliers=(1, 2), strides=(2, 2), latent_channels=2,
         sample_rate=8000, channels=1, length=64, windows=(32,),

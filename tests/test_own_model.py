@@ -102,7 +102,7 @@ def test_a_config_that_builds_no_model_is_one_sentence(setting, tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_it_trains_is_killed_resumes_samples_and_is_saved(setting, tmp_path, capsys):
+def test_it_trains_is_killed_resumes_samples_and_is_saved(setting, tmp_path, capsys, unchecked):
     assert train([*setting, str(tmp_path / "whole")]) == 0
     out = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-m", "train", *setting, str(out)], cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -32,17 +32,18 @@ def test_a_dry_run_says_what_a_training_needs_and_writes_nothing(setting, tmp_pa
 
 
 def test_bfloat16_stays_inside_the_net_and_no_weights_are_read():
-    text = TextConfig(tokenizer="t5-base", max_length=6)
+    text = TextConfig(tokenizer="t5-small", max_length=6)
     data = DataConfig(sample_rate=8000, channels=2, length=64)
     config = TrainConfig(dataclasses.replace(TEXT_MODEL, dtype="bfloat16", text=text, remat=True), data, batch_size=4)
     model = config.model.build()
     state, batch = state_shapes(config, model), batch_shapes(config)
-    # Raffel et al. 2020: 220M parameters. The encoder with the embedding has half of them.
-    assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 109_628_544
+    # Raffel et al. 2020: 60M parameters. The encoder with the embedding has more than half of them.
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.frozen)) == 35_330_816
     key = jax.eval_shape(lambda: jax.random.key(0))
-    after, metrics = jax.eval_shape(training_step(config, model, grad_accumulation_steps=2), state, batch, key)
+    step = training_step(config, model, grad_accumulation_steps=2)
+    program, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, batch, key)
     kinds = [jax.tree.map(lambda leaf: leaf.dtype, tree) for tree in (state, after)]
     assert kinds[0] == kinds[1]
     assert {leaf.dtype for leaf in jax.tree.leaves((after.params, after.ema, metrics))} == {jnp.dtype("float32")}
     assert {leaf.dtype for leaf in jax.tree.leaves(after.opt_state)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
-    assert "bfloat16" in str(jax.make_jaxpr(model.loss)(state.variables(state.params), key, batch))
+    assert "bfloat16" in str(program)

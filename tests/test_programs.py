@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 import soundfile
@@ -34,6 +35,14 @@ config = TrainConfig(
     sample_guidance_scale=2.0,
 )
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unchecked():
+    """Turns the checks of annotations off, also in fixtures."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

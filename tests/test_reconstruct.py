@@ -1,5 +1,6 @@
 """The verb reconstruct, on a tiny model with random weights."""
 
+import functools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+from folders import traced_once  # noqa: F401
 from nets import drawn
 
 import archijax as aj
@@ -48,6 +50,15 @@ def model(tmp_path_factory):
     checkpoints.save(7, state, record)
     checkpoints.close()
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Lets the verbs share a loaded model, so that it is compiled once."""
+    once = functools.cache(from_pretrained)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sample.model.from_pretrained", lambda name, **changes: once(str(name)))
+        yield
 
 
 def write(path, seconds, rate=RATE, channels=1, seed=0):

@@ -1,5 +1,6 @@
 """The sampling programs, on tiny models with random weights."""
 
+import functools
 import re
 
 import jax
@@ -63,9 +64,23 @@ def plain(tmp_path_factory):
     return save(tmp_path_factory.mktemp("plain"), text=False)
 
 
+@functools.cache
+def loaded(folder):
+    return from_pretrained(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Lets the verbs and the tests share loaded models, so that each program is compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sample.model.from_pretrained", lambda name, **changes: loaded(str(name)))
+        yield
+    loaded.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def pipeline(text):
-    return from_pretrained(text)
+    return loaded(str(text))
 
 
 def run(model, out, *options):
@@ -73,7 +88,7 @@ def run(model, out, *options):
 
 
 @pytest.mark.slow
-def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys):
+def test_an_item_alone_is_the_same_sound_as_in_a_batch(text, tmp_path, capsys, unchecked):
     prompts = ("--prompt", "warm pad", "drums")
     assert run(text, tmp_path / "all", *prompts, "--count", "4", "--batch-size", "3") == 0
     said = capsys.readouterr()
@@ -154,7 +169,7 @@ def test_an_empty_negative_prompt_is_none(pipeline):
 
 @pytest.mark.parametrize("timestep_spacing", [None, "karras"])
 def test_a_source_does_not_matter_where_all_of_it_is_made_anew(plain, timestep_spacing):
-    pipeline, nothing = from_pretrained(plain), np.zeros(LENGTH, bool)
+    pipeline, nothing = loaded(str(plain)), np.zeros(LENGTH, bool)
     settings = SampleSettings(num_steps=2, timestep_spacing=timestep_spacing)
 
     def generate(level, mask):

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+from folders import traced_once, variables_of  # noqa: F401
 from nets import LATENT_MODEL
 
 import archijax as aj
 from archijax.audio import files
 from archijax.audio.resample import resample
-from archijax.configs import example_batch
 from archijax.pipeline.facts import Facts
 from archijax.pipeline.parts import noise
 from archijax.pretrained import from_pretrained, save_pretrained
@@ -41,8 +41,7 @@ def model(tmp_path_factory):
     def folder(name):
         if not (root / name).exists():
             config = CONFIGS[name]
-            variables = jax.device_get(config.build().init(jax.random.key(1), example_batch(config)))
-            save_pretrained(root / name, config, variables, Facts(loudness=-6.0))
+            save_pretrained(root / name, config, variables_of(config), Facts(loudness=-6.0))
         return str(root / name)
 
     return folder

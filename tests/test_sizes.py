@@ -23,7 +23,7 @@ SIZES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
-def test_full_sizes(name):
+def test_full_sizes(name, unchecked):
     config = load_config(CONFIGS / f"{name}.py").model
     model, key = config.build(), jax.eval_shape(lambda: jax.random.key(0))
     batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in example_batch(config).items()}

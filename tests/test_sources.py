@@ -14,7 +14,7 @@ from train.dataset import DataConfig, batches, split
 from train.manifest import index
 from train.sources import Sources, weighted
 
-DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=2)
+DATA = DataConfig(sample_rate=8000, channels=1, length=64, workers=2, prefetch=1)
 CONFIG = TrainConfig(AUTOENCODER, data=DATA, sample_prompts=())
 
 

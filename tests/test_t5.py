@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
+from nets import drawn
 from safetensors.numpy import load_file, save_file
 
 from archijax.convert.t5 import from_torch, load_t5, to_torch
@@ -47,6 +48,10 @@ def distance(ours, reference):
 def batch(key=0, n=9):
     tokens = jax.random.randint(jax.random.key(key), (2, n), 0, TINY.vocab_size)
     return tokens, jnp.arange(n)[None] < jnp.array([[n], [n - 4]])
+
+
+# Several tests use one compiled program.
+apply_tiny = jax.jit(T5Encoder(TINY).apply)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def test_initial_parameters_convert_to_and_fro(params, state):
 
 
 def test_initial_output_is_of_unit_scale_and_depends_on_the_text(params):
-    a, b = (T5Encoder(TINY).apply({"params": params}, *batch(key)) for key in (2, 3))
+    a, b = (apply_tiny({"params": params}, *batch(key)) for key in (2, 3))
     np.testing.assert_allclose(np.mean(np.square(a), axis=-1), 1, rtol=1e-3)
     assert distance(a, b) > 0.5
 
@@ -111,28 +116,31 @@ def test_relative_buckets(buckets, furthest):
 def test_padding_does_not_reach_the_valid_positions(gated):
     config = T5Config(vocab_size=40, d_model=16, d_kv=5, d_ff=24, num_layers=2, num_heads=3, gated=gated)
     tokens, mask = batch()
-    variables = jax.jit(T5Encoder(config).init)(jax.random.key(0), tokens, mask)
-    apply = jax.jit(T5Encoder(config).apply)
-    y = apply(variables, tokens, mask)
-    other = apply(variables, jnp.where(mask, tokens, 7), mask)
-    longer = apply(variables, jnp.pad(tokens, ((0, 0), (0, 5))), jnp.pad(mask, ((0, 0), (0, 5))))
+    tokens, mask = np.asarray(tokens), np.asarray(mask)
+    variables = drawn(T5Encoder(config).init, tokens, mask, scale=0.3)
+    jitted = jax.jit(T5Encoder(config).apply)
+
+    def apply(tokens, mask):
+        return np.asarray(jitted(variables, tokens, mask))
+
+    y = apply(tokens, mask)
+    other = apply(np.where(mask, tokens, 7), mask)
+    longer = apply(np.pad(tokens, ((0, 0), (0, 5))), np.pad(mask, ((0, 0), (0, 5))))
     assert distance(other[mask], y[mask]) < 1e-6
     assert distance(longer[:, :9][mask], y[mask]) < 1e-6
-    assert distance(apply(variables, tokens, jnp.ones_like(mask))[1], y[1]) > 1e-3
+    assert distance(apply(tokens, np.ones_like(mask))[1], y[1]) > 1e-3
 
 
 def test_a_text_of_padding_alone_is_finite(params):
     tokens, mask = batch()
-    assert jnp.isfinite(T5Encoder(TINY).apply({"params": params}, tokens, jnp.zeros_like(mask))).all()
+    assert np.isfinite(apply_tiny({"params": params}, tokens, np.zeros(mask.shape, bool))).all()
 
 
 def test_bfloat16_is_close_to_float32(params):
     model = T5Encoder(TINY, jnp.bfloat16)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *batch()))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
-    y, z = (
-        jax.jit(T5Encoder(TINY, dtype).apply)({"params": params}, *batch()) for dtype in (jnp.float32, jnp.bfloat16)
-    )
+    y, z = (apply({"params": params}, *batch()) for apply in (apply_tiny, jax.jit(model.apply)))
     assert (y.dtype, z.dtype) == (jnp.float32, jnp.bfloat16)
     assert 0 < distance(z, y) < 0.02
 
@@ -144,9 +152,9 @@ def test_sharded_over_eight_devices_equals_one(params):
         inner = path[-2].key in ("wi_0", "wi_1")
         return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(None, "model") if inner else PartitionSpec()))
 
-    y = T5Encoder(TINY).apply({"params": params}, *batch())
+    y = apply_tiny({"params": params}, *batch())
     sharded = jax.tree_util.tree_map_with_path(place, params)
-    assert distance(jax.jit(T5Encoder(TINY).apply)({"params": sharded}, *batch()), y) < 1e-6
+    assert distance(apply_tiny({"params": sharded}, *batch()), y) < 1e-6
 
 
 @pytest.mark.parametrize("published", [T5_BASE, T5_V1_1_BASE])

@@ -132,28 +132,28 @@ def stop(setting, out, overrides, number, after):
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_bit_for_bit(setting, tmp_path):
-    overrides = ["--steps", "300", "--log-every", "1", "--checkpoint-every", "20"]
+def test_a_killed_run_continues_bit_for_bit(setting, tmp_path, unchecked):
+    overrides = ["--steps", "200", "--log-every", "1", "--checkpoint-every", "40"]
     assert main(command(setting, tmp_path / "whole", *overrides)) == 0
 
     out, chance = tmp_path / "stopped", random.Random(0)
-    status, _ = stop(setting, out, overrides, signal.SIGKILL, chance.randint(25, 120))
+    status, _ = stop(setting, out, overrides, signal.SIGKILL, chance.randint(45, 75))
     assert status == -signal.SIGKILL
     killed = len(lines(out))
-    status, errors = stop(setting, out, overrides, signal.SIGTERM, killed + chance.randint(1, 60))
+    status, errors = stop(setting, out, overrides, signal.SIGTERM, killed + chance.randint(1, 40))
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in errors
     # The step at which the signal came is saved, even if no checkpoint was due.
-    assert steps(out / "checkpoints")[-1] == len(lines(out)) < 300
+    assert steps(out / "checkpoints")[-1] == len(lines(out)) < 200
     assert main(command(setting, out, *overrides)) == 0
 
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    assert len(lines(out)) == 300
+    assert len(lines(out)) == 200
     parts = ("step", "skipped", "params", "ema", "opt_state", "state")
     (record, ours), (whole_record, whole) = (restore_weights(f, parts=parts) for f in (out, tmp_path / "whole"))
     assert record == whole_record
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
-    assert int(ours["step"]) == 300
+    assert int(ours["step"]) == 200
 
 
 def test_a_run_writes_its_folder_and_knows_when_it_is_finished(setting, tmp_path, capsys, monkeypatch):
@@ -266,12 +266,12 @@ def test_a_diverged_run_stops(setting, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_moves_between_devices_and_modes(setting, tmp_path):
+def test_a_run_moves_between_devices_and_modes(setting, tmp_path, unchecked):
     config = load_config(setting / "toy.py")
-    # The model is wide enough for its parameters to be sharded.
-    config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, width=SMALL), log_every=1, checkpoint_every=9, validation=0.4
-    )
+    # The model is wide enough for its parameters to be sharded. Short sounds are enough.
+    model, data = (dataclasses.replace(part, length=40) for part in (config.model, config.data))
+    model = dataclasses.replace(model, width=SMALL)
+    config = dataclasses.replace(config, model=model, data=data, log_every=1, checkpoint_every=9, validation=0.4)
 
     def run(name, devices, **changes):
         given = dataclasses.replace(config, **changes)
@@ -349,7 +349,9 @@ def test_a_full_disk_is_one_sentence(setting, tmp_path, capsys):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
     try:
-        assert main(command(setting, tmp_path, "--model.width", "30000", "--checkpoint-every", "1")) == 2
+        # Short sounds, because a wide model takes long.
+        sizes = ["--model.width", "30000", "--model.length", "8", "--data.length", "8"]
+        assert main(command(setting, tmp_path, *sizes, "--checkpoint-every", "1", "--steps", "2")) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     error = capsys.readouterr().err

@@ -11,15 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import soundfile as sf
+from folders import traced_once, variables_of  # noqa: F401
 from nets import AUTOENCODER, TEXT_MODEL
 
 import archijax as aj
 from archijax.audio import files
-from archijax.configs import example_batch
 from archijax.errors import InputError
 from archijax.pipeline import Sounds
 from archijax.web import studio
@@ -42,11 +41,7 @@ BIT = 2.0**-23  # the resolution of a 24-bit file
 
 
 def save(folder, config):
-    model = config.build()
-    shapes = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), example_batch(config))
-    draw = np.random.default_rng(0)
-    variables = jax.tree.map(lambda leaf: (0.1 * draw.standard_normal(leaf.shape)).astype(leaf.dtype), shapes)
-    aj.save_pretrained(folder, config, variables)
+    aj.save_pretrained(folder, config, variables_of(config))
     return str(folder)
 
 
