@@ -124,7 +124,7 @@ def test_it_learns_a_tone_and_silence_gives_finite_gradients(unchecked):
         update = lambda p, g, m: p - 0.004 * g / (jnp.sqrt(m) + 1e-6)  # noqa: E731
         return jax.tree.map(update, params, gradient, moments), moments
 
-    params, moments = variables["params"], jax.tree.map(jnp.zeros_like, variables["params"])
+    params, moments = variables["params"], jax.tree.map(np.zeros_like, variables["params"])
     for index in range(400):
         params, moments = step(params, moments, index)
     made = jax.jit(functools.partial(reconstruct, model))({**variables, "params": params}, batch["audio"])

@@ -1,5 +1,6 @@
 """The programs with a tiny model: train on a folder of audio, resume, sample. Also every wrong input."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -7,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import soundfile
-from nets import TEXT_MODEL, text_batch
+from nets import LATENT_MODEL, TEXT_MODEL, text_batch
 
 from archijax.audio import files
 from archijax.training.checkpoints import restore_weights
@@ -17,13 +18,15 @@ from train.__main__ import main as train
 
 pytestmark = pytest.mark.slow
 
+# The shared model with a net of one depth.
+MODEL = dataclasses.replace(TEXT_MODEL, unet=LATENT_MODEL.unet)
 CONFIG = """
-from nets import TEXT_MODEL
+from test_programs import MODEL
 from train.config import EmaConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
-    model=TEXT_MODEL,
+    model=MODEL,
     data=DataConfig(sample_rate=8000, channels=2, length=64, workers=1),
     ema=EmaConfig(start=0, every=1),
     batch_size=8,
@@ -139,12 +142,12 @@ def wrong_folder(folder, case):
         (lambda f: (train, arguments(f, data=wrong_folder(f, "rate"), out="x")), "a.wav"),
         (lambda f: (train, arguments(f, "--data.sample-rate", "0", out="x")), "sample_rate is 0"),
         (lambda f: (train, arguments(f, "--optimizer.learning-rat", "1", out="x")), "--optimizer.learning-rate?"),
-        (lambda f: (train, arguments(f, "--model.unet.channels", "8", "18", out="x")), "18 do not divide"),
+        (lambda f: (train, arguments(f, "--model.unet.channels", "18", out="x")), "18 do not divide"),
         (lambda f: (train, arguments(f, "--model.unet.resnet-groups", "0", out="x")), "resnet_groups is 0"),
         (lambda f: (train, arguments(f, "--model.text.num-heads", "0", out="x")), "num_heads is 0"),
         (lambda f: (train, arguments(f, "--model.transform.stride", "0", out="x")), "stride is 0"),
         (lambda f: (train, arguments(f, "--model.text.cond-drop-prob", "2", out="x")), "cond_drop_prob is 2"),
-        (lambda f: (train, arguments(f, "--model.unet.channels", "8", "24")), "other settings"),
+        (lambda f: (train, arguments(f, "--model.unet.channels", "24")), "other settings"),
         (lambda f: (train, arguments(f, out="/proc/x")), "/proc/x"),
         (lambda f: (sample, ["generate", "--model", str(f / "empty"), "--out", str(f / "y")]), "is not complete in"),
         (
@@ -168,4 +171,4 @@ def test_wrong_input_is_one_sentence_and_no_traceback(folder, make, words, capfd
 
 
 def test_the_tiny_model_is_the_shared_one(folder):
-    assert load_config(folder / "tiny.py").model == TEXT_MODEL
+    assert load_config(folder / "tiny.py").model == MODEL

@@ -39,15 +39,14 @@ def encode_by_blocks(
     """
     factor = codec.downsample_factor
     frames = ceil_div(audio.shape[1], factor)
-    encode = _compiled(codec, "encode")
+    encode, variables = _compiled(codec, "encode"), jax.device_put(variables)
 
     def encoded(start: int, end: int) -> Float[np.ndarray, "b frames d"]:
         samples = np.asarray(audio[:, start * factor : end * factor], np.float32)
         missing = (end - start) * factor - samples.shape[1]
         return np.asarray(encode(variables, np.pad(samples, ((0, 0), (0, missing), (0, 0)))))
 
-    pieces = [encoded(start, end)[:, first:last] for start, end, first, last in _blocks(frames, block, codec.overlap)]
-    return np.concatenate(pieces, axis=1)
+    return _joined(encoded, _blocks(frames, block, codec.overlap), frames)
 
 
 def decode_by_blocks(
@@ -62,11 +61,27 @@ def decode_by_blocks(
         block: the number of frames of a block, without the overlap.
     """
     factor, decode = codec.downsample_factor, _compiled(codec, "decode")
-    pieces = [
-        np.asarray(decode(variables, latent[:, start:end]))[:, first * factor : last * factor]
-        for start, end, first, last in _blocks(latent.shape[1], block, codec.overlap)
-    ]
-    return np.concatenate(pieces, axis=1)
+    variables, frames = jax.device_put(variables), latent.shape[1]
+
+    def decoded(start: int, end: int) -> Float[np.ndarray, "b time c"]:
+        return np.asarray(decode(variables, latent[:, start:end]))
+
+    return _joined(decoded, _blocks(frames, block, codec.overlap), frames, factor)
+
+
+def _joined(
+    coded: Callable[[int, int], np.ndarray], blocks: Iterator[tuple[int, int, int, int]], frames: int, factor: int = 1
+) -> Float[np.ndarray, "b n c"]:
+    """Joins the kept parts of blocks. A frame of the blocks is ``factor`` positions of the result."""
+    position, result = 0, None
+    for start, end, first, last in blocks:
+        piece = coded(start, end)
+        if result is None:
+            result = np.empty((len(piece), frames * factor, piece.shape[2]), piece.dtype)
+        count = (last - first) * factor
+        result[:, position : position + count] = piece[:, first * factor : last * factor]
+        position += count
+    return result
 
 
 def _blocks(frames: int, block: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:

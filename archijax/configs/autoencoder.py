@@ -20,9 +20,9 @@ from archijax.configs.nets import positive
 from archijax.errors import InputError
 from archijax.models import AutoEncoder, MagnitudeAutoEncoder
 
-
-# Configurations whose parts fit each other. Finding that out takes seconds, and a program can build a model often.
-_FITTING: set[ModelConfig] = set()
+# The representations of configurations whose parts fit each other. The check takes seconds, and programs build a model
+# more than once.
+_FITTING: set[str] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +60,14 @@ class _AutoEncoderConfig(ModelConfig):
                 f"length {self.length} is not a multiple of {multiple} (samples per frame of the latent): "
                 f"use {ceil_div(self.length, multiple) * multiple}"
             )
-        if self in _FITTING:
+        if repr(self) in _FITTING:
             return model
         batch = example_batch(self)
         keys = jax.eval_shape(lambda: jax.random.key(0))
         variables = jax.eval_shape(model.init, keys, batch)
         for loss, _ in model.losses:
             jax.eval_shape(loss, variables, keys, batch)
-        _FITTING.add(self)
+        _FITTING.add(repr(self))
         return model
 
 
