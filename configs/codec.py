@@ -32,8 +32,8 @@ that were not trained on, Russian and Italian (a language that was never trained
     log-spectral (dB)        4.6, 9.6     7.1, 12.6      15.0, 16.3   18.0, 19.4
     log-mel                  0.47, 0.85   0.74, 1.40     1.06, 1.12   1.21, 1.28
 
-So it scores higher than Opus on average, but on sentences not in the median of ViSQOL. Each of the 8 codebooks has 4,096
-codes, of which held-out notes and sentences use 98 to 99 %. These weights do not come with the library.
+So it scores higher than Opus on average, but on sentences not in the median of ViSQOL. Each of the 8 codebooks has
+4,096 codes, of which held-out notes and sentences use 98 to 99 %. These weights do not come with the library.
 """
 
 import dataclasses
