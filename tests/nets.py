@@ -1,5 +1,6 @@
 """Tiny nets and models that several tests share."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +22,10 @@ UNET = aj.configs.UNetConfig(
 
 def drawn(init, *args, scale=0.1, seed=0):
     """Random arrays with the shapes of ``init(key, *args)``. `init` takes longer, and its arrays are often zero."""
-    shapes = jax.eval_shape(lambda: init(jax.random.key(0), *args))
+    return _random(jax.eval_shape(lambda: init(jax.random.key(0), *args)), scale, seed)
+
+
+def _random(shapes, scale=0.1, seed=0):
     draw = np.random.default_rng(seed).standard_normal
 
     def leaf(path, shape):
@@ -39,9 +43,15 @@ def drawn_with_state(init, batch):
     return {**drawn(init, batch), "state": state}
 
 
+@functools.cache
+def shapes_of(config):
+    """The shapes of the variables of the model of a config."""
+    return jax.eval_shape(config.build().init, jax.random.key(0), example_batch(config))
+
+
 def variables_of(config, seed=0):
     """Random variables of the model of a config."""
-    return drawn(config.build().init, example_batch(config), seed=seed)
+    return _random(shapes_of(config), seed=seed)
 
 
 # The net in the README of the originals, without its number of heads.

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import optax
 import pytest
-from folders import traced_once, variables_of  # noqa: F401
-from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL
+from folders import traced_once  # noqa: F401
+from nets import AUTOENCODER, LATENT_MODEL, TEXT_MODEL, variables_of
 from test_train import CONFIG as TOY
 
 import archijax as aj

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from folders import traced_once, variables_of  # noqa: F401
-from nets import AUTOENCODER, LATENT_MODEL, write_t5
+from folders import traced_once  # noqa: F401
+from nets import AUTOENCODER, LATENT_MODEL, variables_of, write_t5
 
 import archijax as aj
 from archijax.audio import files

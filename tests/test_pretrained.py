@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from folders import traced_once, variables_of  # noqa: F401
-from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET
+from folders import traced_once  # noqa: F401
+from nets import OOBLECK, STABLE_AUDIO, TEXT_MODEL, UNET, variables_of
 from safetensors.numpy import load_file, save_file
 
 import archijax as aj

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from folders import traced_once, variables_of  # noqa: F401
-from nets import LATENT_MODEL
+from folders import traced_once  # noqa: F401
+from nets import LATENT_MODEL, variables_of
 
 import archijax as aj
 from archijax.audio import files

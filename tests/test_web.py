@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from folders import traced_once, variables_of  # noqa: F401
-from nets import AUTOENCODER, TEXT_MODEL
+from folders import traced_once  # noqa: F401
+from nets import AUTOENCODER, TEXT_MODEL, variables_of
 
 import archijax as aj
 from archijax.audio import files
