@@ -1,14 +1,16 @@
 """python -m benchmarks.codec MODEL SOUNDS --out DIR: measures the quality, the speed and the latents of a codec.
 
-The program compares the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of
---opus. Sounds are written to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec
---reference DIR/reference`. Each entry of the table is the median over sounds and, after the bar, the limit of the worst
-tenth.
+MODEL is an autoencoder. A diffusion autoencoder decodes with the default settings of its config. The program compares
+the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of --opus. Sounds are written
+to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference DIR/reference`.
+Each entry of the table is the median over sounds and, after the bar, the limit of the worst tenth.
 """
 
 import argparse
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -19,7 +21,9 @@ from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
 from archijax.codecs.losses import log_mel_loss
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
 from archijax.configs import example_batch
+from archijax.contract import DiffusionDecoder
 from archijax.errors import InputError
+from archijax.pipeline import Frames, Pipeline
 from archijax.pretrained import from_pretrained
 
 
@@ -32,23 +36,23 @@ def main() -> None:
     parser.add_argument("--opus", type=int, nargs="*", default=[16, 6], help="kbit/s")
     options = parser.parse_args()
     trained = from_pretrained(options.model)
-    config, model = trained.config, trained.config.build()
+    config = trained.config
     originals = sounds_in(options.sounds, options.count, config.sample_rate, config.channels)
-    untrained = model.init(jax.random.key(0), example_batch(config))
+    variables = trained.model.init(jax.random.key(0), example_batch(config))
+    (encode, decode), untrained = coders(trained), coders(replace(trained, variables=variables))
 
     latents, made, untrained_made = [], [], []
-    encode_by_blocks(model, trained.variables, originals[0][None])  # compiles
-    decode_by_blocks(model, trained.variables, np.zeros((1, 1, model.latent_channels), np.float32))
+    for sound in originals[:1]:
+        decode(encode(sound))  # compiles
     seconds = {"encoding": 0.0, "decoding": 0.0}
     for sound in originals:
         start = time.perf_counter()
-        latents.append(encode_by_blocks(model, trained.variables, sound[None]))
+        latents.append(encode(sound))
         middle = time.perf_counter()
-        made.append(decode_by_blocks(model, trained.variables, latents[-1])[0, : len(sound)])
+        made.append(decode(latents[-1])[: len(sound)])
         seconds["encoding"] += middle - start
         seconds["decoding"] += time.perf_counter() - middle
-        other = encode_by_blocks(model, untrained, sound[None])
-        untrained_made.append(decode_by_blocks(model, untrained, other)[0, : len(sound)])
+        untrained_made.append(untrained[1](untrained[0](sound))[: len(sound)])
     table = {"codec": made, "untrained": untrained_made}
     for rate in options.opus:
         table[f"opus-{rate}k"] = [_opus(sound, config.sample_rate, rate, options.out) for sound in originals]
@@ -64,12 +68,25 @@ def main() -> None:
         worst = np.percentile(rows[:, 0], 10), *np.percentile(rows[:, 1:], 90, axis=0)
         cells = [f"{middle:.2f} | {tenth:.2f}" for middle, tenth in zip(np.median(rows, axis=0), worst, strict=True)]
         print(f"{name:12}{cells[0]:>18}{cells[1]:>20}{cells[2]:>16}")
-    frames = np.concatenate([latent[0] for latent in latents])
+    frames = np.concatenate([latent.frames for latent in latents])
     deviations = frames.std(0)
     print(f"latents: beyond 0.98 {np.mean(np.abs(frames) > 0.98):.2%}, deviations {deviations.min():.3f} to ", end="")
     print(f"{deviations.max():.3f}, a factor of {deviations.max() / deviations.min():.1f}")
     total = sum(map(len, originals)) / config.sample_rate
     print(", ".join(f"{name} {total / spent:.0f} times real time" for name, spent in seconds.items()))
+
+
+def coders(pipeline: Pipeline) -> tuple[Callable[[np.ndarray], Frames], Callable[[Frames], np.ndarray]]:
+    """Returns two functions: from a sound [time, c] to its latent, and back. A codec of frames works in blocks, with
+    the same result as at once. Other models work in parts that overlap.
+    """
+    model, variables, rate = pipeline.model, pipeline.variables, pipeline.config.sample_rate
+    if isinstance(model, DiffusionDecoder):
+        return lambda sound: pipeline.encode(sound, sample_rate=rate), lambda latent: pipeline.decode(latent).sounds[0]
+    return (
+        lambda sound: Frames(encode_by_blocks(model, variables, sound[None])[0]),
+        lambda latent: decode_by_blocks(model, variables, latent.frames[None])[0],
+    )
 
 
 def sounds_in(folder: Path, count: int, rate: int, channels: int) -> list[np.ndarray]:

@@ -1,4 +1,6 @@
-"""The envelope of the upsampler's high band."""
+"""The envelopes of the upsampler's high band and of the diffusion autoencoder."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from nets import drawn
 import archijax as aj
 from archijax.audio.resample import resample
 from archijax.audio.stft import STFT
-from archijax.models.envelope import Envelope, log_magnitudes
+from archijax.models.envelope import Envelope, LatentEnvelope, level_error, log_magnitudes, noise_level
 
 RATE, LENGTH = 12_000, 3_072
 CONFIG = aj.configs.UpsamplerConfig(
@@ -43,10 +45,10 @@ def test_noise_of_the_levels_has_the_log_magnitudes_that_the_error_compares():
 
     @jax.jit
     def both(noise):
-        return log_magnitudes(stft.encode(noise))[:, :, 1:-1].mean(), envelope.error(levels, noise)
+        return log_magnitudes(stft.encode(noise))[:, :, 1:-1].mean(), level_error(levels, noise, stft, envelope.bins)
 
     measured, error = both(noise)
-    assert float(measured) == pytest.approx(envelope.noise, abs=0.02)
+    assert float(measured) == pytest.approx(noise_level(stft), abs=0.02)
     # For levels of 1 and noise, the error is the variance of the log-magnitude of a complex Gaussian, pi^2 / 24. The
     # highest of the 33 frequencies is real, and varies more.
     assert float(error) == pytest.approx(np.pi**2 / 24, rel=0.12)
@@ -108,3 +110,49 @@ def test_training_lowers_the_error_of_the_envelope(made):
         errors.append(float(error))
     # The rest is the scatter of the log-magnitudes of noise.
     assert errors[0] > 2 > 0.6 > errors[-1] > 0.8 * np.pi**2 / 24
+
+
+class Oracle(LatentEnvelope):
+    """Takes the log-levels themselves as the latent."""
+
+    def __call__(self, latent):
+        return latent[..., None]
+
+
+def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_keeps_silence():
+    config = aj.configs.DiffusionAEConfig(
+        aj.configs.UNetConfig(channels=(8,), factors=(32,), items=(0,)),
+        encoder=aj.configs.EncoderConfig(
+            aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(1,), num_blocks=(0,)),
+            kind="mel", n_fft=64, hop_length=32, mel_channels=5,
+        ),
+        envelope=aj.configs.EnvelopeConfig(n_fft=256, hop_length=32, channels=8, num_blocks=0),
+        sample_rate=RATE,
+        channels=1,
+        length=LENGTH,
+    )  # fmt: skip
+    model = config.build()
+    stft = model.envelope.stft
+    model = dataclasses.replace(model, envelope=Oracle(stft, 1, 1, 8, 0))
+    time = np.arange(2 * LENGTH) / RATE
+    tone = np.float32(0.3 * np.sin(2 * np.pi * 440 * time) * (time < LENGTH / RATE))[None, :, None]
+    noise = jnp.float32(np.random.default_rng(5).standard_normal(tone.shape))
+
+    @jax.jit
+    def restored(tone, noise):
+        wanted = log_magnitudes(stft.encode(tone))
+        levels = wanted - noise_level(stft)
+        made = model.finish({"params": {"envelope": {}}}, noise, levels[..., 0])
+        colored = stft.shaped(noise, jnp.exp(levels))
+        return made, wanted, *(log_magnitudes(stft.encode(x)) for x in (made, colored))
+
+    made, wanted, *heard = restored(tone, noise)
+    assert np.abs(made[:, LENGTH + 256 :]).max() < 1e-4
+    loud = np.asarray(wanted) > np.log(1e-2)
+    error, error_of_noise = (np.sqrt(np.mean(np.square(x - wanted)[loud])) for x in heard)
+    assert error < 0.6 < 0.9 < error_of_noise
+    wrong = dataclasses.replace(config, envelope=dataclasses.replace(config.envelope, hop_length=20))
+    with pytest.raises(aj.InputError, match="a frame every 20 samples, and the latent every 32: use an envelope"):
+        wrong.build()
+    with pytest.raises(aj.InputError, match="there are an adapter and an envelope"):
+        dataclasses.replace(model, adapter=(lambda x: x, lambda x: x))

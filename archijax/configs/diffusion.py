@@ -27,7 +27,7 @@ from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, LinearSpacing, ddpm, edm, min_snr, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
-from archijax.models.envelope import Envelope
+from archijax.models.envelope import Envelope, LatentEnvelope
 from archijax.models.errors import ErrorName, named_error
 from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
@@ -200,7 +200,8 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class EnvelopeConfig:
-    """Configures the net that estimates the envelope of an upsampler's high band."""
+    """Configures the net that estimates the envelope of a sound: for an upsampler from the low band, for a diffusion
+    autoencoder from the latent."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -323,6 +324,9 @@ class DiffusionAEConfig(DiffusionConfig):
     """The encoder, which turns sounds into latents."""
     inject_depth: int | None = None
     """The depth at which the latent enters. None means the deepest depth with one position per frame."""
+    envelope: EnvelopeConfig | None = None
+    """The net that estimates the envelope of the sound from the latent. The spectrum of a sound is divided by the
+    envelope before diffusion, and training needs far fewer steps. None means that no envelope is used."""
 
     def build(self) -> DiffusionAE:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -346,7 +350,20 @@ class DiffusionAEConfig(DiffusionConfig):
             raise InputError(
                 f"length {self.length} is not a multiple of {encoder.downsample_factor}, the samples per frame"
             )
-        return DiffusionAE(self._diffusion(context_channels=channels), encoder, depth, channels=self.channels)
+        envelope = None
+        if self.envelope is not None:
+            if encoder.downsample_factor % self.envelope.hop_length:
+                raise InputError(
+                    f"the envelope has a frame every {self.envelope.hop_length} samples, and the latent every "
+                    f"{encoder.downsample_factor}: use an envelope.hop_length that divides {encoder.downsample_factor}"
+                )
+            stft = STFT(self.envelope.n_fft, self.envelope.hop_length, centred=False)
+            sizes = self.channels, self.envelope.channels, self.envelope.num_blocks
+            factor = encoder.downsample_factor // self.envelope.hop_length
+            envelope = LatentEnvelope(stft, factor, *sizes, dtype=jnp.dtype(self.dtype))
+        return DiffusionAE(
+            self._diffusion(context_channels=channels), encoder, depth, channels=self.channels, envelope=envelope
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

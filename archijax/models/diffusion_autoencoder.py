@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from archijax.audio.griffin_lim import griffin_lim
+from archijax.audio.stft import to_polar
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.quantizers import over_axis
 from archijax.contract import Batch, LossResult, Variables
@@ -19,7 +21,10 @@ from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
+from archijax.models.envelope import LatentEnvelope, Levels, gains, level_error, noise_level, raised
 from archijax.nn.initialize import initialize
+
+PROJECTIONS = 32  # steps of Griffin-Lim after diffusion, with an envelope
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,15 @@ class DiffusionAE:
             turns sound into the array [b, positions, channels] that is diffused, and decode turns this array into
             sound. The encoder always receives the sound.
         channels: the number of channels of the diffused array and of its noise.
+        envelope: a net that estimates the envelope of the sound from the latent, an
+            :class:`archijax.models.envelope.LatentEnvelope`, or None for no envelope, as in the original code. The
+            spectrum of a sound is divided by the envelope before diffusion. After diffusion, 32 steps of Griffin-Lim,
+            which start from the phases of the sampled sound, restore the magnitudes of the envelope. The error of the
+            envelope trains the encoder directly. Without an envelope, a small net learns the mean spectrum of all
+            sounds first, and ignores the latent.
+
+    Raises:
+        InputError: there are both an adapter and an envelope.
     """
 
     model: DiffusionModel
@@ -50,8 +64,13 @@ class DiffusionAE:
     latent_factor: int | None = None
     adapter: tuple[Any, Any] | None = None
     channels: int = 1
+    envelope: LatentEnvelope | None = None
 
     frames: ClassVar[str] = "latent"
+
+    def __post_init__(self):
+        if self.adapter is not None and self.envelope is not None:
+            raise InputError("there are an adapter and an envelope: use one of them")
 
     @property
     def latent_channels(self) -> int:
@@ -83,7 +102,11 @@ class DiffusionAE:
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
         latent, _ = jax.eval_shape(lambda: self.encode(encoder, audio))
-        model = self.model.init(net_key, self._conditioned(batch, jnp.zeros(latent.shape, latent.dtype)), frozen)
+        zeros = jnp.zeros(latent.shape, latent.dtype)
+        if self.envelope is not None:
+            net_key, envelope_key = jax.random.split(net_key)
+            encoder["params"]["envelope"] = self.envelope.init(envelope_key, zeros)["params"]
+        model = self.model.init(net_key, self._conditioned(batch, zeros, self._levels(encoder, zeros)), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
@@ -96,11 +119,13 @@ class DiffusionAE:
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the diffusion loss, conditioned on the latents of the sounds, plus the bottleneck's loss.
+        """Computes the diffusion loss, conditioned on the latents of the sounds, plus the bottleneck's loss. With an
+        envelope, the error of the envelope is added.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are a dict of scalars: "diffusion" (the diffusion loss), "kl" and
-            "commitment" if the bottleneck reports them, and the losses at five noise levels.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: "diffusion" (the diffusion loss),
+            "envelope", the losses at five noise levels, and "saturated", "kl" and "commitment" if the bottleneck
+            reports them.
         """
         audio = jnp.asarray(batch["audio"])
         keys = per_item(keys, len(audio))
@@ -108,10 +133,15 @@ class DiffusionAE:
         (latent, info), state = self.encoder.apply(
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
-        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent))
-        report = {name: info[name] for name in ("kl", "commitment") if name in info}
+        levels = self._levels(variables, latent)
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent, levels))
+        report = {name: jnp.mean(info[name]) for name in ("saturated", "kl", "commitment") if name in info}
+        loss = diffusion + info["loss"]
+        if self.envelope is not None:
+            report["envelope"] = level_error(levels, audio, self.envelope.stft)
+            loss += report["envelope"]
         metrics = {"diffusion": diffusion, **report, **by_noise}
-        return diffusion + info["loss"], (metrics, {"encoder": state["state"]} if state else {})
+        return loss, (metrics, {"encoder": state["state"]} if state else {})
 
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
@@ -119,7 +149,9 @@ class DiffusionAE:
         """Computes the diffusion loss for a given latent of batch["audio"]. ``draws`` are the arguments t, eps and
         masked of :meth:`DiffusionModel.loss_given`.
         """
-        return self.model.loss_given(variables, self._conditioned(batch, latent), *draws)
+        return self.model.loss_given(
+            variables, self._conditioned(batch, latent, self._levels(variables, latent)), *draws
+        )
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -162,16 +194,32 @@ class DiffusionAE:
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
     ) -> Float[Array, "b time c"]:
-        """Turns x, the array that the diffusion model has sampled, into sounds. ``frames`` has no effect."""
-        return x if self.adapter is None else self.adapter[1](x)
+        """Turns x, the array that the diffusion model has sampled, into sounds. With an envelope, the sounds get the
+        magnitudes that are estimated from the latents ``frames``.
+        """
+        if self.envelope is None:
+            return x if self.adapter is None else self.adapter[1](x)
+        stft = self.envelope.stft
+        magnitude = math.exp(noise_level(stft)) * gains(self._levels(variables, frames), stft)
+        _, phase = to_polar(stft.encode(x))
+        return griffin_lim(magnitude, phase, stft, x.shape[1], PROJECTIONS)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:
         # There is one entry per depth; the last one is for `inject_depth`.
         return [None] * self.inject_depth + [latent]
 
-    def _conditioned(self, batch: Batch, latent: Float[Array, "b frames latent"]) -> dict[str, Any]:
+    def _levels(self, variables: Variables, latent: Float[Array, "b frames latent"]) -> Levels:
+        """Returns the log-levels of all frequencies, or zero if there is no envelope."""
+        if self.envelope is None:
+            return jnp.zeros(())
+        return self.envelope.apply({"params": variables["params"]["envelope"]}, latent)
+
+    def _conditioned(self, batch: Batch, latent: Float[Array, "b frames latent"], levels: Levels) -> dict[str, Any]:
         audio = jnp.asarray(batch["audio"])
         diffused = audio if self.adapter is None else self.adapter[0](audio)
+        if self.envelope is not None:
+            levels = raised(jax.lax.stop_gradient(levels), audio, self.envelope.stft)
+            diffused = self.envelope.stft.shaped(audio, jnp.exp(-levels))
         if diffused.shape[1] != latent.shape[1] * self.samples_per_frame:
             raise InputError(
                 f"{audio.shape[1]} samples give {latent.shape[1]} frames of {self.samples_per_frame}: the length must "

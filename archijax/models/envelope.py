@@ -1,4 +1,8 @@
-"""Contains a net that estimates the envelope of a sound's high band from the low band."""
+"""Contains nets that estimate the envelope of a sound: the level of each frequency at each time.
+
+The nets return log-levels. The levels are factors for the spectrum of white noise of variance 1. The product of levels
+and spectrum has, on average, the log-magnitudes of the sound.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from jaxtyping import Array, Complex, Float
 from archijax.audio.stft import STFT
 from archijax.codecs.frames import SMALL, ConvNeXtBlock
 from archijax.nn.arrays import full
-from archijax.nn.linear import Linear
+from archijax.nn.linear import Linear, unfold
 from archijax.nn.norms import LayerNorm
 
 # The share of the low band that the nets read. Resamplers weaken the frequencies above it, each in another way. A net
@@ -21,6 +25,9 @@ from archijax.nn.norms import LayerNorm
 KNOWN = 0.875
 SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
+MOST = 4.0  # training sees no magnitude that is more than this number of times the level
+
+Levels = Float[Array, "b n f c"] | Float[Array, ""]  # log-levels, or zero without an envelope
 
 
 class Envelope(nn.Module):
@@ -30,9 +37,7 @@ class Envelope(nn.Module):
     net.apply(net.init(key, low), low)`` turns sounds [b, time, c] into log-levels [b, frames, 513, c].
 
     The levels of the low frequencies are the magnitudes of the input. The levels of the high frequencies are estimated
-    relative to the loudness of the input. The levels are factors for the spectrum of white noise of variance 1. The
-    product of levels and spectrum has, on average, the log-magnitudes of the sound. Each channel is treated as an
-    independent sound.
+    relative to the loudness of the input. Each channel is treated as an independent sound.
 
     Fields:
         stft: the transform of the sounds, such as ``STFT(1024, 256)``.
@@ -54,16 +59,6 @@ class Envelope(nn.Module):
         """The number of frequency bins, from 0 Hz upwards, that the net reads."""
         return int(KNOWN * (self.stft.frequencies // self.factor))
 
-    @property
-    def noise(self) -> float:
-        """The mean log-magnitude of white noise of variance 1.
-
-        If z is a complex Gaussian and |z|^2 has the mean m, then log |z|^2 has the mean log(m) - gamma, with Euler's
-        constant gamma. Here m is ``sum(window**2) / n_fft``.
-        """
-        window = self.stft.window(self.stft.window_length or self.stft.n_fft)
-        return float(0.5 * (np.log(np.sum(np.square(window)) / self.stft.n_fft) - np.euler_gamma))
-
     @nn.compact
     def __call__(self, low: Float[Array, "b time c"]) -> Float[Array, "b frames {self.stft.frequencies} c"]:
         """Returns the natural logarithm of the level of each frame, frequency and channel."""
@@ -76,15 +71,9 @@ class Envelope(nn.Module):
         for i in range(self.num_blocks):
             x = ConvNeXtBlock(dtype=self.dtype, name=f"blocks_{i}")(x)
         x = Linear(self.stft.frequencies - bins, self.dtype, name="to_out")(LayerNorm(name="norm_out")(x))
-        high = jnp.minimum(loudness + full(x) - self.noise, LOUDEST)
+        high = jnp.minimum(loudness + full(x) - noise_level(self.stft), LOUDEST)
         levels = jnp.concatenate([known, high], axis=-1)
         return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
-
-    def gains(self, levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Turns log-levels into factors for the spectrum of noise. A factor is exp(level) minus a small constant, but
-        at least 0. With this constant, silence gets no noise.
-        """
-        return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-self.noise), 0)
 
     def known(self, sound: Float[Array, "b time c"], levels: Float[Array, "*shape"]) -> Float[Array, "b time c"]:
         """Divides the spectrum of a sound by exp(levels) [b, frames, frequencies, c]. Frequencies that the net does not
@@ -93,14 +82,79 @@ class Envelope(nn.Module):
         read = (np.arange(self.stft.frequencies) < self.bins)[:, None]
         return self.stft.shaped(sound, jnp.where(read, jnp.exp(-levels), 0))
 
-    def error(
-        self, levels: Float[Array, "b frames {self.stft.frequencies} c"], sound: Float[Array, "b time c"]
-    ) -> Float[Array, ""]:
-        """Returns the mean squared difference between the estimated and the true natural log-magnitudes of a sound. The
-        mean is over all frequencies that the net does not read.
-        """
-        true = log_magnitudes(self.stft.encode(sound))[:, :, self.bins :]
-        return jnp.mean(jnp.square(levels[:, :, self.bins :] + self.noise - true))
+
+class LatentEnvelope(nn.Module):
+    """Estimates the level of each frequency at each time from a latent.
+
+    ``net = LatentEnvelope(STFT(1024, 256, centred=False), factor=4, out_channels=1, channels=64, num_blocks=2)`` is a
+    small net. ``levels = net.apply(net.init(key, latent), latent)`` turns latents [b, frames, d] into log-levels
+    [b, frames * 4, 513, 1].
+
+    Fields:
+        stft: the transform of the sounds. It is not centred, so that a sound has one STFT frame per hop.
+        factor: the number of STFT frames per frame of the latent.
+        out_channels: the number of channels of the sounds.
+        channels: the number of channels of the ConvNeXt blocks, which work on STFT frames.
+        num_blocks: the number of blocks.
+        dtype: the type of the computation.
+    """
+
+    stft: STFT
+    factor: int
+    out_channels: int
+    channels: int
+    num_blocks: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, latent: Float[Array, "b frames d"]
+    ) -> Float[Array, "b frames*{self.factor} {self.stft.frequencies} {self.out_channels}"]:
+        """Returns the natural logarithm of the level of each frame, frequency and channel."""
+        x = unfold(Linear(self.factor * self.channels, self.dtype, name="to_in")(latent), self.factor)
+        x = LayerNorm(name="norm_in")(x)
+        for i in range(self.num_blocks):
+            x = ConvNeXtBlock(dtype=self.dtype, name=f"blocks_{i}")(x)
+        x = Linear(self.stft.frequencies * self.out_channels, self.dtype, name="to_out")(LayerNorm(name="norm_out")(x))
+        # The initial level is -60 dB, in the middle between silence and the loudest sound.
+        levels = jnp.minimum(full(x) + math.log(1e-3), LOUDEST)
+        return levels.reshape(*levels.shape[:2], self.stft.frequencies, self.out_channels)
+
+
+def noise_level(stft: STFT) -> float:
+    """Returns the mean log-magnitude of white noise of variance 1.
+
+    If z is a complex Gaussian and |z|^2 has the mean m, then log |z|^2 has the mean log(m) - gamma, with Euler's
+    constant gamma. Here m is ``sum(window**2) / n_fft``.
+    """
+    window = stft.window(stft.window_length or stft.n_fft)
+    return float(0.5 * (np.log(np.sum(np.square(window)) / stft.n_fft) - np.euler_gamma))
+
+
+def gains(levels: Float[Array, "*shape"], stft: STFT) -> Float[Array, "*shape"]:
+    """Turns log-levels into factors for the spectrum of noise. A factor is exp(level) minus a small constant, but at
+    least 0. With this constant, silence gets no noise.
+    """
+    return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-noise_level(stft)), 0)
+
+
+def level_error(
+    levels: Float[Array, "b frames f c"], sound: Float[Array, "b time c"], stft: STFT, first: int = 0
+) -> Float[Array, ""]:
+    """Returns the mean squared difference between the estimated and the true natural log-magnitudes of a sound. The
+    mean is over all frequency bins from the bin ``first``.
+    """
+    true = log_magnitudes(stft.encode(sound))[:, :, first:]
+    return jnp.mean(jnp.square(levels[:, :, first:] + noise_level(stft) - true))
+
+
+def raised(
+    levels: Float[Array, "b frames f c"], sound: Float[Array, "b time c"], stft: STFT
+) -> Float[Array, "b frames f c"]:
+    """Raises log-levels in training to those of a quarter of the sound's magnitudes. Otherwise, where an estimate is
+    far too low, the sound divided by the level would be hundreds of times as large as elsewhere.
+    """
+    return jnp.maximum(levels, log_magnitudes(stft.encode(sound)) - math.log(MOST))
 
 
 def log_magnitudes(z: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:

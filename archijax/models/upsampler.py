@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,11 +15,7 @@ from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
-from archijax.models.envelope import Envelope, log_magnitudes
-
-LOUDEST = 4.0  # training sees no magnitude that is more than this number of times the estimated level
-
-Levels = Float[Array, "b frames f c"] | Float[Array, ""]  # zero without an envelope
+from archijax.models.envelope import Envelope, Levels, gains, level_error, raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +81,7 @@ class DiffusionUpsampler:
         loss, (metrics, state) = self.model.loss(variables, keys, self._conditioned(batch, low, levels))
         if self.envelope is None:
             return loss, (metrics, state)
-        error = self.envelope.error(levels, jnp.asarray(batch["audio"]))
+        error = level_error(levels, jnp.asarray(batch["audio"]), self.envelope.stft, self.envelope.bins)
         return loss + error, ({**metrics, "envelope": error}, state)
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
@@ -141,7 +136,8 @@ class DiffusionUpsampler:
         """
         low = self.upsampled(frames)
         if self.envelope is not None:
-            x = self.envelope.stft.shaped(jnp.asarray(x), self.envelope.gains(self._levels(variables, low)))
+            stft = self.envelope.stft
+            x = stft.shaped(jnp.asarray(x), gains(self._levels(variables, low), stft))
         return x - self.reupsampled(x) + low
 
     def upsampled(self, low: Float[Array | np.ndarray, "b frames c"]) -> Float[Array, "b frames*{self.factor} c"]:
@@ -166,8 +162,7 @@ class DiffusionUpsampler:
     def _conditioned(self, batch: Batch, low: Float[Array, "b time c"], levels: Levels) -> Batch:
         audio, levels = jnp.asarray(batch["audio"]), jax.lax.stop_gradient(levels)
         if self.envelope is not None:
-            # Where the estimate is far too low, a few values would be hundreds of times as large as the others.
-            levels = jnp.maximum(levels, log_magnitudes(self.envelope.stft.encode(audio)) - math.log(LOUDEST))
+            levels = raised(levels, audio, self.envelope.stft)
         return {**batch, "audio": self._whitened(audio, levels), "append_channels": self._read(low, levels)}
 
     def _levels(self, variables: Variables, low: Float[Array, "b time c"]) -> Levels:
