@@ -7,7 +7,9 @@ python -m benchmarks.notes runs/notes runs/sets/notes
 
 The model `notes` in the library is the result of 7,416 steps in three runs, 85 minutes beside other work: 3,485 with an
 encoder of bytes and without cross-attention, 1,231 with an encoder of words, and 2,700 with this configuration, each
-from the weights before (--init-from). Of 96 notes, pairs of instrument and pitch that no training has seen, seed 0:
+from the weights before (--init-from). Of 96 notes, pairs of instrument and pitch that no training has seen, seed 0.
+With the decoder that codec-16k has now, the first row is 97.9 %, 13.5 % and 0.992, and real notes, coded, are 100.0 %,
+68.8 % and 0.993; the table is from before:
 
     sampler, steps, guidance   pitch within 50 cents   instrument   periodicity
     dpm++, 20, 2               97.9 %                  16.7 %       0.992
