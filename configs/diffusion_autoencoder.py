@@ -54,10 +54,9 @@ small = TrainConfig(
         sampling=aj.configs.SampleDefaults(num_steps=20),
         encoder=aj.configs.EncoderConfig(
             coder=aj.configs.CoderConfig(channels=128, multipliers=(1, 2), factors=(4,), num_blocks=(2,)),
-            kind="mel",
-            n_fft=1024,
+            kind="log_magnitude",
+            n_fft=1023,
             hop_length=256,
-            mel_channels=128,
             # With this noise in training, a small error of a latent makes a small error of the sound.
             bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
             latent_channels=16,

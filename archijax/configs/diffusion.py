@@ -276,8 +276,8 @@ class EncoderConfig:
 
     coder: CoderConfig
     """The net of the encoder."""
-    kind: Literal["magnitude", "mel", "waveform"] = "magnitude"
-    """The input of the net: magnitudes of an STFT, a log-mel spectrogram, or samples."""
+    kind: Literal["magnitude", "log_magnitude", "mel", "waveform"] = "magnitude"
+    """The input of the net: magnitudes of an STFT or their logarithms, a log-mel spectrogram, or samples."""
     n_fft: int = 1023
     """The length of the Hann window in samples. There must be one frame per hop_length samples: n_fft must be odd for
     magnitudes, and n_fft - hop_length must be even for mel."""
@@ -299,8 +299,8 @@ class EncoderConfig:
             "bottleneck": build_bottlenecks(self.bottleneck, self.latent_channels),
             "dtype": dtype,
         }
-        if self.kind == "magnitude":
-            return ME1d(**shared, stft=STFT(self.n_fft, self.hop_length))
+        if self.kind in ("magnitude", "log_magnitude"):
+            return ME1d(**shared, stft=STFT(self.n_fft, self.hop_length), use_log=self.kind == "log_magnitude")
         if self.kind == "mel":
             mel = MelSpectrogram(
                 self.n_fft, self.hop_length, self.n_fft, sample_rate, self.mel_channels, normalize="log"

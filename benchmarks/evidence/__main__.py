@@ -1,7 +1,7 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and measures them.
 
 Each NAME is a config, such as vocoder:small. The model of a config is trained on synthetic music, or taken from an
-earlier run that is finished. Some configs are also trained on spoken sentences. Configs without text are trained on one
+earlier run that is finished. Vocoders are also trained on spoken sentences. Configs without text are trained on one
 instrument. Each model is measured on held-out sounds and compared with baselines that it must beat.
 """
 
@@ -20,9 +20,9 @@ from archijax.pretrained import from_pretrained
 from benchmarks.evidence import music, speech
 from benchmarks.evidence.autoencoders import magnitude, wave
 from benchmarks.evidence.clips import Case, text
-from benchmarks.evidence.diffusion import autoencoder, vocoder
 from benchmarks.evidence.prompts import prompts
 from benchmarks.evidence.unconditional import unconditional
+from benchmarks.evidence.vocoders import vocoder
 from train.__main__ import load_config
 from train.__main__ import main as train
 from train.encode import main as encode
@@ -34,17 +34,14 @@ JUDGES = {
     aj.configs.AutoEncoderConfig: wave,
     aj.configs.MagnitudeAutoEncoderConfig: magnitude,
     aj.configs.VocoderConfig: vocoder,
-    aj.configs.DiffusionAEConfig: autoencoder,
     aj.configs.LatentConfig: prompts,
 }
-# These models also train on spoken sentences.
-SPEECH = (aj.configs.VocoderConfig, aj.configs.DiffusionAEConfig)
 ONE_KIND = "Pieces for organ"  # the folder for models without text
 LATENTS = "autoencoder_wave"  # the autoencoder of the latent models
 METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
 NAMES = (
     "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "vocoder:small",
-    "diffusion_autoencoder:small", "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
+    "long:small", "crisp:small", *METHODS, *(f"{name}_raw" for name in METHODS),
 )  # fmt: skip
 
 
@@ -104,7 +101,7 @@ class Evidence:
         songs = self.out / "music" / part
         if _is_unconditional(model):
             return songs / ONE_KIND
-        if not isinstance(model, SPEECH):
+        if not isinstance(model, aj.configs.VocoderConfig):
             return songs
         folder = self.out / "sounds" / part
         folder.mkdir(parents=True, exist_ok=True)
