@@ -26,7 +26,7 @@ With the decoder that codec-16k has now, the first row is 97.9 %, 13.5 % and 0.9
 from dataclasses import replace
 
 import archijax as aj
-from configs import codec, diffusion_autoencoder
+from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
@@ -82,11 +82,4 @@ fields = replace(
     data=replace(config.data, length=32_768),
     steps=2_000,
     sample_prompts=("",),
-)
-
-# The chain of the thesis: the same notes, on the latents of the diffusion autoencoder, which are eight times smaller.
-thesis = replace(
-    config,
-    model=replace(config.model, autoencoder=diffusion_autoencoder.small.model),
-    steps=5_000,
 )
