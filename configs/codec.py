@@ -22,7 +22,8 @@ On 64 notes of a soundfont that was never trained on, the median and the worst t
     ViSQOL 4.54, 4.00 and 4.43 on average (Opus: 4.66, 4.54 and 4.64)
     pitch within 20 cents: 62 of the 63 notes whose pitch is heard right in the original
 
-No latent is beyond 0.98.
+No latent is beyond 0.98. A training step takes 0.51 s and has 20.4 billion operations, which is a third of the speed of
+the fastest matrix product on the same two cores.
 
 `tokens` has 6 kbit/s: 8 codes of 12 bits, 62.5 times a second. It starts from codec-16k, because the steps between
 its 8 levels per channel are about as large as the noise that these latents were trained with:
