@@ -42,8 +42,7 @@ def main() -> None:
     (encode, decode), untrained = coders(trained), coders(replace(trained, variables=variables))
 
     latents, made, untrained_made = [], [], []
-    for sound in originals[:1]:
-        decode(encode(sound))  # compiles
+    decode(encode(originals[0]))  # compiles
     seconds = {"encoding": 0.0, "decoding": 0.0}
     for sound in originals:
         start = time.perf_counter()
