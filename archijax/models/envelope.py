@@ -67,11 +67,9 @@ class Envelope(nn.Module):
         known = jnp.moveaxis(known, -1, 1).reshape(b * c, frames, bins)
         loudness = 0.5 * jnp.log(jnp.mean(jnp.exp(2 * known), axis=-1, keepdims=True))
         features = jnp.concatenate([known - loudness, loudness], axis=-1) / 5  # about as large as a standard normal
-        x = LayerNorm(name="norm_in")(Linear(self.channels, self.dtype, name="to_in")(features))
-        for i in range(self.num_blocks):
-            x = ConvNeXtBlock(dtype=self.dtype, name=f"blocks_{i}")(x)
-        x = Linear(self.stft.frequencies - bins, self.dtype, name="to_out")(LayerNorm(name="norm_out")(x))
-        high = jnp.minimum(loudness + full(x) - noise_level(self.stft), LOUDEST)
+        x = Linear(self.channels, self.dtype, name="to_in")(features)
+        x = _estimate(x, self.num_blocks, self.stft.frequencies - bins, self.dtype)
+        high = jnp.minimum(loudness + x - noise_level(self.stft), LOUDEST)
         levels = jnp.concatenate([known, high], axis=-1)
         return jnp.moveaxis(levels.reshape(b, c, frames, -1), 1, -1)
 
@@ -112,13 +110,20 @@ class LatentEnvelope(nn.Module):
     ) -> Float[Array, "b frames*{self.factor} {self.stft.frequencies} {self.out_channels}"]:
         """Returns the natural logarithm of the level of each frame, frequency and channel."""
         x = unfold(Linear(self.factor * self.channels, self.dtype, name="to_in")(latent), self.factor)
-        x = LayerNorm(name="norm_in")(x)
-        for i in range(self.num_blocks):
-            x = ConvNeXtBlock(dtype=self.dtype, name=f"blocks_{i}")(x)
-        x = Linear(self.stft.frequencies * self.out_channels, self.dtype, name="to_out")(LayerNorm(name="norm_out")(x))
+        x = _estimate(x, self.num_blocks, self.stft.frequencies * self.out_channels, self.dtype)
         # The initial level is -60 dB, in the middle between silence and the loudest sound.
-        levels = jnp.minimum(full(x) + math.log(1e-3), LOUDEST)
+        levels = jnp.minimum(x + math.log(1e-3), LOUDEST)
         return levels.reshape(*levels.shape[:2], self.stft.frequencies, self.out_channels)
+
+
+def _estimate(
+    x: Float[Array, "b n c"], num_blocks: int, features: int, dtype: DTypeLike
+) -> Float[Array, "b n {features}"]:
+    """Applies blocks and a last layer, whose parameters belong to the calling net."""
+    x = LayerNorm(name="norm_in")(x)
+    for i in range(num_blocks):
+        x = ConvNeXtBlock(dtype=dtype, name=f"blocks_{i}")(x)
+    return full(Linear(features, dtype, name="to_out")(LayerNorm(name="norm_out")(x)))
 
 
 def noise_level(stft: STFT) -> float:
