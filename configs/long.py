@@ -21,10 +21,14 @@ instruments. The table shows how many answers are right:
 Generating three minutes of 48 kHz stereo with nets of these sizes took 1.0 GB of memory.
 """
 
+from dataclasses import replace
+
 import archijax as aj
-from configs import autoencoder_wave, diffusion_autoencoder
-from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from configs import diffusion_autoencoder, notes
+from train.config import TrainConfig
 from train.dataset import DataConfig
+
+LENGTH = 65_536  # samples: 4.1 s, 64 frames of the small diffusion autoencoder
 
 config = TrainConfig(
     model=aj.configs.LatentConfig(
@@ -44,34 +48,11 @@ config = TrainConfig(
     data=DataConfig(length=2**21, crop="fixed"),
 )
 
-small = TrainConfig(
-    model=aj.configs.LatentConfig(
-        unet=aj.configs.UNetConfig(
-            channels=(256, 256),
-            factors=(1, 2),
-            items=(1, 1),
-            attentions=(0, 1),
-            cross_attentions=(0, 1),
-            attention_heads=4,
-            attention_features=32,
-            modulation_features=128,
-        ),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
-        sample_rate=4_000,
-        channels=1,
-        length=2**13,
-        # The RMS of the latents is 0.17.
-        schedule_shift=0.2,
-        autoencoder=autoencoder_wave.config.model,
-    ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2**13, crop="fixed", normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.999, start=100, every=1),
-    batch_size=16,
-    steps=4_000,
-    log_every=100,
-    checkpoint_every=1_000,
-    keep_checkpoints=2,
-    sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance_scale=1.5,
+# The net and the training of configs/notes.py, on latents with an eighth of the numbers, and for four seconds.
+small = replace(
+    notes.config,
+    model=replace(notes.config.model, length=LENGTH, autoencoder=diffusion_autoencoder.small.model),
+    data=replace(notes.config.data, length=LENGTH),
+    steps=6_000,
+    sample_prompts=("a melody in C major on a flute, 120 BPM", "chords in A minor on a piano", "rock beat, 120 BPM"),
 )

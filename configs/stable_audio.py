@@ -11,12 +11,11 @@ sharded over the devices of a mesh. With --model.text.tokenizer $MODEL, the T5 c
 t5-base on the hub. The published weights have their own licence, Stability AI Community. They were not tested here,
 because there was no network. Parity with diffusers was tested with random weights.
 
-`small` is the same design in the size of configs/long.py:small: the latents of configs/autoencoder_wave.py, two seconds
-of 4 kHz mono, and as many operations as the U-Net of that config. `notes` is the same design in the size of
-configs/notes.py, with the same latents and the same training, and about as many operations: 1.5M parameters (U-Net:
-4.7M). After 500 steps of 16 notes, the loss on held-out notes is 0.638, that of the U-Net 0.582 (0.687 and 0.654 after
-300 steps; one seed). A step takes 1.6 times as long as one of the U-Net. So at this size, the U-Net is the better
-choice.
+`small` is the same design for the latents of configs/autoencoder_wave.py, two seconds of 4 kHz mono. `notes` is the
+same design in the size of configs/notes.py, with the same latents and the same training, and about as many operations:
+1.5M parameters (U-Net: 4.7M). After 500 steps of 16 notes, the loss on held-out notes is 0.638, that of the U-Net 0.582
+(0.687 and 0.654 after 300 steps; one seed). A step takes 1.6 times as long as one of the U-Net. So at this size, the
+U-Net is the better choice.
 """
 
 import dataclasses

@@ -114,8 +114,10 @@ def vocoder_case(args: dict, state: dict, example: dict) -> Built:
 
     def sample(tensors, kwargs, draws):
         frames = swapped(tensors["spectrogram"])
-        noise = model.colored(first(draws[0]), frames)
-        return [last(model.colored(diffused(model, variables, frames, noise, kwargs), frames))]
+        noise, channels = first(draws[0]), frames.shape[-1]
+        noise = jnp.swapaxes(noise.reshape(-1, channels, noise.shape[1]), 1, 2)
+        made = diffused(model, variables, frames, noise, kwargs)
+        return [last(jnp.swapaxes(made.reshape(-1, channels, made.shape[1]), 1, 2))]
 
     calls = {
         "to_spectrogram": lambda tensors, kwargs, draws: [swapped(model.mel.encode(first(tensors["waveform"])))],

@@ -9,6 +9,7 @@ import pytest
 from nets import drawn
 
 import archijax as aj
+from archijax.audio.mel import MelSpectrogram
 from archijax.audio.resample import resample
 from archijax.audio.stft import STFT
 from archijax.models.envelope import Envelope, LatentEnvelope, level_error, log_magnitudes, noise_level
@@ -113,10 +114,10 @@ def test_training_lowers_the_error_of_the_envelope(made):
 
 
 class Oracle(LatentEnvelope):
-    """Takes the log-levels themselves as the latent."""
+    """An envelope whose parameters are the log-levels themselves."""
 
-    def __call__(self, latent):
-        return latent[..., None]
+    def __call__(self, *_):
+        return self.get_variable("params", "levels")
 
 
 def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_keeps_silence():
@@ -142,7 +143,7 @@ def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_ke
     def restored(tone, noise):
         wanted = log_magnitudes(stft.encode(tone))
         levels = wanted - noise_level(stft)
-        made = model.finish({"params": {"envelope": {}}}, noise, levels[..., 0])
+        made = model.finish({"params": {"envelope": {"levels": levels}}}, noise, levels[..., 0])
         colored = stft.shaped(noise, jnp.exp(levels))
         return made, wanted, *(log_magnitudes(stft.encode(x)) for x in (made, colored))
 
@@ -156,3 +157,33 @@ def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_ke
         wrong.build()
     with pytest.raises(aj.InputError, match="there are an adapter and an envelope"):
         dataclasses.replace(model, adapter=(lambda x: x, lambda x: x))
+
+
+def test_a_vocoder_divides_sounds_by_the_levels_and_restores_a_tone_from_noise():
+    mel = MelSpectrogram(256, 64, sample_rate=RATE, n_mel_channels=20, normalize="log")
+    model = aj.DiffusionVocoder(aj.DiffusionModel(aj.nn.SkipAdd()), mel, Oracle(mel.stft, 1, 1, 8, 0))
+    # Loud, quiet and silent parts. The two channels differ.
+    time = np.arange(4 * LENGTH) / RATE
+    level = np.repeat(np.float32([1.0, 1e-2, 0.0, 0.3]), LENGTH)
+    tones = [np.sin(2 * np.pi * hertz * time) for hertz in (440, 620)]
+    sound = np.float32(0.3 * level * np.stack(tones))[:, :, None]  # one item per channel
+    noise = np.random.default_rng(6).standard_normal(sound.shape).astype(np.float32)
+    stereo = sound[:, :, 0].T[None]
+
+    @jax.jit
+    def all_of(stereo, sound, noise):
+        levels = log_magnitudes(mel.stft.encode(sound)) - noise_level(mel.stft)
+        own = {"envelope": {"levels": levels}, "to_flat": {"kernel": jnp.zeros((256, 20, 1))}}
+        white, _ = model._conditioned({"params": own}, {"audio": stereo})
+        made = model.finish({"params": own}, noise, mel.encode(stereo))
+        return white["audio"], made, [log_magnitudes(mel.stft.encode(x)) for x in (made, stereo)]
+
+    white, made, (heard, wanted) = jax.device_get(all_of(stereo, sound, noise))
+    loudness = np.std(white.reshape(2, 4, LENGTH)[:, (0, 1, 3), 256:-256], axis=-1)
+    assert loudness.max() < 1.1 * loudness.min()
+    assert np.abs(made[:, 2 * LENGTH + 256 : 3 * LENGTH - 256]).max() < 1e-4
+    loud = wanted > np.log(1e-2)
+    assert np.sqrt(np.mean(np.square(heard - wanted)[loud])) < 0.6
+    other = dataclasses.replace(mel, hop_length=32)
+    with pytest.raises(aj.InputError, match="the spectrogram must have"):
+        dataclasses.replace(model, mel=other)

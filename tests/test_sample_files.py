@@ -25,7 +25,7 @@ CODER = aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(4,), num
 CONFIGS = {
     "upsampler": aj.configs.UpsamplerConfig(**SHARED, factor=2),
     "first": aj.configs.UpsamplerConfig(**{**SHARED, "sample_rate": RATE // 2}, factor=2),
-    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3, whiten=True),
+    "vocoder": aj.configs.VocoderConfig(**SHARED, n_fft=16, hop_length=4, mel_channels=3),
     "autoencoder": aj.configs.DiffusionAEConfig(
         **SHARED, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
     ),

@@ -24,6 +24,8 @@ class SampleDefaults:
     the diffusion method."""
     guidance_scale: float | None = None
     """The guidance scale. None means 3 for a model that was trained for guidance, and otherwise 1 (no guidance)."""
+    guidance_interval: tuple[float, float] | None = None
+    """The lowest and the highest diffusion time with guidance. None means that guidance applies at all times."""
 
 
 class ModelConfig:

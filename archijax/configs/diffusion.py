@@ -201,7 +201,7 @@ class DiffusionConfig(ModelConfig):
 @dataclass(frozen=True)
 class EnvelopeConfig:
     """Configures the net that estimates the envelope of a sound: for an upsampler from the low band, for a diffusion
-    autoencoder from the latent."""
+    autoencoder from the latent, and for a vocoder from the mel spectrogram."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -256,9 +256,10 @@ class VocoderConfig(DiffusionConfig):
     """The number of samples from one frame to the next."""
     mel_channels: int = 80
     """The number of mel bands."""
-    whiten: bool = False
-    """Whether the spectrum of a sound is divided by the envelope of its mel spectrogram before diffusion. Training then
-    needs far fewer steps."""
+    envelope: EnvelopeConfig | None = None
+    """The net that estimates the levels of all frequencies from the mel spectrogram, with the n_fft and hop_length of
+    the spectrogram. The spectrum of a sound is divided by the levels before diffusion, and training needs far fewer
+    steps. None means that no envelope is used."""
 
     def build(self) -> DiffusionVocoder:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -267,7 +268,12 @@ class VocoderConfig(DiffusionConfig):
         mel = MelSpectrogram(
             self.n_fft, self.hop_length, self.n_fft, self.sample_rate, self.mel_channels, normalize="log"
         )
-        return DiffusionVocoder(self._diffusion(AppendChannels), mel, self.whiten)
+        envelope = None
+        if self.envelope is not None:
+            stft = STFT(self.envelope.n_fft, self.envelope.hop_length, self.envelope.n_fft, centred=False)
+            sizes = self.envelope.channels, self.envelope.num_blocks
+            envelope = LatentEnvelope(stft, 1, 1, *sizes, dtype=jnp.dtype(self.dtype))
+        return DiffusionVocoder(self._diffusion(AppendChannels), mel, envelope)
 
 
 @dataclass(frozen=True)

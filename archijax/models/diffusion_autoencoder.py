@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from archijax.audio.griffin_lim import griffin_lim
-from archijax.audio.stft import to_polar
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.quantizers import over_axis
 from archijax.contract import Batch, LossResult, Variables
@@ -21,10 +19,8 @@ from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
-from archijax.models.envelope import LatentEnvelope, Levels, gains, level_error, noise_level, raised
+from archijax.models.envelope import LatentEnvelope, Levels, level_error, raised, restored
 from archijax.nn.initialize import initialize
-
-PROJECTIONS = 32  # steps of Griffin-Lim after diffusion, with an envelope
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,10 +195,7 @@ class DiffusionAE:
         """
         if self.envelope is None:
             return x if self.adapter is None else self.adapter[1](x)
-        stft = self.envelope.stft
-        magnitude = math.exp(noise_level(stft)) * gains(self._levels(variables, frames), stft)
-        _, phase = to_polar(stft.encode(x))
-        return griffin_lim(magnitude, phase, stft, x.shape[1], PROJECTIONS)
+        return restored(x, self._levels(variables, frames), self.envelope.stft)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:
         # There is one entry per depth; the last one is for `inject_depth`.

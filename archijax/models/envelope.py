@@ -14,7 +14,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
-from archijax.audio.stft import STFT
+from archijax.audio.griffin_lim import griffin_lim
+from archijax.audio.stft import STFT, to_polar
 from archijax.codecs.frames import SMALL, ConvNeXtBlock
 from archijax.nn.arrays import full
 from archijax.nn.linear import Linear, unfold
@@ -25,6 +26,8 @@ from archijax.nn.norms import LayerNorm
 KNOWN = 0.875
 SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
+QUIET = math.log(1e-3)  # -60 dB, in the middle between silence and the loudest sound
+PROJECTIONS = 32  # steps of Griffin-Lim that restore the levels
 MOST = 4.0  # training sees no magnitude that is more than this number of times the level
 
 Levels = Float[Array, "b n f c"] | Float[Array, ""]  # log-levels, or zero without an envelope
@@ -82,7 +85,7 @@ class Envelope(nn.Module):
 
 
 class LatentEnvelope(nn.Module):
-    """Estimates the level of each frequency at each time from a latent.
+    """Estimates the level of each frequency at each time from a latent, or from a mel spectrogram.
 
     ``net = LatentEnvelope(STFT(1024, 256, centred=False), factor=4, out_channels=1, channels=64, num_blocks=2)`` is a
     small net. ``levels = net.apply(net.init(key, latent), latent)`` turns latents [b, frames, d] into log-levels
@@ -106,14 +109,19 @@ class LatentEnvelope(nn.Module):
 
     @nn.compact
     def __call__(
-        self, latent: Float[Array, "b frames d"]
+        self, latent: Float[Array, "b frames d"], first: Float[Array, "b n f c"] | float = QUIET
     ) -> Float[Array, "b frames*{self.factor} {self.stft.frequencies} {self.out_channels}"]:
-        """Returns the natural logarithm of the level of each frame, frequency and channel."""
+        """Returns the natural logarithm of the level of each frame, frequency and channel.
+
+        Args:
+            latent: the latents, about as large as a standard normal.
+            first: the log-levels to which the net adds its output, in the shape of the result or one for all. The
+                default is -60 dB.
+        """
         x = unfold(Linear(self.factor * self.channels, self.dtype, name="to_in")(latent), self.factor)
         x = _estimate(x, self.num_blocks, self.stft.frequencies * self.out_channels, self.dtype)
-        # The initial level is -60 dB, in the middle between silence and the loudest sound.
-        levels = jnp.minimum(x + math.log(1e-3), LOUDEST)
-        return levels.reshape(*levels.shape[:2], self.stft.frequencies, self.out_channels)
+        x = x.reshape(*x.shape[:2], self.stft.frequencies, self.out_channels)
+        return jnp.minimum(x + first, LOUDEST)
 
 
 def _estimate(
@@ -141,6 +149,14 @@ def gains(levels: Float[Array, "*shape"], stft: STFT) -> Float[Array, "*shape"]:
     least 0. With this constant, silence gets no noise.
     """
     return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-noise_level(stft)), 0)
+
+
+def restored(
+    sound: Float[Array, "b time c"], levels: Float[Array, "b frames f c"], stft: STFT
+) -> Float[Array, "b time c"]:
+    """Gives a sound the magnitudes that the log-levels describe, by Griffin-Lim from the phases of the sound."""
+    magnitude = math.exp(noise_level(stft)) * gains(levels, stft)
+    return griffin_lim(magnitude, to_polar(stft.encode(sound))[1], stft, sound.shape[1], PROJECTIONS)
 
 
 def level_error(

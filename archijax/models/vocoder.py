@@ -16,6 +16,7 @@ from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
+from archijax.models.envelope import LatentEnvelope, Levels, level_error, noise_level, raised, restored
 from archijax.nn.linear import transposed_conv, uniform_init
 
 
@@ -34,18 +35,21 @@ class DiffusionVocoder:
             ``DiffusionModel(net=AppendChannels(UNetV0(...)))``.
         mel: the transform from sound to spectrograms, such as ``archijax.audio.MelSpectrogram(1024, 256)``. For this
             transform, n_fft - hop_length and window_length - hop_length must be even.
-        whiten: whether the spectrum of a sound is divided by the envelope of its mel spectrogram before diffusion, and
-            multiplied by this envelope afterwards. Noise and sound are then equally loud at all frequencies and times,
-            even in silence. Diffusion with noise that has the spectrum of the envelope is equivalent (SpecGrad, Koizumi
-            et al. 2022). The original code does not whiten.
+        envelope: a net that estimates the level of each frequency from the mel spectrogram, an
+            :class:`archijax.models.envelope.LatentEnvelope` of ``mel.stft``, or None for no envelope, as in the
+            original code. The spectrum of a sound is divided by the levels before diffusion. Noise and sound are then
+            equally loud at all frequencies and times, even in silence. Diffusion with noise that has the spectrum of
+            the envelope is equivalent (SpecGrad, Koizumi et al. 2022). After diffusion, Griffin-Lim restores the
+            estimated levels, from the phases of the sampled sound.
 
     Raises:
-        InputError: n_fft or window_length differs from hop_length by an odd number.
+        InputError: n_fft or window_length differs from hop_length by an odd number. The envelope needs "log" mel
+            spectrograms and the STFT of ``mel``.
     """
 
     model: DiffusionModel
     mel: MelSpectrogram
-    whiten: bool = False
+    envelope: LatentEnvelope | None = None
 
     frames: ClassVar[str] = "mel"
     latent_channels: ClassVar[None] = None
@@ -61,6 +65,11 @@ class DiffusionVocoder:
                 f"n_fft {self.mel.n_fft} and window {self._window} with hop {self.mel.hop_length}: both must differ "
                 "from the hop by an even number, so that frames and samples are aligned"
             )
+        if self.envelope is not None and (self.mel.normalize != "log" or self.envelope.stft != self.mel.stft):
+            raise InputError(
+                f"the envelope has {self.envelope.stft} and the mel spectrogram {self.mel}: the spectrogram must have "
+                'normalize="log" and the same STFT'
+            )
 
     def init(self, key: Key[Array, ""], batch: Batch, frozen: Variables | None = None) -> Variables:
         """Returns initial variables. ``batch`` is a dict with "audio" [b, time, c]. Only the shapes in ``batch``
@@ -70,24 +79,35 @@ class DiffusionVocoder:
         shape = (self._window, self.mel.n_mel_channels, 1)
         kernel = uniform_init(self._window)(flat_key, shape)
         audio = jnp.asarray(batch["audio"])[..., :1]
+        own: dict[str, Any] = {"to_flat": {"kernel": kernel}}
+        if self.envelope is not None:
+            net_key, envelope_key = jax.random.split(net_key)
+            frames = jnp.zeros((1, audio.shape[1] // self.mel.hop_length, self.mel.n_mel_channels))
+            own["envelope"] = self.envelope.init(envelope_key, frames)["params"]
         variables = self.model.init(
             net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
         )
-        return {**variables, "params": {**variables["params"], "to_flat": {"kernel": kernel}}}
+        return {**variables, "params": {**variables["params"], **own}}
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes :meth:`DiffusionModel.loss` over all channels of the sounds [b, time, c] in the batch.
+        """Computes :meth:`DiffusionModel.loss` over all channels of the sounds [b, time, c] in the batch. With an
+        envelope, the error of the estimated levels is added, which is also the metric "envelope".
 
         The spectrograms are computed from these sounds. hop_length must divide time.
         """
-        audio = batch["audio"]
-        return self.model.loss(variables, self.channel_keys(keys, audio.shape), self._conditioned(variables, batch))
+        keys = self.channel_keys(keys, batch["audio"].shape)
+        conditioned, levels = self._conditioned(variables, batch)
+        loss, (metrics, state) = self.model.loss(variables, keys, conditioned)
+        if self.envelope is None:
+            return loss, (metrics, state)
+        error = level_error(levels, self._mono(jnp.asarray(batch["audio"])), self.mel.stft)
+        return loss + error, ({**metrics, "envelope": error}, state)
 
     def loss_given(self, variables: Variables, batch: Batch, *draws: Array) -> Float[Array, ""]:
         """Computes the loss of the diffusion model. ``draws`` are the arguments t [b * c], eps [b * c, time, 1] and
         masked [b * c] of :meth:`DiffusionModel.loss_given`.
         """
-        return self.model.loss_given(variables, self._conditioned(variables, batch), *draws)
+        return self.model.loss_given(variables, self._conditioned(variables, batch)[0], *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -133,20 +153,14 @@ class DiffusionVocoder:
         x: Float[Array | np.ndarray, "bc time 1"],
         frames: Float[Array | np.ndarray, "b frames mels c"],
     ) -> Float[Array, "b time c"]:
-        """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels. :meth:`colored`
-        and :meth:`consistent` then give the sounds the spectrograms ``frames``.
-        """
-        return self.consistent(self.colored(x, frames), frames)
+        """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels.
 
-    def colored(
-        self, mono: Float[Array | np.ndarray, "bc time 1"], spectrogram: Float[Array | np.ndarray, "b frames mels c"]
-    ) -> Float[Array, "b time c"]:
-        """Joins b * c mono sounds into b sounds with c channels. If ``whiten`` is True, the spectra of the sounds are
-        multiplied by the envelope of the spectrogram.
+        With an envelope, the sounds get the estimated levels. Otherwise :meth:`consistent` gives them the spectrograms
+        ``frames``.
         """
-        b, _, _, channels = spectrogram.shape
-        sound = jnp.swapaxes(mono.reshape(b, channels, -1), 1, 2)
-        return self.mel.stft.shaped(sound, self._level(spectrogram)) if self.whiten else sound
+        if self.envelope is None:
+            return self.consistent(self._joined(x, frames.shape[-1]), frames)
+        return self._joined(restored(x, self._levels(variables, frames), self.mel.stft), frames.shape[-1])
 
     def consistent(
         self,
@@ -176,10 +190,10 @@ class DiffusionVocoder:
         """Turns the spectrogram of each channel into one channel of samples, which the net reads. Raises InputError for
         a wrong number of mel bands.
         """
-        b, frames, mels, channels = spectrogram.shape
+        _, frames, mels, _ = spectrogram.shape
         if mels != self.mel.n_mel_channels:
             raise InputError(f"the spectrogram has {mels} mel bands: this vocoder reads {self.mel.n_mel_channels}")
-        x = jnp.moveaxis(spectrogram, -1, 1).reshape(b * channels, frames, mels)
+        x = self._separated(spectrogram)
         hop, kernel = self.mel.hop_length, variables["params"]["to_flat"]["kernel"]
         kernel = jnp.pad(kernel, ((0, -self._window % hop), (0, 0), (0, 0)))
         y = transposed_conv(x, kernel, hop, padding=0)
@@ -193,29 +207,40 @@ class DiffusionVocoder:
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
         return fold(per_item(keys, shape[0]), jnp.arange(shape[2])).reshape(-1)
 
-    def _conditioned(self, variables: Variables, batch: Batch) -> Batch:
+    def _conditioned(self, variables: Variables, batch: Batch) -> tuple[Batch, Levels]:
+        """Returns (a batch of mono sounds with their conditioning, the log-levels estimated for these sounds)."""
         audio = jnp.asarray(batch["audio"])
         if audio.shape[1] % self.mel.hop_length:
             raise InputError(
                 f"the sound has {audio.shape[1]} samples: a multiple of the hop {self.mel.hop_length} is needed"
             )
-        channels = audio.shape[2]
-        rest = {name: jnp.repeat(value, channels, axis=0) for name, value in batch.items()}
-        spectrogram = self.mel.encode(audio)
-        sound = self.mel.stft.shaped(audio, 1 / self._level(spectrogram)) if self.whiten else audio
-        return {**rest, "audio": self._mono(sound), "append_channels": self.flattened(variables, spectrogram)}
+        rest = {name: jnp.repeat(value, audio.shape[2], axis=0) for name, value in batch.items()}
+        spectrogram, sound = self.mel.encode(audio), self._mono(audio)
+        levels = self._levels(variables, spectrogram)
+        if self.envelope is not None:
+            whole = raised(jax.lax.stop_gradient(levels), sound, self.mel.stft)
+            sound = self.mel.stft.shaped(sound, jnp.exp(-whole))
+        return {**rest, "audio": sound, "append_channels": self.flattened(variables, spectrogram)}, levels
+
+    def _levels(
+        self, variables: Variables, spectrogram: Float[Array | np.ndarray, "b frames mels c"]
+    ) -> Float[Array, "bc frames f 1"] | Float[Array, ""]:
+        """Returns the log-levels [b * c, frames, f, 1] of all frequencies, or zero if there is no envelope."""
+        if self.envelope is None:
+            return jnp.zeros(())
+        spectrogram = jnp.asarray(spectrogram)
+        first = self._separated(jnp.log(self.mel.envelope(spectrogram)) - noise_level(self.mel.stft))
+        features = self._separated(spectrogram) / 5  # about as large as a standard normal
+        return self.envelope.apply({"params": variables["params"]["envelope"]}, features, first[..., None])
 
     def _mono(self, sound: Float[Array, "b time c"]) -> Float[Array, "b*c time 1"]:
-        return jnp.swapaxes(sound, 1, 2).reshape(-1, sound.shape[1], 1)
+        return self._separated(sound[:, :, None])
 
-    def _level(self, spectrogram: Float[Array | np.ndarray, "b frames mels c"]) -> Float[Array, "b frames f c"]:
-        """Returns a factor for each frame and frequency. The factors turn the spectrum of white noise of variance 1
-        into a spectrum with the given spectrogram.
-        """
-        stft = self.mel.stft
-        # The mean magnitude of a complex Gaussian is (pi / 4)^(1/2) times its RMS. Here its RMS is that of the window.
-        noise = np.sqrt(np.pi / 4 * np.sum(np.square(stft.window(self._window))) / stft.n_fft)
-        return self.mel.envelope(spectrogram) / np.float32(noise)
+    def _separated(self, x: Float[Array | np.ndarray, "b n f c"]) -> Float[Array, "b*c n f"]:
+        return jnp.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3])
+
+    def _joined(self, mono: Float[Array | np.ndarray, "bc time 1"], channels: int) -> Float[Array, "b time {channels}"]:
+        return jnp.swapaxes(mono.reshape(-1, channels, mono.shape[1]), 1, 2)
 
     @property
     def _window(self) -> int:

@@ -38,7 +38,8 @@ class SampleSettings:
     guidance_rescale: float = 0.0
     """How far guided predictions are rescaled to the loudness of predictions without guidance, from 0 to 1."""
     guidance_interval: tuple[float, float] | None = None
-    """The lowest and the highest diffusion time with guidance. Time 0 is clean sound, and the largest time is noise."""
+    """The lowest and the highest diffusion time with guidance. Time 0 is clean sound, and the largest time is noise.
+    None: the default of the model, which is all times for most models."""
     negative_prompt: str | None = None
     """A prompt for sounds that guidance avoids."""
     sequential: bool = False
@@ -75,9 +76,9 @@ class SampleSettings:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
 
     def or_else(self, defaults: SampleDefaults) -> SampleSettings:
-        """Returns a copy of these settings. If num_steps, sampler, timestep_spacing or guidance_scale is None, the
-        value in ``defaults`` replaces it."""
-        values = {name: getattr(self, name) for name in ("num_steps", "sampler", "timestep_spacing", "guidance_scale")}
+        """Returns a copy of these settings. If a setting that ``defaults`` has is None, the value in ``defaults``
+        replaces it."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(defaults)}
         if self.eta and self.sampler is None:
             values["sampler"] = "ddim"
         missing = {name: getattr(defaults, name) for name, value in values.items() if value is None}

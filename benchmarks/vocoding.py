@@ -1,0 +1,100 @@
+"""python -m benchmarks.vocoding MODEL SOUNDS --out DIR: measures what a vocoder makes of mel spectrograms.
+
+SOUNDS is a folder of sounds that the vocoder was not trained on. The vocoder is compared with an untrained one, with
+Griffin-Lim (100 iterations) from the mel spectrogram, and with Griffin-Lim from the true magnitudes, which is the limit
+of a vocoder that estimates magnitudes alone. In `noise`, noise replaces the sound that the vocoder samples, and the
+rest of the vocoder is the same. Sounds are written to DIR/reference, DIR/vocoder and so on, for
+`python -m benchmarks.judges DIR/vocoder --reference DIR/reference`. The log-spectral distance is the median over sounds
+and, after the bar, the limit of the worst tenth. `pitch` is the share of sounds whose pitch is within 20 cents of that
+of the original. Only originals with a clear pitch count.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from archijax.audio import files
+from archijax.audio.griffin_lim import griffin_lim, mel_to_audio, random_phase
+from archijax.audio.metrics import paired_log_spectral_distance
+from archijax.configs import example_batch
+from archijax.contract import Variables
+from archijax.models import DiffusionVocoder
+from archijax.pretrained import from_pretrained
+from benchmarks.codec import sounds_in
+from benchmarks.judges.pitch import pitch
+
+ITERATIONS = 100
+CLEAR = 0.9  # the least periodicity of a sound with a clear pitch
+RIGHT = 0.2  # semitones
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.vocoding", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a run's folder, a saved model's, or a name")
+    parser.add_argument("sounds", type=Path, help="folder of sounds that it was not trained on")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=48, help="sounds, drawn with seed 0")
+    parser.add_argument("--num-steps", type=int, default=20)
+    options = parser.parse_args()
+    trained = from_pretrained(options.model)
+    config, rate = trained.config, trained.config.sample_rate
+    originals = sounds_in(options.sounds, options.count, rate, 1)
+    length = min(map(len, originals)) // config.length * config.length  # one length, so one compilation
+    originals = [sound[:length] for sound in originals]
+    random = trained.model.init(jax.random.key(0), example_batch(config))
+    table = {name: [] for name in ("vocoder", "noise", "untrained", "griffin-lim", "true-magnitudes")}
+    for index, sound in enumerate(originals):
+        key = jax.random.key(index)
+        clip = jnp.asarray(sound[None])
+        made = vocoded(trained.model, trained.variables, clip, key, options.num_steps)
+        untrained = vocoded(trained.model, random, clip, key, options.num_steps)
+        made |= {"untrained": untrained["vocoder"], **baselines(trained.model, clip, key)}
+        for name, result in made.items():
+            table[name].append(np.asarray(result[0]))
+    for name, sounds in {"reference": originals, **table}.items():
+        for index, sound in enumerate(sounds):
+            path = options.out / name / f"{index:04}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, np.clip(sound, -1, 1), rate)
+
+    heard = [pitch(sound, rate) for sound in originals]
+    clear = [i for i, one in enumerate(heard) if one.periodicity > CLEAR]
+    print(f"{len(originals)} sounds of {length / rate:.1f} s, {len(clear)} with a clear pitch")
+    print(f"{'':16}{'log-spectral (dB)':>20}{'pitch':>10}")
+    for name, sounds in table.items():
+        far = [paired_log_spectral_distance(a[None], b[None])[0] for a, b in zip(sounds, originals, strict=True)]
+        same = [abs(pitch(sounds[i], rate).midi - heard[i].midi) < RIGHT for i in clear]
+        cells = f"{np.median(far):.2f} | {np.percentile(far, 90):.2f}", f"{np.mean(same):.1%}" if clear else "-"
+        print(f"{name:16}{cells[0]:>20}{cells[1]:>10}")
+
+
+@partial(jax.jit, static_argnames=("model", "num_steps"))
+def vocoded(
+    model: DiffusionVocoder, variables: Variables, sound: jax.Array, key: jax.Array, num_steps: int
+) -> dict[str, jax.Array]:
+    """Returns what a vocoder makes of a sound [1, time, 1], and what it makes if noise replaces the sampled sound."""
+    mel = model.mel.encode(sound)
+    noise, conditioning = model.prepare(variables, mel, jax.random.normal(key, sound.shape), {})
+    sampled = model.model.sample(
+        variables, key[None], shape=noise.shape, noise=noise, num_steps=num_steps, **conditioning
+    )
+    return {"vocoder": model.finish(variables, sampled, mel), "noise": model.finish(variables, noise, mel)}
+
+
+@partial(jax.jit, static_argnames="model")
+def baselines(model: DiffusionVocoder, sound: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """Returns what Griffin-Lim makes of the mel spectrogram and of the magnitudes of a sound [1, time, 1]."""
+    stft, length, keys = model.mel.stft, sound.shape[1], key[None]
+    magnitude = jnp.abs(stft.encode(sound))
+    return {
+        "griffin-lim": mel_to_audio(model.mel.encode(sound), keys, model.mel, length, ITERATIONS),
+        "true-magnitudes": griffin_lim(magnitude, random_phase(keys, magnitude.shape), stft, length, ITERATIONS),
+    }
+
+
+if __name__ == "__main__":
+    main()
