@@ -51,7 +51,9 @@ config = TrainConfig(
         channels=1,
         length=LENGTH,
         stratified=True,
-        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++", guidance_scale=2.0),
+        sampling=aj.configs.SampleDefaults(
+            num_steps=20, sampler="dpm++", guidance_scale=3.0, guidance_interval=(0.6, 1.0)
+        ),
         autoencoder=codec.small.model,
     ),
     data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
@@ -65,7 +67,7 @@ config = TrainConfig(
     validation=0.02,
     validate_every=1_000,
     sample_prompts=("a soft flute playing C5", "a loud electric bass, E2", "vibraphone A4"),
-    sample_guidance_scale=2.0,
+    sample_guidance_scale=3.0,
 )
 
 # The same notes by numbers and words in place of a prompt, which need no text encoder; two seconds of each.

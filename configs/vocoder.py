@@ -33,9 +33,9 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.VocoderConfig(
         unet=aj.configs.UNetConfig(
-            channels=(256, 256, 256), factors=(1, 2, 2), items=(1, 1, 1), modulation_features=128
+            channels=(128, 128), factors=(1, 2), items=(1, 1), item="adaptive", modulation_features=128
         ),
-        transform=aj.configs.LearnedTransformConfig(num_filters=512, window_length=512, stride=128),
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=512, stride=128),
         sample_rate=16_000,
         channels=1,
         length=16_384,
@@ -50,7 +50,7 @@ small = TrainConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
     batch_size=8,
-    steps=4_000,
+    steps=3_000,
     log_every=100,
     checkpoint_every=1_000,
     keep_checkpoints=2,
