@@ -91,5 +91,5 @@ def test_every_name_is_a_config():
 def test_unknown_configs_are_refused_by_name(capsys):
     assert main(["autoencoder_waves"]) == 2
     assert "There is no config autoencoder_waves: known are" in capsys.readouterr().err
-    assert main(["codec:small"]) == 2
-    assert "codec:small is not measured here: measured are autoencoder_wave," in capsys.readouterr().err
+    assert main(["upsampler:small"]) == 2
+    assert "upsampler:small is not measured here: measured are autoencoder_wave," in capsys.readouterr().err
