@@ -1,7 +1,6 @@
 """Tokenises texts on the host. These functions cannot run inside a jitted function."""
 
 import logging
-import math
 import re
 import warnings
 import zlib
@@ -28,12 +27,11 @@ class Words:
     """A tokenizer whose tokens are words, digits and punctuation marks. This tokenizer needs no file.
 
     The id of a token is a hash, so two words can have the same id. Only single letters keep their case, because "A" can
-    be a note and "a" can be an article. "Db4" has the tokens db and 4, and "C#4" has the tokens c# and 4. A number with
-    several digits also has a token for its size, in steps of 3 %: a model learns what 119 and 120 have in common.
+    be a note and "a" can be an article. "Db4" has the tokens db and 4, and "C#4" has the tokens c# and 4.
     """
 
     pad_token_id, eos_token_id = 0, 1
-    _token = re.compile(r"[^\W\d_]+#?|\d+|[^\w\s]")
+    _token = re.compile(r"[^\W\d_]+#?|\d|[^\w\s]")
 
     def __len__(self) -> int:
         return 4096
@@ -53,15 +51,8 @@ class Words:
         return {"input_ids": tokens, "attention_mask": mask}
 
     def _ids(self, text: str) -> list[int]:
-        words = [part for word in self._token.findall(text) for part in self._parts(word)]
+        words = [word if len(word) == 1 else word.lower() for word in self._token.findall(text)]
         return [2 + zlib.crc32(word.encode()) % (len(self) - 2) for word in words]
-
-    def _parts(self, word: str) -> list[str]:
-        if len(word) == 1:
-            return [word]
-        if not word.isdecimal():
-            return [word.lower()]
-        return [f"size {round(math.log(max(float(word[:300]), 1)) / math.log(1.03))}", *word]
 
 
 class Extended:

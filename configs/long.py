@@ -1,24 +1,30 @@
-"""Text to minutes of sound, by diffusion of an autoencoder's latents; small: 4 kHz, in minutes on two CPU cores.
+"""Text to minutes of sound, by diffusion of an autoencoder's latents; small: phrases at 16 kHz, on two CPU cores.
 
     python -m train configs/long.py --autoencoder AUTOENCODER --data DIR --out runs/long
+    make set-phrases                                  # DIR is runs/sets/phrases/train
     python -m train.encode configs/long.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/long.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/long
-    python -m sample generate --model runs/long --prompt "organ" --guidance-scale 1.5 --seconds 180 --out music
-    python -m benchmarks.evidence long:small
+    python -m benchmarks.phrases runs/long runs/sets/phrases --out runs/phrases
 
 `config` follows the thesis: 562.6M parameters, T5-base and the autoencoder of configs/diffusion_autoencoder.py, crops
 of 2^21 stereo samples with prompts that end with "i of n", batch 32, a million steps on many GPUs. It was never trained
-here. `small` has 2.8M parameters and two seconds of latents of configs/autoencoder_wave.py. 4000 steps took 25 minutes
-on busy cores and 27 minutes of CPU time, which is about 14 minutes on two idle cores. The last command trains the
-autoencoder and `small` on synthetic music. A classifier then names the instruments of generated sounds, 4 for each of 6
-instruments. The table shows how many answers are right:
+here. `small` has 5.5M parameters, and four seconds of latents of the small diffusion autoencoder. The latents are an
+eighth of the numbers that the codec of configs/codec.py has.
 
-    held-out real sounds              23 of 24
-    training length, 2 s              23
-    shuffled prompts                   4
-    twice that length, 4 s            23
+The figures are for 3,000 steps on 3,600 notes (docs/numbers.md has their results), and 6,000 steps on 5,114 phrases of
+28 instruments and 7 drum kits with a sixth of notes, 64 minutes in all beside other work. Of 48 phrases that the
+training has not seen, each from a caption that names key and tempo, seed 0:
 
-Generating three minutes of 48 kHz stereo with nets of these sizes took 1.0 GB of memory.
+                        notes in the key    tempo within 4 %
+    real                99.9 %              66.7 %
+    real, coded         95.7 %              60.4 %
+    generated           89.7 %              10.4 %
+    prompts shuffled    59.9 %              12.5 %
+    untrained net       49.4 %              14.6 %
+
+So the key is followed, and the tempo is not. The judge of tempo allows double and half of it, and takes other
+subdivisions of real phrases for the beat. 3,000 more steps, with an additional token for the size of a number, did not
+change this (10.4 %).
 """
 
 from dataclasses import replace
@@ -51,7 +57,12 @@ config = TrainConfig(
 # The net and the training of configs/notes.py, on latents with an eighth of the numbers, and for four seconds.
 small = replace(
     notes.config,
-    model=replace(notes.config.model, length=LENGTH, autoencoder=diffusion_autoencoder.small.model),
+    model=replace(
+        notes.config.model,
+        length=LENGTH,
+        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++", guidance_scale=2.0),
+        autoencoder=diffusion_autoencoder.small.model,
+    ),
     data=replace(notes.config.data, length=LENGTH),
     steps=6_000,
     sample_prompts=("a melody in C major on a flute, 120 BPM", "chords in A minor on a piano", "rock beat, 120 BPM"),

@@ -34,7 +34,7 @@ constant loudness from the start.
 from dataclasses import replace
 
 import archijax as aj
-from configs import codec, crisp, notes
+from configs import crisp
 from train.config import TrainConfig
 from train.dataset import DataConfig
 
@@ -89,38 +89,3 @@ small_raw = replace(small, data=_raw)
 small_ddpm_raw = replace(small_ddpm, data=_raw)
 small_edm_raw = replace(small_edm, data=_raw, model=replace(small_edm.model, sigma_data=0.25))
 small_flow_raw = replace(small_flow, data=_raw)
-
-# Two seconds at 16 kHz with the net of configs/notes.py, as samples and as latents of codec-16k.
-samples = replace(
-    notes.config,
-    model=aj.configs.DiffusionConfig(
-        unet=replace(notes.config.model.unet, cross_attentions=()),
-        transform=aj.configs.LearnedTransformConfig(num_filters=512, window_length=512, stride=128),
-        sample_rate=16_000,
-        channels=1,
-        length=32_768,
-        stratified=True,
-        schedule_shift=0.2,
-        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++"),
-    ),
-    data=replace(notes.config.data, length=32_768, normalize=-14.0),
-    batch_size=8,
-    steps=1_200,
-    sample_prompts=("", "", ""),
-    sample_guidance_scale=1.0,
-    validation=0.0,
-)
-latents = replace(
-    samples,
-    model=aj.configs.LatentConfig(
-        unet=samples.model.unet,
-        sample_rate=16_000,
-        channels=1,
-        length=32_768,
-        stratified=True,
-        sampling=samples.model.sampling,
-        autoencoder=codec.small.model,
-    ),
-    data=replace(samples.data, normalize=None),
-    batch_size=16,
-)

@@ -1,4 +1,4 @@
-"""The diffusion vocoder, from mel spectrograms to sound; small: 16 kHz, in an hour on two CPU cores.
+"""The diffusion vocoder, from mel spectrograms to sound; small: 16 kHz.
 
     python -m train configs/vocoder.py --data DIR --out runs/vocoder
     python -m train configs/vocoder.py:small --data DIR --out runs/vocoder
@@ -9,7 +9,9 @@
 1024 samples and a hop of 256, 175.5M parameters, crops of 2^18, batch 32, a million steps on a GPU. It was never
 trained here.
 
-`small` estimates the level of each frequency from the mel spectrogram, and diffuses sound divided by these levels.
+`small` estimates the level of each frequency from the mel spectrogram, and diffuses sound divided by these levels. It
+was not trained to its end: after 700 steps with a larger net, the diffusion had learned nothing (a loss of 1.0 to 1.2,
+where 1 is the power of the sound), and the mean squared error of the log-levels was 0.59 (noise: 0.41).
 """
 
 import archijax as aj
