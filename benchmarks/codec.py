@@ -9,7 +9,7 @@ Each entry of the table is the median over sounds and, after the bar, the limit 
 import argparse
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,11 +55,7 @@ def main() -> None:
     table = {"codec": made, "untrained": untrained_made}
     for rate in options.opus:
         table[f"opus-{rate}k"] = [_opus(sound, config.sample_rate, rate, options.out) for sound in originals]
-    for name, sounds in {"reference": originals, **table}.items():
-        for index, sound in enumerate(sounds):
-            path = options.out / name / f"{index:04}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, np.clip(sound, -1, 1), config.sample_rate)
+    write_sounds(options.out, {"reference": originals, **table}, config.sample_rate)
 
     print(f"{'':12}{'SI-SDR (dB)':>18}{'log-spectral (dB)':>20}{'log-mel':>16}")
     for name, sounds in table.items():
@@ -101,6 +97,15 @@ def sounds_in(folder: Path, count: int, rate: int, channels: int) -> list[np.nda
     if not sounds:
         raise InputError(f"{folder} holds no sound that is not silent: give a folder of sounds.")
     return sounds
+
+
+def write_sounds(folder: Path, table: Mapping[str, Sequence[np.ndarray]], rate: int) -> None:
+    """Writes the sounds [time, c] of each system as FOLDER/SYSTEM/0000.flac and so on, for the judges."""
+    for name, sounds in table.items():
+        for index, sound in enumerate(sounds):
+            path = folder / name / f"{index:04}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, np.clip(sound, -1, 1), rate)
 
 
 def _distances(estimate: np.ndarray, reference: np.ndarray, rate: int) -> tuple[float, float, float]:

@@ -35,9 +35,8 @@ def main() -> None:
     parser.add_argument("--window-seconds", type=float)
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--guidance-scale", type=float)
-    parser.add_argument("--lora", action="append", default=[], help="the folder of a run that trained adapters")
     options = parser.parse_args()
-    pipeline = from_pretrained(options.model, lora=dict.fromkeys(options.lora, 1.0))
+    pipeline = from_pretrained(options.model)
     names = ("seconds", "window_seconds", "num_steps", "guidance_scale")
     chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings = SampleSettings(seed=options.seed, **chosen)

@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import soxr
 
-from archijax.audio import files
 from archijax.audio.resample import resample
 from archijax.audio.stft import STFT
 from archijax.contract import Variables
 from archijax.models import DiffusionUpsampler
 from archijax.pretrained import from_pretrained
-from benchmarks.codec import sounds_in
+from benchmarks.codec import sounds_in, write_sounds
 
 SPECTRUM = STFT(2048, 512)
 WIDTH = 64  # of the filters of sinc interpolation, in samples of the low rate
@@ -50,11 +49,7 @@ def main() -> None:
     inputs = [soxr.resample(sound, rate, low) for sound in originals]
     made = [trained.upsample(sound, sample_rate=low, **settings).sounds[0][:length] for sound in inputs]
     table = {"model": made, **baselines(model, trained.variables, originals)}
-    for name, sounds in {"reference": originals, **table}.items():
-        for index, sound in enumerate(sounds):
-            path = options.out / name / f"{index:04}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, np.clip(sound, -1, 1), rate)
+    write_sounds(options.out, {"reference": originals, **table}, rate)
 
     print(f"{len(originals)} sounds of {length / rate:.1f} s, above {rate / 2 / model.factor / 1000:g} kHz")
     print(f"{'':20}{'log-spectral (dB)':>20}{'level (dB)':>18}")

@@ -17,14 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archijax.audio import files
 from archijax.audio.griffin_lim import griffin_lim, mel_to_audio, random_phase
 from archijax.audio.metrics import paired_log_spectral_distance
 from archijax.configs import example_batch
 from archijax.contract import Variables
 from archijax.models import DiffusionVocoder
 from archijax.pretrained import from_pretrained
-from benchmarks.codec import sounds_in
+from benchmarks.codec import sounds_in, write_sounds
 from benchmarks.judges.pitch import pitch
 
 ITERATIONS = 100
@@ -55,11 +54,7 @@ def main() -> None:
         made |= {"untrained": untrained["vocoder"], **baselines(trained.model, clip, key)}
         for name, result in made.items():
             table[name].append(np.asarray(result[0]))
-    for name, sounds in {"reference": originals, **table}.items():
-        for index, sound in enumerate(sounds):
-            path = options.out / name / f"{index:04}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, np.clip(sound, -1, 1), rate)
+    write_sounds(options.out, {"reference": originals, **table}, rate)
 
     heard = [pitch(sound, rate) for sound in originals]
     clear = [i for i, one in enumerate(heard) if one.periodicity > CLEAR]
