@@ -53,30 +53,32 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.DiffusionAEConfig(
         unet=aj.configs.UNetConfig(
-            channels=(256, 256), factors=(1, 4), items=(2, 1), item="adaptive", modulation_features=128
+            channels=(96, 128), factors=(1, 4), items=(1, 1), item="adaptive", modulation_features=128
         ),
-        transform=aj.configs.LearnedTransformConfig(num_filters=512, window_length=1024, stride=256),
-        envelope=aj.configs.EnvelopeConfig(n_fft=1024, hop_length=256, channels=256, num_blocks=4),
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=512, stride=256),
+        # Windows of 128 ms separate the partials of low notes.
+        envelope=aj.configs.EnvelopeConfig(n_fft=2048, hop_length=256, channels=256, num_blocks=4),
         sample_rate=16_000,
         channels=1,
-        length=16_384,
+        length=32_768,
         stratified=True,
         sampling=aj.configs.SampleDefaults(num_steps=20),
         encoder=aj.configs.EncoderConfig(
-            coder=aj.configs.CoderConfig(channels=128, multipliers=(1, 2), factors=(4,), num_blocks=(2,)),
-            kind="log_magnitude",
-            n_fft=1023,
+            coder=aj.configs.CoderConfig(channels=192, multipliers=(1, 1), factors=(4,), num_blocks=(2,)),
+            kind="mel",
+            n_fft=2048,
             hop_length=256,
+            mel_channels=192,
             # With this noise in training, a small error of a latent makes a small error of the sound.
             bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
             latent_channels=16,
         ),
     ),
-    data=DataConfig(sample_rate=16_000, channels=1, length=16_384, skip_below=-50.0, workers=1),
+    data=DataConfig(sample_rate=16_000, channels=1, length=32_768, skip_below=-50.0, workers=1),
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
-    batch_size=16,
-    steps=4_000,
+    batch_size=8,
+    steps=4_500,
     log_every=100,
     checkpoint_every=1_000,
     keep_checkpoints=2,

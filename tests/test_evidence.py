@@ -9,6 +9,7 @@ import archijax as aj
 from benchmarks.evidence.__main__ import NAMES, main
 from benchmarks.evidence.autoencoders import _pooled, wave
 from benchmarks.evidence.clips import Case
+from benchmarks.unconditional import distances
 from benchmarks.upsampling import baselines, measured
 
 RATE, LENGTH = 4000, 1024
@@ -78,6 +79,14 @@ def test_an_upsampler_is_compared_with_sinc_and_noise():
     assert errors["sinc"] > errors["noise"] > 15
     louder = [2 * sound for sound in originals]
     np.testing.assert_allclose(measured(louder, originals, 2)[1], 6.0, atol=0.1)
+
+
+def test_sounds_of_the_same_kind_are_near_and_noise_is_far():
+    rng, time = np.random.default_rng(2), np.arange(2 * RATE)[:, None] / RATE
+    tones = [np.float32(0.1 * np.sin(2 * np.pi * rng.uniform(200, 900) * time)) for _ in range(24)]
+    noise = [np.float32(0.07 * rng.normal(size=time.shape)) for _ in range(12)]
+    found = distances({"tones": tones[:12], "noise": noise}, tones[12:], RATE)
+    assert abs(found["tones"]) < 0.2 * found["noise"]
 
 
 def test_every_name_is_a_config():

@@ -1,8 +1,7 @@
 """python -m benchmarks.evidence [NAME ...]: trains the small models of configs/ and measures them.
 
 Each NAME is a config, such as crisp:small. The model of a config is trained on synthetic music, or taken from an
-earlier run that is finished. Configs without text are trained on one instrument. Each model is measured on held-out
-sounds and compared with baselines that it must beat.
+earlier run that is finished. Each model is measured on held-out sounds and compared with baselines that it must beat.
 """
 
 import sys
@@ -20,7 +19,6 @@ from benchmarks.evidence import music
 from benchmarks.evidence.autoencoders import magnitude, wave
 from benchmarks.evidence.clips import Case, text
 from benchmarks.evidence.prompts import prompts
-from benchmarks.evidence.unconditional import unconditional
 from train.__main__ import load_config
 from train.__main__ import main as train
 
@@ -31,12 +29,7 @@ JUDGES = {
     aj.configs.AutoEncoderConfig: wave,
     aj.configs.MagnitudeAutoEncoderConfig: magnitude,
 }
-ONE_KIND = "Pieces for organ"  # the folder for models without text
-METHODS = tuple(f"unconditional:small{end}" for end in ("", "_ddpm", "_edm", "_flow"))
-NAMES = (
-    "autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "crisp:small",
-    *METHODS, *(f"{name}_raw" for name in METHODS),
-)  # fmt: skip
+NAMES = ("autoencoder_wave", "autoencoder_magnitude", "autoencoder_vq", "crisp:small")
 
 
 @dataclass(frozen=True)
@@ -52,20 +45,17 @@ class Evidence:
     def run(self) -> int:
         """Trains and measures all models. Returns the exit status: 1 if a promise is broken."""
         configs = {name: _config(name) for name in self.names}
-        for name, config in configs.items():
-            if type(config.model) not in JUDGES:
+        for name in configs:
+            if name not in NAMES:
                 raise InputError(f"{name} is not measured here: measured are {', '.join(NAMES)}.")
         music.rendered(self.out / "music", TRACKS)
         broken = 0
         for name, config in configs.items():
-            data = str(self._sounds(config.model, "train"))
-            if status := train([_place(name), "--data", data, "--out", str(self._folder(name))]):
+            if status := train([_place(name), "--data", str(self._sounds("train")), "--out", str(self._folder(name))]):
                 return status
             pipeline = from_pretrained(self._folder(name))
-            train_paths, heldout = (
-                sorted(self._sounds(config.model, part).rglob("*.*")) for part in ("train", "heldout")
-            )
-            rows, promises = _judge(config.model)(Case(pipeline, self._folder(name), train_paths, heldout))
+            train_paths, heldout = (sorted(self._sounds(part).rglob("*.*")) for part in ("train", "heldout"))
+            rows, promises = JUDGES[type(config.model)](Case(pipeline, self._folder(name), train_paths, heldout))
             told = [f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in promises.items()]
             report = "\n".join([f"{name}: {len(heldout)} held-out files", text(rows), *told])
             print(f"{report}\n", flush=True)
@@ -77,18 +67,9 @@ class Evidence:
     def _folder(self, name: str) -> Path:
         return self.out / name.replace(":", "_")
 
-    def _sounds(self, model: object, part: str) -> Path:
-        """Returns the folder with the sounds for a model, of the part "train" or "heldout"."""
-        songs = self.out / "music" / part
-        return songs / ONE_KIND if _is_unconditional(model) else songs
-
-
-def _is_unconditional(model):
-    return type(model) is aj.configs.DiffusionConfig and model.text is None
-
-
-def _judge(model):
-    return unconditional if _is_unconditional(model) else JUDGES[type(model)]
+    def _sounds(self, part: str) -> Path:
+        """Returns the folder with the sounds of the part "train" or "heldout"."""
+        return self.out / "music" / part
 
 
 def _place(name: str) -> str:

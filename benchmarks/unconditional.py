@@ -1,0 +1,70 @@
+"""python -m benchmarks.unconditional MODEL SOUNDS: measures a model without text, by the number of DDIM steps.
+
+SOUNDS is a folder of sounds that the model was not trained on. The distance of two sets of sounds is 1000 times the
+kernel distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`). The first half of SOUNDS, in a
+random order, is the reference. The table has the distances of the model's sounds, of the sounds of an untrained net and
+of white noise as loud as the reference. `real` is the second half of SOUNDS, and `coded` is what the autoencoder of a
+latent model makes of that half.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from archijax.audio.metrics import kernel_distance, log_mel_embedding
+from archijax.configs import example_batch
+from archijax.pretrained import from_pretrained
+from benchmarks.codec import sounds_in, write_sounds
+
+STEPS = (5, 15, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.unconditional", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a run's folder, a saved model's, or a name")
+    parser.add_argument("sounds", type=Path, help="folder of sounds that it was not trained on")
+    parser.add_argument("--out", type=Path, help="folder for the sounds")
+    parser.add_argument("--count", type=int, default=64, help="sounds of each row")
+    options = parser.parse_args()
+    pipeline = from_pretrained(options.model)
+    config, rate = pipeline.config, pipeline.config.sample_rate
+    heldout = sounds_in(options.sounds, 2 * options.count, rate, config.channels)
+    length = min(config.length, *map(len, heldout))
+    heldout = [sound[:length] for sound in heldout]
+    known, real = heldout[::2], heldout[1::2]
+    loud = np.sqrt(np.mean(np.square(known)))
+    table = {
+        "real": real,
+        "noise": np.float32(np.random.default_rng(0).normal(0, loud, (options.count, *known[0].shape))),
+    }
+    if config.autoencoder is not None:
+        codec = pipeline.halves[1]
+        table["coded"] = [codec.reconstruct(sound, sample_rate=rate).sounds[0][:length] for sound in real]
+    random = pipeline.model.init(jax.random.key(0), example_batch(config), pipeline.variables["frozen"])
+    for name, model in {"trained": pipeline, "untrained": replace(pipeline, variables=random)}.items():
+        for steps in STEPS:
+            sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
+            table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]
+    if options.out:
+        write_sounds(
+            options.out, {name.replace(", ", "-").replace(" ", "-"): made for name, made in table.items()}, rate
+        )
+    for name, distance in distances(table, known, rate).items():
+        print(f"{name:24}{distance:8.0f}")
+
+
+def distances(table: dict[str, list[np.ndarray]], known: list[np.ndarray], rate: int) -> dict[str, float]:
+    """Returns 1000 times the kernel distance of each set of sounds from the set ``known``. All sounds have one
+    length."""
+    reference = log_mel_embedding(np.stack(known), rate)
+    return {
+        name: 1000 * kernel_distance(log_mel_embedding(np.clip(np.stack(sounds), -1, 1), rate), reference)
+        for name, sounds in table.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
