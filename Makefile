@@ -90,8 +90,31 @@ $(SETS)/%/metadata.jsonl:
 judges-check: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	$(JUDGES)/bin/python -m benchmarks.judges.calibration $(SETS)
 
-evidence: setup
+# The tables of the small models in docs/numbers.md, from nothing: some hours on two cores. The same command continues
+# after an interruption.
+EVIDENCE = runs/evidence
+TRAIN = $(BIN)/python -m train
+LATENT = --autoencoder $(EVIDENCE)/autoencoder
+KITS = standard room power electronic analog jazz brush
+
+evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	$(BIN)/python -m benchmarks.evidence
+	$(TRAIN) configs/diffusion_autoencoder.py:small --data $(SETS)/notes/train --data $(SETS)/phrases/train:0.4 --out $(EVIDENCE)/autoencoder
+	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
+	for set in notes phrases; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
+	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases:0.6 --out $(EVIDENCE)/long
+	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
+	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
+	for row in real coded generated shuffled untrained; do $(JUDGES)/bin/python -m benchmarks.judges $(EVIDENCE)/long-judged/$$row || exit; done
+	$(TRAIN).encode configs/unconditional.py:small $(LATENT) $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/latents-drums
+	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) --data $(EVIDENCE)/latents-drums --out $(EVIDENCE)/drums_$$method || exit; done
+	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform
+	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) || exit; done
+	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder
+	for set in notes speech; do $(BIN)/python -m benchmarks.vocoding $(EVIDENCE)/vocoder $(SETS)/$$set/heldout --out $(EVIDENCE)/vocoder-$$set || exit; done
+	$(BIN)/python -m benchmarks.sets phrases --rate 48000 --out $(SETS)/phrases-48k
+	$(TRAIN) configs/upsampler.py:small --data $(SETS)/phrases-48k/train --out $(EVIDENCE)/upsampler
+	$(BIN)/python -m benchmarks.upsampling $(EVIDENCE)/upsampler $(SETS)/phrases-48k/heldout --out $(EVIDENCE)/upsampler-judged
 
 lower: setup
 	$(BIN)/python -m benchmarks.lower

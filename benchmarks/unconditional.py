@@ -1,10 +1,10 @@
-"""python -m benchmarks.unconditional MODEL SOUNDS: measures a model without text, by the number of DDIM steps.
+"""python -m benchmarks.unconditional MODEL FOLDER ...: measures a model without text, by the number of DDIM steps.
 
-SOUNDS is a folder of sounds that the model was not trained on. The distance of two sets of sounds is 1000 times the
-kernel distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`). The first half of SOUNDS, in a
-random order, is the reference. The table has the distances of the model's sounds, of the sounds of an untrained net and
-of white noise as loud as the reference. `real` is the second half of SOUNDS, and `coded` is what the autoencoder of a
-latent model makes of that half.
+The folders have sounds that the model was not trained on. The distance of two sets of sounds is 1000 times the kernel
+distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`). Every second sound of the folders, in
+a random order, belongs to the reference. The table has the distances of the model's sounds, of the sounds of an
+untrained net and of white noise as loud as the reference. `real` is the other half of the sounds, and `coded` is what
+the autoencoder of a latent model makes of that half.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from archijax.arithmetic import ceil_div
 from archijax.audio.metrics import kernel_distance, log_mel_embedding
 from archijax.configs import example_batch
 from archijax.pretrained import from_pretrained
@@ -25,13 +26,14 @@ STEPS = (5, 15, 50)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unconditional", description=__doc__.split("\n")[0])
     parser.add_argument("model", help="a run's folder, a saved model's, or a name")
-    parser.add_argument("sounds", type=Path, help="folder of sounds that it was not trained on")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of sounds that it was not trained on")
     parser.add_argument("--out", type=Path, help="folder for the sounds")
     parser.add_argument("--count", type=int, default=64, help="sounds of each row")
     options = parser.parse_args()
     pipeline = from_pretrained(options.model)
     config, rate = pipeline.config, pipeline.config.sample_rate
-    heldout = sounds_in(options.sounds, 2 * options.count, rate, config.channels)
+    share = ceil_div(2 * options.count, len(options.folders))
+    heldout = [s for folder in options.folders for s in sounds_in(folder, share, rate, config.channels)]
     length = min(config.length, *map(len, heldout))
     heldout = [sound[:length] for sound in heldout]
     known, real = heldout[::2], heldout[1::2]
