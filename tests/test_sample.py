@@ -13,7 +13,7 @@ from archijax import InputError
 from archijax.audio import files
 from archijax.configs import DiffusionConfig, LearnedTransformConfig, TextConfig, UNetConfig, to_dict
 from archijax.pipeline.driver import advance, prepare
-from archijax.pipeline.editing import met
+from archijax.pipeline.editing import louder, met, step
 from archijax.pipeline.generation import Generation
 from archijax.pipeline.settings import SampleSettings
 from archijax.pretrained import from_pretrained
@@ -422,3 +422,20 @@ def test_a_joint_does_not_click():
     same = known.copy()
     met(same, known, 399, sample_rate=8_000)
     np.testing.assert_array_equal(same, known)
+
+
+def test_new_sound_begins_as_loud_as_the_kept_sound_ends():
+    known = np.float32(0.1 * np.sin(np.arange(2_000)))[:, None]
+    for factor, right in ((0.6, 4.44), (1.6, -4.08), (0.4, 0), (3.0, 0), (0.0, 0)):  # 0.4 and 3.0 are more than 6 dB
+        assert step(factor * known, known, 1_000, sample_rate=8_000) == pytest.approx(right, abs=0.05)
+    assert step(0.6 * known, known, 0, sample_rate=8_000) == step(0.6 * known, known, 2_000, sample_rate=8_000) == 0
+    quiet = np.float32(0.6) * known
+    np.testing.assert_allclose(
+        louder(quiet, step(quiet, known, 1_000, sample_rate=8_000), slice(None)), known, atol=1e-3
+    )
+    # Between two joints, the gain goes from one to the other. Nothing gets louder than full scale.
+    ramp = louder(quiet, np.linspace(0, 6, len(quiet)), slice(None))
+    np.testing.assert_allclose([ramp[1] / quiet[1], ramp[-1] / quiet[-1]], [[1], [10**0.3]], rtol=1e-2)
+    assert louder(9 * known, 6.0, slice(None)).max() == pytest.approx(1)
+    assert louder(30 * known, 6.0, slice(None)).max() == pytest.approx(3, rel=1e-3)
+    assert louder(np.concatenate([9 * known, known]), 6.0, slice(2_000, None)).max() > 1.7  # the kept part is dropped

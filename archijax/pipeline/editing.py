@@ -19,6 +19,9 @@ from archijax.pipeline.settings import SampleSettings, to_samples
 from archijax.pipeline.sounds import Source
 
 FADE = 0.01  # seconds after a joint over which new sound is changed to fit the kept sound
+LEVEL = 0.05  # seconds before and after a joint whose levels are compared
+# Decibels. A larger change of level at a joint is probably the beginning or the end of a note.
+MOST = 6.0
 
 
 def inpainting(
@@ -57,16 +60,51 @@ def inpainting(
         first, sound = source.restored(audio, region)
         known = source.sound[first : first + len(sound)]
         sound = sound[: len(known)]
-        met(sound, known, part.start - first, source.sample_rate)
-        met(sound[::-1], known[::-1], len(sound) - (part.stop - first), source.sample_rate)
-        result, new = source.sound.copy(), sound[part.start - first : part.stop - first]
-        result[part.start : part.start + len(new)] = new
+        start, behind = part.start - first, len(sound) - (part.stop - first)
+        ends = step(sound, known, start, source.sample_rate), step(sound[::-1], known[::-1], behind, source.sample_rate)
+        new = slice(start, len(sound) - behind)
+        sound = louder(sound, np.interp(np.arange(len(sound)), [new.start, new.stop], ends), new)
+        met(sound, known, start, source.sample_rate)
+        met(sound[::-1], known[::-1], behind, source.sample_rate)
+        result = source.sound.copy()
+        result[part.start : part.start + len(sound[new])] = sound[new]
         return result
 
     mask = (samples < begin) | (samples >= stop)
     finish = Finish(source.sample_rate, finish)
     numbers = loaded.timing(region.start / config.sample_rate, source.seconds)
     return _edited(loaded, settings, source.audio[region], finish, numbers, mask=mask, **options)
+
+
+def step(
+    sound: Float32[np.ndarray, "n channels"], known: Float32[np.ndarray, "m channels"], joint: int, sample_rate: int
+) -> float:
+    """Returns how many decibels louder ``known[:joint]`` ends than ``sound[joint:]`` begins. Returns 0 for more than 6
+    dB, which is probably the beginning or the end of a note, and 0 if there is no sound before the joint.
+
+    Args:
+        sound, known, joint, sample_rate: see :func:`met`.
+    """
+    length = max(0, min(round(LEVEL * sample_rate), joint, len(sound) - joint))
+    if not length:
+        return 0.0
+    before, after = (
+        10 * np.log10(np.mean(np.square(part)) + 1e-10)
+        for part in (known[joint - length : joint], sound[joint : joint + length])
+    )
+    return float(before - after) if abs(before - after) <= MOST else 0.0
+
+
+def louder(
+    sound: Float32[np.ndarray, "n channels"], decibels: Float[np.ndarray, " n"] | float, new: slice
+) -> Float32[np.ndarray, "n channels"]:
+    """Returns a sound that is louder by ``decibels``, one number or one per sample. If ``sound[new]`` would leave [-1,
+    1] then, the whole sound gets only so loud that ``sound[new]`` stays within [-1, 1].
+    """
+    gain = np.float32(10) ** np.float32(np.asarray(decibels) / 20)
+    result = sound * (gain if gain.ndim == 0 else gain[:, None])
+    peak = max(1, np.abs(sound[new]).max(initial=0))
+    return result * np.float32(min(1, peak / max(np.abs(result[new]).max(initial=0), 1e-9)))
 
 
 def met(
@@ -207,8 +245,9 @@ class Extension(Generation):
             audio = rows.decode(np.concatenate([self._tail, sampled]), item, progress)[missing : context + new]
             before = source.audio[region.start : len(source.audio) - len(tail)]
             first, sound = source.restored(np.concatenate([before, audio]), region)
-            joint = len(source.sound) - first
-            met(sound, source.sound[first:], joint, source.sample_rate)
+            joint, known = len(source.sound) - first, source.sound[first:]
+            sound = louder(sound, step(sound, known, joint, source.sample_rate), slice(joint, None))
+            met(sound, known, joint, source.sample_rate)
             return np.concatenate([source.sound, sound[joint:]])
 
         super().__init__(
