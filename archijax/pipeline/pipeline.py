@@ -115,7 +115,8 @@ class Pipeline(Loaded):
         sample_rate: int | None = None, progress: Progress = silent, **options: Any,
     ) -> Sounds:  # fmt: skip
         """Regenerates the part of a sound from ``start`` to ``end``, in seconds. The other samples do not change. The
-        results [count, time, channels] have the length, sample rate and number of channels of the sound.
+        results [count, time, channels] have the length, sample rate and number of channels of the sound. At its ends,
+        the new part is made as loud as the sound around it, unless the levels differ by more than 6 dB.
 
         Example: ``pipeline.inpaint("a.wav", 1.0, 2.5, count=4)``, or with an array ``pipeline.inpaint(array, 1.0, 2.5,
         sample_rate=48_000)``.
@@ -143,7 +144,8 @@ class Pipeline(Loaded):
     ) -> Sounds:  # fmt: skip
         """Continues a sound by ``seconds``. The results [count, time, channels] have the sample rate and number of
         channels of the sound, and begin with its samples. For a sound [n, c] with the sample rate of the model, time is
-        ``n + round(seconds * sample_rate)``."""
+        ``n + round(seconds * sample_rate)``. The new part is made as loud as the end of the sound, unless the levels
+        differ by more than 6 dB."""
         settings, options = self._edit(prompt, options, "num_resamples")
         return _sounds(Extension(self, settings, self.source(sound, sample_rate), seconds, **options), progress)
 
