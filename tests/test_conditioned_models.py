@@ -95,19 +95,6 @@ def test_they_follow_the_contract(made):
     np.testing.assert_allclose(*sounds, atol=1e-6)
 
 
-def test_beside_an_envelope_the_diffusion_loss_trains_the_net_alone():
-    model = CONFIGS["magnitudes"].build()
-    variables = drawn(model.init, {"audio": AUDIO[:1]})
-
-    def diffusion(params):
-        return model.loss({**variables, "params": params}, jax.random.key(2), {"audio": AUDIO})[1][0]["diffusion"]
-
-    gradient = jax.jit(jax.grad(diffusion))(variables["params"])
-    largest = {name: max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree)) for name, tree in gradient.items()}
-    assert largest.pop("net") > 0
-    assert largest == {"encoder": 0, "envelope": 0}
-
-
 def test_the_upsampler_reads_the_low_rate_alone():
     model = CONFIGS["upsampler"].build()
     # The input of the net does not have a tone above half of the low rate.

@@ -47,8 +47,8 @@ class DiffusionAE:
             :class:`archijax.models.envelope.LatentEnvelope`, or None for no envelope, as in the original code. The
             spectrum of a sound is divided by the envelope before diffusion. After diffusion, 32 steps of Griffin-Lim,
             which start from the phases of the sampled sound, restore the magnitudes of the envelope. The error of the
-            envelope trains the encoder, and the diffusion loss trains the diffusion model alone. Without an envelope,
-            a small net learns the mean spectrum of all sounds first, and ignores the latent.
+            envelope trains the encoder directly. Without an envelope, a small net learns the mean spectrum of all
+            sounds first, and ignores the latent.
 
     Raises:
         InputError: there are both an adapter and an envelope.
@@ -130,10 +130,7 @@ class DiffusionAE:
             self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
         )
         levels = self._levels(variables, latent)
-        # The error of the envelope trains the encoder. Beside it, the diffusion loss has a gradient so large that it
-        # drives latents into saturation.
-        given = latent if self.envelope is None else jax.lax.stop_gradient(latent)
-        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, given, levels))
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent, levels))
         report = {name: jnp.mean(info[name]) for name in ("saturated", "kl", "commitment") if name in info}
         loss = diffusion + info["loss"]
         if self.envelope is not None:
