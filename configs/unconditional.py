@@ -1,12 +1,18 @@
-"""Sound of one kind, without text: two representations and four diffusion methods.
+"""Sound of one kind, without text: two representations of drum loops, and four diffusion methods.
 
     python -m train configs/unconditional.py --data DIR --out runs/unconditional
-    make set-phrases                                  # its drum loops are DIR, in two folders
+    make set-phrases                                  # its drum loops are the DIRs: runs/sets/phrases/train/drums_*
+    python -m train configs/unconditional.py:small_waveform --data DIR --data DIR --out runs/waveform
     python -m train.encode configs/unconditional.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/unconditional.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/drums
-    python -m benchmarks.unconditional runs/drums HELDOUT
+    python -m benchmarks.unconditional runs/drums runs/sets/phrases/heldout/drums_*
 
-TODO
+`config`, `patching` and `stft` are full-size models for a GPU, one for each of the thesis's transforms. They have 173
+to 177M parameters, and were never trained here. The small models make four seconds at 16 kHz. `small` diffuses latents
+of diffusion_autoencoder:small, and `small_waveform` sound on a learned transform. The other small configs use other
+methods than v-diffusion on the same latents.
+
+TABLE
 """
 
 from dataclasses import replace
