@@ -124,3 +124,15 @@ def test_settings_and_arrays_that_do_not_fit_are_named(unchecked):
         MelSpectrogram(**SMALL).encode(jnp.zeros((1, 96, 1)))
     with pytest.raises(aj.InputError, match=r"\[batch, frames, 20, channels\]"):
         MelSpectrogram(**SMALL).to_magnitude(jnp.zeros((1, 4, 21, 1)))
+
+
+def test_magnitudes_keep_the_details_of_the_first_estimate_and_get_the_spectrogram():
+    mel = MelSpectrogram(**SMALL, normalize="log")
+    spectrogram = mel.encode(noise(1, 1024, 1))
+    true = jnp.exp(jax.random.normal(jax.random.key(1), (1, spectrogram.shape[1], 129, 1)))
+    made = jax.jit(lambda first: mel.to_magnitude(spectrogram, first=first))(true)
+    again = jnp.einsum("btfc,fm->btmc", made * 16, mel_filters(256, 8_000, 20))  # 16 is the square root of n_fft
+    np.testing.assert_allclose(jnp.log(again), spectrogram, atol=0.1)
+    ours, flat, details = (np.log(x + 1e-6)[0, :, 4:-4, 0].ravel() for x in (made, mel.to_magnitude(spectrogram), true))
+    assert np.corrcoef(ours, details)[0, 1] > 0.7
+    assert abs(np.corrcoef(flat, details)[0, 1]) < 0.2

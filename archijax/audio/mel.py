@@ -132,18 +132,23 @@ class MelSpectrogram:
         return mel
 
     def to_magnitude(
-        self, mel: Float[Array, "b frames {self.n_mel_channels} c"], num_steps: int = 64
+        self,
+        mel: Float[Array, "b frames {self.n_mel_channels} c"],
+        num_steps: int = 64,
+        first: Float[Array, "b frames f c"] | None = None,
     ) -> Float[Array, "b frames {self.n_fft}//2+1 c"]:
         """Estimates magnitudes of :attr:`stft` whose mel spectrogram is approximately ``mel``.
 
-        The method is non-negative least squares by multiplicative updates (Lee & Seung 2001). The first estimate
-        interpolates over frequency between the mean magnitudes of the mel bands. The result is zero at 0 Hz and
-        Nyquist, where all filters are zero. If normalize is "max", the level of the sound is unknown, and the largest
-        mel magnitude of the result is about 1.
+        The method is non-negative least squares by multiplicative updates (Lee & Seung 2001). The result is zero at 0
+        Hz and Nyquist, where all filters are zero. If normalize is "max", the level of the sound is unknown, and the
+        largest mel magnitude of the result is about 1.
 
         Args:
             mel: the result of :meth:`encode`.
             num_steps: the number of updates after the first estimate.
+            first: the first estimate, magnitudes above 0 in the shape of the result, or None to interpolate over
+                frequency between the mean magnitudes of the mel bands. The updates change each mel band as a whole, so
+                that the result keeps the details of the first estimate.
 
         Raises:
             InputError: the number of mel bands is wrong.
@@ -164,8 +169,11 @@ class MelSpectrogram:
             return magnitude * target / (up(down(magnitude, filters), filters) + _FLOOR), None
 
         target = up(jnp.maximum(mel, 0), filters)
-        first = target / (up(down(jnp.ones_like(target), filters), filters) + _FLOOR)
-        magnitude, _ = jax.lax.scan(step, first, length=num_steps)
+        if first is None:
+            start = target / (up(down(jnp.ones_like(target), filters), filters) + _FLOOR)
+        else:
+            start = first * self.n_fft**0.5
+        magnitude, _ = jax.lax.scan(step, start, length=num_steps)
         return magnitude / self.n_fft**0.5
 
     def envelope(

@@ -19,7 +19,7 @@ from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
-from archijax.models.envelope import LatentEnvelope, Levels, level_error, raised, restored
+from archijax.models.envelope import LatentEnvelope, Levels, level_error, magnitudes, raised, restored
 from archijax.nn.initialize import initialize
 
 
@@ -195,7 +195,8 @@ class DiffusionAE:
         """
         if self.envelope is None:
             return x if self.adapter is None else self.adapter[1](x)
-        return restored(x, self._levels(variables, frames), self.envelope.stft)
+        magnitude = magnitudes(self._levels(variables, frames), self.envelope.stft)
+        return restored(x, magnitude, self.envelope.stft)
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:
         # There is one entry per depth; the last one is for `inject_depth`.

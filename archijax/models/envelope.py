@@ -27,7 +27,7 @@ KNOWN = 0.875
 SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
 QUIET = math.log(1e-3)  # -60 dB, in the middle between silence and the loudest sound
-PROJECTIONS = 32  # steps of Griffin-Lim that restore the levels
+PROJECTIONS = 32  # steps of Griffin-Lim that restore the magnitudes
 MOST = 4.0  # training sees no magnitude that is more than this number of times the level
 
 Levels = Float[Array, "b n f c"] | Float[Array, ""]  # log-levels, or zero without an envelope
@@ -151,11 +151,15 @@ def gains(levels: Float[Array, "*shape"], stft: STFT) -> Float[Array, "*shape"]:
     return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-noise_level(stft)), 0)
 
 
+def magnitudes(levels: Float[Array, "b frames f c"], stft: STFT) -> Float[Array, "b frames f c"]:
+    """Returns the magnitudes of sounds that log-levels describe. Silence has the magnitude 0."""
+    return math.exp(noise_level(stft)) * gains(levels, stft)
+
+
 def restored(
-    sound: Float[Array, "b time c"], levels: Float[Array, "b frames f c"], stft: STFT
+    sound: Float[Array, "b time c"], magnitude: Float[Array, "b frames f c"], stft: STFT
 ) -> Float[Array, "b time c"]:
-    """Gives a sound the magnitudes that the log-levels describe, by Griffin-Lim from the phases of the sound."""
-    magnitude = math.exp(noise_level(stft)) * gains(levels, stft)
+    """Gives a sound these magnitudes, by Griffin-Lim from the phases of the sound."""
     return griffin_lim(magnitude, to_polar(stft.encode(sound))[1], stft, sound.shape[1], PROJECTIONS)
 
 

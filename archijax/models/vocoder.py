@@ -155,12 +155,15 @@ class DiffusionVocoder:
     ) -> Float[Array, "b time c"]:
         """Joins the mono sounds x, which the diffusion model has sampled, into sounds with c channels.
 
-        With an envelope, the sounds get the estimated levels. Otherwise :meth:`consistent` gives them the spectrograms
-        ``frames``.
+        With an envelope, Griffin-Lim gives the sounds the estimated levels, changed until they have the spectrograms
+        ``frames``. Otherwise :meth:`consistent` gives the sounds these spectrograms.
         """
         if self.envelope is None:
             return self.consistent(self._joined(x, frames.shape[-1]), frames)
-        return self._joined(restored(x, self._levels(variables, frames), self.mel.stft), frames.shape[-1])
+        # Uncertain estimates of log-levels are too low. The spectrogram tells the level of each mel band.
+        estimate = jnp.exp(self._levels(variables, frames) + noise_level(self.mel.stft))
+        magnitude = self.mel.to_magnitude(self._separated(frames)[..., None], first=estimate)
+        return self._joined(restored(x, magnitude, self.mel.stft), frames.shape[-1])
 
     def consistent(
         self,
