@@ -46,10 +46,10 @@ def main() -> None:
         codec = pipeline.halves[1]
         table["coded"] = [codec.reconstruct(sound, sample_rate=rate).sounds[0][:length] for sound in real]
     random = pipeline.model.init(jax.random.key(0), example_batch(config), pipeline.variables["frozen"])
-    for name, model in {"trained": pipeline, "untrained": replace(pipeline, variables=random)}.items():
-        for steps in STEPS:
-            sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
-            table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]
+    rows = [("trained", pipeline, steps) for steps in STEPS] + [("untrained", replace(pipeline, variables=random), 15)]
+    for name, model, steps in rows:
+        sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
+        table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]
     if options.out:
         write_sounds(
             options.out, {name.replace(", ", "-").replace(" ", "-"): made for name, made in table.items()}, rate

@@ -10,8 +10,8 @@
 1024 samples and a hop of 256, 175.5M parameters, crops of 2^18, batch 32, a million steps on a GPU. It was never
 trained here.
 
-`small` has 4.3M parameters. It estimates the level of each frequency from the mel spectrogram, diffuses sound divided by
-these levels, and makes the estimated magnitudes agree with the spectrogram. 2,400 steps on 12,000 notes and on one
+`small` has 4.3M parameters. It estimates the level of each frequency from the mel spectrogram, diffuses sound divided
+by these levels, and makes the estimated magnitudes agree with the spectrogram. 2,400 steps on 12,000 notes and on one
 speaker (DIR:0.3 for the latter) took 15 minutes on two CPU cores; the 3,000 of the config were not run. 32 notes,
 pairs of instrument and pitch that were not trained on, and 24 sentences, some by an unseen speaker in an unseen
 language; the log-spectral distance is the median and the worst tenth, `pitch` is within 20 cents of the original's:
