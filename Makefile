@@ -106,8 +106,8 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
 	for row in real coded generated shuffled untrained; do $(JUDGES)/bin/python -m benchmarks.judges $(EVIDENCE)/long-judged/$$row || exit; done
-	$(TRAIN).encode configs/unconditional.py:small $(LATENT) $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/latents-drums
-	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) --data $(EVIDENCE)/latents-drums --out $(EVIDENCE)/drums_$$method || exit; done
+	for kit in $(KITS); do $(TRAIN).encode configs/unconditional.py:small $(LATENT) --data $(SETS)/phrases/train/drums_$$kit --out $(EVIDENCE)/latents-drums/$$kit || exit; done
+	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) $(foreach kit,$(KITS),--data $(EVIDENCE)/latents-drums/$(kit)) --out $(EVIDENCE)/drums_$$method || exit; done
 	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform
 	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) || exit; done
 	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder

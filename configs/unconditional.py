@@ -1,7 +1,7 @@
 """Sound of one kind, without text: two representations of drum loops, and four diffusion methods.
 
     python -m train configs/unconditional.py --data DIR --out runs/unconditional
-    make set-phrases                                  # its drum loops are the DIRs: runs/sets/phrases/train/drums_*
+    make set-phrases                                  # DIR: one of its folders train/drums_*, each with its own --data
     python -m train configs/unconditional.py:small_waveform --data DIR --data DIR --out runs/waveform
     python -m train.encode configs/unconditional.py:small --autoencoder AUTOENCODER --data DIR --out runs/latents
     python -m train configs/unconditional.py:small --autoencoder AUTOENCODER --data runs/latents --out runs/drums
