@@ -61,9 +61,11 @@ def inpainting(
         known = source.sound[first : first + len(sound)]
         sound = sound[: len(known)]
         start, behind = part.start - first, len(sound) - (part.stop - first)
-        ends = step(sound, known, start, source.sample_rate), step(sound[::-1], known[::-1], behind, source.sample_rate)
-        new = slice(start, len(sound) - behind)
-        sound = louder(sound, np.interp(np.arange(len(sound)), [new.start, new.stop], ends), new)
+        new, backwards = slice(start, len(sound) - behind), (sound[::-1], known[::-1], behind)
+        ends = [(new.start, step(sound, known, start, source.sample_rate))] if start else []
+        ends += [(new.stop, step(*backwards, source.sample_rate))] if behind else []
+        if ends:
+            sound = louder(sound, np.interp(np.arange(len(sound)), *zip(*ends, strict=True)), new)
         met(sound, known, start, source.sample_rate)
         met(sound[::-1], known[::-1], behind, source.sample_rate)
         result = source.sound.copy()
