@@ -115,6 +115,12 @@ def test_processes_share_the_files_and_continue(folder, capsys):
     }  # fmt: skip
 
 
+def test_a_second_folder_is_refused(folder, capsys):
+    assert run(folder, "twice", "--data", str(folder)) == 2
+    assert "--data is given 2 times: run this program once per folder, with its own --out." in capsys.readouterr().err
+    assert not (folder / "twice").exists()
+
+
 def test_changed_files_are_encoded_again_and_broken_ones_left_out(folder, capsys, monkeypatch):
     assert run(folder, "again") == 0
     before = latent_path(folder / "again", "a.wav").stat().st_mtime_ns

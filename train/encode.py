@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         path, *rest = arguments
         if path.startswith("-"):
             raise InputError(f"The first argument must be the config file of a latent training, not {path}.")
+        if (count := sum(part == "--data" or part.startswith("--data=") for part in rest)) > 1:
+            raise InputError(f"--data is given {count} times: run this program once per folder, with its own --out.")
         default = Command(load_config(path), tyro.MISSING, tyro.MISSING)
         command = cli.parse(Command, rest, prog=f"python -m train.encode {path}", default=default)
         encode(command.config, command.data, command.out, command.shard, command.of, command.texts)
