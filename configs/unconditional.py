@@ -19,6 +19,8 @@ notes before, for an hour:
 
     steps                        5      15      50
     latents, v                  34      27      25
+    latents, EDM                54      32      30
+    latents, flow               36      30      28
     waveform, v                670     754     824
     untrained net                      317
     white noise                        411
