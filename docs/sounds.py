@@ -140,7 +140,7 @@ def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str]) -> N
     path = MEDIA / f"{name}.png"
     plots.spectrogram_grid(path, rows, RATE, columns)
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(96, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
     with replacing(path) as unfinished:
         small.save(unfinished, format="PNG", optimize=True)
 
