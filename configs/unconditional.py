@@ -19,6 +19,7 @@ on two CPU cores, 300 steps on the waveform 165 s. The autoencoder had been trai
     steps                        5      15      50
     latents, v                  34      27      25
     latents, EDM                54      32      30
+    latents, DDPM                9      20      22
     latents, flow               36      30      28
     waveform, v                670     754     824
     untrained net                      317
