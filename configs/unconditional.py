@@ -29,7 +29,7 @@ on two CPU cores, 300 steps on the waveform 165 s. The autoencoder had been trai
 
 So the latents win by far in this time: their sounds are as near to real loops as the autoencoder lets them be, and have
 beats. The waveform is noise still, louder than the loops. The autoencoder makes the beats softer and smeared. The
-methods differ little on the latents; v-diffusion is the best one, and needs the fewest steps.
+methods differ little on the latents; DDPM is the nearest, and EDM needs the most steps.
 """
 
 from dataclasses import replace
