@@ -112,7 +112,7 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) || exit; done
 	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder
 	for set in notes speech; do $(BIN)/python -m benchmarks.vocoding $(EVIDENCE)/vocoder $(SETS)/$$set/heldout --out $(EVIDENCE)/vocoder-$$set || exit; done
-	$(BIN)/python -m benchmarks.sets phrases --rate 48000 --out $(SETS)/phrases-48k
+	test -e $(SETS)/phrases-48k/metadata.jsonl || $(BIN)/python -m benchmarks.sets phrases --rate 48000 --out $(SETS)/phrases-48k
 	$(TRAIN) configs/upsampler.py:small --data $(SETS)/phrases-48k/train --out $(EVIDENCE)/upsampler
 	$(BIN)/python -m benchmarks.upsampling $(EVIDENCE)/upsampler $(SETS)/phrases-48k/heldout --out $(EVIDENCE)/upsampler-judged
 

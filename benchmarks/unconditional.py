@@ -51,9 +51,7 @@ def main() -> None:
         sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
         table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]
     if options.out:
-        write_sounds(
-            options.out, {name.replace(", ", "-").replace(" ", "-"): made for name, made in table.items()}, rate
-        )
+        write_sounds(options.out, table, rate)
     for name, distance in distances(table, known, rate).items():
         print(f"{name:24}{distance:8.0f}")
 
