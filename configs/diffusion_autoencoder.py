@@ -36,6 +36,7 @@ only the magnitudes below 500 Hz are true. So the estimate of the lowest partial
 """
 
 import archijax as aj
+from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
@@ -80,6 +81,38 @@ small = TrainConfig(
     data=DataConfig(sample_rate=16_000, channels=1, length=16_384, skip_below=-50.0, workers=1),
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
     ema=EmaConfig(decay=0.998, start=100, every=1),
+    batch_size=16,
+    steps=4_000,
+    log_every=100,
+    checkpoint_every=1_000,
+    keep_checkpoints=2,
+    sample_prompts=("", "", ""),
+    sample_steps=20,
+)
+
+LENGTH = 32_768  # samples: 2 s, 128 frames of the codec
+
+latent = TrainConfig(
+    model=aj.configs.DiffusionAEConfig(
+        unet=aj.configs.UNetConfig(
+            channels=(160, 320), factors=(1, 4), items=(2, 4), item="adaptive", modulation_features=256
+        ),
+        sample_rate=16_000,
+        channels=1,
+        length=LENGTH,
+        stratified=True,
+        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++"),
+        autoencoder=codec.small.model,
+        encoder=aj.configs.EncoderConfig(
+            coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(4,), num_blocks=(3,)),
+            kind="waveform",
+            bottleneck=small.model.encoder.bottleneck,
+            latent_channels=16,
+        ),
+    ),
+    data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
+    optimizer=small.optimizer,
+    ema=small.ema,
     batch_size=16,
     steps=4_000,
     log_every=100,

@@ -14,6 +14,7 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.contract import DiffusionDecoder, Generator
 from archijax.keys import per_item
 from archijax.models import reconstruct
+from archijax.pipeline import Pipeline
 from archijax.sampling import windowed
 from archijax.training import OptimizerConfig, Pmap, TrainState, adamw, make_train_step
 
@@ -37,6 +38,13 @@ CONFIGS = {
         **{**SHARED, "transform": aj.configs.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
         encoder=dataclasses.replace(ENCODER, kind="log_magnitude", n_fft=15, hop_length=8),
         envelope=aj.configs.EnvelopeConfig(n_fft=16, hop_length=4, channels=8, num_blocks=1),
+    ),
+    "latents": aj.configs.DiffusionAEConfig(
+        **SHARED,
+        encoder=dataclasses.replace(ENCODER, coder=dataclasses.replace(CODER, factors=(4,))),
+        autoencoder=aj.configs.AutoEncoderConfig(
+            coder=dataclasses.replace(CODER, patch_size=4), latent_channels=5, sample_rate=8000, channels=2, length=64
+        ),
     ),
 }
 AUDIO = 0.3 * np.random.default_rng(0).standard_normal((2, 64, 2)).astype(np.float32)
@@ -168,8 +176,47 @@ def test_latents_join_the_net_where_it_is_as_short_as_they_are():
     assert np.abs(latent).max() < 1
     assert same.shape == AUDIO.shape
     assert np.abs(other - same).max() > 1e-3
-    with pytest.raises(aj.InputError, match="66 samples give 17 frames of 4"):
+    with pytest.raises(aj.InputError, match="the length 66 gives 17 frames of 4"):
         model.loss(variables, jax.random.key(0), {"audio": jnp.zeros((1, 66, 2))})
+
+
+def test_a_diffusion_autoencoder_of_latents_codes_the_latents_of_its_own_autoencoder():
+    model = CONFIGS["latents"].build()
+    frozen = {"autoencoder": drawn(model.autoencoder.init, {"audio": AUDIO[:1]})}
+    variables = drawn(lambda key, batch: model.init(key, batch, frozen), {"audio": AUDIO[:1]}, scale=0.3)
+
+    @jax.jit
+    def all_of(audio):
+        latents, _ = model.autoencoder.encode(variables["frozen"]["autoencoder"], audio)
+        losses = [
+            model.loss(variables, jax.random.key(3), batch)[0] for batch in ({"audio": audio}, {"latent": latents})
+        ]
+        frames, _ = model.encode(variables, audio)
+        sounds = model.finish(variables, latents, frames)
+        return losses, frames, sounds, model.autoencoder.decode(variables["frozen"]["autoencoder"], latents)
+
+    losses, frames, sounds, decoded = all_of(AUDIO)
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-5)
+    assert (frames.shape, model.downsample_factor) == ((2, 4, 3), 16)
+    np.testing.assert_allclose(sounds, decoded, atol=1e-6)
+    # A part of the sound's noise gives a part of the latents' noise.
+    noise = jnp.float32(np.random.default_rng(4).standard_normal(AUDIO.shape))
+    whole, part = (model.prepare(variables, f, n, {})[0] for f, n in ((frames, noise), (frames[:, 2:], noise[:, 32:])))
+    assert whole.shape == (2, 16, 5)
+    np.testing.assert_array_equal(whole[:, 8:], part)
+    for change, message in {
+        "sample_rate": (4000, "sample_rate is 4000, but the autoencoder's is 8000"),
+        "encoder": (dataclasses.replace(ENCODER, kind="mel"), "kind is mel: the encoder of latents needs waveform"),
+        "length": (72, "length 72 is not a multiple of 16"),
+    }.items():
+        with pytest.raises(aj.InputError, match=message[1]):
+            dataclasses.replace(CONFIGS["latents"], **{change: message[0]}).build()
+    with pytest.raises(aj.InputError, match="the batch has latents but no sound"):
+        model.init(jax.random.key(0), {"latent": jnp.zeros((1, 16, 5))})
+    pipeline = Pipeline(CONFIGS["latents"], model, variables)
+    for use in (lambda: pipeline.generate([""]), lambda: pipeline.vary(AUDIO[0], sample_rate=8000)):
+        with pytest.raises(aj.InputError, match="this model is of kind 'diffusion_autoencoder'"):
+            use()
 
 
 def test_latent_diffusion_trains_on_sound_and_on_latents_alike():

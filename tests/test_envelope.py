@@ -155,8 +155,8 @@ def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_ke
     wrong = dataclasses.replace(config, envelope=dataclasses.replace(config.envelope, hop_length=20))
     with pytest.raises(aj.InputError, match="a frame every 20 samples, and the latent every 32: use an envelope"):
         wrong.build()
-    with pytest.raises(aj.InputError, match="there are an adapter and an envelope"):
-        dataclasses.replace(model, adapter=(lambda x: x, lambda x: x))
+    with pytest.raises(aj.InputError, match="there are an autoencoder and an envelope"):
+        dataclasses.replace(model, autoencoder=model)
 
 
 def test_a_vocoder_divides_sounds_by_the_levels_and_restores_a_tone_from_noise():

@@ -40,7 +40,7 @@ CONFIGS = {
     "upsampler": aj.configs.UpsamplerConfig(**SOUND, factor=4),
     "vocoder": aj.configs.VocoderConfig(**SOUND, n_fft=16, hop_length=4, mel_channels=5),
     "diffusion_autoencoder": aj.configs.DiffusionAEConfig(
-        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3)
+        **SOUND, encoder=aj.configs.EncoderConfig(CODER, "waveform", latent_channels=3), autoencoder=AUTOENCODER
     ),
     "latent": aj.configs.LatentConfig(**SOUND, autoencoder=AUTOENCODER),
     "autoregressive": aj.configs.AutoregressiveConfig(**SOUND),

@@ -135,8 +135,8 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
     check_fields(manifest, fields)
     model = build(with_found_values(config, manifest).model)
     facts |= {
-        "shard": shard, "of": of, "files": manifest.digest, "channels": model.latent_channels,
-        "frames": config.data.length // model.downsample_factor,
+        "shard": shard, "of": of, "files": manifest.digest, "channels": model.autoencoder.latent_channels,
+        "frames": config.data.length // model.autoencoder.downsample_factor,
     }  # fmt: skip
     record = record_path(out, shard, of)
     write_record(record, (), finished=False, failed=[], **facts)

@@ -80,7 +80,7 @@ def autoencoder(name: str, config: ModelConfig) -> Variables:
     """
     trained = from_pretrained(name)
     settings, variables = trained.config, trained.variables
-    if settings.autoencoder is not None:
+    if kind_of(settings) != kind_of(config) and settings.autoencoder is not None:
         settings, variables = settings.autoencoder, variables["frozen"]["autoencoder"]
     if kind_of(settings) != kind_of(config):
         raise InputError(f"{name} is of kind {kind_of(settings)!r}: {kind_of(config)!r} is needed.")

@@ -24,7 +24,7 @@ def batch_shapes(config: TrainConfig, latents: bool = False) -> dict[str, jax.Sh
     item = jax.eval_shape(lambda: example_batch(config.model))
     if latents:
         model, sound = build(config.model), item.pop("audio")
-        shape = (1, sound.shape[1] // model.downsample_factor, model.latent_channels)
+        shape = (1, sound.shape[1] // model.autoencoder.downsample_factor, model.autoencoder.latent_channels)
         item["latent"] = jax.ShapeDtypeStruct(shape, sound.dtype)
     return {name: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype) for name, leaf in item.items()}
 

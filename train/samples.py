@@ -24,7 +24,8 @@ class Samples:
     """Writes one WAV file and one spectrogram per prompt. The noise is the same at all checkpoints. The file names
     contain the step.
 
-    A codec instead reconstructs one crop per prompt, from the first batch. The original crops are written too.
+    A codec instead reconstructs one crop per prompt, from the first batch. The original crops are written too. If the
+    batch has latents of a codec's autoencoder, the original crops are the decoded latents.
 
     Args:
         model: the model of the run, which makes sound from noise, or encodes and decodes sound.
@@ -38,7 +39,7 @@ class Samples:
     def __init__(self, model: Any, config: TrainConfig, folder: Path):
         # Adapters are added to the parameters first.
         self.lora, self.model = (model, model.model) if isinstance(model, Lora) else (None, model)
-        self.config, self.folder, self.crops = config, folder, None
+        self.config, self.folder, self.first = config, folder, {}
         self.trackers: Sequence[Tracker] = ()
         self.prompts, self.sample_rate = config.sample_prompts, config.data.sample_rate
         # A model that implements `Codec` reconstructs sounds. Other models make sound from noise.
@@ -56,13 +57,14 @@ class Samples:
         if not self.reconstructs:
             self._generation(variables).check()
             return
-        self.crops = np.asarray(batch["audio"][: len(self.prompts)])
-        if len(self.crops) < len(self.prompts):
+        count = len(self.prompts)
+        self.first = {name: np.asarray(batch[name][:count]) for name in ("audio", "latent") if name in batch}
+        if (crops := len(next(iter(self.first.values())))) < count:
             raise InputError(
-                f"{len(self.prompts)} samples are asked for, but a batch has only {len(self.crops)} crops "
-                "to reconstruct: leave some of sample_prompts out."
+                f"{count} samples are asked for, but a batch has only {crops} crops to reconstruct: leave some of "
+                "sample_prompts out."
             )
-        jax.eval_shape(partial(reconstruct, self.model), variables, self.crops)
+        jax.eval_shape(partial(reconstruct, self.model), variables, jax.eval_shape(self._crops, variables))
 
     def write(self, step: int, variables: dict) -> None:
         """Makes sounds with these variables, and writes them to files whose names contain `step`."""
@@ -70,7 +72,8 @@ class Samples:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         variables = self._plain(variables)
-        for index, (prompt, sound) in enumerate(zip(self.prompts, self._sounds(variables), strict=True)):
+        crops = np.asarray(jax.jit(self._crops)(variables)) if self.reconstructs else None
+        for index, (prompt, sound) in enumerate(zip(self.prompts, self._sounds(variables, crops), strict=True)):
             if not np.isfinite(sound).all():
                 say(f"sample {index} of step {step} is not finite: it is not written.")
                 continue
@@ -78,18 +81,24 @@ class Samples:
             for tracker in self.trackers:
                 name = f"{index} {prompt}".strip()
                 tracker.sound(step, name, np.clip(sound, -1, 1), self.sample_rate, picture)
-            if self.reconstructs and not (self.folder / f"original_{index}.wav").exists():
-                self._write(f"original_{index}", self.crops[index], "original")
+            if crops is not None and not (self.folder / f"original_{index}.wav").exists():
+                self._write(f"original_{index}", crops[index], "original")
 
     def _plain(self, variables: dict) -> dict:
         return variables if self.lora is None else self.lora.plain(variables)
 
-    def _sounds(self, variables: dict) -> list[np.ndarray]:
-        if not self.reconstructs:
+    def _crops(self, variables: dict) -> jax.Array | np.ndarray:
+        """Returns the sounds that a codec reconstructs."""
+        if "audio" in self.first:
+            return self.first["audio"]
+        return self.model.autoencoder.decode(variables["frozen"]["autoencoder"], self.first["latent"])
+
+    def _sounds(self, variables: dict, crops: np.ndarray | None) -> list[np.ndarray]:
+        if crops is None:
             return [sound for _, _, sound in self._generation(variables).run()]
         pipeline = Pipeline(self.config.model, self.model, variables)
         settings = {"sample_rate": self.sample_rate, "num_steps": self.config.sample_steps}
-        return [pipeline.reconstruct(crop, **settings).sounds[0] for crop in self.crops]
+        return [pipeline.reconstruct(crop, **settings).sounds[0] for crop in crops]
 
     def _generation(self, variables: dict) -> Generation:
         config, count = self.config, len(self.prompts)

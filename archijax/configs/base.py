@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archijax.contract import Model, Variables
+from archijax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,11 @@ class ModelConfig:
         """Loads the pretrained parts that the settings name, for ``model.init(key, batch, frozen)``. Returns a dict of
         variables by the name of the part, or {} without pretrained parts. Raises InputError if a part is missing."""
         return {}
+
+
+def same_sound(config: ModelConfig, autoencoder: ModelConfig) -> None:
+    """Raises InputError unless a model and its autoencoder have the same sample rate and number of channels."""
+    for name in ("sample_rate", "channels"):
+        ours, theirs = getattr(config, name), getattr(autoencoder, name)
+        if ours != theirs:
+            raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")

@@ -17,7 +17,7 @@ from archijax.audio.mel import MelSpectrogram
 from archijax.audio.stft import STFT
 from archijax.codecs.encoders import Encoder1d, ME1d, MelE1d
 from archijax.configs.autoencoder import AutoEncoderConfig
-from archijax.configs.base import ModelConfig, SampleDefaults
+from archijax.configs.base import ModelConfig, SampleDefaults, same_sound
 from archijax.configs.bottlenecks import BottleneckConfig, TanhConfig, build_bottlenecks
 from archijax.configs.coders import CoderConfig
 from archijax.configs.conditioners import ConditionerConfig, check_names, conditioned
@@ -283,7 +283,8 @@ class EncoderConfig:
     coder: CoderConfig
     """The net of the encoder."""
     kind: Literal["magnitude", "log_magnitude", "mel", "waveform"] = "magnitude"
-    """The input of the net: magnitudes of an STFT or their logarithms, a log-mel spectrogram, or samples."""
+    """The input of the net: magnitudes of an STFT or their logarithms, a log-mel spectrogram, or samples (waveform). If
+    the diffusion autoencoder has an autoencoder of its own, the kind must be waveform, and the input is its latents."""
     n_fft: int = 1023
     """The length of the Hann window in samples. There must be one frame per hop_length samples: n_fft must be odd for
     magnitudes, and n_fft - hop_length must be even for mel."""
@@ -333,18 +334,30 @@ class DiffusionAEConfig(DiffusionConfig):
     envelope: EnvelopeConfig | None = None
     """The net that estimates the envelope of the sound from the latent. The spectrum of a sound is divided by the
     envelope before diffusion, and training needs far fewer steps. None means that no envelope is used."""
+    autoencoder: AutoEncoderConfig | None = None
+    """A trained autoencoder, whose latents take the place of the sound: they are encoded and diffused. None means that
+    the sound itself is encoded and diffused."""
 
     def build(self) -> DiffusionAE:
         """Builds the model. Raises InputError if settings do not fit each other."""
         encoder = self.encoder.build(self.sample_rate, jnp.dtype(self.dtype))
-        stride = 1 if self.transform is None else self.transform.stride
+        autoencoder = None
+        if self.autoencoder is not None:
+            same_sound(self, self.autoencoder)
+            if self.encoder.kind != "waveform":
+                raise InputError(f"encoder.kind is {self.encoder.kind}: the encoder of latents needs waveform")
+            autoencoder = self.autoencoder.build()
+        # The encoder and the net divide the number of positions, of which each one has this number of samples.
+        position = 1 if autoencoder is None else autoencoder.downsample_factor
+        stride = position if self.transform is None else position * self.transform.stride
         shortened = [stride * math.prod(self.unet.factors[: depth + 1]) for depth in range(len(self.unet.factors))]
-        if encoder.downsample_factor not in shortened:
+        frame = position * encoder.downsample_factor
+        if frame not in shortened:
             raise InputError(
-                f"the latent has a frame every {encoder.downsample_factor} samples, and the net a position every "
+                f"the latent has a frame every {frame} samples, and the net a position every "
                 f"{', '.join(map(str, shortened))}: make the first one of these"
             )
-        depths = [d for d, samples in enumerate(shortened) if samples == encoder.downsample_factor]
+        depths = [d for d, samples in enumerate(shortened) if samples == frame]
         depth = depths[-1] if self.inject_depth is None else self.inject_depth
         if depth not in depths:
             raise InputError(
@@ -352,10 +365,8 @@ class DiffusionAEConfig(DiffusionConfig):
             )
         channels = [0] * len(shortened)
         channels[depth] = encoder.latent_channels
-        if self.length % encoder.downsample_factor:
-            raise InputError(
-                f"length {self.length} is not a multiple of {encoder.downsample_factor}, the samples per frame"
-            )
+        if self.length % frame:
+            raise InputError(f"length {self.length} is not a multiple of {frame}, the samples per frame")
         envelope = None
         if self.envelope is not None:
             if encoder.downsample_factor % self.envelope.hop_length:
@@ -368,7 +379,12 @@ class DiffusionAEConfig(DiffusionConfig):
             factor = encoder.downsample_factor // self.envelope.hop_length
             envelope = LatentEnvelope(stft, factor, *sizes, dtype=jnp.dtype(self.dtype))
         return DiffusionAE(
-            self._diffusion(context_channels=channels), encoder, depth, channels=self.channels, envelope=envelope
+            self._diffusion(frame=position, context_channels=channels),
+            encoder,
+            depth,
+            autoencoder=autoencoder,
+            channels=self.channels,
+            envelope=envelope,
         )
 
 
@@ -386,10 +402,7 @@ class LatentConfig(DiffusionConfig):
 
     def build(self) -> LatentDiffusion:
         """Builds the model. Raises InputError if settings do not fit each other."""
-        for name in ("sample_rate", "channels"):
-            ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
-            if ours != theirs:
-                raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        same_sound(self, self.autoencoder)
         if self.error in ("a_weighted", "stft", "mel"):
             raise InputError(
                 f"error is {self.error}, which compares sound, but this model diffuses latents: use mse, l1 or huber"

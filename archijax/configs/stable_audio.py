@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from archijax.arithmetic import ceil_div
 from archijax.configs.autoencoder import AutoEncoderConfig
-from archijax.configs.base import ModelConfig, SampleDefaults
+from archijax.configs.base import ModelConfig, SampleDefaults, same_sound
 from archijax.configs.nets import TextConfig, positive
 from archijax.configs.oobleck import OobleckConfig
 from archijax.contract import Variables
@@ -107,10 +107,7 @@ class StableAudioConfig(ModelConfig):
 
     def __post_init__(self):
         positive(self, "model", "sample_rate", "channels", "length", "conditioning_features")
-        for name in ("sample_rate", "channels"):
-            ours, theirs = getattr(self, name), getattr(self.autoencoder, name)
-            if ours != theirs:
-                raise InputError(f"{name} is {ours}, but the autoencoder's is {theirs}: make them equal")
+        same_sound(self, self.autoencoder)
         if self.distilled and self.method != "flow":
             raise InputError(f"the method is {self.method}, but a distilled model needs flow")
         if not self.numbers or len({number.name for number in self.numbers}) < len(self.numbers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +15,13 @@ from jaxtyping import Array, Float, Key
 
 from archijax.codecs.encoders import Encoder1d
 from archijax.codecs.quantizers import over_axis
-from archijax.contract import Batch, LossResult, Variables
+from archijax.contract import Batch, Codec, LossResult, Variables
 from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
 from archijax.models.envelope import LatentEnvelope, Levels, level_error, magnitudes, raised, restored
+from archijax.models.scaled import scaled, unscaled, with_autoencoder
 from archijax.nn.initialize import initialize
 
 
@@ -39,10 +41,10 @@ class DiffusionAE:
         inject_depth: a depth at which the net has one position per frame of the latent. 0 is the outermost depth.
         latent_factor: the number of positions of the diffused array per frame of the latent, or None for the encoder's
             downsample_factor.
-        adapter: a pair of functions (encode, decode) without parameters, or None to diffuse the sound itself. encode
-            turns sound into the array [b, positions, channels] that is diffused, and decode turns this array into
-            sound. The encoder always receives the sound.
-        channels: the number of channels of the diffused array and of its noise.
+        autoencoder: a trained codec, such as an :class:`AutoEncoder`, or None. With a codec, the codec's latents take
+            the place of the sound: they are encoded and diffused, and the codec decodes the latents that diffusion has
+            sampled. The variables of the codec are frozen.
+        channels: the number of channels of the sound.
         envelope: a net that estimates the envelope of the sound from the latent, an
             :class:`archijax.models.envelope.LatentEnvelope`, or None for no envelope, as in the original code. The
             spectrum of a sound is divided by the envelope before diffusion. After diffusion, 32 steps of Griffin-Lim,
@@ -51,22 +53,22 @@ class DiffusionAE:
             sounds first, and ignores the latent.
 
     Raises:
-        InputError: there are both an adapter and an envelope.
+        InputError: there are both an autoencoder and an envelope.
     """
 
     model: DiffusionModel
     encoder: Encoder1d
     inject_depth: int
     latent_factor: int | None = None
-    adapter: tuple[Any, Any] | None = None
+    autoencoder: Codec | None = None
     channels: int = 1
     envelope: LatentEnvelope | None = None
 
     frames: ClassVar[str] = "latent"
 
     def __post_init__(self):
-        if self.adapter is not None and self.envelope is not None:
-            raise InputError("there are an adapter and an envelope: use one of them")
+        if self.autoencoder is not None and self.envelope is not None:
+            raise InputError("there are an autoencoder and an envelope: use one of them")
 
     @property
     def latent_channels(self) -> int:
@@ -76,7 +78,7 @@ class DiffusionAE:
     @property
     def downsample_factor(self) -> int:
         """The number of samples of sound per frame of the latent."""
-        return self.encoder.downsample_factor
+        return self.encoder.downsample_factor * (1 if self.autoencoder is None else self.autoencoder.downsample_factor)
 
     @property
     def samples_per_frame(self) -> int:
@@ -88,21 +90,25 @@ class DiffusionAE:
 
         Args:
             batch: a dict with "audio" [b, time, c], where downsample_factor divides time. Only the shapes matter, and
-                one item (b = 1) is enough.
-            frozen: see :meth:`DiffusionModel.init`.
+                one item (b = 1) is enough. With an autoencoder, the batch can have its "latent" in place of "audio".
+            frozen: a dict of pretrained parts: "autoencoder" (the variables of the autoencoder, if there is one) and
+                "embedder" (see :meth:`DiffusionModel.init`). Missing parts get random values.
         """
         net_key, encoder_key = jax.random.split(key)
-        audio = jnp.asarray(batch["audio"])
-        variables = initialize(self.encoder.init, encoder_key, audio)
+        if self.autoencoder is not None:
+            net_key, autoencoder_key = jax.random.split(net_key)
+            frozen = with_autoencoder(frozen, self.autoencoder, autoencoder_key, batch)
+        inputs = _zeros(lambda: self._inputs({"frozen": frozen}, batch))
+        variables = initialize(self.encoder.init, encoder_key, inputs)
         encoder = {"params": {"encoder": variables["params"]}, "state": {}}
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
-        latent, _ = jax.eval_shape(lambda: self.encode(encoder, audio))
-        zeros = jnp.zeros(latent.shape, latent.dtype)
+        latent = _zeros(lambda: self.encoder.apply(self._variables(encoder), inputs)[0])
         if self.envelope is not None:
             net_key, envelope_key = jax.random.split(net_key)
-            encoder["params"]["envelope"] = self.envelope.init(envelope_key, zeros)["params"]
-        model = self.model.init(net_key, self._conditioned(batch, zeros, self._levels(encoder, zeros)), frozen)
+            encoder["params"]["envelope"] = self.envelope.init(envelope_key, latent)["params"]
+        conditioned = self._conditioned(batch, inputs, latent, self._levels(encoder, latent))
+        model = self.model.init(net_key, conditioned, frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
@@ -123,18 +129,18 @@ class DiffusionAE:
             "envelope", the losses at five noise levels, and "saturated", "kl" and "commitment" if the bottleneck
             reports them.
         """
-        audio = jnp.asarray(batch["audio"])
-        keys = per_item(keys, len(audio))
+        inputs = self._inputs(variables, batch)
+        keys = per_item(keys, len(inputs))
         encoder_keys = stream(keys, ENCODER)
         (latent, info), state = self.encoder.apply(
-            self._variables(variables), audio, keys=encoder_keys, train=True, mutable=["state"]
+            self._variables(variables), inputs, keys=encoder_keys, train=True, mutable=["state"]
         )
         levels = self._levels(variables, latent)
-        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, latent, levels))
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, inputs, latent, levels))
         report = {name: jnp.mean(info[name]) for name in ("saturated", "kl", "commitment") if name in info}
         loss = diffusion + info["loss"]
         if self.envelope is not None:
-            report["envelope"] = level_error(levels, audio, self.envelope.stft)
+            report["envelope"] = level_error(levels, inputs, self.envelope.stft)
             loss += report["envelope"]
         metrics = {"diffusion": diffusion, **report, **by_noise}
         return loss, (metrics, {"encoder": state["state"]} if state else {})
@@ -142,12 +148,11 @@ class DiffusionAE:
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
     ) -> Float[Array, ""]:
-        """Computes the diffusion loss for a given latent of batch["audio"]. ``draws`` are the arguments t, eps and
+        """Computes the diffusion loss for a given latent of the batch. ``draws`` are the arguments t, eps and
         masked of :meth:`DiffusionModel.loss_given`.
         """
-        return self.model.loss_given(
-            variables, self._conditioned(batch, latent, self._levels(variables, latent)), *draws
-        )
+        inputs, levels = self._inputs(variables, batch), self._levels(variables, latent)
+        return self.model.loss_given(variables, self._conditioned(batch, inputs, latent, levels), *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -157,7 +162,7 @@ class DiffusionAE:
         ``info`` is a dict of arrays that the bottlenecks report. A bottleneck that predicts a Gaussian draws the latent
         with ``keys``, one per item [b]. If keys is None, the latent is the mean of the Gaussian.
         """
-        return self.encoder.apply(self._variables(variables), audio, keys=keys)
+        return self.encoder.apply(self._variables(variables), self._inputs(variables, {"audio": audio}), keys=keys)
 
     def decode(
         self,
@@ -169,8 +174,8 @@ class DiffusionAE:
         """Decodes a latent to sounds of ``frames * downsample_factor`` samples.
 
         Args:
-            noise: the standard normal noise from which diffusion starts, in the shape of the diffused array, or None to
-                draw the noise.
+            noise: the standard normal noise from which diffusion starts, in the shape of the sounds, or None to draw
+                the noise.
             settings: other arguments of :func:`decode_by_diffusion`, such as ``num_steps=50, keys=key``.
         """
         return decode_by_diffusion(self, variables, frames, noise, channels=self.channels, **settings)
@@ -178,9 +183,14 @@ class DiffusionAE:
     def prepare(
         self, variables: Variables, frames: Float[Array, "b frames latent"], noise: Array, batch: Batch
     ) -> tuple[Array, dict[str, Any]]:
-        """Returns (noise, conditioning) for the diffusion model. The noise is unchanged. The conditioning consists of
-        ``batch`` (other conditioning) and the entry "channels", which injects the latent at ``inject_depth``.
+        """Returns (noise, conditioning) for the diffusion model. The conditioning consists of ``batch`` (other
+        conditioning) and the entry "channels", which injects the latent at ``inject_depth``. The noise is unchanged, or
+        has the shape of the autoencoder's latents.
         """
+        if self.autoencoder is not None:
+            # A latent has fewer numbers than its samples. The same samples give the same noise, wherever a part begins.
+            positions = noise.reshape(len(noise), frames.shape[1] * self.samples_per_frame, -1)
+            noise = positions[..., : self.autoencoder.latent_channels]
         # The last frame is repeated until the length is a multiple of the net's length_multiple.
         multiple = self.model.length_multiple
         extra = -frames.shape[1] % (multiple // math.gcd(multiple, self.samples_per_frame))
@@ -190,11 +200,14 @@ class DiffusionAE:
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
     ) -> Float[Array, "b time c"]:
-        """Turns x, the array that the diffusion model has sampled, into sounds. With an envelope, the sounds get the
-        magnitudes that are estimated from the latents ``frames``.
+        """Turns x, the array that the diffusion model has sampled, into sounds. An autoencoder decodes x. With an
+        envelope, the sounds get the magnitudes that are estimated from the latents ``frames``.
         """
+        if self.autoencoder is not None:
+            own = variables["frozen"]["autoencoder"]
+            return self.autoencoder.decode(own, unscaled(self.autoencoder, variables, x))
         if self.envelope is None:
-            return x if self.adapter is None else self.adapter[1](x)
+            return x
         magnitude = magnitudes(self._levels(variables, frames), self.envelope.stft)
         return restored(x, magnitude, self.envelope.stft)
 
@@ -208,20 +221,33 @@ class DiffusionAE:
             return jnp.zeros(())
         return self.envelope.apply({"params": variables["params"]["envelope"]}, latent)
 
-    def _conditioned(self, batch: Batch, latent: Float[Array, "b frames latent"], levels: Levels) -> dict[str, Any]:
-        audio = jnp.asarray(batch["audio"])
-        diffused = audio if self.adapter is None else self.adapter[0](audio)
-        if self.envelope is not None:
-            levels = raised(jax.lax.stop_gradient(levels), audio, self.envelope.stft)
-            diffused = self.envelope.stft.shaped(audio, jnp.exp(-levels))
-        if diffused.shape[1] != latent.shape[1] * self.samples_per_frame:
+    def _inputs(self, variables: Variables, batch: Batch) -> Float[Array, "b positions c"]:
+        """Returns the array that is encoded and diffused: the sound, or the latents of the autoencoder."""
+        if self.autoencoder is None:
+            return jnp.asarray(batch["audio"])
+        return scaled(self.autoencoder, variables, batch)
+
+    def _conditioned(
+        self, batch: Batch, inputs: Array, latent: Float[Array, "b frames latent"], levels: Levels
+    ) -> dict[str, Any]:
+        if inputs.shape[1] != latent.shape[1] * self.samples_per_frame:
             raise InputError(
-                f"{audio.shape[1]} samples give {latent.shape[1]} frames of {self.samples_per_frame}: the length must "
-                "be a multiple of a frame"
+                f"the length {inputs.shape[1]} gives {latent.shape[1]} frames of {self.samples_per_frame}: it must be "
+                "a multiple of a frame"
             )
-        return {**batch, "audio": diffused, "channels": self._injected(latent)}
+        if self.envelope is not None:
+            levels = raised(jax.lax.stop_gradient(levels), inputs, self.envelope.stft)
+            inputs = self.envelope.stft.shaped(inputs, jnp.exp(-levels))
+        rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
+        return {**rest, "audio": inputs, "channels": self._injected(latent)}
 
     def _variables(self, variables: Variables) -> Variables:
         state = variables.get("state", {})
         own = {"params": variables["params"]["encoder"]}
         return {**own, "state": state["encoder"]} if "encoder" in state else own
+
+
+def _zeros(make: Callable[[], Array]) -> Array:
+    """Returns zeros with the shape and the type of the result of ``make()``, which is not computed."""
+    result = jax.eval_shape(make)
+    return jnp.zeros(result.shape, result.dtype)

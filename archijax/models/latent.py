@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from archijax.arithmetic import ceil_div
-from archijax.contract import Batch, Codec, DiffusionDecoder, LossResult, ScaledCodec, Variables
-from archijax.errors import InputError
+from archijax.contract import Batch, Codec, DiffusionDecoder, LossResult, Variables
 from archijax.keys import DECODER_NOISE, per_item, stream
 from archijax.models.diffusion import DiffusionModel
+from archijax.models.scaled import scaled, unscaled, with_autoencoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +56,7 @@ class LatentDiffusion:
             InputError: the batch has no "audio", and ``frozen`` has no "autoencoder".
         """
         key, autoencoder_key = jax.random.split(key)
-        frozen = dict(frozen or {})
-        if "autoencoder" not in frozen:
-            if "audio" not in batch:
-                raise InputError(
-                    "the batch has latents but no sound: pass the autoencoder's variables as frozen, or audio"
-                )
-            frozen["autoencoder"] = self.autoencoder.init(autoencoder_key, {"audio": batch["audio"]})
+        frozen = with_autoencoder(frozen, self.autoencoder, autoencoder_key, batch)
         latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
         return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
 
@@ -76,15 +70,7 @@ class LatentDiffusion:
         If the autoencoder has measured its latents in training, each channel is scaled to mean 0 and standard deviation
         1.
         """
-        own = variables["frozen"]["autoencoder"]
-        if "latent" in batch:
-            latent = jnp.asarray(batch["latent"])
-        else:
-            latent, _ = self.autoencoder.encode(own, jnp.asarray(batch["audio"]))
-        if isinstance(self.autoencoder, ScaledCodec):
-            mean, deviation = self.autoencoder.latent_scale(own)
-            latent = (latent - mean) / deviation
-        return jax.lax.stop_gradient(latent)
+        return scaled(self.autoencoder, variables, batch)
 
     def sample(
         self,
@@ -138,11 +124,7 @@ class LatentDiffusion:
 
     def unscaled(self, variables: Variables, latent: Float[Array | np.ndarray, "*shape c"]) -> Float[Array, "*shape c"]:
         """Reverses the scaling of :meth:`latents`. The autoencoder can then decode the latents."""
-        latent = jnp.asarray(latent)
-        if not isinstance(self.autoencoder, ScaledCodec):
-            return latent
-        mean, deviation = self.autoencoder.latent_scale(variables["frozen"]["autoencoder"])
-        return latent * deviation + mean
+        return unscaled(self.autoencoder, variables, latent)
 
     def _conditioned(self, batch: Batch, latents: Float[Array, "b frames c"]) -> dict[str, Any]:
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}

@@ -81,9 +81,9 @@ class Latents(Samples):
 def rows_of(loaded: Loaded, settings: SampleSettings, batch_size: int = 8) -> Samples:
     """Returns the converter between sound and the rows of a model: :class:`Latents` for a latent model, else
     :class:`Samples`."""
-    if loaded.config.autoencoder is None:
-        return Samples(loaded)
-    return Latents(loaded, seed=settings.seed, batch_size=batch_size)
+    if loaded.is_latent:
+        return Latents(loaded, seed=settings.seed, batch_size=batch_size)
+    return Samples(loaded)
 
 
 def kept_rows(mask: Bool[np.ndarray, " time"], frame: int) -> Bool[np.ndarray, " n"]:

@@ -17,7 +17,7 @@ from archijax.audio.loudness import gain
 from archijax.configs import kind_of
 from archijax.configs.base import SampleDefaults
 from archijax.configs.conditioners import encode_fields
-from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Model, Variables
+from archijax.contract import Codec, DenoisingGenerator, DiffusionDecoder, Generator, Model, Variables
 from archijax.errors import InputError, listed, suggestion
 from archijax.nn.numbers import Number, to_number
 from archijax.pipeline.facts import Facts
@@ -146,9 +146,14 @@ class Loaded:
             )
 
     @property
+    def is_latent(self) -> bool:
+        """Returns whether the model generates the latents of an autoencoder."""
+        return self.config.autoencoder is not None and isinstance(self.model, Generator)
+
+    @property
     def guidable(self) -> bool:
         """Returns whether the model was trained for guidance."""
-        inside = isinstance(self.model, DiffusionDecoder) or self.config.autoencoder is not None
+        inside = isinstance(self.model, DiffusionDecoder) or self.is_latent
         model = self.model.model if inside else self.model
         follows = self.tokenizer is not None or bool(self.config.conditioners)
         return follows and isinstance(model, DenoisingGenerator) and model.cond_drop_prob > 0

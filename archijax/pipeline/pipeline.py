@@ -243,7 +243,7 @@ class Pipeline(Loaded):
                     f"seconds is {seconds:g}, but this model makes at most {self.seconds:.4g} s at once: extend the "
                     "sound afterwards."
                 )
-        if self.config.autoencoder is not None:
+        if self.is_latent:
             if loop:
                 raise InputError("A model of latents cannot loop: the decoded sound would have a seam.")
             more = {"batch_size": batch_size, "conditions": conditions}
