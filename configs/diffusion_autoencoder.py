@@ -40,6 +40,8 @@ from configs import codec
 from train.config import EmaConfig, OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
+LENGTH = 32_768  # samples: 2 s, 128 frames of the codec
+
 config = TrainConfig(
     model=aj.configs.DiffusionAEConfig(
         unet=aj.configs.UNetConfig(
@@ -59,42 +61,6 @@ config = TrainConfig(
 small = TrainConfig(
     model=aj.configs.DiffusionAEConfig(
         unet=aj.configs.UNetConfig(
-            channels=(256, 256), factors=(1, 4), items=(2, 1), item="adaptive", modulation_features=128
-        ),
-        transform=aj.configs.LearnedTransformConfig(num_filters=512, window_length=1024, stride=256),
-        envelope=aj.configs.EnvelopeConfig(n_fft=1024, hop_length=256, channels=256, num_blocks=4),
-        sample_rate=16_000,
-        channels=1,
-        length=16_384,
-        stratified=True,
-        sampling=aj.configs.SampleDefaults(num_steps=20),
-        encoder=aj.configs.EncoderConfig(
-            coder=aj.configs.CoderConfig(channels=128, multipliers=(1, 2), factors=(4,), num_blocks=(2,)),
-            kind="log_magnitude",
-            n_fft=1023,
-            hop_length=256,
-            # With this noise in training, a small error of a latent makes a small error of the sound.
-            bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
-            latent_channels=16,
-        ),
-    ),
-    data=DataConfig(sample_rate=16_000, channels=1, length=16_384, skip_below=-50.0, workers=1),
-    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.998, start=100, every=1),
-    batch_size=16,
-    steps=4_000,
-    log_every=100,
-    checkpoint_every=1_000,
-    keep_checkpoints=2,
-    sample_prompts=("", "", ""),
-    sample_steps=20,
-)
-
-LENGTH = 32_768  # samples: 2 s, 128 frames of the codec
-
-latent = TrainConfig(
-    model=aj.configs.DiffusionAEConfig(
-        unet=aj.configs.UNetConfig(
             channels=(160, 320), factors=(1, 4), items=(2, 4), item="adaptive", modulation_features=256
         ),
         sample_rate=16_000,
@@ -106,13 +72,14 @@ latent = TrainConfig(
         encoder=aj.configs.EncoderConfig(
             coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(4,), num_blocks=(3,)),
             kind="waveform",
-            bottleneck=small.model.encoder.bottleneck,
+            # With this noise in training, a small error of a latent makes a small error of the sound.
+            bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
             latent_channels=16,
         ),
     ),
     data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, workers=1),
-    optimizer=small.optimizer,
-    ema=small.ema,
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.998, start=100, every=1),
     batch_size=16,
     steps=4_000,
     log_every=100,

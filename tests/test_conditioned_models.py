@@ -37,7 +37,6 @@ CONFIGS = {
     "magnitudes": aj.configs.DiffusionAEConfig(
         **{**SHARED, "transform": aj.configs.LearnedTransformConfig(num_filters=4, window_length=4, stride=2)},
         encoder=dataclasses.replace(ENCODER, kind="log_magnitude", n_fft=15, hop_length=8),
-        envelope=aj.configs.EnvelopeConfig(n_fft=16, hop_length=4, channels=8, num_blocks=1),
     ),
     "latents": aj.configs.DiffusionAEConfig(
         **SHARED,

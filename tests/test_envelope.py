@@ -1,4 +1,4 @@
-"""The envelopes of the upsampler's high band and of the diffusion autoencoder."""
+"""The envelopes of the upsampler's high band and of the vocoder."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ import archijax as aj
 from archijax.audio.mel import MelSpectrogram
 from archijax.audio.resample import resample
 from archijax.audio.stft import STFT
-from archijax.models.envelope import Envelope, LatentEnvelope, level_error, log_magnitudes, noise_level
+from archijax.models.envelope import Envelope, MelEnvelope, level_error, log_magnitudes, noise_level
 
 RATE, LENGTH = 12_000, 3_072
 CONFIG = aj.configs.UpsamplerConfig(
@@ -113,55 +113,16 @@ def test_training_lowers_the_error_of_the_envelope(made):
     assert errors[0] > 2 > 0.6 > errors[-1] > 0.8 * np.pi**2 / 24
 
 
-class Oracle(LatentEnvelope):
+class Oracle(MelEnvelope):
     """An envelope whose parameters are the log-levels themselves."""
 
     def __call__(self, *_):
         return self.get_variable("params", "levels")
 
 
-def test_an_autoencoder_with_the_true_envelope_restores_a_tone_from_noise_and_keeps_silence():
-    config = aj.configs.DiffusionAEConfig(
-        aj.configs.UNetConfig(channels=(8,), factors=(32,), items=(0,)),
-        encoder=aj.configs.EncoderConfig(
-            aj.configs.CoderConfig(channels=8, multipliers=(1, 1), factors=(1,), num_blocks=(0,)),
-            kind="mel", n_fft=64, hop_length=32, mel_channels=5,
-        ),
-        envelope=aj.configs.EnvelopeConfig(n_fft=256, hop_length=32, channels=8, num_blocks=0),
-        sample_rate=RATE,
-        channels=1,
-        length=LENGTH,
-    )  # fmt: skip
-    model = config.build()
-    stft = model.envelope.stft
-    model = dataclasses.replace(model, envelope=Oracle(stft, 1, 1, 8, 0))
-    time = np.arange(2 * LENGTH) / RATE
-    tone = np.float32(0.3 * np.sin(2 * np.pi * 440 * time) * (time < LENGTH / RATE))[None, :, None]
-    noise = jnp.float32(np.random.default_rng(5).standard_normal(tone.shape))
-
-    @jax.jit
-    def restored(tone, noise):
-        wanted = log_magnitudes(stft.encode(tone))
-        levels = wanted - noise_level(stft)
-        made = model.finish({"params": {"envelope": {"levels": levels}}}, noise, levels[..., 0])
-        colored = stft.shaped(noise, jnp.exp(levels))
-        return made, wanted, *(log_magnitudes(stft.encode(x)) for x in (made, colored))
-
-    made, wanted, *heard = restored(tone, noise)
-    assert np.abs(made[:, LENGTH + 256 :]).max() < 1e-4
-    loud = np.asarray(wanted) > np.log(1e-2)
-    error, error_of_noise = (np.sqrt(np.mean(np.square(x - wanted)[loud])) for x in heard)
-    assert error < 0.6 < 0.9 < error_of_noise
-    wrong = dataclasses.replace(config, envelope=dataclasses.replace(config.envelope, hop_length=20))
-    with pytest.raises(aj.InputError, match="a frame every 20 samples, and the latent every 32: use an envelope"):
-        wrong.build()
-    with pytest.raises(aj.InputError, match="there are an autoencoder and an envelope"):
-        dataclasses.replace(model, autoencoder=model)
-
-
 def test_a_vocoder_divides_sounds_by_the_levels_and_restores_a_tone_from_noise():
     mel = MelSpectrogram(256, 64, sample_rate=RATE, n_mel_channels=20, normalize="log")
-    model = aj.DiffusionVocoder(aj.DiffusionModel(aj.nn.SkipAdd()), mel, Oracle(mel.stft, 1, 1, 8, 0))
+    model = aj.DiffusionVocoder(aj.DiffusionModel(aj.nn.SkipAdd()), mel, Oracle(mel.stft, 8, 0))
     # Loud, quiet and silent parts. The two channels differ.
     time = np.arange(4 * LENGTH) / RATE
     level = np.repeat(np.float32([1.0, 1e-2, 0.0, 0.3]), LENGTH)

@@ -27,7 +27,7 @@ from archijax.convert.t5 import load_t5
 from archijax.diffusion import GaussianProcess, LinearSpacing, ddpm, edm, min_snr, rectified_flow, v_diffusion
 from archijax.errors import InputError
 from archijax.models import DiffusionAE, DiffusionModel, DiffusionUpsampler, DiffusionVocoder, LatentDiffusion
-from archijax.models.envelope import Envelope, LatentEnvelope
+from archijax.models.envelope import Envelope, MelEnvelope
 from archijax.models.errors import ErrorName, named_error
 from archijax.nn.conditioners import PREFIX
 from archijax.nn.conditioning import AppendChannels
@@ -200,8 +200,8 @@ class DiffusionConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class EnvelopeConfig:
-    """Configures the net that estimates the envelope of a sound: for an upsampler from the low band, for a diffusion
-    autoencoder from the latent, and for a vocoder from the mel spectrogram."""
+    """Configures the net that estimates the envelope of a sound: for an upsampler from the low band, and for a vocoder
+    from the mel spectrogram."""
 
     n_fft: int = 1024
     """The length of the STFT's Hann window in samples."""
@@ -272,7 +272,7 @@ class VocoderConfig(DiffusionConfig):
         if self.envelope is not None:
             stft = STFT(self.envelope.n_fft, self.envelope.hop_length, self.envelope.n_fft, centred=False)
             sizes = self.envelope.channels, self.envelope.num_blocks
-            envelope = LatentEnvelope(stft, 1, 1, *sizes, dtype=jnp.dtype(self.dtype))
+            envelope = MelEnvelope(stft, *sizes, dtype=jnp.dtype(self.dtype))
         return DiffusionVocoder(self._diffusion(AppendChannels), mel, envelope)
 
 
@@ -331,12 +331,9 @@ class DiffusionAEConfig(DiffusionConfig):
     """The encoder, which turns sounds into latents."""
     inject_depth: int | None = None
     """The depth at which the latent enters. None means the deepest depth with one position per frame."""
-    envelope: EnvelopeConfig | None = None
-    """The net that estimates the envelope of the sound from the latent. The spectrum of a sound is divided by the
-    envelope before diffusion, and training needs far fewer steps. None means that no envelope is used."""
     autoencoder: AutoEncoderConfig | None = None
-    """A trained autoencoder, whose latents take the place of the sound: they are encoded and diffused. None means that
-    the sound itself is encoded and diffused."""
+    """A trained autoencoder, whose latents take the place of the sound: they are encoded and diffused, and training
+    needs far fewer steps. None means that the sound itself is encoded and diffused."""
 
     def build(self) -> DiffusionAE:
         """Builds the model. Raises InputError if settings do not fit each other."""
@@ -367,24 +364,12 @@ class DiffusionAEConfig(DiffusionConfig):
         channels[depth] = encoder.latent_channels
         if self.length % frame:
             raise InputError(f"length {self.length} is not a multiple of {frame}, the samples per frame")
-        envelope = None
-        if self.envelope is not None:
-            if encoder.downsample_factor % self.envelope.hop_length:
-                raise InputError(
-                    f"the envelope has a frame every {self.envelope.hop_length} samples, and the latent every "
-                    f"{encoder.downsample_factor}: use an envelope.hop_length that divides {encoder.downsample_factor}"
-                )
-            stft = STFT(self.envelope.n_fft, self.envelope.hop_length, centred=False)
-            sizes = self.channels, self.envelope.channels, self.envelope.num_blocks
-            factor = encoder.downsample_factor // self.envelope.hop_length
-            envelope = LatentEnvelope(stft, factor, *sizes, dtype=jnp.dtype(self.dtype))
         return DiffusionAE(
             self._diffusion(frame=position, context_channels=channels),
             encoder,
             depth,
             autoencoder=autoencoder,
             channels=self.channels,
-            envelope=envelope,
         )
 
 

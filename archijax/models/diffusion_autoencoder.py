@@ -20,7 +20,6 @@ from archijax.errors import InputError
 from archijax.keys import ENCODER, per_item, stream
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
-from archijax.models.envelope import LatentEnvelope, Levels, level_error, magnitudes, raised, restored
 from archijax.models.scaled import scaled, unscaled, with_autoencoder
 from archijax.nn.initialize import initialize
 
@@ -45,15 +44,6 @@ class DiffusionAE:
             the place of the sound: they are encoded and diffused, and the codec decodes the latents that diffusion has
             sampled. The variables of the codec are frozen.
         channels: the number of channels of the sound.
-        envelope: a net that estimates the envelope of the sound from the latent, an
-            :class:`archijax.models.envelope.LatentEnvelope`, or None for no envelope, as in the original code. The
-            spectrum of a sound is divided by the envelope before diffusion. After diffusion, 32 steps of Griffin-Lim,
-            which start from the phases of the sampled sound, restore the magnitudes of the envelope. The error of the
-            envelope trains the encoder directly. Without an envelope, a small net learns the mean spectrum of all
-            sounds first, and ignores the latent.
-
-    Raises:
-        InputError: there are both an autoencoder and an envelope.
     """
 
     model: DiffusionModel
@@ -62,13 +52,8 @@ class DiffusionAE:
     latent_factor: int | None = None
     autoencoder: Codec | None = None
     channels: int = 1
-    envelope: LatentEnvelope | None = None
 
     frames: ClassVar[str] = "latent"
-
-    def __post_init__(self):
-        if self.autoencoder is not None and self.envelope is not None:
-            raise InputError("there are an autoencoder and an envelope: use one of them")
 
     @property
     def latent_channels(self) -> int:
@@ -104,11 +89,7 @@ class DiffusionAE:
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
         latent = _zeros(lambda: self.encoder.apply(self._variables(encoder), inputs)[0])
-        if self.envelope is not None:
-            net_key, envelope_key = jax.random.split(net_key)
-            encoder["params"]["envelope"] = self.envelope.init(envelope_key, latent)["params"]
-        conditioned = self._conditioned(batch, inputs, latent, self._levels(encoder, latent))
-        model = self.model.init(net_key, conditioned, frozen)
+        model = self.model.init(net_key, self._conditioned(batch, inputs, latent), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
         }  # fmt: skip
@@ -121,13 +102,11 @@ class DiffusionAE:
         return dataclasses.replace(self, encoder=self.encoder.clone(bottleneck=bottleneck))
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the diffusion loss, conditioned on the latents of the sounds, plus the bottleneck's loss. With an
-        envelope, the error of the envelope is added.
+        """Computes the diffusion loss, conditioned on the latents of the sounds, plus the bottleneck's loss.
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are a dict of scalars: "diffusion" (the diffusion loss),
-            "envelope", the losses at five noise levels, and "saturated", "kl" and "commitment" if the bottleneck
-            reports them.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: "diffusion" (the diffusion loss), the
+            losses at five noise levels, and "saturated", "kl" and "commitment" if the bottleneck reports them.
         """
         inputs = self._inputs(variables, batch)
         keys = per_item(keys, len(inputs))
@@ -135,15 +114,10 @@ class DiffusionAE:
         (latent, info), state = self.encoder.apply(
             self._variables(variables), inputs, keys=encoder_keys, train=True, mutable=["state"]
         )
-        levels = self._levels(variables, latent)
-        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, inputs, latent, levels))
+        diffusion, (by_noise, _) = self.model.loss(variables, keys, self._conditioned(batch, inputs, latent))
         report = {name: jnp.mean(info[name]) for name in ("saturated", "kl", "commitment") if name in info}
-        loss = diffusion + info["loss"]
-        if self.envelope is not None:
-            report["envelope"] = level_error(levels, inputs, self.envelope.stft)
-            loss += report["envelope"]
         metrics = {"diffusion": diffusion, **report, **by_noise}
-        return loss, (metrics, {"encoder": state["state"]} if state else {})
+        return diffusion + info["loss"], (metrics, {"encoder": state["state"]} if state else {})
 
     def loss_given(
         self, variables: Variables, batch: Batch, latent: Float[Array, "b frames latent"], *draws: Array
@@ -151,8 +125,8 @@ class DiffusionAE:
         """Computes the diffusion loss for a given latent of the batch. ``draws`` are the arguments t, eps and
         masked of :meth:`DiffusionModel.loss_given`.
         """
-        inputs, levels = self._inputs(variables, batch), self._levels(variables, latent)
-        return self.model.loss_given(variables, self._conditioned(batch, inputs, latent, levels), *draws)
+        conditioned = self._conditioned(batch, self._inputs(variables, batch), latent)
+        return self.model.loss_given(variables, conditioned, *draws)
 
     def encode(
         self, variables: Variables, audio: Float[Array | np.ndarray, "b time c"], keys: Key[Array, " b"] | None = None
@@ -200,26 +174,15 @@ class DiffusionAE:
     def finish(
         self, variables: Variables, x: Array, frames: Float[Array, "b frames latent"]
     ) -> Float[Array, "b time c"]:
-        """Turns x, the array that the diffusion model has sampled, into sounds. An autoencoder decodes x. With an
-        envelope, the sounds get the magnitudes that are estimated from the latents ``frames``.
-        """
-        if self.autoencoder is not None:
-            own = variables["frozen"]["autoencoder"]
-            return self.autoencoder.decode(own, unscaled(self.autoencoder, variables, x))
-        if self.envelope is None:
+        """Returns x, the sounds that the diffusion model has sampled. An autoencoder decodes x to sounds."""
+        if self.autoencoder is None:
             return x
-        magnitude = magnitudes(self._levels(variables, frames), self.envelope.stft)
-        return restored(x, magnitude, self.envelope.stft)
+        own = variables["frozen"]["autoencoder"]
+        return self.autoencoder.decode(own, unscaled(self.autoencoder, variables, x))
 
     def _injected(self, latent: Float[Array, "b frames latent"]) -> list[Array | None]:
         # There is one entry per depth; the last one is for `inject_depth`.
         return [None] * self.inject_depth + [latent]
-
-    def _levels(self, variables: Variables, latent: Float[Array, "b frames latent"]) -> Levels:
-        """Returns the log-levels of all frequencies, or zero if there is no envelope."""
-        if self.envelope is None:
-            return jnp.zeros(())
-        return self.envelope.apply({"params": variables["params"]["envelope"]}, latent)
 
     def _inputs(self, variables: Variables, batch: Batch) -> Float[Array, "b positions c"]:
         """Returns the array that is encoded and diffused: the sound, or the latents of the autoencoder."""
@@ -227,17 +190,12 @@ class DiffusionAE:
             return jnp.asarray(batch["audio"])
         return scaled(self.autoencoder, variables, batch)
 
-    def _conditioned(
-        self, batch: Batch, inputs: Array, latent: Float[Array, "b frames latent"], levels: Levels
-    ) -> dict[str, Any]:
+    def _conditioned(self, batch: Batch, inputs: Array, latent: Float[Array, "b frames latent"]) -> dict[str, Any]:
         if inputs.shape[1] != latent.shape[1] * self.samples_per_frame:
             raise InputError(
                 f"the length {inputs.shape[1]} gives {latent.shape[1]} frames of {self.samples_per_frame}: it must be "
                 "a multiple of a frame"
             )
-        if self.envelope is not None:
-            levels = raised(jax.lax.stop_gradient(levels), inputs, self.envelope.stft)
-            inputs = self.envelope.stft.shaped(inputs, jnp.exp(-levels))
         rest = {name: value for name, value in batch.items() if name not in ("audio", "latent")}
         return {**rest, "audio": inputs, "channels": self._injected(latent)}
 

@@ -14,11 +14,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
-from archijax.audio.griffin_lim import griffin_lim
-from archijax.audio.stft import STFT, to_polar
+from archijax.audio.stft import STFT
 from archijax.codecs.frames import SMALL, ConvNeXtBlock
 from archijax.nn.arrays import full
-from archijax.nn.linear import Linear, unfold
+from archijax.nn.linear import Linear
 from archijax.nn.norms import LayerNorm
 
 # The share of the low band that the nets read. Resamplers weaken the frequencies above it, each in another way. A net
@@ -26,8 +25,6 @@ from archijax.nn.norms import LayerNorm
 KNOWN = 0.875
 SILENT = 1.5  # estimates up to this number of times the lowest level count as silence
 LOUDEST = 7.0  # the largest log-level; a sound in [-1, 1] stays below it
-QUIET = math.log(1e-3)  # -60 dB, in the middle between silence and the loudest sound
-PROJECTIONS = 32  # steps of Griffin-Lim that restore the magnitudes
 MOST = 4.0  # training sees no magnitude that is more than this number of times the level
 
 Levels = Float[Array, "b n f c"] | Float[Array, ""]  # log-levels, or zero without an envelope
@@ -84,44 +81,38 @@ class Envelope(nn.Module):
         return self.stft.shaped(sound, jnp.where(read, jnp.exp(-levels), 0))
 
 
-class LatentEnvelope(nn.Module):
-    """Estimates the level of each frequency at each time from a latent, or from a mel spectrogram.
+class MelEnvelope(nn.Module):
+    """Estimates the level of each frequency at each time from a mel spectrogram.
 
-    ``net = LatentEnvelope(STFT(1024, 256, centred=False), factor=4, out_channels=1, channels=64, num_blocks=2)`` is a
-    small net. ``levels = net.apply(net.init(key, latent), latent)`` turns latents [b, frames, d] into log-levels
-    [b, frames * 4, 513, 1].
+    ``net = MelEnvelope(STFT(1024, 256, centred=False), channels=64, num_blocks=2)`` is a small net. ``levels =
+    net.apply(net.init(key, mel, first), mel, first)`` turns log-mel spectrograms mel [b, frames, bands] and log-levels
+    first [b, frames, 513, 1] into log-levels [b, frames, 513, 1].
 
     Fields:
         stft: the transform of the sounds. It is not centred, so that a sound has one STFT frame per hop.
-        factor: the number of STFT frames per frame of the latent.
-        out_channels: the number of channels of the sounds.
         channels: the number of channels of the ConvNeXt blocks, which work on STFT frames.
         num_blocks: the number of blocks.
         dtype: the type of the computation.
     """
 
     stft: STFT
-    factor: int
-    out_channels: int
     channels: int
     num_blocks: int
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
-        self, latent: Float[Array, "b frames d"], first: Float[Array, "b n f c"] | float = QUIET
-    ) -> Float[Array, "b frames*{self.factor} {self.stft.frequencies} {self.out_channels}"]:
-        """Returns the natural logarithm of the level of each frame, frequency and channel.
+        self, mel: Float[Array, "b n bands"], first: Float[Array, "b n f 1"]
+    ) -> Float[Array, "b n {self.stft.frequencies} 1"]:
+        """Returns the natural logarithm of the level of each frame and frequency.
 
         Args:
-            latent: the latents, about as large as a standard normal.
-            first: the log-levels to which the net adds its output, in the shape of the result or one for all. The
-                default is -60 dB.
+            mel: the spectrogram, about as large as a standard normal.
+            first: the log-levels to which the net adds its output.
         """
-        x = unfold(Linear(self.factor * self.channels, self.dtype, name="to_in")(latent), self.factor)
-        x = _estimate(x, self.num_blocks, self.stft.frequencies * self.out_channels, self.dtype)
-        x = x.reshape(*x.shape[:2], self.stft.frequencies, self.out_channels)
-        return jnp.minimum(x + first, LOUDEST)
+        x = Linear(self.channels, self.dtype, name="to_in")(mel)
+        x = _estimate(x, self.num_blocks, self.stft.frequencies, self.dtype)
+        return jnp.minimum(x[..., None] + first, LOUDEST)
 
 
 def _estimate(
@@ -149,18 +140,6 @@ def gains(levels: Float[Array, "*shape"], stft: STFT) -> Float[Array, "*shape"]:
     least 0. With this constant, silence gets no noise.
     """
     return jnp.maximum(jnp.exp(levels) - SILENT * SMALL * math.exp(-noise_level(stft)), 0)
-
-
-def magnitudes(levels: Float[Array, "b frames f c"], stft: STFT) -> Float[Array, "b frames f c"]:
-    """Returns the magnitudes of sounds that log-levels describe. Silence has the magnitude 0."""
-    return math.exp(noise_level(stft)) * gains(levels, stft)
-
-
-def restored(
-    sound: Float[Array, "b time c"], magnitude: Float[Array, "b frames f c"], stft: STFT
-) -> Float[Array, "b time c"]:
-    """Gives a sound these magnitudes, by Griffin-Lim from the phases of the sound."""
-    return griffin_lim(magnitude, to_polar(stft.encode(sound))[1], stft, sound.shape[1], PROJECTIONS)
 
 
 def level_error(

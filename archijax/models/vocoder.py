@@ -10,14 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from archijax.audio.griffin_lim import griffin_lim
 from archijax.audio.mel import MelSpectrogram
+from archijax.audio.stft import to_polar
 from archijax.contract import Batch, LossResult, Variables
 from archijax.errors import InputError
 from archijax.keys import per_item
 from archijax.models.decoding import decode_by_diffusion
 from archijax.models.diffusion import DiffusionModel
-from archijax.models.envelope import LatentEnvelope, Levels, level_error, noise_level, raised, restored
+from archijax.models.envelope import Levels, MelEnvelope, level_error, noise_level, raised
 from archijax.nn.linear import transposed_conv, uniform_init
+
+PROJECTIONS = 32  # steps of Griffin-Lim that restore the magnitudes
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class DiffusionVocoder:
         mel: the transform from sound to spectrograms, such as ``archijax.audio.MelSpectrogram(1024, 256)``. For this
             transform, n_fft - hop_length and window_length - hop_length must be even.
         envelope: a net that estimates the level of each frequency from the mel spectrogram, an
-            :class:`archijax.models.envelope.LatentEnvelope` of ``mel.stft``, or None for no envelope, as in the
+            :class:`archijax.models.envelope.MelEnvelope` of ``mel.stft``, or None for no envelope, as in the
             original code. The spectrum of a sound is divided by the levels before diffusion. Noise and sound are then
             equally loud at all frequencies and times, even in silence. Diffusion with noise that has the spectrum of
             the envelope is equivalent (SpecGrad, Koizumi et al. 2022). After diffusion, Griffin-Lim restores the
@@ -49,7 +53,7 @@ class DiffusionVocoder:
 
     model: DiffusionModel
     mel: MelSpectrogram
-    envelope: LatentEnvelope | None = None
+    envelope: MelEnvelope | None = None
 
     frames: ClassVar[str] = "mel"
     latent_channels: ClassVar[None] = None
@@ -82,8 +86,11 @@ class DiffusionVocoder:
         own: dict[str, Any] = {"to_flat": {"kernel": kernel}}
         if self.envelope is not None:
             net_key, envelope_key = jax.random.split(net_key)
-            frames = jnp.zeros((1, audio.shape[1] // self.mel.hop_length, self.mel.n_mel_channels))
-            own["envelope"] = self.envelope.init(envelope_key, frames)["params"]
+            frames = audio.shape[1] // self.mel.hop_length
+            mel, first = (
+                jnp.zeros((1, frames, *s)) for s in ((self.mel.n_mel_channels,), (self.mel.stft.frequencies, 1))
+            )
+            own["envelope"] = self.envelope.init(envelope_key, mel, first)["params"]
         variables = self.model.init(
             net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
         )
@@ -163,7 +170,9 @@ class DiffusionVocoder:
         # Uncertain estimates of log-levels are too low. The spectrogram tells the level of each mel band.
         estimate = jnp.exp(self._levels(variables, frames) + noise_level(self.mel.stft))
         magnitude = self.mel.to_magnitude(self._separated(frames)[..., None], first=estimate)
-        return self._joined(restored(x, magnitude, self.mel.stft), frames.shape[-1])
+        stft = self.mel.stft
+        sound = griffin_lim(magnitude, to_polar(stft.encode(x))[1], stft, x.shape[1], PROJECTIONS)
+        return self._joined(sound, frames.shape[-1])
 
     def consistent(
         self,
