@@ -99,7 +99,8 @@ KITS = standard room power electronic analog jazz brush
 
 evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	$(BIN)/python -m benchmarks.evidence
-	$(TRAIN) configs/diffusion_autoencoder.py:small --data $(SETS)/notes/train --out $(EVIDENCE)/autoencoder
+	for set in notes phrases; do $(TRAIN).encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(SETS)/$$set/train --out $(EVIDENCE)/codec-$$set || exit; done
+	$(TRAIN) configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(EVIDENCE)/codec-notes:2 --data $(EVIDENCE)/codec-phrases --out $(EVIDENCE)/autoencoder
 	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
 	for set in notes phrases; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
 	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases:0.6 --out $(EVIDENCE)/long
