@@ -14,7 +14,8 @@ methods than v-diffusion on the same latents.
 
 The table has the distances between sounds and held-out loops by the number of DDIM steps, as the last command prints
 them, for 48 sounds of each model and 64 held-out loops. The training used 566 loops. 500 steps on latents took 200 s
-on two CPU cores, 300 steps on the waveform 165 s. The autoencoder had been trained on notes before, for an hour:
+on two CPU cores, 300 steps on the waveform 165 s. The latents were those of an earlier diffusion autoencoder with the
+same number of numbers, which diffused sound and was trained on notes for an hour; the present one was not measured yet:
 
     steps                        5      15      50
     latents, v                  34      27      25

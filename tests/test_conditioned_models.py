@@ -210,6 +210,8 @@ def test_a_diffusion_autoencoder_of_latents_codes_the_latents_of_its_own_autoenc
     }.items():
         with pytest.raises(aj.InputError, match=message[1]):
             dataclasses.replace(CONFIGS["latents"], **{change: message[0]}).build()
+    with pytest.raises(aj.InputError, match="the autoencoder makes 5 numbers of 4 of the sound"):
+        dataclasses.replace(model, channels=1)
     with pytest.raises(aj.InputError, match="the batch has latents but no sound"):
         model.init(jax.random.key(0), {"latent": jnp.zeros((1, 16, 5))})
     pipeline = Pipeline(CONFIGS["latents"], model, variables)

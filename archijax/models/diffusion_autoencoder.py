@@ -44,6 +44,9 @@ class DiffusionAE:
             the place of the sound: they are encoded and diffused, and the codec decodes the latents that diffusion has
             sampled. The variables of the codec are frozen.
         channels: the number of channels of the sound.
+
+    Raises:
+        InputError: the autoencoder makes more numbers than the sound has.
     """
 
     model: DiffusionModel
@@ -54,6 +57,15 @@ class DiffusionAE:
     channels: int = 1
 
     frames: ClassVar[str] = "latent"
+
+    def __post_init__(self):
+        if self.autoencoder is None:
+            return
+        numbers, samples = self.autoencoder.latent_channels, self.autoencoder.downsample_factor * self.channels
+        if numbers > samples:  # The noise of the sound gives the noise of the latents.
+            raise InputError(
+                f"the autoencoder makes {numbers} numbers of {samples} of the sound: it must not make more"
+            )
 
     @property
     def latent_channels(self) -> int:
@@ -162,7 +174,7 @@ class DiffusionAE:
         has the shape of the autoencoder's latents.
         """
         if self.autoencoder is not None:
-            # A latent has fewer numbers than its samples. The same samples give the same noise, wherever a part begins.
+            # The same samples of noise give the same noise of latents, wherever a part of the sound begins.
             positions = noise.reshape(len(noise), frames.shape[1] * self.samples_per_frame, -1)
             noise = positions[..., : self.autoencoder.latent_channels]
         # The last frame is repeated until the length is a multiple of the net's length_multiple.
