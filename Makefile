@@ -103,7 +103,7 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	$(TRAIN) configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(EVIDENCE)/codec-notes:2 --data $(EVIDENCE)/codec-phrases --out $(EVIDENCE)/autoencoder
 	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
 	for set in notes phrases; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
-	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases:0.6 --out $(EVIDENCE)/long
+	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --out $(EVIDENCE)/long
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
 	for row in real coded generated shuffled untrained; do $(JUDGES)/bin/python -m benchmarks.judges $(EVIDENCE)/long-judged/$$row || exit; done
