@@ -10,6 +10,7 @@ import pytest
 from nets import drawn, drawn_with_state
 
 import archijax as aj
+from archijax.audio import files
 from archijax.audio.mel import MelSpectrogram
 from archijax.contract import DiffusionDecoder, Generator
 from archijax.keys import per_item
@@ -17,6 +18,9 @@ from archijax.models import reconstruct
 from archijax.pipeline import Pipeline
 from archijax.sampling import windowed
 from archijax.training import OptimizerConfig, Pmap, TrainState, adamw, make_train_step
+from train.config import TrainConfig
+from train.dataset import DataConfig
+from train.samples import Samples
 
 UNET = aj.configs.UNetConfig(channels=(8, 8), factors=(1, 4), items=(0, 1), resnet_groups=4, modulation_features=16)
 SHARED = dict(unet=UNET, sample_rate=8000, channels=2, length=64)
@@ -218,6 +222,27 @@ def test_a_diffusion_autoencoder_of_latents_codes_the_latents_of_its_own_autoenc
     for use in (lambda: pipeline.generate([""]), lambda: pipeline.vary(AUDIO[0], sample_rate=8000)):
         with pytest.raises(aj.InputError, match="this model is of kind 'diffusion_autoencoder'"):
             use()
+
+
+def test_a_run_on_latents_of_a_codec_shows_what_the_codec_makes_of_them(tmp_path):
+    config = CONFIGS["latents"]
+    model = config.build()
+    variables = drawn(model.init, {"audio": AUDIO[:1]})
+    run = TrainConfig(
+        model=config, data=DataConfig(sample_rate=8000, channels=2, length=64), sample_prompts=("", ""), sample_steps=1
+    )
+    samples = Samples(model, run, tmp_path)
+    latent = np.random.default_rng(6).standard_normal((2, 16, 5)).astype(np.float32)
+    samples.check(variables, {"latent": latent})
+    samples.write(7, variables)
+    names = sorted(path.name for path in tmp_path.glob("*.wav"))
+    assert names == [f"{kind}_{i}.wav" for kind in ("original", "step_0000007") for i in range(2)]
+    wanted = jax.jit(model.autoencoder.decode)(variables["frozen"]["autoencoder"], jnp.asarray(latent))
+    np.testing.assert_allclose(
+        files.read(tmp_path / "original_1.wav", sample_rate=8000, channels=2), np.clip(wanted[1], -1, 1), atol=1e-4
+    )
+    with pytest.raises(aj.InputError, match="2 samples are asked for, but a batch has only 1 crops"):
+        samples.check(variables, {"latent": latent[:1]})
 
 
 def test_latent_diffusion_trains_on_sound_and_on_latents_alike():

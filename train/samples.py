@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from archijax.audio import files, plots
@@ -91,7 +92,8 @@ class Samples:
         """Returns the sounds that a codec reconstructs."""
         if "audio" in self.first:
             return self.first["audio"]
-        return self.model.autoencoder.decode(variables["frozen"]["autoencoder"], self.first["latent"])
+        latent = jnp.asarray(self.first["latent"])
+        return self.model.autoencoder.decode(variables["frozen"]["autoencoder"], latent)
 
     def _sounds(self, variables: dict, crops: np.ndarray | None) -> list[np.ndarray]:
         if crops is None:
