@@ -211,6 +211,7 @@ def test_a_diffusion_autoencoder_of_latents_codes_the_latents_of_its_own_autoenc
         "sample_rate": (4000, "sample_rate is 4000, but the autoencoder's is 8000"),
         "encoder": (dataclasses.replace(ENCODER, kind="mel"), "kind is mel: the encoder of latents needs waveform"),
         "length": (72, "length 72 is not a multiple of 16"),
+        "error": ("stft", "error is stft, which compares sound, but this model diffuses latents"),
     }.items():
         with pytest.raises(aj.InputError, match=message[1]):
             dataclasses.replace(CONFIGS["latents"], **{change: message[0]}).build()

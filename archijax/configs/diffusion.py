@@ -276,6 +276,16 @@ class VocoderConfig(DiffusionConfig):
         return DiffusionVocoder(self._diffusion(AppendChannels), mel, envelope)
 
 
+def _check_latents(config: DiffusionConfig, autoencoder: ModelConfig) -> None:
+    """Raises InputError if a model that diffuses the latents of an autoencoder has settings that do not fit latents, or
+    another kind of sound than the autoencoder."""
+    same_sound(config, autoencoder)
+    if config.error in ("a_weighted", "stft", "mel"):
+        raise InputError(
+            f"error is {config.error}, which compares sound, but this model diffuses latents: use mse, l1 or huber"
+        )
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """Configures the encoder of a diffusion autoencoder. Example: ``EncoderConfig(coder=coder)`` with a CoderConfig."""
@@ -340,7 +350,7 @@ class DiffusionAEConfig(DiffusionConfig):
         encoder = self.encoder.build(self.sample_rate, jnp.dtype(self.dtype))
         autoencoder = None
         if self.autoencoder is not None:
-            same_sound(self, self.autoencoder)
+            _check_latents(self, self.autoencoder)
             if self.encoder.kind != "waveform":
                 raise InputError(f"encoder.kind is {self.encoder.kind}: the encoder of latents needs waveform")
             autoencoder = self.autoencoder.build()
@@ -387,10 +397,6 @@ class LatentConfig(DiffusionConfig):
 
     def build(self) -> LatentDiffusion:
         """Builds the model. Raises InputError if settings do not fit each other."""
-        same_sound(self, self.autoencoder)
-        if self.error in ("a_weighted", "stft", "mel"):
-            raise InputError(
-                f"error is {self.error}, which compares sound, but this model diffuses latents: use mse, l1 or huber"
-            )
+        _check_latents(self, self.autoencoder)
         autoencoder = self.autoencoder.build()
         return LatentDiffusion(self._diffusion(frame=autoencoder.downsample_factor), autoencoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -95,12 +94,12 @@ class DiffusionAE:
         if self.autoencoder is not None:
             net_key, autoencoder_key = jax.random.split(net_key)
             frozen = with_autoencoder(frozen, self.autoencoder, autoencoder_key, batch)
-        inputs = _zeros(lambda: self._inputs({"frozen": frozen}, batch))
+        inputs = jnp.zeros_like(jax.eval_shape(lambda: self._inputs({"frozen": frozen}, batch)))
         variables = initialize(self.encoder.init, encoder_key, inputs)
         encoder = {"params": {"encoder": variables["params"]}, "state": {}}
         if "state" in variables:
             encoder["state"] = {"encoder": variables["state"]}
-        latent = _zeros(lambda: self.encoder.apply(self._variables(encoder), inputs)[0])
+        latent = jnp.zeros_like(jax.eval_shape(lambda: self.encoder.apply(self._variables(encoder), inputs)[0]))
         model = self.model.init(net_key, self._conditioned(batch, inputs, latent), frozen)
         return {
             "params": {**model["params"], **encoder["params"]}, "frozen": model["frozen"], "state": encoder["state"],
@@ -215,9 +214,3 @@ class DiffusionAE:
         state = variables.get("state", {})
         own = {"params": variables["params"]["encoder"]}
         return {**own, "state": state["encoder"]} if "encoder" in state else own
-
-
-def _zeros(make: Callable[[], Array]) -> Array:
-    """Returns zeros with the shape and the type of the result of ``make()``, which is not computed."""
-    result = jax.eval_shape(make)
-    return jnp.zeros(result.shape, result.dtype)

@@ -57,8 +57,8 @@ class LatentDiffusion:
         """
         key, autoencoder_key = jax.random.split(key)
         frozen = with_autoencoder(frozen, self.autoencoder, autoencoder_key, batch)
-        latents = jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch))
-        return self.model.init(key, self._conditioned(batch, jnp.zeros(latents.shape, latents.dtype)), frozen)
+        latents = jnp.zeros_like(jax.eval_shape(lambda: self.latents({"frozen": frozen}, batch)))
+        return self.model.init(key, self._conditioned(batch, latents), frozen)
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
         """Computes :meth:`DiffusionModel.loss` for the latents of a batch."""

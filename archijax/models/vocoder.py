@@ -87,9 +87,8 @@ class DiffusionVocoder:
         if self.envelope is not None:
             net_key, envelope_key = jax.random.split(net_key)
             frames = audio.shape[1] // self.mel.hop_length
-            mel, first = (
-                jnp.zeros((1, frames, *s)) for s in ((self.mel.n_mel_channels,), (self.mel.stft.frequencies, 1))
-            )
+            mel = jnp.zeros((1, frames, self.mel.n_mel_channels))
+            first = jnp.zeros((1, frames, self.mel.stft.frequencies, 1))
             own["envelope"] = self.envelope.init(envelope_key, mel, first)["params"]
         variables = self.model.init(
             net_key, {**batch, "audio": audio, "append_channels": jnp.zeros_like(audio)}, frozen
