@@ -98,19 +98,26 @@ LATENT = --autoencoder $(EVIDENCE)/autoencoder
 KITS = standard room power electronic analog jazz brush
 
 evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
-	$(BIN)/python -m benchmarks.evidence
+	test -e $(SETS)/phrases-12s/metadata.jsonl || $(BIN)/python -m benchmarks.sets phrases --seconds 12 --out $(SETS)/phrases-12s
+	for model in magnitude waveform; do $(TRAIN) configs/autoencoder.py:$$model --data $(SETS)/notes/train --out $(EVIDENCE)/$$model && $(BIN)/python -m benchmarks.codec $(EVIDENCE)/$$model $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/$$model-judged || exit; done
+	$(TRAIN) configs/crisp.py:small --data $(SETS)/notes/train --out $(EVIDENCE)/crisp
+	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/crisp $(SETS)/notes
 	for set in notes phrases; do $(TRAIN).encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(SETS)/$$set/train --out $(EVIDENCE)/codec-$$set || exit; done
 	$(TRAIN) configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(EVIDENCE)/codec-notes:2 --data $(EVIDENCE)/codec-phrases --out $(EVIDENCE)/autoencoder
 	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
-	for set in notes phrases; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
-	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --out $(EVIDENCE)/long
+	for set in notes phrases phrases-12s; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
+	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --data $(EVIDENCE)/latents-phrases-12s:2 --out $(EVIDENCE)/long
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
+	$(TRAIN) configs/stable_audio.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --out $(EVIDENCE)/transformer
+	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/transformer $(SETS)/notes
 	for row in real coded generated shuffled untrained; do $(JUDGES)/bin/python -m benchmarks.judges $(EVIDENCE)/long-judged/$$row || exit; done
 	for kit in $(KITS); do $(TRAIN).encode configs/unconditional.py:small $(LATENT) --data $(SETS)/phrases/train/drums_$$kit --out $(EVIDENCE)/latents-drums/$$kit || exit; done
 	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) $(foreach kit,$(KITS),--data $(EVIDENCE)/latents-drums/$(kit)) --out $(EVIDENCE)/drums_$$method || exit; done
 	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform
 	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) || exit; done
+	$(TRAIN) configs/endless.py $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/endless
+	$(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/endless $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --num-steps 16 48 96
 	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder
 	for set in notes speech; do $(BIN)/python -m benchmarks.vocoding $(EVIDENCE)/vocoder $(SETS)/$$set/heldout --out $(EVIDENCE)/vocoder-$$set || exit; done
 	test -e $(SETS)/phrases-48k/metadata.jsonl || $(BIN)/python -m benchmarks.sets phrases --rate 48000 --out $(SETS)/phrases-48k

@@ -1,1 +1,1 @@
-"""Long measurements: speed, data, evidence, torture. Compare only numbers that the same run has measured."""
+"""Long measurements: speed, data, quality of sound, torture. Compare only numbers that the same run has measured."""

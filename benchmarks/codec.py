@@ -1,9 +1,11 @@
 """python -m benchmarks.codec MODEL SOUNDS --out DIR: measures the quality, the speed and the latents of a codec.
 
 MODEL is an autoencoder. A diffusion autoencoder decodes with the default settings of its config. The program compares
-the codec with an untrained codec and, if ffmpeg is installed, with Opus at the bit rates of --opus. Sounds are written
-to DIR/reference, DIR/codec and DIR/opus-RATE, for `python -m benchmarks.judges DIR/codec --reference DIR/reference`.
-Each entry of the table is the median over sounds and, after the bar, the limit of the worst tenth.
+the codec with an untrained codec, with sounds resampled to as many numbers as the latents have and, if ffmpeg is
+installed, with Opus at the bit rates of --opus. Sounds are written to DIR/reference, DIR/codec and so on, for
+`python -m benchmarks.judges DIR/codec --reference DIR/reference`. Each entry of the table is the median over sounds
+and, after the bar, the limit of the worst tenth. The last column is the number of sounds with the pitch of the
+original, among the originals with a clear pitch.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import soxr
 
 from archijax.audio import files
 from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
@@ -25,6 +28,10 @@ from archijax.contract import DiffusionDecoder
 from archijax.errors import InputError
 from archijax.pipeline import Frames, Pipeline
 from archijax.pretrained import from_pretrained
+from benchmarks.judges.pitch import pitch
+
+RIGHT = 0.5  # semitones
+CLEAR = 0.9  # the least periodicity of a clear pitch
 
 
 def main() -> None:
@@ -52,23 +59,30 @@ def main() -> None:
         seconds["encoding"] += middle - start
         seconds["decoding"] += time.perf_counter() - middle
         untrained_made.append(untrained[1](untrained[0](sound))[: len(sound)])
-    table = {"codec": made, "untrained": untrained_made}
+    duration = sum(map(len, originals)) / config.sample_rate
+    numbers = sum(latent.frames.size for latent in latents) / duration
+    table = {
+        "codec": made,
+        "untrained": untrained_made,
+        "resampled": [resampled(sound, config.sample_rate, numbers / config.channels) for sound in originals],
+    }
     for rate in options.opus:
         table[f"opus-{rate}k"] = [_opus(sound, config.sample_rate, rate, options.out) for sound in originals]
     write_sounds(options.out, {"reference": originals, **table}, config.sample_rate)
 
-    print(f"{'':12}{'SI-SDR (dB)':>18}{'log-spectral (dB)':>20}{'log-mel':>16}")
+    print(f"{len(originals)} sounds, {numbers:.0f} numbers a second")
+    print(f"{'':12}{'SI-SDR (dB)':>18}{'log-spectral (dB)':>20}{'log-mel':>16}{'pitch':>16}")
     for name, sounds in table.items():
         rows = np.array([_distances(a, b, config.sample_rate) for a, b in zip(sounds, originals, strict=True)])
         worst = np.percentile(rows[:, 0], 10), *np.percentile(rows[:, 1:], 90, axis=0)
         cells = [f"{middle:.2f} | {tenth:.2f}" for middle, tenth in zip(np.median(rows, axis=0), worst, strict=True)]
-        print(f"{name:12}{cells[0]:>18}{cells[1]:>20}{cells[2]:>16}")
+        right, clear = pitch_kept(sounds, originals, config.sample_rate)
+        print(f"{name:12}{cells[0]:>18}{cells[1]:>20}{cells[2]:>16}{f'{right} of {clear}':>16}")
     frames = np.concatenate([latent.frames for latent in latents])
     deviations = frames.std(0)
     print(f"latents: beyond 0.98 {np.mean(np.abs(frames) > 0.98):.2%}, deviations {deviations.min():.3f} to ", end="")
     print(f"{deviations.max():.3f}, a factor of {deviations.max() / deviations.min():.1f}")
-    total = sum(map(len, originals)) / config.sample_rate
-    print(", ".join(f"{name} {total / spent:.0f} times real time" for name, spent in seconds.items()))
+    print(", ".join(f"{name} {duration / spent:.0f} times real time" for name, spent in seconds.items()))
 
 
 def coders(pipeline: Pipeline) -> tuple[Callable[[np.ndarray], Frames], Callable[[Frames], np.ndarray]]:
@@ -106,6 +120,24 @@ def write_sounds(folder: Path, table: Mapping[str, Sequence[np.ndarray]], rate: 
             path = folder / name / f"{index:04}.flac"
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, np.clip(sound, -1, 1), rate)
+
+
+def resampled(sound: np.ndarray, rate: int, kept: float) -> np.ndarray:
+    """Resamples a sound [time, c] to the sample rate ``kept`` and back."""
+    if kept >= rate:
+        return sound
+    again = soxr.resample(soxr.resample(sound, rate, kept), kept, rate)[: len(sound)]
+    return np.pad(again, ((0, len(sound) - len(again)), (0, 0)))
+
+
+def pitch_kept(sounds: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate: int) -> tuple[int, int]:
+    """Returns (the number of sounds with the pitch of a clear original, the number of originals with a clear pitch).
+
+    A pitch is right within half a semitone.
+    """
+    heard = [(pitch(sound, rate), pitch(original, rate)) for sound, original in zip(sounds, originals, strict=True)]
+    clear = [(ours, true) for ours, true in heard if true.periodicity > CLEAR]
+    return sum(abs(ours.midi - true.midi) < RIGHT for ours, true in clear), len(clear)
 
 
 def _distances(estimate: np.ndarray, reference: np.ndarray, rate: int) -> tuple[float, float, float]:

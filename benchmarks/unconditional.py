@@ -20,8 +20,6 @@ from archijax.configs import example_batch
 from archijax.pretrained import from_pretrained
 from benchmarks.codec import sounds_in, write_sounds
 
-STEPS = (5, 15, 50)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unconditional", description=__doc__.split("\n")[0])
@@ -29,6 +27,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of sounds that it was not trained on")
     parser.add_argument("--out", type=Path, help="folder for the sounds")
     parser.add_argument("--count", type=int, default=64, help="sounds of each row")
+    parser.add_argument("--num-steps", type=int, nargs="+", default=(5, 15, 50), help="numbers of denoising steps")
     options = parser.parse_args()
     pipeline = from_pretrained(options.model)
     config, rate = pipeline.config, pipeline.config.sample_rate
@@ -46,7 +45,9 @@ def main() -> None:
         codec = pipeline.halves[1]
         table["coded"] = [codec.reconstruct(sound, sample_rate=rate).sounds[0][:length] for sound in real]
     random = pipeline.model.init(jax.random.key(0), example_batch(config), pipeline.variables["frozen"])
-    rows = [("trained", pipeline, steps) for steps in STEPS] + [("untrained", replace(pipeline, variables=random), 15)]
+    middle = sorted(options.num_steps)[len(options.num_steps) // 2]
+    rows = [("trained", pipeline, steps) for steps in options.num_steps]
+    rows.append(("untrained", replace(pipeline, variables=random), middle))
     for name, model, steps in rows:
         sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
         table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]

@@ -16,9 +16,14 @@ names the instruments of generated sounds, 4 for each of 6 instruments. The tabl
     twice that length, 1 s     23
 """
 
+from dataclasses import replace
+
 import archijax as aj
-from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from configs import notes
+from train.config import TrainConfig
 from train.dataset import DataConfig
+
+LENGTH = 32_768  # samples: 2 s
 
 config = TrainConfig(
     model=aj.configs.DiffusionConfig(
@@ -39,34 +44,22 @@ config = TrainConfig(
     data=DataConfig(length=2**21, crop="fixed"),
 )
 
-small = TrainConfig(
+# The net, the text encoder and the training of configs/notes.py, on sound in place of a codec's latents.
+small = replace(
+    notes.config,
     model=aj.configs.DiffusionConfig(
-        unet=aj.configs.UNetConfig(
-            channels=(256, 256),
-            factors=(1, 2),
-            items=(1, 1),
-            attentions=(0, 1),
-            cross_attentions=(0, 1),
-            attention_heads=4,
-            attention_features=32,
-            modulation_features=128,
-        ),
-        sample_rate=4_000,
+        unet=notes.config.model.unet,
+        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=512, stride=256),
+        text=notes.config.model.text,
+        sample_rate=16_000,
         channels=1,
-        length=2048,
-        # With windows of 64 ms, different filters represent the partials of a note.
-        transform=aj.configs.LearnedTransformConfig(num_filters=256, window_length=256, stride=128),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=96, pooled=True),
+        length=LENGTH,
+        stratified=True,
+        # The noise levels are shifted to the loudness of these sounds.
         schedule_shift=0.2,
+        sampling=aj.configs.SampleDefaults(num_steps=20, sampler="dpm++", guidance_scale=2.0),
     ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2048, normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.999, start=100, every=1),
-    batch_size=32,
-    steps=5_000,
-    log_every=100,
-    checkpoint_every=1_250,
-    keep_checkpoints=2,
-    sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance_scale=1.5,
+    data=replace(notes.config.data, length=LENGTH),
+    steps=3_000,
+    sample_guidance_scale=2.0,
 )

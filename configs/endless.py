@@ -8,33 +8,22 @@ ms at a time, so that the memory on the device does not grow with the sound. The
 sound not judged.
 """
 
-import archijax as aj
-from configs import crisp
-from train.config import TrainConfig
-from train.dataset import DataConfig
+from dataclasses import replace
 
-config = TrainConfig(
+import archijax as aj
+from configs import unconditional
+
+_waveform = unconditional.small_waveform
+
+config = replace(
+    _waveform,
     model=aj.configs.AutoregressiveConfig(
-        unet=aj.configs.UNetConfig(
-            channels=(256, 256),
-            factors=(1, 2),
-            items=(1, 1),
-            attentions=(0, 1),
-            attention_heads=4,
-            attention_features=32,
-        ),
-        sample_rate=4_000,
-        channels=1,
-        length=2**12,
-        transform=aj.configs.LearnedTransformConfig(num_filters=128, window_length=128, stride=64),
+        unet=aj.configs.UNetConfig(channels=(128, 192, 256), factors=(1, 4, 2), items=(1, 1, 1)),
+        transform=_waveform.model.transform,
+        sample_rate=_waveform.model.sample_rate,
+        channels=_waveform.model.channels,
+        length=_waveform.model.length,
     ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2**12, normalize=-14.0, workers=2),
-    optimizer=crisp.small.optimizer,
-    ema=crisp.small.ema,
-    batch_size=16,
-    steps=4_000,
-    log_every=100,
-    checkpoint_every=1_000,
-    keep_checkpoints=2,
+    steps=1_000,
     sample_steps=96,
 )

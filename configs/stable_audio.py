@@ -18,13 +18,12 @@ same design in the size of configs/notes.py, with the same latents and the same 
 U-Net is the better choice.
 """
 
-import dataclasses
+from dataclasses import replace
 
 import archijax as aj
 from archijax.configs import seconds
-from configs import autoencoder_wave
-from configs import notes as single_notes
-from train.config import EmaConfig, OptimizerConfig, TrainConfig
+from configs import long
+from train.config import OptimizerConfig, TrainConfig
 from train.dataset import DataConfig
 
 config = TrainConfig(
@@ -37,35 +36,11 @@ config = TrainConfig(
     steps=100_000,
 )
 
-small = TrainConfig(
-    model=aj.configs.StableAudioConfig(
-        transformer=aj.configs.TransformerConfig(
-            num_layers=3, num_heads=5, head_features=32, embedding_width=160, time_features=64
-        ),
-        text=aj.configs.TextConfig(features=64, num_layers=2, num_heads=4, max_length=48),
-        conditioning_features=64,
-        numbers=seconds(32.0, 2**13 / 4_000),
-        sample_rate=4_000,
-        channels=1,
-        length=2**13,
-        autoencoder=autoencoder_wave.config.model,
-    ),
-    data=DataConfig(sample_rate=4_000, channels=1, length=2**13, crop="fixed", normalize=-14.0, workers=2),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.999, start=100, every=1),
-    batch_size=16,
-    steps=4_000,
-    log_every=100,
-    checkpoint_every=1_000,
-    keep_checkpoints=2,
-    sample_prompts=("guitar", "organ", "bell", "bass", "drums", "pad"),
-    sample_guidance_scale=1.5,
-)
-
-_unet = single_notes.config.model
+# The data and the training of configs/long.py, on the same latents.
+_unet = long.small.model
 _seconds = _unet.length / _unet.sample_rate
-notes = dataclasses.replace(
-    single_notes.config,
+small = replace(
+    long.small,
     model=aj.configs.StableAudioConfig(
         transformer=aj.configs.TransformerConfig(
             num_layers=4, num_heads=4, head_features=32, embedding_width=128, time_features=64

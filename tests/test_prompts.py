@@ -7,8 +7,10 @@ import pytest
 
 import archijax as aj
 from archijax.errors import InputError, InputWarning
-from benchmarks.evidence import music
-from configs import quickstart
+from benchmarks.sets import notes, phrases
+from benchmarks.sets.instruments import INSTRUMENTS
+from configs import long, quickstart
+from configs import notes as single_notes
 from train.dataset import DataConfig
 from train.prompts import FIELDS, Template, describe, prompt, tokenizer
 
@@ -66,14 +68,20 @@ def test_a_prompt_that_is_cut_is_told_once():
     tokenize(["many more than twelve bytes"])
 
 
-def test_the_quickstart_reads_the_whole_prompts_of_the_music(monkeypatch):
-    # The tags do not depend on the sound, which takes long.
-    monkeypatch.setattr(music, "VOICES", dict.fromkeys(music.INSTRUMENTS, lambda rng, note: np.ones((1, 2))))
-    tokenize = tokenizer(quickstart.config.model)
-    for instrument in music.INSTRUMENTS:
-        for number in range(1, 15):
-            _, tags = music.track(instrument, number, 0, (0.1, 0.2))
-            tokenize([prompt(describe(tags, ""), np.random.default_rng(0), drop=0.0)])
+@pytest.mark.parametrize("config", [quickstart, single_notes, long], ids=lambda module: module.__name__)
+def test_no_caption_of_the_sets_is_cut(config):
+    # A caption that is cut is a warning, and thus an error.
+    tokenize = tokenizer(getattr(config, "small", config.config).model)
+    for instrument in INSTRUMENTS:
+        for pitch in instrument.pitches[::7]:
+            tokenize(
+                [text for strength in notes.STRENGTHS for text in notes.captions(instrument, pitch, strength, 4.0)]
+            )
+        if config is long:
+            rng = np.random.default_rng(instrument.program)
+            tokenize([text for index in range(8) for text in phrases._phrase(rng, instrument, index, 4.0)[2]])
+    for index in range(8) if config is long else ():
+        tokenize(phrases._loop(np.random.default_rng(index), 24, index, 4.0)[2])
 
 
 def test_a_template_leaves_no_word_alone():

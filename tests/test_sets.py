@@ -104,7 +104,7 @@ def test_captions_of_a_note_are_varied_and_name_it(instrument):
 def test_captions_of_a_phrase_tell_its_key_and_tempo():
     rng = np.random.default_rng(0)
     for index in range(12):
-        _, fields, told = phrases._phrase(rng, PIANO, index)
+        _, fields, told = phrases._phrase(rng, PIANO, index, 4.0)
         assert len(set(told)) == phrases.CAPTIONS
         for caption in told:
             asked = prompt.fields(caption)
@@ -176,15 +176,19 @@ def test_each_note_is_cut_where_it_sounds(tmp_path):
 
 
 @pytest.mark.usefixtures("_without_fluidsynth")
-def test_phrases_are_those_of_their_score():
-    sounds = list(phrases.phrases("font", 8_000, 2, (PIANO,), kits=(0,), count=4, loops=2))
+@pytest.mark.parametrize("seconds", [4, 9])
+def test_phrases_are_those_of_their_score(seconds):
+    sounds = list(phrases.phrases("font", 8_000, 2, (PIANO,), kits=(0,), count=4, loops=2, seconds=seconds))
     assert [sound.fields["kind"] for sound in sounds] == ["melody", "arpeggio", "progression", "chord", *["drums"] * 2]
     for sound in sounds:
-        assert sound.audio.shape == (32_000, 2)
+        assert sound.audio.shape == (8_000 * seconds, 2)
         assert not sound.audio[:, 1].any()
         first = sound.fields["notes"][0]
         assert np.abs(sound.audio[: round(first[0] * 8_000) - 30]).max(initial=0) < 0.02
-        assert all(0 <= note[0] < 4 for note in sound.fields["notes"])
+        starts = [note[0] for note in sound.fields["notes"]]
+        assert starts[0] >= 0
+        # Phrases go on until the end.
+        assert sound.fields["kind"] == "chord" or seconds - 1.8 < starts[-1] < seconds
 
 
 def test_a_font_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -29,7 +29,9 @@ class Set:
 
 SETS = {
     "notes": Set(lambda s: notes(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
-    "phrases": Set(lambda s: phrases(s.font, s.rate, s.channels, s.chosen), "MIT, as both soundfonts"),
+    "phrases": Set(
+        lambda s: phrases(s.font, s.rate, s.channels, s.chosen, seconds=s.seconds), "MIT, as both soundfonts"
+    ),
     "speech": Set(lambda s: speech(s.rate, s.channels), "BSD-like (ru: Shmyrev 2005) and CC-BY 3.0 (it: Flora 2012)"),
     "music": Set(lambda s: music(s.rate, s.channels), "CC-BY-SA 3.0 (Max McCracken): to measure on, not to learn from"),
 }
@@ -49,7 +51,8 @@ class Command:
     """The number of channels, 1 or 2."""
     font: str = FONT
     """The soundfont for notes and phrases: the name of a Debian package, or a file."""
-
+    seconds: float = 4.0
+    """The length of the phrases in seconds."""
     instruments: tuple[str, ...] = ()
     """The instruments for notes and phrases by their first names, such as flute. The default is all instruments."""
 
@@ -67,6 +70,9 @@ class Command:
             raise InputError(f"There is no set {self.name}: known are {', '.join(SETS)}.")
         require(self.channels in (1, 2), "channels", self.channels, "1 or 2")
         require(8_000 <= self.rate <= 48_000, "rate", self.rate, "from 8000 to 48000 Hz")
+        require(4 <= self.seconds <= 60, "seconds", self.seconds, "from 4 to 60")
+        if self.seconds != 4 and self.name != "phrases":
+            raise InputError(f"seconds is {self.seconds:g}, but only phrases can have another length than 4.")
         made = SETS[self.name]
         count, hours = folder.write(self.out, made.sounds(self), self.rate)
         print(

@@ -79,12 +79,14 @@ def notes(font: str, rate: int, channels: int, instruments: tuple[Instrument, ..
             )
 
 
-def cut(audio: np.ndarray, starts: np.ndarray, rate: int, channels: int) -> Iterator[np.ndarray]:
-    """Clips [SECONDS * rate, channels] of a rendering [time, 2] from the starts (seconds) on, faded at the end."""
+def cut(
+    audio: np.ndarray, starts: np.ndarray, rate: int, channels: int, seconds: float = SECONDS
+) -> Iterator[np.ndarray]:
+    """Clips [seconds * rate, channels] of a rendering [time, 2] from the starts (seconds) on, faded at the end."""
     if channels == 1:
         audio = audio.mean(axis=1, keepdims=True)
     audio = soxr.resample(audio, synthesizer.RATE, rate)
-    length, fade = round(SECONDS * rate), round(FADE * rate)
+    length, fade = round(seconds * rate), round(FADE * rate)
     ramp = np.ones((length, 1), np.float32)
     ramp[-fade:, 0] = np.linspace(1, 0, fade)
     for start in starts:

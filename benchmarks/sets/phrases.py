@@ -1,4 +1,4 @@
-"""Makes chords, melodies, arpeggios, chord progressions and drum loops of four seconds, with known key and tempo."""
+"""Makes chords, melodies, arpeggios, chord progressions and drum loops, with known key and tempo."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -59,30 +59,34 @@ def phrases(
     kits: tuple[int, ...] = tuple(KITS),
     count: int = COUNT,
     loops: int = LOOPS,
+    seconds: float = SECONDS,
 ) -> Iterator[Sound]:
-    """Yields ``count`` phrases of each instrument, and ``loops`` loops of each drum kit. See `notes.notes`."""
+    """Yields ``count`` phrases of each instrument, and ``loops`` loops of each drum kit, each of a length in seconds.
+
+    See `notes.notes`.
+    """
     path = synthesizer.soundfont(font)
     for instrument in instruments:
         rng = np.random.default_rng([1, instrument.program])
-        drawn = [_phrase(rng, instrument, index) for index in range(count)]
-        yield from _rendered(drawn, path, rate, channels, instrument.folder, instrument.program, 0)
+        drawn = [_phrase(rng, instrument, index, seconds) for index in range(count)]
+        yield from _rendered(drawn, path, rate, channels, instrument.folder, instrument.program, 0, seconds)
     for kit in kits:
         rng = np.random.default_rng([2, kit])
-        drawn = [_loop(rng, kit, index) for index in range(loops)]
-        yield from _rendered(drawn, path, rate, channels, f"drums_{KITS[kit]}", kit, midi.DRUMS)
+        drawn = [_loop(rng, kit, index, seconds) for index in range(loops)]
+        yield from _rendered(drawn, path, rate, channels, f"drums_{KITS[kit]}", kit, midi.DRUMS, seconds)
 
 
-def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator[Sound]:
+def _rendered(drawn, font, rate, channels, folder, program, channel, seconds) -> Iterator[Sound]:
     """Yields a Sound for each (notes, fields, captions), all rendered by one call of the synthesizer."""
-    starts = np.arange(len(drawn)) * (SECONDS + GAP)
+    starts = np.arange(len(drawn)) * (seconds + GAP)
     played = [
         replace(note, start=note.start + start + LEAD)
         for start, (notes, _, _) in zip(starts, drawn, strict=True)
         for note in notes
     ]
-    audio = synthesizer.render(played, font, program, channel, silences=starts + SECONDS)
+    audio = synthesizer.render(played, font, program, channel, silences=starts + seconds)
     for index, (clip, (notes, fields, captions)) in enumerate(
-        zip(cut(audio, starts, rate, channels), drawn, strict=True)
+        zip(cut(audio, starts, rate, channels, seconds), drawn, strict=True)
     ):
         level = np.abs(clip).max()
         if level < SILENT:
@@ -98,7 +102,9 @@ def _rendered(drawn, font, rate, channels, folder, program, channel) -> Iterator
         )
 
 
-def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tuple[list[midi.Note], dict, list[str]]:
+def _phrase(
+    rng: np.random.Generator, instrument: Instrument, index: int, seconds: float
+) -> tuple[list[midi.Note], dict, list[str]]:
     """Returns (notes, fields, captions) of phrase number ``index``. Successive phrases are of different kinds."""
     alone = instrument.program in ALONE
     kind = KINDS[index % (2 if alone else 4)]
@@ -106,7 +112,7 @@ def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tup
     root, about = int(rng.integers(12)), {"instrument": instrument.name, "program": instrument.program, "kind": kind}
     if kind == "chord":
         quality = choose(rng, tuple(composer.CHORDS))
-        length = float(rng.choice((1.0, 2.0, 3.0)))
+        length = float(rng.choice((0.25, 0.5, 0.75))) * seconds
         words = [
             {"instrument": choose(rng, instrument.names), "chord": f"{spelled(rng, root)} {quality}"} for _ in CHORD
         ]
@@ -115,7 +121,7 @@ def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tup
     mode = choose(rng, tuple(composer.SCALES))
     tempo = int(rng.integers(TEMPI[0], TEMPI[1] + 1))
     write = {"melody": composer.melody, "arpeggio": composer.arpeggio, "progression": composer.progression}[kind]
-    notes = write(rng, root, mode, pitches, 60 / tempo, SECONDS)
+    notes = write(rng, root, mode, pitches, 60 / tempo, seconds)
     words = []
     for _ in PHRASE:
         what = choose(rng, WORDS[kind])
@@ -133,13 +139,13 @@ def _phrase(rng: np.random.Generator, instrument: Instrument, index: int) -> tup
     return notes, about, varied(rng, PHRASE, CAPTIONS, words)
 
 
-def _loop(rng: np.random.Generator, kit: int, index: int) -> tuple[list[midi.Note], dict, list[str]]:
+def _loop(rng: np.random.Generator, kit: int, index: int, seconds: float) -> tuple[list[midi.Note], dict, list[str]]:
     """Returns (notes, fields, captions) of loop number ``index``. Successive loops have different grooves."""
     styles = tuple(composer.GROOVES)
     style, tempo = styles[index % len(styles)], int(rng.integers(TEMPI[0], TEMPI[1] + 1))
     words = {"style": style, "tempo": str(tempo), "speed": _speed(tempo), "kit": KITS[kit]}
     about = {"instrument": "drums", "program": kit, "kind": "drums", "style": style, "tempo": tempo}
-    return composer.drums(rng, style, 60 / tempo, SECONDS), about, varied(rng, LOOP, CAPTIONS, [words] * len(LOOP))
+    return composer.drums(rng, style, 60 / tempo, seconds), about, varied(rng, LOOP, CAPTIONS, [words] * len(LOOP))
 
 
 def _speed(tempo: int) -> str:

@@ -1,1 +1,0 @@
-"""make evidence: trains the small models of configs/, and judges them."""
