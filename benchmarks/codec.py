@@ -12,7 +12,6 @@ import argparse
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,7 +22,6 @@ from archijax.audio import files
 from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
 from archijax.codecs.losses import log_mel_loss
 from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
-from archijax.configs import example_batch
 from archijax.contract import DiffusionDecoder
 from archijax.errors import InputError
 from archijax.pipeline import Frames, Pipeline
@@ -45,8 +43,7 @@ def main() -> None:
     trained = from_pretrained(options.model)
     config = trained.config
     originals = sounds_in(options.sounds, options.count, config.sample_rate, config.channels)
-    variables = trained.model.init(jax.random.key(0), example_batch(config))
-    (encode, decode), untrained = coders(trained), coders(replace(trained, variables=variables))
+    (encode, decode), untrained = coders(trained), coders(trained.untrained())
 
     latents, made, untrained_made = [], [], []
     decode(encode(originals[0]))  # compiles
@@ -130,14 +127,16 @@ def resampled(sound: np.ndarray, rate: int, kept: float) -> np.ndarray:
     return np.pad(again, ((0, len(sound) - len(again)), (0, 0)))
 
 
-def pitch_kept(sounds: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate: int) -> tuple[int, int]:
-    """Returns (the number of sounds with the pitch of a clear original, the number of originals with a clear pitch).
+def pitch_kept(
+    sounds: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate: int, right: float = RIGHT
+) -> tuple[int, int]:
+    """Returns (the number of sounds with the pitch of their original, the number of originals that are compared).
 
-    A pitch is right within half a semitone.
+    Originals without a clear pitch are left out. ``right`` is the largest error of a right pitch in semitones.
     """
     heard = [(pitch(sound, rate), pitch(original, rate)) for sound, original in zip(sounds, originals, strict=True)]
     clear = [(ours, true) for ours, true in heard if true.periodicity > CLEAR]
-    return sum(abs(ours.midi - true.midi) < RIGHT for ours, true in clear), len(clear)
+    return sum(abs(ours.midi - true.midi) < right for ours, true in clear), len(clear)
 
 
 def _distances(estimate: np.ndarray, reference: np.ndarray, rate: int) -> tuple[float, float, float]:

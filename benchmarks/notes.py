@@ -11,15 +11,12 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from archijax import cli
 from archijax.audio import files
-from archijax.configs import example_batch
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.judges import instrument, pitch
@@ -51,8 +48,7 @@ def main() -> None:
     generated = asked(pipeline, rows, settings)
     spent = time.perf_counter() - began
     order = np.random.default_rng(options.seed).permutation(len(rows))
-    random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
-    untrained = asked(replace(pipeline, variables=random), rows, settings)
+    untrained = asked(pipeline.untrained(), rows, settings)
     table = {
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),

@@ -10,14 +10,11 @@ sound. `python -m benchmarks.judges DIR/generated` then measures the tempo and t
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from archijax.audio import files
-from archijax.configs import example_batch
 from archijax.pipeline import SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.judges import prompt
@@ -54,8 +51,7 @@ def main() -> None:
         codec = pipeline.halves[1]
         coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
         write(options.out / "coded", rows, coded, rate)
-    random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), pipeline.variables["frozen"])
-    write(options.out / "untrained", rows, sounds(replace(pipeline, variables=random), captions, settings), rate)
+    write(options.out / "untrained", rows, sounds(pipeline.untrained(), captions, settings), rate)
     print(f"{len(rows)} held-out phrases in {options.out}. To judge them: python -m benchmarks.judges FOLDER")
 
 

@@ -8,15 +8,12 @@ the autoencoder of a latent model makes of that half.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from archijax.arithmetic import ceil_div
 from archijax.audio.metrics import kernel_distance, log_mel_embedding
-from archijax.configs import example_batch
 from archijax.pretrained import from_pretrained
 from benchmarks.codec import sounds_in, write_sounds
 
@@ -44,10 +41,9 @@ def main() -> None:
     if config.autoencoder is not None:
         codec = pipeline.halves[1]
         table["coded"] = [codec.reconstruct(sound, sample_rate=rate).sounds[0][:length] for sound in real]
-    random = pipeline.model.init(jax.random.key(0), example_batch(config), pipeline.variables["frozen"])
     middle = sorted(options.num_steps)[len(options.num_steps) // 2]
     rows = [("trained", pipeline, steps) for steps in options.num_steps]
-    rows.append(("untrained", replace(pipeline, variables=random), middle))
+    rows.append(("untrained", pipeline.untrained(), middle))
     for name, model, steps in rows:
         sounds = model.generate(count=options.count, num_steps=steps, batch_size=16, seed=0).sounds
         table[f"{name}-{steps}-steps"] = [sound[:length] for sound in sounds]

@@ -19,15 +19,12 @@ import numpy as np
 
 from archijax.audio.griffin_lim import griffin_lim, mel_to_audio, random_phase
 from archijax.audio.metrics import paired_log_spectral_distance
-from archijax.configs import example_batch
 from archijax.contract import Variables
 from archijax.models import DiffusionVocoder
 from archijax.pretrained import from_pretrained
-from benchmarks.codec import sounds_in, write_sounds
-from benchmarks.judges.pitch import pitch
+from benchmarks.codec import pitch_kept, sounds_in, write_sounds
 
 ITERATIONS = 100
-CLEAR = 0.9  # the least periodicity of a sound with a clear pitch
 RIGHT = 0.2  # semitones
 
 
@@ -44,7 +41,7 @@ def main() -> None:
     originals = sounds_in(options.sounds, options.count, rate, 1)
     length = min(map(len, originals)) // config.length * config.length  # one length, so one compilation
     originals = [sound[:length] for sound in originals]
-    random = trained.model.init(jax.random.key(0), example_batch(config))
+    random = trained.untrained().variables
     table = {name: [] for name in ("vocoder", "noise", "untrained", "griffin-lim", "true-magnitudes")}
     for index, sound in enumerate(originals):
         key = jax.random.key(index)
@@ -56,15 +53,12 @@ def main() -> None:
             table[name].append(np.asarray(result[0]))
     write_sounds(options.out, {"reference": originals, **table}, rate)
 
-    heard = [pitch(sound, rate) for sound in originals]
-    clear = [i for i, one in enumerate(heard) if one.periodicity > CLEAR]
-    print(f"{len(originals)} sounds of {length / rate:.1f} s, {len(clear)} with a clear pitch")
-    print(f"{'':16}{'log-spectral (dB)':>20}{'pitch':>10}")
+    print(f"{len(originals)} sounds of {length / rate:.1f} s")
+    print(f"{'':16}{'log-spectral (dB)':>20}{'pitch':>14}")
     for name, sounds in table.items():
         far = [paired_log_spectral_distance(a[None], b[None])[0] for a, b in zip(sounds, originals, strict=True)]
-        same = [abs(pitch(sounds[i], rate).midi - heard[i].midi) < RIGHT for i in clear]
-        cells = f"{np.median(far):.2f} | {np.percentile(far, 90):.2f}", f"{np.mean(same):.1%}" if clear else "-"
-        print(f"{name:16}{cells[0]:>20}{cells[1]:>10}")
+        right, clear = pitch_kept(sounds, originals, rate, RIGHT)
+        print(f"{name:16}{f'{np.median(far):.2f} | {np.percentile(far, 90):.2f}':>20}{f'{right} of {clear}':>14}")
 
 
 @partial(jax.jit, static_argnames=("model", "num_steps"))

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from archijax import cli
 from archijax.atomic import replacing
 from archijax.audio import files, plots
-from archijax.configs import example_batch
 from archijax.errors import InputError
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
@@ -59,9 +57,7 @@ class Demo:
         asked = bundled()
         cli.say(f"1. Sounds from prompts by the model {self.model}")
         known = {REAL: [note.sound for note in asked], GENERATED: self._sample(pipeline, asked, GENERATED)}
-        frozen = pipeline.variables["frozen"]
-        random = pipeline.model.init(jax.random.key(self.seed), example_batch(pipeline.config), frozen)
-        untrained = self._sample(replace(pipeline, variables=random), asked, UNTRAINED)
+        untrained = self._sample(pipeline.untrained(self.seed), asked, UNTRAINED)
 
         cli.say(f"2. Training on an instrument that it does not know: {instrument.NAME}")
         lessons, held_out = instrument.notes()

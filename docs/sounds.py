@@ -6,18 +6,15 @@ with players, which pages include.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-import jax
 import numpy as np
 import soundfile
 from PIL import Image
 
 from archijax.atomic import replacing
 from archijax.audio import plots
-from archijax.configs import example_batch
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.sets.instruments import note_name
@@ -39,11 +36,7 @@ def main() -> None:
     numbers = [i for name in SHOWN for i, note in enumerate(notes) if note.instrument == name]
     asked = [notes[i] for i in numbers]
     real = [note.sound for note in asked]
-    frozen = pipeline.variables["frozen"]
-    random = pipeline.model.init(jax.random.key(0), example_batch(pipeline.config), frozen)
-    show_notes(
-        asked, real, _played(pipeline, notes, numbers), _played(replace(pipeline, variables=random), notes, numbers)
-    )
+    show_notes(asked, real, _played(pipeline, notes, numbers), _played(pipeline.untrained(), notes, numbers))
     codec = pipeline.halves[1]
     show_codec(
         asked[CODED], real[CODED], [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in real[CODED]]

@@ -147,12 +147,8 @@ def test_the_page_has_a_player_for_each_sound(tmp_path):
 
 @pytest.mark.parametrize("follows", [True, False])
 def test_the_exit_status_tells_whether_prompts_are_followed(follows, notes, tmp_path, monkeypatch, capfd):
-    class Model:
-        def init(self, *_):
-            return {"frozen": {}}
-
     facts = aj.pretrained.Facts(autoencoder="codec")
-    pipeline = aj.Pipeline(SimpleNamespace(sample_rate=RATE), Model(), {"frozen": {}}, facts)
+    pipeline = aj.Pipeline(SimpleNamespace(sample_rate=RATE), None, {}, facts)
     noises = np.random.default_rng(0).uniform(-0.5, 0.5, (12, 2 * RATE, 1))
 
     def play(_, pipeline, asked, what):
@@ -162,7 +158,7 @@ def test_the_exit_status_tells_whether_prompts_are_followed(follows, notes, tmp_
 
     pictures = []
     monkeypatch.setattr(demo, "from_pretrained", lambda name: pipeline)
-    monkeypatch.setattr(demo, "example_batch", lambda config: {})
+    monkeypatch.setattr(aj.Pipeline, "untrained", lambda pipeline, seed: pipeline)
     monkeypatch.setattr(instrument, "notes", lambda: notes)
     monkeypatch.setattr(demo, "_coded", lambda pipeline, some: list(some))
     monkeypatch.setattr(demo.Demo, "_sample", play)

@@ -201,6 +201,17 @@ def test_latents_of_any_length_are_made_by_windows_and_decoded_by_parts(model, s
     assert "A model of latents cannot loop" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["latent", "autoencoder"])
+def test_an_untrained_copy_keeps_what_is_frozen(name, model, once):
+    pipeline = once(model(name))
+    first, again, other = (pipeline.untrained(seed).variables for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    jax.tree.map(np.testing.assert_array_equal, first["frozen"], pipeline.variables["frozen"])
+    for one in (other["params"], pipeline.variables["params"]):
+        changed = jax.tree.map(lambda a, b: np.any(a != b), first["params"], one)
+        assert any(jax.tree.leaves(changed))
+
+
 def test_wrong_input_is_one_sentence(model, sound, tmp_path, capsys):
     good, out = sound("good.wav", 0.05), tmp_path / "out"
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")

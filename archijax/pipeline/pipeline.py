@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Shaped
 
 from archijax.arithmetic import ceil_div
+from archijax.configs import example_batch
 from archijax.contract import Codec, EndlessGenerator
 from archijax.errors import InputError, require
 from archijax.pipeline.coding import decoder, encoder
@@ -82,6 +84,15 @@ class Pipeline(Loaded):
 
     All methods raise InputError if an argument is out of range, or if the method does not support the kind of model.
     """
+
+    def untrained(self, seed: int = 0) -> Pipeline:
+        """Returns a copy with the weights that a training starts from, drawn with ``seed``: a control for measurements.
+        Frozen parts, such as an autoencoder, keep their weights.
+        """
+        frozen = self.variables.get("frozen")
+        batch = example_batch(self.config)
+        variables = self.model.init(jax.random.key(seed), batch, *([frozen] if frozen else []))
+        return replace(self, variables=variables)
 
     def generate(
         self,
