@@ -99,7 +99,8 @@ KITS = standard room power electronic analog jazz brush
 
 evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	test -e $(SETS)/phrases-12s/metadata.jsonl || $(BIN)/python -m benchmarks.sets phrases --seconds 12 --out $(SETS)/phrases-12s
-	for model in magnitude waveform; do $(TRAIN) configs/autoencoder.py:$$model --data $(SETS)/notes/train --out $(EVIDENCE)/$$model && $(BIN)/python -m benchmarks.codec $(EVIDENCE)/$$model $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/$$model-judged || exit; done
+	$(TRAIN) configs/autoencoder.py:small --data $(SETS)/notes/train --out $(EVIDENCE)/magnitude
+	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/magnitude $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/magnitude-judged
 	$(TRAIN) configs/crisp.py:small --data $(SETS)/notes/train --out $(EVIDENCE)/crisp
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/crisp $(SETS)/notes
 	for set in notes phrases; do $(TRAIN).encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(SETS)/$$set/train --out $(EVIDENCE)/codec-$$set || exit; done

@@ -11,7 +11,7 @@ original, among the originals with a clear pitch.
 import argparse
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -21,10 +21,7 @@ import soxr
 from archijax.audio import files
 from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
 from archijax.codecs.losses import log_mel_loss
-from archijax.codecs.streaming import decode_by_blocks, encode_by_blocks
-from archijax.contract import DiffusionDecoder
 from archijax.errors import InputError
-from archijax.pipeline import Frames, Pipeline
 from archijax.pretrained import from_pretrained
 from benchmarks.judges.pitch import pitch
 
@@ -43,19 +40,19 @@ def main() -> None:
     trained = from_pretrained(options.model)
     config = trained.config
     originals = sounds_in(options.sounds, options.count, config.sample_rate, config.channels)
-    (encode, decode), untrained = coders(trained), coders(trained.untrained())
+    untrained = trained.untrained()
 
     latents, made, untrained_made = [], [], []
-    decode(encode(originals[0]))  # compiles
+    trained.reconstruct(originals[0], sample_rate=config.sample_rate)  # compiles
     seconds = {"encoding": 0.0, "decoding": 0.0}
     for sound in originals:
         start = time.perf_counter()
-        latents.append(encode(sound))
+        latents.append(trained.encode(sound, sample_rate=config.sample_rate))
         middle = time.perf_counter()
-        made.append(decode(latents[-1])[: len(sound)])
+        made.append(trained.decode(latents[-1]).sounds[0])
         seconds["encoding"] += middle - start
         seconds["decoding"] += time.perf_counter() - middle
-        untrained_made.append(untrained[1](untrained[0](sound))[: len(sound)])
+        untrained_made.append(untrained.reconstruct(sound, sample_rate=config.sample_rate).sounds[0])
     duration = sum(map(len, originals)) / config.sample_rate
     numbers = sum(latent.frames.size for latent in latents) / duration
     table = {
@@ -80,19 +77,6 @@ def main() -> None:
     print(f"latents: beyond 0.98 {np.mean(np.abs(frames) > 0.98):.2%}, deviations {deviations.min():.3f} to ", end="")
     print(f"{deviations.max():.3f}, a factor of {deviations.max() / deviations.min():.1f}")
     print(", ".join(f"{name} {duration / spent:.0f} times real time" for name, spent in seconds.items()))
-
-
-def coders(pipeline: Pipeline) -> tuple[Callable[[np.ndarray], Frames], Callable[[Frames], np.ndarray]]:
-    """Returns two functions: from a sound [time, c] to its latent, and back. A codec of frames works in blocks, with
-    the same result as at once. Other models work in parts that overlap.
-    """
-    model, variables, rate = pipeline.model, pipeline.variables, pipeline.config.sample_rate
-    if isinstance(model, DiffusionDecoder):
-        return lambda sound: pipeline.encode(sound, sample_rate=rate), lambda latent: pipeline.decode(latent).sounds[0]
-    return (
-        lambda sound: Frames(encode_by_blocks(model, variables, sound[None])[0]),
-        lambda latent: decode_by_blocks(model, variables, latent.frames[None])[0],
-    )
 
 
 def sounds_in(folder: Path, count: int, rate: int, channels: int) -> list[np.ndarray]:

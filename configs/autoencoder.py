@@ -1,9 +1,9 @@
-"""Two small autoencoders of the thesis's kinds, at 16 kHz: of magnitudes, and of the waveform.
+"""An autoencoder of magnitudes with a tanh bottleneck, without diffusion; small: at 16 kHz, on two CPU cores.
 
-make set-notes                                    # DIR: runs/sets/notes/train
-python -m train configs/autoencoder.py:magnitude --data DIR --out runs/magnitude
-python -m train configs/autoencoder.py:waveform --data DIR --out runs/waveform
-python -m benchmarks.codec runs/magnitude runs/sets/notes/heldout --count 48 --out runs/magnitude-judged
+    python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
+    make set-notes                                    # DIR: runs/sets/notes/train
+    python -m train configs/autoencoder.py:small --data DIR --out runs/magnitude
+    python -m benchmarks.codec runs/magnitude runs/sets/notes/heldout --count 48 --out runs/magnitude-judged
 """
 
 from dataclasses import replace
@@ -14,46 +14,32 @@ from train.dataset import DataConfig
 
 LENGTH = 32_768  # samples: 2 s
 
-# A tanh that is not saturated, and noise, so that a small error of a latent makes a small error of the sound.
-BOTTLENECK = (aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05))
-
-magnitude = TrainConfig(
+config = TrainConfig(
     model=aj.configs.MagnitudeAutoEncoderConfig(
-        coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(2,), num_blocks=(3,)),
-        bottleneck=BOTTLENECK,
-        latent_channels=32,
-        sample_rate=16_000,
-        channels=1,
-        length=LENGTH,
+        coder=aj.configs.CoderConfig(channels=512, multipliers=(1, 1), factors=(4,), num_blocks=(12,)),
         n_fft=1023,
-        hop_length=256,
+        dtype="bfloat16",
     ),
-    data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, skip_below=-50.0, workers=1),
-    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
-    ema=EmaConfig(decay=0.998, start=100, every=1),
-    batch_size=16,
-    steps=3_000,
-    log_every=100,
-    checkpoint_every=1_000,
-    keep_checkpoints=2,
-    sample_prompts=("", "", ""),
 )
 
-waveform = replace(
-    magnitude,
-    model=aj.configs.AutoEncoderConfig(
-        coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(4,), num_blocks=(3,), patch_size=64),
-        bottleneck=BOTTLENECK,
-        latent_channels=64,
+small = TrainConfig(
+    model=replace(
+        config.model,
+        coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(2,), num_blocks=(3,)),
+        # A tanh that is not saturated, and noise, so that a small error of a latent makes a small error of the sound.
+        bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
         sample_rate=16_000,
         channels=1,
         length=LENGTH,
-        # The weights of configs/codec.py.
-        waveform=0.0,
-        relative_waveform=3.0,
-        stft=1.2,
-        phase=10.0,
-        mel=1.2,
-        windows=(2048, 1024, 512, 256),
+        dtype="float32",
     ),
+    data=DataConfig(sample_rate=16_000, channels=1, length=LENGTH, normalize=-14.0, skip_below=-50.0, workers=1),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.9, b2=0.99, warmup_steps=200, learning_rate_schedule="cosine"),
+    ema=EmaConfig(decay=0.998, start=100, every=1),
+    batch_size=8,
+    steps=2_000,
+    log_every=100,
+    checkpoint_every=500,
+    keep_checkpoints=2,
+    sample_prompts=("", "", ""),
 )
