@@ -110,9 +110,9 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --data $(EVIDENCE)/latents-phrases-12s:2 --out $(EVIDENCE)/long
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
-	$(TRAIN) configs/stable_audio.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --out $(EVIDENCE)/transformer
-	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/transformer $(SETS)/notes
 	for row in real coded generated shuffled untrained; do $(JUDGES)/bin/python -m benchmarks.judges $(EVIDENCE)/long-judged/$$row || exit; done
+	$(TRAIN) configs/stable_audio.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --out $(EVIDENCE)/transformer
+	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/transformer $(SETS)/notes --num-steps 20 --sampler dpm++ --guidance-scale 2
 	for kit in $(KITS); do $(TRAIN).encode configs/unconditional.py:small $(LATENT) --data $(SETS)/phrases/train/drums_$$kit --out $(EVIDENCE)/latents-drums/$$kit || exit; done
 	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) $(foreach kit,$(KITS),--data $(EVIDENCE)/latents-drums/$(kit)) --out $(EVIDENCE)/drums_$$method || exit; done
 	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform

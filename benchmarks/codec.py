@@ -9,6 +9,7 @@ original, among the originals with a clear pitch.
 """
 
 import argparse
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ from archijax.codecs.losses import log_mel_loss
 from archijax.errors import InputError
 from archijax.pretrained import from_pretrained
 from benchmarks.judges.pitch import pitch
+from benchmarks.notes import RIGHT
 
-RIGHT = 0.5  # semitones
 CLEAR = 0.9  # the least periodicity of a clear pitch
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         "untrained": untrained_made,
         "resampled": [resampled(sound, config.sample_rate, numbers / config.channels) for sound in originals],
     }
-    for rate in options.opus:
+    for rate in options.opus if shutil.which("ffmpeg") else ():
         table[f"opus-{rate}k"] = [_opus(sound, config.sample_rate, rate, options.out) for sound in originals]
     write_sounds(options.out, {"reference": originals, **table}, config.sample_rate)
 

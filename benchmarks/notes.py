@@ -102,10 +102,14 @@ def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) ->
 
 
 def sounds(
-    pipeline: Pipeline, prompts: Sequence[str], settings: SampleSettings, what: str = "sampling"
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    settings: SampleSettings,
+    what: str = "sampling",
+    seconds: float | None = None,
 ) -> list[np.ndarray]:
     """Generates a sound [time, channels] for each prompt, each from other noise. `what` titles the progress bar."""
-    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))])
+    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))], seconds)
     with cli.bar(generation.steps, what, "step") as bar:
         return [sound for _, _, sound in generation.run(bar.update)]
 

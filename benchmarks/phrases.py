@@ -29,19 +29,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=48, help="sounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, help="the length of the generated sounds; the default is the model's")
-    parser.add_argument("--window-seconds", type=float)
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--guidance-scale", type=float)
     options = parser.parse_args()
     pipeline = from_pretrained(options.model)
-    names = ("seconds", "window_seconds", "num_steps", "guidance_scale")
+    names = ("num_steps", "guidance_scale")
     chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings = SampleSettings(seed=options.seed, **chosen)
     rows = held_out(options.phrases, options.count)
     rate = pipeline.config.sample_rate
     captions = [row["caption"] for row in rows]
 
-    generated = sounds(pipeline, captions, settings)
+    generated = sounds(pipeline, captions, settings, seconds=options.seconds)
     write(options.out / "generated", rows, generated, rate)
     order = np.random.default_rng(options.seed).permutation(len(rows))
     write(options.out / "shuffled", [rows[i] for i in order], generated, rate)
@@ -51,7 +50,8 @@ def main() -> None:
         codec = pipeline.halves[1]
         coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
         write(options.out / "coded", rows, coded, rate)
-    write(options.out / "untrained", rows, sounds(pipeline.untrained(), captions, settings), rate)
+    untrained = sounds(pipeline.untrained(), captions, settings, seconds=options.seconds)
+    write(options.out / "untrained", rows, untrained, rate)
     print(f"{len(rows)} held-out phrases in {options.out}. To judge them: python -m benchmarks.judges FOLDER")
 
 

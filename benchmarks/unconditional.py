@@ -1,10 +1,10 @@
-"""python -m benchmarks.unconditional MODEL FOLDER ...: measures a model without text, by the number of DDIM steps.
+"""python -m benchmarks.unconditional MODEL FOLDER ...: measures a model without text, by the number of denoising steps.
 
 The folders have sounds that the model was not trained on. The distance of two sets of sounds is 1000 times the kernel
 distance of log-mel embeddings (:func:`archijax.audio.metrics.log_mel_embedding`). Every second sound of the folders, in
 a random order, belongs to the reference. The table has the distances of the model's sounds, of the sounds of an
-untrained net and of white noise as loud as the reference. `real` is the other half of the sounds, and `coded` is what
-the autoencoder of a latent model makes of that half.
+untrained net (with the middle number of steps), and of white noise as loud as the reference. `real` is the other half
+of the sounds, and `coded` is what the autoencoder of a latent model makes of that half.
 """
 
 import argparse

@@ -5,8 +5,8 @@ Griffin-Lim (100 iterations) from the mel spectrogram, and with Griffin-Lim from
 of a vocoder that estimates magnitudes alone. In `noise`, noise replaces the sound that the vocoder samples, and the
 rest of the vocoder is the same. Sounds are written to DIR/reference, DIR/vocoder and so on, for
 `python -m benchmarks.judges DIR/vocoder --reference DIR/reference`. The log-spectral distance is the median over sounds
-and, after the bar, the limit of the worst tenth. `pitch` is the share of sounds whose pitch is within 20 cents of that
-of the original. Only originals with a clear pitch count.
+and, after the bar, the limit of the worst tenth. `pitch` is the number of sounds whose pitch is within 20 cents of that
+of the original, among the originals with a clear pitch.
 """
 
 import argparse

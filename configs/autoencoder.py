@@ -1,9 +1,9 @@
 """An autoencoder of magnitudes with a tanh bottleneck, without diffusion; small: at 16 kHz, on two CPU cores.
 
-    python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
-    make set-notes                                    # DIR: runs/sets/notes/train
-    python -m train configs/autoencoder.py:small --data DIR --out runs/magnitude
-    python -m benchmarks.codec runs/magnitude runs/sets/notes/heldout --count 48 --out runs/magnitude-judged
+python -m train configs/autoencoder.py --data DIR --out runs/autoencoder
+make set-notes                                    # DIR: runs/sets/notes/train
+python -m train configs/autoencoder.py:small --data DIR --out runs/magnitude
+python -m benchmarks.codec runs/magnitude runs/sets/notes/heldout --count 48 --out runs/magnitude-judged
 """
 
 from dataclasses import replace
@@ -26,7 +26,8 @@ small = TrainConfig(
     model=replace(
         config.model,
         coder=aj.configs.CoderConfig(channels=256, multipliers=(1, 1), factors=(2,), num_blocks=(3,)),
-        # A tanh that is not saturated, and noise, so that a small error of a latent makes a small error of the sound.
+        # The guard keeps the tanh from saturating. With the noise, a small error of a latent makes a small error of the
+        # sound.
         bottleneck=(aj.configs.TanhConfig(guard=1.0), aj.configs.NoiseConfig(0.05)),
         sample_rate=16_000,
         channels=1,

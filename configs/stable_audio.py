@@ -38,7 +38,6 @@ config = TrainConfig(
 
 # The data and the training of configs/long.py, on the same latents.
 _unet = long.small.model
-_seconds = _unet.length / _unet.sample_rate
 small = replace(
     long.small,
     model=aj.configs.StableAudioConfig(
@@ -47,7 +46,7 @@ small = replace(
         ),
         text=_unet.text,
         conditioning_features=_unet.text.features,
-        numbers=seconds(_seconds, _seconds),
+        numbers=seconds(32.0, _unet.length / _unet.sample_rate),
         sample_rate=_unet.sample_rate,
         channels=_unet.channels,
         length=_unet.length,

@@ -25,6 +25,8 @@ def test_a_codec_is_compared_with_resampling_and_by_pitch():
     assert pitch_kept([*low, noise], [*notes, noise], 16_000) == (2, 3)
     higher = [sum(np.sin(2 * np.pi * n * 2 * hertz * time) / n for n in range(1, 5)) for hertz in (200, 400, 1500)]
     assert pitch_kept([notes[0], *higher[1:]], notes, 16_000) == (1, 3)
+    moved = sum(np.sin(2 * np.pi * n * 200 * 2 ** (0.3 / 12) * time) / n for n in range(1, 9))
+    assert [pitch_kept([moved], notes[:1], 16_000, right) for right in (0.5, 0.2)] == [(1, 1), (0, 1)]
 
 
 def test_an_upsampler_is_compared_with_sinc_and_noise():

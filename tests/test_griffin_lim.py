@@ -14,7 +14,7 @@ SMALL = STFT(64, 16)
 
 
 def clip(samples):
-    """A chord of three notes with harmonics, [1, samples, 2] at 16 kHz. The channels have other phases."""
+    """A chord of three notes with harmonics, [1, samples, 2] at 16 kHz. The channels have different phases."""
     turns = np.arange(samples)[:, None, None, None] * np.array([220.0, 277.2, 329.6])[:, None, None] / 16_000
     harmonics = np.arange(1, 12)[:, None]
     phases = np.random.default_rng(0).uniform(size=(3, 11, 2))

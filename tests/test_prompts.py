@@ -69,7 +69,7 @@ def test_a_prompt_that_is_cut_is_told_once():
 
 
 @pytest.mark.parametrize("config", [quickstart, single_notes, long], ids=lambda module: module.__name__)
-def test_no_caption_of_the_sets_is_cut(config):
+def test_no_caption_of_a_note_is_cut(config):
     # A caption that is cut is a warning, and thus an error.
     tokenize = tokenizer(getattr(config, "small", config.config).model)
     for instrument in INSTRUMENTS:
@@ -77,10 +77,14 @@ def test_no_caption_of_the_sets_is_cut(config):
             tokenize(
                 [text for strength in notes.STRENGTHS for text in notes.captions(instrument, pitch, strength, 4.0)]
             )
-        if config is long:
-            rng = np.random.default_rng(instrument.program)
-            tokenize([text for index in range(8) for text in phrases._phrase(rng, instrument, index, 4.0)[2]])
-    for index in range(8) if config is long else ():
+
+
+def test_no_caption_of_a_phrase_is_cut():
+    tokenize = tokenizer(long.small.model)
+    for instrument in INSTRUMENTS:
+        rng = np.random.default_rng(instrument.program)
+        tokenize([text for index in range(8) for text in phrases._phrase(rng, instrument, index, 4.0)[2]])
+    for index in range(8):
         tokenize(phrases._loop(np.random.default_rng(index), 24, index, 4.0)[2])
 
 

@@ -207,6 +207,7 @@ def test_an_untrained_copy_keeps_what_is_frozen(name, model, once):
     first, again, other = (pipeline.untrained(seed).variables for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     jax.tree.map(np.testing.assert_array_equal, first["frozen"], pipeline.variables["frozen"])
+    assert bool(jax.tree.leaves(first["frozen"])) == (name == "latent")
     for one in (other["params"], pipeline.variables["params"]):
         changed = jax.tree.map(lambda a, b: np.any(a != b), first["params"], one)
         assert any(jax.tree.leaves(changed))

@@ -251,6 +251,8 @@ def test_speech_has_its_transcripts(monkeypatch, tmp_path):
         (["notes", "--out", "x", "--rate", "100"], "rate must be from 8000 to 48000 Hz, not 100"),
         (["notes", "--out", "x", "--instruments", "kazoo"], "instruments must be among grand piano"),
         (["notes", "--out", "x", "--font", "/nowhere.sf2"], "no soundfont /nowhere.sf2"),
+        (["notes", "--out", "x", "--seconds", "9"], "seconds is 9, but only phrases can have another length than 4."),
+        (["phrases", "--out", "x", "--seconds", "3"], "seconds must be from 4 to 60, not 3"),
     ],
 )
 def test_wrong_arguments_are_told(arguments, told, capsys, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ SIZES = {
     "vocoder": (175.4, 175.5),
     "diffusion_autoencoder": (160.7, 184.9),
     "unconditional": (173.2, 173.2),
+    "autoencoder": (50.5, 50.5),
 }
 
 
