@@ -16,6 +16,9 @@ def test_every_config_builds_its_model(path):
     found = {name: value for name, value in runpy.run_path(str(path)).items() if isinstance(value, TrainConfig)}
     assert found
     for config in found.values():
-        # Training finds the categories in the data.
-        named = [replace(c, values=("flute",)) if hasattr(c, "values") else c for c in config.model.conditioners]
-        (replace(config.model, conditioners=tuple(named)) if named else config.model).build()
+        if path.stem == "notes" and config.model.text is None:
+            instrument, pitch = config.model.conditioners
+            # Training finds the categories in the data.
+            known = replace(instrument, values=("flute", "oboe")), pitch
+            config = replace(config, model=replace(config.model, conditioners=known))
+        config.model.build()
