@@ -3,7 +3,7 @@
     MODEL=stabilityai/stable-audio-open-1.0
     python -m train.encode configs/stable_audio.py --init-from $MODEL --data DIR --out LATENTS
     python -m train configs/stable_audio.py --init-from $MODEL --data LATENTS --out runs/open --fsdp 8
-    python -m train configs/stable_audio.py:small --autoencoder AUTOENCODER --data DIR --out runs/transformer
+    python -m train configs/stable_audio.py:small --autoencoder AUTOENCODER --data LATENTS --out runs/transformer
 
 `config` is the published model: 1,057M parameters, with T5-base and the autoencoder Oobleck (156M) in addition. It
 makes 47.6 s of 44.1 kHz stereo. It trains in bfloat16, with gradient checkpointing of the layers, and with the state
@@ -11,10 +11,10 @@ sharded over the devices of a mesh. With --model.text.tokenizer $MODEL, the T5 c
 t5-base on the hub. The published weights have their own licence, Stability AI Community. They were not tested here,
 because there was no network. Parity with diffusers was tested with random weights.
 
-`small` is the same design for the latents of configs/autoencoder_wave.py, two seconds of 4 kHz mono. `notes` is the
-same design in the size of configs/notes.py, with the same latents and the same training, and about as many operations:
-1.5M parameters (U-Net: 4.7M). After 500 steps of 16 notes, the loss on held-out notes is 0.638, that of the U-Net 0.582
-(0.687 and 0.654 after 300 steps; one seed). A step takes 1.6 times as long as one of the U-Net. So at this size, the
+`small` is the same design for the latents and the data of configs/long.py:small. It has 2.4M parameters, and was not
+trained yet. On the latents of configs/notes.py, a net of this design in the same size was compared with the U-Net of
+that file, which does about as many operations. After 500 steps of 16 notes, the loss on held-out notes was 0.638, and
+0.582 with the U-Net (0.687 and 0.654 after 300 steps; one seed). A step took 1.6 times as long. So at this size, the
 U-Net is the better choice.
 """
 

@@ -125,7 +125,6 @@ def test_any_length_is_reconstructed(models, name, length):
 def test_the_loss_is_the_weighted_sum_of_its_parts(models):
     model, variables = models["wave"]
     batch = sounds()
-    batch["audio"] = jnp.asarray(batch["audio"]).at[0].set(0)
 
     @jax.jit
     def parts(variables, audio):
@@ -161,7 +160,6 @@ def test_the_quantizer_adds_its_loss_and_moves_its_codebook_in_training_alone(mo
 def test_magnitudes_are_those_of_the_sound(models):
     model, variables = models["magnitude"]
     batch = sounds()
-    batch["audio"] = jnp.asarray(batch["audio"]).at[0].set(0)
 
     @jax.jit
     def parts(variables, audio):
@@ -171,13 +169,8 @@ def test_magnitudes_are_those_of_the_sound(models):
 
     true, made, (loss, (metrics, _)) = jax.device_get(parts(variables, batch["audio"]))
     assert made.shape == true.shape
-    true = np.maximum(true, 1e-5)
-    log = np.mean(np.abs(np.log(made) - np.log(true)))
-    np.testing.assert_allclose(metrics["log_magnitude"], log, rtol=1e-4)
-    # A loud sound counts as much as a quiet one, but silence less.
-    relative = np.abs(made - true).mean((1, 2, 3)) / np.maximum(true.mean((1, 2, 3)), 1e-2)
-    np.testing.assert_allclose(metrics["relative_magnitude"], relative.mean(), rtol=1e-4)
-    np.testing.assert_allclose(loss, metrics["log_magnitude"] + metrics["relative_magnitude"], rtol=1e-5)
+    np.testing.assert_allclose(loss, np.mean(np.abs(np.log(made) - np.log(np.maximum(true, 1e-5)))), rtol=1e-4)
+    np.testing.assert_array_equal(loss, metrics["log_magnitude"])
 
 
 @pytest.mark.parametrize("name", ["adversarial", "magnitude"])

@@ -26,7 +26,6 @@ from archijax.codecs.encoders import log_magnitude
 from archijax.codecs.frames import FrameAutoEncoder
 from archijax.codecs.losses import (
     FLOOR,
-    QUIET,
     WINDOWS,
     log_mel_loss,
     multi_resolution_stft_loss,
@@ -321,11 +320,7 @@ class AutoEncoder(_Coder):
 
 @dataclass(frozen=True, eq=False)
 class MagnitudeAutoEncoder(_Coder):
-    """An autoencoder of STFT magnitudes.
-
-    Training minimises the mean absolute difference of log-magnitudes, plus the mean absolute difference of magnitudes,
-    relative to their mean. The first gives all frequencies the same weight, and most hold only noise. The second gives
-    most weight to the partials.
+    """An autoencoder of STFT magnitudes. Training minimises the mean absolute difference of log-magnitudes.
 
     ``variables = model.init(key, {"audio": audio})`` with audio [b, time, c] makes the variables. ``latent, info =
     model.encode(variables, audio)`` gives a latent [b, frames, latent_channels]. The latent has no phase, so
@@ -358,25 +353,20 @@ class MagnitudeAutoEncoder(_Coder):
         return self.net.stft.hop_length * self.net.downsample_factor
 
     def loss(self, variables: Variables, keys: Key[Array, " ..."], batch: Batch) -> LossResult:
-        """Computes the sum of both differences and of the bottleneck's loss.
+        """Computes the mean absolute difference of log-magnitudes, plus the bottleneck's loss.
 
         Args:
             keys: one key per item of the batch [b], or a single key.
             batch: a dict with "audio" [b, time, c].
 
         Returns:
-            (loss, (metrics, new_state)). The metrics are a dict of scalars: the differences "log_magnitude" and
-            "relative_magnitude", and the numbers that the bottlenecks report.
+            (loss, (metrics, new_state)). The metrics are a dict of scalars: the mean absolute difference
+            ("log_magnitude") and the numbers that the bottlenecks report.
         """
         magnitude = self._input(batch["audio"])
         decoded, info, state = self._trained(variables, keys, magnitude)
-        errors = {
-            "log_magnitude": jnp.mean(jnp.abs(log_magnitude(decoded) - log_magnitude(magnitude))),
-            "relative_magnitude": jnp.mean(
-                _mean(jnp.abs(decoded - magnitude)) / jnp.maximum(_mean(magnitude), QUIET / UNIT)
-            ),
-        }
-        return sum(errors.values()) + info["loss"], ({**errors, **_report(info)}, state)
+        error = jnp.mean(jnp.abs(log_magnitude(decoded) - log_magnitude(magnitude)))
+        return error + info["loss"], ({"log_magnitude": error, **_report(info)}, state)
 
     def decode(
         self, variables: Variables, frames: Frames, noise: Sound | None = None
@@ -402,10 +392,6 @@ class MagnitudeAutoEncoder(_Coder):
     def _input(self, audio: Any) -> Float[Array, "b n f c"]:
         magnitude, _ = to_polar(self.net.stft.encode(full(self._padded(audio))))
         return jnp.maximum(magnitude, FLOOR) / UNIT
-
-
-def _mean(magnitude: Float[Array, "b n f c"]) -> Float[Array, " b"]:
-    return jnp.mean(magnitude, axis=(1, 2, 3))
 
 
 def _report(info: dict[str, Array]) -> dict[str, Float[Array, ""]]:
