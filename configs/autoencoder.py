@@ -7,8 +7,8 @@
 
 `config` has the encoder of the thesis's autoencoder, and a decoder that mirrors it: 50.5M parameters, 32 channels at 47
 Hz. It was never trained here. `small` has 5.0M parameters and a latent of 32 channels at 31 Hz, 16 times fewer numbers
-than samples. It was trained for 1,500 steps on notes of 96 instruments, 17 minutes beside another training. Of 48 notes,
-pairs of instrument and pitch that were not trained on, the median, and how many of 46 clear pitches are right:
+than samples. It was trained for 1,500 steps on notes of 96 instruments, 17 minutes beside another training. Of 48
+notes, pairs of instrument and pitch that were not trained on, the median, and how many of 46 clear pitches are right:
 
                              log-spectral distance    pitch
     trained                         5.5 dB               1

@@ -20,16 +20,16 @@ alone on two CPU cores, 300 steps on the waveform 165 s:
     latents, v                  25      13       9
     latents, EDM                39      10       5
     latents, DDPM               18      11       6
-    latents, flow               FLOWW
+    latents, flow               20      10       9
     waveform, v                670     754     824
     untrained net                      105
     white noise                        411
     real loops                          -3
     real loops, coded                    2
 
-So the latents win by far in this time. Their sounds have clear hits of drums, but no regular beat. The waveform is noise
-still, louder than the loops. The methods differ little on the latents; EDM needs the most steps (one training each, so
-small differences may be chance).
+So the latents win by far in this time. Their sounds have clear hits of drums, but no regular beat. The waveform is
+noise still, louder than the loops. The methods differ little on the latents; EDM needs the most steps (one training
+each, so small differences may be chance).
 """
 
 from dataclasses import replace

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from archijax.arithmetic import ceil_div
 from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig, SampleDefaults, same_sound
+from archijax.configs.diffusion import DiffusionAEConfig
 from archijax.configs.nets import TextConfig, positive
 from archijax.configs.oobleck import OobleckConfig
 from archijax.contract import Variables
@@ -81,7 +82,9 @@ class StableAudioConfig(ModelConfig):
 
     transformer: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
     """The transformer that diffuses the latents."""
-    autoencoder: OobleckConfig | AutoEncoderConfig = dataclasses.field(default_factory=OobleckConfig)
+    autoencoder: OobleckConfig | AutoEncoderConfig | DiffusionAEConfig = dataclasses.field(
+        default_factory=OobleckConfig
+    )
     """The autoencoder, which encodes sound to latents and decodes latents to sound."""
     text: TextConfig = dataclasses.field(default_factory=lambda: TextConfig(tokenizer="t5-base", max_length=128))
     """The text conditioning."""
