@@ -25,10 +25,10 @@ worst tenth:
     ViSQOL on average          4.25           4.23
     latents beyond 0.98        0.00 %
 
-The pitch is compared with the pitch that the judge hears in the original, for the 46 originals with a clear one (31 of
-32 after 1,000 steps). Nearly all wrong pitches are an octave too high. `codec-16k` alone has 96 %. 8 or 50 denoising
-steps give the same pitches as 20. Of 96 held-out notes of 28 common instruments, the pitch that was asked for is heard
-in 97.9 % of the originals, and in 94.8 % of the decoded notes.
+The untrained model has an untrained codec as well. The pitch is compared with the pitch that the judge hears in the
+original, for the 46 originals with a clear one (31 of 32 after 1,000 steps). Nearly all wrong pitches are an octave too
+high. `codec-16k` alone has 96 %. 8 or 50 denoising steps give the same pitches as 20. Of 96 held-out notes of 28 common
+instruments, the pitch that was asked for is heard in 97.9 % of the originals, and in 94.8 % of the decoded notes.
 
 Diffusion of the sound itself needs far more steps. A small net of 8.4M parameters, which diffused sound divided by an
 envelope that was estimated from the latent, had a log-spectral distance of 4.0 dB after an hour, but the right pitch
