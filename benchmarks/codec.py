@@ -24,7 +24,7 @@ from archijax.audio.metrics import paired_log_spectral_distance, si_sdr
 from archijax.codecs.losses import log_mel_loss
 from archijax.errors import InputError
 from archijax.pretrained import from_pretrained
-from benchmarks.judges.pitch import pitch
+from benchmarks.judges.pitch import Pitch, pitch
 from benchmarks.notes import RIGHT
 
 CLEAR = 0.9  # the least periodicity of a clear pitch
@@ -67,11 +67,12 @@ def main() -> None:
 
     print(f"{len(originals)} sounds, {numbers:.0f} numbers a second")
     print(f"{'':12}{'SI-SDR (dB)':>18}{'log-spectral (dB)':>20}{'log-mel':>16}{'pitch':>16}")
+    pitches = [pitch(sound, config.sample_rate) for sound in originals]
     for name, sounds in table.items():
         rows = np.array([_distances(a, b, config.sample_rate) for a, b in zip(sounds, originals, strict=True)])
         worst = np.percentile(rows[:, 0], 10), *np.percentile(rows[:, 1:], 90, axis=0)
         cells = [f"{middle:.2f} | {tenth:.2f}" for middle, tenth in zip(np.median(rows, axis=0), worst, strict=True)]
-        right, clear = pitch_kept(sounds, originals, config.sample_rate)
+        right, clear = pitch_kept(sounds, pitches, config.sample_rate)
         print(f"{name:12}{cells[0]:>18}{cells[1]:>20}{cells[2]:>16}{f'{right} of {clear}':>16}")
     frames = np.concatenate([latent.frames for latent in latents])
     deviations = frames.std(0)
@@ -112,16 +113,14 @@ def resampled(sound: np.ndarray, rate: int, kept: float) -> np.ndarray:
     return np.pad(again, ((0, len(sound) - len(again)), (0, 0)))
 
 
-def pitch_kept(
-    sounds: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate: int, right: float = RIGHT
-) -> tuple[int, int]:
+def pitch_kept(sounds: Sequence[np.ndarray], true: Sequence[Pitch], rate: int, right: float = RIGHT) -> tuple[int, int]:
     """Returns (the number of sounds with the pitch of their original, the number of originals that are compared).
 
-    Originals without a clear pitch are left out. ``right`` is the largest error of a right pitch in semitones.
+    ``true`` are the pitches of the originals. Originals without a clear pitch are left out. ``right`` is the largest
+    error of a right pitch in semitones.
     """
-    heard = [(pitch(sound, rate), pitch(original, rate)) for sound, original in zip(sounds, originals, strict=True)]
-    clear = [(ours, true) for ours, true in heard if true.periodicity > CLEAR]
-    return sum(abs(ours.midi - true.midi) < right for ours, true in clear), len(clear)
+    clear = [(sound, one) for sound, one in zip(sounds, true, strict=True) if one.periodicity > CLEAR]
+    return sum(abs(pitch(sound, rate).midi - one.midi) < right for sound, one in clear), len(clear)
 
 
 def _distances(estimate: np.ndarray, reference: np.ndarray, rate: int) -> tuple[float, float, float]:

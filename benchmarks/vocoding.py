@@ -23,6 +23,7 @@ from archijax.contract import Variables
 from archijax.models import DiffusionVocoder
 from archijax.pretrained import from_pretrained
 from benchmarks.codec import pitch_kept, sounds_in, write_sounds
+from benchmarks.judges.pitch import pitch
 
 ITERATIONS = 100
 RIGHT = 0.2  # semitones
@@ -55,9 +56,10 @@ def main() -> None:
 
     print(f"{len(originals)} sounds of {length / rate:.1f} s")
     print(f"{'':16}{'log-spectral (dB)':>20}{'pitch':>14}")
+    pitches = [pitch(sound, rate) for sound in originals]
     for name, sounds in table.items():
         far = [paired_log_spectral_distance(a[None], b[None])[0] for a, b in zip(sounds, originals, strict=True)]
-        right, clear = pitch_kept(sounds, originals, rate, RIGHT)
+        right, clear = pitch_kept(sounds, pitches, rate, RIGHT)
         print(f"{name:16}{f'{np.median(far):.2f} | {np.percentile(far, 90):.2f}':>20}{f'{right} of {clear}':>14}")
 
 

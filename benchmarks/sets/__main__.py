@@ -12,7 +12,7 @@ from archijax.errors import InputError, listed, require
 from benchmarks.sets import folder, synthesizer
 from benchmarks.sets.instruments import INSTRUMENTS, Instrument
 from benchmarks.sets.music import music
-from benchmarks.sets.notes import notes
+from benchmarks.sets.notes import SECONDS, notes
 from benchmarks.sets.phrases import phrases
 from benchmarks.sets.speech import speech
 
@@ -51,7 +51,7 @@ class Command:
     """The number of channels, 1 or 2."""
     font: str = FONT
     """The soundfont for notes and phrases: the name of a Debian package, or a file."""
-    seconds: float = 4.0
+    seconds: float = SECONDS
     """The length of the phrases in seconds."""
     instruments: tuple[str, ...] = ()
     """The instruments for notes and phrases by their first names, such as flute. The default is all instruments."""
@@ -70,9 +70,9 @@ class Command:
             raise InputError(f"There is no set {self.name}: known are {', '.join(SETS)}.")
         require(self.channels in (1, 2), "channels", self.channels, "1 or 2")
         require(8_000 <= self.rate <= 48_000, "rate", self.rate, "from 8000 to 48000 Hz")
-        require(4 <= self.seconds <= 60, "seconds", self.seconds, "from 4 to 60")
-        if self.seconds != 4 and self.name != "phrases":
-            raise InputError(f"seconds is {self.seconds:g}, but only phrases can have another length than 4.")
+        require(SECONDS <= self.seconds <= 60, "seconds", self.seconds, f"from {SECONDS:g} to 60")
+        if self.seconds != SECONDS and self.name != "phrases":
+            raise InputError(f"seconds is {self.seconds:g}, but only phrases can have another length than {SECONDS:g}.")
         made = SETS[self.name]
         count, hours = folder.write(self.out, made.sounds(self), self.rate)
         print(
