@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test quick browser test-slow lint bench evidence lower torture judges judges-check docs docs-sounds clean
+.PHONY: setup demo test quick browser test-slow lint bench evidence lower torture judges judges-check docs docs-sounds docs-evidence clean
 
 setup: $(VENV)/ready
 
@@ -53,6 +53,10 @@ docs: $(VENV)/docs-ready
 docs-sounds: setup
 	$(BIN)/python -m docs.sounds
 
+# The sounds and pictures of docs/evidence.md, from the results of make evidence.
+docs-evidence: setup
+	$(BIN)/python -m docs.evidence $(EVIDENCE)
+
 PEERS = .venv-peers
 
 $(PEERS)/ready: benchmarks/speed/peers.txt
@@ -90,7 +94,7 @@ $(SETS)/%/metadata.jsonl:
 judges-check: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	$(JUDGES)/bin/python -m benchmarks.judges.calibration $(SETS)
 
-# The tables of the small models in docs/numbers.md, from nothing: some hours on two cores. The same command continues
+# The tables of docs/evidence.md, from nothing: some hours on two cores. The same command continues
 # after an interruption.
 EVIDENCE = runs/evidence
 TRAIN = $(BIN)/python -m train
@@ -106,7 +110,7 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	for set in notes phrases; do $(TRAIN).encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(SETS)/$$set/train --out $(EVIDENCE)/codec-$$set || exit; done
 	$(TRAIN) configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(EVIDENCE)/codec-notes:2 --data $(EVIDENCE)/codec-phrases --out $(EVIDENCE)/autoencoder
 	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
-	for set in notes phrases phrases-12s; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
+	for set in notes phrases phrases-12s; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --data.captions $(SETS)/$$set/metadata.jsonl --out $(EVIDENCE)/latents-$$set || exit; done
 	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --data $(EVIDENCE)/latents-phrases-12s:2 --out $(EVIDENCE)/long
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged
@@ -116,7 +120,7 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	for kit in $(KITS); do $(TRAIN).encode configs/unconditional.py:small $(LATENT) --data $(SETS)/phrases/train/drums_$$kit --out $(EVIDENCE)/latents-drums/$$kit || exit; done
 	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) $(foreach kit,$(KITS),--data $(EVIDENCE)/latents-drums/$(kit)) --out $(EVIDENCE)/drums_$$method || exit; done
 	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform
-	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) || exit; done
+	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --out $(EVIDENCE)/drums_$$model-judged || exit; done
 	$(TRAIN) configs/endless.py $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/endless
 	$(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/endless $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --num-steps 16 48 96
 	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder

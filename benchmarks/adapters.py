@@ -16,7 +16,7 @@ from archijax import cli
 from archijax.errors import InputError
 from archijax.pipeline import SampleSettings
 from archijax.pretrained import from_pretrained
-from benchmarks.notes import asked, held_out, instrument_names, judged, sounds
+from benchmarks.notes import asked, held_out, instrument_names, judged
 from demo import hearing, instrument
 from demo.note import RATE, bundled
 
@@ -47,8 +47,9 @@ def main() -> None:
     codec = plain.halves[1]
     coded = [[codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in some] for some in (own, others)]
     judge = hearing.of_new(instrument.NAME, own + coded[0], others + coded[1])
+    prompts = [{"captions": [note.prompt]} for note in notes]
     for name, pipeline in {"without adapters": plain, "with adapters": adapted}.items():
-        clips = [np.clip(sound, -1, 1) for sound in sounds(pipeline, [note.prompt for note in notes], settings)]
+        clips = [np.clip(sound, -1, 1) for sound in asked(pipeline, prompts, settings)]
         heard = judge.hear(clips, notes)
         right, pitches = (sum(getattr(one, what) for one in heard) for what in ("right_instrument", "right_pitch"))
         print(f"{instrument.NAME} {name}: heard in {right} of {len(notes)} notes, the pitch right in {pitches}")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from archijax import cli
 from archijax.audio import files
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
@@ -88,30 +87,22 @@ def held_out(folder: Path, count: int) -> list[dict]:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
-def asked(pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings) -> list[np.ndarray]:
-    """Generates a sound [time, channels] for each note in ``rows``. Each sound starts from other noise."""
-    if pipeline.config.text is not None:
-        return sounds(pipeline, [row["captions"][0] for row in rows], settings)
-    names = [conditioner.name for conditioner in pipeline.config.conditioners]
-    clips = []
-    for i, row in enumerate(rows):
-        conditions = {name: row[name] for name in names}
-        generation = pipeline.generation(settings, [""], [(0, i)], conditions=conditions)
-        clips += [sound for _, _, sound in generation.run()]
-    return clips
-
-
-def sounds(
-    pipeline: Pipeline,
-    prompts: Sequence[str],
-    settings: SampleSettings,
-    what: str = "sampling",
-    seconds: float | None = None,
+def asked(
+    pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings, seconds: float | None = None
 ) -> list[np.ndarray]:
-    """Generates a sound [time, channels] for each prompt, each from other noise. `what` titles the progress bar."""
-    generation = pipeline.generation(settings, prompts, [(i, i) for i in range(len(prompts))], seconds)
-    with cli.bar(generation.steps, what, "step") as bar:
-        return [sound for _, _, sound in generation.run(bar.update)]
+    """Generates a sound [time, channels] for each row, from its first caption and from those of its fields that
+    condition the model. Each sound starts from other noise."""
+    prompts = ["" if pipeline.config.text is None else row["captions"][0] for row in rows]
+    names = [conditioner.name for conditioner in pipeline.config.conditioners]
+    groups: dict[tuple, list[int]] = {}  # rows with the same conditions
+    for index, row in enumerate(rows):
+        groups.setdefault(tuple((name, row[name]) for name in names if name in row), []).append(index)
+    clips = {}
+    for conditions, indices in groups.items():
+        items = [(index, index) for index in indices]
+        generation = pipeline.generation(settings, prompts, items, seconds, conditions=dict(conditions))
+        clips |= {index: sound for index, _, sound in generation.run()}
+    return [clips[index] for index in range(len(rows))]
 
 
 def score(

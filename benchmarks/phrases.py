@@ -18,7 +18,7 @@ from archijax.audio import files
 from archijax.pipeline import SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.judges import prompt
-from benchmarks.notes import sounds
+from benchmarks.notes import asked
 
 
 def main() -> None:
@@ -38,9 +38,8 @@ def main() -> None:
     settings = SampleSettings(seed=options.seed, **chosen)
     rows = held_out(options.phrases, options.count)
     rate = pipeline.config.sample_rate
-    captions = [row["caption"] for row in rows]
 
-    generated = sounds(pipeline, captions, settings, seconds=options.seconds)
+    generated = asked(pipeline, rows, settings, options.seconds)
     write(options.out / "generated", rows, generated, rate)
     order = np.random.default_rng(options.seed).permutation(len(rows))
     write(options.out / "shuffled", [rows[i] for i in order], generated, rate)
@@ -50,32 +49,33 @@ def main() -> None:
         codec = pipeline.halves[1]
         coded = [codec.reconstruct(sound, sample_rate=rate).sounds[0] for sound in real]
         write(options.out / "coded", rows, coded, rate)
-    untrained = sounds(pipeline.untrained(), captions, settings, seconds=options.seconds)
+    untrained = asked(pipeline.untrained(), rows, settings, options.seconds)
     write(options.out / "untrained", rows, untrained, rate)
     print(f"{len(rows)} held-out phrases in {options.out}. To judge them: python -m benchmarks.judges FOLDER")
 
 
 def held_out(folder: Path, count: int) -> list[dict]:
     """Draws ``count`` random phrases of the set's held-out part, with seed 0. Returns their lines of metadata.jsonl
-    with the entry "caption", a caption that names the key and the tempo. Phrases without such a caption are left out.
+    with those of their captions that name the key and the tempo. Phrases without such a caption are left out.
     """
     rows = []
     for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         full = [caption for caption in row["captions"] if {"key", "tempo"} <= prompt.fields(caption).keys()]
         if row["split"] == "heldout" and full:
-            rows.append({**row, "caption": full[0]})
+            rows.append({**row, "captions": full})
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
 def write(folder: Path, rows: Sequence[dict], clips: Sequence[np.ndarray], rate: int) -> None:
-    """Writes sounds [time, channels], and a metadata.jsonl with the key and tempo that each sound was asked for."""
+    """Writes sounds [time, channels], and a metadata.jsonl with the caption, key and tempo of each sound's row."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for index, (row, clip) in enumerate(zip(rows, clips, strict=True)):
         name = f"{index:04}.flac"
         files.write(folder / name, np.clip(clip, -1, 1), rate)
-        lines.append(json.dumps({"file_name": name, **{key: row[key] for key in ("key", "tempo", "instrument")}}))
+        facts = {key: row[key] for key in ("key", "tempo", "instrument")}
+        lines.append(json.dumps({"file_name": name, "caption": row["captions"][0], **facts}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -7,27 +7,20 @@ with players, which pages include.
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
-import soundfile
-from PIL import Image
 
-from archijax.atomic import replacing
-from archijax.audio import plots
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.sets.instruments import note_name
 from demo import hearing
 from demo.note import RATE, Note, bundled
+from docs.players import MEDIA, Sounds, picture, player, report, short, table
 
-MEDIA = Path(__file__).parent / "media"
 SHOWN = ("grand piano", "church organ", "electric bass", "cello", "flute", "clarinet")
 SECONDS = 2.5  # length of each note in seconds
 CODED = slice(2, 5)  # indices in SHOWN: notes for the codec
 EDITED = 0  # index in SHOWN: note for the edits
-
-Sounds = Sequence[np.ndarray]
 
 
 def main() -> None:
@@ -38,26 +31,20 @@ def main() -> None:
     real = [note.sound for note in asked]
     show_notes(asked, real, _played(pipeline, notes, numbers), _played(pipeline.untrained(), notes, numbers))
     codec = pipeline.halves[1]
-    show_codec(
-        asked[CODED], real[CODED], [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in real[CODED]]
-    )
+    coded = [codec.reconstruct(sound, sample_rate=RATE).sounds[0] for sound in real[CODED]]
+    _heard("codec", asked[CODED], {"real": real[CODED], "coded": coded})
     show_edits(pipeline, asked[EDITED])
-    size = sum(path.stat().st_size for path in MEDIA.iterdir())
-    print(f"{MEDIA}: {len(list(MEDIA.iterdir()))} files, {size / 1e6:.2f} MB")
+    report()
 
 
 def show_notes(asked: Sequence[Note], real: Sounds, generated: Sounds, untrained: Sounds) -> None:
     """Writes real and generated notes: files, their picture, their table."""
-    rows = {"real": real, "generated": generated, "untrained net": untrained}
-    short = {name: [_short(sound) for sound in some] for name, some in rows.items()}
-    _picture("notes", short, [f"{note.instrument} {note_name(note.pitch)}" for note in asked])
-    _table("notes", asked, short)
-
-
-def show_codec(asked: Sequence[Note], real: Sounds, coded: Sounds) -> None:
-    """Writes notes before and after the codec."""
-    rows = {"real": real, "coded": coded}
-    _table("codec", asked, {name: [_short(sound) for sound in some] for name, some in rows.items()})
+    rows = {"real": real, "generated": generated}
+    columns = [f"{note.instrument} {note_name(note.pitch)}" for note in asked]
+    pictured = {name: [short(sound, RATE, SECONDS) for sound in some] for name, some in rows.items()}
+    pictured["untrained net"] = [short(sound, RATE, SECONDS) for sound in untrained]
+    picture("notes", pictured, RATE, columns)
+    _heard("notes", asked, rows)
 
 
 def show_edits(pipeline: Pipeline, note: Note) -> None:
@@ -70,13 +57,10 @@ def show_edits(pipeline: Pipeline, note: Note) -> None:
         "inpaint, 0.5 to 1.5 s": pipeline.inpaint(note.sound, 0.5, 1.5, **given).sounds[0],
         "extend its 2 s by 2 s": pipeline.extend(note.sound[: 2 * RATE], 2.0, **given).sounds[0],
     }
-    shown = {name: _short(sound, 4.0) for name, sound in edits.items()}
-    _picture("edits", {note.prompt: [_padded(sound) for sound in shown.values()]}, list(shown))
-    cells = "".join(
-        f"<tr><td>{name}</td><td>{_player(f'edits-{i}', sound, name)}</td></tr>\n"
-        for i, (name, sound) in enumerate(shown.items())
-    )
-    _write("edits.html", f'<table class="sounds">\n<tr><th>{escape(note.prompt)}</th><th></th></tr>\n{cells}</table>\n')
+    shown = {name: short(sound, RATE, 4.0) for name, sound in edits.items()}
+    picture("edits", {note.prompt: [_padded(sound) for sound in shown.values()]}, RATE, list(shown))
+    rows = {name: [player(f"edits-{i}", sound, RATE, name)] for i, (name, sound) in enumerate(shown.items())}
+    table("edits", [note.prompt, ""], rows)
 
 
 def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -> list[np.ndarray]:
@@ -87,60 +71,27 @@ def _played(pipeline: Pipeline, notes: Sequence[Note], numbers: Sequence[int]) -
     return [sounds[number] for number in numbers]
 
 
-def _short(sound: np.ndarray, seconds: float = SECONDS) -> np.ndarray:
-    """The beginning of a sound with a fade-out, within full scale."""
-    sound = np.array(sound[: round(seconds * RATE)], np.float32)
-    fade = min(len(sound), RATE // 5)
-    sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)[:, None]
-    return np.clip(sound, -1, 1)
-
-
 def _padded(sound: np.ndarray) -> np.ndarray:
     return np.pad(sound, ((0, max(0, 4 * RATE - len(sound))), (0, 0)))
 
 
-def _table(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> None:
+def _heard(name: str, asked: Sequence[Note], columns: Mapping[str, Sounds]) -> None:
     """Writes a table with a row for each prompt and columns of players. The judges' result is under each player."""
     judge = hearing.of_known()
-    heads = "".join(f"<th>{column}</th>" for column in ("prompt", *columns))
-    lines = ['<table class="sounds">', f"<tr>{heads}</tr>"]
-    heard = {column: judge.hear(some, asked) for column, some in columns.items()}
-    for i, note in enumerate(asked):
-        cells = ""
-        for column, some in columns.items():
-            # Several tables share the files of real notes.
-            file = f"{'notes' if column == 'real' else name}-{column.split()[0]}-{note.instrument.replace(' ', '-')}"
-            one = heard[column][i]
-            marks = [
-                f"{'✓' if right else '✗'} {what}"
-                for right, what in zip((one.right_pitch, one.right_instrument), str(one).split(", "), strict=True)
-            ]
-            player = _player(file, some[i], f"{column}: {note.prompt}")
-            cells += f'<td data-label="{column}">{player}<small>{"<br>".join(map(escape, marks))}</small></td>'
-        lines.append(f"<tr><td>{escape(note.prompt)}</td>{cells}</tr>")
-    _write(f"{name}.html", "\n".join([*lines, "</table>\n"]))
-
-
-def _player(name: str, sound: np.ndarray, label: str) -> str:
-    """Writes a sound with 16 bits, which any browser plays. Returns the HTML of its player."""
-    with replacing(MEDIA / f"{name}.flac") as unfinished:
-        soundfile.write(unfinished, sound, RATE, subtype="PCM_16", format="FLAC")
-    return f'<audio controls preload="none" src="media/{name}.flac" aria-label="{escape(label)}"></audio>'
-
-
-def _picture(name: str, rows: Mapping[str, Sounds], columns: Sequence[str]) -> None:
-    """Writes spectrograms side by side. Few colours keep the file small."""
-    path = MEDIA / f"{name}.png"
-    plots.spectrogram_grid(path, rows, RATE, columns)
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    with replacing(path) as unfinished:
-        small.save(unfinished, format="PNG", optimize=True)
-
-
-def _write(name: str, text: str) -> None:
-    with replacing(MEDIA / name) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    rows: dict[str, list[str]] = {note.prompt: [] for note in asked}
+    for column, long in columns.items():
+        some = [short(sound, RATE, SECONDS) for sound in long]
+        # Several tables share the files of real notes.
+        folder = "notes" if column == "real" else name
+        for note, sound, heard in zip(asked, some, judge.hear(some, asked), strict=True):
+            file = f"{folder}-{column}-{note.instrument.replace(' ', '-')}"
+            right = (heard.right_pitch, heard.right_instrument)
+            marks = [f"{'✓' if one else '✗'} {what}" for one, what in zip(right, str(heard).split(", "), strict=True)]
+            label = f"{column}: {note.prompt}"
+            rows[note.prompt].append(
+                f"{player(file, sound, RATE, label)}<small>{'<br>'.join(map(escape, marks))}</small>"
+            )
+    table(name, ["prompt", *columns], rows)
 
 
 if __name__ == "__main__":

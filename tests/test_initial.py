@@ -57,6 +57,20 @@ def test_what_two_trees_have_in_common():
     assert found.reshaped == ["params/net/b is [3, 2] there and [3, 1] here"]
 
 
+def test_a_new_conditioner_keeps_the_net_that_it_wraps(models, capsys):
+    """A net of the model without the conditioner is one "net" deeper in the model with it."""
+    tempo = dataclasses.replace(LATENT_MODEL, conditioners=(aj.configs.NumberConfig("bpm", 60, 180),))
+    variables = variables_of(tempo, 3)
+    new = initial(
+        TrainConfig(tempo, data=DATA, init_from=str(models / "latent")), around(variables), variables["frozen"]
+    )
+    added, wrapped = variables["params"]["net"], variables_of(LATENT_MODEL, 2)["params"]["net"]
+    equal(new["params"]["net"], {**added, "net": wrapped})
+    said = capsys.readouterr().err
+    assert all("features_bpm" in name for name in said.split("and new: ")[1].split("; "))
+    assert "left over" not in said
+
+
 def test_a_run_from_weights_no_longer_needs_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(KINDS, "toy", None)
     (tmp_path / "toy.py").write_text(TOY)

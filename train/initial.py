@@ -1,7 +1,7 @@
 """Makes the variables of a new run from random numbers or from trained models."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -129,23 +129,37 @@ class Match(NamedTuple):
 
 
 def match(variables: dict, source: dict) -> Match:
-    """Replaces arrays in `variables` by the arrays in `source` with the same names and shapes."""
+    """Replaces arrays in `variables` by the arrays in `source` with the same names and shapes. Names are also the same
+    if they differ only by parts "net", so that a model with a new conditioner takes the net of a model without."""
     ours, theirs = (flatten_dict(tree, keep_empty_nodes=True, sep="/") for tree in (variables, source))
     mine, others = ({name: leaf for name, leaf in flat.items() if leaf is not empty_node} for flat in (ours, theirs))
-    both = [name for name in mine if name in others]
-    matched = [name for name in both if mine[name].shape == others[name].shape]
-    taken = {name: others[name].astype(mine[name].dtype) for name in matched}
+    pairs = {name: name for name in mine if name in others}
+    here, there = (_unwrapped(name for name in side if name not in pairs) for side in (mine, others))
+    pairs |= {name: there[bare] for bare, name in here.items() if bare in there}
+    matched = {name: other for name, other in pairs.items() if mine[name].shape == others[other].shape}
+    taken = {name: others[other].astype(mine[name].dtype) for name, other in matched.items()}
     return Match(
         unflatten_dict({**ours, **taken}, sep="/"),
-        matched,
-        [name for name in mine if name not in others],
-        [name for name in others if name not in mine],
+        list(matched),
+        [name for name in mine if name not in pairs],
+        [name for name in others if name not in pairs.values()],
         [
-            f"{name} is {list(others[name].shape)} there and {list(mine[name].shape)} here"
-            for name in both
-            if mine[name].shape != others[name].shape
+            f"{name} is {list(others[other].shape)} there and {list(mine[name].shape)} here"
+            for name, other in pairs.items()
+            if name not in matched
         ],
     )
+
+
+def _unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """Returns a dict from each name without its parts "net" to the name, for the names that then still differ.
+
+    A wrapper around a net, such as one for conditioners, inserts a part "net" into the names of the net's arrays.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("/".join(part for part in name.split("/") if part != "net"), []).append(name)
+    return {bare: group[0] for bare, group in groups.items() if len(group) == 1}
 
 
 def _report(name: str, taken: Match) -> None:
