@@ -251,7 +251,7 @@ class DiffusionDecoder(Codec, Protocol):
 
 
 class ItemSource(Protocol):
-    """Reads training items. An item is a crop of a file. `train.dataset.batches` makes batches of the items."""
+    """Reads training items. An item is a crop of a file. `train.batches.batches` makes batches of the items."""
 
     def item(
         self, file: Any, crop: int, crops: int, rng: np.random.Generator

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from archijax.audio import files
-from train.dataset import DataConfig, batches
+from train.batches import batches
+from train.dataset import DataConfig
 from train.manifest import Manifest, index
 
 SAMPLE_RATE, LENGTH = 48_000, 2**18

@@ -46,7 +46,8 @@ small = replace(
         ),
         text=_unet.text,
         conditioning_features=_unet.text.features,
-        numbers=seconds(32.0, _unet.length / _unet.sample_rate),
+        # A tempo of 40 stands for a sound without a tempo, such as a single note.
+        numbers=(*seconds(32.0, _unet.length / _unet.sample_rate), aj.nn.Number("tempo", 40.0, 240.0, default=40.0)),
         sample_rate=_unet.sample_rate,
         channels=_unet.channels,
         length=_unet.length,

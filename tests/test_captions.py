@@ -8,7 +8,8 @@ import pytest
 
 from archijax.audio import files
 from archijax.errors import InputError
-from train.dataset import DataConfig, Sounds, batches, split
+from train.batches import batches
+from train.dataset import DataConfig, Sounds, split
 from train.manifest import check_fields, index
 
 CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=2, prefetch=1)

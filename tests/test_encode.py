@@ -17,8 +17,9 @@ from archijax.audio import files
 from archijax.convert.t5 import load_t5
 from archijax.errors import InputError
 from archijax.pretrained import save_pretrained
+from train.batches import batches
 from train.config import TrainConfig
-from train.dataset import DataConfig, Sounds, batches
+from train.dataset import DataConfig, Sounds
 from train.encode import encode, main
 from train.latents import Latents, embedding_path, latent_path
 from train.manifest import index

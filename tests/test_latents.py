@@ -20,8 +20,9 @@ from archijax.errors import InputError
 from archijax.pretrained.folder import save_pretrained
 from archijax.training.checkpoints import restore_weights
 from train.__main__ import main
+from train.batches import batches
 from train.config import TrainConfig
-from train.dataset import DataConfig, batches
+from train.dataset import DataConfig
 from train.encode import encode
 from train.latents import Latents, embedding_path, latent_path
 from train.loop import train

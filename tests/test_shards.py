@@ -11,7 +11,8 @@ import soundfile
 
 from archijax.audio import files
 from archijax.errors import InputError
-from train.dataset import DataConfig, batches
+from train.batches import batches
+from train.dataset import DataConfig
 from train.manifest import index
 
 CONFIG = DataConfig(sample_rate=8_000, channels=1, length=1_000, workers=3)

@@ -9,8 +9,9 @@ from nets import AUTOENCODER, LATENT_MODEL
 
 from archijax.audio import files
 from archijax.errors import InputError
+from train.batches import batches
 from train.config import TrainConfig
-from train.dataset import DataConfig, batches, split
+from train.dataset import DataConfig, split
 from train.manifest import index
 from train.sources import Sources, weighted
 

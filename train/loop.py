@@ -19,8 +19,9 @@ from archijax.contract import Batch, Variables
 from archijax.errors import InputError
 from archijax.training import TrainState, item_keys, processes
 from archijax.training.compiling import compiling
+from train.batches import batches
 from train.config import TrainConfig
-from train.dataset import batches, split
+from train.dataset import split
 from train.folder import Folder
 from train.health import Health, first_bad
 from train.initial import initial
