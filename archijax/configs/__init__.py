@@ -14,17 +14,10 @@ from archijax.configs.bottlenecks import (
 )
 from archijax.configs.coders import AdversaryConfig, CoderConfig, FrameCoderConfig
 from archijax.configs.conditioners import CategoryConfig, NumberConfig
-from archijax.configs.diffusion import (
-    DiffusionAEConfig,
-    DiffusionConfig,
-    EncoderConfig,
-    EnvelopeConfig,
-    LatentConfig,
-    UpsamplerConfig,
-    VocoderConfig,
-)
+from archijax.configs.diffusion import DiffusionConfig, EnvelopeConfig, UpsamplerConfig, VocoderConfig
 from archijax.configs.example import example_batch
 from archijax.configs.kinds import KINDS, build, check_config, from_dict, kind_of, to_dict
+from archijax.configs.latents import DiffusionAEConfig, EncoderConfig, LatentConfig
 from archijax.configs.nets import LearnedTransformConfig, PatchingConfig, STFTConfig, TextConfig, UNetConfig
 from archijax.configs.oobleck import OobleckConfig
 from archijax.configs.stable_audio import StableAudioConfig, TransformerConfig, seconds

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from archijax.configs.autoencoder import AutoEncoderConfig, MagnitudeAutoEncoderConfig
 from archijax.configs.autoregressive import AutoregressiveConfig
-from archijax.configs.diffusion import DiffusionAEConfig, DiffusionConfig, LatentConfig, UpsamplerConfig, VocoderConfig
+from archijax.configs.diffusion import DiffusionConfig, UpsamplerConfig, VocoderConfig
+from archijax.configs.latents import DiffusionAEConfig, LatentConfig
 from archijax.configs.oobleck import OobleckConfig
 from archijax.configs.stable_audio import StableAudioConfig
 from archijax.contract import Model

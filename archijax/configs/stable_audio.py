@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from archijax.arithmetic import ceil_div
 from archijax.configs.autoencoder import AutoEncoderConfig
 from archijax.configs.base import ModelConfig, SampleDefaults, same_sound
-from archijax.configs.diffusion import DiffusionAEConfig
+from archijax.configs.latents import DiffusionAEConfig
 from archijax.configs.nets import TextConfig, positive
 from archijax.configs.oobleck import OobleckConfig
 from archijax.contract import Variables
