@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 
 import archijax as aj
 from archijax.pretrained.trained import BUNDLED
@@ -50,6 +51,30 @@ def test_the_codec_keeps_the_pitch_and_leaves_its_latents_room():
     ]
     assert np.mean(np.abs(cents) < 20) >= 0.9
     assert np.mean(np.abs(latent) > 0.98) < 0.05
+
+
+def test_the_upsampler_keeps_the_low_band_and_adds_a_fitting_high_band():
+    pipeline = aj.from_pretrained("upsampler-48k")
+    # A decaying pluck with partials up to 24 kHz, then silence.
+    time = np.arange(49_152) / 48_000
+    partials = [np.sin(2 * np.pi * 220 * n * time) * np.exp(-time * (6 + n / 4)) / n for n in range(1, 109)]
+    whole = np.float32(0.2 * np.sum(partials, axis=0) * (time < 0.7))
+    low = soxr.resample(whole, 48_000, 16_000)[:, None]
+    (made,), rate = pipeline.upsample(low, sample_rate=16_000)
+    assert (rate, made.shape) == (48_000, (3 * len(low), 1))
+    again = soxr.resample(made[:, 0], 48_000, 16_000)[: len(low)]
+    assert np.sum((again - low[:, 0]) ** 2) < 0.01 * np.sum(low**2)
+
+    def high(sound):
+        """Levels in dB of the band above 8.5 kHz in frames of 43 ms."""
+        frames = np.abs(np.fft.rfft(np.reshape(sound[: 24 * 2048], (24, 2048)) * np.hanning(2048)))[:, 363:]
+        return 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
+
+    ours, theirs = high(made[:, 0]), high(whole)
+    interpolated = high(soxr.resample(low[:, 0], 16_000, 48_000))
+    loud = slice(1, 8)
+    assert np.mean(np.abs(ours[loud] - theirs[loud])) < 0.5 * np.mean(np.abs(interpolated[loud] - theirs[loud]))
+    assert np.abs(made[40_000:]).max() < 10 ** (-70 / 20)
 
 
 @pytest.mark.slow

@@ -49,9 +49,9 @@ def test_the_commands_of_pages_run_one_after_the_other(tmp_path):
 
 def _write_models(folder: Path) -> None:
     """Writes tiny models. The commands use a folder in place of the bundled model of the same name."""
-    path = str(ROOT / "configs" / "notes.py")
-    model = parse([path, "--data", "data", "--out", "out", *_small(path)]).config.model
-    for name, config in {"codec-16k": model.autoencoder, "notes": model}.items():
+    paths = [str(ROOT / "configs" / name) for name in ("notes.py", "upsampler.py:small")]
+    notes, upsampler = (parse([path, "--data", "data", "--out", "out", *_small(path)]).config.model for path in paths)
+    for name, config in {"codec-16k": notes.autoencoder, "notes": notes, "upsampler-48k": upsampler}.items():
         aj.save_pretrained(folder / name, config, variables_of(config))
 
 

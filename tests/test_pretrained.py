@@ -211,7 +211,7 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path, variables, monkeypatc
     refused("someone/pads", "not complete in the local cache", revision="v2")
     refused("someone/pads", "is not the name of a branch", revision="../main")
     refused("runs/pads", "there is no folder 'runs/pads', and model 'runs/pads' is not complete")
-    refused("pads", "there is no folder 'pads' and no bundled model of this name, only codec-16k, notes")
+    refused("pads", "there is no folder 'pads' and no bundled model of this name, only codec-16k, notes, upsampler-48k")
     # The settings of a downloaded model must not read folders of this machine.
     (tmp_path / "t5").mkdir()
     for place in (str(tmp_path / "t5"), "../t5"):
