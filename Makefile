@@ -110,7 +110,7 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	for set in notes phrases; do $(TRAIN).encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(SETS)/$$set/train --out $(EVIDENCE)/codec-$$set || exit; done
 	$(TRAIN) configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data $(EVIDENCE)/codec-notes:2 --data $(EVIDENCE)/codec-phrases --out $(EVIDENCE)/autoencoder
 	$(BIN)/python -m benchmarks.codec $(EVIDENCE)/autoencoder $(SETS)/notes/heldout --count 48 --out $(EVIDENCE)/autoencoder-judged
-	for set in notes phrases phrases-12s; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --data.captions $(SETS)/$$set/metadata.jsonl --out $(EVIDENCE)/latents-$$set || exit; done
+	for set in notes phrases phrases-12s; do $(TRAIN).encode configs/long.py:small $(LATENT) --data $(SETS)/$$set/train --out $(EVIDENCE)/latents-$$set || exit; done
 	$(TRAIN) configs/long.py:small $(LATENT) --data $(EVIDENCE)/latents-notes --data $(EVIDENCE)/latents-phrases --data $(EVIDENCE)/latents-phrases-12s:2 --out $(EVIDENCE)/long
 	$(BIN)/python -m benchmarks.notes $(EVIDENCE)/long $(SETS)/notes
 	$(BIN)/python -m benchmarks.phrases $(EVIDENCE)/long $(SETS)/phrases --out $(EVIDENCE)/long-judged

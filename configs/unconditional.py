@@ -64,7 +64,6 @@ small = replace(
         long.small.model,
         unet=replace(long.small.model.unet, cross_attentions=()),
         text=None,
-        conditioners=(),
         sampling=aj.configs.SampleDefaults(num_steps=50),
     ),
     steps=500,

@@ -30,16 +30,16 @@ class Shown:
 SHOWN = (
     Shown(
         "phrases",
-        4.0,
+        3.0,
         {
             "real": "long-judged/real",
-            "coded by the diffusion autoencoder": "long-judged/coded",
+            "coded": "long-judged/coded",
             "generated": "long-judged/generated",
         },
     ),
     Shown(
         "drums",
-        4.0,
+        3.0,
         {
             "real": "drums_small-judged/real",
             "generated, latents": "drums_small-judged/trained-50-steps",
