@@ -94,8 +94,8 @@ $(SETS)/%/metadata.jsonl:
 judges-check: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(SETS)/speech/metadata.jsonl
 	$(JUDGES)/bin/python -m benchmarks.judges.calibration $(SETS)
 
-# The tables of docs/evidence.md, from nothing: some hours on two cores. The same command continues
-# after an interruption.
+# The tables of docs/evidence.md, from nothing: some hours on two cores. The same command continues after an
+# interruption.
 EVIDENCE = runs/evidence
 TRAIN = $(BIN)/python -m train
 LATENT = --autoencoder $(EVIDENCE)/autoencoder
@@ -120,14 +120,14 @@ evidence: judges $(SETS)/notes/metadata.jsonl $(SETS)/phrases/metadata.jsonl $(S
 	for kit in $(KITS); do $(TRAIN).encode configs/unconditional.py:small $(LATENT) --data $(SETS)/phrases/train/drums_$$kit --out $(EVIDENCE)/latents-drums/$$kit || exit; done
 	for method in small small_ddpm small_edm small_flow; do $(TRAIN) configs/unconditional.py:$$method $(LATENT) $(foreach kit,$(KITS),--data $(EVIDENCE)/latents-drums/$(kit)) --out $(EVIDENCE)/drums_$$method || exit; done
 	$(TRAIN) configs/unconditional.py:small_waveform $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/drums_small_waveform
-	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --out $(EVIDENCE)/drums_$$model-judged || exit; done
+	for model in small small_ddpm small_edm small_flow small_waveform; do $(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/drums_$$model $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --count 48 --out $(EVIDENCE)/drums_$$model-judged || exit; done
 	$(TRAIN) configs/endless.py $(foreach kit,$(KITS),--data $(SETS)/phrases/train/drums_$(kit)) --out $(EVIDENCE)/endless
-	$(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/endless $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --num-steps 16 48 96
+	$(BIN)/python -m benchmarks.unconditional $(EVIDENCE)/endless $(foreach kit,$(KITS),$(SETS)/phrases/heldout/drums_$(kit)) --count 32 --num-steps 16 48
 	$(TRAIN) configs/vocoder.py:small --data $(SETS)/notes/train --data $(SETS)/speech/train:0.3 --out $(EVIDENCE)/vocoder
 	for set in notes speech; do $(BIN)/python -m benchmarks.vocoding $(EVIDENCE)/vocoder $(SETS)/$$set/heldout --out $(EVIDENCE)/vocoder-$$set || exit; done
 	test -e $(SETS)/phrases-48k/metadata.jsonl || $(BIN)/python -m benchmarks.sets phrases --rate 48000 --out $(SETS)/phrases-48k
 	$(TRAIN) configs/upsampler.py:small --data $(SETS)/phrases-48k/train --out $(EVIDENCE)/upsampler
-	$(BIN)/python -m benchmarks.upsampling $(EVIDENCE)/upsampler $(SETS)/phrases-48k/heldout --out $(EVIDENCE)/upsampler-judged
+	$(BIN)/python -m benchmarks.upsampling $(EVIDENCE)/upsampler $(SETS)/phrases-48k/heldout --count 96 --out $(EVIDENCE)/upsampler-judged
 
 lower: setup
 	$(BIN)/python -m benchmarks.lower

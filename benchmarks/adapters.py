@@ -16,7 +16,7 @@ from archijax import cli
 from archijax.errors import InputError
 from archijax.pipeline import SampleSettings
 from archijax.pretrained import from_pretrained
-from benchmarks.notes import asked, held_out, instrument_names, judged
+from benchmarks.notes import held_out, instrument_names, judged, played
 from demo import hearing, instrument
 from demo.note import RATE, bundled
 
@@ -35,7 +35,7 @@ def main() -> None:
     adapted = from_pretrained(options.model, lora=dict([cli.weighted(options.adapters)]))
     rows, settings = held_out(options.notes, options.count), SampleSettings(seed=options.seed)
     rate, names = plain.config.sample_rate, instrument_names(options.notes)
-    before, after = (judged(asked(each, rows, settings), rows, rate, names)[:2] for each in (plain, adapted))
+    before, after = (judged(played(each, rows, settings), rows, rate, names)[:2] for each in (plain, adapted))
     for name, old, new in zip(("pitch", "instrument"), before, after, strict=True):
         print(
             f"{name} of {len(rows)} other notes: {old.sum()} right, with adapters {new.sum()}; "
@@ -49,7 +49,7 @@ def main() -> None:
     judge = hearing.of_new(instrument.NAME, own + coded[0], others + coded[1])
     prompts = [{"captions": [note.prompt]} for note in notes]
     for name, pipeline in {"without adapters": plain, "with adapters": adapted}.items():
-        clips = [np.clip(sound, -1, 1) for sound in asked(pipeline, prompts, settings)]
+        clips = [np.clip(sound, -1, 1) for sound in played(pipeline, prompts, settings)]
         heard = judge.hear(clips, notes)
         right, pitches = (sum(getattr(one, what) for one in heard) for what in ("right_instrument", "right_pitch"))
         print(f"{instrument.NAME} {name}: heard in {right} of {len(notes)} notes, the pitch right in {pitches}")

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from archijax import cli
 from archijax.audio import files
+from archijax.errors import InputError
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.judges import instrument, pitch
@@ -44,10 +46,10 @@ def main() -> None:
 
     began = time.perf_counter()
     settings = SampleSettings(seed=options.seed, **chosen)
-    generated = asked(pipeline, rows, settings)
+    generated = played(pipeline, rows, settings)
     spent = time.perf_counter() - began
     order = np.random.default_rng(options.seed).permutation(len(rows))
-    untrained = asked(pipeline.untrained(), rows, settings)
+    untrained = played(pipeline.untrained(), rows, settings)
     table = {
         "real": score(real, rows, rate, among),
         "generated": score(generated, rows, rate, among),
@@ -87,21 +89,30 @@ def held_out(folder: Path, count: int) -> list[dict]:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:count]]
 
 
-def asked(
-    pipeline: Pipeline, rows: Sequence[dict], settings: SampleSettings, seconds: float | None = None
+def played(
+    pipeline: Pipeline,
+    rows: Sequence[dict],
+    settings: SampleSettings,
+    seconds: float | None = None,
+    what: str = "sampling",
 ) -> list[np.ndarray]:
     """Generates a sound [time, channels] for each row, from its first caption and from those of its fields that
-    condition the model. Each sound starts from other noise."""
+    condition the model. Each sound starts from other noise. ``what`` titles the progress bar. Raises InputError if the
+    model is conditioned on a field that no row has."""
     prompts = ["" if pipeline.config.text is None else row["captions"][0] for row in rows]
-    names = [conditioner.name for conditioner in pipeline.config.conditioners]
-    groups: dict[tuple, list[int]] = {}  # rows with the same conditions
+    names = [each.name for each in pipeline.config.conditioners if each.name not in ("seconds_start", "seconds_total")]
+    for name in names:
+        if not any(name in row for row in rows):
+            raise InputError(f"The model is conditioned on {name}, but no sound of the set has this field.")
+    groups: dict[tuple, list[int]] = {}  # the rows with the same conditions
     for index, row in enumerate(rows):
         groups.setdefault(tuple((name, row[name]) for name in names if name in row), []).append(index)
-    clips = {}
-    for conditions, indices in groups.items():
-        items = [(index, index) for index in indices]
-        generation = pipeline.generation(settings, prompts, items, seconds, conditions=dict(conditions))
-        clips |= {index: sound for index, _, sound in generation.run()}
+    generations = [
+        pipeline.generation(settings, prompts, [(i, i) for i in indices], seconds, conditions=dict(conditions))
+        for conditions, indices in groups.items()
+    ]
+    with cli.bar(sum(generation.steps for generation in generations), what, "step") as bar:
+        clips = {index: sound for generation in generations for index, _, sound in generation.run(bar.update)}
     return [clips[index] for index in range(len(rows))]
 
 

@@ -5,7 +5,7 @@
     python -m train.encode configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data DIR --out LATENTS
     python -m train configs/diffusion_autoencoder.py:small --autoencoder codec-16k --data LATENTS --out runs/dae
     python -m sample reconstruct FILES --model runs/dae --out sounds
-    python -m benchmarks.codec runs/dae runs/sets/notes/heldout --count 48 --opus --out runs/dae-judged
+    python -m benchmarks.codec runs/dae runs/sets/notes/heldout --count 48 --out runs/dae-judged
 
 `config` follows the thesis: a magnitude encoder with tanh, whose latent is injected into a net with a learned
 transform, 184.9M parameters, crops of 2^18 stereo, batch 32, a million steps on a GPU. It was never trained here.

@@ -27,11 +27,11 @@ phrases of each.) Of 48 phrases that the training has not seen, each from a capt
     untrained net               57.0 %              10.4 %             0.55
 
 So the key is followed, and the tempo is not: the notes have beginnings, but not on a common beat. 5,000 more steps with
-the tempo as a number beside the prompt (NumberConfig) did not change this: 6.2 %, and 8.3 % shuffled. The judge of tempo
-needs more than four seconds: of 48 real phrases of 30 s, it finds the tempo of 90 %, and of 77 % after coding by the
-autoencoder. For 12 of the captions, `--seconds 30` made sounds by overlapping windows: 99.5 % of their notes are in the
-key (prompts shuffled: 60.5 %), and the tempo is right for 3 of 12 (shuffled: 1). Of 96 held-out notes, 87.5 % have the
-right pitch (docs/evidence.md).
+the tempo as a number beside the prompt (NumberConfig) did not change this: 6.2 %, and 8.3 % shuffled. The judge of
+tempo needs more than four seconds: of 48 real phrases of 30 s, it finds the tempo of 90 %, and of 77 % after coding by
+the autoencoder. For 12 of the captions, `--seconds 30` made sounds by overlapping windows: 99.5 % of their notes are in
+the key (prompts shuffled: 60.5 %), and the tempo is right for 3 of 12 (shuffled: 1). Of 96 held-out notes, 87.5 % have
+the right pitch (docs/evidence.md).
 """
 
 from dataclasses import replace

@@ -46,8 +46,7 @@ small = replace(
         ),
         text=_unet.text,
         conditioning_features=_unet.text.features,
-        # A tempo of 40 stands for a sound without a tempo, such as a single note.
-        numbers=(*seconds(32.0, _unet.length / _unet.sample_rate), aj.nn.Number("tempo", 40.0, 240.0, default=40.0)),
+        numbers=seconds(32.0, _unet.length / _unet.sample_rate),
         sample_rate=_unet.sample_rate,
         channels=_unet.channels,
         length=_unet.length,

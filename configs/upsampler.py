@@ -1,15 +1,17 @@
 """The diffusion upsampler from 3 to 48 kHz; small: from 16 to 48 kHz, in an hour on two CPU cores.
 
-    make set-phrases SET="--rate 48000"
-    python -m train configs/upsampler.py:small --data runs/sets/phrases/train --out runs/upsampler
+    make set-phrases                                  # installs what the next command needs
+    python -m benchmarks.sets phrases --rate 48000 --out runs/sets/phrases-48k
+    python -m train configs/upsampler.py:small --data runs/sets/phrases-48k/train --out runs/upsampler
     python -m sample upsample FILES --model runs/upsampler --out sounds
-    python -m benchmarks.upsampling runs/upsampler runs/sets/phrases/heldout --out runs/upsampled
+    python -m benchmarks.upsampling runs/upsampler runs/sets/phrases-48k/heldout --count 96 --out runs/upsampled
 
 `config` follows the thesis: the net in the README of audio-diffusion-pytorch with 12 heads, 238.4M parameters, crops of
 2^18 stereo, batch 32, a million steps on a GPU. It was never trained here. `small` has 3.3M parameters, of which a
-third estimate the envelope of the high band. It is the model `upsampler-48k` of the library: 4,000 steps took 62 minutes
-on two CPU cores beside another training, about 35 minutes alone. 96 held-out phrases of 3.1 s, resampled to 16 kHz by
-soxr: log-spectral distance above 8 kHz (median and worst tenth), and ViSQOL against the original (mean and worst tenth):
+third estimate the envelope of the high band. It is the model `upsampler-48k` of the library: 4,000 steps took 62
+minutes on two CPU cores beside another training, about 35 minutes alone. 96 held-out phrases of 3.1 s, resampled to 16
+kHz by soxr: log-spectral distance above 8 kHz (median and worst tenth), and ViSQOL against the original (mean and worst
+tenth):
 
                                    log-spectral distance     ViSQOL
     trained, 4 denoising steps         6.5, 11.0 dB        4.14, 3.25

@@ -17,7 +17,7 @@ from archijax.audio import files, plots
 from archijax.errors import InputError
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
-from benchmarks.notes import sounds
+from benchmarks.notes import played
 from benchmarks.sets.instruments import note_name
 from demo import hearing, instrument, page, table
 from demo.note import RATE, Note, bundled
@@ -106,8 +106,8 @@ class Demo:
 
     def _sample(self, pipeline: Pipeline, asked: Sequence[Note], what: str) -> list[np.ndarray]:
         """Generates a sound [time, 1] within full scale for each prompt. Each sound starts from other noise."""
-        settings, prompts = SampleSettings(seed=self.seed), [note.prompt for note in asked]
-        return [np.clip(sound, -1, 1) for sound in sounds(pipeline, prompts, settings, what)]
+        prompts = [{"captions": [note.prompt]} for note in asked]
+        return [np.clip(sound, -1, 1) for sound in played(pipeline, prompts, SampleSettings(seed=self.seed), what=what)]
 
     def _train(self, pipeline: Pipeline, lessons: Sequence[Note]) -> int:
         """Trains adapters on latents of notes, with two programs. Returns 0, or the exit status of the one that

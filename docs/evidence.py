@@ -21,6 +21,8 @@ class Shown:
 
     name: str
     """The name of the picture and of the table."""
+    row: str
+    """What the sounds are. The caption of the sounds replaces it, if they have one."""
     seconds: float
     """The length of each sound. It is short, because all versions of a file stay in the history of the repository."""
     systems: dict[str, str]
@@ -30,6 +32,7 @@ class Shown:
 SHOWN = (
     Shown(
         "phrases",
+        "a phrase",
         3.0,
         {
             "real": "long-judged/real",
@@ -39,6 +42,7 @@ SHOWN = (
     ),
     Shown(
         "drums",
+        "a drum loop",
         3.0,
         {
             "real": "drums_small-judged/real",
@@ -48,18 +52,20 @@ SHOWN = (
     ),
     Shown(
         "upsampled",
+        "a phrase",
         1.5,
         {
-            "original, 48 kHz": "upsampler-judged/reference",
-            "resampled": "upsampler-judged/sinc",
+            "real, 48 kHz": "upsampler-judged/reference",
+            "sinc interpolation": "upsampler-judged/sinc",
             "upsampled": "upsampler-judged/model",
         },
     ),
     Shown(
         "vocoded",
+        "a note",
         2.5,
         {
-            "original": "vocoder-notes/reference",
+            "real": "vocoder-notes/reference",
             "Griffin-Lim": "vocoder-notes/griffin-lim",
             "vocoder": "vocoder-notes/vocoder",
         },
@@ -77,20 +83,21 @@ def main() -> None:
 
 
 def show(runs: Path, shown: Shown) -> None:
-    sounds, rates, prompts = [], set(), [""]
+    """Writes the sounds, the picture and the table of one example."""
+    sounds, rates, row = [], set(), shown.row
     for folder in (runs / name for name in shown.systems.values()):
         sound, rate = soundfile.read(folder / "0000.flac", dtype="float32", always_2d=True)
         sounds.append(short(sound, rate, shown.seconds))
         rates.add(rate)
         if (metadata := folder / "metadata.jsonl").exists():
-            prompts.append(json.loads(metadata.read_text(encoding="utf-8").splitlines()[0])["caption"])
+            row = json.loads(metadata.read_text(encoding="utf-8").splitlines()[0])["caption"]
     (rate,) = rates
     picture(shown.name, {"": sounds}, rate, list(shown.systems))
     cells = [
         player(f"{shown.name}-{number}", sound, rate, label)
         for number, (label, sound) in enumerate(zip(shown.systems, sounds, strict=True))
     ]
-    table(shown.name, ["", *shown.systems], {prompts[-1]: cells})
+    table(shown.name, ["", *shown.systems], {row: cells})
 
 
 if __name__ == "__main__":

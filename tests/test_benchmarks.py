@@ -1,14 +1,42 @@
 """The measures of benchmarks/, on sounds of known quality."""
 
 import numpy as np
+import pytest
+from nets import variables_of
 
 import archijax as aj
 from benchmarks.codec import pitch_kept, resampled
 from benchmarks.judges.pitch import pitch
+from benchmarks.notes import played
 from benchmarks.unconditional import distances
 from benchmarks.upsampling import baselines, measured
 
 RATE, LENGTH = 4000, 1024
+
+
+def test_every_row_is_played_from_its_own_conditions_and_noise():
+    config = aj.configs.DiffusionConfig(
+        aj.configs.UNetConfig((8,), (1,), (1,), modulation_features=16),
+        sample_rate=RATE,
+        channels=1,
+        length=256,
+        conditioners=(aj.configs.NumberConfig("tempo", 40, 240),),
+    )
+    pipeline = aj.Pipeline(config, config.build(), variables_of(config, 1))
+    settings = aj.SampleSettings(num_steps=1)
+    rows = [{"tempo": 60}, {"tempo": 180}, {"tempo": 60}, {}]
+    sounds = played(pipeline, rows, settings)
+
+    def alone(index, conditions):
+        ((_, _, sound),) = pipeline.generation(settings, [""] * 4, [(index, index)], conditions=conditions).run()
+        return sound
+
+    for index, (row, sound) in enumerate(zip(rows, sounds, strict=True)):
+        np.testing.assert_allclose(sound, alone(index, row), atol=1e-5)
+    assert np.abs(sounds[0] - alone(0, rows[1])).max() > 1e-3
+    assert np.abs(sounds[0] - sounds[2]).max() > 1e-3
+    with pytest.raises(aj.InputError, match="conditioned on tempo, but no sound of the set has this field"):
+        played(pipeline, [{"pitch": 60}], settings)
 
 
 def test_a_codec_is_compared_with_resampling_and_by_pitch():

@@ -57,6 +57,23 @@ def test_what_two_trees_have_in_common():
     assert found.reshaped == ["params/net/b is [3, 2] there and [3, 1] here"]
 
 
+def test_names_in_wrapped_nets():
+    one, two, three = np.full(1, 1.0), np.full(1, 2.0), np.full(1, 3.0)
+    bare = {"params": {"net": {"a": one, "b": {"c": two}}}}
+    wrapped = {"params": {"net": {"net": {"a": 0 * one, "b": {"c": 0 * two}}, "new": three}}}
+    found = match(wrapped, bare)
+    equal(found.variables, {"params": {"net": {"net": bare["params"]["net"], "new": three}}})
+    assert (found.missing, found.left_over) == (["params/net/new"], [])
+    back = match(bare, wrapped)
+    equal(back.variables, {"params": {"net": wrapped["params"]["net"]["net"]}})
+    assert (back.missing, back.left_over) == ([], ["params/net/new"])
+    # Without the parts "net", two names of the second tree are equal: neither is taken.
+    twice = {"params": {"net": {"net": {"a": one}}, "a": two}}
+    unclear = match({"params": {"net": {"a": three}}}, twice)
+    equal(unclear.variables, {"params": {"net": {"a": three}}})
+    assert (unclear.missing, sorted(unclear.left_over)) == (["params/net/a"], ["params/a", "params/net/net/a"])
+
+
 def test_a_new_conditioner_keeps_the_net_that_it_wraps(models, capsys):
     """A net of the model without the conditioner is one "net" deeper in the model with it."""
     tempo = dataclasses.replace(LATENT_MODEL, conditioners=(aj.configs.NumberConfig("bpm", 60, 180),))

@@ -34,7 +34,7 @@ from train.latents import (
     write_array,
     write_record,
 )
-from train.manifest import Entry, Manifest, index
+from train.manifest import Entry, Manifest, check_fields, index
 from train.prompts import tokenizer
 from train.vocabulary import fields_of, with_found_values
 
@@ -130,8 +130,9 @@ def encode(config: TrainConfig, data: str | Path, out: str | Path, shard: int = 
         if record["weights"] != facts["weights"]:
             raise InputError(f"{out} holds latents of another autoencoder: encode into another folder.")
         _check_texts(out, facts["texts"], record.get("texts"))
-    # The training checks that the fields exist, because one of its folders can lack a field that another folder has.
-    manifest = index(data, out / "manifest.json", config.data.captions, config.data.columns, fields_of(config))
+    fields = fields_of(config)
+    manifest = index(data, out / "manifest.json", config.data.captions, config.data.columns, fields)
+    check_fields(manifest, fields)
     model = build(with_found_values(config, manifest).model)
     facts |= {
         "shard": shard, "of": of, "files": manifest.digest, "channels": model.autoencoder.latent_channels,

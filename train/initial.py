@@ -19,7 +19,8 @@ from train.config import TrainConfig, unequal
 def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen: Variables) -> Variables:
     """Returns the collections that a new run starts from. The arrays of trained models are on the host.
 
-    Arrays of the model `config.init_from` replace random arrays with the same name and shape. A report on stderr lists
+    Arrays of the model `config.init_from` replace random arrays with the same shape and the same name, apart from parts
+    "net" (see `match`). A report on stderr lists
     the arrays that were replaced and the arrays that stayed random. The model `config.autoencoder` becomes the frozen
     autoencoder of a latent model.
 
@@ -111,7 +112,7 @@ def _by_word(variables: dict, words: tuple[str, ...]) -> dict:
 
 
 class Match(NamedTuple):
-    """Holds the result of a comparison of two trees of arrays by names "collection/module/.../leaf".
+    """Holds the result of `match`, which compares two trees of arrays by names "collection/module/.../leaf".
 
     Attributes:
         variables: the first tree. Arrays of the second tree have replaced the arrays with the same name and shape.

@@ -26,10 +26,11 @@ def from_pretrained(
     """Loads a trained model. The files of a model cannot run code.
 
     Args:
-        name: the name of a bundled model ("notes", "codec-16k" or "upsampler-48k"), a folder that `save_pretrained` wrote, the folder of
-            a training run, or the name of a model on the Hugging Face hub. For a training run, the newest checkpoint is
-            loaded. If the run trained adapters, they are added to their base model. Without a network, a hub model must
-            be in the local cache. A folder of Stable Audio can have the layout of diffusers or stable-audio-tools.
+        name: the name of a bundled model ("notes", "codec-16k" or "upsampler-48k"), a folder that `save_pretrained`
+            wrote, the folder of a training run, or the name of a model on the Hugging Face hub. For a training run, the
+            newest checkpoint is loaded. If the run trained adapters, they are added to their base model. Without a
+            network, a hub model must be in the local cache. A folder of Stable Audio can have the layout of diffusers
+            or stable-audio-tools.
         revision: a branch, tag or commit on the hub; None: the main branch.
         config: an instance of the configuration class, if the user has defined this class. Only the class of the
             instance is used. The settings come from the folder of the model.
