@@ -7,9 +7,10 @@
 
 `config` follows the thesis: 300.4M parameters and T5-base (whose files are needed), crops of 2^21, batch 32, a million
 steps on many GPUs. It was never trained here. `small` has 6.1M parameters: the net of configs/notes.py, on a learned
-transform of the sound in place of a codec's latents. It was not trained to its end yet. A step takes about half a
-second on two CPU cores. configs/unconditional.py compares latents with a learned transform at equal training time, and
-the latents win by far.
+transform of the sound in place of a codec's latents. A step takes about half a second on two CPU cores. After 900 of
+its 3,000 steps on 3,600 notes of 28 instruments, it makes coloured noise: of 48 held-out notes, none has the right
+pitch, and 2.1 % the right instrument (untrained net: the same). The model of latents in configs/long.py has 67.7 %
+after 3,000 steps, and configs/unconditional.py compares both at equal training time.
 """
 
 from dataclasses import replace
