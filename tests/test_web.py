@@ -222,8 +222,11 @@ def address(folders, tmp_path_factory):
     log = tmp_path_factory.mktemp("page") / "log"
     options = [f"--model={folder}" for folder in folders]
     command = [sys.executable, "-m", "archijax.web", f"--port={port}", *options]
+    # A script that runs the tests in the background makes them ignore Ctrl-C, and the program would inherit this.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=Path(__file__).parent.parent)
+    signal.signal(signal.SIGINT, handler)
     try:
         while "Open http" not in log.read_text():
             assert process.poll() is None, log.read_text()
