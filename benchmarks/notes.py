@@ -18,6 +18,7 @@ import numpy as np
 from archijax import cli
 from archijax.audio import files
 from archijax.errors import InputError
+from archijax.nn import Number
 from archijax.pipeline import Pipeline, SampleSettings
 from archijax.pretrained import from_pretrained
 from benchmarks.judges import instrument, pitch
@@ -100,19 +101,23 @@ def played(
     condition the model. Each sound starts from other noise. ``what`` titles the progress bar. Raises InputError if the
     model is conditioned on a field that no row has."""
     prompts = ["" if pipeline.config.text is None else row["captions"][0] for row in rows]
-    names = [each.name for each in pipeline.config.conditioners if each.name not in ("seconds_start", "seconds_total")]
-    for name in names:
-        if not any(name in row for row in rows):
-            raise InputError(f"The model is conditioned on {name}, but no sound of the set has this field.")
+    conditioners = pipeline.config.conditioners
+    for each in conditioners:
+        # A Number, such as the length of a piece, has a default for sounds without it.
+        if not isinstance(each, Number) and not any(each.name in row for row in rows):
+            raise InputError(f"The model is conditioned on {each.name}, but no sound of the set has this field.")
     groups: dict[tuple, list[int]] = {}  # the rows with the same conditions
     for index, row in enumerate(rows):
-        groups.setdefault(tuple((name, row[name]) for name in names if name in row), []).append(index)
+        conditions = tuple((each.name, row[each.name]) for each in conditioners if each.name in row)
+        groups.setdefault(conditions, []).append(index)
     generations = [
-        pipeline.generation(settings, prompts, [(i, i) for i in indices], seconds, conditions=dict(conditions))
+        pipeline.generation(
+            settings, [prompts[i] for i in indices], list(enumerate(indices)), seconds, conditions=dict(conditions)
+        )
         for conditions, indices in groups.items()
     ]
     with cli.bar(sum(generation.steps for generation in generations), what, "step") as bar:
-        clips = {index: sound for generation in generations for index, _, sound in generation.run(bar.update)}
+        clips = {index: sound for generation in generations for _, index, sound in generation.run(bar.update)}
     return [clips[index] for index in range(len(rows))]
 
 

@@ -35,8 +35,8 @@ class TrainConfig:
     """For mesh: the number of devices that together store one copy of parameters, moving average and optimizer
     state."""
     init_from: str | None = None
-    """The model from which a new run takes all weights whose names and shapes fit (see `train.initial.match`): the
-    folder of a run, a model folder, or a name on the Hugging Face hub."""
+    """The model from which a new run takes all weights whose names and shapes fit: the folder of a run, a model folder,
+    or a name on the Hugging Face hub."""
     autoencoder: str | None = None
     """For a latent model: the folder or the name of the trained autoencoder. The settings of the autoencoder must equal
     model.autoencoder."""

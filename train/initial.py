@@ -20,9 +20,8 @@ def initial(config: TrainConfig, init: Callable[[Variables], Variables], frozen:
     """Returns the collections that a new run starts from. The arrays of trained models are on the host.
 
     Arrays of the model `config.init_from` replace random arrays with the same shape and the same name, apart from parts
-    "net" (see `match`). A report on stderr lists
-    the arrays that were replaced and the arrays that stayed random. The model `config.autoencoder` becomes the frozen
-    autoencoder of a latent model.
+    "net" (see `match`). A report on stderr lists the arrays that were replaced and the arrays that stayed random. The
+    model `config.autoencoder` becomes the frozen autoencoder of a latent model.
 
     Args:
         config: the settings of the run.
@@ -137,13 +136,14 @@ def match(variables: dict, source: dict) -> Match:
     pairs = {name: name for name in mine if name in others}
     here, there = (_unwrapped(name for name in side if name not in pairs) for side in (mine, others))
     pairs |= {name: there[bare] for bare, name in here.items() if bare in there}
+    used = set(pairs.values())
     matched = {name: other for name, other in pairs.items() if mine[name].shape == others[other].shape}
     taken = {name: others[other].astype(mine[name].dtype) for name, other in matched.items()}
     return Match(
         unflatten_dict({**ours, **taken}, sep="/"),
         list(matched),
         [name for name in mine if name not in pairs],
-        [name for name in others if name not in pairs.values()],
+        [name for name in others if name not in used],
         [
             f"{name} is {list(others[other].shape)} there and {list(mine[name].shape)} here"
             for name, other in pairs.items()
